@@ -1,0 +1,28 @@
+"""edgebert: a fine-tuned BERT in, the fastest INT8 model that still passes its gates out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgebert.predictor import Predictor
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "load"]
+
+
+def load(bundle: str | Path, *, variant: str | None = None, threads: int | None = None) -> Predictor:
+    """Opens a bundle for prediction: `edgebert.load("runs/quickstart/bundle")("a fine film")`.
+
+    Args:
+        bundle: folder that `edgebert compress` wrote.
+        variant: name of the variant to run; by default the one that the verdict selected.
+        threads: threads for one query; by default the number that the variant was measured with.
+
+    Raises:
+        BundleError: the folder is not a bundle, a file was altered, or no runtime here can open it.
+    """
+    from edgebert.predictor import load_predictor
+
+    return load_predictor(Path(bundle), variant=variant, threads=threads)

@@ -1,0 +1,5 @@
+"""`python -m edgebert` is `edgebert`."""
+
+from edgebert.cli import main
+
+main()

@@ -1,0 +1,405 @@
+"""Artifact: an immutable folder of files with a manifest. ArtifactStore: the folders, found by what made them.
+
+Layout of a store:
+
+    artifacts/<key>/            a finished artifact: its files and artifact.json
+    work/<key>/                 what an unfinished stage keeps to go on after a kill (checkpoints)
+    tmp/<key>-<pid>-<random>/   an artifact being written; renamed into artifacts/ when whole
+    locks/<key>.lock            held by the process that makes <key>
+    leases/<hash>.json          the artifacts that one output folder was made from; gc keeps them
+
+A key is the sha256 of everything that decides the result, so an artifact that is there is never made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from edgebert.errors import EdgebertError, StoreError
+
+MANIFEST = "artifact.json"
+HASH_BLOCK = 1 << 20
+
+
+class FileEntry(BaseModel):
+    """One file of an artifact."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str
+    size: int
+
+
+class MadeBy(BaseModel):
+    """The stage, its version and its parameters, and the libraries that it ran on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    version: int
+    parameters: dict[str, Any]
+    packages: dict[str, str]
+    seconds: float = 0.0
+
+
+class ArtifactManifest(BaseModel):
+    """What artifact.json holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str
+    format: str
+    sha256: str
+    files: dict[str, FileEntry]
+    parent: str | None
+    made_by: MadeBy
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An immutable folder. `parent` is the key of the artifact that it was made from."""
+
+    path: Path
+    manifest: ArtifactManifest
+
+    @property
+    def key(self) -> str:
+        """What made it, as one hash."""
+        return self.manifest.key
+
+    @property
+    def format(self) -> str:
+        """`transformers`, `onnx`, `openvino`, `data` or `measurement`."""
+        return self.manifest.format
+
+    @property
+    def sha256(self) -> str:
+        """What it holds, as one hash: the sha256 over the sorted names and hashes of its files."""
+        return self.manifest.sha256
+
+    @property
+    def parent(self) -> str | None:
+        """Key of the source artifact."""
+        return self.manifest.parent
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What its stage learned while making it."""
+        return self.manifest.facts
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(entry.size for entry in self.manifest.files.values())
+
+    def verify(self) -> None:
+        """Hashes every file again.
+
+        Raises:
+            StoreError: a file is missing, extra or altered.
+        """
+        found = hash_folder(self.path)
+        for name in sorted(found.keys() | self.manifest.files.keys()):
+            if found.get(name) != self.manifest.files.get(name):
+                raise StoreError(
+                    f"{self.path / name} was altered after it was written.",
+                    hint="Run `edgebert store gc --altered` to drop altered artifacts; the next run makes them again.",
+                )
+
+
+def hash_file(path: Path) -> str:
+    """sha256 of a file's bytes, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(HASH_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def hash_json(value: object) -> str:
+    """sha256 of a value in canonical JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def hash_folder(folder: Path) -> dict[str, FileEntry]:
+    """Name relative to the folder -> hash and size, for every file below it but the manifest."""
+    return {
+        file.relative_to(folder).as_posix(): FileEntry(sha256=hash_file(file), size=file.stat().st_size)
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and file.relative_to(folder).as_posix() != MANIFEST
+    }
+
+
+def content_hash(files: Mapping[str, FileEntry]) -> str:
+    """One hash for a set of files."""
+    return hash_json({name: entry.sha256 for name, entry in files.items()})
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Where a stage writes: `out` becomes the artifact, `work` survives a kill and is dropped afterwards."""
+
+    out: Path
+    work: Path
+
+
+class ArtifactStore:
+    """The artifacts of one machine. Several processes may share it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._lease: Lease | None = None
+
+    def prepare(self) -> None:
+        """Makes the folders.
+
+        Raises:
+            StoreError: the store's place cannot be written.
+        """
+        with store_faults(self.root):
+            for folder in ("artifacts", "work", "tmp", "locks", "leases"):
+                (self.root / folder).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root / "tmp"):
+                pass
+
+    def get(self, key: str) -> Artifact | None:
+        """The artifact of that key, or None."""
+        path = self.root / "artifacts" / key
+        if not (path / MANIFEST).is_file():
+            return None
+        if self._lease:
+            self._lease.add(key)
+        return Artifact(path, read_manifest(path))
+
+    @contextlib.contextmanager
+    def lease(self, out: Path) -> Iterator[None]:
+        """Within it, every artifact that is used is noted as belonging to that output folder."""
+        self._lease = Lease(self.root / "leases" / f"{hash_json(str(out.absolute()))[:32]}.json", out.absolute())
+        try:
+            yield
+        finally:
+            self._lease = None
+
+    def lineage(self, artifact: Artifact) -> list[Artifact]:
+        """The artifact and its chain of parents, nearest first."""
+        chain = [artifact]
+        while (parent := chain[-1].parent) and (found := self.get(parent)):
+            chain.append(found)
+        return chain
+
+    def get_or_make(
+        self,
+        key: str,
+        *,
+        format: str,
+        parent: str | None,
+        made_by: MadeBy,
+        make: Callable[[Draft], Mapping[str, Any]],
+    ) -> Artifact:
+        """Returns the artifact, made now if it is not there. `make` fills `draft.out` and returns the facts."""
+        if found := self.get(key):
+            return found
+        with store_faults(self.root), self._lock(key):
+            if found := self.get(key):  # another process made it while this one waited
+                return found
+            with self._draft(key) as draft:
+                started = time.perf_counter()
+                facts = dict(make(draft))
+                made_by = made_by.model_copy(update={"seconds": round(time.perf_counter() - started, 3)})
+                files = hash_folder(draft.out)
+                manifest = ArtifactManifest(
+                    key=key,
+                    format=format,
+                    sha256=content_hash(files),
+                    files=files,
+                    parent=parent,
+                    made_by=made_by,
+                    facts=facts,
+                )
+                return self._commit(draft, manifest)
+
+    def _commit(self, draft: Draft, manifest: ArtifactManifest) -> Artifact:
+        (draft.out / MANIFEST).write_text(manifest.model_dump_json(indent=1))
+        sync_folder(draft.out)
+        target = self.root / "artifacts" / manifest.key
+        if self._lease:
+            self._lease.add(manifest.key)
+        draft.out.replace(target)
+        shutil.rmtree(draft.work, ignore_errors=True)
+        return Artifact(target, manifest)
+
+    @contextlib.contextmanager
+    def _draft(self, key: str) -> Iterator[Draft]:
+        work = self.root / "work" / key
+        work.mkdir(parents=True, exist_ok=True)
+        out = Path(tempfile.mkdtemp(prefix=f"{key[:16]}-{os.getpid()}-", dir=self.root / "tmp"))
+        out.chmod(0o755)
+        try:
+            yield Draft(out, work)
+        finally:
+            shutil.rmtree(out, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                work.rmdir()  # only when empty: checkpoints stay
+
+    @contextlib.contextmanager
+    def _lock(self, key: str) -> Iterator[None]:
+        from filelock import FileLock
+
+        with FileLock(self.root / "locks" / f"{key}.lock"):
+            yield
+
+    def artifacts(self) -> list[Artifact]:
+        """Every artifact, oldest first. A folder with an unreadable manifest is left out."""
+        found = []
+        for folder in sorted((self.root / "artifacts").glob("*"), key=lambda path: path.stat().st_mtime):
+            with contextlib.suppress(StoreError):
+                found.append(Artifact(folder, read_manifest(folder)))
+        return found
+
+    def verify(self) -> list[str]:
+        """One line for every artifact that is not what its manifest says."""
+        faults = []
+        for folder in sorted((self.root / "artifacts").glob("*")):
+            try:
+                Artifact(folder, read_manifest(folder)).verify()
+            except StoreError as error:
+                faults.append(error.message)
+        return faults
+
+    def remove(self, artifact: Artifact) -> None:
+        """Drops one artifact, in a way that leaves no half of it under its key."""
+        with store_faults(self.root):
+            grave = Path(tempfile.mkdtemp(dir=self.root / "tmp")) / "artifact"
+            artifact.path.replace(grave)
+            shutil.rmtree(grave.parent, ignore_errors=True)
+
+    def remove_altered(self) -> int:
+        """Drops every artifact that fails its own verification. Returns how many."""
+        count = 0
+        for folder in sorted((self.root / "artifacts").glob("*")):
+            try:
+                Artifact(folder, read_manifest(folder)).verify()
+            except StoreError:
+                shutil.rmtree(folder)
+                count += 1
+        return count
+
+    def leased(self) -> set[str]:
+        """Keys that an existing output folder, or a run that is at work, was made from."""
+        keys: set[str] = set()
+        for file in (self.root / "leases").glob("*.json"):
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                lease = json.loads(file.read_text())
+                if (Path(lease["out"]) / "run.json").is_file() or is_running(lease["pid"]):
+                    keys.update(lease["keys"])
+        return keys
+
+    def collect(self, *, everything: bool = False) -> tuple[int, int]:
+        """Drops the artifacts that no output folder was made from, and what killed runs left.
+
+        Returns:
+            How many artifacts, and how many bytes in all.
+        """
+        from filelock import FileLock, Timeout
+
+        count = freed = 0
+        keep = set() if everything else self.leased()
+        for artifact in self.artifacts():
+            if artifact.key not in keep:
+                count, freed = count + 1, freed + artifact.size
+                self.remove(artifact)
+        for folder in [*(self.root / "work").glob("*"), *(self.root / "tmp").glob("*")]:
+            key = next((lock.stem for lock in (self.root / "locks").glob(f"{folder.name[:16]}*.lock")), None)
+            try:
+                with FileLock(self.root / "locks" / f"{key or folder.name}.lock", timeout=0):
+                    freed += sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+                    shutil.rmtree(folder, ignore_errors=True) if folder.is_dir() else folder.unlink()
+            except Timeout:
+                continue  # a run is at work there
+        return count, freed
+
+
+class Lease:
+    """The keys that one output folder needs, kept in a file while they grow."""
+
+    def __init__(self, file: Path, out: Path) -> None:
+        self._file, self._out = file, out
+        self._keys: set[str] = set()
+
+    def add(self, key: str) -> None:
+        """Notes one key."""
+        if key in self._keys:
+            return
+        self._keys.add(key)
+        lease = {"out": str(self._out), "pid": os.getpid(), "keys": sorted(self._keys)}
+        partial = self._file.with_suffix(f".{os.getpid()}")
+        partial.write_text(json.dumps(lease))
+        partial.replace(self._file)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process of that number exists."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def read_manifest(folder: Path) -> ArtifactManifest:
+    """Reads artifact.json.
+
+    Raises:
+        StoreError: it is missing or does not parse.
+    """
+    try:
+        return ArtifactManifest.model_validate_json((folder / MANIFEST).read_text())
+    except (OSError, ValidationError) as error:
+        raise StoreError(
+            f"{folder / MANIFEST} cannot be read: {error.__class__.__name__}.",
+            hint="Run `edgebert store gc --altered`; the next run makes the artifact again.",
+        ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Flushes every file, so that a power cut after the rename cannot leave an empty one."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+
+
+@contextlib.contextmanager
+def store_faults(place: Path) -> Iterator[None]:
+    """Turns what an operating system says about the store into a StoreError that says what to do."""
+    try:
+        yield
+    except EdgebertError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            hint = "Free some space (`edgebert store gc`) or name another place with --store."
+            raise StoreError(f"No space left on the disk of {place}.", hint=hint) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            hint = "Name a place that you may write with --store or EDGEBERT_HOME."
+            raise StoreError(f"{place} cannot be written: {error.strerror}.", hint=hint) from error
+        if error.errno in (errno.ENOTDIR, errno.EEXIST):
+            hint = "Name a folder with --store or EDGEBERT_HOME."
+            raise StoreError(f"{place} is not a folder.", hint=hint) from error
+        raise

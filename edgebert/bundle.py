@@ -1,0 +1,274 @@
+"""Bundle: the folder that a device receives. Hub layout, so that clients that know nothing of edgebert open it too."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from edgebert import __version__
+from edgebert.artifact import Artifact, hash_file, hash_folder
+from edgebert.errors import BundleError
+from edgebert.manifest import MANIFEST, TOLERANCE, BundleManifest, GoldenInputs, VariantEntry
+from edgebert.runtimes import get_runtime
+from edgebert.runtimes.base import Session
+from edgebert.serving import Serving
+from edgebert.stages.base import package_version
+from edgebert.tasks import TASKS, get_task
+
+if TYPE_CHECKING:
+    from edgebert.check import Contender, Goldens
+    from edgebert.report import Report
+    from edgebert.verdict import Judgement, Verdict
+
+MODEL_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+UNLISTED = (MANIFEST, "edgebert.sig")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One graph for the bundle. FP32 has no judgement."""
+
+    contender: Contender
+    judgement: Judgement | None
+    goldens: Goldens
+
+    @property
+    def precision(self) -> str:
+        """fp32 or int8."""
+        return "int8" if self.contender.stage.startswith("int8") else "fp32"
+
+
+@dataclass(frozen=True)
+class BundleParts:
+    """What a bundle is made of."""
+
+    name: str
+    model: Artifact
+    serving: Serving
+    variants: Sequence[Variant]
+    report: Report
+    verdict: Verdict
+    lineage: Sequence[dict[str, Any]]
+    seed: int
+
+
+def write_bundle(folder: Path, parts: BundleParts) -> None:
+    """Writes the whole bundle into a new folder."""
+    from edgebert.card import model_card
+
+    folder.mkdir(parents=True)
+    _copy_model_files(parts, folder)
+    variants = [_write_variant(folder, variant, variant_file(variant, parts)) for variant in parts.variants]
+    (folder / "report.json").write_text(parts.report.model_dump_json())
+    (folder / "README.md").write_text(model_card(parts, variants), encoding="utf-8")
+    goldens = parts.variants[0].goldens
+    manifest = BundleManifest(
+        edgebert_version=__version__,
+        name=parts.name,
+        task=parts.serving.task.name,
+        labels=parts.serving.labels,
+        max_length=parts.serving.max_length,
+        pad_id=parts.serving.pad_id,
+        files=hash_folder(folder),
+        variants=tuple(variants),
+        selected=parts.verdict.best.entry.name,
+        verdict="PASSED" if parts.verdict.passed else "FAILED",
+        reasons=parts.verdict.best.failures,
+        goldens=GoldenInputs(rows=tuple(goldens.rows), token_ids=tuple(map(tuple, goldens.token_ids))),
+        lineage=tuple(parts.lineage),
+    )
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1))
+
+
+def _copy_model_files(parts: BundleParts, folder: Path) -> None:
+    for name in MODEL_FILES:
+        if (parts.model.path / name).is_file():
+            shutil.copyfile(parts.model.path / name, folder / name)
+    config = json.loads((folder / "config.json").read_text())
+    labels = parts.serving.labels
+    config["id2label"] = {str(index): label for index, label in enumerate(labels)}
+    config["label2id"] = {label: index for index, label in enumerate(labels)}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _write_variant(folder: Path, variant: Variant, file: str) -> VariantEntry:
+    contender, judgement = variant.contender, variant.judgement
+    runtime = get_runtime(contender.target.runtime)
+    (folder / file).parent.mkdir(exist_ok=True)
+    stem = Path(runtime.model_file).stem
+    for name in contender.artifact.manifest.files:  # the .xml and its .bin share a stem, and so do their copies
+        renamed = (folder / file).parent / name.replace(stem, Path(file).stem, 1)
+        shutil.copyfile(contender.artifact.path / name, renamed)
+    return VariantEntry(
+        name=contender.name,
+        role="baseline" if judgement is None else "candidate",
+        precision="int8" if variant.precision == "int8" else "fp32",
+        target=contender.target,
+        file=file,
+        artifact=contender.artifact.sha256,
+        status="BASELINE" if judgement is None else "PASSED" if judgement.passed else "FAILED",
+        reasons=judgement.failures if judgement else (),
+        requires={runtime.package: package_version(runtime.package)},
+        tolerance=TOLERANCE[variant.precision],
+        golden_outputs={name: tuple(values) for name, values in variant.goldens.outputs.items()},
+    )
+
+
+def variant_file(variant: Variant, parts: BundleParts) -> str:
+    """Where a graph lies. The names that Hub clients look for go to FP32 and to the best candidate of each runtime."""
+    runtime = variant.contender.target.runtime
+    folder, stem, best = {
+        "onnxruntime": ("onnx", "model", "model_quantized.onnx"),
+        "openvino": ("openvino", "openvino_model", "openvino_model_qint8_quantized.xml"),
+    }[runtime]
+    ending = best.rsplit(".", 1)[1]
+    if variant.judgement is None:
+        return f"{folder}/{stem}.{ending}"
+    rivals = [other for other in parts.variants if other.judgement and other.contender.target.runtime == runtime]
+    fastest = min(rivals, key=lambda other: _speed_rank(other, parts))
+    if variant.contender.artifact.key == fastest.contender.artifact.key:
+        return f"{folder}/{best}"
+    return f"{folder}/{stem}_{re.sub(r'[^a-z0-9]+', '_', variant.contender.stage)}.{ending}"
+
+
+def _speed_rank(variant: Variant, parts: BundleParts) -> tuple[bool, float]:
+    assert variant.judgement is not None
+    p50 = variant.judgement.entry.percentile_ms(50)
+    return (not variant.judgement.passed, p50 if p50 is not None else float("inf"))
+
+
+def read_bundle(folder: Path, *, hashes: bool = True) -> BundleManifest:
+    """Reads and checks a bundle, before any runtime parses a byte of it.
+
+    Args:
+        hashes: hash every file; sizes are compared in any case.
+
+    Raises:
+        BundleError: it is not a bundle, or a file is missing, extra, a link, or altered.
+    """
+    manifest = read_manifest(folder)
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()}
+    for name in sorted(present - set(manifest.files) - set(UNLISTED)):
+        raise BundleError(
+            f"{folder} holds {name}, which its manifest does not list.", hint="Remove it, or fetch the bundle again."
+        )
+    for name, entry in manifest.files.items():
+        _check_file(folder, name, entry.size, entry.sha256 if hashes else None)
+    listed = {variant.file for variant in manifest.variants} | {"tokenizer.json"}
+    for name in sorted(listed - set(manifest.files)):
+        raise BundleError(f"The manifest of {folder} uses {name}, but does not list it.")
+    if manifest.variant(manifest.selected) is None:
+        raise BundleError(f"The manifest of {folder} selects {manifest.selected}, which is not one of its variants.")
+    return manifest
+
+
+def _check_file(folder: Path, name: str, size: int, sha256: str | None) -> None:
+    path = folder / name
+    if path.is_symlink() or any(parent.is_symlink() for parent in path.relative_to(folder).parents if str(parent) != "."):
+        raise BundleError(f"{path} is a link; bundles hold files only.")
+    if folder.resolve() not in path.resolve().parents or not path.is_file():
+        raise BundleError(f"{path} is missing.", hint="Fetch the bundle again.")
+    if path.stat().st_size != size or (sha256 and hash_file(path) != sha256):
+        raise BundleError(f"{path} was altered after it was written.", hint="Fetch the bundle again.")
+
+
+def read_manifest(folder: Path) -> BundleManifest:
+    """Reads edgebert.json alone.
+
+    Raises:
+        BundleError: there is none, or it is not valid.
+    """
+    if not folder.is_dir():
+        raise BundleError(
+            f"There is no bundle folder {folder}.", hint="`edgebert compress` writes one to runs/<recipe>/bundle."
+        )
+    if not (folder / MANIFEST).is_file():
+        inner = folder / "bundle"
+        hint = (
+            f"Did you mean {inner}?"
+            if (inner / MANIFEST).is_file()
+            else "`edgebert compress` writes one to runs/<recipe>/bundle."
+        )
+        raise BundleError(f"{folder} has no {MANIFEST}, so it is not a bundle.", hint=hint)
+    try:
+        manifest = BundleManifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BundleError(f"{folder / MANIFEST} is not valid: {where}: {first['msg']}") from error
+    if manifest.task not in [task.name for task in TASKS]:
+        raise BundleError(f"{folder} is for the task {manifest.task}, which this version of edgebert does not know.")
+    return manifest
+
+
+def serving_of(folder: Path, manifest: BundleManifest) -> Serving:
+    """How text reaches the bundle's models."""
+    return Serving(
+        task=get_task(manifest.task),
+        labels=manifest.labels,
+        max_length=manifest.max_length,
+        pad_id=manifest.pad_id,
+        tokenizer=folder / "tokenizer.json",
+    )
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """What the goldens say of one variant. `difference` is None when its runtime is not installed."""
+
+    variant: VariantEntry
+    difference: float | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether it answers as it did when it was measured, or cannot be asked here."""
+        return self.difference is None or self.difference <= self.variant.tolerance
+
+
+def verify_bundle(folder: Path) -> tuple[BundleManifest, list[SelfTest]]:
+    """Rehashes every file, then replays the goldens of every variant that can run here.
+
+    Raises:
+        BundleError: a file was altered, or the tokenizer makes other tokens than it did.
+    """
+    manifest = read_bundle(folder)
+    serving = serving_of(folder, manifest)
+    encoded = serving.encode(serving.open_tokenizer(), manifest.goldens.rows)
+    if tuple(item.ids for item in encoded) != manifest.goldens.token_ids:
+        raise BundleError(f"The tokenizer of {folder} makes other tokens here than where the bundle was made.")
+    tests = []
+    for variant in manifest.variants:
+        runtime = get_runtime(variant.target.runtime)
+        if not runtime.available():
+            tests.append(SelfTest(variant, None))
+            continue
+        session = runtime.open(folder / variant.file, variant.target)
+        answers = [session.predict(serving.batch([item], variant.target)) for item in encoded]
+        tests.append(SelfTest(variant, _difference(answers, variant.golden_outputs)))
+    return manifest, tests
+
+
+def _difference(answers: Sequence[Mapping[str, Any]], goldens: Mapping[str, Sequence[Any]]) -> float:
+    """Largest absolute difference over all outputs; infinite where one is NaN or of another shape."""
+    worst = 0.0
+    for name, expected in goldens.items():
+        for answer, value in zip(answers, expected, strict=True):
+            found, wanted = np.asarray(answer.get(name)), np.asarray(value)
+            if found.dtype == object or found[0].shape != wanted.shape or not np.isfinite(found).all():
+                return float("inf")
+            worst = max(worst, float(np.abs(found[0] - wanted).max()))
+    return worst
+
+
+def open_variant(folder: Path, variant: VariantEntry, threads: int | None = None) -> Session:
+    """Opens one variant's graph."""
+    target = variant.target if threads is None else variant.target.model_copy(update={"threads": threads})
+    return get_runtime(target.runtime).open(folder / variant.file, target)

@@ -1,0 +1,38 @@
+"""The model card: README.md of a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from edgebert.errors import MissingPackage
+from edgebert.manifest import VariantEntry
+from edgebert.shipped import template
+from edgebert.table import markdown_table, verdict_lines
+
+if TYPE_CHECKING:
+    from edgebert.bundle import BundleParts
+
+
+def model_card(parts: BundleParts, variants: Sequence[VariantEntry]) -> str:
+    """Renders the card with the measured table and the gates."""
+    try:
+        import jinja2
+    except ImportError as error:
+        raise MissingPackage("jinja2", needed_for="Writing the model card") from error
+    # Markdown, not HTML: escaping would show in it.
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, autoescape=False)
+    environment.filters["oneline"] = lambda text: " ".join(str(text).replace("|", "/").split())
+    report = parts.report
+    selected = next(variant for variant in variants if variant.name == parts.verdict.best.entry.name)
+    return environment.from_string(template("model_card.md.j2")).render(
+        parts=parts,
+        report=report,
+        verdict=parts.verdict,
+        variants=variants,
+        selected=selected,
+        table=markdown_table(report, parts.verdict),
+        verdict_lines=verdict_lines(parts.verdict),
+        queries=len(parts.verdict.best.entry.latencies_ms()),
+        eval_examples=len(report.references),
+    )

@@ -1,0 +1,354 @@
+"""The command line: verbs, each one library call. Everything heavy is imported inside the verb that needs it.
+
+Exit codes: 0 done and passed, 1 a gate failed, 2 the recipe or input has to change, 3 the environment has to change,
+130 interrupted. Results go to standard output, progress and errors to standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgebert.errors import EXIT_ENVIRONMENT, EXIT_GATE_FAILED, EXIT_INPUT, EXIT_INTERRUPTED, EdgebertError, InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edgebert.artifact import ArtifactStore
+    from edgebert.pipeline import Outcome
+    from edgebert.progress import Progress
+
+app = typer.Typer(
+    name="edgebert",
+    help="Turns a fine-tuned BERT into the fastest INT8 model that still passes your accuracy gate, and proves it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+store_app = typer.Typer(help="Looks after the store of finished stages.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(store_app, name="store")
+
+RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Override, e.g. stages.quantize.method=static. Repeatable."),
+]
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", metavar="DIR", help="Default: $EDGEBERT_HOME, else .edgebert here.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="The result as one JSON document.")]
+BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder that compress wrote.")]
+
+
+@app.command()
+def compress(
+    recipe: RecipeArgument,
+    overrides: SetOption = None,
+    store: StoreOption = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: runs/<recipe>.")] = None,
+    remeasure: Annotated[bool, typer.Option(help="Measure again, even where the store holds the measurement.")] = False,
+    quiet: QuietOption = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Runs a recipe: fine-tune, export, quantise, check against FP32, bundle. Exits 1 when a gate fails."""
+    from edgebert.pipeline import compress as run
+    from edgebert.recipe_file import load_recipe
+
+    file = load_recipe(recipe, overrides or ())
+    folder = out or Path("runs") / file.name
+    outcome = run(file, store=_store(store), out=folder, progress=_progress(quiet), remeasure=remeasure)
+    _print_json(_outcome_json(outcome)) if json_output else _print_outcome(outcome)
+    raise typer.Exit(0 if outcome.verdict.passed else EXIT_GATE_FAILED)
+
+
+@app.command()
+def plan(
+    recipe: RecipeArgument, overrides: SetOption = None, store: StoreOption = None, json_output: JsonOption = False
+) -> None:
+    """Shows what compress would do, what is in the store already, and what is missing."""
+    from edgebert.plan import make_plan
+    from edgebert.recipe_file import load_recipe
+
+    lines = make_plan(load_recipe(recipe, overrides or ()), _store(store))
+    if json_output:
+        _print_json([line.__dict__ for line in lines])
+    else:
+        width = max(len(line.name) for line in lines)
+        for line in lines:
+            typer.echo(f"{line.name:{width}}  {line.state:8}  {line.note}".rstrip())
+    if any(line.state == "missing" for line in lines):
+        raise typer.Exit(EXIT_ENVIRONMENT)
+
+
+@app.command()
+def validate(recipe: RecipeArgument, overrides: SetOption = None) -> None:
+    """Checks a recipe, its model and the order of its stages; reads no data."""
+    from edgebert.pipeline import check_inputs
+    from edgebert.recipe_file import load_recipe
+
+    file = load_recipe(recipe, overrides or ())
+    check_inputs(file)
+    typer.echo(f"{recipe}: valid")
+
+
+@app.command()
+def schema() -> None:
+    """Prints the JSON Schema of a recipe, for editors."""
+    from edgebert.recipe import json_schema
+
+    _print_json(json_schema())
+
+
+@app.command()
+def init(
+    model: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="Folder with config.json and model.safetensors.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The recipe to write.")] = Path("recipe.yaml"),
+    train: Annotated[Path | None, typer.Option(metavar="FILE", help="Training data.")] = None,
+    evaluation: Annotated[
+        Path | None, typer.Option("--eval", metavar="FILE", help="Labelled data that decides the gates.")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Overwrite.")] = False,
+) -> None:
+    """Writes a recipe for a model folder."""
+    from edgebert.scaffold import recipe_text, write_recipe
+
+    write_recipe(recipe_text(model, out=out, train=train, evaluation=evaluation), out, force=force)
+    typer.echo(
+        f"Wrote {out}. Next: "
+        + ("edgebert plan" if train and evaluation else "name your data in it, then: edgebert plan")
+        + f" {out}"
+    )
+
+
+@app.command("run")
+def run_bundle(
+    bundle: BundleArgument,
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TEXT]...", help="Texts; without any, lines of --file or standard input."),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="One text a line; a tab separates the sentences of a pair.")
+    ] = None,
+    variant: Annotated[str | None, typer.Option(metavar="NAME", help="Default: the one that the verdict selected.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Default: as measured.")] = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Predicts with a bundle."""
+    from edgebert.predictor import load_predictor
+
+    lines = _texts(texts, file)
+    predictor = load_predictor(bundle, variant=variant, threads=threads)
+    answers = predictor.predict(lines)
+    if json_output:
+        _print_json(
+            [{"text": text, "label": answer.label, "score": answer.score} for text, answer in zip(lines, answers, strict=True)]
+        )
+        return
+    width = max((len(answer.label) for answer in answers), default=0)
+    for text, answer in zip(lines, answers, strict=True):
+        typer.echo(f"{answer.label:{width}}  {answer.score:.4f}  {text}")
+
+
+@app.command()
+def verify(bundle: BundleArgument, json_output: JsonOption = False) -> None:
+    """Rehashes a bundle and replays its goldens. Exits 1 when a variant answers differently."""
+    from edgebert.bundle import verify_bundle
+
+    manifest, tests = verify_bundle(bundle)
+    if json_output:
+        _print_json([{"variant": test.variant.name, "difference": test.difference, "passed": test.passed} for test in tests])
+    else:
+        typer.echo(f"{len(manifest.files)} files as the manifest says")
+        for test in tests:
+            said = (
+                "runtime not installed, not tested" if test.difference is None else f"largest difference {test.difference:.2g}"
+            )
+            typer.echo(
+                f"{'ok' if test.passed else 'DIFFERS':8} {test.variant.name}: {said} (allowed {test.variant.tolerance:g})"
+            )
+    raise typer.Exit(0 if all(test.passed for test in tests) else EXIT_GATE_FAILED)
+
+
+@store_app.command("ls")
+def store_ls(store: StoreOption = None, json_output: JsonOption = False) -> None:
+    """Lists the artifacts."""
+    artifacts = _existing_store(store).artifacts()
+    if json_output:
+        _print_json([artifact.manifest.model_dump(mode="json") for artifact in artifacts])
+        return
+    for artifact in artifacts:
+        made_by = artifact.manifest.made_by
+        typer.echo(
+            f"{artifact.key[:12]}  {made_by.name:10} {artifact.format:13} "
+            f"{artifact.size / 1e6:9.1f} MB  {made_by.seconds:8.1f} s"
+        )
+    typer.echo(f"{len(artifacts)} artifacts, {sum(artifact.size for artifact in artifacts) / 1e6:.1f} MB")
+
+
+@store_app.command("gc")
+def store_gc(
+    store: StoreOption = None,
+    everything: Annotated[bool, typer.Option("--all", help="Also what finished runs were made from.")] = False,
+    altered: Annotated[bool, typer.Option("--altered", help="Only artifacts that fail their verification.")] = False,
+) -> None:
+    """Drops artifacts that no existing run folder was made from, and what killed runs left."""
+    place = _existing_store(store)
+    if altered:
+        typer.echo(f"dropped {place.remove_altered()} altered artifacts")
+        return
+    count, freed = place.collect(everything=everything)
+    typer.echo(f"dropped {count} artifacts, {freed / 1e6:.1f} MB")
+
+
+@store_app.command("verify")
+def store_verify(store: StoreOption = None) -> None:
+    """Rehashes every artifact."""
+    place = _existing_store(store)
+    faults = place.verify()
+    for fault in faults:
+        typer.echo(fault)
+    if faults:
+        typer.echo("Drop them with: edgebert store gc --altered", err=True)
+        raise typer.Exit(EXIT_ENVIRONMENT)
+    typer.echo(f"{len(place.artifacts())} artifacts, all as written")
+
+
+def _version(show: bool) -> None:
+    if show:
+        from edgebert import __version__
+
+        typer.echo(f"edgebert {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Prints the version.")] = False,
+) -> None:
+    """Options before the verb."""
+
+
+def _store(place: Path | None) -> ArtifactStore:
+    from edgebert.artifact import ArtifactStore
+
+    return ArtifactStore((place or Path(os.environ.get("EDGEBERT_HOME") or ".edgebert")).absolute())
+
+
+def _existing_store(place: Path | None) -> ArtifactStore:
+    store = _store(place)
+    if not (store.root / "artifacts").is_dir():
+        raise InputError(f"There is no store at {store.root}.", hint="Name it with --store or EDGEBERT_HOME.")
+    return store
+
+
+def _progress(quiet: bool) -> Progress:
+    from edgebert.progress import progress_for
+
+    return progress_for(quiet=quiet)
+
+
+def _texts(texts: list[str] | None, file: Path | None) -> list[str]:
+    if texts and file:
+        raise InputError("Give texts or --file, not both.")
+    if texts:
+        return texts
+    try:
+        data = file.read_text(encoding="utf-8") if file else sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file or 'standard input'} is not UTF-8 text.") from error
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}.") from error
+    lines = [line for line in data.splitlines() if line.strip()]
+    if not lines:
+        raise InputError("There is no text to predict.", hint='Give it as arguments: edgebert run BUNDLE "some text"')
+    return lines
+
+
+def _print_json(value: Any) -> None:
+    import json
+
+    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    # A file or a pipe has no width; a table that wraps there cannot be read.
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+
+
+def _print_outcome(outcome: Outcome) -> None:
+    from edgebert.table import rich_table, verdict_lines
+
+    console = _console()
+    console.print(rich_table(outcome.report, outcome.verdict))
+    console.print()
+    for line in verdict_lines(outcome.verdict):
+        console.print(line, markup=False)
+    console.print(f"bundle: {outcome.bundle}", markup=False)
+
+
+def _outcome_json(outcome: Outcome) -> dict[str, Any]:
+    from edgebert.gates import METRICS
+
+    report = outcome.report
+    return {
+        "verdict": outcome.verdict.status,
+        "best": outcome.verdict.best.entry.name,
+        "bundle": str(outcome.bundle),
+        "models": [
+            {"name": entry.name, "role": entry.role, **{metric: report.value(entry, metric) for metric in METRICS}}
+            for entry in report.entries
+        ],
+        "gates": {
+            judgement.entry.name: [
+                {"gate": str(result.gate), "passed": result.passed, "reason": result.reason} for result in judgement.results
+            ]
+            for judgement in outcome.verdict.judgements
+        },
+    }
+
+
+def main() -> None:
+    """Entry point: maps every error to its message and exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except EdgebertError as error:
+        _fail(error)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("\nInterrupted. Finished stages are kept; run the same command again to go on.\n")
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        _fail_unexpected(error)
+    else:
+        sys.exit(code or 0)
+
+
+def _fail(error: EdgebertError) -> None:
+    sys.stderr.write(f"error: {error}\n")
+    if os.environ.get("EDGEBERT_DEBUG"):
+        raise error
+    sys.exit(error.exit_code)
+
+
+def _fail_unexpected(error: Exception) -> None:
+    if hasattr(error, "format_message"):  # a wrong option or argument; Typer's own class of it moved between versions
+        sys.stderr.write(f"error: {error.format_message()}\n  edgebert --help lists what can be asked.\n")
+        sys.exit(EXIT_INPUT)
+    if os.environ.get("EDGEBERT_DEBUG"):
+        raise error
+    first = (str(error).strip().splitlines() or [""])[0]
+    sys.stderr.write(
+        f"error: {error.__class__.__name__}: {first}\n  This is a fault in edgebert. EDGEBERT_DEBUG=1 shows where.\n"
+    )
+    sys.exit(EXIT_ENVIRONMENT)

@@ -1,0 +1,107 @@
+"""Every error that a user can meet, and the exit code that it gives.
+
+    EdgebertError
+    ├── InputError            exit 2: what the user wrote or passed
+    │   ├── RecipeError       the recipe, all problems at once
+    │   ├── SourceError       the model
+    │   ├── DataError         a data file or data set
+    │   └── BundleError       a bundle folder
+    └── EnvironmentFault      exit 3: what surrounds the run
+        ├── MissingPackage    an extra that is not installed
+        ├── StoreError        the store or the disk
+        └── StageError        a library failed inside a stage
+
+A gate that fails is a verdict, not an error: it gives exit code 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+EXIT_OK = 0
+EXIT_GATE_FAILED = 1
+EXIT_INPUT = 2
+EXIT_ENVIRONMENT = 3
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for Ctrl-C
+
+
+class EdgebertError(Exception):
+    """What went wrong, and in `hint` what to do next."""
+
+    exit_code = EXIT_ENVIRONMENT
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  {self.hint}" if self.hint else self.message
+
+
+class InputError(EdgebertError):
+    """The user's input has to change."""
+
+    exit_code = EXIT_INPUT
+
+
+class SourceError(InputError):
+    """The model cannot be found, read or used."""
+
+
+class DataError(InputError):
+    """A data file or data set cannot be used."""
+
+
+class BundleError(InputError):
+    """A bundle is not one, is incomplete, or was altered."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One fault in a recipe: where it stands, what is wrong, what would be right."""
+
+    path: str
+    message: str
+    line: int | None = None
+    suggestion: str | None = None
+
+    def __str__(self) -> str:
+        where = f"line {self.line}: " if self.line else ""
+        path = f"{self.path}: " if self.path else ""
+        hint = f" {self.suggestion}" if self.suggestion else ""
+        return f"{where}{path}{self.message}{hint}"
+
+
+class RecipeError(InputError):
+    """Every problem of one recipe, in the order of its lines."""
+
+    def __init__(self, source: str, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(sorted(problems, key=lambda problem: problem.line or 0))
+        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        super().__init__("\n  ".join([f"{source}: {count}", *map(str, self.problems)]))
+
+
+class EnvironmentFault(EdgebertError):
+    """The machine, not the input, has to change."""
+
+    exit_code = EXIT_ENVIRONMENT
+
+
+class MissingPackage(EnvironmentFault):
+    """A package that the work needs is not installed."""
+
+    def __init__(self, package: str, *, needed_for: str, extra: str = "compress") -> None:
+        super().__init__(
+            f"{needed_for} needs the package {package}, which is not installed.",
+            hint=f'Install it with: pip install "edgebert[{extra}]"',
+        )
+
+
+class StoreError(EnvironmentFault):
+    """The store cannot be read or written."""
+
+
+class StageError(EnvironmentFault):
+    """A library failed inside a stage; the message names the stage."""

@@ -1,0 +1,89 @@
+"""edgebert.json: what a bundle says of itself. Read on the device, so light and strict."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from edgebert.artifact import FileEntry
+from edgebert.runtimes.target import Target
+
+MANIFEST = "edgebert.json"
+TOLERANCE = {"fp32": 1e-3, "int8": 0.1}
+"""How far a golden output may be off on another CPU: INT8 kernels round differently, and a saturating one is off by more."""
+
+
+class Frozen(BaseModel):
+    """Read-only, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GoldenInputs(Frozen):
+    """Rows, and the token ids that this bundle's tokenizer makes of them."""
+
+    rows: tuple[dict[str, str], ...]
+    token_ids: tuple[tuple[int, ...], ...]
+
+
+class VariantEntry(Frozen):
+    """One graph in the bundle."""
+
+    name: str
+    role: Literal["baseline", "candidate"]
+    precision: Literal["fp32", "int8"]
+    target: Target
+    file: str
+    artifact: str
+    status: Literal["BASELINE", "PASSED", "FAILED"]
+    reasons: tuple[str, ...]
+    requires: dict[str, str]
+    """Package -> version that it was measured with."""
+    tolerance: float
+    golden_outputs: dict[str, tuple[Any, ...]]
+
+    @field_validator("file")
+    @classmethod
+    def _inside(cls, file: str) -> str:
+        return inside(file)
+
+
+class BundleManifest(Frozen):
+    """The whole of edgebert.json."""
+
+    schema_version: Literal[1] = 1
+    edgebert_version: str
+    name: str
+    task: str
+    labels: tuple[str, ...]
+    max_length: int
+    pad_id: int
+    files: dict[str, FileEntry]
+    """Every file of the bundle but this one and a signature."""
+    variants: tuple[VariantEntry, ...] = Field(min_length=1)
+    selected: str
+    verdict: Literal["PASSED", "FAILED"]
+    reasons: tuple[str, ...]
+    goldens: GoldenInputs
+    lineage: tuple[dict[str, Any], ...]
+
+    @field_validator("files")
+    @classmethod
+    def _all_inside(cls, files: dict[str, FileEntry]) -> dict[str, FileEntry]:
+        for name in files:
+            inside(name)
+        return files
+
+    def variant(self, name: str) -> VariantEntry | None:
+        """The variant of that name."""
+        return next((variant for variant in self.variants if variant.name == name), None)
+
+
+def inside(name: str) -> str:
+    """The name, if it stays within the folder that it is relative to."""
+    path = PurePosixPath(name)
+    if not name or path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or "\0" in name:
+        raise ValueError(f"{name!r} leaves the bundle")
+    return name

@@ -1,0 +1,1 @@
+"""Measures what models do: predictions, latency in fresh processes, memory, and the machine that it happened on."""

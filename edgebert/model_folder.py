@@ -1,0 +1,159 @@
+"""A Transformers folder on disk: what is in it and what it is, read without loading it. safetensors only."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from edgebert.artifact import hash_file
+from edgebert.errors import SourceError
+from edgebert.tasks.base import Task
+
+MODEL_TYPES = ("bert",)
+WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "added_tokens.json",
+)
+PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model folder that passed inspection."""
+
+    path: Path
+    config: Mapping[str, Any]
+    weight_files: tuple[str, ...]
+    tensors: frozenset[str]
+    origin: Mapping[str, Any]
+
+    @property
+    def max_positions(self) -> int:
+        """Tokens that the position table allows."""
+        return int(self.config.get("max_position_embeddings", 512))
+
+    def max_length(self) -> int:
+        """Longest input that both the position table and the tokenizer allow."""
+        limit = read_json(self.path / "tokenizer_config.json").get("model_max_length") if self.has_tokenizer_config else None
+        return min(self.max_positions, int(limit)) if isinstance(limit, int | float) and limit < 1e9 else self.max_positions
+
+    @property
+    def has_tokenizer_config(self) -> bool:
+        """Whether the folder says how its tokenizer is used."""
+        return (self.path / "tokenizer_config.json").is_file()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Label names in the order of the outputs; LABEL_0, LABEL_1 when the config gives none."""
+        names = self.config.get("id2label") or {}
+        if names:
+            return tuple(str(names[key]) for key in sorted(names, key=int))
+        return tuple(f"LABEL_{index}" for index in range(int(self.config.get("num_labels", 2))))
+
+    def has_head(self, task: Task) -> bool:
+        """Whether the model was fine-tuned for the task."""
+        return task.head in self.tensors
+
+    def contents(self) -> dict[str, str]:
+        """Name -> sha256 of every file that edgebert uses."""
+        return {name: hash_file(self.path / name) for name in self.files()}
+
+    def files(self) -> list[str]:
+        """Every file that edgebert uses."""
+        others = [WEIGHTS_INDEX, "config.json", *TOKENIZER_FILES]
+        return sorted({*self.weight_files, *(name for name in others if (self.path / name).is_file())})
+
+    def copy_to(self, folder: Path) -> None:
+        """Copies those files."""
+        for name in self.files():
+            shutil.copyfile(self.path / name, folder / name)
+
+
+def inspect_model(path: Path, origin: Mapping[str, Any] | None = None) -> ModelFolder:
+    """Reads config.json and the safetensors headers of a folder.
+
+    Raises:
+        SourceError: the folder is not a BERT that edgebert can use.
+    """
+    if not (path / "config.json").is_file():
+        raise SourceError(
+            f"{path} has no config.json, so it is not a model folder.",
+            hint="Name the folder that save_pretrained() wrote.",
+        )
+    config = read_json(path / "config.json")
+    if config.get("auto_map"):
+        raise SourceError(f"{path} wants to run code of its own (auto_map in config.json); edgebert never does that.")
+    if config.get("model_type") not in MODEL_TYPES:
+        known = ", ".join(MODEL_TYPES)
+        raise SourceError(
+            f"{path} is a model of type {config.get('model_type', 'unknown')!r}; edgebert compresses BERT encoders ({known})."
+        )
+    weight_files = _weight_files(path)
+    if not any((path / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+        raise SourceError(
+            f"{path} has no tokenizer (tokenizer.json or vocab.txt).",
+            hint="Save it there: tokenizer.save_pretrained(...)",
+        )
+    tensors = frozenset(name for file in weight_files for name in _tensor_names(path / file))
+    return ModelFolder(path, config, weight_files, tensors, dict(origin or {"source": str(path)}))
+
+
+def _weight_files(path: Path) -> tuple[str, ...]:
+    if (path / WEIGHTS).is_file():
+        return (WEIGHTS,)
+    if (path / WEIGHTS_INDEX).is_file():
+        shards = sorted(set(read_json(path / WEIGHTS_INDEX).get("weight_map", {}).values()))
+        for shard in shards:
+            if PurePosixPath(shard).name != shard or not (path / shard).is_file():
+                raise SourceError(f"{path / WEIGHTS_INDEX} names {shard}, which is not in the folder.")
+        return tuple(shards)
+    pickled = [file.name for pattern in PICKLED for file in sorted(path.glob(pattern))]
+    if pickled:
+        raise SourceError(
+            f"{path} has its weights only as {pickled[0]}; edgebert reads safetensors only, because a pickle can run code.",
+            hint="Where you trust the file: AutoModel...from_pretrained(FOLDER).save_pretrained(NEW, safe_serialization=True)",
+        )
+    raise SourceError(f"{path} has no {WEIGHTS}.")
+
+
+def _tensor_names(file: Path) -> list[str]:
+    """Names in a safetensors header: 8 bytes of length (little endian), then JSON."""
+    try:
+        with file.open("rb") as handle:
+            length = int.from_bytes(handle.read(8), "little")
+            if length > min(file.stat().st_size, 100 << 20):
+                raise ValueError
+            header = json.loads(handle.read(length))
+        end = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
+        if 8 + length + end != file.stat().st_size:
+            raise ValueError
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise SourceError(
+            f"{file} is not a whole safetensors file.",
+            hint="It may be a partial download or a Git LFS pointer: fetch it again.",
+        ) from error
+    return [name for name in header if name != "__metadata__"]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        SourceError: it is not one.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise SourceError(f"{path} is not valid JSON.") from error
+    if not isinstance(value, dict):
+        raise SourceError(f"{path} does not hold a JSON object.")
+    return value

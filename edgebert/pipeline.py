@@ -1,0 +1,403 @@
+"""compress: the one loop, from a recipe to a bundle and a verdict.
+
+What ran is found in the store by its key and never run again; a killed run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from edgebert.artifact import Artifact, ArtifactStore, Draft, MadeBy, hash_json
+from edgebert.bundle import BundleParts, Variant, write_bundle
+from edgebert.check import Contender, check
+from edgebert.data import PreparedData, prepare_data, source_hash
+from edgebert.errors import DataError, EdgebertError, Problem, RecipeError, SourceError, StageError
+from edgebert.measure.environment import read_environment
+from edgebert.model_folder import ModelFolder
+from edgebert.output import output_folder
+from edgebert.progress import Progress
+from edgebert.quiet import quiet_libraries
+from edgebert.recipe import CalibrationSpec, DataSpec
+from edgebert.recipe_file import RecipeFile
+from edgebert.report import Report
+from edgebert.serving import Serving
+from edgebert.sources import find_model
+from edgebert.stages.base import RunContext
+from edgebert.steps import BASE, Layout, Step, lay_out
+from edgebert.tasks import get_task
+from edgebert.tasks.base import Encoded, Task
+from edgebert.verdict import Verdict, judge
+
+IMPORT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run leaves."""
+
+    verdict: Verdict
+    report: Report
+    folder: Path
+    bundle: Path
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A recipe whose model was found and whose stages have an order that works."""
+
+    file: RecipeFile
+    task: Task
+    model: ModelFolder
+    layout: Layout
+    max_length: int
+
+    @property
+    def finetunes(self) -> bool:
+        """Whether the head is trained here."""
+        return any("train" in step.stage.needed() for step in self.layout.steps)
+
+    @property
+    def specs(self) -> dict[str, DataSpec]:
+        """Data sets that the run needs, by role."""
+        data = self.file.recipe.data
+        needs = {need for step in self.layout.steps for need in step.stage.needed()}
+        specs: dict[str, DataSpec] = {"eval": data.eval}
+        if data.train and (needs & {"train", "calibration"}):
+            specs["train"] = data.train
+        if data.calibration and "calibration" in needs:
+            specs["calibration"] = data.calibration
+        return specs
+
+
+def check_inputs(file: RecipeFile) -> Inputs:
+    """Finds the model and lays the stages out.
+
+    Raises:
+        SourceError, EnvironmentFault: the model cannot be had.
+        RecipeError: the stages, labels or lengths cannot work.
+    """
+    recipe = file.recipe
+    task = get_task(recipe.task.name)
+    model = find_model(recipe.model, file.base)
+    layout, problems = lay_out(recipe, has_head=model.has_head(task))
+    max_length = recipe.task.max_length or model.max_length()
+    if max_length > model.max_positions:
+        problems.append(
+            Problem("task.max_length", f"{max_length} tokens do not fit the model's {model.max_positions} positions")
+        )
+    trains = any("train" in stage.needed() for stage in recipe.stages)
+    if recipe.task.labels and not trains and len(recipe.task.labels) != len(model.labels):
+        problems.append(
+            Problem("task.labels", f"has {len(recipe.task.labels)} names, but the model has {len(model.labels)} outputs")
+        )
+    if problems or layout is None:
+        raise RecipeError(str(file.path), problems)
+    return Inputs(file, task, model, layout, max_length)
+
+
+@dataclass
+class Compression:
+    """One run. Its parts are made when first asked for, each from the store where it is there."""
+
+    inputs: Inputs
+    store: ArtifactStore
+    progress: Progress
+    made: dict[int, Artifact] = field(default_factory=dict)
+    reused: set[int] = field(default_factory=set)
+
+    @cached_property
+    def base(self) -> Artifact:
+        """The recipe's model, copied into the store, with a tokenizer.json."""
+        model = self.inputs.model
+
+        def make(draft: Draft) -> Mapping[str, Any]:
+            with self.progress.step("read the model"):
+                model.copy_to(draft.out)
+                if not (draft.out / "tokenizer.json").is_file():
+                    write_fast_tokenizer(draft.out)
+            return {"origin": dict(model.origin)}
+
+        made_by = MadeBy(name="model", version=IMPORT_VERSION, parameters=dict(model.origin), packages={})
+        return self.store.get_or_make(base_key(model), format="transformers", parent=None, made_by=made_by, make=make)
+
+    @cached_property
+    def data(self) -> dict[str, PreparedData]:
+        """Every data set that is needed, read and checked."""
+        return {
+            role: prepare_data(
+                spec, role, base=self.inputs.file.base, task=self.inputs.task, store=self.store, progress=self.progress
+            )
+            for role, spec in self.inputs.specs.items()
+        }
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """Label names in the order of the model's outputs; every data set's labels are among them."""
+        labels = resolve_labels(self.inputs, self.data.get("train"))
+        for role, data in self.data.items():
+            strange = [label for label in data.labels if self.inputs.task.label_index(label, labels) is None]
+            if strange:
+                rows = data.labels[strange[0]]
+                raise DataError(
+                    f"data.{role}: the label {strange[0]!r} ({rows} rows) is not one of the model's: {', '.join(labels)}.",
+                    hint="Correct the rows, or name the labels in the order of the model's outputs: task.labels: [...]",
+                )
+        return labels
+
+    def run_stages(self) -> None:
+        """Makes the artifact of every step."""
+        _ = self.base, self.data, self.labels  # faults in the input come before the first minute of work
+        for place, step in enumerate(self.inputs.layout.steps):
+            self.made[place] = self._run(place, step)
+
+    def artifact(self, place: int) -> Artifact:
+        """The artifact of a step, or of the recipe's model."""
+        return self.base if place == BASE else self.made[place]
+
+    def key_of(self, step: Step) -> str:
+        """Key of a step whose source is made."""
+        return step_key(step, self.artifact(step.source), self.inputs, self.labels)
+
+    def _run(self, place: int, step: Step) -> Artifact:
+        stage, source, key = step.stage, self.artifact(step.source), self.key_of(step)
+        if found := self.store.get(key):
+            self.reused.add(place)
+            self.progress.note(f"{stage.label}: found in the store")
+            return found
+        stage.require_packages()
+
+        def make(draft: Draft) -> Mapping[str, Any]:
+            context = self._context(step, draft)
+            try:
+                return stage.run(source, context)
+            except (EdgebertError, OSError):
+                raise
+            except Exception as error:  # what a library raises here is its own affair; the user needs the stage and a way on
+                first = (str(error).strip().splitlines() or [""])[0]
+                raise StageError(
+                    f"The stage {stage.label} failed: {error.__class__.__name__}: {first}",
+                    hint="EDGEBERT_DEBUG=1 shows the libraries' own output and the traceback.",
+                ) from error
+
+        made_by = MadeBy(
+            name=stage.stage_name(),
+            version=stage.version,
+            parameters=stage.parameters(),
+            packages=stage.package_versions(),
+        )
+        return self.store.get_or_make(key, format=stage.output_format(), parent=source.key, made_by=made_by, make=make)
+
+    def _context(self, step: Step, draft: Draft) -> RunContext:
+        needed = step.stage.needed()
+        return RunContext(
+            out=draft.out,
+            work=draft.work,
+            task=self.inputs.task,
+            labels=self.labels,
+            max_length=self.inputs.max_length,
+            data=self.data,
+            calibration=self.calibration(step) if "calibration" in needed else (),
+            teacher=self.artifact(self.inputs.layout.teacher) if "teacher" in needed else None,
+            seed=self.inputs.file.recipe.seed,
+            progress=self.progress,
+        )
+
+    def calibration(self, step: Step) -> list[Encoded]:
+        """The tokenised calibration rows."""
+        recipe = self.inputs.file.recipe
+        data = self.data.get("calibration") or self.data["train"]
+        rows = data.sample(min(calibration_samples(recipe.data.calibration), len(data)), recipe.seed)
+        serving = self.serving(self.artifact(step.source))
+        return serving.encode(serving.open_tokenizer(), rows)
+
+    def serving(self, artifact: Artifact) -> Serving:
+        """How text reaches that artifact: by the tokenizer of the Transformers model that it comes from."""
+        model = self.transformers_of(artifact)
+        config = json.loads((model.path / "config.json").read_text())
+        return Serving(
+            task=self.inputs.task,
+            labels=self.labels,
+            max_length=self.inputs.max_length,
+            pad_id=config.get("pad_token_id") or 0,
+            tokenizer=model.path / "tokenizer.json",
+        )
+
+    def transformers_of(self, artifact: Artifact) -> Artifact:
+        """The Transformers model that an artifact was made from."""
+        return next(ancestor for ancestor in self.store.lineage(artifact) if ancestor.format == "transformers")
+
+    def contenders(self) -> list[Contender]:
+        """FP32 and every candidate, on each target."""
+        layout = self.inputs.layout
+        targets = {target.name: target for target in self.inputs.file.recipe.targets}
+        found = []
+        for name, baseline in layout.baselines.items():
+            for place, role in [(baseline, "baseline"), *((place, "candidate") for place in layout.candidates[name])]:
+                label = layout.steps[place].stage.label
+                short = "fp32" if role == "baseline" else label
+                artifact = self.artifact(place)
+                found.append(Contender(f"{name}/{short}", role, label, artifact, targets[name], self.serving(artifact)))
+        return found
+
+
+def compress(file: RecipeFile, *, store: ArtifactStore, out: Path, progress: Progress, remeasure: bool = False) -> Outcome:
+    """Runs a recipe.
+
+    Args:
+        out: the run's folder; replaced as a whole, at the end.
+        remeasure: measure again even where the store holds the measurement.
+
+    Raises:
+        EdgebertError: the input, the environment or a stage does not let the run finish.
+    """
+    started = time.time()
+    inputs = check_inputs(file)
+    for target in inputs.layout.idle_targets:
+        progress.note(f"{target.name}: no stage makes a candidate for it; left out")
+    store.prepare()
+    with output_folder(out) as folder, store.lease(out):
+        run = Compression(inputs, store, progress)
+        run.run_stages()
+        contenders = run.contenders()
+        report, outputs = check(
+            contenders,
+            recipe=file,
+            data=run.data["eval"],
+            store=store,
+            progress=progress,
+            environment=read_environment(),
+            remeasure=remeasure,
+        )
+        verdict = judge(report)
+        with progress.step("write the bundle"):
+            write_bundle(folder / "bundle", _parts(run, contenders, report, verdict, outputs))
+        (folder / "report.json").write_text(report.model_dump_json(indent=1))
+        (folder / "run.json").write_text(json.dumps(run_record(run, verdict, started), indent=1))
+    return Outcome(verdict, report, out, out / "bundle")
+
+
+def _parts(
+    run: Compression, contenders: list[Contender], report: Report, verdict: Verdict, outputs: Mapping[str, Any]
+) -> BundleParts:
+    kept = {judgement.entry.name for judgement in verdict.judgements if judgement.passed} | {verdict.best.entry.name}
+    judgements = {judgement.entry.name: judgement for judgement in verdict.judgements}
+    variants = [
+        Variant(contender, judgements.get(contender.name), outputs[contender.name])
+        for contender in contenders
+        if contender.role == "baseline" or contender.name in kept
+    ]
+    best = next(contender for contender in contenders if contender.name == verdict.best.entry.name)
+    return BundleParts(
+        name=run.inputs.file.name,
+        model=run.transformers_of(best.artifact),
+        serving=best.serving,
+        variants=variants,
+        report=report,
+        verdict=verdict,
+        lineage=[_lineage_entry(artifact) for artifact in run.store.lineage(best.artifact)],
+        seed=run.inputs.file.recipe.seed,
+    )
+
+
+def _lineage_entry(artifact: Artifact) -> dict[str, Any]:
+    made_by = artifact.manifest.made_by
+    return {
+        "stage": made_by.name,
+        "parameters": made_by.parameters,
+        "sha256": artifact.sha256,
+        "packages": made_by.packages,
+    }
+
+
+def run_record(run: Compression, verdict: Verdict, started: float) -> dict[str, Any]:
+    """What run.json holds: the recipe, versions, hashes, lineage and times."""
+    steps = []
+    for place, step in enumerate(run.inputs.layout.steps):
+        artifact = run.artifact(place)
+        steps.append(
+            {
+                "step": step.stage.label,
+                "key": artifact.key,
+                "sha256": artifact.sha256,
+                "parent": artifact.parent,
+                "found_in_store": place in run.reused,
+                "seconds": artifact.manifest.made_by.seconds,
+                "facts": dict(artifact.facts),
+            }
+        )
+    return {
+        "recipe": run.inputs.file.recipe.model_dump(mode="json"),
+        "model": {"origin": dict(run.inputs.model.origin), "sha256": run.base.sha256},
+        "data": {role: {"rows": len(data), "sha256": data.artifact.sha256} for role, data in run.data.items()},
+        "labels": list(run.labels),
+        "environment": read_environment().model_dump(mode="json"),
+        "steps": steps,
+        "verdict": verdict.status,
+        "best": verdict.best.entry.name,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "seconds": round(time.time() - started, 1),
+    }
+
+
+def base_key(model: ModelFolder) -> str:
+    """Key of a model in the store."""
+    return hash_json({"model": model.contents(), "version": IMPORT_VERSION})
+
+
+def step_key(step: Step, source: Artifact, inputs: Inputs, labels: tuple[str, ...]) -> str:
+    """Everything that decides what a step makes."""
+    stage, needed = step.stage, step.stage.needed()
+    parts: dict[str, Any] = {
+        "source": source.sha256,
+        "stage": stage.stage_name(),
+        "version": stage.version,
+        "parameters": stage.parameters(),
+        "task": inputs.task.name,
+    }
+    if stage.keyed_by_packages:
+        parts["packages"] = stage.package_versions()
+    if needed & {"train", "calibration"}:
+        parts |= {"seed": inputs.file.recipe.seed, "max_length": inputs.max_length}
+    if "train" in needed:
+        parts |= {"labels": labels, "train": source_hash(inputs.specs["train"], inputs.file.base)}
+    if "calibration" in needed:
+        spec = inputs.specs.get("calibration") or inputs.specs["train"]
+        samples = calibration_samples(inputs.file.recipe.data.calibration)
+        parts |= {"calibration": source_hash(spec, inputs.file.base), "samples": samples}
+    return hash_json(parts)
+
+
+def calibration_samples(spec: CalibrationSpec | None) -> int:
+    """How many rows calibrate."""
+    return int(spec.samples if spec else CalibrationSpec.model_fields["samples"].default)
+
+
+def resolve_labels(inputs: Inputs, train: PreparedData | None) -> tuple[str, ...]:
+    """The recipe's labels, else those of a fine-tuned model, else those of the training data in their natural order."""
+    declared = inputs.file.recipe.task.labels
+    if declared:
+        return declared
+    if inputs.model.has_head(inputs.task) or train is None:
+        return inputs.model.labels
+    return tuple(sorted(train.labels, key=lambda label: (not label.isdigit(), int(label) if label.isdigit() else 0, label)))
+
+
+def write_fast_tokenizer(folder: Path) -> None:
+    """Makes tokenizer.json from vocab.txt.
+
+    Raises:
+        SourceError: the vocabulary cannot be read.
+    """
+    with quiet_libraries():
+        from transformers import AutoTokenizer
+
+        try:
+            AutoTokenizer.from_pretrained(folder, local_files_only=True).save_pretrained(folder)
+        except (OSError, ValueError, KeyError) as error:
+            raise SourceError(f"The tokenizer of the model cannot be read: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,349 @@
+"""Reads a recipe from YAML. Every problem comes back at once, each with its path, its line and the nearest right name."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from edgebert.errors import InputError, MissingPackage, Problem, RecipeError
+from edgebert.recipe import Recipe, normalise
+from edgebert.shipped import shipped_folder
+from edgebert.stages import STAGES
+
+MAX_BYTES = 1 << 20
+MAX_VALUES = 20_000
+
+Path_ = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class RecipeFile:
+    """A recipe and where it was read from."""
+
+    recipe: Recipe
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending."""
+        return self.path.stem
+
+    @property
+    def base(self) -> Path:
+        """The folder that relative paths count from."""
+        return self.path.parent
+
+
+@dataclass
+class _Document:
+    """Plain values, and the line of each path."""
+
+    value: Any
+    lines: dict[Path_, int] = field(default_factory=dict)
+
+    def line(self, path: Path_) -> int | None:
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path)
+
+
+def find_recipe(name: str) -> Path:
+    """The file of that name, or the recipe of that name that ships with edgebert.
+
+    Raises:
+        InputError: neither is there.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path.absolute()
+    shipped = {file.stem: file for file in sorted(shipped_folder("recipes").glob("*.yaml"))}
+    if name in shipped:
+        return shipped[name]
+    if path.is_dir():
+        raise InputError(f"{name} is a folder, not a recipe.", hint=f"Write a recipe for it with: edgebert init {name}")
+    known = ", ".join(sorted(shipped)) or "none"
+    raise InputError(f"No recipe {name}.", hint=f"Name a YAML file, or one of the shipped recipes: {known}.")
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> RecipeFile:
+    """Reads, overrides and validates a recipe.
+
+    Args:
+        name: a YAML file, or the name of a shipped recipe.
+        overrides: `path=value` entries, as `--set` takes them; they win over the file.
+
+    Raises:
+        RecipeError: with every problem that was found.
+        InputError: there is no such file.
+    """
+    path = find_recipe(name)
+    document = parse_yaml(read_text(path), name)
+    if not isinstance(document.value, dict):
+        raise RecipeError(name, [Problem("", "a recipe is a mapping with model, task, data and stages", 1)])
+    problems = [problem for text in overrides if (problem := apply_override(document, text))]
+    if problems:
+        raise RecipeError("--set", problems)
+    return RecipeFile(validate(document, name), path)
+
+
+def read_text(path: Path) -> str:
+    """The file's text.
+
+    Raises:
+        InputError: it is too large, unreadable or not UTF-8.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path} is larger than 1 MB; that is not a recipe.")
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text (byte {error.start}).", hint="Save it as UTF-8.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def parse_yaml(text: str, source: str) -> _Document:
+    """YAML 1.2 to plain values with their lines.
+
+    Raises:
+        RecipeError: the text is not YAML, or repeats a key.
+    """
+    try:
+        from ruamel.yaml import YAML
+        from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    except ImportError as error:
+        raise MissingPackage("ruamel.yaml", needed_for="Reading a recipe") from error
+    try:
+        tree = YAML(typ="rt", pure=True).load(text)
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        raise RecipeError(source, [Problem("", f"not valid YAML: {error.problem}", line)]) from error
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise RecipeError(source, [Problem("", f"not valid YAML: {str(error).splitlines()[0]}")]) from error
+    document = _Document(None)
+    try:
+        document.value = _plain(tree, (), document.lines)
+    except OverflowError as error:
+        raise RecipeError(source, [Problem("", f"more than {MAX_VALUES} values; that is not a recipe")]) from error
+    return document
+
+
+def _plain(node: Any, path: Path_, lines: dict[Path_, int]) -> Any:
+    if len(lines) > MAX_VALUES or len(path) > 50:
+        raise OverflowError
+    if isinstance(node, Mapping):
+        for key in node:
+            lines[(*path, str(key))] = _line_of_key(node, key)
+        return {str(key): _plain(value, (*path, str(key)), lines) for key, value in node.items()}
+    if isinstance(node, list):
+        marks: Any = node  # ruamel's list knows the place of each item
+        for index in range(len(node)):
+            lines[(*path, index)] = marks.lc.item(index)[0] + 1
+        return [_plain(value, (*path, index), lines) for index, value in enumerate(node)]
+    if node is None or isinstance(node, bool):
+        return node
+    for kind in (int, float):
+        if isinstance(node, kind):
+            return kind(node)
+    return str(node)
+
+
+def _line_of_key(node: Any, key: Any) -> int:
+    try:
+        return int(node.lc.key(key)[0]) + 1
+    except KeyError:  # a key that came in by a merge (<<)
+        return int(node.lc.line) + 1
+
+
+def apply_override(document: _Document, text: str) -> Problem | None:
+    """Sets one `path=value`. The value is YAML; a stage is named by its name, or by its place when it stands twice."""
+    path_text, separator, value_text = text.partition("=")
+    if not separator or not path_text.strip():
+        return Problem(text, "an override is path=value, for example stages.quantize.method=static")
+    try:
+        value = parse_yaml(value_text, f"--set {text}").value
+    except RecipeError as error:
+        return Problem(path_text, error.problems[0].message)
+    keys = path_text.strip().split(".")
+    try:
+        _assign(document.value, keys, _from_here(keys, value))
+    except LookupError as error:
+        return Problem(path_text, str(error.args[0]))
+    return None
+
+
+def _from_here(keys: Sequence[str], value: Any) -> Any:
+    """A path on the command line counts from where the command runs, not from the recipe."""
+    names_a_file = keys[0] in ("model", "data") and (keys[-1] in ("path", "source", "model", "train", "eval", "calibration"))
+    if names_a_file and isinstance(value, str) and "://" not in value:
+        here = Path(value).expanduser()
+        if here.exists() or keys[0] == "data":
+            return str(here.absolute())
+    return value
+
+
+def _assign(node: Any, keys: Sequence[str], value: Any) -> None:
+    """Sets a value deep in the document. `stages.quantize.x`, `stages.2.quantize.x` and `stages.2.x` mean the same."""
+    key, *rest = keys
+    if isinstance(node, list):
+        place = _place(node, key)
+        if key.isdigit() and not rest:
+            node[place] = value
+            return
+        entry = node[place] = _written_out(node[place])
+        inner = rest if key.isdigit() else keys
+        if _is_stage(entry) and inner[0] not in entry:
+            inner = [next(iter(entry)), *inner]
+        _assign(entry, inner, value)
+        return
+    if not isinstance(node, dict):
+        raise LookupError(f"nothing below it can be set: {key} stands under a plain value")
+    if not rest:
+        node[key] = value
+        return
+    if isinstance(node.get(key), str) and key in ("model", "task", "train", "eval", "calibration"):
+        node[key] = {{"model": "source", "task": "name"}.get(key, "path"): node[key]}
+    if node.get(key) is None:
+        node[key] = {}
+    _assign(node[key], rest, value)
+
+
+def _is_stage(entry: Any) -> bool:
+    return isinstance(entry, dict) and len(entry) == 1 and next(iter(entry)) in STAGE_NAMES
+
+
+def _written_out(entry: Any) -> Any:
+    """A stage given as its name alone, as a mapping that parameters can go into."""
+    if isinstance(entry, str):
+        return {entry: {}}
+    return {name: {} if value is None else value for name, value in entry.items()} if _is_stage(entry) else entry
+
+
+def _place(entries: list[Any], key: str) -> int:
+    if key.lstrip("-").isdigit():
+        if 0 <= int(key) < len(entries):
+            return int(key)
+        raise LookupError(f"there is no entry {key}; the list has {len(entries)}, counted from 0")
+    places = [place for place, entry in enumerate(entries) if entry == key or (isinstance(entry, dict) and key in entry)]
+    if len(places) == 1:
+        return places[0]
+    if places:
+        raise LookupError(
+            f"{key} stands in the list {len(places)} times; say which by its place: {', '.join(map(str, places))}"
+        )
+    raise LookupError(f"the recipe has no {key} in this list")
+
+
+STAGE_NAMES = tuple(stage.stage_name() for stage in STAGES)
+
+
+def validate(document: _Document, source: str) -> Recipe:
+    """Plain values to a Recipe.
+
+    Raises:
+        RecipeError: with every problem.
+    """
+    problems = list(_stage_problems(document))
+    normal = normalise(document.value)
+    if problems:  # their entries would only repeat themselves in what pydantic says
+        normal["stages"] = ["export"] if "stages" in normal else []
+        normal = normalise(normal)
+    try:
+        # JSON, because strict Python mode would refuse a list where a tuple is declared.
+        recipe = Recipe.model_validate_json(json.dumps(normal))
+    except ValidationError as error:
+        problems += [_problem(document, entry) for entry in error.errors()]
+    if problems:
+        raise RecipeError(source, _without_repeats(problems))
+    return recipe
+
+
+def _without_repeats(problems: Sequence[Problem]) -> list[Problem]:
+    return list({(problem.path, problem.message): problem for problem in problems}.values())
+
+
+def _stage_problems(document: _Document) -> Iterator[Problem]:
+    """Stages whose shape is wrong: here the user's own words make a better message than a failed union."""
+    stages = document.value.get("stages") if isinstance(document.value, dict) else None
+    for place, entry in enumerate(stages if isinstance(stages, list) else []):
+        path = f"stages.{place}"
+        line = document.line(("stages", place))
+        if isinstance(entry, str):
+            names = [entry]
+        elif isinstance(entry, dict) and entry:
+            names = list(entry)
+        else:
+            yield Problem(path, "a stage is its name, or `name: {parameters}`", line)
+            continue
+        if len(names) > 1:
+            listed = ", ".join(names)
+            hint = f"Indent its parameters below `{names[0]}:`, or start a new list entry with `-`."
+            yield Problem(path, f"one entry holds one stage, this one has {listed}.", line, hint)
+        elif names[0] not in STAGE_NAMES:
+            yield Problem(path, f"there is no stage `{names[0]}`.", line, _nearest(names[0], STAGE_NAMES))
+        elif isinstance(entry, dict) and not isinstance(entry[names[0]], dict | None):
+            yield Problem(f"{path}.{names[0]}", "its parameters are a mapping, such as {method: static}", line)
+
+
+def _problem(document: _Document, entry: Any) -> Problem:
+    path: Path_ = entry["loc"]
+    kind, context = entry["type"], entry.get("ctx", {})
+    line = document.line(path)
+    name = ".".join(map(str, path))
+    if kind == "extra_forbidden":
+        known = _fields_at(path[:-1])
+        return Problem(name, "unknown key.", line, _nearest(str(path[-1]), known))
+    if kind == "missing":
+        return Problem(name, "is missing", line or 1)
+    if kind in ("literal_error", "enum"):
+        allowed = _literals(context.get("expected", ""))
+        return Problem(name, f"{_shown(entry['input'])} is not known.", line, _nearest(str(entry["input"]), allowed))
+    message = entry["msg"].removeprefix("Value error, ")
+    if kind == "json_invalid":
+        message = "holds a number that is not finite"
+    shown = "" if kind == "value_error" else f", got {_shown(entry['input'])}"
+    return Problem(name, f"{message[0].lower()}{message[1:]}{shown}", line)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _literals(expected: str) -> list[str]:
+    return [part.strip("' ") for part in expected.replace(" or ", ",").split(",") if part.strip("' ")]
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if close:
+        return f"Did you mean `{close[0]}`?"
+    return f"Known: {', '.join(known)}." if known else ""
+
+
+def _fields_at(path: Path_) -> list[str]:
+    """Names of the fields that may stand at a path of the recipe."""
+    model: Any = Recipe
+    for key in path:
+        if isinstance(key, int):
+            continue
+        stage = next((stage for stage in STAGES if stage.stage_name() == key), None)
+        model = stage or _model_of(model.model_fields[key].annotation if key in model.model_fields else None)
+        if model is None:
+            return []
+    return [name for name in model.model_fields if name != "stage"]
+
+
+def _model_of(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_of(part))), None)

@@ -1,0 +1,52 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from edgebert.errors import BundleError
+from edgebert.runtimes.base import Array, Runtime, Session
+from edgebert.runtimes.target import Target
+
+
+class OnnxRuntimeSession(Session):
+    """One InferenceSession."""
+
+    def __init__(self, model: Path, threads: int) -> None:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime has a class of its own for every kind of bad file
+            raise BundleError(f"ONNX Runtime cannot open {model}: {_first_line(error)}") from error
+        self._inputs = {value.name for value in self._session.get_inputs()}
+        self._outputs = [value.name for value in self._session.get_outputs()]
+
+    def predict(self, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """Runs one batch."""
+        feeds = {name: value for name, value in batch.items() if name in self._inputs}
+        return dict(zip(self._outputs, self._session.run(self._outputs, feeds), strict=True))
+
+
+class OnnxRuntime(Runtime):
+    """Opens `model.onnx`."""
+
+    name = "onnxruntime"
+    format = "onnx"
+    model_file = "model.onnx"
+    package = "onnxruntime"
+    extra = "compress"
+
+    def open(self, model: Path, target: Target) -> Session:
+        """Opens an ONNX file; its external data, if any, lies beside it."""
+        self.require()
+        return OnnxRuntimeSession(model, target.threads)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [error.__class__.__name__])[0]

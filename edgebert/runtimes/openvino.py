@@ -1,0 +1,79 @@
+"""OpenVINO on the CPU, with one compiled graph for each padded length.
+
+A graph with dynamic shapes works too, but every length that it has not seen stalls it (p90 of five times the median), so
+each (batch, length) that the target pads to gets its own static graph: compiled in `prepare`, or at first use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgebert.errors import BundleError
+from edgebert.quiet import switch_off_telemetry
+from edgebert.runtimes.base import Array, Runtime, Session
+from edgebert.runtimes.target import Target
+
+MAX_GRAPHS = 128  # compiled shapes kept at once; the oldest goes first
+
+
+class OpenVinoSession(Session):
+    """One model, compiled for each shape that it meets."""
+
+    def __init__(self, model: Path, threads: int) -> None:
+        switch_off_telemetry()
+        import openvino as ov
+
+        self._core = ov.Core()
+        self._settings = {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+            # Without it the plugin may pick bf16 on CPUs that have it, and FP32 would not be FP32.
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
+        try:
+            self._model = self._core.read_model(str(model))
+        except RuntimeError as error:
+            raise BundleError(f"OpenVINO cannot open {model}: {str(error).splitlines()[0]}") from error
+        self._inputs = {port.get_any_name() for port in self._model.inputs}
+        self._outputs = [port.get_any_name() for port in self._model.outputs]
+        self._requests: dict[tuple[int, int], Any] = {}
+
+    def prepare(self, shapes: Sequence[tuple[int, int]]) -> None:
+        """Compiles the graphs of the given (batch, length) shapes."""
+        for shape in sorted(set(shapes)):
+            self._request(shape)
+
+    def predict(self, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """Runs one batch."""
+        feeds = {name: value for name, value in batch.items() if name in self._inputs}
+        rows, length = next(iter(feeds.values())).shape
+        request = self._request((int(rows), int(length)))
+        request.infer(feeds, share_inputs=True)
+        return {name: request.get_output_tensor(place).data.copy() for place, name in enumerate(self._outputs)}
+
+    def _request(self, shape: tuple[int, int]) -> Any:
+        if shape not in self._requests:
+            if len(self._requests) >= MAX_GRAPHS:
+                del self._requests[next(iter(self._requests))]
+            fixed = self._model.clone()
+            fixed.reshape({name: list(shape) for name in self._inputs})
+            self._requests[shape] = self._core.compile_model(fixed, "CPU", self._settings).create_infer_request()
+        return self._requests[shape]
+
+
+class OpenVino(Runtime):
+    """Opens `openvino_model.xml`, its weights in the .bin beside it."""
+
+    name = "openvino"
+    format = "openvino"
+    model_file = "openvino_model.xml"
+    package = "openvino"
+    extra = "openvino"
+
+    def open(self, model: Path, target: Target) -> Session:
+        """Opens an OpenVINO IR."""
+        self.require()
+        return OpenVinoSession(model, target.threads)

@@ -1,0 +1,53 @@
+"""Serving: how text becomes the batches that a session sees. One place for accuracy, latency, goldens and prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgebert.errors import BundleError
+from edgebert.runtimes.target import Target
+from edgebert.tasks.base import Batch, Encoded, Row, Task, collate
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What a model needs besides its graph."""
+
+    task: Task
+    labels: tuple[str, ...]
+    max_length: int
+    pad_id: int
+    tokenizer: Path
+
+    def open_tokenizer(self) -> Tokenizer:
+        """Reads tokenizer.json.
+
+        Raises:
+            BundleError: it is not one.
+        """
+        from tokenizers import Tokenizer
+
+        try:
+            return Tokenizer.from_file(str(self.tokenizer))
+        except Exception as error:  # tokenizers raises plain Exception
+            raise BundleError(f"{self.tokenizer} is not a tokenizer: {error}") from error
+
+    def encode(self, tokenizer: Tokenizer, rows: Sequence[Row]) -> list[Encoded]:
+        """Tokenises rows for the task."""
+        return self.task.encode(tokenizer, rows, self.max_length)
+
+    def batch(self, encoded: Sequence[Encoded], target: Target) -> Batch:
+        """One padded batch, as the target wants it."""
+        length = target.padded_length(max(map(len, encoded)), self.max_length)
+        return collate(encoded, length=length, pad_id=self.pad_id)
+
+    def batches(self, encoded: Sequence[Encoded], target: Target) -> Iterator[Batch]:
+        """All examples in order, `target.batch` at a time."""
+        for start in range(0, len(encoded), target.batch):
+            yield self.batch(encoded[start : start + target.batch], target)

@@ -1,0 +1,98 @@
+"""Finds the model that a recipe names: a folder, an installed package, or the Hub."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path, PurePosixPath
+
+from edgebert.artifact import hash_file
+from edgebert.errors import EnvironmentFault, MissingPackage, SourceError
+from edgebert.model_folder import TOKENIZER_FILES, WEIGHTS_INDEX, ModelFolder, inspect_model
+from edgebert.recipe import ModelSource, is_local
+
+
+def find_model(source: ModelSource, base: Path) -> ModelFolder:
+    """Locates and inspects a model.
+
+    Args:
+        source: as the recipe gives it.
+        base: the recipe's folder; a local path counts from there.
+
+    Raises:
+        SourceError: it is not there, not a BERT, not safetensors, or not the pinned file.
+        EnvironmentFault: the Hub cannot be reached.
+    """
+    folder = inspect_model(_locate(source, base), origin={"source": source.source, "revision": source.revision})
+    if source.sha256 and source.sha256 != (found := hash_file(folder.path / folder.weight_files[0])):
+        raise SourceError(
+            f"{folder.path / folder.weight_files[0]} has sha256 {found}, but the recipe pins {source.sha256}.",
+            hint="Fetch the pinned file, or correct model.sha256 if the new file is meant.",
+        )
+    return folder
+
+
+def _locate(source: ModelSource, base: Path) -> Path:
+    if source.source.startswith("package://"):
+        return _in_package(source.source)
+    if is_local(source.source, base):
+        path = (base / Path(source.source).expanduser()).resolve()
+        if path.is_file():
+            raise SourceError(
+                f"The model {path} is a file.", hint="Name the folder that holds config.json and model.safetensors."
+            )
+        if not path.is_dir():
+            raise SourceError(
+                f"The model folder {path} does not exist.", hint="Correct `model` in the recipe, or --set model=..."
+            )
+        return path
+    return _from_hub(source)
+
+
+def _in_package(address: str) -> Path:
+    module, _, inner = address.removeprefix("package://").partition("/")
+    try:
+        spec = importlib.util.find_spec(module) if module else None
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or not spec.submodule_search_locations:
+        raise EnvironmentFault(
+            f"The model {address} needs the Python package {module or '?'}, which is not installed.",
+            hint='The quickstart\'s model comes with: pip install "edgebert[demo]"' if module.startswith("gt_") else None,
+        )
+    if ".." in PurePosixPath(inner).parts:
+        raise SourceError(f"{address} leaves the package.", hint="Name a folder inside it.")
+    path = Path(next(iter(spec.submodule_search_locations))) / inner
+    if not path.is_dir():
+        raise SourceError(f"The package {module} has no folder {inner}.")
+    return path
+
+
+def _from_hub(source: ModelSource) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import (
+            EntryNotFoundError,
+            HfHubHTTPError,
+            LocalEntryNotFoundError,
+            RepositoryNotFoundError,
+        )
+    except ImportError as error:
+        raise MissingPackage("huggingface_hub", needed_for=f"The Hub model {source.source}") from error
+    patterns = ["config.json", "*.safetensors", WEIGHTS_INDEX, *TOKENIZER_FILES]
+    try:
+        return Path(snapshot_download(source.source, revision=source.revision, allow_patterns=patterns))
+    except (LocalEntryNotFoundError, OSError, ValueError) as error:
+        if isinstance(error, RepositoryNotFoundError | EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+            raise SourceError(f"The Hub has no model {source.source} that you may read.", hint="Check the name.") from error
+        raise _unreachable(source.source, error) from error
+    except (HfHubHTTPError, Exception) as error:  # the client lets its HTTP library's own errors through
+        raise _unreachable(source.source, error) from error
+
+
+def _unreachable(name: str, error: Exception) -> EnvironmentFault:
+    why = "HF_HUB_OFFLINE=1 is set" if os.environ.get("HF_HUB_OFFLINE") == "1" else f"{error.__class__.__name__}"
+    return EnvironmentFault(
+        f"`{name}` is not a folder here, so it was looked up on the Hugging Face Hub, which could not be reached ({why}).",
+        hint="With a network, run again. Without one, download it elsewhere and give the folder: --set model=PATH",
+    )

@@ -1,0 +1,10 @@
+"""The stages. Adding one: a file here, a line in STAGES, a test file; the contract tests find it."""
+
+from __future__ import annotations
+
+from edgebert.stages.base import Stage
+from edgebert.stages.export import Export
+from edgebert.stages.finetune import Finetune
+from edgebert.stages.quantize import Quantize
+
+STAGES: tuple[type[Stage], ...] = (Finetune, Export, Quantize)

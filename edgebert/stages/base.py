@@ -1,0 +1,136 @@
+"""Stage: one step of a recipe, artifact in, artifact out. Its fields are its YAML.
+
+This module and the class bodies of all stages are light: torch and its relatives are imported inside `run`.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from edgebert.artifact import Artifact
+from edgebert.errors import MissingPackage
+from edgebert.progress import Progress
+from edgebert.tasks.base import Encoded, Task
+
+if TYPE_CHECKING:
+    from edgebert.data import PreparedData
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What a stage may use besides its source."""
+
+    out: Path
+    """Empty folder; what the stage writes here becomes the artifact."""
+    work: Path
+    """Folder that survives a kill; the place for checkpoints."""
+    task: Task
+    labels: tuple[str, ...]
+    max_length: int
+    data: Mapping[str, PreparedData]
+    calibration: Sequence[Encoded]
+    teacher: Artifact | None
+    """The FP32 model that candidates are judged against; distillation learns from it."""
+    seed: int
+    progress: Progress
+
+
+class Stage(BaseModel, ABC):
+    """One step. A subclass declares `stage: Literal["its-name"]` and its parameters as fields with defaults.
+
+    A stage never edits its source; it writes into `context.out` and returns the facts for the manifest. The store makes
+    the artifact from them, because an artifact exists only once it is whole and in its place.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    version: ClassVar[int]
+    """Raise it when the same parameters give another result: the cache then misses."""
+    accepts: ClassVar[str]
+    produces: ClassVar[str]
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """Of `train`, `calibration`, `head` (a model that was fine-tuned for the task)."""
+    packages: ClassVar[tuple[str, ...]] = ()
+    """What must be installed."""
+    keyed_by_packages: ClassVar[bool] = False
+    """Whether the versions of its packages are part of the key: so for cheap stages whose result is the library's own;
+    not for training, where an upgrade must not throw hours of work away."""
+    makes_teacher: ClassVar[bool] = False
+    """Whether its result is the FP32 model that candidates are judged against, and not itself a candidate."""
+    final: ClassVar[bool] = False
+    """A final stage makes a candidate: later stages do not build on its result."""
+
+    @classmethod
+    def stage_name(cls) -> str:
+        """The name that recipes use."""
+        return str(cls.model_fields["stage"].default)
+
+    @property
+    def label(self) -> str:
+        """Short name of this step in tables; unique within a recipe when its parameters are."""
+        return self.stage_name()
+
+    def expand(self, runtimes: Sequence[str]) -> tuple[Stage, ...]:
+        """The steps that one entry of a recipe stands for, given the runtimes of its targets."""
+        return (self,)
+
+    def input_format(self) -> str:
+        """Format of the source artifact."""
+        return self.accepts
+
+    def output_format(self) -> str:
+        """Format of the artifact that it makes."""
+        return self.produces
+
+    def required_packages(self) -> tuple[str, ...]:
+        """What must be installed to run it."""
+        return self.packages
+
+    def missing_packages(self) -> list[str]:
+        """Those that are not installed."""
+        return [name for name in self.required_packages() if importlib.util.find_spec(name) is None]
+
+    def require_packages(self) -> None:
+        """Raises MissingPackage for the first that is not installed."""
+        for name in self.missing_packages():
+            raise MissingPackage(name, needed_for=f"The stage {self.label}")
+
+    def needed(self) -> frozenset[str]:
+        """What it needs besides its source."""
+        return self.needs
+
+    def parameters(self) -> dict[str, Any]:
+        """Its fields, for keys and reports."""
+        return self.model_dump(mode="json", exclude={"stage"})
+
+    def package_versions(self) -> dict[str, str]:
+        """Installed versions of the packages that it runs on."""
+        return {name: package_version(name) for name in self.required_packages()}
+
+    @abstractmethod
+    def run(self, source: Artifact, context: RunContext) -> Mapping[str, Any]:
+        """Makes the artifact's files in `context.out`; returns the facts for its manifest."""
+
+    @classmethod
+    def example(cls) -> Self:
+        """An instance with default parameters, for the contract tests."""
+        return cls()
+
+
+def package_version(name: str) -> str:
+    """Version of an installed package by its import name; `none` when it is not there."""
+    distributions = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "PIL": ("pillow",)}
+    for distribution in distributions.get(name, (name, name.replace("_", "-"))):
+        try:
+            return importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return "none"

@@ -1,0 +1,191 @@
+"""export: an FP32 graph for each runtime. ONNX comes from torch, OpenVINO's IR from the ONNX file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from edgebert.artifact import Artifact
+from edgebert.errors import StageError
+from edgebert.quiet import quiet_libraries
+from edgebert.runtimes import get_runtime
+from edgebert.runtimes.target import Target
+from edgebert.stages.base import RunContext, Stage
+from edgebert.tasks.base import Task
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+TOLERANCE = 1e-4
+
+
+class Export(Stage):
+    """Exports with named, dynamic `batch` and `sequence` dimensions, then compares the graph with its source.
+
+    Sample:
+
+        - export
+    """
+
+    stage: Literal["export"] = "export"
+    formats: tuple[Literal["onnx", "openvino"], ...] | None = Field(
+        None,
+        description="By default what the targets need. OpenVINO's IR is made from the ONNX file, which is then there too.",
+    )
+
+    version: ClassVar[int] = 1
+    accepts: ClassVar[str] = "transformers"
+    produces: ClassVar[str] = "onnx"
+    needs: ClassVar[frozenset[str]] = frozenset({"head"})
+    keyed_by_packages: ClassVar[bool] = True
+
+    @property
+    def label(self) -> str:
+        """`export-onnx` or `export-openvino` once expanded."""
+        return f"export-{self.output_format()}"
+
+    def expand(self, runtimes: Sequence[str]) -> tuple[Stage, ...]:
+        """One step for each format, ONNX first."""
+        wanted: Sequence[str] = self.formats or [get_runtime(name).format for name in runtimes]
+        steps: tuple[Stage, ...] = (Export(formats=("onnx",)),)
+        return (*steps, Export(formats=("openvino",))) if "openvino" in wanted else steps
+
+    def output_format(self) -> str:
+        """The one format of an expanded step."""
+        return self.formats[0] if self.formats else self.produces
+
+    def input_format(self) -> str:
+        """Transformers for ONNX, ONNX for OpenVINO."""
+        return "onnx" if self.output_format() == "openvino" else self.accepts
+
+    def needed(self) -> frozenset[str]:
+        """A graph without the task's head would be useless."""
+        return self.needs if self.output_format() == "onnx" else frozenset()
+
+    def required_packages(self) -> tuple[str, ...]:
+        """torch and onnx, or openvino."""
+        onnx = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "optimum")
+        return onnx if self.output_format() == "onnx" else ("openvino",)
+
+    def run(self, source: Artifact, context: RunContext) -> Mapping[str, Any]:
+        """Writes model.onnx, or openvino_model.xml and .bin."""
+        if self.output_format() == "openvino":
+            with context.progress.step("export to OpenVINO"):
+                convert_to_openvino(source.path / "model.onnx", context.out / "openvino_model.xml")
+            return {}
+        with context.progress.step("export to ONNX"):
+            return export_onnx(source.path, context.task, context.out / "model.onnx")
+
+
+def export_onnx(folder: Path, task: Task, target: Path) -> dict[str, Any]:
+    """Exports a Transformers folder and compares: the graph's outputs may differ from torch's by 1e-4 at most.
+
+    Raises:
+        StageError: the export fails, or its numbers differ.
+    """
+    import torch
+
+    from edgebert.models import load_model
+
+    model = _OutputsOnly(load_model(folder, task), task.outputs)
+    # Two examples of eight tokens: a size of 1 would be taken for a constant.
+    ids = torch.arange(16, dtype=torch.int64).reshape(2, 8)
+    example = (ids, torch.ones_like(ids), torch.zeros_like(ids))
+    dimensions = {name: {0: "batch", 1: "sequence"} for name in INPUTS}
+    try:
+        with quiet_libraries(), torch.no_grad():
+            program = torch.onnx.export(
+                model.module,
+                example,
+                dynamo=True,
+                input_names=list(INPUTS),
+                output_names=list(task.outputs),
+                dynamic_shapes=dimensions,
+                verbose=False,
+            )
+            assert program is not None
+            proto = program.model_proto
+    except Exception as error:  # the exporter raises classes of torch's, onnxscript's and its own
+        raise StageError(f"The export of {folder} to ONNX failed: {str(error).strip().splitlines()[0]}") from error
+    write_clean(proto, target)
+    difference = compare(model.module, target, task)
+    if not difference <= TOLERANCE:
+        raise StageError(f"The exported graph differs from torch by {difference:.2g} (at most {TOLERANCE:g} is allowed).")
+    return {"export_difference": float(f"{difference:.2e}")}
+
+
+class _OutputsOnly:
+    """Holds a module that returns the task's outputs as a tuple, which is what the exporter names in order."""
+
+    def __init__(self, model: Any, outputs: Sequence[str]) -> None:
+        import torch
+
+        class Wrapper(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.model = model
+
+            def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any) -> Any:
+                result = self.model(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+                return tuple(result[name] for name in outputs)
+
+        self.module = Wrapper().eval()
+
+
+def write_clean(proto: Any, target: Path) -> None:
+    """Saves without the exporter's notes: they hold this machine's paths, and 1 % of the file."""
+    import onnx
+
+    for message in (
+        *proto.graph.node,
+        *proto.graph.input,
+        *proto.graph.output,
+        *proto.graph.value_info,
+        proto.graph,
+        proto,
+    ):
+        del message.metadata_props[:]
+    for node in proto.graph.node:
+        node.doc_string = ""
+    proto.graph.name = "edgebert"
+    onnx.save(proto, target)
+
+
+def compare(module: Any, graph: Path, task: Task) -> float:
+    """Largest absolute difference between torch and ONNX Runtime over a few shapes, padding included."""
+    import torch
+
+    session = get_runtime("onnxruntime").open(graph, Target(runtime="onnxruntime"))
+    generator = np.random.default_rng(0)
+    worst = 0.0
+    for rows, length in ((1, 2), (1, 11), (3, 24)):
+        ids = generator.integers(0, module.model.config.vocab_size, (rows, length))
+        mask = np.ones_like(ids)
+        mask[0, length - length // 4 :] = 0
+        batch = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        with torch.no_grad():
+            expected = module(*(torch.from_numpy(batch[name]) for name in INPUTS))
+        found = session.predict(batch)
+        worst = max(
+            worst,
+            *(float(np.abs(found[name] - value.numpy()).max()) for name, value in zip(task.outputs, expected, strict=True)),
+        )
+    return worst
+
+
+def convert_to_openvino(graph: Path, target: Path) -> None:
+    """ONNX -> OpenVINO IR, FP32.
+
+    Raises:
+        StageError: OpenVINO cannot convert it.
+    """
+    try:
+        with quiet_libraries():
+            import openvino as ov
+
+            model = ov.convert_model(str(graph))
+            ov.save_model(model, str(target), compress_to_fp16=False)
+    except RuntimeError as error:
+        raise StageError(f"The conversion of {graph} to OpenVINO failed: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,122 @@
+"""finetune: makes the FP32 teacher from a model that has no head for the task yet, or trains one further."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from edgebert.artifact import Artifact
+from edgebert.errors import DataError
+from edgebert.model_folder import TOKENIZER_FILES
+from edgebert.stages.base import RunContext, Stage
+from edgebert.tasks.base import Encoded, Task, collate
+
+
+class Finetune(Stage):
+    """Trains all weights and a head on `data.train` (AdamW, linear warm-up and decay, batches of like length).
+
+    Sample:
+
+        - finetune: {epochs: 3, learning_rate: 5.0e-5}
+    """
+
+    stage: Literal["finetune"] = "finetune"
+    epochs: float = Field(3.0, gt=0, le=1000, description="Passes over data.train; may be a fraction.")
+    batch_size: int = Field(16, ge=1)
+    learning_rate: float = Field(5e-5, gt=0, lt=1)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of the steps over which the rate rises.")
+    checkpoint_seconds: float = Field(60.0, gt=0, description="How much work a kill can cost at most.")
+
+    version: ClassVar[int] = 1
+    accepts: ClassVar[str] = "transformers"
+    produces: ClassVar[str] = "transformers"
+    needs: ClassVar[frozenset[str]] = frozenset({"train"})
+    makes_teacher: ClassVar[bool] = True
+    packages: ClassVar[tuple[str, ...]] = ("torch", "transformers", "accelerate", "safetensors", "optimum")
+
+    def parameters(self) -> dict[str, Any]:
+        """How often it is saved does not change what comes out."""
+        return {name: value for name, value in super().parameters().items() if name != "checkpoint_seconds"}
+
+    def run(self, source: Artifact, context: RunContext) -> Mapping[str, Any]:
+        """Writes a Transformers folder with the same tokenizer."""
+        from edgebert.models import load_model, save_model
+        from edgebert.training import Schedule, train
+
+        encoded, targets = training_examples(source, context)
+        seed_everything(context.seed)
+        model = load_model(source.path, context.task, context.labels)
+        schedule = Schedule(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            warmup_share=self.warmup_share,
+            seed=context.seed,
+            checkpoint_seconds=self.checkpoint_seconds,
+        )
+        pad_id = model.config.pad_token_id or 0
+
+        def loss_of(module: Any, indices: list[int]) -> Any:
+            return module(
+                **tensor_batch([encoded[index] for index in indices], [targets[index] for index in indices], pad_id)
+            ).loss
+
+        facts = train(
+            model,
+            lengths=[len(item) for item in encoded],
+            loss_of=loss_of,
+            schedule=schedule,
+            work=context.work,
+            progress=context.progress,
+            title="finetune",
+        )
+        save_model(model, context.out)
+        for name in TOKENIZER_FILES:
+            if (source.path / name).is_file():
+                shutil.copyfile(source.path / name, context.out / name)
+        return facts
+
+
+def seed_everything(seed: int) -> None:
+    """Python, NumPy and torch. A new head is drawn from this."""
+    from accelerate.utils import set_seed
+
+    set_seed(seed)
+
+
+def training_examples(source: Artifact, context: RunContext) -> tuple[list[Encoded], list[int]]:
+    """Tokenised rows of data.train and their label indices."""
+    from tokenizers import Tokenizer
+
+    rows = context.data["train"].rows()
+    tokenizer = Tokenizer.from_file(str(source.path / "tokenizer.json"))
+    encoded = context.task.encode(tokenizer, rows, context.max_length)
+    return encoded, label_indices(rows, context.task, context.labels, "data.train")
+
+
+def label_indices(rows: Sequence[Mapping[str, Any]], task: Task, labels: Sequence[str], name: str) -> list[int]:
+    """The label of each row as its place among the model's labels.
+
+    Raises:
+        DataError: a label is not one of the model's.
+    """
+    indices = []
+    for number, row in enumerate(rows, start=1):
+        index = task.label_index(row["label"], labels)
+        if index is None:
+            raise DataError(f"{name}, row {number}: the label {row['label']!r} is not one of {', '.join(labels)}.")
+        indices.append(index)
+    return indices
+
+
+def tensor_batch(encoded: Sequence[Encoded], targets: Sequence[int], pad_id: int) -> dict[str, Any]:
+    """Padded to the longest, as torch tensors, with `labels`."""
+    import torch
+
+    batch = collate(encoded, length=max(map(len, encoded)), pad_id=pad_id)
+    return {**{name: torch.from_numpy(value) for name, value in batch.items()}, "labels": torch.tensor(targets)}

@@ -1,0 +1,26 @@
+"""ONNX Runtime dynamic quantisation: INT8 weights now, UINT8 activations by their range at run time, per tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgebert.quiet import quiet_libraries
+from edgebert.stages.quantize.settings import Settings
+
+
+def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any]:
+    """Writes model.onnx with INT8 MatMul weights and, where asked, INT8 embedding tables."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    operators = ["MatMul", "Gemm", *(["Gather"] if settings.embeddings else [])]
+    with quiet_libraries():
+        quantize_dynamic(
+            str(source),
+            str(target / "model.onnx"),
+            op_types_to_quantize=operators,
+            per_channel=settings.per_channel,
+            weight_type=QuantType.QInt8,
+        )
+    return {}

@@ -1,0 +1,37 @@
+"""OpenVINO quantisation through NNCF: its scheme for transformers, activations per tensor, weights per channel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgebert.errors import StageError
+from edgebert.quiet import quiet_libraries
+from edgebert.stages.quantize.settings import Settings
+
+
+def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any]:
+    """Writes openvino_model.xml and .bin."""
+    try:
+        with quiet_libraries():
+            import nncf
+            import openvino as ov
+
+            model = ov.Core().read_model(str(source))
+            quantized = nncf.quantize(
+                model,
+                nncf.Dataset(settings.batches()),
+                model_type=nncf.ModelType.TRANSFORMER,
+                preset=nncf.QuantizationPreset.MIXED,
+                subset_size=len(settings.calibration),
+                **_ignored(nncf, settings),
+            )
+            ov.save_model(quantized, str(target / "openvino_model.xml"), compress_to_fp16=False)
+    except RuntimeError as error:
+        raise StageError(f"NNCF could not quantise {source}: {str(error).splitlines()[0]}") from error
+    return {"calibration_samples": len(settings.calibration)}
+
+
+def _ignored(nncf: Any, settings: Settings) -> dict[str, Any]:
+    return {} if settings.embeddings else {"ignored_scope": nncf.IgnoredScope(types=["Gather"])}

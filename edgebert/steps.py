@@ -1,0 +1,171 @@
+"""Steps: a recipe's stages laid out, each with its source, before anything runs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgebert.errors import Problem
+from edgebert.recipe import Recipe
+from edgebert.runtimes import get_runtime
+from edgebert.runtimes.target import Target
+from edgebert.stages.base import Stage
+from edgebert.stages.export import Export
+
+BASE = -1
+"""Place of the model that the recipe starts from."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage to run. `source` is the place of the step whose artifact it takes, or BASE."""
+
+    stage: Stage
+    source: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All steps, and which of them are FP32 baselines and candidates of each target."""
+
+    steps: tuple[Step, ...]
+    teacher: int
+    baselines: dict[str, int]
+    """Target name -> place of the FP32 step."""
+    candidates: dict[str, tuple[int, ...]]
+    """Target name -> places of the candidate steps."""
+    idle_targets: tuple[Target, ...]
+    """Targets for which no stage makes a candidate."""
+
+
+class _Builder:
+    """Walks the stages in order. `trunk` is the newest artifact of each format that a later stage may build on."""
+
+    def __init__(self, has_head: bool) -> None:
+        self.steps: list[Step] = []
+        self.trunk: dict[str, int] = {"transformers": BASE}
+        self.teacher = BASE
+        self.has_head = has_head
+        self.problems: list[Problem] = []
+
+    def add(self, stage: Stage, path: str) -> None:
+        source = self.trunk.get(stage.input_format())
+        if source is None:
+            wanted = {"onnx": "an ONNX model", "openvino": "an OpenVINO model"}.get(stage.input_format(), stage.input_format())
+            hint = "Put `- export` before it, after the last stage that changes the weights."
+            if stage.input_format() == "openvino" and "onnx" in self.trunk:
+                hint = "Let the export make one: `- export: {formats: [onnx, openvino]}`, or add the target openvino."
+            self.problems.append(Problem(path, f"needs {wanted}, but no stage before it makes one.", suggestion=hint))
+            return
+        if "head" in stage.needed() and not self.has_head:
+            hint = "Put `- finetune` before it."
+            self.problems.append(Problem(path, "the model was not fine-tuned for the task yet.", suggestion=hint))
+            self.has_head = True
+        place = self.place_of(stage, source)
+        self._note(stage, place, source)
+
+    def place_of(self, stage: Stage, source: int) -> int:
+        """Place of that step; added when it is new."""
+        step = Step(stage, source)
+        if step not in self.steps:
+            self.steps.append(step)
+        return self.steps.index(step)
+
+    def _note(self, stage: Stage, place: int, source: int) -> None:
+        if stage.final:
+            return
+        if stage.output_format() == "transformers":
+            self.trunk = {"transformers": place}
+            self.has_head = self.has_head or stage.makes_teacher
+            if stage.makes_teacher and source == self.teacher:
+                self.teacher = place
+        else:
+            self.trunk[stage.output_format()] = place
+
+
+def lay_out(recipe: Recipe, *, has_head: bool) -> tuple[Layout | None, list[Problem]]:
+    """Finds the source of every stage.
+
+    Args:
+        has_head: whether the recipe's model is already fine-tuned for the task.
+
+    Returns:
+        The layout, or None and what is wrong with the order.
+    """
+    builder = _Builder(has_head)
+    runtimes = [target.runtime for target in recipe.targets]
+    for place, entry in enumerate(recipe.stages):
+        path = f"stages.{place}.{entry.stage_name()}"
+        for stage in entry.expand(runtimes):
+            builder.add(stage, path)
+    problems = builder.problems + _data_problems(recipe) + _unrun_problems(builder, runtimes)
+    if problems:
+        return None, problems
+    baselines = {target.name: _baseline(builder, target) for target in recipe.targets}
+    candidates = {target.name: _candidates(builder, target) for target in recipe.targets}
+    if not any(candidates.values()):
+        candidates = {name: (place,) for name, place in baselines.items()}
+    idle = tuple(target for target in recipe.targets if not candidates[target.name])
+    kept = {target.name for target in recipe.targets} - {target.name for target in idle}
+    return (
+        Layout(
+            steps=tuple(builder.steps),
+            teacher=builder.teacher,
+            baselines={name: place for name, place in baselines.items() if name in kept},
+            candidates={name: places for name, places in candidates.items() if name in kept},
+            idle_targets=idle,
+        ),
+        [],
+    )
+
+
+def _baseline(builder: _Builder, target: Target) -> int:
+    """The teacher's own FP32 export; it is the recipe's export when no stage came between."""
+    source = builder.teacher
+    for stage in Export().expand([target.runtime]):
+        source = builder.place_of(stage, source)
+    return source
+
+
+def _candidates(builder: _Builder, target: Target) -> tuple[int, ...]:
+    wanted = get_runtime(target.runtime).format
+    found = [place for place, step in enumerate(builder.steps) if step.stage.final and step.stage.output_format() == wanted]
+    trunk = builder.trunk.get(wanted)
+    if not found and trunk is not None and _model_of(builder, trunk) != builder.teacher:
+        found = [trunk]
+    return tuple(found)
+
+
+def _model_of(builder: _Builder, place: int) -> int:
+    """Place of the Transformers model that a graph was exported from."""
+    while place != BASE and builder.steps[place].stage.output_format() != "transformers":
+        place = builder.steps[place].source
+    return place
+
+
+def _data_problems(recipe: Recipe) -> list[Problem]:
+    problems = []
+    for place, stage in enumerate(recipe.stages):
+        needed = {need for step in stage.expand([]) for need in step.needed()}
+        path = f"stages.{place}.{stage.stage_name()}"
+        if "train" in needed and recipe.data.train is None:
+            problems.append(Problem(path, "needs training data.", suggestion="Give data.train."))
+        if "calibration" in needed and recipe.data.calibration is None and recipe.data.train is None:
+            problems.append(
+                Problem(path, "needs calibration data.", suggestion="Give data.calibration, or data.train to take it from.")
+            )
+    return problems
+
+
+def _unrun_problems(builder: _Builder, runtimes: Sequence[str]) -> list[Problem]:
+    formats = {get_runtime(name).format: name for name in ("onnxruntime", "openvino")}
+    wanted = {get_runtime(name).format for name in runtimes}
+    return [
+        Problem(
+            "targets",
+            f"no target runs what `{step.stage.label}` makes.",
+            suggestion=f"Add `- runtime: {formats[step.stage.output_format()]}`, or drop that method.",
+        )
+        for step in builder.steps
+        if step.stage.final and step.stage.output_format() not in wanted
+    ]

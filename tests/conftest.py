@@ -1,0 +1,177 @@
+"""What the tests share: a tiny real BERT, small data files, a store, and the command line run in-process."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports the Hub client
+
+import csv
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgebert.artifact import ArtifactStore
+from edgebert.quiet import quiet_libraries, switch_off_telemetry
+
+switch_off_telemetry()
+
+SENTENCES = Path(__file__).parent.parent / "calibration" / "sentences-en" / "sentences.txt"
+REVIEWS = Path(__file__).parent.parent / "calibration" / "reviews-en"
+WORDS = ("good", "bad", "fine", "awful", "film", "soup", "lamp", "app", "the", "a", "was", "is", "not", "very", "it", "and")
+
+
+def make_tokenizer(folder: Path) -> int:
+    """A WordPiece tokenizer over letters and a few words, as BERT has it. Returns the size of its vocabulary."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789.,!?'-"
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *letters, *(f"##{letter}" for letter in letters)]
+    vocab = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", vocab["[SEP]"]), ("[CLS]", vocab["[CLS]"]))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    marks = {
+        name: f"[{name.split('_')[0].upper()}]" for name in ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+    }
+    config = {"tokenizer_class": "BertTokenizer", "model_max_length": 64, "do_lower_case": True, **marks}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    (folder / "vocab.txt").write_text("\n".join(vocab) + "\n")
+    return len(vocab)
+
+
+def make_model(folder: Path, *, head: bool = True, labels: Sequence[str] = ("negative", "positive"), seed: int = 0) -> Path:
+    """A BERT of two layers, 32 wide, with random weights, saved as save_pretrained does."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification, BertModel
+
+    folder.mkdir(parents=True)
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=make_tokenizer(folder),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        id2label=dict(enumerate(labels)),
+        label2id={label: index for index, label in enumerate(labels)},
+        initializer_range=0.5,  # random weights of BERT's usual 0.02 answer the same to every text
+    )
+    with quiet_libraries():
+        (BertForSequenceClassification(config) if head else BertModel(config)).eval().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fine-tuned tiny BERT; do not write into it."""
+    return make_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def encoder_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same without a head; do not write into it."""
+    return make_model(tmp_path_factory.mktemp("models") / "encoder", head=False)
+
+
+@pytest.fixture
+def model_dir(model_template: Path, tmp_path: Path) -> Path:
+    """A fine-tuned tiny BERT of the test's own."""
+    return Path(shutil.copytree(model_template, tmp_path / "model"))
+
+
+def write_table(path: Path, rows: Sequence[dict[str, Any]], *, delimiter: str = ",") -> Path:
+    """Rows as a CSV or TSV file with a header."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def review_rows(count: int, *, split: str = "train") -> list[dict[str, str]]:
+    """Real labelled sentences, `text` and `label`."""
+    lines = (REVIEWS / f"{split}.tsv").read_text(encoding="utf-8").splitlines()[1 : count + 1]
+    return [dict(zip(("text", "label"), line.split("\t"), strict=False)) for line in lines]
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """train.csv (48 rows) and eval.csv (24 rows)."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_table(folder / "train.csv", review_rows(48))
+    write_table(folder / "eval.csv", review_rows(24, split="eval"))
+    return folder
+
+
+RECIPE = """\
+model: ./model
+task: {name: text-classification, max_length: 32}
+data:
+  train: data/train.csv
+  eval: data/eval.csv
+  calibration: {path: data/train.csv, samples: 8}
+stages:
+  - export
+  - quantize: {method: [dynamic]}
+targets:
+  - {runtime: onnxruntime, threads: 1}
+gates:
+  - {metric: accuracy, min: 0.0}
+measure: {rounds: 1, queries: 4, warmup: 1, goldens: 2}
+seed: 0
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, model_dir: Path, data_dir: Path) -> Path:
+    """A recipe that runs in seconds: recipe.yaml beside model/ and data/."""
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    """An empty store."""
+    found = ArtifactStore(tmp_path / "store")
+    found.prepare()
+    return found
+
+
+class Result:
+    """Exit code and output of one command."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """Runs the command line in this process, in tmp_path, with a store there: cli("compress", "recipe.yaml")."""
+    import sys
+
+    from edgebert.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDGEBERT_HOME", str(tmp_path / "store"))
+
+    def run(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["edgebert", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return run
