@@ -68,10 +68,10 @@ class Inputs:
         data = self.file.recipe.data
         needs = {need for step in self.layout.steps for need in step.stage.needed()}
         specs: dict[str, DataSpec] = {"eval": data.eval}
-        if data.train and (needs & {"train", "calibration"}):
-            specs["train"] = data.train
-        if data.calibration and "calibration" in needs:
+        if "calibration" in needs and data.calibration:
             specs["calibration"] = data.calibration
+        if data.train and ("train" in needs or ("calibration" in needs and not data.calibration)):
+            specs["train"] = data.train
         return specs
 
 
@@ -261,7 +261,7 @@ def compress(file: RecipeFile, *, store: ArtifactStore, out: Path, progress: Pro
     for target in inputs.layout.idle_targets:
         progress.note(f"{target.name}: no stage makes a candidate for it; left out")
     store.prepare()
-    with output_folder(out) as folder, store.lease(out):
+    with store.lease(out), output_folder(out) as folder:
         run = Compression(inputs, store, progress)
         run.run_stages()
         contenders = run.contenders()
@@ -385,7 +385,7 @@ def resolve_labels(inputs: Inputs, train: PreparedData | None) -> tuple[str, ...
         return declared
     if inputs.model.has_head(inputs.task) or train is None:
         return inputs.model.labels
-    return tuple(sorted(train.labels, key=lambda label: (not label.isdigit(), int(label) if label.isdigit() else 0, label)))
+    return tuple(sorted(train.labels, key=lambda label: (not label.isdecimal(), int(label) if label.isdecimal() else 0, label)))
 
 
 def write_fast_tokenizer(folder: Path) -> None:

@@ -1,0 +1,56 @@
+"""What every benchmark shares: its options, its table, its last line and its exit status."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+def options(description: str) -> argparse.ArgumentParser:
+    """`--assets DIR` and `--quick`; a benchmark may add its own."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--assets", type=Path, required=True, help="folder with models/ and the data sets")
+    parser.add_argument(
+        "--quick", action="store_true", help="the same code on less data, in under 3 minutes; figures do not count"
+    )
+    return parser
+
+
+def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Left-aligned first column, right-aligned others."""
+    widths = [max(len(row[place]) for row in [titles, *rows]) for place in range(len(titles))]
+    for row in [titles, *rows]:
+        first, *others = row
+        cells = [text.rjust(width) for text, width in zip(others, widths[1:], strict=True)]
+        print("  ".join([first.ljust(widths[0]), *cells]))
+
+
+@dataclass
+class Figures:
+    """Measured figures and the bounds that they are held to."""
+
+    quick: bool
+    said: list[str] = field(default_factory=list)
+    short: list[str] = field(default_factory=list)
+
+    def at_least(self, name: str, value: float, bound: float) -> None:
+        """Notes a figure that must not be below its bound."""
+        self._note(name, value, bound, ">=", value >= bound)
+
+    def at_most(self, name: str, value: float, bound: float) -> None:
+        """Notes a figure that must not be above its bound."""
+        self._note(name, value, bound, "<=", value <= bound)
+
+    def _note(self, name: str, value: float, bound: float, sign: str, holds: bool) -> None:
+        self.said.append(f"{name}={value:.4g} ({sign} {bound:g})")
+        if not holds:
+            self.short.append(name)
+
+    def finish(self) -> None:
+        """Prints the line of figures and exits: 1 when one falls short, unless the run was a quick one."""
+        end = f"; short: {', '.join(self.short)}" if self.short else "; all hold"
+        print(("quick run, figures do not count: " if self.quick else "figures: ") + ", ".join(self.said) + end)
+        sys.exit(1 if self.short and not self.quick else 0)

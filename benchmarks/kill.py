@@ -1,0 +1,99 @@
+"""Kills a quickstart with SIGKILL at seeded moments: the run that follows must end as if nothing had happened.
+
+    python benchmarks/kill.py --assets DIR [--kills 10] [--seed 0] [--quick]
+
+First an undisturbed run on a store of its own. Then, on one other store, runs that are killed at moments drawn from the
+first third of what a whole run takes; after every kill the store must verify. A run that ends before its moment empties
+the store, so that every kill hits work. At the end a run finishes, and its artifacts must have the hashes of the undisturbed
+one. `--quick` kills three times. The quickstart needs no assets; the option is there because every benchmark has it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from figures import Figures, options, print_table
+
+
+def command(work: Path, verb: list[str], quick: bool) -> list[str]:
+    """An edgebert command on the store of a work folder."""
+    overrides = (
+        ["--set", "data.train.limit=320", "--set", "stages.finetune.epochs=1"] if quick and verb[0] == "compress" else []
+    )
+    checkpoints = ["--set", "stages.finetune.checkpoint_seconds=5"] if verb[0] == "compress" else []
+    return [sys.executable, "-m", "edgebert", *verb, "--store", str(work / "store"), *overrides, *checkpoints]
+
+
+def compress(work: Path, quick: bool, seconds: float | None = None) -> int | None:
+    """Runs the quickstart; kills it and its children after `seconds`. Returns its exit code, None when killed."""
+    arguments = command(work, ["compress", "quickstart", "--out", str(work / "out"), "--quiet"], quick)
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return None
+
+
+def store_verifies(work: Path, quick: bool) -> bool:
+    """`edgebert store verify`; a run that was killed before it made a store has nothing to verify."""
+    if not (work / "store" / "artifacts").is_dir():
+        return True
+    return subprocess.run(command(work, ["store", "verify"], quick), capture_output=True, check=False).returncode == 0
+
+
+def hashes(work: Path) -> dict[str, str]:
+    """Step -> sha256 of its artifact."""
+    return {step["step"]: step["sha256"] for step in json.loads((work / "out" / "run.json").read_text())["steps"]}
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    parser = options(__doc__ or "")
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    kills = 3 if given.quick else given.kills
+    with tempfile.TemporaryDirectory() as folder:
+        run(Path(folder), kills, random.Random(given.seed), given.quick)
+
+
+def run(folder: Path, kills: int, draw: random.Random, quick: bool) -> None:
+    """Reference, kills, last run, comparison."""
+    calm, stormy = folder / "calm", folder / "stormy"
+    started = time.monotonic()
+    compress(calm, quick)
+    whole = time.monotonic() - started
+    rows, verified, done = [], 0, 0
+    while done < kills:
+        moment = draw.uniform(1.0, whole / 3)
+        if compress(stormy, quick, moment) is not None:
+            shutil.rmtree(stormy)
+            continue
+        done += 1
+        intact = store_verifies(stormy, quick)
+        verified += intact
+        finished = sorted(path.name[:8] for path in (stormy / "store" / "artifacts").glob("*"))
+        rows.append([str(done), f"{moment:.1f}", str(len(finished)), "yes" if intact else "NO"])
+    compress(stormy, quick)
+    same = hashes(calm) == hashes(stormy)
+    print_table(["kill", "after s", "artifacts", "store verifies"], rows)
+    print("hashes: " + ", ".join(f"{step} {sha[:12]}" for step, sha in hashes(stormy).items()))
+    figures = Figures(quick=False)  # what a kill leaves does not depend on how much data there is
+    figures.at_least("kills survived", verified, kills)
+    figures.at_least("same hashes as undisturbed", float(same), 1)
+    figures.finish()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""The documentation: its commands run, its recipe is valid, it knows every verb, metric and stage."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import make_model, review_rows, write_table
+
+from edgebert.gates import METRICS
+from edgebert.recipe_file import load_recipe
+from edgebert.stages import STAGES
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The fenced blocks of a language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    """A folder as the README's reader has it: my-model, train.csv, dev.csv."""
+    make_model(tmp_path / "my-model")
+    write_table(tmp_path / "train.csv", review_rows(160))
+    write_table(tmp_path / "dev.csv", review_rows(30, split="eval"))
+    return tmp_path
+
+
+def environment(folder: Path) -> dict[str, str]:
+    scripts = str(Path(sys.executable).parent)
+    return {
+        **os.environ,
+        "PATH": f"{scripts}:{os.environ['PATH']}",
+        "EDGEBERT_HOME": str(folder / "store"),
+        "HF_HUB_OFFLINE": "1",
+    }
+
+
+def test_readme_opens_with_one_install_command_and_one_test_command() -> None:
+    first, second, *_ = blocks(README, "sh")
+    assert first.strip().splitlines() == ['pip install ".[compress,demo]" && edgebert compress quickstart']
+    assert second.strip().splitlines() == ['pip install ".[compress,demo,test]" && pytest']
+
+
+def test_readme_commands_run_in_their_order(desk: Path) -> None:
+    # A random model and thirty rows: the gates may fail (1), which the README's reader would see as a verdict, not a fault.
+    commands = [line for block in blocks(README, "sh")[2:] for line in block.splitlines() if line.strip()]
+    assert len(commands) >= 12
+    for command in commands:
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=desk, env=environment(desk), capture_output=True, text=True, check=False
+        )
+        allowed = (0, 1) if command.startswith("edgebert compress") else (0,)
+        assert done.returncode in allowed, f"{command}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+
+
+def test_readme_recipe_is_valid(desk: Path) -> None:
+    (recipe,) = blocks(README, "yaml")
+    (desk / "mine.yaml").write_text(recipe)
+    assert load_recipe(str(desk / "mine.yaml")).recipe.task.name == "text-classification"
+
+
+def test_readme_names_every_metric_stage_and_verb() -> None:
+    from edgebert.cli import app
+
+    verbs = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+    for name in [*METRICS, *(stage.stage_name() for stage in STAGES), *(f"edgebert {verb}" for verb in verbs)]:
+        assert name in README, f"the README does not mention {name}"
+
+
+def test_readme_python_example_runs(desk: Path) -> None:
+    (example,) = blocks(README, "python")
+    overrides = "--set targets='[{runtime: onnxruntime}]' --set stages.quantize.method=dynamic"
+    for command in (
+        "edgebert init my-model --train train.csv --eval dev.csv --out mine.yaml",
+        f"edgebert compress mine.yaml {overrides} || test $? = 1",
+    ):
+        subprocess.run(["bash", "-c", command], cwd=desk, env=environment(desk), check=True, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", example], cwd=desk, env=environment(desk), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Answer(label=" in done.stdout
+
+
+@pytest.mark.parametrize("document", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/README.md"])
+def test_documents_link_only_to_files_that_exist(document: str) -> None:
+    path = ROOT / document
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
+        assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_recipe_starts_with_the_command_that_runs_it(recipe: Path) -> None:
+    assert recipe.read_text().splitlines()[0] == f"# edgebert compress {recipe.stem}"
+    load_recipe(recipe.stem)
