@@ -16,8 +16,6 @@ import typer
 from edgebert.errors import EXIT_ENVIRONMENT, EXIT_GATE_FAILED, EXIT_INPUT, EXIT_INTERRUPTED, EdgebertError, InputError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from edgebert.artifact import ArtifactStore
     from edgebert.pipeline import Outcome
     from edgebert.progress import Progress
@@ -277,22 +275,20 @@ def _print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
 
 
-def _console() -> Console:
-    from rich.console import Console
-
-    # A file or a pipe has no width; a table that wraps there cannot be read.
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-
-
 def _print_outcome(outcome: Outcome) -> None:
-    from edgebert.table import rich_table, verdict_lines
+    import shutil
 
-    console = _console()
-    console.print(rich_table(outcome.report, outcome.verdict))
-    console.print()
-    for line in verdict_lines(outcome.verdict):
-        console.print(line, markup=False)
-    console.print(f"bundle: {outcome.bundle}", markup=False)
+    from edgebert.table import text_table, verdict_lines
+
+    # A file or a pipe has no width; a table that lost columns there could not be read again.
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
+    lines, gone = text_table(outcome.report, outcome.verdict, width)
+    typer.echo("\n".join(line.rstrip() for line in lines))
+    if gone:
+        typer.echo(f"(no room for {', '.join(gone)}: widen the terminal, or see the model card in the bundle)")
+    typer.echo()
+    typer.echo("\n".join(verdict_lines(outcome.verdict)))
+    typer.echo(f"bundle: {outcome.bundle}")
 
 
 def _outcome_json(outcome: Outcome) -> dict[str, Any]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from edgebert.report import Entry, Report
 from edgebert.tasks import get_task
 from edgebert.verdict import Verdict
 
-if TYPE_CHECKING:
-    from rich.table import Table
+DROPPED_FIRST = ("load_ms", "macro_f1", "peak_rss_mb", "agreement", "size_mb", "p90_ms")
 
 
 @dataclass(frozen=True)
@@ -53,17 +51,31 @@ def standing(verdict: Verdict, entry: Entry) -> str:
     return ("PASSED" if judgement.passed else "FAILED") + (", best" if judgement is verdict.best else "")
 
 
-def rich_table(report: Report, verdict: Verdict) -> Table:
-    """For the terminal."""
-    from rich.table import Table
+def text_table(report: Report, verdict: Verdict, width: int) -> tuple[list[str], list[str]]:
+    """For the terminal: lines that fit the width, and the titles of the columns that had to go for it."""
+    columns, gone = columns_for(report), []
+    lines = _aligned(report, verdict, columns)
+    for metric in DROPPED_FIRST:
+        if len(lines[0]) <= width:
+            break
+        gone += [column.title for column in columns if column.metric == metric]
+        columns = [column for column in columns if column.metric != metric]
+        lines = _aligned(report, verdict, columns)
+    return lines, gone
 
-    columns = columns_for(report)
-    table = Table("model", *(column.title for column in columns), "verdict", box=None, pad_edge=False)
-    for column in table.columns[1:-1]:
-        column.justify = "right"
-    for entry in report.entries:
-        table.add_row(entry.name, *cells(report, entry, columns), standing(verdict, entry))
-    return table
+
+def _aligned(report: Report, verdict: Verdict, columns: Sequence[Column]) -> list[str]:
+    rows = [["model", *(column.title for column in columns), "verdict"]]
+    rows += [[entry.name, *cells(report, entry, columns), standing(verdict, entry)] for entry in report.entries]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    texts = (0, len(widths) - 1)
+    return [
+        "  ".join(
+            cell.ljust(width) if place in texts else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
 
 
 def markdown_table(report: Report, verdict: Verdict) -> str:
