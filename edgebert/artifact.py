@@ -192,6 +192,7 @@ class ArtifactStore:
         try:
             yield
         finally:
+            self._lease.release()
             self._lease = None
 
     def lineage(self, artifact: Artifact) -> list[Artifact]:
@@ -238,6 +239,7 @@ class ArtifactStore:
         target = self.root / "artifacts" / manifest.key
         if self._lease:
             self._lease.add(manifest.key)
+        shutil.rmtree(target, ignore_errors=True)  # only what lost its manifest can be there
         draft.out.replace(target)
         shutil.rmtree(draft.work, ignore_errors=True)
         return Artifact(target, manifest)
@@ -304,7 +306,7 @@ class ArtifactStore:
         for file in (self.root / "leases").glob("*.json"):
             with contextlib.suppress(OSError, ValueError, KeyError):
                 lease = json.loads(file.read_text())
-                if (Path(lease["out"]) / "run.json").is_file() or is_running(lease["pid"]):
+                if (Path(lease["out"]) / "run.json").is_file() or (lease["pid"] and is_running(lease["pid"])):
                     keys.update(lease["keys"])
         return keys
 
@@ -345,7 +347,16 @@ class Lease:
         if key in self._keys:
             return
         self._keys.add(key)
-        lease = {"out": str(self._out), "pid": os.getpid(), "keys": sorted(self._keys)}
+        self._write(os.getpid())
+
+    def release(self) -> None:
+        """From now on the keys are kept for the output folder's sake alone."""
+        if self._keys:
+            with contextlib.suppress(OSError):  # the run's own error, if there is one, says more
+                self._write(None)
+
+    def _write(self, pid: int | None) -> None:
+        lease = {"out": str(self._out), "pid": pid, "keys": sorted(self._keys)}
         partial = self._file.with_suffix(f".{os.getpid()}")
         partial.write_text(json.dumps(lease))
         partial.replace(self._file)

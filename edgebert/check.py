@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from edgebert.artifact import Artifact, ArtifactStore, Draft, MadeBy, hash_file, hash_json
-from edgebert.data import PreparedData
+from edgebert.data import PreparedData, label_indices
 from edgebert.measure.accuracy import predict_all
 from edgebert.measure.environment import Environment
 from edgebert.measure.latency import Job, Round, measure_rounds, query_order, write_rows
@@ -33,7 +33,7 @@ class Contender:
     """One model on one target, about to be checked."""
 
     name: str
-    role: str
+    role: Literal["baseline", "candidate"]
     stage: str
     artifact: Artifact
     target: Target
@@ -54,58 +54,116 @@ class Goldens:
     outputs: dict[str, list[Any]]
 
 
-def check(
-    contenders: Sequence[Contender],
-    *,
-    recipe: RecipeFile,
-    data: PreparedData,
-    store: ArtifactStore,
-    progress: Progress,
-    environment: Environment,
-    remeasure: bool = False,
-) -> tuple[Report, dict[str, Goldens]]:
-    """Measures every contender.
+@dataclass(frozen=True)
+class Check:
+    """What all measurements of a run share. Each is kept in the store and found again."""
 
-    Returns:
-        The report, and for each contender's name its goldens.
-    """
-    settings = recipe.recipe.measure
-    rows = data.rows()
-    task, labels = contenders[0].serving.task, contenders[0].serving.labels
-    answers = {
-        contender.name: _predict(contender, rows, data, settings, recipe.recipe.seed, store, progress, environment, remeasure)
-        for contender in contenders
-    }
-    rounds = _time(contenders, rows, data, settings, recipe.recipe.seed, store, progress, environment, remeasure)
-    entries = [
-        Entry(
-            name=contender.name,
-            role=_role(contender),
-            stage=contender.stage,
-            artifact=contender.artifact.sha256,
-            target=contender.target,
-            size_bytes=contender.artifact.size,
-            predictions=tuple(answers[contender.name][0]),
-            rounds=tuple(measured),
+    recipe: RecipeFile
+    data: PreparedData
+    store: ArtifactStore
+    progress: Progress
+    environment: Environment
+    remeasure: bool = False
+
+    @property
+    def settings(self) -> Measure:
+        """How latency is measured."""
+        return self.recipe.recipe.measure
+
+    @property
+    def seed(self) -> int:
+        """Orders the queries and chooses the goldens."""
+        return self.recipe.recipe.seed
+
+    def run(self, contenders: Sequence[Contender]) -> tuple[Report, dict[str, Goldens]]:
+        """Measures every contender.
+
+        Returns:
+            The report, and for each contender's name its goldens.
+        """
+        answers = {contender.name: self.predict(contender) for contender in contenders}
+        rounds = self.time(contenders)
+        entries = [
+            Entry(
+                name=contender.name,
+                role=contender.role,
+                stage=contender.stage,
+                artifact=contender.artifact.sha256,
+                target=contender.target,
+                size_bytes=contender.artifact.size,
+                predictions=tuple(answers[contender.name][0]),
+                rounds=tuple(measured),
+            )
+            for contender, measured in zip(contenders, rounds, strict=True)
+        ]
+        serving = contenders[0].serving
+        report = Report(
+            recipe=self.recipe.name,
+            task=serving.task.name,
+            labels=serving.labels,
+            eval_data=self.data.artifact.sha256,
+            references=tuple(label_indices(self.data, serving.task, serving.labels)),
+            environment=self.environment,
+            gates=self.recipe.recipe.gates,
+            entries=tuple(entries),
         )
-        for contender, measured in zip(contenders, rounds, strict=True)
-    ]
-    references = [task.label_index(row["label"], labels) for row in rows]
-    report = Report(
-        recipe=recipe.name,
-        task=task.name,
-        labels=labels,
-        eval_data=data.artifact.sha256,
-        references=tuple(index for index in references if index is not None),
-        environment=environment,
-        gates=recipe.recipe.gates,
-        entries=tuple(entries),
-    )
-    return report, {name: goldens for name, (_, goldens) in answers.items()}
+        return report, {name: goldens for name, (_, goldens) in answers.items()}
 
+    def predict(self, contender: Contender) -> tuple[list[int], Goldens]:
+        """The contender's predictions on the eval set, and its goldens."""
 
-def _role(contender: Contender) -> Literal["baseline", "candidate"]:
-    return "baseline" if contender.role == "baseline" else "candidate"
+        def make(draft: Draft) -> Mapping[str, Any]:
+            with self.progress.step(f"predict with {contender.name}", len(self.data)) as step, quiet_libraries():
+                session = get_runtime(contender.target.runtime).open(contender.model_file, contender.target)
+                predictions = predict_all(session, contender.serving, self.data, contender.target, step)
+                goldens = make_goldens(session, contender, self.data.columns, self.settings.goldens, self.seed)
+            (draft.out / "answers.json").write_text(json.dumps({"predictions": predictions, "goldens": goldens.__dict__}))
+            return {}
+
+        identity = {
+            "check": "predictions",
+            **_serving_identity(contender),
+            "data": self.data.artifact.sha256,
+            "goldens": self.settings.goldens,
+            "seed": self.seed,
+            "runtime": package_version(get_runtime(contender.target.runtime).package),
+            "machine": [self.environment.cpu, *self.environment.isa],
+        }
+        artifact = self._measured("predict", identity, contender.artifact.key, make)
+        answers = json.loads((artifact.path / "answers.json").read_text())
+        return answers["predictions"], Goldens(**answers["goldens"])
+
+    def time(self, contenders: Sequence[Contender]) -> list[list[Round]]:
+        """The latency rounds of each contender, all measured in one go."""
+
+        def make(draft: Draft) -> Mapping[str, Any]:
+            with tempfile.TemporaryDirectory(dir=draft.work) as folder:
+                jobs = _jobs(contenders, self.data, self.settings, self.seed, Path(folder))
+                measured = measure_rounds(jobs, self.settings.rounds, self.progress)
+            rounds = [[item.model_dump(mode="json") for item in job] for job in measured]
+            (draft.out / "rounds.json").write_text(json.dumps(rounds))
+            return {}
+
+        identity = {
+            "check": "latency",
+            "contenders": [_serving_identity(contender) for contender in contenders],
+            "data": self.data.artifact.sha256,
+            "settings": self.settings.model_dump(mode="json", exclude={"goldens"}),
+            "seed": self.seed,
+            "machine": self.environment.fingerprint,
+        }
+        artifact = self._measured("latency", identity, None, make)
+        loaded = json.loads((artifact.path / "rounds.json").read_text())
+        return [[Round.model_validate(item) for item in job] for job in loaded]
+
+    def _measured(
+        self, name: str, identity: Mapping[str, Any], parent: str | None, make: Callable[[Draft], Mapping[str, Any]]
+    ) -> Artifact:
+        key = hash_json({**identity, "version": VERSION})
+        if self.remeasure and (old := self.store.get(key)):
+            self.store.remove(old)
+        made_by = MadeBy(name=name, version=VERSION, parameters={}, packages={})
+        return self.store.get_or_make(key, format="measurement", parent=parent, made_by=made_by, make=make)
 
 
 def _serving_identity(contender: Contender) -> dict[str, Any]:
@@ -119,42 +177,6 @@ def _serving_identity(contender: Contender) -> dict[str, Any]:
         "pad_id": serving.pad_id,
         "tokenizer": hash_file(serving.tokenizer),
     }
-
-
-def _predict(
-    contender: Contender,
-    rows: Sequence[Mapping[str, Any]],
-    data: PreparedData,
-    settings: Measure,
-    seed: int,
-    store: ArtifactStore,
-    progress: Progress,
-    environment: Environment,
-    remeasure: bool,
-) -> tuple[list[int], Goldens]:
-    def make(draft: Draft) -> Mapping[str, Any]:
-        serving, target = contender.serving, contender.target
-        with progress.step(f"predict with {contender.name}", len(rows)) as step, quiet_libraries():
-            tokenizer = serving.open_tokenizer()
-            session = get_runtime(target.runtime).open(contender.model_file, target)
-            predictions = predict_all(session, serving, serving.encode(tokenizer, rows), target, step)
-            goldens = make_goldens(session, contender, sorted(rows[0]), settings.goldens, seed)
-        (draft.out / "answers.json").write_text(json.dumps({"predictions": predictions, "goldens": goldens.__dict__}))
-        return {}
-
-    identity = {
-        "check": "predictions",
-        "version": VERSION,
-        **_serving_identity(contender),
-        "data": data.artifact.sha256,
-        "goldens": settings.goldens,
-        "seed": seed,
-        "runtime": package_version(get_runtime(contender.target.runtime).package),
-        "machine": [environment.cpu, *environment.isa],
-    }
-    artifact = _measured("predict", identity, contender.artifact.key, store, make, remeasure)
-    answers = json.loads((artifact.path / "answers.json").read_text())
-    return answers["predictions"], Goldens(**answers["goldens"])
 
 
 def make_goldens(session: Any, contender: Contender, columns: Sequence[str], count: int, seed: int) -> Goldens:
@@ -171,50 +193,15 @@ def make_goldens(session: Any, contender: Contender, columns: Sequence[str], cou
     return Goldens([dict(row) for row in rows], [list(item.ids) for item in encoded], outputs)
 
 
-def _time(
-    contenders: Sequence[Contender],
-    rows: Sequence[dict[str, Any]],
-    data: PreparedData,
-    settings: Measure,
-    seed: int,
-    store: ArtifactStore,
-    progress: Progress,
-    environment: Environment,
-    remeasure: bool,
-) -> list[list[Round]]:
-    def make(draft: Draft) -> Mapping[str, Any]:
-        with tempfile.TemporaryDirectory(dir=draft.out.parent) as folder:
-            jobs = _jobs(contenders, rows, settings, seed, Path(folder))
-            measured = measure_rounds(jobs, settings.rounds, progress)
-        rounds = [[item.model_dump(mode="json") for item in job] for job in measured]
-        (draft.out / "rounds.json").write_text(json.dumps(rounds))
-        return {}
-
-    identity = {
-        "check": "latency",
-        "version": VERSION,
-        "contenders": [_serving_identity(contender) for contender in contenders],
-        "data": data.artifact.sha256,
-        "settings": settings.model_dump(mode="json", exclude={"goldens"}),
-        "seed": seed,
-        "machine": environment.fingerprint,
-    }
-    artifact = _measured("latency", identity, None, store, make, remeasure)
-    loaded = json.loads((artifact.path / "rounds.json").read_text())
-    return [[Round.model_validate(item) for item in job] for job in loaded]
-
-
-def _jobs(
-    contenders: Sequence[Contender], rows: Sequence[dict[str, Any]], settings: Measure, seed: int, folder: Path
-) -> list[Job]:
+def _jobs(contenders: Sequence[Contender], data: PreparedData, settings: Measure, seed: int, folder: Path) -> list[Job]:
     """One job for each contender. All serve the same queries; those of a target differ only by its batch."""
     jobs = []
     for contender in contenders:
         batch = contender.target.batch
         file = folder / f"rows-b{batch}.json"
         if not file.exists():
-            order = query_order(len(rows), (settings.warmup + settings.queries) * batch, seed)
-            write_rows(file, [rows[index] for index in order])
+            order = query_order(len(data), (settings.warmup + settings.queries) * batch, seed)
+            write_rows(file, data.rows(order))
         serving = contender.serving
         jobs.append(
             Job(
@@ -231,13 +218,3 @@ def _jobs(
             )
         )
     return jobs
-
-
-def _measured(
-    name: str, identity: Mapping[str, Any], parent: str | None, store: ArtifactStore, make: Any, remeasure: bool
-) -> Artifact:
-    key = hash_json(identity)
-    if remeasure and (old := store.get(key)):
-        store.remove(old)
-    made_by = MadeBy(name=name, version=VERSION, parameters={}, packages={})
-    return store.get_or_make(key, format="measurement", parent=parent, made_by=made_by, make=make)

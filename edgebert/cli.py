@@ -143,6 +143,12 @@ def run_bundle(
 
     lines = _texts(texts, file)
     predictor = load_predictor(bundle, variant=variant, threads=threads)
+    if variant is None and predictor.variant.name != predictor.selected:
+        runtime = predictor.selected.split("/")[0].split("-")[0]
+        note = (
+            f"note: {predictor.selected} was selected, but {runtime} is not installed; {predictor.variant.name} answers instead"
+        )
+        typer.echo(note, err=True)
     answers = predictor.predict(lines)
     if json_output:
         _print_json(

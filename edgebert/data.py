@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from edgebert.artifact import Artifact, ArtifactStore, Draft, MadeBy, hash_file, hash_json
+from edgebert.data_spec import CalibrationSpec, DataSpec
 from edgebert.errors import DataError
+from edgebert.paths import local_path
 from edgebert.progress import Progress, Step
-from edgebert.readers import Rows, read_hub, read_rows
-from edgebert.recipe import CalibrationSpec, DataSpec
+from edgebert.readers import Rows, read_hub, read_rows, require_file
 from edgebert.tasks.base import Column, Task
 
 VERSION = 1
@@ -23,6 +24,8 @@ BLOCK_ROWS = 1000
 MAX_CHARACTERS = 1_000_000
 MAX_FAULTS = 5
 MISSING_MARKS = ("nan", "NaN")  # what pandas and numpy write for a missing value
+_MAPPED: dict[Path, Any] = {}
+"""Arrow files that are mapped into this process."""
 DEFAULT_SPLITS = {"train": "train", "eval": "validation", "calibration": "train"}
 
 
@@ -41,20 +44,56 @@ class PreparedData:
         """Label -> how many rows have it; empty when the set has no labels."""
         return dict(self.artifact.facts["labels"])
 
+    @property
+    def columns(self) -> list[str]:
+        """The task's columns that it has."""
+        return list(self._mapped().column_names)
+
     def rows(self, indices: Sequence[int] | None = None) -> list[dict[str, Any]]:
-        """Some rows, or all."""
-        table = self._mapped()
-        return list(table.select(indices)) if indices is not None else list(table)
+        """Some rows, in the order of the indices; by default all."""
+        table = self._mapped()[list(range(len(self)) if indices is None else indices)]
+        return [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
+
+    def blocks(self, size: int = BLOCK_ROWS) -> Iterator[list[dict[str, Any]]]:
+        """All rows in order, a block at a time, so that a large set is never in memory as a whole."""
+        for start in range(0, len(self), size):
+            yield self.rows(range(start, min(start + size, len(self))))
 
     def _mapped(self) -> Any:
-        from datasets import Dataset
+        if self.artifact.path not in _MAPPED:
+            from datasets import Dataset
 
-        return Dataset.from_file(str(self.artifact.path / FILE))
+            _MAPPED[self.artifact.path] = Dataset.from_file(str(self.artifact.path / FILE))
+        return _MAPPED[self.artifact.path]
 
     def sample(self, count: int, seed: int) -> list[dict[str, Any]]:
         """`count` rows without repetition, chosen by the seed, in the file's order."""
         chosen = np.random.default_rng(seed).choice(len(self), size=count, replace=False)
         return self.rows(sorted(int(index) for index in chosen))
+
+
+def label_places(data: PreparedData, task: Task, labels: Sequence[str]) -> dict[str, int]:
+    """Each label of a data set -> its place among the model's labels.
+
+    Raises:
+        DataError: a label is not one of the model's.
+    """
+    places: dict[str, int] = {}
+    for label, rows in data.labels.items():
+        place = task.label_index(label, labels)
+        if place is None:
+            raise DataError(
+                f"data.{data.role}: the label {label!r} ({rows} rows) is not one of the model's: {', '.join(labels)}.",
+                hint="Correct the rows, or name the labels in the order of the model's outputs: task.labels: [...]",
+            )
+        places[label] = place
+    return places
+
+
+def label_indices(data: PreparedData, task: Task, labels: Sequence[str]) -> list[int]:
+    """The label of each row as its place among the model's labels."""
+    places = label_places(data, task, labels)
+    return [places[row["label"]] for block in data.blocks() for row in block]
 
 
 def source_hash(spec: DataSpec, base: Path) -> str:
@@ -67,15 +106,14 @@ def source_hash(spec: DataSpec, base: Path) -> str:
     if spec.path is None:
         return hash_json(reading)
     path = data_path(spec, base)
-    if not path.is_file():
-        raise DataError(f"The data file {path} does not exist.", hint="Correct `path` in the recipe, or --set data....path=...")
+    require_file(path)
     return hash_json({**reading, "ending": path.suffix.lower(), "sha256": hash_file(path)})
 
 
 def data_path(spec: DataSpec, base: Path) -> Path:
     """The file of a data set; a relative path counts from the recipe."""
     assert spec.path is not None
-    return (base / Path(spec.path).expanduser()).resolve()
+    return local_path(spec.path, base)
 
 
 def data_key(spec: DataSpec, base: Path, task: Task, *, labelled: bool) -> str:

@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from edgebert.strict import Strict
 
 METRICS = {
     "accuracy": "share of eval examples predicted right",
@@ -38,7 +40,7 @@ MetricName = Literal[
 ]
 
 
-class Gate(BaseModel):
+class Gate(Strict):
     """One bound on one metric. Give exactly one of min, max, min_ratio, max_ratio, max_drop, max_rise.
 
     Sample:
@@ -47,8 +49,6 @@ class Gate(BaseModel):
         - {metric: speedup, min: 2.0}           # at least twice as fast
         - {metric: size_mb, max: 30}
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     metric: MetricName
     min: float | None = Field(None, description="The candidate's value is at least this.")

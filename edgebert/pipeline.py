@@ -11,21 +11,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edgebert.artifact import Artifact, ArtifactStore, Draft, MadeBy, hash_json
 from edgebert.bundle import BundleParts, Variant, write_bundle
-from edgebert.check import Contender, check
-from edgebert.data import PreparedData, prepare_data, source_hash
-from edgebert.errors import DataError, EdgebertError, Problem, RecipeError, SourceError, StageError
+from edgebert.check import Check, Contender
+from edgebert.data import PreparedData, label_places, prepare_data, source_hash
+from edgebert.data_spec import CalibrationSpec, DataSpec
+from edgebert.errors import EdgebertError, Problem, RecipeError, SourceError, StageError
 from edgebert.measure.environment import read_environment
 from edgebert.model_folder import ModelFolder
 from edgebert.output import output_folder
 from edgebert.progress import Progress
 from edgebert.quiet import quiet_libraries
-from edgebert.recipe import CalibrationSpec, DataSpec
 from edgebert.recipe_file import RecipeFile
 from edgebert.report import Report
+from edgebert.runtimes.target import Target
 from edgebert.serving import Serving
 from edgebert.sources import find_model
 from edgebert.stages.base import RunContext
@@ -140,14 +141,8 @@ class Compression:
     def labels(self) -> tuple[str, ...]:
         """Label names in the order of the model's outputs; every data set's labels are among them."""
         labels = resolve_labels(self.inputs, self.data.get("train"))
-        for role, data in self.data.items():
-            strange = [label for label in data.labels if self.inputs.task.label_index(label, labels) is None]
-            if strange:
-                rows = data.labels[strange[0]]
-                raise DataError(
-                    f"data.{role}: the label {strange[0]!r} ({rows} rows) is not one of the model's: {', '.join(labels)}.",
-                    hint="Correct the rows, or name the labels in the order of the model's outputs: task.labels: [...]",
-                )
+        for data in self.data.values():
+            label_places(data, self.inputs.task, labels)
         return labels
 
     def run_stages(self) -> None:
@@ -202,6 +197,7 @@ class Compression:
             labels=self.labels,
             max_length=self.inputs.max_length,
             data=self.data,
+            serving=self.serving,
             calibration=self.calibration(step) if "calibration" in needed else (),
             teacher=self.artifact(self.inputs.layout.teacher) if "teacher" in needed else None,
             seed=self.inputs.file.recipe.seed,
@@ -238,12 +234,14 @@ class Compression:
         targets = {target.name: target for target in self.inputs.file.recipe.targets}
         found = []
         for name, baseline in layout.baselines.items():
-            for place, role in [(baseline, "baseline"), *((place, "candidate") for place in layout.candidates[name])]:
-                label = layout.steps[place].stage.label
-                short = "fp32" if role == "baseline" else label
-                artifact = self.artifact(place)
-                found.append(Contender(f"{name}/{short}", role, label, artifact, targets[name], self.serving(artifact)))
+            found.append(self._contender(targets[name], "baseline", baseline))
+            found += [self._contender(targets[name], "candidate", place) for place in layout.candidates[name]]
         return found
+
+    def _contender(self, target: Target, role: Literal["baseline", "candidate"], place: int) -> Contender:
+        label, artifact = self.inputs.layout.steps[place].stage.label, self.artifact(place)
+        short = "fp32" if role == "baseline" else label
+        return Contender(f"{target.name}/{short}", role, label, artifact, target, self.serving(artifact))
 
 
 def compress(file: RecipeFile, *, store: ArtifactStore, out: Path, progress: Progress, remeasure: bool = False) -> Outcome:
@@ -265,15 +263,8 @@ def compress(file: RecipeFile, *, store: ArtifactStore, out: Path, progress: Pro
         run = Compression(inputs, store, progress)
         run.run_stages()
         contenders = run.contenders()
-        report, outputs = check(
-            contenders,
-            recipe=file,
-            data=run.data["eval"],
-            store=store,
-            progress=progress,
-            environment=read_environment(),
-            remeasure=remeasure,
-        )
+        check = Check(file, run.data["eval"], store, progress, read_environment(), remeasure)
+        report, outputs = check.run(contenders)
         verdict = judge(report)
         with progress.step("write the bundle"):
             write_bundle(folder / "bundle", _parts(run, contenders, report, verdict, outputs))

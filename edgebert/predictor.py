@@ -17,8 +17,10 @@ from edgebert.tasks.base import Answer, Row
 class Predictor:
     """An opened bundle. Not safe for use by several threads at once."""
 
-    def __init__(self, serving: Serving, variant: VariantEntry, session: Session) -> None:
+    def __init__(self, serving: Serving, variant: VariantEntry, session: Session, *, selected: str) -> None:
         self.variant = variant
+        self.selected = selected
+        """Name of the variant that the verdict selected; another one runs where its runtime is not installed."""
         self._serving, self._session = serving, session
         self._tokenizer = serving.open_tokenizer()
 
@@ -53,7 +55,7 @@ def load_predictor(folder: Path, *, variant: str | None = None, threads: int | N
     """
     manifest = read_bundle(folder)
     chosen = choose_variant(manifest, variant)
-    return Predictor(serving_of(folder, manifest), chosen, open_variant(folder, chosen, threads))
+    return Predictor(serving_of(folder, manifest), chosen, open_variant(folder, chosen, threads), selected=manifest.selected)
 
 
 def choose_variant(manifest: BundleManifest, name: str | None = None) -> VariantEntry:

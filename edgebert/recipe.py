@@ -10,30 +10,26 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
+from edgebert.data_spec import CalibrationSpec, DataSpec
 from edgebert.gates import Gate
+from edgebert.paths import local_path
 from edgebert.runtimes import RUNTIMES
 from edgebert.runtimes.target import Target
 from edgebert.stages import STAGES
 from edgebert.stages.base import Stage
+from edgebert.strict import Strict
 from edgebert.tasks import TASKS
 
 SCHEMA_URI = "https://json-schema.org/draft/2020-12/schema"
 TASK_NAMES = tuple(task.name for task in TASKS)
 RUNTIME_NAMES = tuple(runtime.name for runtime in RUNTIMES)
-DATA_FORMATS = ("csv", "tsv", "jsonl", "parquet", "squad", "conll")
 
 if TYPE_CHECKING:
     AnyStage = Stage
 else:
     AnyStage = Annotated[Union[STAGES], Field(discriminator="stage")]  # noqa: UP007 - a tuple cannot be joined with |
-
-
-class Strict(BaseModel):
-    """No unknown keys, no silent conversions, no NaN, no changes afterwards."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class ModelSource(Strict):
@@ -59,7 +55,7 @@ class TaskSpec(Strict):
     )
     max_length: int | None = Field(
         None,
-        ge=2,
+        ge=3,  # [CLS] and the [SEP] of each sentence of a pair
         description="Longest input in tokens, longer ones are cut. By default what the model's positions allow.",
     )
 
@@ -69,42 +65,6 @@ class TaskSpec(Strict):
         if labels is not None and (len(labels) < 2 or len(set(labels)) < len(labels)):
             raise ValueError("needs two or more different labels")
         return labels
-
-
-class DataSpec(Strict):
-    """One data set: a file, or a data set on the Hub."""
-
-    path: str | None = Field(None, min_length=1, description="A file, relative to the recipe.")
-    hub: str | None = Field(None, min_length=1, description="A Hub data set, for example `nyu-mll/glue`.")
-    config: str | None = Field(None, description="Hub only: the configuration, for example `sst2`.")
-    split: str | None = Field(None, description="Hub only: the split. By default `train` for train, `validation` for eval.")
-    revision: str | None = Field(None, description="Hub only: a commit, tag or branch.")
-    format: Literal[DATA_FORMATS] | None = Field(None, description="By default what the file's ending says.")  # type: ignore[valid-type]
-    columns: dict[str, str] = Field(
-        default_factory=dict,
-        description="The task's column -> the file's column, for example `text: sentence`. Same names need no entry.",
-    )
-    delimiter: str | None = Field(None, min_length=1, max_length=1, description="CSV and TSV: the separator.")
-    quoting: Literal["standard", "none"] | None = Field(
-        None,
-        description='CSV and TSV: `none` reads " as an ordinary character. By default standard for .csv, none for .tsv.',
-    )
-    limit: int | None = Field(None, ge=1, description="Only the first rows.")
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> DataSpec:
-        if (self.path is None) == (self.hub is None):
-            raise ValueError("needs either `path` (a file) or `hub` (a Hub data set)")
-        misplaced = [name for name in ("config", "split", "revision") if self.path and getattr(self, name)]
-        if misplaced:
-            raise ValueError(f"`{misplaced[0]}` belongs to a `hub` data set, not to a `path`")
-        return self
-
-
-class CalibrationSpec(DataSpec):
-    """Sentences whose activations set the ranges of static quantisation. Labels are not needed."""
-
-    samples: int = Field(128, ge=1, description="How many rows to take, chosen by the seed.")
 
 
 class Data(Strict):
@@ -188,7 +148,7 @@ def json_schema() -> dict[str, Any]:
         entry = definitions["Data"]["properties"][field]
         entry["anyOf"] = [{"type": "string"}, *entry.get("anyOf", [{"$ref": entry.pop("$ref", "#/$defs/DataSpec")}])]
     schema["properties"]["stages"]["items"] = {"anyOf": [_stage_schema(definitions, stage) for stage in STAGES]}
-    return {"$schema": SCHEMA_URI, "title": "edgebert recipe", **schema}
+    return {"$schema": SCHEMA_URI, **schema, "title": "edgebert recipe"}
 
 
 def _stage_schema(definitions: dict[str, Any], stage: type[Stage]) -> dict[str, Any]:
@@ -212,4 +172,4 @@ def is_local(source: str, base: Path) -> bool:
     """Whether a model source means a folder on this machine."""
     if source.startswith("package://"):
         return False
-    return source.startswith((".", "/", "~")) or (base / source).expanduser().exists() or not HUB_NAME.fullmatch(source)
+    return source.startswith((".", "/", "~")) or local_path(source, base).exists() or not HUB_NAME.fullmatch(source)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +14,16 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from edgebert.errors import InputError, MissingPackage, Problem, RecipeError
+from edgebert.paths import local_path
 from edgebert.recipe import Recipe, normalise
 from edgebert.shipped import shipped_folder
 from edgebert.stages import STAGES
 
 MAX_BYTES = 1 << 20
 MAX_VALUES = 20_000
+MAX_DEPTH = 50
+
+UNUSABLE = re.compile("[\0\ud800-\udfff]")  # NUL and lone surrogates
 
 Path_ = tuple[str | int, ...]
 
@@ -61,15 +66,16 @@ def find_recipe(name: str) -> Path:
         InputError: neither is there.
     """
     path = Path(name)
+    local_path(name, Path.cwd())  # raises where the system refuses such a name
     if path.is_file():
         return path.absolute()
     shipped = {file.stem: file for file in sorted(shipped_folder("recipes").glob("*.yaml"))}
     if name in shipped:
         return shipped[name]
-    if path.is_dir():
+    if name and path.is_dir():
         raise InputError(f"{name} is a folder, not a recipe.", hint=f"Write a recipe for it with: edgebert init {name}")
     known = ", ".join(sorted(shipped)) or "none"
-    raise InputError(f"No recipe {name}.", hint=f"Name a YAML file, or one of the shipped recipes: {known}.")
+    raise InputError(f"No recipe {name or repr(name)}.", hint=f"Name a YAML file, or one of the shipped recipes: {known}.")
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> RecipeFile:
@@ -86,7 +92,8 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> RecipeFile:
     path = find_recipe(name)
     document = parse_yaml(read_text(path), name)
     if not isinstance(document.value, dict):
-        raise RecipeError(name, [Problem("", "a recipe is a mapping with model, task, data and stages", 1)])
+        hint = "Start from one with: edgebert init MODEL_DIR"
+        raise RecipeError(name, [Problem("", "a recipe is a mapping with model, task, data and stages.", 1, hint)])
     problems = [problem for text in overrides if (problem := apply_override(document, text))]
     if problems:
         raise RecipeError("--set", problems)
@@ -125,19 +132,26 @@ def parse_yaml(text: str, source: str) -> _Document:
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         raise RecipeError(source, [Problem("", f"not valid YAML: {error.problem}", line)]) from error
-    except (YAMLError, ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise RecipeError(source, [Problem("", "nested too deeply; that is not a recipe")]) from error
+    except (YAMLError, ValueError) as error:
         raise RecipeError(source, [Problem("", f"not valid YAML: {str(error).splitlines()[0]}")]) from error
     document = _Document(None)
     try:
         document.value = _plain(tree, (), document.lines)
     except OverflowError as error:
-        raise RecipeError(source, [Problem("", f"more than {MAX_VALUES} values; that is not a recipe")]) from error
+        raise RecipeError(source, [Problem("", f"{error}; that is not a recipe")]) from error
+    if problems := list(_unusable_texts(document.value, ())):
+        placed = [Problem(".".join(map(str, path)), message, document.line(path)) for path, message in problems]
+        raise RecipeError(source, placed)
     return document
 
 
 def _plain(node: Any, path: Path_, lines: dict[Path_, int]) -> Any:
-    if len(lines) > MAX_VALUES or len(path) > 50:
-        raise OverflowError
+    if len(lines) > MAX_VALUES:
+        raise OverflowError(f"more than {MAX_VALUES} values")
+    if len(path) > MAX_DEPTH:
+        raise OverflowError("nested too deeply")
     if isinstance(node, Mapping):
         for key in node:
             lines[(*path, str(key))] = _line_of_key(node, key)
@@ -153,6 +167,15 @@ def _plain(node: Any, path: Path_, lines: dict[Path_, int]) -> Any:
         if isinstance(node, kind):
             return kind(node)
     return str(node)
+
+
+def _unusable_texts(value: Any, path: Path_) -> Iterator[tuple[Path_, str]]:
+    """Texts that no file name, label or JSON document can hold."""
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _unusable_texts(inner, (*path, key))
+    elif isinstance(value, str) and (unusable := UNUSABLE.search(value)):
+        yield path, f"holds the character U+{ord(unusable.group()):04X}, which cannot stand in a text"
 
 
 def _line_of_key(node: Any, key: Any) -> int:
@@ -181,11 +204,15 @@ def apply_override(document: _Document, text: str) -> Problem | None:
 
 def _from_here(keys: Sequence[str], value: Any) -> Any:
     """A path on the command line counts from where the command runs, not from the recipe."""
-    names_a_file = keys[0] in ("model", "data") and (keys[-1] in ("path", "source", "model", "train", "eval", "calibration"))
+    if keys[0] not in ("model", "data"):
+        return value
+    if isinstance(value, dict):
+        return {key: _from_here([*keys, key], inner) for key, inner in value.items()}
+    names_a_file = keys[-1] in ("path", "source", "model", "train", "eval", "calibration")
     if names_a_file and isinstance(value, str) and "://" not in value:
-        here = Path(value).expanduser()
-        if here.exists() or keys[0] == "data":
-            return str(here.absolute())
+        here = local_path(value, Path.cwd())
+        if here.exists() or keys[0] == "data" or value.startswith((".", "~")):
+            return str(here)
     return value
 
 
@@ -194,11 +221,11 @@ def _assign(node: Any, keys: Sequence[str], value: Any) -> None:
     key, *rest = keys
     if isinstance(node, list):
         place = _place(node, key)
-        if key.isdigit() and not rest:
+        if key.isdecimal() and not rest:
             node[place] = value
             return
         entry = node[place] = _written_out(node[place])
-        inner = rest if key.isdigit() else keys
+        inner = rest if key.isdecimal() else keys
         if _is_stage(entry) and inner[0] not in entry:
             inner = [next(iter(entry)), *inner]
         _assign(entry, inner, value)
@@ -227,7 +254,7 @@ def _written_out(entry: Any) -> Any:
 
 
 def _place(entries: list[Any], key: str) -> int:
-    if key.lstrip("-").isdigit():
+    if key.lstrip("-").isdecimal():
         if 0 <= int(key) < len(entries):
             return int(key)
         raise LookupError(f"there is no entry {key}; the list has {len(entries)}, counted from 0")
@@ -242,6 +269,8 @@ def _place(entries: list[Any], key: str) -> int:
 
 
 STAGE_NAMES = tuple(stage.stage_name() for stage in STAGES)
+UNION_TAGS = ("literal[", "tuple[")
+"""How pydantic begins the parts of a path that name a form of a value and not a key."""
 
 
 def validate(document: _Document, source: str) -> Recipe:
@@ -250,16 +279,16 @@ def validate(document: _Document, source: str) -> Recipe:
     Raises:
         RecipeError: with every problem.
     """
-    problems = list(_stage_problems(document))
+    misshapen = list(_stage_problems(document))
+    problems = [problem for _, problem in misshapen]
     normal = normalise(document.value)
-    if problems:  # their entries would only repeat themselves in what pydantic says
-        normal["stages"] = ["export"] if "stages" in normal else []
-        normal = normalise(normal)
+    for place in {place for place, _ in misshapen}:  # they would only repeat themselves in what pydantic says
+        normal["stages"][place] = {"stage": "export"}
     try:
         # JSON, because strict Python mode would refuse a list where a tuple is declared.
         recipe = Recipe.model_validate_json(json.dumps(normal))
     except ValidationError as error:
-        problems += [_problem(document, entry) for entry in error.errors()]
+        problems += [_problem(document, path, entry) for path, entry in _innermost(error.errors())]
     if problems:
         raise RecipeError(source, _without_repeats(problems))
     return recipe
@@ -269,8 +298,8 @@ def _without_repeats(problems: Sequence[Problem]) -> list[Problem]:
     return list({(problem.path, problem.message): problem for problem in problems}.values())
 
 
-def _stage_problems(document: _Document) -> Iterator[Problem]:
-    """Stages whose shape is wrong: here the user's own words make a better message than a failed union."""
+def _stage_problems(document: _Document) -> Iterator[tuple[int, Problem]]:
+    """Places of stages whose shape is wrong: here the user's own words make a better message than a failed union."""
     stages = document.value.get("stages") if isinstance(document.value, dict) else None
     for place, entry in enumerate(stages if isinstance(stages, list) else []):
         path = f"stages.{place}"
@@ -280,20 +309,31 @@ def _stage_problems(document: _Document) -> Iterator[Problem]:
         elif isinstance(entry, dict) and entry:
             names = list(entry)
         else:
-            yield Problem(path, "a stage is its name, or `name: {parameters}`", line)
+            yield place, Problem(path, "a stage is its name, or `name: {parameters}`", line)
             continue
         if len(names) > 1:
             listed = ", ".join(names)
             hint = f"Indent its parameters below `{names[0]}:`, or start a new list entry with `-`."
-            yield Problem(path, f"one entry holds one stage, this one has {listed}.", line, hint)
+            yield place, Problem(path, f"one entry holds one stage, this one has {listed}.", line, hint)
         elif names[0] not in STAGE_NAMES:
-            yield Problem(path, f"there is no stage `{names[0]}`.", line, _nearest(names[0], STAGE_NAMES))
+            yield place, Problem(path, f"there is no stage `{names[0]}`.", line, _nearest(names[0], STAGE_NAMES))
         elif isinstance(entry, dict) and not isinstance(entry[names[0]], dict | None):
-            yield Problem(f"{path}.{names[0]}", "its parameters are a mapping, such as {method: static}", line)
+            yield place, Problem(f"{path}.{names[0]}", "its parameters are a mapping, such as {method: static}", line)
 
 
-def _problem(document: _Document, entry: Any) -> Problem:
-    path: Path_ = entry["loc"]
+def _innermost(errors: Sequence[Any]) -> Iterator[tuple[Path_, Any]]:
+    """One fault for each path, without those that only wrap a deeper one: a list that is short of its faulty entry, the
+    other forms that a value could have had."""
+    by_path: dict[Path_, Any] = {}
+    for entry in errors:
+        path = tuple(part for part in entry["loc"] if isinstance(part, int) or not part.startswith(UNION_TAGS))
+        by_path.setdefault(path, entry)
+    for path, entry in by_path.items():
+        if not any(other[: len(path)] == path for other in by_path if len(other) > len(path)):
+            yield path, entry
+
+
+def _problem(document: _Document, path: Path_, entry: Any) -> Problem:
     kind, context = entry["type"], entry.get("ctx", {})
     line = document.line(path)
     name = ".".join(map(str, path))
@@ -305,9 +345,10 @@ def _problem(document: _Document, entry: Any) -> Problem:
     if kind in ("literal_error", "enum"):
         allowed = _literals(context.get("expected", ""))
         return Problem(name, f"{_shown(entry['input'])} is not known.", line, _nearest(str(entry["input"]), allowed))
-    message = entry["msg"].removeprefix("Value error, ")
-    if kind == "json_invalid":
-        message = "holds a number that is not finite"
+    if kind == "too_short":
+        return Problem(name, "needs at least one entry", line)
+    # pydantic speaks of JSON, the recipe is YAML
+    message = entry["msg"].removeprefix("Value error, ").replace("valid array", "list").replace("an object", "a mapping")
     shown = "" if kind == "value_error" else f", got {_shown(entry['input'])}"
     return Problem(name, f"{message[0].lower()}{message[1:]}{shown}", line)
 

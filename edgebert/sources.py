@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from edgebert.artifact import hash_file
 from edgebert.errors import EnvironmentFault, MissingPackage, SourceError
 from edgebert.model_folder import TOKENIZER_FILES, WEIGHTS_INDEX, ModelFolder, inspect_model
+from edgebert.paths import local_path
 from edgebert.recipe import ModelSource, is_local
 
 
@@ -36,7 +37,7 @@ def _locate(source: ModelSource, base: Path) -> Path:
     if source.source.startswith("package://"):
         return _in_package(source.source)
     if is_local(source.source, base):
-        path = (base / Path(source.source).expanduser()).resolve()
+        path = local_path(source.source, base)
         if path.is_file():
             raise SourceError(
                 f"The model {path} is a file.", hint="Name the folder that holds config.json and model.safetensors."
@@ -51,20 +52,24 @@ def _locate(source: ModelSource, base: Path) -> Path:
 
 def _in_package(address: str) -> Path:
     module, _, inner = address.removeprefix("package://").partition("/")
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise SourceError(f"{address} names no package.", hint="Write package://package_name/folder/inside/it")
+    if inner.startswith("/") or ".." in PurePosixPath(inner).parts:
+        raise SourceError(f"{address} leaves the package.", hint="Name a folder inside it.")
     try:
-        spec = importlib.util.find_spec(module) if module else None
+        spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):
         spec = None
     if spec is None or not spec.submodule_search_locations:
         raise EnvironmentFault(
             f"The model {address} needs the Python package {module or '?'}, which is not installed.",
-            hint='The quickstart\'s model comes with: pip install "edgebert[demo]"' if module.startswith("gt_") else None,
+            hint='The quickstart\'s model comes with: pip install "edgebert[demo]"'
+            if module.startswith("gt_")
+            else "Install it, or name a folder: --set model=PATH",
         )
-    if ".." in PurePosixPath(inner).parts:
-        raise SourceError(f"{address} leaves the package.", hint="Name a folder inside it.")
     path = Path(next(iter(spec.submodule_search_locations))) / inner
     if not path.is_dir():
-        raise SourceError(f"The package {module} has no folder {inner}.")
+        raise SourceError(f"The package {module} has no folder {inner}.", hint="Name a folder inside it.")
     return path
 
 

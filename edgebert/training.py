@@ -117,7 +117,7 @@ def train(
     with progress.step(title, total) as bar:
         bar.skip_to(first)
         for step, indices in enumerate(batches_from(lengths, schedule, first, total), start=first):
-            set_seed(schedule.seed * 1_000_003 + step)
+            set_seed((schedule.seed * 1_000_003 + step) % 2**32)  # NumPy takes no larger seed
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(step, total)
             loss = loss_of(prepared, indices)
@@ -169,7 +169,7 @@ def _resume(work: Path, model: Any, optimizer: Any) -> tuple[int, float]:
         with safe_open(work / CHECKPOINT, framework="pt") as file:
             state = json.loads(file.metadata()["edgebert"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, KeyError, ValueError, OSError):
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError):
         return 0, 0.0  # a damaged checkpoint costs time, never the run
     model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model.")})
     moments: dict[int, dict[str, Any]] = {}

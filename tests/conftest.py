@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from edgebert.artifact import ArtifactStore
 from edgebert.quiet import quiet_libraries, switch_off_telemetry
 
 switch_off_telemetry()
+settings.register_profile("edgebert", deadline=None)  # how long an example takes says nothing on a busy machine
+settings.load_profile("edgebert")
 
 SENTENCES = Path(__file__).parent.parent / "calibration" / "sentences-en" / "sentences.txt"
 REVIEWS = Path(__file__).parent.parent / "calibration" / "reviews-en"
@@ -102,14 +105,18 @@ def review_rows(count: int, *, split: str = "train") -> list[dict[str, str]]:
     return [dict(zip(("text", "label"), line.split("\t"), strict=False)) for line in lines]
 
 
-@pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
+def write_reviews(folder: Path) -> Path:
     """train.csv (48 rows) and eval.csv (24 rows)."""
-    folder = tmp_path / "data"
     folder.mkdir()
     write_table(folder / "train.csv", review_rows(48))
     write_table(folder / "eval.csv", review_rows(24, split="eval"))
     return folder
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """train.csv (48 rows) and eval.csv (24 rows)."""
+    return write_reviews(tmp_path / "data")
 
 
 RECIPE = """\
@@ -137,6 +144,34 @@ def recipe(tmp_path: Path, model_dir: Path, data_dir: Path) -> Path:
     path = tmp_path / "recipe.yaml"
     path.write_text(RECIPE)
     return path
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, model_template: Path) -> Path:
+    """A folder with recipe.yaml, model/, data/, store/ and what compress made of them, with every method on both
+    runtimes, in runs/recipe/. Do not write into it."""
+    from edgebert.pipeline import compress
+    from edgebert.progress import Silent
+    from edgebert.recipe_file import load_recipe
+
+    folder = tmp_path_factory.mktemp("finished")
+    shutil.copytree(model_template, folder / "model")
+    write_reviews(folder / "data")
+    (folder / "recipe.yaml").write_text(RECIPE)
+    changes = [
+        "stages.quantize.method=[dynamic, static, nncf]",
+        "targets=[{runtime: onnxruntime}, {runtime: openvino}]",
+        "measure={rounds: 1, queries: 16, warmup: 1, goldens: 3}",
+    ]
+    file = load_recipe(str(folder / "recipe.yaml"), changes)
+    compress(file, store=ArtifactStore(folder / "store"), out=folder / "runs" / "recipe", progress=Silent())
+    return folder
+
+
+@pytest.fixture
+def bundle(finished: Path, tmp_path: Path) -> Path:
+    """A finished bundle of the test's own: two FP32 graphs and three INT8 ones."""
+    return Path(shutil.copytree(finished / "runs" / "recipe" / "bundle", tmp_path / "bundle"))
 
 
 @pytest.fixture

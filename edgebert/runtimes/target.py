@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from edgebert.strict import Strict
 
 
-class Target(BaseModel):
+class Target(Strict):
     """A runtime and the way it is used. Accuracy is measured at this batch and padding, latency at these threads.
 
     Sample:
@@ -15,8 +17,6 @@ class Target(BaseModel):
         - {runtime: onnxruntime, threads: 1}
         - {runtime: openvino, threads: 1, length_bucket: 16}
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     runtime: Literal["onnxruntime", "openvino"]
     threads: int = Field(1, ge=1, le=1024, description="Threads for one query.")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgebert.errors import SourceError
 from edgebert.runtimes.base import Array, Runtime, Session
 from edgebert.runtimes.target import Target
 
@@ -20,7 +21,11 @@ class TorchSession(Session):
 
         loader = getattr(transformers, auto_class)
         self._torch = torch
-        self._model = loader.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
+        options = {"dtype": torch.float32, "local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
+        try:
+            self._model = loader.from_pretrained(folder, **options).eval()
+        except Exception as error:  # torch, transformers and safetensors each have classes of their own for a bad file
+            raise SourceError(f"torch cannot open {folder}: {(str(error).splitlines() or [''])[0]}") from error
 
     def predict(self, batch: Mapping[str, Array]) -> dict[str, Array]:
         """Runs one batch."""

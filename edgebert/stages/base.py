@@ -8,20 +8,20 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict
-
 from edgebert.artifact import Artifact
 from edgebert.errors import MissingPackage
 from edgebert.progress import Progress
+from edgebert.strict import Strict
 from edgebert.tasks.base import Encoded, Task
 
 if TYPE_CHECKING:
     from edgebert.data import PreparedData
+    from edgebert.serving import Serving
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class RunContext:
     labels: tuple[str, ...]
     max_length: int
     data: Mapping[str, PreparedData]
+    serving: Callable[[Artifact], Serving]
+    """How text reaches an artifact's model: its tokenizer, lengths and padding."""
     calibration: Sequence[Encoded]
     teacher: Artifact | None
     """The FP32 model that candidates are judged against; distillation learns from it."""
@@ -43,14 +45,12 @@ class RunContext:
     progress: Progress
 
 
-class Stage(BaseModel, ABC):
+class Stage(Strict, ABC):
     """One step. A subclass declares `stage: Literal["its-name"]` and its parameters as fields with defaults.
 
     A stage never edits its source; it writes into `context.out` and returns the facts for the manifest. The store makes
     the artifact from them, because an artifact exists only once it is whole and in its place.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     version: ClassVar[int]
     """Raise it when the same parameters give another result: the cache then misses."""

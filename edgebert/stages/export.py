@@ -11,6 +11,7 @@ from pydantic import Field
 
 from edgebert.artifact import Artifact
 from edgebert.errors import StageError
+from edgebert.openvino_ir import save_ir
 from edgebert.quiet import quiet_libraries
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
@@ -185,7 +186,6 @@ def convert_to_openvino(graph: Path, target: Path) -> None:
         with quiet_libraries():
             import openvino as ov
 
-            model = ov.convert_model(str(graph))
-            ov.save_model(model, str(target), compress_to_fp16=False)
+            save_ir(ov.convert_model(str(graph)), target)
     except RuntimeError as error:
         raise StageError(f"The conversion of {graph} to OpenVINO failed: {str(error).splitlines()[0]}") from error

@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from edgebert.artifact import Artifact
-from edgebert.errors import DataError
+from edgebert.data import label_indices
 from edgebert.model_folder import TOKENIZER_FILES
 from edgebert.stages.base import RunContext, Stage
-from edgebert.tasks.base import Encoded, Task, collate
+from edgebert.tasks.base import Encoded, collate
 
 
 class Finetune(Stage):
@@ -47,7 +47,10 @@ class Finetune(Stage):
         from edgebert.models import load_model, save_model
         from edgebert.training import Schedule, train
 
-        encoded, targets = training_examples(source, context)
+        data, serving = context.data["train"], context.serving(source)
+        tokenizer = serving.open_tokenizer()
+        targets = label_indices(data, context.task, context.labels)
+        lengths = [len(item) for rows in data.blocks() for item in serving.encode(tokenizer, rows)]
         seed_everything(context.seed)
         model = load_model(source.path, context.task, context.labels)
         schedule = Schedule(
@@ -59,16 +62,14 @@ class Finetune(Stage):
             seed=context.seed,
             checkpoint_seconds=self.checkpoint_seconds,
         )
-        pad_id = model.config.pad_token_id or 0
 
         def loss_of(module: Any, indices: list[int]) -> Any:
-            return module(
-                **tensor_batch([encoded[index] for index in indices], [targets[index] for index in indices], pad_id)
-            ).loss
+            encoded = serving.encode(tokenizer, data.rows(indices))  # again for each batch: the whole set may not fit
+            return module(**tensor_batch(encoded, [targets[index] for index in indices], serving.pad_id)).loss
 
         facts = train(
             model,
-            lengths=[len(item) for item in encoded],
+            lengths=lengths,
             loss_of=loss_of,
             schedule=schedule,
             work=context.work,
@@ -87,31 +88,6 @@ def seed_everything(seed: int) -> None:
     from accelerate.utils import set_seed
 
     set_seed(seed)
-
-
-def training_examples(source: Artifact, context: RunContext) -> tuple[list[Encoded], list[int]]:
-    """Tokenised rows of data.train and their label indices."""
-    from tokenizers import Tokenizer
-
-    rows = context.data["train"].rows()
-    tokenizer = Tokenizer.from_file(str(source.path / "tokenizer.json"))
-    encoded = context.task.encode(tokenizer, rows, context.max_length)
-    return encoded, label_indices(rows, context.task, context.labels, "data.train")
-
-
-def label_indices(rows: Sequence[Mapping[str, Any]], task: Task, labels: Sequence[str], name: str) -> list[int]:
-    """The label of each row as its place among the model's labels.
-
-    Raises:
-        DataError: a label is not one of the model's.
-    """
-    indices = []
-    for number, row in enumerate(rows, start=1):
-        index = task.label_index(row["label"], labels)
-        if index is None:
-            raise DataError(f"{name}, row {number}: the label {row['label']!r} is not one of {', '.join(labels)}.")
-        indices.append(index)
-    return indices
 
 
 def tensor_batch(encoded: Sequence[Encoded], targets: Sequence[int], pad_id: int) -> dict[str, Any]:

@@ -35,9 +35,7 @@ class TextClassification(Task):
         """By name, else by number: data sets write labels both ways."""
         if label in labels:
             return labels.index(label)
-        if label.isdigit() and int(label) < len(labels):
-            return int(label)
-        return None
+        return next((place for place in range(len(labels)) if label == str(place)), None)
 
     def predict(self, outputs: Mapping[str, Array]) -> Array:
         """argmax of the logits, shape (examples,)."""

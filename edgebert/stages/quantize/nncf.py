@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgebert.errors import StageError
+from edgebert.openvino_ir import save_ir
 from edgebert.quiet import quiet_libraries
 from edgebert.stages.quantize.settings import Settings
 
@@ -27,7 +28,7 @@ def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any
                 subset_size=len(settings.calibration),
                 **_ignored(nncf, settings),
             )
-            ov.save_model(quantized, str(target / "openvino_model.xml"), compress_to_fp16=False)
+            save_ir(quantized, target / "openvino_model.xml")
     except RuntimeError as error:
         raise StageError(f"NNCF could not quantise {source}: {str(error).splitlines()[0]}") from error
     return {"calibration_samples": len(settings.calibration)}

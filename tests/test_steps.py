@@ -1,0 +1,134 @@
+"""Steps: every stage gets its source, every target its FP32 baseline and its candidates, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from edgebert.recipe import Recipe, normalise
+from edgebert.steps import BASE, Layout, lay_out
+
+
+def recipe_of(stages: Sequence[Any], runtimes: Sequence[str] = ("onnxruntime",), **data: str) -> Recipe:
+    raw = {
+        "model": "./model",
+        "task": "text-classification",
+        "data": {"eval": "eval.csv", **(data or {"train": "train.csv"})},
+        "stages": list(stages),
+        "targets": [{"runtime": runtime} for runtime in runtimes],
+    }
+    return Recipe.model_validate(normalise(raw), strict=False)
+
+
+def laid_out(
+    stages: Sequence[Any], runtimes: Sequence[str] = ("onnxruntime",), *, has_head: bool = True, **data: str
+) -> Layout:
+    layout, problems = lay_out(recipe_of(stages, runtimes, **data), has_head=has_head)
+    assert layout is not None, problems
+    return layout
+
+
+def shape(layout: Layout) -> list[tuple[str, str]]:
+    """(step, its source) in order."""
+    return [(step.stage.label, named(layout, step.source)) for step in layout.steps]
+
+
+def named(layout: Layout, place: int) -> str:
+    return "base" if place == BASE else layout.steps[place].stage.label
+
+
+BOTH = ("onnxruntime", "openvino")
+METHODS = {"quantize": {"method": ["dynamic", "static", "nncf"]}}
+
+
+def test_lay_out_gives_each_method_the_graph_of_its_own_format() -> None:
+    layout = laid_out(["export", METHODS], BOTH)
+    assert shape(layout) == [
+        ("export-onnx", "base"),
+        ("export-openvino", "export-onnx"),
+        ("int8-dynamic", "export-onnx"),
+        ("int8-static", "export-onnx"),
+        ("int8-nncf", "export-openvino"),
+    ]
+    assert {name: named(layout, place) for name, place in layout.baselines.items()} == {
+        "onnxruntime": "export-onnx",
+        "openvino": "export-openvino",
+    }
+    assert {name: [named(layout, place) for place in places] for name, places in layout.candidates.items()} == {
+        "onnxruntime": ["int8-dynamic", "int8-static"],
+        "openvino": ["int8-nncf"],
+    }
+    assert layout.teacher == BASE
+
+
+def test_lay_out_exports_the_fine_tuned_model_and_makes_it_the_teacher() -> None:
+    layout = laid_out(["finetune", "export", "quantize"], has_head=False)
+    assert shape(layout) == [("finetune", "base"), ("export-onnx", "finetune"), ("int8-dynamic", "export-onnx")]
+    assert named(layout, layout.teacher) == "finetune"
+    assert named(layout, layout.baselines["onnxruntime"]) == "export-onnx"
+
+
+def test_lay_out_takes_the_last_teacher_when_a_model_is_trained_twice() -> None:
+    layout = laid_out([{"finetune": {"epochs": 1.0}}, {"finetune": {"epochs": 2.0}}, "export", "quantize"])
+    assert [step.source for step in layout.steps] == [BASE, 0, 1, 2]
+    assert layout.teacher == 1
+
+
+def test_lay_out_compares_the_export_with_itself_when_nothing_compresses() -> None:
+    layout = laid_out(["export"])
+    assert layout.baselines == {"onnxruntime": 0}
+    assert layout.candidates == {"onnxruntime": (0,)}
+
+
+def test_lay_out_runs_an_equal_step_once_when_the_recipe_names_it_twice() -> None:
+    layout = laid_out(["export", {"quantize": {"method": "dynamic"}}, METHODS], BOTH)
+    labels = [label for label, _ in shape(layout)]
+    assert len(labels) == len(set(labels)) == 5
+
+
+def test_lay_out_leaves_a_target_out_when_no_stage_makes_a_candidate_for_it() -> None:
+    layout = laid_out(["export", "quantize"], BOTH)
+    assert [target.name for target in layout.idle_targets] == ["openvino"]
+    assert set(layout.baselines) == set(layout.candidates) == {"onnxruntime"}
+
+
+def test_lay_out_never_builds_on_a_candidate() -> None:
+    layout = laid_out(["export", METHODS, "export"], BOTH)
+    final = {place for place, step in enumerate(layout.steps) if step.stage.final}
+    assert final
+    assert not final & {step.source for step in layout.steps}
+
+
+@pytest.mark.parametrize(
+    ("stages", "runtimes", "has_head", "data", "path", "message"),
+    [
+        (["quantize", "export"], ("onnxruntime",), True, {}, "stages.0.quantize", "Put `- export` before it"),
+        (["export"], ("onnxruntime",), False, {}, "stages.0.export", "Put `- finetune` before it"),
+        (["finetune", "quantize"], ("onnxruntime",), True, {}, "stages.1.quantize", "needs an ONNX model"),
+        (["export", "finetune", "quantize"], ("onnxruntime",), True, {}, "stages.2.quantize", "needs an ONNX model"),
+        (["export", METHODS], ("onnxruntime",), True, {}, "stages.1.quantize", "add the target openvino"),
+        (["finetune", "export"], ("onnxruntime",), True, {"eval": "e.csv"}, "stages.0.finetune", "Give data.train"),
+        (
+            ["export", {"quantize": {"method": "static"}}],
+            ("onnxruntime",),
+            True,
+            {"eval": "e.csv"},
+            "stages.1.quantize",
+            "Give data.calibration",
+        ),
+        (["export", "quantize"], ("openvino",), True, {}, "targets", "no target runs what `int8-dynamic` makes"),
+    ],
+)
+def test_lay_out_says_what_to_change_when_the_order_cannot_work(
+    stages: list[Any], runtimes: tuple[str, ...], has_head: bool, data: dict[str, str], path: str, message: str
+) -> None:
+    layout, problems = lay_out(recipe_of(stages, runtimes, **data), has_head=has_head)
+    assert layout is None
+    assert [problem.path for problem in problems] == [path]
+    assert message in str(problems[0])
+
+
+def test_lay_out_needs_no_training_data_when_no_stage_trains_or_calibrates() -> None:
+    assert laid_out(["export", "quantize"], eval="eval.csv").steps
