@@ -26,11 +26,12 @@ from figures import Figures, options, print_table
 
 def command(work: Path, verb: list[str], quick: bool) -> list[str]:
     """An edgebert command on the store of a work folder."""
-    overrides = (
-        ["--set", "data.train.limit=320", "--set", "stages.finetune.epochs=1"] if quick and verb[0] == "compress" else []
-    )
-    checkpoints = ["--set", "stages.finetune.checkpoint_seconds=5"] if verb[0] == "compress" else []
-    return [sys.executable, "-m", "edgebert", *verb, "--store", str(work / "store"), *overrides, *checkpoints]
+    settings = ["stages.finetune.checkpoint_seconds=5"] if verb[0] == "compress" else []
+    if quick and verb[0] == "compress":
+        settings += ["data.train.limit=128", "data.eval.limit=60", "measure.rounds=1", "measure.queries=20"]
+        settings += ["stages.quantize.method=dynamic", "targets=[{runtime: onnxruntime}]"]
+    overrides = [word for setting in settings for word in ("--set", setting)]
+    return [sys.executable, "-m", "edgebert", *verb, "--store", str(work / "store"), *overrides]
 
 
 def compress(work: Path, quick: bool, seconds: float | None = None) -> int | None:

@@ -32,13 +32,13 @@ from edgebert.tasks import get_task
 
 METHODS = {"dynamic": "onnxruntime", "static": "onnxruntime", "nncf": "openvino"}
 LABELS = ("negative", "positive")
-MAX_LENGTH = 128
+LONGEST = 128
 CALIBRATION = {False: 128, True: 16}
 REPEATS = {False: 3, True: 1}
 
 RECIPE = """\
 model: {assets}/models/sst2-minilm-l6
-task: {{name: text-classification, labels: [negative, positive], max_length: 128}}
+task: {{name: text-classification, labels: [negative, positive], max_length: {length}}}
 data:
   eval: {{path: {assets}/sst2/dev.tsv, columns: {{text: content}}}}
   calibration: {{path: {assets}/sst2/train.tsv, columns: {{text: sentence}}, samples: {samples}}}
@@ -70,6 +70,12 @@ def read_tsv(path: Path) -> list[dict[str, str]]:
     return [{"label": label, "text": text} for label, text in (line.split("\t") for line in lines)]
 
 
+def max_length(assets: Path) -> int:
+    """128 tokens, or what the teacher's positions allow."""
+    config = json.loads((assets / "models" / "sst2-minilm-l6" / "config.json").read_text())
+    return min(LONGEST, int(config["max_position_embeddings"]))
+
+
 def by_hand(assets: Path, work: Path, samples: int) -> float:
     """Exports and quantises with the raw libraries; returns the seconds that it took."""
     from tokenizers import Tokenizer
@@ -85,7 +91,7 @@ def by_hand(assets: Path, work: Path, samples: int) -> float:
         from transformers import AutoModelForSequenceClassification
 
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        tokenizer.enable_truncation(MAX_LENGTH)
+        tokenizer.enable_truncation(max_length(assets))
         tokenizer.no_padding()
         feeds = []
         for row in rows:
@@ -152,7 +158,7 @@ def with_edgebert(assets: Path, work: Path, samples: int) -> float:
     from edgebert.recipe_file import load_recipe
 
     recipe = work / "ptq.yaml"
-    recipe.write_text(RECIPE.format(assets=assets, samples=samples))
+    recipe.write_text(RECIPE.format(assets=assets, samples=samples, length=max_length(assets)))
     store = ArtifactStore(work / "store")
     store.prepare()
     run = Compression(check_inputs(load_recipe(str(recipe))), store, Silent())
@@ -264,7 +270,7 @@ def compare(assets: Path, work: Path, *, quick: bool) -> None:
     models = [model for side in ("edgebert", "hand") for model in models_of(side, work / f"{side}0")]
     rows = read_tsv(assets / "sst2" / "dev.tsv")[: 96 if quick else None]
     tokenizer = assets / "models" / "sst2-minilm-l6" / "tokenizer.json"
-    serving = Serving(get_task("text-classification"), LABELS, MAX_LENGTH, 0, tokenizer)
+    serving = Serving(get_task("text-classification"), LABELS, max_length(assets), 0, tokenizer)
     right = [accuracy(model, serving, rows) for model in models]
     rounds = latencies(models, serving, rows, rounds=1 if quick else 6, queries=48 if quick else 250, work=work)
     report(models, right, rounds, seconds, Figures(quick))

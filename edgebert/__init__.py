@@ -21,7 +21,8 @@ def load(bundle: str | Path, *, variant: str | None = None, threads: int | None 
         threads: threads for one query; by default the number that the variant was measured with.
 
     Raises:
-        BundleError: the folder is not a bundle, a file was altered, or no runtime here can open it.
+        BundleError: the folder is not a bundle, or a file was altered.
+        EnvironmentFault: no runtime here can open it.
     """
     from edgebert.predictor import load_predictor
 

@@ -347,7 +347,8 @@ class Lease:
         if key in self._keys:
             return
         self._keys.add(key)
-        self._write(os.getpid())
+        with store_faults(self._file.parent.parent):
+            self._write(os.getpid())
 
     def release(self) -> None:
         """From now on the keys are kept for the output folder's sake alone."""
@@ -358,8 +359,11 @@ class Lease:
     def _write(self, pid: int | None) -> None:
         lease = {"out": str(self._out), "pid": pid, "keys": sorted(self._keys)}
         partial = self._file.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps(lease))
-        partial.replace(self._file)
+        try:
+            partial.write_text(json.dumps(lease))
+            partial.replace(self._file)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def is_running(pid: int) -> bool:
@@ -397,20 +401,28 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def store_faults(place: Path) -> Iterator[None]:
-    """Turns what an operating system says about the store into a StoreError that says what to do."""
+def store_faults(place: Path, option: str = "--store or EDGEBERT_HOME") -> Iterator[None]:
+    """Turns what an operating system says about a place into a StoreError that says what to do.
+
+    Args:
+        option: how a user names another place.
+    """
     try:
         yield
     except EdgebertError:
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            hint = "Free some space (`edgebert store gc`) or name another place with --store."
-            raise StoreError(f"No space left on the disk of {place}.", hint=hint) from error
+            hint = f"Free some space (`edgebert store gc`), or name another place with {option}."
+            raise StoreError(f"No space left for {place}: {error.strerror}.", hint=hint) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            hint = "Name a place that you may write with --store or EDGEBERT_HOME."
+            hint = f"Name a place that you may write with {option}."
             raise StoreError(f"{place} cannot be written: {error.strerror}.", hint=hint) from error
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise StoreError(
+                f"{place} cannot be used: {error.strerror}.", hint=f"Name a shorter place with {option}."
+            ) from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST):
-            hint = "Name a folder with --store or EDGEBERT_HOME."
-            raise StoreError(f"{place} is not a folder.", hint=hint) from error
+            hint = f"Name a folder with {option}."
+            raise StoreError(f"{place} cannot be a folder: a file stands in its way.", hint=hint) from error
         raise

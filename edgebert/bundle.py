@@ -198,6 +198,8 @@ def read_manifest(folder: Path) -> BundleManifest:
             else "`edgebert compress` writes one to runs/<recipe>/bundle."
         )
         raise BundleError(f"{folder} has no {MANIFEST}, so it is not a bundle.", hint=hint)
+    if (folder / MANIFEST).is_symlink():
+        raise BundleError(f"{folder / MANIFEST} is a link; bundles hold files only.")
     try:
         manifest = BundleManifest.model_validate_json((folder / MANIFEST).read_bytes())
     except ValidationError as error:
@@ -257,12 +259,14 @@ def verify_bundle(folder: Path) -> tuple[BundleManifest, list[SelfTest]]:
 
 
 def _difference(answers: Sequence[Mapping[str, Any]], goldens: Mapping[str, Sequence[Any]]) -> float:
-    """Largest absolute difference over all outputs; infinite where one is NaN or of another shape."""
+    """Largest absolute difference over all outputs; infinite where one is missing, not finite or of another shape."""
+    if not goldens or any(len(expected) != len(answers) for expected in goldens.values()):
+        return float("inf")
     worst = 0.0
     for name, expected in goldens.items():
         for answer, value in zip(answers, expected, strict=True):
             found, wanted = np.asarray(answer.get(name)), np.asarray(value)
-            if found.dtype == object or found[0].shape != wanted.shape or not np.isfinite(found).all():
+            if found.dtype == object or found[0].shape != wanted.shape or not np.isfinite(found[0] - wanted).all():
                 return float("inf")
             worst = max(worst, float(np.abs(found[0] - wanted).max()))
     return worst

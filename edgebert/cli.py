@@ -129,7 +129,7 @@ def run_bundle(
     bundle: BundleArgument,
     texts: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[TEXT]...", help="Texts; without any, lines of --file or standard input."),
+        typer.Argument(metavar="TEXT", help="Texts; without any, lines of --file or standard input."),
     ] = None,
     file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="One text a line; a tab separates the sentences of a pair.")
@@ -260,16 +260,17 @@ def _progress(quiet: bool) -> Progress:
 
 def _texts(texts: list[str] | None, file: Path | None) -> list[str]:
     if texts and file:
-        raise InputError("Give texts or --file, not both.")
+        raise InputError("There are both texts and --file.", hint="Give one of them.")
     if texts:
         return texts
     try:
         data = file.read_text(encoding="utf-8") if file else sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{file or 'standard input'} is not UTF-8 text.") from error
+        hint = "Convert it, for example: iconv -f latin1 -t utf-8 OLD > NEW"
+        raise InputError(f"{file or 'standard input'} is not UTF-8 text.", hint=hint) from error
     except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}.") from error
-    lines = [line for line in data.splitlines() if line.strip()]
+        raise InputError(f"{file} cannot be read: {error.strerror}.", hint="Name a text file with --file.") from error
+    lines = [line for line in data.replace("\r\n", "\n").split("\n") if line.strip()]  # a text may hold other separators
     if not lines:
         raise InputError("There is no text to predict.", hint='Give it as arguments: edgebert run BUNDLE "some text"')
     return lines
@@ -321,19 +322,25 @@ def _outcome_json(outcome: Outcome) -> dict[str, Any]:
 def main() -> None:
     """Entry point: maps every error to its message and exit code."""
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="edgebert", standalone_mode=False)
     except EdgebertError as error:
         _fail(error)
     except (KeyboardInterrupt, typer.Abort):
-        sys.stderr.write("\nInterrupted. Finished stages are kept; run the same command again to go on.\n")
-        sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:
+        _interrupted()
+    except (BrokenPipeError, SystemExit):  # the reader of our output went away; newer versions of Typer exit by themselves
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
         _fail_unexpected(error)
     else:
+        if code == EXIT_INTERRUPTED:  # newer versions of Typer turn Ctrl-C into this
+            _interrupted()
         sys.exit(code or 0)
+
+
+def _interrupted() -> None:
+    sys.stderr.write("\nerror: Interrupted.\n  Finished stages are kept; run the same command again to go on.\n")
+    sys.exit(EXIT_INTERRUPTED)
 
 
 def _fail(error: EdgebertError) -> None:
@@ -344,6 +351,9 @@ def _fail(error: EdgebertError) -> None:
 
 
 def _fail_unexpected(error: Exception) -> None:
+    if error.__class__.__name__ == "NoArgsIsHelpError":
+        sys.stderr.write(f"{error}\n")
+        sys.exit(EXIT_INPUT)
     if hasattr(error, "format_message"):  # a wrong option or argument; Typer's own class of it moved between versions
         sys.stderr.write(f"error: {error.format_message()}\n  edgebert --help lists what can be asked.\n")
         sys.exit(EXIT_INPUT)

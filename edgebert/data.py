@@ -177,7 +177,8 @@ def _checked(
     if faults:
         more = " (and perhaps more)" if len(faults) == MAX_FAULTS else ""
         listed = "\n  ".join(faults)
-        raise DataError(f"{name}: {len(faults)} unusable rows{more}, counted without the header:\n  {listed}")
+        counted = f"{len(faults)} unusable row{'s' if len(faults) > 1 else ''}{more}, counted without the header"
+        raise DataError(f"{name}: {counted}:\n  {listed}", hint="Correct or remove them.")
 
 
 def _wanted_columns(spec: DataSpec, task: Task, name: str, present: list[str], *, labelled: bool) -> dict[str, str]:
@@ -235,7 +236,7 @@ def _write(rows: Iterator[dict[str, str | None]], path: Path, task: Task, name: 
             count += len(block)
             labels.update(label for row in block if (label := row.get("label")) is not None)
         if writer is None:
-            raise DataError(f"{name} has no rows.")
+            raise DataError(f"{name} has no rows.", hint="Name a file with rows.")
         writer.close()
     if labelled and any(column.is_label for column in task.columns) and len(labels) < 2:
         raise DataError(

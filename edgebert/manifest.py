@@ -16,15 +16,15 @@ TOLERANCE = {"fp32": 1e-3, "int8": 0.1}
 
 
 class Frozen(BaseModel):
-    """Read-only, no unknown keys."""
+    """Read-only, no unknown keys, no NaN."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class GoldenInputs(Frozen):
     """Rows, and the token ids that this bundle's tokenizer makes of them."""
 
-    rows: tuple[dict[str, str], ...]
+    rows: tuple[dict[str, str], ...] = Field(min_length=1)
     token_ids: tuple[tuple[int, ...], ...]
 
 

@@ -23,6 +23,9 @@ TOKENIZER_FILES = (
     "vocab.txt",
     "added_tokens.json",
 )
+WHOLE_NUMBERS = ("max_position_embeddings", "vocab_size", "num_labels", "pad_token_id")
+MAY_BE_NULL = ("num_labels", "pad_token_id")
+REWRITE = "Correct it, or take the one that save_pretrained() wrote."
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 
 
@@ -91,38 +94,63 @@ def inspect_model(path: Path, origin: Mapping[str, Any] | None = None) -> ModelF
         )
     config = read_json(path / "config.json")
     if config.get("auto_map"):
-        raise SourceError(f"{path} wants to run code of its own (auto_map in config.json); edgebert never does that.")
+        raise SourceError(
+            f"{path} wants to run code of its own (auto_map in config.json); edgebert never does that.",
+            hint="Where the model is a plain BERT, remove auto_map.",
+        )
     if config.get("model_type") not in MODEL_TYPES:
         known = ", ".join(MODEL_TYPES)
         raise SourceError(
-            f"{path} is a model of type {config.get('model_type', 'unknown')!r}; edgebert compresses BERT encoders ({known})."
+            f"{path} is a model of type {config.get('model_type', 'unknown')!r}; edgebert compresses BERT encoders ({known}).",
+            hint="Name a folder whose config.json says so.",
         )
+    _check_config(path / "config.json", config)
     weight_files = _weight_files(path)
     if not any((path / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
         raise SourceError(
             f"{path} has no tokenizer (tokenizer.json or vocab.txt).",
             hint="Save it there: tokenizer.save_pretrained(...)",
         )
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (path / name).is_file():
+            read_json(path / name)  # a bundle carries it, and other clients read it
     tensors = frozenset(name for file in weight_files for name in _tensor_names(path / file))
     return ModelFolder(path, config, weight_files, tensors, dict(origin or {"source": str(path)}))
+
+
+def _check_config(file: Path, config: Mapping[str, Any]) -> None:
+    """Raises SourceError for a value that edgebert reads and cannot use."""
+    for name in WHOLE_NUMBERS:
+        if not isinstance(value := config.get(name, 0), int) and not (value is None and name in MAY_BE_NULL):
+            raise SourceError(f"{file}: {name} is {json.dumps(value)}, not a whole number.", hint=REWRITE)
+    labels = config.get("id2label") or {}
+    if not isinstance(labels, dict) or set(labels) != {str(place) for place in range(len(labels))}:
+        raise SourceError(f'{file}: id2label does not name the outputs "0", "1", ... in turn.', hint=REWRITE)
 
 
 def _weight_files(path: Path) -> tuple[str, ...]:
     if (path / WEIGHTS).is_file():
         return (WEIGHTS,)
     if (path / WEIGHTS_INDEX).is_file():
-        shards = sorted(set(read_json(path / WEIGHTS_INDEX).get("weight_map", {}).values()))
-        for shard in shards:
-            if PurePosixPath(shard).name != shard or not (path / shard).is_file():
-                raise SourceError(f"{path / WEIGHTS_INDEX} names {shard}, which is not in the folder.")
-        return tuple(shards)
+        return _shards(path / WEIGHTS_INDEX)
     pickled = [file.name for pattern in PICKLED for file in sorted(path.glob(pattern))]
     if pickled:
         raise SourceError(
             f"{path} has its weights only as {pickled[0]}; edgebert reads safetensors only, because a pickle can run code.",
             hint="Where you trust the file: AutoModel...from_pretrained(FOLDER).save_pretrained(NEW, safe_serialization=True)",
         )
-    raise SourceError(f"{path} has no {WEIGHTS}.")
+    raise SourceError(f"{path} has no {WEIGHTS}.", hint="Name the folder that save_pretrained() wrote.")
+
+
+def _shards(index: Path) -> tuple[str, ...]:
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not places or not all(isinstance(shard, str) for shard in places.values()):
+        raise SourceError(f"{index} names no weight files.", hint="It may be a partial download: fetch it again.")
+    shards = sorted(set(places.values()))
+    for shard in shards:
+        if PurePosixPath(shard).name != shard or not (index.parent / shard).is_file():
+            raise SourceError(f"{index} names {shard}, which is not in the folder.", hint="Fetch all the weight files.")
+    return tuple(shards)
 
 
 def _tensor_names(file: Path) -> list[str]:
@@ -136,7 +164,7 @@ def _tensor_names(file: Path) -> list[str]:
         end = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
         if 8 + length + end != file.stat().st_size:
             raise ValueError
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise SourceError(
             f"{file} is not a whole safetensors file.",
             hint="It may be a partial download or a Git LFS pointer: fetch it again.",
@@ -152,8 +180,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise SourceError(f"{path} is not valid JSON.") from error
+    except (ValueError, OSError, RecursionError) as error:
+        raise SourceError(f"{path} is not valid JSON.", hint="It may be a partial download: fetch it again.") from error
     if not isinstance(value, dict):
-        raise SourceError(f"{path} does not hold a JSON object.")
+        raise SourceError(f"{path} does not hold a JSON object.", hint=REWRITE)
     return value

@@ -24,11 +24,11 @@ def output_folder(target: Path) -> Iterator[Path]:
         StoreError: the place cannot be written.
     """
     target = target.absolute()
-    if target.exists() and not (target / MARK).is_file() and (not target.is_dir() or any(target.iterdir())):
-        raise InputError(
-            f"{target} exists and was not written by a run; it is left alone.", hint="Name another folder with --out."
-        )
-    with store_faults(target.parent):
+    with store_faults(target, "--out"):
+        if target.exists() and not (target / MARK).is_file() and (not target.is_dir() or any(target.iterdir())):
+            raise InputError(
+                f"{target} exists and was not written by a run; it is left alone.", hint="Name another folder with --out."
+            )
         target.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-{os.getpid()}-", dir=target.parent))
         draft.chmod(0o755)

