@@ -3,8 +3,8 @@
     python benchmarks/ptq.py --assets DIR [--quick]
 
 DIR holds models/sst2-minilm-l6 and sst2/{train,dev}.tsv. Everything is measured in one run at 1 thread: accuracy on the
-dev set, latency in alternating fresh processes, and the wall time of export and quantisation, each side twice in
-processes of its own. "By hand" is what a user of the libraries writes: `from_pretrained`, `torch.onnx.export`,
+dev set, latency in alternating fresh processes, and the wall time of export and quantisation, each side three times
+in processes of its own. "By hand" is what a user of the libraries writes: `from_pretrained`, `torch.onnx.export`,
 `quantize_dynamic`, `quantize_static`, `openvino.convert_model`, `nncf.quantize`. Both sides' files run in the same sessions.
 """
 

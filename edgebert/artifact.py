@@ -187,12 +187,13 @@ class ArtifactStore:
 
     @contextlib.contextmanager
     def lease(self, out: Path) -> Iterator[None]:
-        """Within it, every artifact that is used is noted as belonging to that output folder."""
-        self._lease = Lease(self.root / "leases" / f"{hash_json(str(out.absolute()))[:32]}.json", out.absolute())
+        """Within it, every artifact that is used is kept for this process; when it ends well, for the output folder."""
+        self._lease = Lease(self.root / "leases", out.absolute())
         try:
             yield
+            self._lease.hand_over()
         finally:
-            self._lease.release()
+            self._lease.drop()
             self._lease = None
 
     def lineage(self, artifact: Artifact) -> list[Artifact]:
@@ -286,7 +287,8 @@ class ArtifactStore:
         """Drops one artifact, in a way that leaves no half of it under its key."""
         with store_faults(self.root):
             grave = Path(tempfile.mkdtemp(dir=self.root / "tmp")) / "artifact"
-            artifact.path.replace(grave)
+            with contextlib.suppress(FileNotFoundError):  # another process removed it first
+                artifact.path.replace(grave)
             shutil.rmtree(grave.parent, ignore_errors=True)
 
     def remove_altered(self) -> int:
@@ -300,13 +302,14 @@ class ArtifactStore:
                 count += 1
         return count
 
-    def leased(self) -> set[str]:
-        """Keys that an existing output folder, or a run that is at work, was made from."""
+    def leased(self, *, finished: bool = True) -> set[str]:
+        """Keys that runs at work use and, unless `finished` is False, those that existing output folders were made from."""
         keys: set[str] = set()
         for file in (self.root / "leases").glob("*.json"):
             with contextlib.suppress(OSError, ValueError, KeyError):
                 lease = json.loads(file.read_text())
-                if (Path(lease["out"]) / "run.json").is_file() or (lease["pid"] and is_running(lease["pid"])):
+                at_work = lease["pid"] is not None and is_running(lease["pid"])
+                if at_work or (finished and lease["pid"] is None and (Path(lease["out"]) / "run.json").is_file()):
                     keys.update(lease["keys"])
         return keys
 
@@ -319,7 +322,7 @@ class ArtifactStore:
         from filelock import FileLock, Timeout
 
         count = freed = 0
-        keep = set() if everything else self.leased()
+        keep = self.leased(finished=not everything)
         for artifact in self.artifacts():
             if artifact.key not in keep:
                 count, freed = count + 1, freed + artifact.size
@@ -336,10 +339,12 @@ class ArtifactStore:
 
 
 class Lease:
-    """The keys that one output folder needs, kept in a file while they grow."""
+    """The keys that a run uses: in a file of its process while it runs, in the output folder's when it is done."""
 
-    def __init__(self, file: Path, out: Path) -> None:
-        self._file, self._out = file, out
+    def __init__(self, folder: Path, out: Path) -> None:
+        name = hash_json(str(out))[:32]
+        self._mine, self._final = folder / f"{name}-{os.getpid()}.json", folder / f"{name}.json"
+        self._out = out
         self._keys: set[str] = set()
 
     def add(self, key: str) -> None:
@@ -347,21 +352,24 @@ class Lease:
         if key in self._keys:
             return
         self._keys.add(key)
-        with store_faults(self._file.parent.parent):
-            self._write(os.getpid())
+        with store_faults(self._mine.parent.parent):
+            self._write(self._mine, os.getpid())
 
-    def release(self) -> None:
-        """From now on the keys are kept for the output folder's sake alone."""
-        if self._keys:
-            with contextlib.suppress(OSError):  # the run's own error, if there is one, says more
-                self._write(None)
+    def hand_over(self) -> None:
+        """From now on the keys are kept for the output folder's sake, in the place of those of the run before."""
+        with store_faults(self._final.parent.parent):
+            self._write(self._final, None)
 
-    def _write(self, pid: int | None) -> None:
+    def drop(self) -> None:
+        """The process needs its keys no more."""
+        self._mine.unlink(missing_ok=True)
+
+    def _write(self, file: Path, pid: int | None) -> None:
         lease = {"out": str(self._out), "pid": pid, "keys": sorted(self._keys)}
-        partial = self._file.with_suffix(f".{os.getpid()}")
+        partial = file.with_suffix(f".{os.getpid()}")
         try:
             partial.write_text(json.dumps(lease))
-            partial.replace(self._file)
+            partial.replace(file)
         finally:
             partial.unlink(missing_ok=True)
 

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import ValidationError
@@ -17,10 +17,10 @@ from edgebert import __version__
 from edgebert.artifact import Artifact, hash_file, hash_folder
 from edgebert.errors import BundleError
 from edgebert.manifest import MANIFEST, TOLERANCE, BundleManifest, GoldenInputs, VariantEntry
+from edgebert.packages import package_version
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.base import Session
 from edgebert.serving import Serving
-from edgebert.stages.base import package_version
 from edgebert.tasks import TASKS, get_task
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 MODEL_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 UNLISTED = (MANIFEST, "edgebert.sig")
+LEFT_BY_THE_HUB = (".gitattributes", ".git", ".cache")
+"""What a Hub repository and its client put beside the files of a bundle; nothing reads it."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,6 @@ class Variant:
     contender: Contender
     judgement: Judgement | None
     goldens: Goldens
-
-    @property
-    def precision(self) -> str:
-        """fp32 or int8."""
-        return "int8" if self.contender.stage.startswith("int8") else "fp32"
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,6 @@ class BundleParts:
     report: Report
     verdict: Verdict
     lineage: Sequence[dict[str, Any]]
-    seed: int
 
 
 def write_bundle(folder: Path, parts: BundleParts) -> None:
@@ -110,14 +106,14 @@ def _write_variant(folder: Path, variant: Variant, file: str) -> VariantEntry:
     return VariantEntry(
         name=contender.name,
         role="baseline" if judgement is None else "candidate",
-        precision="int8" if variant.precision == "int8" else "fp32",
+        precision=contender.precision,
         target=contender.target,
         file=file,
         artifact=contender.artifact.sha256,
         status="BASELINE" if judgement is None else "PASSED" if judgement.passed else "FAILED",
         reasons=judgement.failures if judgement else (),
         requires={runtime.package: package_version(runtime.package)},
-        tolerance=TOLERANCE[variant.precision],
+        tolerance=TOLERANCE[contender.precision],
         golden_outputs={name: tuple(values) for name, values in variant.goldens.outputs.items()},
     )
 
@@ -134,7 +130,7 @@ def variant_file(variant: Variant, parts: BundleParts) -> str:
         return f"{folder}/{stem}.{ending}"
     rivals = [other for other in parts.variants if other.judgement and other.contender.target.runtime == runtime]
     fastest = min(rivals, key=lambda other: _speed_rank(other, parts))
-    if variant.contender.artifact.key == fastest.contender.artifact.key:
+    if variant.contender.precision == "int8" and variant.contender.artifact.key == fastest.contender.artifact.key:
         return f"{folder}/{best}"
     return f"{folder}/{stem}_{re.sub(r'[^a-z0-9]+', '_', variant.contender.stage)}.{ending}"
 
@@ -145,23 +141,21 @@ def _speed_rank(variant: Variant, parts: BundleParts) -> tuple[bool, float]:
     return (not variant.judgement.passed, p50 if p50 is not None else float("inf"))
 
 
-def read_bundle(folder: Path, *, hashes: bool = True) -> BundleManifest:
+def read_bundle(folder: Path) -> BundleManifest:
     """Reads and checks a bundle, before any runtime parses a byte of it.
-
-    Args:
-        hashes: hash every file; sizes are compared in any case.
 
     Raises:
         BundleError: it is not a bundle, or a file is missing, extra, a link, or altered.
     """
     manifest = read_manifest(folder)
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()}
+    present = {name for name in present if name.split("/")[0] not in LEFT_BY_THE_HUB}
     for name in sorted(present - set(manifest.files) - set(UNLISTED)):
         raise BundleError(
             f"{folder} holds {name}, which its manifest does not list.", hint="Remove it, or fetch the bundle again."
         )
     for name, entry in manifest.files.items():
-        _check_file(folder, name, entry.size, entry.sha256 if hashes else None)
+        _check_file(folder, name, entry.size, entry.sha256)
     listed = {variant.file for variant in manifest.variants} | {"tokenizer.json"}
     for name in sorted(listed - set(manifest.files)):
         raise BundleError(f"The manifest of {folder} uses {name}, but does not list it.")
@@ -170,13 +164,13 @@ def read_bundle(folder: Path, *, hashes: bool = True) -> BundleManifest:
     return manifest
 
 
-def _check_file(folder: Path, name: str, size: int, sha256: str | None) -> None:
+def _check_file(folder: Path, name: str, size: int, sha256: str) -> None:
     path = folder / name
     if path.is_symlink() or any(parent.is_symlink() for parent in path.relative_to(folder).parents if str(parent) != "."):
         raise BundleError(f"{path} is a link; bundles hold files only.")
     if folder.resolve() not in path.resolve().parents or not path.is_file():
         raise BundleError(f"{path} is missing.", hint="Fetch the bundle again.")
-    if path.stat().st_size != size or (sha256 and hash_file(path) != sha256):
+    if path.stat().st_size != size or hash_file(path) != sha256:
         raise BundleError(f"{path} was altered after it was written.", hint="Fetch the bundle again.")
 
 
@@ -230,9 +224,11 @@ class SelfTest:
     difference: float | None
 
     @property
-    def passed(self) -> bool:
-        """Whether it answers as it did when it was measured, or cannot be asked here."""
-        return self.difference is None or self.difference <= self.variant.tolerance
+    def state(self) -> Literal["ok", "differs", "untested"]:
+        """Whether it answers as it did when it was measured; untested where it cannot be asked."""
+        if self.difference is None:
+            return "untested"
+        return "ok" if self.difference <= self.variant.tolerance else "differs"
 
 
 def verify_bundle(folder: Path) -> tuple[BundleManifest, list[SelfTest]]:

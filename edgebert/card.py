@@ -24,13 +24,10 @@ def model_card(parts: BundleParts, variants: Sequence[VariantEntry]) -> str:
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, autoescape=False)
     environment.filters["oneline"] = lambda text: " ".join(str(text).replace("|", "/").split())
     report = parts.report
-    selected = next(variant for variant in variants if variant.name == parts.verdict.best.entry.name)
     return environment.from_string(template("model_card.md.j2")).render(
         parts=parts,
         report=report,
-        verdict=parts.verdict,
         variants=variants,
-        selected=selected,
         table=markdown_table(report, parts.verdict),
         verdict_lines=verdict_lines(parts.verdict),
         queries=len(parts.verdict.best.entry.latencies_ms()),

@@ -14,6 +14,7 @@ from edgebert.data import PreparedData, label_indices
 from edgebert.measure.accuracy import predict_all
 from edgebert.measure.environment import Environment
 from edgebert.measure.latency import Job, Round, measure_rounds, query_order, write_rows
+from edgebert.packages import package_version
 from edgebert.progress import Progress
 from edgebert.quiet import quiet_libraries
 from edgebert.recipe import Measure
@@ -23,7 +24,6 @@ from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
 from edgebert.serving import Serving
 from edgebert.shipped import sentences
-from edgebert.stages.base import package_version
 
 VERSION = 1
 
@@ -35,6 +35,7 @@ class Contender:
     name: str
     role: Literal["baseline", "candidate"]
     stage: str
+    precision: Literal["fp32", "int8"]
     artifact: Artifact
     target: Target
     serving: Serving

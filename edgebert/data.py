@@ -96,13 +96,18 @@ def label_indices(data: PreparedData, task: Task, labels: Sequence[str]) -> list
     return [places[row["label"]] for block in data.blocks() for row in block]
 
 
+def with_split(spec: DataSpec, role: str) -> DataSpec:
+    """A Hub data set with its split written out, so that train and eval of one name are two sets."""
+    return spec.model_copy(update={"split": DEFAULT_SPLITS[role]}) if spec.hub and not spec.split else spec
+
+
 def source_hash(spec: DataSpec, base: Path) -> str:
     """What the data set is, as one hash: the file's bytes or the Hub's name and revision, and how it is read.
 
     Raises:
         DataError: there is no such file.
     """
-    reading = spec.model_dump(exclude={"path", "samples"})
+    reading = {**spec.model_dump(exclude={"path", "samples"}), "reader": VERSION}
     if spec.path is None:
         return hash_json(reading)
     path = data_path(spec, base)

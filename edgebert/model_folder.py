@@ -93,11 +93,7 @@ def inspect_model(path: Path, origin: Mapping[str, Any] | None = None) -> ModelF
             hint="Name the folder that save_pretrained() wrote.",
         )
     config = read_json(path / "config.json")
-    if config.get("auto_map"):
-        raise SourceError(
-            f"{path} wants to run code of its own (auto_map in config.json); edgebert never does that.",
-            hint="Where the model is a plain BERT, remove auto_map.",
-        )
+    _refuse_code(path / "config.json", config)
     if config.get("model_type") not in MODEL_TYPES:
         known = ", ".join(MODEL_TYPES)
         raise SourceError(
@@ -113,9 +109,17 @@ def inspect_model(path: Path, origin: Mapping[str, Any] | None = None) -> ModelF
         )
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         if (path / name).is_file():
-            read_json(path / name)  # a bundle carries it, and other clients read it
+            _refuse_code(path / name, read_json(path / name))  # a bundle carries it, and other clients read it
     tensors = frozenset(name for file in weight_files for name in _tensor_names(path / file))
     return ModelFolder(path, config, weight_files, tensors, dict(origin or {"source": str(path)}))
+
+
+def _refuse_code(file: Path, config: Mapping[str, Any]) -> None:
+    if config.get("auto_map"):
+        raise SourceError(
+            f"{file.parent} wants to run code of its own (auto_map in {file.name}); edgebert never does that.",
+            hint="Where the model is a plain BERT, remove auto_map.",
+        )
 
 
 def _check_config(file: Path, config: Mapping[str, Any]) -> None:

@@ -19,9 +19,9 @@ from typing import Any, Literal
 from edgebert.artifact import Artifact, ArtifactStore, Draft, MadeBy, hash_json
 from edgebert.bundle import BundleParts, Variant, write_bundle
 from edgebert.check import Check, Contender
-from edgebert.data import PreparedData, label_places, prepare_data, source_hash
+from edgebert.data import PreparedData, label_places, prepare_data, source_hash, with_split
 from edgebert.data_spec import CalibrationSpec, DataSpec
-from edgebert.errors import EdgebertError, Problem, RecipeError, SourceError, StageError
+from edgebert.errors import DataError, EdgebertError, Problem, RecipeError, SourceError, StageError
 from edgebert.measure.environment import read_environment
 from edgebert.model_folder import ModelFolder
 from edgebert.output import output_folder
@@ -79,7 +79,7 @@ class Inputs:
             specs["calibration"] = data.calibration
         if data.train and ("train" in needs or ("calibration" in needs and not data.calibration)):
             specs["train"] = data.train
-        return specs
+        return {role: with_split(spec, role) for role, spec in specs.items()}
 
 
 def check_inputs(file: RecipeFile) -> Inputs:
@@ -104,7 +104,7 @@ def check_inputs(file: RecipeFile) -> Inputs:
             Problem("task.labels", f"has {len(recipe.task.labels)} names, but the model has {len(model.labels)} outputs")
         )
     if problems or layout is None:
-        raise RecipeError(str(file.path), problems)
+        raise RecipeError(str(file.path), [file.placed(problem) for problem in problems])
     return Inputs(file, task, model, layout, max_length)
 
 
@@ -137,12 +137,17 @@ class Compression:
     @cached_property
     def data(self) -> dict[str, PreparedData]:
         """Every data set that is needed, read and checked."""
-        return {
+        found = {
             role: prepare_data(
                 spec, role, base=self.inputs.file.base, task=self.inputs.task, store=self.store, progress=self.progress
             )
             for role, spec in self.inputs.specs.items()
         }
+        if "train" in found and found["train"].artifact.sha256 == found["eval"].artifact.sha256:
+            raise DataError(
+                "data.train and data.eval hold the same rows.", hint="A model is judged on rows that it was not trained on."
+            )
+        return found
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -272,7 +277,8 @@ class Compression:
     def _contender(self, target: Target, role: Literal["baseline", "candidate"], place: int) -> Contender:
         label, artifact = self.inputs.layout.steps[place].stage.label, self.artifact(place)
         short = "fp32" if role == "baseline" else label
-        return Contender(f"{target.name}/{short}", role, label, artifact, target, self.serving(artifact))
+        precision = self.inputs.layout.steps[place].stage.precision
+        return Contender(f"{target.name}/{short}", role, label, precision, artifact, target, self.serving(artifact))
 
 
 def compress(file: RecipeFile, *, store: ArtifactStore, out: Path, progress: Progress, remeasure: bool = False) -> Outcome:
@@ -323,15 +329,17 @@ def _parts(
         report=report,
         verdict=verdict,
         lineage=[_lineage_entry(artifact) for artifact in run.store.lineage(best.artifact)],
-        seed=run.inputs.file.recipe.seed,
     )
 
 
 def _lineage_entry(artifact: Artifact) -> dict[str, Any]:
     made_by = artifact.manifest.made_by
+    parameters = dict(made_by.parameters)
+    if made_by.name == "model" and Path(str(parameters["source"])).is_absolute():
+        parameters["source"] = Path(str(parameters["source"])).name  # a bundle does not tell where it was made
     return {
         "stage": made_by.name,
-        "parameters": made_by.parameters,
+        "parameters": parameters,
         "sha256": artifact.sha256,
         "packages": made_by.packages,
     }
@@ -360,6 +368,7 @@ def run_record(run: Compression, verdict: Verdict, started: float) -> dict[str, 
         "labels": list(run.labels),
         "environment": read_environment().model_dump(mode="json"),
         "steps": steps,
+        "left_out": [target.name for target in run.inputs.layout.idle_targets],
         "verdict": verdict.status,
         "best": verdict.best.entry.name,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
@@ -423,7 +432,7 @@ def write_fast_tokenizer(folder: Path, model: ModelFolder) -> None:
         from transformers import AutoTokenizer
 
         try:
-            AutoTokenizer.from_pretrained(folder, local_files_only=True).save_pretrained(folder)
+            AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False).save_pretrained(folder)
         except Exception as error:  # tokenizers raises plain Exception
             raise unusable_tokenizer(model, f"cannot be read: {error}") from error
 

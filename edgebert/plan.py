@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from edgebert.artifact import Artifact, ArtifactStore
 from edgebert.data import PreparedData, data_key, data_path
-from edgebert.errors import DataError, EdgebertError
+from edgebert.errors import EXIT_ENVIRONMENT, EXIT_INPUT, EXIT_OK, DataError, EdgebertError
 from edgebert.pipeline import Inputs, base_key, check_inputs, resolve_labels, step_key
 from edgebert.recipe_file import RecipeFile
 from edgebert.runtimes import get_runtime
@@ -22,6 +22,13 @@ class PlanLine:
     name: str
     state: str
     note: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """What compress would end with for its sake: a missing file is the recipe's affair, a missing package is not."""
+        if self.state != "missing":
+            return EXIT_OK
+        return EXIT_INPUT if self.name.startswith("data.") else EXIT_ENVIRONMENT
 
 
 def make_plan(file: RecipeFile, store: ArtifactStore) -> list[PlanLine]:

@@ -17,12 +17,13 @@ from edgebert.tasks.base import Answer, Row
 class Predictor:
     """An opened bundle. Not safe for use by several threads at once."""
 
-    def __init__(self, serving: Serving, variant: VariantEntry, session: Session, *, selected: str) -> None:
+    def __init__(self, serving: Serving, variant: VariantEntry, session: Session, manifest: BundleManifest) -> None:
         self.variant = variant
-        self.selected = selected
+        self.selected = manifest.selected
         """Name of the variant that the verdict selected; another one runs where its runtime is not installed."""
         self._serving, self._session = serving, session
         self._tokenizer = serving.open_tokenizer()
+        self._columns = set(manifest.goldens.rows[0])
 
     def __call__(self, text: str) -> Answer:
         """Answers one text; a tab separates the two sentences of a pair."""
@@ -44,7 +45,14 @@ class Predictor:
     def _row(self, text: str, number: int) -> Row:
         if not text.strip():
             raise InputError(f"Text {number} is empty.", hint="Leave it out, or write something in it.")
-        return self._serving.task.row_of(text)
+        row = self._serving.task.row_of(text)
+        if set(row) != self._columns:
+            wanted, found = (" and ".join(sorted(names)) for names in (self._columns, row))
+            raise InputError(
+                f"Text {number} has {found}, but this model was made for {wanted}.",
+                hint="A tab separates the sentences of a pair; a single sentence holds none.",
+            )
+        return row
 
 
 def load_predictor(folder: Path, *, variant: str | None = None, threads: int | None = None) -> Predictor:
@@ -56,7 +64,7 @@ def load_predictor(folder: Path, *, variant: str | None = None, threads: int | N
     """
     manifest = read_bundle(folder)
     chosen = choose_variant(manifest, variant)
-    return Predictor(serving_of(folder, manifest), chosen, open_variant(folder, chosen, threads), selected=manifest.selected)
+    return Predictor(serving_of(folder, manifest), chosen, open_variant(folder, chosen, threads), manifest)
 
 
 def choose_variant(manifest: BundleManifest, name: str | None = None) -> VariantEntry:

@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -34,6 +34,8 @@ class RecipeFile:
 
     recipe: Recipe
     path: Path
+    lines: Mapping[Path_, int] = field(default_factory=dict)
+    """Line of each part of the recipe."""
 
     @property
     def name(self) -> str:
@@ -45,6 +47,18 @@ class RecipeFile:
         """The folder that relative paths count from."""
         return self.path.parent
 
+    def placed(self, problem: Problem) -> Problem:
+        """The problem with the line that its path stands on."""
+        path: Path_ = tuple(int(part) if part.isdecimal() else part for part in problem.path.split("."))
+        return replace(problem, line=line_of(self.lines, path))
+
+
+def line_of(lines: Mapping[Path_, int], path: Path_) -> int | None:
+    """Line of a part of a document, or of the nearest part around it."""
+    while path and path not in lines:
+        path = path[:-1]
+    return lines.get(path)
+
 
 @dataclass
 class _Document:
@@ -54,9 +68,7 @@ class _Document:
     lines: dict[Path_, int] = field(default_factory=dict)
 
     def line(self, path: Path_) -> int | None:
-        while path and path not in self.lines:
-            path = path[:-1]
-        return self.lines.get(path)
+        return line_of(self.lines, path)
 
 
 def find_recipe(name: str) -> Path:
@@ -97,7 +109,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> RecipeFile:
     problems = [problem for text in overrides if (problem := apply_override(document, text))]
     if problems:
         raise RecipeError("--set", problems)
-    return RecipeFile(validate(document, name), path)
+    return RecipeFile(validate(document, name), path, document.lines)
 
 
 def read_text(path: Path) -> str:

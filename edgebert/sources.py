@@ -24,7 +24,15 @@ def find_model(source: ModelSource, base: Path) -> ModelFolder:
         SourceError: it is not there, not a BERT, not safetensors, or not the pinned file.
         EnvironmentFault: the Hub cannot be reached.
     """
-    folder = inspect_model(_locate(source, base), origin={"source": source.source, "revision": source.revision})
+    path = _locate(source, base)
+    # A snapshot of the Hub lies in a folder that is named by its commit.
+    revision = path.name if path.parent.name == "snapshots" else source.revision
+    folder = inspect_model(path, origin={"source": source.source, "revision": revision})
+    if source.sha256 and len(folder.weight_files) > 1:
+        raise SourceError(
+            f"{folder.path} has its weights in {len(folder.weight_files)} files, but model.sha256 pins one.",
+            hint="Pin a Hub model by `revision`, or save the model as one model.safetensors.",
+        )
     if source.sha256 and source.sha256 != (found := hash_file(folder.path / folder.weight_files[0])):
         raise SourceError(
             f"{folder.path / folder.weight_files[0]} has sha256 {found}, but the recipe pins {source.sha256}.",
@@ -86,13 +94,19 @@ def _from_hub(source: ModelSource) -> Path:
         raise MissingPackage("huggingface_hub", needed_for=f"The Hub model {source.source}") from error
     patterns = ["config.json", "*.safetensors", WEIGHTS_INDEX, *TOKENIZER_FILES]
     try:
-        return Path(snapshot_download(source.source, revision=source.revision, allow_patterns=patterns))
+        path = Path(snapshot_download(source.source, revision=source.revision, allow_patterns=patterns))
     except (LocalEntryNotFoundError, OSError, ValueError) as error:
         if isinstance(error, RepositoryNotFoundError | EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
             raise SourceError(f"The Hub has no model {source.source} that you may read.", hint="Check the name.") from error
         raise _unreachable(source.source, error) from error
     except (HfHubHTTPError, Exception) as error:  # the client lets its HTTP library's own errors through
         raise _unreachable(source.source, error) from error
+    if not any(path.glob("*.safetensors")):
+        raise SourceError(
+            f"The Hub model {source.source} has no safetensors; edgebert reads nothing else, because a pickle can run code.",
+            hint="Name a revision that has them, such as one of its refs/pr/N.",
+        )
+    return path
 
 
 def _root_reason(error: BaseException) -> str:

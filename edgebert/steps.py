@@ -47,6 +47,8 @@ class _Builder:
         self.teacher = BASE
         self.has_head = has_head
         self.problems: list[Problem] = []
+        self.changed_by: str | None = None
+        """Path of the last stage that changed the weights, until an export follows it."""
 
     def add(self, stage: Stage, path: str) -> None:
         source = self.trunk.get(stage.input_format())
@@ -63,6 +65,10 @@ class _Builder:
             self.has_head = True
         place = self.place_of(stage, source)
         self._note(stage, place, source)
+        if stage.output_format() == "transformers":
+            self.changed_by = path
+        elif stage.input_format() == "transformers":
+            self.changed_by = None
 
     def place_of(self, stage: Stage, source: int) -> int:
         """Place of that step; added when it is new."""
@@ -98,7 +104,7 @@ def lay_out(recipe: Recipe, *, has_head: bool) -> tuple[Layout | None, list[Prob
         path = f"stages.{place}.{entry.stage_name()}"
         for stage in entry.expand(runtimes):
             builder.add(stage, path)
-    problems = builder.problems + _data_problems(recipe) + _unrun_problems(builder, runtimes)
+    problems = builder.problems + _data_problems(recipe) + _unrun_problems(builder, runtimes) + _unexported_problems(builder)
     if problems:
         return None, problems
     baselines = {target.name: _baseline(builder, target) for target in recipe.targets}
@@ -141,6 +147,13 @@ def _model_of(builder: _Builder, place: int) -> int:
     while place != BASE and builder.steps[place].stage.output_format() != "transformers":
         place = builder.steps[place].source
     return place
+
+
+def _unexported_problems(builder: _Builder) -> list[Problem]:
+    if builder.changed_by is None or builder.problems:  # a missing export has been said then
+        return []
+    hint = "Put `- export` after it, and the quantize stages after that."
+    return [Problem(builder.changed_by, "no stage after it exports what it makes.", suggestion=hint)]
 
 
 def _data_problems(recipe: Recipe) -> list[Problem]:

@@ -135,7 +135,7 @@ def test_load_runs_every_variant_when_it_is_named(shared: Path, name: str) -> No
 def test_verify_bundle_replays_the_goldens_of_every_variant(shared: Path) -> None:
     _, tests = verify_bundle(shared)
     assert [test.variant.name for test in tests] == VARIANTS
-    assert all(test.passed and test.difference is not None and test.difference < 1e-4 for test in tests)
+    assert all(test.state == "ok" and test.difference is not None and test.difference < 1e-4 for test in tests)
 
 
 def edited(bundle: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -177,7 +177,7 @@ def test_verify_exits_1_when_a_variant_does_not_answer_as_its_goldens_say(
     edited(bundle, change)
     result = cli("verify", bundle)
     assert result.code == 1, result.err
-    assert [line.split()[0] for line in result.out.splitlines()[1:]] == ["ok", "DIFFERS", "ok", "ok", "ok"]
+    assert [line.split()[0] for line in result.out.splitlines()[1:]] == ["ok", "differs", "ok", "ok", "ok"]
 
 
 def test_verify_bundle_refuses_a_tokenizer_that_makes_other_tokens(bundle: Path) -> None:

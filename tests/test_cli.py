@@ -150,9 +150,9 @@ def test_plan_json_says_of_each_piece_whether_it_is_in_the_store(cli: Callable[.
     assert not (desk / "elsewhere").exists()
 
 
-def test_plan_exits_3_when_data_is_missing(cli: Callable[..., Result], desk: Path) -> None:
+def test_plan_exits_2_when_data_is_missing(cli: Callable[..., Result], desk: Path) -> None:
     result = cli("plan", "recipe.yaml", "--set", "data.eval=absent.csv")
-    assert result.code == EXIT_ENVIRONMENT
+    assert result.code == EXIT_INPUT
     assert re.search(r"data\.eval\s+missing\s+.*absent\.csv", result.out)
 
 
@@ -183,8 +183,15 @@ def test_run_reads_one_text_a_line_from_a_file_or_from_standard_input(
 
 
 def test_run_takes_a_tab_between_the_sentences_of_a_pair(cli: Callable[..., Result], desk: Path) -> None:
-    pair, single = parsed(cli("run", "runs/recipe/bundle", "a good film\tnot bad", "a good film", "--json"))
-    assert pair["score"] != single["score"]
+    pairs = "{path: data/eval.csv, columns: {text_pair: text}}"
+    settings = (f"data.eval={pairs}", "stages.quantize.method=dynamic", "targets=[{runtime: onnxruntime}]")
+    made = cli("compress", "recipe.yaml", "--out", "runs/pair", *(word for setting in settings for word in ("--set", setting)))
+    assert made.code == 0, made.err
+    one, other = parsed(cli("run", "runs/pair/bundle", "a good film\tnot bad", "a good film\tan awful soup", "--json"))
+    assert one["score"] != other["score"]
+    alone = cli("run", "runs/pair/bundle", "a good film")
+    assert alone.code == EXIT_INPUT
+    assert "made for text and text_pair" in alone.err
 
 
 def test_run_prints_label_score_and_text_in_columns(cli: Callable[..., Result], desk: Path) -> None:
@@ -197,7 +204,7 @@ def test_run_prints_label_score_and_text_in_columns(cli: Callable[..., Result], 
 def test_verify_json_says_how_far_each_variant_is_from_its_goldens(cli: Callable[..., Result], desk: Path) -> None:
     found = parsed(cli("verify", "runs/recipe/bundle", "--json"))
     assert len(found) == 5
-    assert all(test["passed"] and 0 <= test["difference"] < 1e-4 for test in found)
+    assert all(test["state"] == "ok" and 0 <= test["difference"] < 1e-4 for test in found)
 
 
 def test_store_ls_json_lists_the_manifests(cli: Callable[..., Result], desk: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from conftest import write_table
 
 from edgebert.artifact import ArtifactStore
-from edgebert.data import PreparedData, prepare_data, source_hash
+from edgebert.data import PreparedData, data_key, prepare_data, source_hash, with_split
 from edgebert.errors import DataError
 from edgebert.progress import Silent
 from edgebert.readers import read_conll, read_rows, read_squad
@@ -341,3 +341,9 @@ def test_memory_does_not_grow_with_the_file(kind: str, tmp_path: Path) -> None:
         assert count == rows
         peaks.append(peak)
     assert peaks[1] - peaks[0] < 0.6 * 22_000 * 4096, "a file of 96 MB costs much more memory than one of 8 MB"
+
+
+def test_train_and_eval_of_one_hub_data_set_are_two_sets() -> None:
+    spec = DataSpec(hub="org/name")
+    keys = {data_key(with_split(spec, role), Path(), TASKS[0], labelled=True) for role in ("train", "eval")}
+    assert len(keys) == 2

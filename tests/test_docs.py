@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -100,5 +101,13 @@ def test_documents_link_only_to_files_that_exist(document: str) -> None:
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_recipe_starts_with_the_command_that_runs_it(recipe: Path) -> None:
-    assert recipe.read_text().splitlines()[0] == f"# edgebert compress {recipe.stem}"
+    first, second, *_ = recipe.read_text().splitlines()
+    assert first == f"# edgebert compress {recipe.stem}"
+    assert second == "# yaml-language-server: $schema=recipe.schema.json"
     load_recipe(recipe.stem)
+
+
+def test_shipped_schema_is_the_one_that_edgebert_prints() -> None:
+    from edgebert.recipe import json_schema
+
+    assert json.loads((ROOT / "recipes" / "recipe.schema.json").read_text()) == json_schema()

@@ -132,3 +132,11 @@ def test_lay_out_says_what_to_change_when_the_order_cannot_work(
 
 def test_lay_out_needs_no_training_data_when_no_stage_trains_or_calibrates() -> None:
     assert laid_out(["export", "quantize"], eval="eval.csv").steps
+
+
+@pytest.mark.parametrize("stages", [["export", METHODS, "finetune"], ["finetune"]], ids=["after the quantize", "alone"])
+def test_lay_out_refuses_weights_that_no_export_follows(stages: list[Any]) -> None:
+    layout, problems = lay_out(recipe_of(stages, BOTH), has_head=True)
+    assert layout is None
+    assert [problem.path for problem in problems] == [f"stages.{len(stages) - 1}.finetune"]
+    assert "export" in str(problems[0])

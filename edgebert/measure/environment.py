@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from edgebert import __version__
 from edgebert.artifact import hash_json
-from edgebert.stages.base import package_version
+from edgebert.packages import package_version
 
 ISA_FLAGS = {
     "amx_int8": "amx",

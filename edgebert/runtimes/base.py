@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import numpy.typing as npt
 
 from edgebert.errors import MissingPackage
@@ -59,8 +58,3 @@ class Runtime(ABC):
         """Raises MissingPackage when it is not."""
         if not self.available():
             raise MissingPackage(self.package, needed_for=f"The runtime {self.name}", extra=self.extra)
-
-
-def self_check(outputs: Mapping[str, Array]) -> bool:
-    """Whether every output is finite."""
-    return all(bool(np.isfinite(value).all()) for value in outputs.values())

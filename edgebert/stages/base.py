@@ -5,16 +5,16 @@ This module and the class bodies of all stages are light: torch and its relative
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from edgebert.artifact import Artifact
 from edgebert.errors import MissingPackage
+from edgebert.packages import package_version
 from edgebert.progress import Progress
 from edgebert.strict import Strict
 from edgebert.tasks.base import Encoded, Task
@@ -65,6 +65,8 @@ class Stage(Strict, ABC):
     not for training, where an upgrade must not throw hours of work away."""
     makes_teacher: ClassVar[bool] = False
     """Whether its result is the FP32 model that candidates are judged against, and not itself a candidate."""
+    precision: ClassVar[Literal["fp32", "int8"]] = "fp32"
+    """Of the graph that it makes."""
     final: ClassVar[bool] = False
     """A final stage makes a candidate: later stages do not build on its result."""
 
@@ -123,14 +125,3 @@ class Stage(Strict, ABC):
     def example(cls) -> Self:
         """An instance with default parameters, for the contract tests."""
         return cls()
-
-
-def package_version(name: str) -> str:
-    """Version of an installed package by its import name; `none` when it is not there."""
-    distributions = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "PIL": ("pillow",)}
-    for distribution in distributions.get(name, (name, name.replace("_", "-"))):
-        try:
-            return importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return "none"

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from edgebert.errors import InputError
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
@@ -88,9 +90,16 @@ class Task(ABC):
         """Rows made of plain sentences, with the columns that the data has; a bundle's self-test is made of them."""
 
     def row_of(self, text: str) -> Row:
-        """One line of input as a row; a tab separates its columns."""
+        """One line of input as a row; a tab separates its columns.
+
+        Raises:
+            InputError: it has more of them than the task.
+        """
         parts = text.split("\t")
         names = [column.name for column in self.columns if not column.is_label]
+        if len(parts) > len(names):
+            hint = f"A tab separates {' and '.join(names)}; write a space where no such separation is meant."
+            raise InputError(f"A text has {len(parts)} parts between tabs, but {self.name} takes {len(names)}.", hint=hint)
         return dict(zip(names, parts, strict=False))
 
 

@@ -60,6 +60,7 @@ class Quantize(Stage):
     version: ClassVar[int] = 1
     accepts: ClassVar[str] = "onnx"
     produces: ClassVar[str] = "onnx"
+    precision: ClassVar[Literal["fp32", "int8"]] = "int8"
     final: ClassVar[bool] = True
     keyed_by_packages: ClassVar[bool] = True
 
@@ -109,7 +110,6 @@ class Quantize(Stage):
             per_channel=self.per_channel,
             embeddings=self.embeddings,
             calibration=tuple(context.calibration) if self.chosen.calibrated else (),
-            scratch=context.work,
         )
         with context.progress.step(f"quantize ({self.chosen.name})"):
             return self.chosen.run(source.path / self.chosen.source_file, context.out, settings)

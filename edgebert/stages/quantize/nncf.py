@@ -26,12 +26,22 @@ def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any
                 model_type=nncf.ModelType.TRANSFORMER,
                 preset=nncf.QuantizationPreset.MIXED,
                 subset_size=len(settings.calibration),
+                advanced_parameters=_advanced(settings),
                 **_ignored(nncf, settings),
             )
             save_ir(quantized, target / "openvino_model.xml")
     except RuntimeError as error:
         raise StageError(f"NNCF could not quantise {source}: {str(error).splitlines()[0]}") from error
     return {"calibration_samples": len(settings.calibration)}
+
+
+def _advanced(settings: Settings) -> Any:
+    from nncf import AdvancedQuantizationParameters
+    from nncf.quantization.advanced_parameters import QuantizationParameters
+
+    if settings.per_channel:
+        return AdvancedQuantizationParameters()
+    return AdvancedQuantizationParameters(weights_quantization_params=QuantizationParameters(per_channel=False))
 
 
 def _ignored(nncf: Any, settings: Settings) -> dict[str, Any]:

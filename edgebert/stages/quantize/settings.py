@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from edgebert.tasks.base import Encoded
 
@@ -15,7 +14,6 @@ class Settings:
     per_channel: bool
     embeddings: bool
     calibration: tuple[Encoded, ...]
-    scratch: Path
 
     def batches(self) -> list[dict[str, object]]:
         """Calibration examples one by one, each of its own length: padding would enter the ranges."""
