@@ -17,6 +17,7 @@ from edgebert import __version__
 from edgebert.artifact import Artifact, hash_file, hash_folder
 from edgebert.errors import BundleError
 from edgebert.manifest import MANIFEST, TOLERANCE, BundleManifest, GoldenInputs, VariantEntry
+from edgebert.model_folder import PRUNED_TYPE
 from edgebert.packages import package_version
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.base import Session
@@ -36,7 +37,7 @@ LEFT_BY_THE_HUB = (".gitattributes", ".git", ".cache")
 
 @dataclass(frozen=True)
 class Variant:
-    """One graph for the bundle. FP32 has no judgement."""
+    """One graph for the bundle. FP32 has no judgement, and is not there where its tokenizer is not the best's."""
 
     contender: Contender
     judgement: Judgement | None
@@ -51,6 +52,7 @@ class BundleParts:
     model: Artifact
     serving: Serving
     variants: Sequence[Variant]
+    """The best is among them. All are served by `serving`: a bundle has one tokenizer."""
     report: Report
     verdict: Verdict
     lineage: Sequence[dict[str, Any]]
@@ -65,7 +67,7 @@ def write_bundle(folder: Path, parts: BundleParts) -> None:
     variants = [_write_variant(folder, variant, variant_file(variant, parts)) for variant in parts.variants]
     (folder / "report.json").write_text(parts.report.model_dump_json())
     (folder / "README.md").write_text(model_card(parts, variants), encoding="utf-8")
-    goldens = parts.variants[0].goldens
+    goldens = next(item.goldens for item in parts.variants if item.contender.name == parts.verdict.best.entry.name)
     manifest = BundleManifest(
         edgebert_version=__version__,
         name=parts.name,
@@ -88,11 +90,23 @@ def _copy_model_files(parts: BundleParts, folder: Path) -> None:
     for name in MODEL_FILES:
         if (parts.model.path / name).is_file():
             shutil.copyfile(parts.model.path / name, folder / name)
-    config = json.loads((folder / "config.json").read_text())
+    config = plain_config(json.loads((folder / "config.json").read_text()))
     labels = parts.serving.labels
     config["id2label"] = {str(index): label for index, label in enumerate(labels)}
     config["label2id"] = {label: index for index, label in enumerate(labels)}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def plain_config(config: dict[str, Any]) -> dict[str, Any]:
+    """A pruned BERT's config as a plain BERT's, for clients that read it beside the graph and know nothing of edgebert.
+
+    What says the sizes of each layer stays as keys that they pass over. `num_attention_heads` and `intermediate_size` are
+    those of the original, which a plain BERT's class can be built from.
+    """
+    if config.get("model_type") != PRUNED_TYPE:
+        return config
+    classes = [name.removeprefix("Pruned") for name in config.get("architectures") or []]
+    return {**config, "model_type": "bert", "architectures": classes}
 
 
 def _write_variant(folder: Path, variant: Variant, file: str) -> VariantEntry:
@@ -130,9 +144,14 @@ def variant_file(variant: Variant, parts: BundleParts) -> str:
         return f"{folder}/{stem}.{ending}"
     rivals = [other for other in parts.variants if other.judgement and other.contender.target.runtime == runtime]
     fastest = min(rivals, key=lambda other: _speed_rank(other, parts))
-    if variant.contender.precision == "int8" and variant.contender.artifact.key == fastest.contender.artifact.key:
-        return f"{folder}/{best}"
-    return f"{folder}/{stem}_{re.sub(r'[^a-z0-9]+', '_', variant.contender.stage)}.{ending}"
+    if variant.contender.artifact.key == fastest.contender.artifact.key:
+        if variant.contender.precision == "int8":
+            return f"{folder}/{best}"
+        baselines = [other for other in parts.variants if other.judgement is None]
+        if not any(other.contender.target.runtime == runtime for other in baselines):
+            return f"{folder}/{stem}.{ending}"
+    label = variant.contender.name.rpartition("/")[2]  # not the stage's: two steps of one recipe may have the same
+    return f"{folder}/{stem}_{re.sub(r'[^a-z0-9]+', '_', label)}.{ending}"
 
 
 def _speed_rank(variant: Variant, parts: BundleParts) -> tuple[bool, float]:

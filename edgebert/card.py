@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgebert.errors import MissingPackage
 from edgebert.manifest import VariantEntry
+from edgebert.removal import removal_lines
 from edgebert.shipped import template
 from edgebert.table import markdown_table, verdict_lines
 
@@ -30,6 +31,9 @@ def model_card(parts: BundleParts, variants: Sequence[VariantEntry]) -> str:
         variants=variants,
         table=markdown_table(report, parts.verdict),
         verdict_lines=verdict_lines(parts.verdict),
+        removal_lines=removal_lines(report, parts.verdict.best.entry),
+        steps=any(entry.role == "step" for entry in report.entries),
+        missing_fp32=all(variant.role != "baseline" for variant in variants),
         queries=len(parts.verdict.best.entry.latencies_ms()),
         eval_examples=len(report.references),
     )

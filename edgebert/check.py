@@ -1,4 +1,4 @@
-"""check: FP32 and every candidate, predicted and timed in one go, into one report."""
+"""check: FP32, the steps on the way and every candidate, predicted and timed in one go, into one report."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgebert.artifact import Artifact, ArtifactStore, Draft, MadeBy, hash_file, hash_json
+from edgebert.bert.shape import mean_macs
 from edgebert.data import PreparedData, label_indices
+from edgebert.encoder import EncoderSizes
 from edgebert.measure.accuracy import predict_all
 from edgebert.measure.environment import Environment
 from edgebert.measure.latency import Job, Round, measure_rounds, query_order, write_rows
+from edgebert.model_folder import count_parameters
 from edgebert.packages import package_version
 from edgebert.progress import Progress
 from edgebert.quiet import quiet_libraries
@@ -33,10 +36,12 @@ class Contender:
     """One model on one target, about to be checked."""
 
     name: str
-    role: Literal["baseline", "candidate"]
+    role: Literal["baseline", "candidate", "step"]
     stage: str
     precision: Literal["fp32", "int8"]
     artifact: Artifact
+    model: Artifact
+    """The Transformers model that the artifact was made from."""
     target: Target
     serving: Serving
 
@@ -84,6 +89,7 @@ class Check:
         """
         answers = {contender.name: self.predict(contender) for contender in contenders}
         rounds = self.time(contenders)
+        encoders = {contender.name: _encoder(contender.model) for contender in contenders}
         entries = [
             Entry(
                 name=contender.name,
@@ -94,6 +100,9 @@ class Check:
                 size_bytes=contender.artifact.size,
                 predictions=tuple(answers[contender.name][0]),
                 rounds=tuple(measured),
+                parameters=count_parameters(contender.model.path),
+                macs=mean_macs(encoders[contender.name].shape, self.lengths(contender.serving)),
+                encoder=encoders[contender.name],
             )
             for contender, measured in zip(contenders, rounds, strict=True)
         ]
@@ -134,6 +143,29 @@ class Check:
         answers = json.loads((artifact.path / "answers.json").read_text())
         return answers["predictions"], Goldens(**answers["goldens"])
 
+    def lengths(self, serving: Serving) -> list[int]:
+        """Tokens of each eval text, as that tokenizer makes them, without padding."""
+
+        def make(draft: Draft) -> Mapping[str, Any]:
+            tokenizer = serving.open_tokenizer()
+            with self.progress.step("count tokens", len(self.data)) as step:
+                lengths: list[int] = []
+                for rows in self.data.blocks():
+                    lengths += map(len, serving.encode(tokenizer, rows))
+                    step.advance(len(rows))
+            (draft.out / "lengths.json").write_text(json.dumps(lengths))
+            return {}
+
+        identity = {
+            "check": "lengths",
+            "data": self.data.artifact.sha256,
+            "task": serving.task.name,
+            "max_length": serving.max_length,
+            "tokenizer": hash_file(serving.tokenizer),
+        }
+        artifact = self._kept("lengths", identity, None, make)  # counting again would give the same
+        return [int(length) for length in json.loads((artifact.path / "lengths.json").read_text())]
+
     def time(self, contenders: Sequence[Contender]) -> list[list[Round]]:
         """The latency rounds of each contender, all measured in one go."""
 
@@ -160,18 +192,31 @@ class Check:
     def _measured(
         self, name: str, identity: Mapping[str, Any], parent: str | None, make: Callable[[Draft], Mapping[str, Any]]
     ) -> Artifact:
-        key = hash_json({**identity, "version": VERSION})
-        if self.remeasure and (old := self.store.get(key)):
+        if self.remeasure and (old := self.store.get(_key(identity))):
             self.store.remove(old)
+        return self._kept(name, identity, parent, make)
+
+    def _kept(
+        self, name: str, identity: Mapping[str, Any], parent: str | None, make: Callable[[Draft], Mapping[str, Any]]
+    ) -> Artifact:
         made_by = MadeBy(name=name, version=VERSION, parameters={}, packages={})
-        return self.store.get_or_make(key, format="measurement", parent=parent, made_by=made_by, make=make)
+        return self.store.get_or_make(_key(identity), format="measurement", parent=parent, made_by=made_by, make=make)
+
+
+def _key(identity: Mapping[str, Any]) -> str:
+    return hash_json({**identity, "version": VERSION})
+
+
+def _encoder(model: Artifact) -> EncoderSizes:
+    return EncoderSizes.from_config(json.loads((model.path / "config.json").read_text()))
 
 
 def _serving_identity(contender: Contender) -> dict[str, Any]:
     serving, target = contender.serving, contender.target
+    later = set() if target.disabled_optimizers else {"disabled_optimizers"}  # older measurements do not know the field
     return {
         "artifact": contender.artifact.sha256,
-        "target": target.model_dump(mode="json"),
+        "target": target.model_dump(mode="json", exclude=later),
         "task": serving.task.name,
         "labels": list(serving.labels),
         "max_length": serving.max_length,

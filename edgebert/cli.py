@@ -291,6 +291,7 @@ def _print_json(value: Any) -> None:
 def _print_outcome(outcome: Outcome) -> None:
     import shutil
 
+    from edgebert.removal import marks_for, removal_lines
     from edgebert.table import text_table, verdict_lines
 
     # A file or a pipe has no width; a table that lost columns there could not be read again.
@@ -300,6 +301,9 @@ def _print_outcome(outcome: Outcome) -> None:
     if gone:
         typer.echo(f"(no room for {', '.join(gone)}: widen the terminal, or see the model card in the bundle)")
     typer.echo()
+    best = outcome.verdict.best.entry
+    if picture := removal_lines(outcome.report, best, marks_for(sys.stdout.encoding)):
+        typer.echo("\n".join([f"What is left of the encoder in {best.name}:", *picture, ""]))
     typer.echo("\n".join(verdict_lines(outcome.verdict)))
     typer.echo(f"bundle: {outcome.bundle}")
 

@@ -26,7 +26,12 @@ MAX_FAULTS = 5
 MISSING_MARKS = ("nan", "NaN")  # what pandas and numpy write for a missing value
 _MAPPED: dict[Path, Any] = {}
 """Arrow files that are mapped into this process."""
-DEFAULT_SPLITS = {"train": "train", "eval": "validation", "calibration": "train"}
+DEFAULT_SPLITS = {"train": "train", "eval": "validation", "calibration": "train", "transfer": "unsupervised"}
+
+
+def is_labelled(role: str) -> bool:
+    """Whether a data set needs labels for its role."""
+    return role in ("train", "eval")
 
 
 @dataclass(frozen=True)
@@ -132,12 +137,12 @@ def prepare_data(
     """Reads and checks a data set into the store, or finds it there.
 
     Args:
-        role: `train`, `eval` or `calibration`; names it in messages, and calibration needs no labels.
+        role: `train`, `eval`, `calibration` or `transfer`; names it in messages, and calibration and transfer need no labels.
 
     Raises:
         DataError: with the first faults of the file, by row.
     """
-    labelled = role != "calibration"
+    labelled = is_labelled(role)
     path = data_path(spec, base) if spec.path else None
     name = f"data.{role} ({path.name if path else spec.hub})"
 

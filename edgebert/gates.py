@@ -22,6 +22,8 @@ METRICS = {
     "load_ms": "time to open the model, compile it and have it ready",
     "peak_rss_mb": "largest resident memory of a process that serves only this model",
     "size_mb": "size of the model's files",
+    "macs": "multiply-accumulates of the encoder's layers for one eval text, on average",
+    "parameters": "weights of the model, embeddings and head included",
 }
 BOUNDS = ("min", "max", "min_ratio", "max_ratio", "max_drop", "max_rise")
 
@@ -37,6 +39,8 @@ MetricName = Literal[
     "load_ms",
     "peak_rss_mb",
     "size_mb",
+    "macs",
+    "parameters",
 ]
 
 
@@ -48,6 +52,7 @@ class Gate(Strict):
         - {metric: accuracy, min_ratio: 0.99}   # at least 99 % of FP32's
         - {metric: speedup, min: 2.0}           # at least twice as fast
         - {metric: size_mb, max: 30}
+        - {metric: macs, max_ratio: 0.34}       # at most a third of FP32's arithmetic
     """
 
     metric: MetricName

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from edgebert.artifact import hash_file
 from edgebert.errors import SourceError
 from edgebert.tasks.base import Task
 
-MODEL_TYPES = ("bert",)
+PRUNED_TYPE = "edgebert_pruned_bert"
+"""`model_type` of what the prune stage makes."""
+MODEL_TYPES = ("bert", PRUNED_TYPE)
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 TOKENIZER_FILES = (
@@ -23,7 +26,8 @@ TOKENIZER_FILES = (
     "vocab.txt",
     "added_tokens.json",
 )
-WHOLE_NUMBERS = ("max_position_embeddings", "vocab_size", "num_labels", "pad_token_id")
+SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+WHOLE_NUMBERS = ("max_position_embeddings", "vocab_size", "num_labels", "pad_token_id", *SIZES)
 MAY_BE_NULL = ("num_labels", "pad_token_id")
 REWRITE = "Correct it, or take the one that save_pretrained() wrote."
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
@@ -127,6 +131,9 @@ def _check_config(file: Path, config: Mapping[str, Any]) -> None:
     for name in WHOLE_NUMBERS:
         if not isinstance(value := config.get(name, 0), int) and not (value is None and name in MAY_BE_NULL):
             raise SourceError(f"{file}: {name} is {json.dumps(value)}, not a whole number.", hint=REWRITE)
+    for name in SIZES:
+        if config.get(name, 1) < 1:
+            raise SourceError(f"{file}: {name} is {config[name]}; it has to be 1 or more.", hint=REWRITE)
     labels = config.get("id2label") or {}
     if not isinstance(labels, dict) or set(labels) != {str(place) for place in range(len(labels))}:
         raise SourceError(f'{file}: id2label does not name the outputs "0", "1", ... in turn.', hint=REWRITE)
@@ -157,8 +164,22 @@ def _shards(index: Path) -> tuple[str, ...]:
     return tuple(shards)
 
 
+def count_parameters(folder: Path) -> int:
+    """How many numbers the weights of a model folder hold; whole numbers are buffers, such as BERT's position_ids.
+
+    Raises:
+        SourceError: the weights are missing or not whole.
+    """
+    tensors = [tensor for name in _weight_files(folder) for tensor in _header(folder / name).values()]
+    return sum(math.prod(tensor["shape"]) for tensor in tensors if tensor["dtype"].startswith(("F", "BF")))
+
+
 def _tensor_names(file: Path) -> list[str]:
-    """Names in a safetensors header: 8 bytes of length (little endian), then JSON."""
+    return list(_header(file))
+
+
+def _header(file: Path) -> dict[str, dict[str, Any]]:
+    """Name -> dtype, shape and offsets, from a safetensors header: 8 bytes of length (little endian), then JSON."""
     try:
         with file.open("rb") as handle:
             length = int.from_bytes(handle.read(8), "little")
@@ -173,7 +194,7 @@ def _tensor_names(file: Path) -> list[str]:
             f"{file} is not a whole safetensors file.",
             hint="It may be a partial download or a Git LFS pointer: fetch it again.",
         ) from error
-    return [name for name in header if name != "__metadata__"]
+    return {name: entry for name, entry in header.items() if name != "__metadata__"}
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgebert.errors import SourceError
+from edgebert.model_folder import TOKENIZER_FILES
 from edgebert.quiet import quiet_libraries
 from edgebert.tasks.base import Task
 
@@ -14,8 +16,10 @@ TOGETHER = "Use the config.json and the weights that save_pretrained() wrote tog
 
 
 def auto_class(task: Task) -> Any:
-    """The Auto class of a task, by optimum's vocabulary of tasks."""
+    """The Auto class of a task, by optimum's vocabulary of tasks. It reads pruned folders, too."""
     from optimum.exporters.tasks import TasksManager
+
+    import edgebert.bert.pruned  # noqa: F401 - registers the pruned classes
 
     return TasksManager.get_model_class_for_task(task.optimum_task)
 
@@ -80,6 +84,13 @@ def _require_weights(folder: Path, loading: Mapping[str, Any], *, body: str | No
             f"The weights in {folder} do not fit its config.json: {faults[needed[0]]}.",
             hint=TOGETHER,
         )
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Copies the tokenizer's files from one model folder to another."""
+    for name in TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
 
 
 def save_model(model: Any, folder: Path) -> None:

@@ -10,11 +10,11 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgebert.artifact import Artifact, ArtifactStore, Draft, MadeBy, hash_json
 from edgebert.bundle import BundleParts, Variant, write_bundle
@@ -22,26 +22,37 @@ from edgebert.check import Check, Contender
 from edgebert.data import PreparedData, label_places, prepare_data, source_hash, with_split
 from edgebert.data_spec import CalibrationSpec, DataSpec
 from edgebert.errors import DataError, EdgebertError, Problem, RecipeError, SourceError, StageError
+from edgebert.examples import ROLES, Examples
 from edgebert.measure.environment import read_environment
 from edgebert.model_folder import ModelFolder
 from edgebert.output import output_folder
 from edgebert.progress import Progress
 from edgebert.quiet import quiet_libraries
+from edgebert.recipe import ModelSource
 from edgebert.recipe_file import RecipeFile
 from edgebert.report import Report
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
 from edgebert.serving import Serving
 from edgebert.sources import find_model
-from edgebert.stages.base import RunContext
-from edgebert.steps import BASE, Layout, Step, lay_out
+from edgebert.stages.base import ModelFacts, RunContext
+from edgebert.steps import BASE, Layout, Step, lay_out, numbered
 from edgebert.tasks import get_task
 from edgebert.tasks.base import Encoded, Task
 from edgebert.verdict import Verdict, judge
 
+if TYPE_CHECKING:
+    from edgebert.bert.shape import Shape
+    from edgebert.measure.latency_table import LatencyCosts
+
 IMPORT_VERSION = 1
+DEFAULTS = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
+"""What a BERT has where its config.json does not say."""
+SAME_LABELS = "Name a teacher with the same labels in the same order."
 FULL_BYTES = 1 << 20
 """A disk with less left than this is full: a library that failed there most likely failed for that."""
+BUSY = 0.15
+"""A table of latencies whose rounds spread more than this is mentioned."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +74,13 @@ class Inputs:
     model: ModelFolder
     layout: Layout
     max_length: int
+    models: Mapping[str, ModelFolder]
+    """The other models that stages name."""
 
     @property
     def finetunes(self) -> bool:
         """Whether the head is trained here."""
-        return any("train" in step.stage.needed() for step in self.layout.steps)
+        return any(step.stage.makes_teacher for step in self.layout.steps)
 
     @property
     def specs(self) -> dict[str, DataSpec]:
@@ -77,8 +90,10 @@ class Inputs:
         specs: dict[str, DataSpec] = {"eval": data.eval}
         if "calibration" in needs and data.calibration:
             specs["calibration"] = data.calibration
-        if data.train and ("train" in needs or ("calibration" in needs and not data.calibration)):
+        if data.train and (needs & {"train", "examples"} or ("calibration" in needs and not data.calibration)):
             specs["train"] = data.train
+        if data.transfer and "examples" in needs:
+            specs["transfer"] = data.transfer
         return {role: with_split(spec, role) for role, spec in specs.items()}
 
 
@@ -98,14 +113,55 @@ def check_inputs(file: RecipeFile) -> Inputs:
         problems.append(
             Problem("task.max_length", f"{max_length} tokens do not fit the model's {model.max_positions} positions")
         )
-    trains = any("train" in stage.needed() for stage in recipe.stages)
+    models, faults = _other_models(file, task, model)
+    problems += faults
+    trains = any(stage.makes_teacher for stage in recipe.stages)
     if recipe.task.labels and not trains and len(recipe.task.labels) != len(model.labels):
         problems.append(
             Problem("task.labels", f"has {len(recipe.task.labels)} names, but the model has {len(model.labels)} outputs")
         )
     if problems or layout is None:
         raise RecipeError(str(file.path), [file.placed(problem) for problem in problems])
-    return Inputs(file, task, model, layout, max_length)
+    return Inputs(file, task, model, layout, max_length, models)
+
+
+def _other_models(file: RecipeFile, task: Task, model: ModelFolder) -> tuple[dict[str, ModelFolder], list[Problem]]:
+    """The models that stages name, and what cannot work: before any work."""
+    found: dict[str, ModelFolder] = {}
+    problems: list[Problem] = []
+    tokenizer = model.path / "tokenizer.json"
+    max_length = file.recipe.task.max_length or model.max_length()
+    known_labels = file.recipe.task.labels or (model.labels if model.has_head(task) else ())
+    for place, stage in enumerate(file.recipe.stages):
+        path = f"stages.{place}.{stage.stage_name()}"
+        for name in stage.models():
+            try:
+                found[name] = find_model(ModelSource(source=name), file.base)
+            except SourceError as error:
+                problems.append(Problem(path, error.message, suggestion=f"Correct the name {name}."))
+                continue
+            if not found[name].has_head(task):
+                hint = "Fine-tune it first, with a recipe of its own, or leave it out."
+                problems.append(Problem(path, f"{name} was not fine-tuned for {task.name}.", suggestion=hint))
+            elif known_labels and (fault := _label_fault(name, found[name], known_labels)):
+                problems.append(Problem(path, fault, suggestion=SAME_LABELS))
+        others = {name: {**DEFAULTS, **found[name].config} for name in stage.models() if name in found}
+        before = tuple(earlier.stage_name() for earlier in file.recipe.stages[:place] if earlier.produces == "transformers")
+        config = {**DEFAULTS, **model.config}
+        known = ModelFacts(config, max_length, tokenizer if tokenizer.is_file() else None, others, before)
+        problems += [Problem(path, fault) for fault in stage.faults(known)]
+    return found, problems
+
+
+def _label_fault(name: str, model: ModelFolder, labels: Sequence[str]) -> str | None:
+    """What is wrong with the labels of another teacher. Names may differ, but the same names have to stand in one order."""
+    theirs = [label.casefold() for label in model.labels]
+    ours = [label.casefold() for label in labels]
+    if len(theirs) != len(ours):
+        return f"{name} has {len(theirs)} labels, the task {len(ours)}."
+    if theirs != ours and sorted(theirs) == sorted(ours):
+        return f"{name} has the labels in another order: {', '.join(model.labels)}; the task has {', '.join(labels)}."
+    return None
 
 
 @dataclass
@@ -121,8 +177,14 @@ class Compression:
     @cached_property
     def base(self) -> Artifact:
         """The recipe's model, copied into the store, with a tokenizer.json."""
-        model = self.inputs.model
+        return self._imported(self.inputs.model)
 
+    @cached_property
+    def models(self) -> dict[str, Artifact]:
+        """The other models that stages name, copied as well."""
+        return {name: self._imported(model) for name, model in self.inputs.models.items()}
+
+    def _imported(self, model: ModelFolder) -> Artifact:
         def make(draft: Draft) -> Mapping[str, Any]:
             with self.progress.step("read the model"):
                 model.copy_to(draft.out)
@@ -155,12 +217,15 @@ class Compression:
         labels = resolve_labels(self.inputs, self.data.get("train"))
         for data in self.data.values():
             label_places(data, self.inputs.task, labels)
+        for name, model in self.inputs.models.items():  # where finetune makes the head, only the data names the labels
+            if fault := _label_fault(name, model, labels):
+                raise SourceError(fault, hint=SAME_LABELS)
         return labels
 
     def run_stages(self) -> None:
         """Makes the artifact of every step."""
         self.require_packages()
-        _ = self.base, self.data, self.labels  # faults in the input come before the first minute of work
+        _ = self.base, self.models, self.data, self.labels  # faults in the input come before the first minute of work
         for place, step in enumerate(self.inputs.layout.steps):
             self.made[place] = self._run(place, step)
 
@@ -179,7 +244,8 @@ class Compression:
 
     def key_of(self, step: Step) -> str:
         """Key of a step whose source is made."""
-        return step_key(step, self.artifact(step.source), self.inputs, self.labels)
+        teacher = self.artifact(self.inputs.layout.teacher) if "teacher" in step.stage.needed() else None
+        return step_key(step, self.artifact(step.source), self.inputs, self.labels, teacher)
 
     def _run(self, place: int, step: Step) -> Artifact:
         stage, source, key = step.stage, self.artifact(step.source), self.key_of(step)
@@ -236,9 +302,47 @@ class Compression:
             serving=self.serving,
             calibration=self.calibration(step) if "calibration" in needed else (),
             teacher=self.artifact(self.inputs.layout.teacher) if "teacher" in needed else None,
+            models={name: self.models[name] for name in step.stage.models()},
+            examples=self.examples,
+            lineage=self.store.lineage,
+            cached=self._cached,
+            layer_costs=self._layer_costs,
             seed=self.inputs.file.recipe.seed,
             progress=self.progress,
         )
+
+    def examples(self, artifact: Artifact) -> Examples:
+        """The rows to train and weigh on, tokenised for an artifact's model."""
+        return Examples(tuple(self.data[role] for role in ROLES if role in self.data), self.serving(artifact))
+
+    def _cached(
+        self, name: str, version: int, identity: Mapping[str, Any], parent: str, make: Callable[[Draft], Mapping[str, Any]]
+    ) -> Artifact:
+        made_by = MadeBy(name=name, version=version, parameters={}, packages={})
+        key = hash_json({"cached": name, "version": version, **identity})
+        return self.store.get_or_make(key, format="measurement", parent=parent, made_by=made_by, make=make)
+
+    def _layer_costs(self, shape: Shape, lengths: Sequence[int]) -> LatencyCosts:
+        """What layers cost in INT8 on the first target."""
+        from edgebert.measure.latency_table import LatencyCosts, measure_table
+
+        target = self.inputs.file.recipe.targets[0]
+        served = lengths if target.padding == "longest" else [self.inputs.max_length]
+        table = measure_table(
+            shape,
+            target=target,
+            precision="int8",
+            lengths=served,
+            store=self.store,
+            progress=self.progress,
+            environment=read_environment(),
+        )
+        if table.spread > BUSY:
+            self.progress.note(
+                f"the table of layer latencies was measured on a busy machine (spread {table.spread:.0%}); "
+                "`edgebert store gc` drops it when no run uses it"
+            )
+        return LatencyCosts(table, served)
 
     def calibration(self, step: Step) -> list[Encoded]:
         """The tokenised calibration rows."""
@@ -265,20 +369,35 @@ class Compression:
         return next(ancestor for ancestor in self.store.lineage(artifact) if ancestor.format == "transformers")
 
     def contenders(self) -> list[Contender]:
-        """FP32 and every candidate, on each target."""
+        """FP32 and every candidate, on each target; on the first also what each step left that changed the weights."""
         layout = self.inputs.layout
         targets = {target.name: target for target in self.inputs.file.recipe.targets}
         found = []
+        waypoints = layout.waypoints
         for name, baseline in layout.baselines.items():
-            found.append(self._contender(targets[name], "baseline", baseline))
-            found += [self._contender(targets[name], "candidate", place) for place in layout.candidates[name]]
+            found.append(self._contender(targets[name], "baseline", baseline, "fp32"))
+            found += [self._contender(targets[name], "step", point.graph, point.name, point.step) for point in waypoints]
+            labels = numbered([layout.steps[place].stage.label for place in layout.candidates[name]])
+            places = zip(layout.candidates[name], labels, strict=True)
+            found += [self._contender(targets[name], "candidate", place, label) for place, label in places]
+            waypoints = ()  # one target shows what a step does to the model
         return found
 
-    def _contender(self, target: Target, role: Literal["baseline", "candidate"], place: int) -> Contender:
-        label, artifact = self.inputs.layout.steps[place].stage.label, self.artifact(place)
-        short = "fp32" if role == "baseline" else label
-        precision = self.inputs.layout.steps[place].stage.precision
-        return Contender(f"{target.name}/{short}", role, label, precision, artifact, target, self.serving(artifact))
+    def _contender(
+        self, target: Target, role: Literal["baseline", "candidate", "step"], graph: int, short: str, maker: int | None = None
+    ) -> Contender:
+        """The graph at a place. `maker` is the place of the step that it stands for, where that is not its own."""
+        steps, artifact = self.inputs.layout.steps, self.artifact(graph)
+        return Contender(
+            name=f"{target.name}/{short}",
+            role=role,
+            stage=steps[graph if maker is None else maker].stage.label,
+            precision=steps[graph].stage.graph_precision,
+            artifact=artifact,
+            model=self.transformers_of(artifact),
+            target=target if role == "candidate" else target.for_baseline(),  # only candidates are tuned
+            serving=self.serving(artifact),
+        )
 
 
 def compress(file: RecipeFile, *, store: ArtifactStore, out: Path, progress: Progress, remeasure: bool = False) -> Outcome:
@@ -315,12 +434,12 @@ def _parts(
 ) -> BundleParts:
     kept = {judgement.entry.name for judgement in verdict.judgements if judgement.passed} | {verdict.best.entry.name}
     judgements = {judgement.entry.name: judgement for judgement in verdict.judgements}
+    best = next(contender for contender in contenders if contender.name == verdict.best.entry.name)
     variants = [
         Variant(contender, judgements.get(contender.name), outputs[contender.name])
         for contender in contenders
-        if contender.role == "baseline" or contender.name in kept
+        if (contender.role == "baseline" or contender.name in kept) and contender.serving.equals(best.serving)
     ]
-    best = next(contender for contender in contenders if contender.name == verdict.best.entry.name)
     return BundleParts(
         name=run.inputs.file.name,
         model=run.transformers_of(best.artifact),
@@ -381,7 +500,7 @@ def base_key(model: ModelFolder) -> str:
     return hash_json({"model": model.contents(), "version": IMPORT_VERSION})
 
 
-def step_key(step: Step, source: Artifact, inputs: Inputs, labels: tuple[str, ...]) -> str:
+def step_key(step: Step, source: Artifact, inputs: Inputs, labels: tuple[str, ...], teacher: Artifact | None = None) -> str:
     """Everything that decides what a step makes."""
     stage, needed = step.stage, step.stage.needed()
     parts: dict[str, Any] = {
@@ -396,15 +515,32 @@ def step_key(step: Step, source: Artifact, inputs: Inputs, labels: tuple[str, ..
         parts["lineage"] = source.key
     if stage.keyed_by_packages:
         parts["packages"] = stage.package_versions()
-    if needed & {"train", "calibration"}:
+    if teacher:
+        parts |= {"teacher": teacher.sha256, "lineage": source.key}  # an earlier result may serve as the assistant
+    if stage.models():
+        parts["models"] = {name: inputs.models[name].contents() for name in stage.models()}
+    if needed & {"train", "examples", "calibration"}:
         parts |= {"seed": inputs.file.recipe.seed, "max_length": inputs.max_length}
-    if "train" in needed:
-        parts |= {"labels": labels, "train": source_hash(inputs.specs["train"], inputs.file.base)}
+    read = [role for role in _roles(needed) if role in inputs.specs]
+    if read:
+        parts["labels"] = labels
+        parts |= {role: source_hash(inputs.specs[role], inputs.file.base) for role in read}
+    if "target" in needed:
+        environment = read_environment()
+        target = inputs.file.recipe.targets[0].model_dump(mode="json")
+        parts |= {"target": target, "machine": [environment.cpu, *environment.isa]}
     if "calibration" in needed:
         spec = inputs.specs.get("calibration") or inputs.specs["train"]
         samples = calibration_samples(inputs.file.recipe.data.calibration)
         parts |= {"calibration": source_hash(spec, inputs.file.base), "samples": samples}
     return hash_json(parts)
+
+
+def _roles(needed: frozenset[str]) -> list[str]:
+    """Data sets whose rows decide what a step makes, calibration apart."""
+    roles = ["train"] if "train" in needed else []
+    roles = [*ROLES] if "examples" in needed else roles
+    return [*roles, "eval"] if "eval" in needed else roles
 
 
 def calibration_samples(spec: CalibrationSpec | None) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgebert.artifact import Artifact, ArtifactStore
-from edgebert.data import PreparedData, data_key, data_path
+from edgebert.data import PreparedData, data_key, data_path, is_labelled
 from edgebert.errors import EXIT_ENVIRONMENT, EXIT_INPUT, EXIT_OK, DataError, EdgebertError
 from edgebert.pipeline import Inputs, base_key, check_inputs, resolve_labels, step_key
 from edgebert.recipe_file import RecipeFile
@@ -51,7 +51,7 @@ def _data_lines(inputs: Inputs, store: ArtifactStore, lines: list[PlanLine]) -> 
     for role, spec in inputs.specs.items():
         place = str(data_path(spec, inputs.file.base)) if spec.path else f"Hub: {spec.hub}"
         try:
-            artifact = store.get(data_key(spec, inputs.file.base, inputs.task, labelled=role != "calibration"))
+            artifact = store.get(data_key(spec, inputs.file.base, inputs.task, labelled=is_labelled(role)))
             lines.append(PlanLine(f"data.{role}", "found" if artifact else "runs", place))
             found[role] = artifact
         except DataError as error:
@@ -70,7 +70,9 @@ def _step_lines(
     for place, step in enumerate(inputs.layout.steps):
         source = made.get(step.source)
         try:
-            made[place] = store.get(step_key(step, source, inputs, labels)) if source and known else None
+            teacher = made.get(inputs.layout.teacher) if "teacher" in step.stage.needed() else None
+            ready = source and known and (teacher or "teacher" not in step.stage.needed())
+            made[place] = store.get(step_key(step, source, inputs, labels, teacher)) if source and ready else None
         except EdgebertError:  # its data is missing, which has a line of its own
             made[place] = None
         if made[place]:
@@ -84,6 +86,8 @@ def _step_lines(
 
 def _target_lines(inputs: Inputs) -> list[PlanLine]:
     lines = []
+    points = [point.name for point in inputs.layout.waypoints]
+    on_the_way = f"; also after {', '.join(points)}" if points else ""
     for target in inputs.file.recipe.targets:
         runtime = get_runtime(target.runtime)
         if target in inputs.layout.idle_targets:
@@ -92,7 +96,8 @@ def _target_lines(inputs: Inputs) -> list[PlanLine]:
             lines.append(PlanLine(f"check on {target.name}", "missing", _install([runtime.package])))
         else:
             names = [inputs.layout.steps[place].stage.label for place in inputs.layout.candidates[target.name]]
-            lines.append(PlanLine(f"check on {target.name}", "runs", f"FP32 against {', '.join(names)}"))
+            lines.append(PlanLine(f"check on {target.name}", "runs", f"FP32 against {', '.join(names)}{on_the_way}"))
+            on_the_way = ""
     return lines
 
 

@@ -70,7 +70,10 @@ class TaskSpec(Strict):
 class Data(Strict):
     """The data sets of a run."""
 
-    train: DataSpec | None = Field(None, description="Needed by finetune; calibration falls back on it.")
+    train: DataSpec | None = Field(None, description="Needed by finetune, prune and distill; calibration falls back on it.")
+    transfer: DataSpec | None = Field(
+        None, description="Rows without labels, for distill and prune: the teacher answers for them. Beside train, or alone."
+    )
     eval: DataSpec = Field(description="Decides the gates. Never trained or calibrated on.")
     calibration: CalibrationSpec | None = Field(None, description="By default 128 rows of train.")
 
@@ -144,7 +147,7 @@ def json_schema() -> dict[str, Any]:
     shorthand: dict[str, dict[str, Any]] = {"ModelSource": {"type": "string"}, "TaskSpec": {"enum": list(TASK_NAMES)}}
     for field, definition in (("model", "ModelSource"), ("task", "TaskSpec")):
         schema["properties"][field] = {"anyOf": [shorthand[definition], {"$ref": f"#/$defs/{definition}"}]}
-    for field in ("train", "eval", "calibration"):
+    for field in ("train", "transfer", "eval", "calibration"):
         entry = definitions["Data"]["properties"][field]
         entry["anyOf"] = [{"type": "string"}, *entry.get("anyOf", [{"$ref": entry.pop("$ref", "#/$defs/DataSpec")}])]
     schema["properties"]["stages"]["items"] = {"anyOf": [_stage_schema(definitions, stage) for stage in STAGES]}

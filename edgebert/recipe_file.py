@@ -220,7 +220,7 @@ def _from_here(keys: Sequence[str], value: Any) -> Any:
         return value
     if isinstance(value, dict):
         return {key: _from_here([*keys, key], inner) for key, inner in value.items()}
-    names_a_file = keys[-1] in ("path", "source", "model", "train", "eval", "calibration")
+    names_a_file = keys[-1] in ("path", "source", "model", "train", "transfer", "eval", "calibration")
     if names_a_file and isinstance(value, str) and "://" not in value:
         here = local_path(value, Path.cwd())
         if here.exists() or keys[0] == "data" or value.startswith((".", "~")):

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from edgebert.encoder import EncoderSizes
 from edgebert.errors import InputError
 from edgebert.gates import Gate
 from edgebert.measure.environment import Environment
@@ -29,7 +30,8 @@ class Entry(Frozen):
     """One model on one target."""
 
     name: str
-    role: Literal["baseline", "candidate"]
+    role: Literal["baseline", "candidate", "step"]
+    """A step is the FP32 model after one stage that changed the weights: measured, never judged and never shipped."""
     stage: str
     """Label of the step that made it."""
     artifact: str
@@ -38,6 +40,12 @@ class Entry(Frozen):
     size_bytes: int
     predictions: tuple[int, ...] | None
     rounds: tuple[Round, ...]
+    parameters: int | None = None
+    """Weights of the Transformers model that the graph was made from; quantising removes none."""
+    macs: float | None = None
+    """Multiply-accumulates of its encoder's layers for one eval text, padding left out: mean over the eval texts."""
+    encoder: EncoderSizes | None = None
+    """What is left of its encoder."""
 
     def latencies_ms(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         """All timed queries, all rounds in order."""
@@ -80,7 +88,8 @@ class Report(Frozen):
 
     def baseline_of(self, entry: Entry) -> Entry | None:
         """FP32 on the same target."""
-        return next((other for other in self.entries if other.role == "baseline" and other.target == entry.target), None)
+        target = entry.target.for_baseline()
+        return next((other for other in self.entries if other.role == "baseline" and other.target == target), None)
 
     def candidates(self) -> list[Entry]:
         """All that may be shipped."""
@@ -98,7 +107,13 @@ class Report(Frozen):
             return theirs / ours if ours and theirs else None
         if metric.startswith("p") and metric.endswith("_ms"):
             return entry.percentile_ms(int(metric[1:-3]))
-        measured = {"load_ms": entry.load_ms(), "peak_rss_mb": entry.peak_rss_mb(), "size_mb": entry.size_bytes / 1e6}
+        measured = {
+            "load_ms": entry.load_ms(),
+            "peak_rss_mb": entry.peak_rss_mb(),
+            "size_mb": entry.size_bytes / 1e6,
+            "macs": entry.macs,
+            "parameters": entry.parameters,
+        }
         return measured[metric]
 
     def _score(self, entry: Entry, metric: str) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,11 @@ class Serving:
             return Tokenizer.from_file(str(self.tokenizer))
         except Exception as error:  # tokenizers raises plain Exception
             raise BundleError(f"{self.tokenizer} is not a tokenizer: {error}") from error
+
+    def equals(self, other: Serving) -> bool:
+        """Whether the same text becomes the same batch: then both may share one bundle, which has one tokenizer."""
+        ours, theirs = replace(self, tokenizer=Path()), replace(other, tokenizer=Path())
+        return ours == theirs and self.tokenizer.read_bytes() == other.tokenizer.read_bytes()
 
     def encode(self, tokenizer: Tokenizer, rows: Sequence[Row]) -> list[Encoded]:
         """Tokenises rows for the task."""

@@ -25,6 +25,18 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Waypoint:
+    """A model between the teacher and the candidates. It is exported in FP32 to be measured, and is no candidate."""
+
+    name: str
+    """The stage's name; `prune-2` where it is the second of that stage."""
+    step: int
+    """Place of the step that changed the weights."""
+    graph: int
+    """Place of the export of what it made."""
+
+
+@dataclass(frozen=True)
 class Layout:
     """All steps, and which of them are FP32 baselines and candidates of each target."""
 
@@ -36,6 +48,8 @@ class Layout:
     """Target name -> places of the candidate steps."""
     idle_targets: tuple[Target, ...]
     """Targets for which no stage makes a candidate."""
+    waypoints: tuple[Waypoint, ...] = ()
+    """In order, all for the recipe's first target that has a candidate."""
 
 
 class _Builder:
@@ -113,6 +127,8 @@ def lay_out(recipe: Recipe, *, has_head: bool) -> tuple[Layout | None, list[Prob
         candidates = {name: (place,) for name, place in baselines.items()}
     idle = tuple(target for target in recipe.targets if not candidates[target.name])
     kept = {target.name for target in recipe.targets} - {target.name for target in idle}
+    first = next((target for target in recipe.targets if target.name in kept), None)
+    waypoints = _waypoints(builder, first, candidates[first.name]) if first else ()
     return (
         Layout(
             steps=tuple(builder.steps),
@@ -120,6 +136,7 @@ def lay_out(recipe: Recipe, *, has_head: bool) -> tuple[Layout | None, list[Prob
             baselines={name: place for name, place in baselines.items() if name in kept},
             candidates={name: places for name, places in candidates.items() if name in kept},
             idle_targets=idle,
+            waypoints=waypoints,
         ),
         [],
     )
@@ -127,10 +144,41 @@ def lay_out(recipe: Recipe, *, has_head: bool) -> tuple[Layout | None, list[Prob
 
 def _baseline(builder: _Builder, target: Target) -> int:
     """The teacher's own FP32 export; it is the recipe's export when no stage came between."""
-    source = builder.teacher
+    return _exported(builder, builder.teacher, target)
+
+
+def _exported(builder: _Builder, model: int, target: Target) -> int:
+    """The FP32 export of a model for a target; the recipe's own, where it has one."""
+    place = model
     for stage in Export().expand([target.runtime]):
-        source = builder.place_of(stage, source)
-    return source
+        place = builder.place_of(stage, place)
+    return place
+
+
+def _waypoints(builder: _Builder, target: Target, candidates: Sequence[int]) -> tuple[Waypoint, ...]:
+    """Every step that changed the teacher's weights, but for one whose export is a candidate of the target anyway."""
+    found: list[Waypoint] = []
+    names: list[str] = []
+    for place, step in enumerate(tuple(builder.steps)):  # exporting adds steps
+        if step.stage.output_format() == "transformers" and _comes_from(builder, step.source, builder.teacher):
+            names.append(step.stage.stage_name())
+            graph = _exported(builder, place, target)
+            if graph not in candidates:
+                found.append(Waypoint(numbered(names)[-1], place, graph))
+    return tuple(found)
+
+
+def _comes_from(builder: _Builder, place: int, ancestor: int) -> bool:
+    """Whether a step is the ancestor or was made from it."""
+    while place not in (ancestor, BASE):
+        place = builder.steps[place].source
+    return place == ancestor
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """The names, each unique: the second `prune` becomes `prune-2`."""
+    counts = [list(names[:place]).count(name) + 1 for place, name in enumerate(names)]
+    return [name if count == 1 else f"{name}-{count}" for name, count in zip(names, counts, strict=True)]
 
 
 def _candidates(builder: _Builder, target: Target) -> tuple[int, ...]:
@@ -163,6 +211,9 @@ def _data_problems(recipe: Recipe) -> list[Problem]:
         path = f"stages.{place}.{stage.stage_name()}"
         if "train" in needed and recipe.data.train is None:
             problems.append(Problem(path, "needs training data.", suggestion="Give data.train."))
+        elif "examples" in needed and recipe.data.train is None and recipe.data.transfer is None:
+            hint = "Give data.train, or rows without labels: data.transfer."
+            problems.append(Problem(path, "needs examples to learn from.", suggestion=hint))
         if "calibration" in needed and recipe.data.calibration is None and recipe.data.train is None:
             problems.append(
                 Problem(path, "needs calibration data.", suggestion="Give data.calibration, or data.train to take it from.")

@@ -9,7 +9,9 @@ from edgebert.report import Entry, Report
 from edgebert.tasks import get_task
 from edgebert.verdict import Verdict
 
-DROPPED_FIRST = ("load_ms", "macro_f1", "peak_rss_mb", "agreement", "size_mb", "p90_ms")
+DROPPED_FIRST = ("load_ms", "macro_f1", "peak_rss_mb", "parameters", "agreement", "size_mb", "p90_ms", "macs")
+SHOWN_WHEN_CHANGED = ("macs", "parameters")
+"""Quantising leaves these as they are: where no stage removed anything, a column of them would say nothing."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,8 @@ class Column:
     title: str
     metric: str
     form: str
+    unit: float = 1.0
+    """What the metric is divided by."""
 
 
 COLUMNS = (
@@ -26,6 +30,8 @@ COLUMNS = (
     Column("p50 ms", "p50_ms", "{:.2f}"),
     Column("p90 ms", "p90_ms", "{:.2f}"),
     Column("faster", "speedup", "{:.2f}x"),
+    Column("MACs", "macs", "{:,.0f} M", unit=1e6),
+    Column("params M", "parameters", "{:.2f}", unit=1e6),
     Column("size MB", "size_mb", "{:.1f}"),
     Column("RSS MB", "peak_rss_mb", "{:.0f}"),
     Column("load ms", "load_ms", "{:.0f}"),
@@ -33,18 +39,31 @@ COLUMNS = (
 
 
 def columns_for(report: Report) -> list[Column]:
-    """The task's own metrics, then those that every task has."""
-    return [*(Column(metric, metric, "{:.4f}") for metric in get_task(report.task).metrics), *COLUMNS]
+    """The task's own metrics, then those that every task has and that say something here."""
+    unchanged = [metric for metric in SHOWN_WHEN_CHANGED if len({report.value(item, metric) for item in report.entries}) == 1]
+    own = [Column(metric, metric, "{:.4f}") for metric in get_task(report.task).metrics]
+    return [*own, *(column for column in COLUMNS if column.metric not in unchanged)]
 
 
 def cells(report: Report, entry: Entry, columns: Sequence[Column]) -> list[str]:
     """One row; what was not measured is n/a."""
-    values = [report.value(entry, column.metric) for column in columns]
-    return ["n/a" if value is None else column.form.format(value) for column, value in zip(columns, values, strict=True)]
+    return [_cell(report, entry, column) for column in columns]
+
+
+def _cell(report: Report, entry: Entry, column: Column) -> str:
+    value = report.value(entry, column.metric)
+    if value is None:
+        return "n/a"
+    baseline = report.baseline_of(entry)
+    if column.metric == "macs" and value and baseline and baseline is not entry and baseline.macs:
+        return f"1/{baseline.macs / value:.1f}"
+    return column.form.format(value / column.unit)
 
 
 def standing(verdict: Verdict, entry: Entry) -> str:
-    """FP32, PASSED or FAILED, and which one is kept."""
+    """FP32, step, PASSED or FAILED, and which one is kept."""
+    if entry.role == "step":
+        return "step"
     judgement = next((item for item in verdict.judgements if item.entry is entry), None)
     if judgement is None:
         return "FP32"

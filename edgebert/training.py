@@ -7,13 +7,14 @@ machine, same threads). Checkpoints are safetensors: no pickle.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import torch
 
 CHECKPOINT = "checkpoint.safetensors"
+BEST = "best.safetensors"
 POOL_BATCHES = 50
 
 
@@ -38,9 +40,13 @@ class Schedule:
     warmup_share: float
     seed: int
     checkpoint_seconds: float
+    accumulate: int = 1
+    """Batches whose gradients are added up for one step of the optimiser."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the forward pass; weights and optimiser stay FP32."""
 
     def steps(self, examples: int) -> int:
-        """Steps in all."""
+        """Batches in all."""
         return max(1, math.ceil(math.ceil(examples / self.batch_size) * self.epochs))
 
     def rate(self, step: int, total: int) -> float:
@@ -49,6 +55,28 @@ class Schedule:
         if step < warmup:
             return self.learning_rate * (step + 1) / warmup
         return self.learning_rate * (total - step) / max(1, total - warmup)
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """Stops when the watched loss has not fallen for some looks, and keeps the weights of the best one."""
+
+    loss_of: Callable[[Any], float]
+    """Model in evaluation mode -> loss on examples that are not trained on."""
+    every: int
+    """Batches between two looks."""
+    patience: int
+    """Looks without a new best before it stops."""
+
+
+@dataclass
+class _State:
+    """Where a training stands; all of it goes into the checkpoint."""
+
+    step: int = 0
+    loss: float = 0.0
+    best: float = math.inf
+    waited: int = 0
 
 
 def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
@@ -88,8 +116,9 @@ def train(
     work: Path,
     progress: Progress,
     title: str,
+    early_stopping: EarlyStopping | None = None,
 ) -> dict[str, Any]:
-    """Trains in place.
+    """Trains in place the parameters that require a gradient.
 
     Args:
         model: torch module.
@@ -98,7 +127,7 @@ def train(
         work: folder for the checkpoint; a checkpoint there is resumed.
 
     Returns:
-        Steps, final loss.
+        Steps, final loss, and with early stopping the best watched loss.
 
     Raises:
         StageError: the loss is NaN.
@@ -109,34 +138,82 @@ def train(
 
     total = schedule.steps(len(lengths))
     accelerator = Accelerator(step_scheduler_with_optimizer=False)
-    optimizer = torch.optim.AdamW(_parameter_groups(model, schedule.weight_decay), lr=schedule.learning_rate)
+    groups = _parameter_groups(model, schedule.weight_decay)
+    trained = [parameter for group in groups for parameter in group["params"]]
+    optimizer = torch.optim.AdamW(groups, lr=schedule.learning_rate, fused=True)
     model.train()
     prepared, optimizer = accelerator.prepare(model, optimizer)
-    first, loss_mean = _resume(work, prepared, optimizer)
+    state = _resume(work, prepared, optimizer)
     saved_at = time.monotonic()
     with progress.step(title, total) as bar:
-        bar.skip_to(first)
-        for step, indices in enumerate(batches_from(lengths, schedule, first, total), start=first):
+        bar.skip_to(state.step)
+        stopped = early_stopping is not None and state.waited >= early_stopping.patience
+        for indices in batches_from(lengths, schedule, state.step, total if not stopped else state.step):
+            step = state.step
             set_seed((schedule.seed * 1_000_003 + step) % 2**32)  # NumPy takes no larger seed
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(step, total)
-            loss = loss_of(prepared, indices)
+            # Not Accelerator's own mixed precision: that is one setting for the whole process, and stages differ.
+            with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=schedule.precision == "bf16"):
+                loss = loss_of(prepared, indices)
             if not torch.isfinite(loss):
                 raise StageError(
                     f"{title}: the loss became {loss.item()} at step {step + 1} of {total}.",
                     hint="Lower learning_rate, and look for damaged rows in data.train.",
                 )
-            accelerator.backward(loss)
-            accelerator.clip_grad_norm_(prepared.parameters(), 1.0)
+            accelerator.backward(loss / schedule.accumulate)
+            state.loss = 0.98 * state.loss + 0.02 * loss.item() if step else loss.item()
+            state.step += 1
+            bar.advance()
+            last = state.step == total
+            if state.step % schedule.accumulate and not last:
+                continue  # a checkpoint here would have to hold the gradients
+            accelerator.clip_grad_norm_(trained, 1.0)
             optimizer.step()
             optimizer.zero_grad()
-            loss_mean = 0.98 * loss_mean + 0.02 * loss.item() if step else loss.item()
-            bar.advance()
-            if time.monotonic() - saved_at >= schedule.checkpoint_seconds:
-                _save(work, prepared, optimizer, step + 1, loss_mean)
+            if early_stopping and (last or _is_due(state.step, early_stopping.every, schedule.accumulate)):
+                _look(model, state, early_stopping, work)
+                stopped = state.waited >= early_stopping.patience
+            if stopped or time.monotonic() - saved_at >= schedule.checkpoint_seconds:
+                _save(work, prepared, optimizer, state)
                 saved_at = time.monotonic()
+            if stopped:
+                break
+    model.to("cpu").eval()
+    facts = {"steps": state.step, "train_loss": round(state.loss, 5)}
+    if early_stopping:
+        _load_best(model, work)
+        facts["watched_loss"] = round(state.best, 5)
+    return facts
+
+
+def _is_due(step: int, every: int, accumulate: int) -> bool:
+    """Whether a multiple of `every` lies in the last `accumulate` batches."""
+    return step // every > (step - accumulate) // every
+
+
+def _look(model: Any, state: _State, early_stopping: EarlyStopping, work: Path) -> None:
+    """Looks at the watched loss; keeps the weights when it is the best so far."""
+    import torch
+    from safetensors.torch import save_file
+
     model.eval()
-    return {"steps": total, "train_loss": round(loss_mean, 5)}
+    with torch.no_grad():
+        watched = early_stopping.loss_of(model)
+    model.train()
+    state.waited += 1
+    if watched < state.best:
+        state.best, state.waited = watched, 0
+        tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+        save_file(tensors, work / f"{BEST}.partial", metadata={"edgebert": json.dumps({"step": state.step})})
+        (work / f"{BEST}.partial").replace(work / BEST)
+
+
+def _load_best(model: Any, work: Path) -> None:
+    from safetensors.torch import load_file
+
+    if (work / BEST).is_file():
+        model.load_state_dict(load_file(work / BEST))
 
 
 def _parameter_groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:
@@ -148,29 +225,30 @@ def _parameter_groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:
     ]
 
 
-def _save(work: Path, model: Any, optimizer: Any, step: int, loss: float) -> None:
+def _save(work: Path, model: Any, optimizer: Any, state: _State) -> None:
     from safetensors.torch import save_file
 
     tensors = {f"model.{name}": value.contiguous() for name, value in model.state_dict().items()}
     for place, entry in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{place}.{name}": value for name, value in entry.items()}
     partial = work / f"{CHECKPOINT}.partial"
-    save_file(tensors, partial, metadata={"edgebert": json.dumps({"step": step, "loss": loss})})
+    save_file(tensors, partial, metadata={"edgebert": json.dumps(dataclasses.asdict(state))})
     partial.replace(work / CHECKPOINT)
 
 
-def _resume(work: Path, model: Any, optimizer: Any) -> tuple[int, float]:
-    """Loads the checkpoint, if there is one. Returns the step to go on with and the running loss."""
+def _resume(work: Path, model: Any, optimizer: Any) -> _State:
+    """Loads the checkpoint, if there is one."""
     from safetensors import SafetensorError, safe_open
 
-    if not (work / CHECKPOINT).is_file():
-        return 0, 0.0
     try:
+        if not (work / CHECKPOINT).is_file():
+            raise FileNotFoundError(work / CHECKPOINT)
         with safe_open(work / CHECKPOINT, framework="pt") as file:
-            state = json.loads(file.metadata()["edgebert"])
+            state = _State(**json.loads(file.metadata()["edgebert"]))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, KeyError, TypeError, ValueError, OSError):
-        return 0, 0.0  # a damaged checkpoint costs time, never the run
+        (work / BEST).unlink(missing_ok=True)  # it would be another beginning's
+        return _State()  # a damaged checkpoint costs time, never the run
     model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model.")})
     moments: dict[int, dict[str, Any]] = {}
     for name, value in tensors.items():
@@ -178,4 +256,4 @@ def _resume(work: Path, model: Any, optimizer: Any) -> tuple[int, float]:
             _, place, field = name.split(".", 2)
             moments.setdefault(int(place), {})[field] = value
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    return int(state["step"]), float(state["loss"])
+    return state

@@ -11,13 +11,16 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 
 from edgebert.artifact import ArtifactStore
 from edgebert.quiet import quiet_libraries, switch_off_telemetry
+
+if TYPE_CHECKING:
+    from edgebert.pipeline import Outcome
 
 switch_off_telemetry()
 settings.register_profile("edgebert", deadline=None)  # how long an example takes says nothing on a busy machine
@@ -166,6 +169,23 @@ def finished(tmp_path_factory: pytest.TempPathFactory, model_template: Path) -> 
     file = load_recipe(str(folder / "recipe.yaml"), changes)
     compress(file, store=ArtifactStore(folder / "store"), out=folder / "runs" / "recipe", progress=Silent())
     return folder
+
+
+@pytest.fixture(scope="session")
+def pruned(tmp_path_factory: pytest.TempPathFactory, model_template: Path) -> Outcome:
+    """What compress made of a model that is cut twice and quantised: layer 0 keeps heads 0 and 2 and 16 of its 64 FFN
+    neurons, layer 1 is whole at first and removed by the second cut. Do not write into its folder."""
+    from fake_stages import Cut, compressed
+
+    from edgebert.stages.export import Export
+    from edgebert.stages.quantize import Quantize
+
+    folder = tmp_path_factory.mktemp("pruned")
+    shutil.copytree(model_template, folder / "model")
+    write_reviews(folder / "data")
+    (folder / "recipe.yaml").write_text(RECIPE)
+    first, second = Cut(kept=((0, (0, 2), 16), (1, (0, 1, 2, 3), 64))), Cut(kept=((0, (0, 1), 16),))
+    return compressed(folder, first, second, Export(), Quantize())
 
 
 @pytest.fixture

@@ -48,6 +48,14 @@ def test_kill_survives_and_prints_its_figures(assets: Path, tmp_path: Path) -> N
     assert lines[-1].endswith("all hold")
 
 
+def test_prune_distill_prints_its_tables_and_its_figures(assets: Path, tmp_path: Path) -> None:
+    lines = quick("prune_distill", assets, tmp_path).splitlines()
+    starts = [line.split("  ")[0] for line in lines]
+    for name in ("3x-seed0", "5x-seed0", "8x-seed0", "free-2x", "2x, as cut", "3x, repaired", "macs-0.5", "latency-2x", "fp32"):
+        assert name in starts
+    assert lines[-1].startswith("quick run, figures do not count: 3x MACs cut=")
+
+
 def test_every_benchmark_is_described() -> None:
     described = (BENCHMARKS / "README.md").read_text()
     for file in BENCHMARKS.glob("*.py"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,18 +14,22 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Result
+from fake_stages import Cut, Retoken, compressed
 
 from edgebert import load
 from edgebert.artifact import ArtifactStore, hash_file
 from edgebert.bundle import open_variant, read_bundle, serving_of, verify_bundle
 from edgebert.errors import BundleError
+from edgebert.gates import Gate
 from edgebert.manifest import MANIFEST
-from edgebert.pipeline import compress
+from edgebert.pipeline import Outcome, compress
 from edgebert.predictor import load_predictor
 from edgebert.progress import Silent
 from edgebert.recipe_file import load_recipe
 from edgebert.runtimes import RUNTIMES
 from edgebert.shipped import sentences
+from edgebert.stages.export import Export
+from edgebert.stages.quantize import Quantize
 
 TEXTS = ["a good film", "the soup was awful, and it is not fine", "app"]
 VARIANTS = [
@@ -391,3 +397,102 @@ def test_bundle_has_the_tokenizer_of_its_own_model_when_another_one_made_the_sam
     for run, expected in (("first", True), ("second", False)):
         found = json.loads((tmp_path / run / "bundle" / "tokenizer.json").read_text())
         assert found["normalizer"]["lowercase"] is expected, run
+
+
+PLAIN_CLIENT = """
+import json, sys
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+config = AutoConfig.from_pretrained(sys.argv[1], local_files_only=True)
+AutoModel.from_config(config)
+ids = AutoTokenizer.from_pretrained(sys.argv[1], local_files_only=True)("a good film")["input_ids"]
+print(json.dumps([type(config).__name__, config.architectures, config.id2label, config.layer_heads, config.num_hidden_layers]))
+print(json.dumps(ids))
+assert not [name for name in sys.modules if name.startswith("edgebert")]
+"""
+
+
+def test_bundle_of_a_pruned_model_opens_in_transformers_when_edgebert_was_never_imported(pruned: Outcome) -> None:
+    done = subprocess.run([sys.executable, "-c", PLAIN_CLIENT, pruned.bundle], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    facts, ids = map(json.loads, done.stdout.splitlines())
+    assert facts == ["BertConfig", ["BertForSequenceClassification"], {"0": "negative", "1": "positive"}, [2], 1]
+    serving = serving_of(pruned.bundle, read_bundle(pruned.bundle))
+    (ours,) = serving.encode(serving.open_tokenizer(), [{"text": "a good film"}])
+    assert ids == list(ours.ids)
+    stored = json.loads((pruned.bundle / "config.json").read_text())
+    assert (stored["model_type"], stored["layer_intermediate_sizes"], stored["source_heads"]) == ("bert", [16], [[0, 2]])
+
+
+def test_bundle_of_a_pruned_model_answers_as_it_was_measured(pruned: Outcome) -> None:
+    manifest, tests = verify_bundle(pruned.bundle)
+    assert [test.state for test in tests] == ["ok", "ok"]
+    assert load(pruned.bundle)(TEXTS[0]).label in manifest.labels
+
+
+@pytest.fixture(scope="module")
+def retokenised(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """What compress made of a model whose tokenizer a stage changed; do not write into it."""
+    folder = tmp_path_factory.mktemp("retokenised")
+    for name in ("model", "data"):
+        shutil.copytree(finished / name, folder / name)
+    recipe = (finished / "recipe.yaml").read_text()
+    (folder / "recipe.yaml").write_text(recipe.replace("goldens: 2", "goldens: 8"))
+    return compressed(folder, Retoken(), Export(), Quantize())
+
+
+def test_fp32_is_not_in_the_bundle_but_in_the_report_when_its_tokenizer_is_another(retokenised: Outcome) -> None:
+    assert [entry.name for entry in retokenised.report.entries] == [
+        "onnxruntime/fp32",
+        "onnxruntime/retoken",
+        "onnxruntime/int8-dynamic",
+    ]
+    assert retokenised.report.value(retokenised.verdict.best.entry, "agreement") is not None
+    manifest = read_bundle(retokenised.bundle)
+    assert [variant.name for variant in manifest.variants] == ["onnxruntime/int8-dynamic"]
+    assert [path.name for path in (retokenised.bundle / "onnx").iterdir()] == ["model_quantized.onnx"]
+    assert "FP32 is not in this bundle: it has another tokenizer." in (retokenised.bundle / "README.md").read_text()
+
+
+def test_bundle_has_the_tokenizer_and_the_goldens_of_the_best(retokenised: Outcome) -> None:
+    tokenizer = json.loads((retokenised.bundle / "tokenizer.json").read_text())
+    assert tokenizer["normalizer"]["lowercase"] is False
+    _, tests = verify_bundle(retokenised.bundle)  # refuses goldens that another tokenizer made
+    assert [test.state for test in tests] == ["ok"]
+    assert load(retokenised.bundle)("A good film").label in ("negative", "positive")
+
+
+def test_macs_of_each_model_are_those_of_its_own_tokens(retokenised: Outcome) -> None:
+    fp32, step, candidate = retokenised.report.entries
+    assert fp32.macs != step.macs == candidate.macs
+    assert fp32.parameters == step.parameters == candidate.parameters
+
+
+@pytest.mark.parametrize(
+    ("gate", "shipped"),
+    [
+        (Gate(metric="macs", min_ratio=0.9), {"onnxruntime/fp32", "onnxruntime/int8-dynamic"}),
+        (Gate(metric="macs", max_ratio=0.5), {"onnxruntime/int8-dynamic-2"}),
+        (Gate(metric="accuracy", min=0.0), None),
+    ],
+    ids=["the whole one is best", "the cut one is best", "both pass"],
+)
+def test_bundle_holds_only_what_the_tokenizer_of_the_best_serves(
+    recipe: Path, tmp_path: Path, gate: Gate, shipped: set[str] | None
+) -> None:
+    stages = (Export(), Quantize(), Retoken(), Cut(), Export(), Quantize())
+    outcome = compressed(tmp_path, *stages, gates=(gate,))
+    named = {variant.name for variant in read_bundle(outcome.bundle).variants}
+    # Which of two that pass is the faster one is the machine's affair; the other one is never beside it.
+    assert named in (
+        [shipped] if shipped else [{"onnxruntime/fp32", "onnxruntime/int8-dynamic"}, {"onnxruntime/int8-dynamic-2"}]
+    )
+    assert outcome.verdict.best.entry.name in named
+    assert all(test.state == "ok" for test in verify_bundle(outcome.bundle)[1])
+
+
+def test_fp32_candidate_takes_the_name_that_clients_look_for_when_fp32_itself_is_not_there(
+    recipe: Path, tmp_path: Path
+) -> None:
+    outcome = compressed(tmp_path, Retoken(), Export())
+    assert [variant.file for variant in read_bundle(outcome.bundle).variants] == ["onnx/model.onnx"]
+    assert all(test.state == "ok" for test in verify_bundle(outcome.bundle)[1])

@@ -187,6 +187,18 @@ def test_judge_prefers_a_measured_candidate_when_another_was_never_timed() -> No
     assert judge(report([], entry("untimed", ms=None), entry("timed", ms=50.0))).best.entry.name == "timed"
 
 
+@pytest.mark.parametrize("metric", ["macs", "parameters"])
+def test_judge_compares_what_was_counted_with_fp32(metric: str) -> None:
+    fp32, a = entry("fp32", role="baseline"), entry("a")
+    gates = [gate("max_ratio", 0.34, metric), gate("max", 4e6, metric), gate("max_drop", 5e6, metric)]
+    counted = [fp32.model_copy(update={metric: 9_000_000}), a.model_copy(update={metric: 3_000_000})]
+    (judgement,) = judge(report(gates, a).model_copy(update={"entries": tuple(counted)})).judgements
+    assert [result.passed for result in judgement.results] == [True, True, False]
+    assert judgement.results[0].reason == f"{metric} <= 0.34 of FP32: 3e+06 (FP32 9e+06), holds"
+    (judgement,) = judge(report(gates, a)).judgements
+    assert not any(result.passed for result in judgement.results)  # what was not counted never passes
+
+
 wrongs = st.integers(min_value=0, max_value=20)
 times = st.floats(min_value=0.01, max_value=100).map(lambda ms: round(ms, 3))
 
@@ -210,7 +222,7 @@ def test_judge_keeps_one_that_passes_exactly_when_there_is_one_and_no_faster_one
 
 
 def test_every_metric_of_a_gate_can_be_read_from_a_report() -> None:
-    full = report([], entry("a"))
+    full = report([], entry("a").model_copy(update={"macs": 5e8, "parameters": 22_000_000}))
     values = {metric: full.value(full.entries[1], metric) for metric in METRICS}
     assert [metric for metric, value in values.items() if value is None] == ["p90_ms", "p95_ms", "p99_ms"]  # 20 queries
     assert values["speedup"] == pytest.approx(2.0)

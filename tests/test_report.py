@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgebert.encoder import EncoderSizes, LayerSizes
 from edgebert.errors import InputError
 from edgebert.gates import METRICS
 from edgebert.measure.environment import Environment
@@ -126,9 +127,33 @@ def test_statistics_are_never_stored_when_a_report_is_written(finished: Path) ->
             assert all(isinstance(ns, int) and ns > 0 for ns in measured["latencies_ns"])
         del entry["rounds"], entry["target"]
     del stored["gates"], stored["environment"]
-    raw = set(Report.model_fields) | set(Entry.model_fields)
+    raw = {name for model in (Report, Entry, EncoderSizes, LayerSizes) for name in model.model_fields}
     assert keys_of(stored) <= raw
-    assert not raw & set(METRICS)
+    assert raw & set(METRICS) == {"macs", "parameters"}  # counted, not measured: there is nothing to compute them from
+
+
+def test_macs_and_parameters_are_those_that_were_counted() -> None:
+    both = report(entry(role="baseline"), entry().model_copy(update={"macs": 5e8, "parameters": 22_000_000}))
+    assert [both.value(item, "macs") for item in both.entries] == [None, 5e8]
+    assert [both.value(item, "parameters") for item in both.entries] == [None, 22_000_000]
+
+
+def test_a_step_is_neither_a_candidate_nor_the_baseline() -> None:
+    found = report(entry(timed(20), role="step"), entry(timed(20), timed(20), role="baseline"), entry(timed(20)))
+    step, baseline, candidate = found.entries
+    assert found.candidates() == [candidate]
+    assert found.baseline_of(candidate) is found.baseline_of(step) is baseline
+    assert found.value(step, "speedup") == pytest.approx(1.0)
+
+
+def test_read_report_reads_one_from_before_anything_was_counted(finished: Path, tmp_path: Path) -> None:
+    stored = json.loads((finished / "runs" / "recipe" / "report.json").read_text())
+    for item in stored["entries"]:
+        assert item.pop("macs") > 0 and item.pop("parameters") > 0 and item.pop("encoder")["layers"]
+    (tmp_path / "old.json").write_text(json.dumps(stored))
+    old = read_report(tmp_path / "old.json")
+    assert [(item.macs, item.parameters, item.encoder) for item in old.entries] == [(None, None, None)] * len(old.entries)
+    assert old.schema_version == 1
 
 
 def test_read_report_returns_what_was_written(finished: Path, tmp_path: Path) -> None:

@@ -6,9 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from fake_stages import Cut, Retoken
 
 from edgebert.recipe import Recipe, normalise
-from edgebert.steps import BASE, Layout, lay_out
+from edgebert.stages.base import Stage
+from edgebert.stages.export import Export
+from edgebert.stages.finetune import Finetune
+from edgebert.stages.quantize import Quantize
+from edgebert.steps import BASE, Layout, lay_out, numbered
 
 
 def recipe_of(stages: Sequence[Any], runtimes: Sequence[str] = ("onnxruntime",), **data: str) -> Recipe:
@@ -140,3 +145,69 @@ def test_lay_out_refuses_weights_that_no_export_follows(stages: list[Any]) -> No
     assert layout is None
     assert [problem.path for problem in problems] == [f"stages.{len(stages) - 1}.finetune"]
     assert "export" in str(problems[0])
+
+
+CUT, CUT_MORE = Cut(kept=((0, (0, 1), 16),)), Cut(kept=((0, (0,), 8),))
+
+
+def laid_out_with(*stages: Stage, runtimes: Sequence[str] = ("onnxruntime",), has_head: bool = True) -> Layout:
+    """A layout of stages that no recipe can name."""
+    recipe = recipe_of(["export"], runtimes).model_copy(update={"stages": stages})
+    layout, problems = lay_out(recipe, has_head=has_head)
+    assert layout is not None, problems
+    return layout
+
+
+def exported_from(layout: Layout, graph: int) -> int:
+    """Place of the Transformers model that a graph comes from."""
+    while graph != BASE and layout.steps[graph].stage.output_format() != "transformers":
+        graph = layout.steps[graph].source
+    return graph
+
+
+def test_lay_out_exports_what_each_step_made_that_changed_the_weights() -> None:
+    layout = laid_out_with(CUT, Retoken(), CUT_MORE, Export(), Quantize(), runtimes=BOTH)
+    assert [(point.name, point.step) for point in layout.waypoints] == [("cut", 0), ("retoken", 1), ("cut-2", 2)]
+    assert [exported_from(layout, point.graph) for point in layout.waypoints] == [0, 1, 2]
+    assert {named(layout, point.graph) for point in layout.waypoints} == {"export-onnx"}
+    assert exported_from(layout, layout.baselines["onnxruntime"]) == BASE
+
+
+def test_lay_out_runs_one_export_for_a_step_that_the_recipe_exports_anyway() -> None:
+    layout = laid_out_with(CUT, Export(), Quantize())
+    (point,) = layout.waypoints
+    (candidate,) = layout.candidates["onnxruntime"]
+    assert point.graph == layout.steps[candidate].source
+    assert [label for label, _ in shape(layout)].count("export-onnx") == 2  # the cut model's and FP32's
+    assert all(step.source < place for place, step in enumerate(layout.steps))
+
+
+@pytest.mark.parametrize(("runtimes", "wanted"), [(BOTH, "export-onnx"), (BOTH[::-1], "export-openvino")])
+def test_lay_out_exports_a_step_for_the_first_target(runtimes: Sequence[str], wanted: str) -> None:
+    method = {"onnxruntime": "dynamic", "openvino": "nncf"}[runtimes[0]]
+    layout = laid_out_with(CUT, CUT_MORE, Export(), Quantize(method=(method,)), runtimes=runtimes)
+    assert [named(layout, point.graph) for point in layout.waypoints] == [wanted, wanted]
+
+
+def test_lay_out_exports_a_step_for_the_next_target_when_the_first_one_is_left_out() -> None:
+    layout = laid_out_with(CUT, Export(formats=("onnx",)), Quantize(), runtimes=BOTH[::-1])
+    assert [target.name for target in layout.idle_targets] == ["openvino"]
+    assert [named(layout, point.graph) for point in layout.waypoints] == ["export-onnx"]
+
+
+def test_lay_out_lists_a_step_once_when_its_export_is_a_candidate() -> None:
+    layout = laid_out_with(CUT, CUT_MORE, Export())
+    assert [(point.name, point.step) for point in layout.waypoints] == [("cut", 0)]
+    assert exported_from(layout, layout.candidates["onnxruntime"][0]) == 1
+    assert laid_out_with(CUT, Export()).waypoints == ()
+
+
+def test_lay_out_makes_no_step_of_the_teacher_or_of_what_came_before_it() -> None:
+    layout = laid_out_with(Finetune(), Finetune(epochs=1.0), CUT, Export(), Quantize(), has_head=False)
+    assert layout.teacher == 1
+    assert [(point.name, point.step) for point in layout.waypoints] == [("cut", 2)]
+    assert laid_out(["finetune", "export", "quantize"]).waypoints == ()
+
+
+def test_numbered_tells_equal_names_apart() -> None:
+    assert numbered(["prune", "distill", "prune", "prune"]) == ["prune", "distill", "prune-2", "prune-3"]

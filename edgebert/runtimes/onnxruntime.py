@@ -13,15 +13,17 @@ from edgebert.runtimes.target import Target
 class OnnxRuntimeSession(Session):
     """One InferenceSession."""
 
-    def __init__(self, model: Path, threads: int) -> None:
+    def __init__(self, model: Path, target: Target) -> None:
         import onnxruntime as ort
 
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = target.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         try:
-            self._session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(
+                str(model), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(target.disabled_optimizers)
+            )
         except Exception as error:  # ONNX Runtime has a class of its own for every kind of bad file
             raise BundleError(f"ONNX Runtime cannot open {model}: {_first_line(error)}") from error
         self._inputs = {value.name for value in self._session.get_inputs()}
@@ -45,7 +47,7 @@ class OnnxRuntime(Runtime):
     def open(self, model: Path, target: Target) -> Session:
         """Opens an ONNX file; its external data, if any, lies beside it."""
         self.require()
-        return OnnxRuntimeSession(model, target.threads)
+        return OnnxRuntimeSession(model, target)
 
 
 def _first_line(error: Exception) -> str:

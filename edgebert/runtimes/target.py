@@ -31,6 +31,18 @@ class Target(Strict):
         "stalls it; default 8 there, 1 (none) elsewhere.",
     )
 
+    disabled_optimizers: tuple[str, ...] = Field(
+        (),
+        description="ONNX Runtime only: graph optimisers that candidates run without, for some cost time on small INT8 models, "
+        "such as SkipLayerNormFusion and BiasGeluFusion. FP32 always runs with the runtime's own choice.",
+    )
+
+    @model_validator(mode="after")
+    def _optimizers_are_onnxruntimes(self) -> Target:
+        if self.disabled_optimizers and self.runtime != "onnxruntime":
+            raise ValueError("disabled_optimizers are ONNX Runtime's; drop them for another runtime")
+        return self
+
     @model_validator(mode="after")
     def _no_bucket_at_fixed_length(self) -> Target:
         if self.padding == "max_length" and self.length_bucket is not None:
@@ -42,6 +54,10 @@ class Target(Strict):
         """The step between the lengths that the runtime sees."""
         return self.length_bucket or (8 if self.runtime == "openvino" else 1)
 
+    def for_baseline(self) -> Target:
+        """How FP32 runs beside it: the same but for what is tuned for candidates."""
+        return self.model_copy(update={"disabled_optimizers": ()})
+
     @property
     def name(self) -> str:
         """Short and unique within a recipe: `openvino`, `onnxruntime-t4-b8`."""
@@ -50,6 +66,7 @@ class Target(Strict):
         parts += [f"b{self.batch}"] if self.batch != 1 else []
         parts += ["fixed"] if self.padding == "max_length" else []
         parts += [f"by{self.length_bucket}"] if self.length_bucket else []
+        parts += ["tuned"] if self.disabled_optimizers else []
         return "-".join(parts)
 
     def padded_length(self, longest: int, max_length: int) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from edgebert.stages.base import Stage
+from edgebert.stages.distill import Distill
 from edgebert.stages.export import Export
 from edgebert.stages.finetune import Finetune
+from edgebert.stages.prune import Prune
 from edgebert.stages.quantize import Quantize
 
-STAGES: tuple[type[Stage], ...] = (Finetune, Export, Quantize)
+STAGES: tuple[type[Stage], ...] = (Finetune, Prune, Distill, Export, Quantize)

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from edgebert.artifact import Artifact
 from edgebert.errors import MissingPackage
@@ -20,8 +20,54 @@ from edgebert.strict import Strict
 from edgebert.tasks.base import Encoded, Task
 
 if TYPE_CHECKING:
+    from edgebert.artifact import Draft
+    from edgebert.bert.shape import Shape
     from edgebert.data import PreparedData
+    from edgebert.examples import Examples
     from edgebert.serving import Serving
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What is known of the models before any work."""
+
+    config: Mapping[str, Any]
+    """config.json of the recipe's model, with its sizes. A stage before this one may have removed parts, never added any."""
+    max_length: int
+    """Longest input in tokens."""
+    tokenizer: Path | None
+    """tokenizer.json, where the folder has one."""
+    others: Mapping[str, Mapping[str, Any]]
+    """config.json of each model that the stage names."""
+    before: tuple[str, ...] = ()
+    """Names of the stages before this one that change the weights, in order."""
+
+
+class LayerCosts(Protocol):
+    """Mean milliseconds of one query."""
+
+    @property
+    def rest(self) -> float:
+        """Of everything but the layers."""
+        ...
+
+    def attention(self, heads: int) -> float:
+        """Of the attention half of a layer with this many heads."""
+        ...
+
+    def ffn(self, neurons: int) -> float:
+        """Of the FFN half of a layer with this many neurons."""
+        ...
+
+
+class Cached(Protocol):
+    """Keeps in the store what is expensive and may serve again."""
+
+    def __call__(
+        self, name: str, version: int, identity: Mapping[str, Any], parent: str, make: Callable[[Draft], Mapping[str, Any]]
+    ) -> Artifact:
+        """The artifact that `make` fills, found by the identity where it is there."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -41,6 +87,15 @@ class RunContext:
     calibration: Sequence[Encoded]
     teacher: Artifact | None
     """The FP32 model that candidates are judged against; distillation learns from it."""
+    models: Mapping[str, Artifact]
+    """The other models that the stage names."""
+    examples: Callable[[Artifact], Examples]
+    """The rows of `data.train` and `data.transfer`, tokenised for an artifact's model."""
+    lineage: Callable[[Artifact], Sequence[Artifact]]
+    """An artifact and its chain of parents, nearest first."""
+    cached: Cached
+    layer_costs: Callable[[Shape, Sequence[int]], LayerCosts]
+    """(shape, lengths of texts) -> what layers cost in INT8 on the recipe's first target, measured once on a machine."""
     seed: int
     progress: Progress
 
@@ -57,7 +112,8 @@ class Stage(Strict, ABC):
     accepts: ClassVar[str]
     produces: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset()
-    """Of `train`, `calibration`, `head` (a model that was fine-tuned for the task)."""
+    """Of `train`, `examples` (train, or rows without labels: transfer), `eval`, `calibration`, `teacher`, `target`, `head` (a
+    model that was fine-tuned for the task)."""
     packages: ClassVar[tuple[str, ...]] = ()
     """What must be installed."""
     keyed_by_packages: ClassVar[bool] = False
@@ -65,7 +121,7 @@ class Stage(Strict, ABC):
     not for training, where an upgrade must not throw hours of work away."""
     makes_teacher: ClassVar[bool] = False
     """Whether its result is the FP32 model that candidates are judged against, and not itself a candidate."""
-    precision: ClassVar[Literal["fp32", "int8"]] = "fp32"
+    graph_precision: ClassVar[Literal["fp32", "int8"]] = "fp32"
     """Of the graph that it makes."""
     final: ClassVar[bool] = False
     """A final stage makes a candidate: later stages do not build on its result."""
@@ -108,6 +164,14 @@ class Stage(Strict, ABC):
     def needed(self) -> frozenset[str]:
         """What it needs besides its source."""
         return self.needs
+
+    def models(self) -> tuple[str, ...]:
+        """Other models that it needs, as a recipe's `model` names one."""
+        return ()
+
+    def faults(self, model: ModelFacts) -> list[str]:
+        """What cannot work with the model, found before any work."""
+        return []
 
     def parameters(self) -> dict[str, Any]:
         """Its fields, for keys and reports."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -10,7 +9,6 @@ from pydantic import Field
 
 from edgebert.artifact import Artifact
 from edgebert.data import label_indices
-from edgebert.model_folder import TOKENIZER_FILES
 from edgebert.stages.base import RunContext, Stage
 from edgebert.tasks.base import Encoded, collate
 
@@ -31,7 +29,7 @@ class Finetune(Stage):
     warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of the steps over which the rate rises.")
     checkpoint_seconds: float = Field(60.0, gt=0, description="How much work a kill can cost at most.")
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     accepts: ClassVar[str] = "transformers"
     produces: ClassVar[str] = "transformers"
     needs: ClassVar[frozenset[str]] = frozenset({"train"})
@@ -44,7 +42,7 @@ class Finetune(Stage):
 
     def run(self, source: Artifact, context: RunContext) -> Mapping[str, Any]:
         """Writes a Transformers folder with the same tokenizer."""
-        from edgebert.models import load_model, save_model
+        from edgebert.models import copy_tokenizer, load_model, save_model
         from edgebert.training import Schedule, train
 
         data, serving = context.data["train"], context.serving(source)
@@ -65,7 +63,9 @@ class Finetune(Stage):
 
         def loss_of(module: Any, indices: list[int]) -> Any:
             encoded = serving.encode(tokenizer, data.rows(indices))  # again for each batch: the whole set may not fit
-            return module(**tensor_batch(encoded, [targets[index] for index in indices], serving.pad_id)).loss
+            batch = tensor_batch(encoded, [targets[index] for index in indices], serving.pad_id)
+            device = next(module.parameters()).device
+            return module(**{name: value.to(device) for name, value in batch.items()}).loss
 
         facts = train(
             model,
@@ -77,9 +77,7 @@ class Finetune(Stage):
             title="finetune",
         )
         save_model(model, context.out)
-        for name in TOKENIZER_FILES:
-            if (source.path / name).is_file():
-                shutil.copyfile(source.path / name, context.out / name)
+        copy_tokenizer(source.path, context.out)
         return facts
 
 

@@ -60,7 +60,7 @@ class Quantize(Stage):
     version: ClassVar[int] = 1
     accepts: ClassVar[str] = "onnx"
     produces: ClassVar[str] = "onnx"
-    precision: ClassVar[Literal["fp32", "int8"]] = "int8"
+    graph_precision: ClassVar[Literal["fp32", "int8"]] = "int8"
     final: ClassVar[bool] = True
     keyed_by_packages: ClassVar[bool] = True
 

@@ -1,0 +1,151 @@
+"""embeddings: cuts the word table to the tokens that are kept, and the position table to fewer positions. Pure functions.
+
+Embedding tables are looked up, not multiplied: cutting them makes a model smaller, not faster. Rows that stay keep their
+values, so a text whose tokens and positions all stay is answered as before.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    BertForMaskedLM,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertModel,
+)
+
+KINDS = (BertModel, BertForSequenceClassification, BertForTokenClassification, BertForQuestionAnswering, BertForMaskedLM)
+"""What can be cut, with everything derived from it (pruned BERTs). Other classes may hold tables that nothing here knows."""
+FEWEST_POSITIONS = 3  # [CLS], one token, [SEP]
+
+
+def keep_tokens(model: Any, kept: Sequence[int]) -> Any:
+    """A new model whose word table has the kept rows only; the row that was `kept[i]` is row i.
+
+    The output layer of BertForMaskedLM is cut as well, and stays tied to the word table where it was. Ids in the config
+    follow their tokens: `pad_token_id` to its new place, others as well, or to None where their token is gone.
+
+    Args:
+        model: one of KINDS, of word table (tokens, hidden); not edited.
+        kept: old token ids, ascending and distinct.
+
+    Returns:
+        A model of the same class, dtype, device and mode, of word table (len(kept), hidden).
+
+    Raises:
+        ValueError: the class is none of KINDS, what is kept makes no sense, or the padding token is not kept.
+    """
+    encoder = _encoder_of(model)
+    table = encoder.embeddings.word_embeddings
+    _check_kept(kept, table.num_embeddings)
+    places = {old: new for new, old in enumerate(kept)}
+    for padding in {model.config.pad_token_id, table.padding_idx} - {None}:
+        if padding not in places:
+            raise ValueError(f"token {padding}, the padding, is not kept")
+
+    cut = copy.deepcopy(model)
+    table = _encoder_of(cut).embeddings.word_embeddings
+    head = cut.cls.predictions if isinstance(cut, BertForMaskedLM) else None
+    tied = head is not None and head.decoder.weight is table.weight
+    _cut_rows(table, kept)
+    if table.padding_idx is not None:
+        table.padding_idx = places[table.padding_idx]
+    if head is not None:
+        _cut_output(head, kept, weight=table.weight if tied else None)
+    for config in _configs(cut):
+        config.vocab_size = len(kept)
+        _renumber(config, places)
+    return cut
+
+
+def keep_positions(model: Any, count: int) -> Any:
+    """A new model whose position table has the first `count` rows only: its longest input.
+
+    Args:
+        model: one of KINDS, of position table (positions, hidden); not edited.
+        count: tokens, from 3 to what the table has.
+
+    Returns:
+        A model of the same class, dtype, device and mode, of position table (count, hidden).
+
+    Raises:
+        ValueError: the class is none of KINDS, or the count is out of these bounds.
+    """
+    size = _encoder_of(model).embeddings.position_embeddings.num_embeddings
+    if not FEWEST_POSITIONS <= count <= size:
+        raise ValueError(f"{count} positions cannot be kept: the model has {size}, and needs {FEWEST_POSITIONS}")
+
+    cut = copy.deepcopy(model)
+    embeddings = _encoder_of(cut).embeddings
+    _cut_rows(embeddings.position_embeddings, range(count))
+    for name in ("position_ids", "token_type_ids"):  # buffers of shape (1, positions), not among the saved weights
+        if hasattr(embeddings, name):
+            setattr(embeddings, name, getattr(embeddings, name)[:, :count].clone())
+    for config in _configs(cut):
+        config.max_position_embeddings = count
+    return cut
+
+
+def _encoder_of(model: Any) -> Any:
+    """The BertModel in a model.
+
+    Raises:
+        ValueError: the class is none of KINDS.
+    """
+    if not isinstance(model, KINDS):
+        raise ValueError(f"the embedding tables of {type(model).__name__} cannot be cut")
+    return getattr(model, "bert", model)
+
+
+def _check_kept(kept: Sequence[int], size: int) -> None:
+    if not kept:
+        raise ValueError("no token is kept")
+    if list(kept) != sorted(set(kept)):
+        raise ValueError("the kept tokens are not ascending and distinct")
+    for end in (kept[0], kept[-1]):
+        if not 0 <= end < size:
+            raise ValueError(f"the word table has {size} rows; token {end} is not one of them")
+
+
+def _rows(tensor: torch.Tensor, kept: Sequence[int]) -> nn.Parameter:
+    """Rows of a parameter as a parameter of their own, frozen where that was; their gradient starts anew."""
+    index = torch.tensor(list(kept), device=tensor.device)
+    return nn.Parameter(tensor.detach()[index], requires_grad=tensor.requires_grad)
+
+
+def _cut_rows(table: nn.Embedding, kept: Sequence[int]) -> None:
+    table.weight = _rows(table.weight, kept)
+    table.num_embeddings = len(kept)
+
+
+def _cut_output(head: Any, kept: Sequence[int], weight: nn.Parameter | None) -> None:
+    """Cuts the language-model head: its decoder, of shape (tokens, hidden), and the bias, of shape (tokens,).
+
+    Args:
+        weight: the word table that the decoder shares, cut already; None where it has its own.
+    """
+    shared_bias = head.bias is head.decoder.bias
+    head.decoder.weight = _rows(head.decoder.weight, kept) if weight is None else weight
+    head.decoder.bias = _rows(head.decoder.bias, kept)
+    head.bias = head.decoder.bias if shared_bias else _rows(head.bias, kept)
+    head.decoder.out_features = len(kept)
+
+
+def _configs(model: Any) -> list[Any]:
+    """Every config that a part of the model holds, each once; most parts share one."""
+    found = {id(module.config): module.config for module in model.modules() if hasattr(module, "config")}
+    return list(found.values())
+
+
+def _renumber(config: Any, places: dict[int, int]) -> None:
+    for name, value in config.to_dict().items():
+        if not name.endswith("_token_id") or value is None:
+            continue
+        new = [places[old] for old in value if old in places] or None if isinstance(value, list) else places.get(value)
+        setattr(config, name, new)

@@ -1,0 +1,109 @@
+"""distill: trains a small model to answer as its teacher does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from edgebert.artifact import Artifact
+from edgebert.stages.base import ModelFacts, RunContext, Stage
+from edgebert.stages.distill.settings import Objective
+
+
+def _or_one(schema: dict[str, Any]) -> None:
+    """A list in a JSON schema may be its one entry as well."""
+    several = {name: schema.pop(name) for name in ("type", "items", "minItems")}
+    schema["anyOf"] = [several["items"], several]
+
+
+class Distill(Objective, Stage):
+    """Trains all weights on the outputs of a teacher: soft labels, hidden states, and the relations inside attention.
+
+    The teacher is the FP32 model that candidates are judged against; it runs once over `data.train` and `data.transfer` (rows
+    without labels), and its outputs are kept in the store. With several teachers the soft labels are the mean of their
+    logits, and what is inside comes from the first.
+
+    Sample:
+
+        - distill: {epochs: 3, learning_rate: 3.0e-4, temperature: 2}
+    """
+
+    stage: Literal["distill"] = "distill"
+    teachers: tuple[str, ...] = Field(
+        ("teacher",),
+        min_length=1,
+        json_schema_extra=_or_one,
+        description="`teacher`, `assistant` (what the distill stage before made, a model between teacher and student), or "
+        "other models, named as in `model`, fine-tuned for the task with the same labels.",
+    )
+
+    version: ClassVar[int] = 1
+    accepts: ClassVar[str] = "transformers"
+    produces: ClassVar[str] = "transformers"
+    needs: ClassVar[frozenset[str]] = frozenset({"examples", "head", "teacher"})
+    packages: ClassVar[tuple[str, ...]] = ("torch", "transformers", "accelerate", "safetensors", "optimum")
+
+    @field_validator("teachers", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+    def parameters(self) -> dict[str, Any]:
+        """How often it is saved does not change what comes out."""
+        return {name: value for name, value in super().parameters().items() if name != "checkpoint_seconds"}
+
+    def needed(self) -> frozenset[str]:
+        """True labels, where they are learned from."""
+        return self.needs | ({"train"} if self.hard else frozenset())
+
+    def models(self) -> tuple[str, ...]:
+        """The teachers that the recipe does not make."""
+        return tuple(name for name in self.teachers if name not in ("teacher", "assistant"))
+
+    def faults(self, model: ModelFacts) -> list[str]:
+        """Teachers and layers that do not fit."""
+        config = model.config
+        heads = int(config["num_attention_heads"])
+        head_size = int(config.get("attention_head_size") or int(config["hidden_size"]) // heads)
+        first = self.teachers[0]
+        teacher = model.others.get(first, config)
+        faults = []
+        if "assistant" in self.teachers and "distill" not in model.before[:-1]:
+            faults.append(
+                "teachers names `assistant`, but no earlier stage distils one; put `- distill` before the prune stage whose "
+                "result this one trains"
+            )
+        return faults + self.objective_faults(
+            layers=int(config["num_hidden_layers"]),
+            hidden_size=int(config["hidden_size"]),
+            head_size=head_size,
+            teacher=dict(teacher),
+            name=f"the teacher {first}" if first in model.others else "its teacher",
+        )
+
+    def run(self, source: Artifact, context: RunContext) -> Mapping[str, Any]:
+        """Writes a Transformers folder of the same shape."""
+        from edgebert.models import copy_tokenizer, load_model, save_model
+        from edgebert.stages.distill.learn import learn
+        from edgebert.stages.distill.objective import pairing
+        from edgebert.stages.distill.teachers import open_teachers
+
+        student = load_model(source.path, context.task)
+        examples = context.examples(source)
+        teachers = open_teachers(self.teachers, student, source, context, examples, self)
+        facts = learn(
+            student,
+            teachers,
+            pairing(self, student, teachers[0].model),
+            examples,
+            self,
+            seed=context.seed,
+            work=context.work,
+            progress=context.progress,
+            title="distill",
+        )
+        save_model(student, context.out)
+        copy_tokenizer(source.path, context.out)
+        return facts

@@ -1,0 +1,96 @@
+"""Settings of distillation: what `distill` takes, and what `prune` takes for the recovery between its steps."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from edgebert.strict import Strict
+
+LayerMap = Literal["last", "kept", "uniform"]
+
+
+class EarlyStop(Strict):
+    """Stops when the loss on held-out training examples falls no more, and keeps the best weights."""
+
+    share: float = Field(0.02, gt=0, lt=1, description="Share of the examples that is held out, chosen by the seed.")
+    every: float = Field(0.25, gt=0, description="Epochs between two looks.")
+    patience: int = Field(3, ge=1, description="Looks without a new best before it stops.")
+
+
+class Objective(Strict):
+    """What is learned and how. Every loss has a weight; 0 leaves it out."""
+
+    epochs: float = Field(3.0, gt=0, le=1000, description="Passes over the examples; may be a fraction.")
+    batch_size: int = Field(32, ge=1)
+    accumulate: int = Field(1, ge=1, description="Batches whose gradients are added up for one step.")
+    learning_rate: float = Field(3e-4, gt=0, lt=1)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup_share: float = Field(0.05, ge=0, lt=1, description="Share of the steps over which the rate rises.")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="Of forward passes, the teacher's too.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Of the student while it learns; a pruned one rarely overfits.")
+    train_embeddings: bool = Field(
+        False, description="Train the token embeddings too. They are most of a small BERT's weights, and hardly change."
+    )
+    soft: float = Field(1.0, ge=0, description="Weight of the teacher's logits (KL at `temperature`).")
+    temperature: float = Field(2.0, gt=0, le=100)
+    hard: float = Field(0.0, ge=0, description="Weight of the true labels (cross-entropy).")
+    hidden: float = Field(1.0, ge=0, description="Weight of the hidden states (mean squared error) of the mapped layers.")
+    hidden_map: Literal["auto", "learned", "none"] = Field(
+        "auto", description="A learned matrix from the student's width to the teacher's; auto: where the widths differ."
+    )
+    relations: float = Field(0.0, ge=0, description="Weight of the relations among queries, keys and values (MiniLMv2).")
+    relation_heads: int = Field(4, ge=1, description="Heads that relations are split into; must divide the size of a head.")
+    layer_map: LayerMap | tuple[tuple[int, int], ...] = Field(
+        "last",
+        description="Which layer of the student learns from which of the teacher: the last from the last; each from the one "
+        "that it was cut from (kept); evenly (uniform); or pairs [student, teacher], counted from 1.",
+    )
+    early_stopping: EarlyStop | None = Field(None)
+    cache_gb: float = Field(
+        4.0, ge=0, description="Disk for the teacher's outputs (float16); what does not fit is computed again."
+    )
+    checkpoint_seconds: float = Field(60.0, gt=0, description="How much work a kill can cost at most.")
+
+    @field_validator("layer_map", mode="before")
+    @classmethod
+    def _pairs_as_tuples(cls, value: Any) -> Any:
+        return tuple(tuple(pair) if isinstance(pair, list) else pair for pair in value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _learns_something(self) -> Objective:
+        if not (self.soft or self.hard or self.hidden or self.relations):
+            raise ValueError("learns nothing: give soft, hard, hidden or relations a weight above 0")
+        if isinstance(self.layer_map, tuple) and (not self.layer_map or min(min(pair) for pair in self.layer_map) < 1):
+            raise ValueError("layer_map needs pairs [student, teacher] of layers, counted from 1")
+        return self
+
+    def objective_faults(
+        self, *, layers: int, hidden_size: int, head_size: int, teacher: dict[str, Any], name: str
+    ) -> list[str]:
+        """What cannot work with a teacher, before any work.
+
+        Args:
+            layers, hidden_size, head_size: of the student, which can only lose layers.
+            teacher: its config.json.
+            name: of the teacher, for the messages.
+        """
+        faults = []
+        deep, wide = int(teacher["num_hidden_layers"]), int(teacher["hidden_size"])
+        if self.hidden and self.hidden_map == "none" and hidden_size != wide:
+            relation = "wider" if hidden_size > wide else "narrower"
+            faults.append(
+                f"the student is {relation} ({hidden_size}) than {name} ({wide}), and `hidden_map: none` puts no map between"
+            )
+        if isinstance(self.layer_map, tuple) and (self.hidden or self.relations):
+            faults += [
+                f"layer_map names layer {pair[place]} of {who}, which has {depth}"
+                for pair in self.layer_map
+                for place, who, depth in ((0, "the student", layers), (1, name, deep))
+                if pair[place] > depth
+            ]
+        theirs = int(teacher.get("attention_head_size") or wide // int(teacher["num_attention_heads"]))
+        if self.relations and (head_size % self.relation_heads or theirs % self.relation_heads):
+            faults.append(f"relation_heads is {self.relation_heads}, which does not divide heads of {head_size} and {theirs}")
+        return faults

@@ -1,0 +1,195 @@
+"""Teacher outputs: computed once, kept in the store as float16, mapped into memory when they are read.
+
+What does not fit the bound is computed again each time it is needed, and rounded to float16 as well.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from edgebert.artifact import Artifact, Draft
+from edgebert.examples import Examples
+from edgebert.progress import Progress
+
+BLOCK = 1024
+"""Examples between two marks of progress."""
+BATCH = 32
+HEADER = 1024
+"""Bytes of a .npy file's header at most."""
+LOGITS = "logits"
+Halfs = npt.NDArray[np.float16]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of a teacher."""
+
+    names: tuple[str, ...]
+    """As `edgebert.bert.capture` names them; the logits always come."""
+    limit_bytes: int
+    precision: Literal["fp32", "bf16"]
+
+
+@dataclass
+class Teacher:
+    """A teacher and its outputs for a set of examples."""
+
+    model: Any
+    examples: Examples
+    """The student's examples, tokenised for this teacher."""
+    wanted: Wanted
+    folder: Path
+    _arrays: dict[str, Halfs] = field(default_factory=dict)
+
+    @property
+    def cached(self) -> int:
+        """How many examples, from the first, are on disk."""
+        return len(self._array(LOGITS))
+
+    def outputs(self, indices: Sequence[int]) -> dict[str, list[Any]]:
+        """Name -> for each example a float32 tensor: `logits` of shape (labels,), the others of shape (tokens, width)."""
+        import torch
+
+        fresh = [index for index in indices if index >= self.cached]
+        computed = dict(zip(fresh, compute(self.model, self.examples, fresh, self.wanted), strict=True)) if fresh else {}
+        found: dict[str, list[Any]] = {name: [] for name in (LOGITS, *self.wanted.names)}
+        for index in indices:
+            for name, values in found.items():
+                half = computed[index][name] if index in computed else self._read(name, index)
+                values.append(torch.from_numpy(half.astype(np.float32)))
+        return found
+
+    def _read(self, name: str, index: int) -> Halfs:
+        if name == LOGITS:
+            row: Halfs = self._array(name)[index]
+            return row
+        offsets = self._array("offsets")
+        rows: Halfs = self._array(name)[int(offsets[index]) : int(offsets[index + 1])]
+        return rows
+
+    def _array(self, name: str) -> Any:
+        if name not in self._arrays:
+            self._arrays[name] = np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return self._arrays[name]
+
+
+def compute(model: Any, examples: Examples, indices: Sequence[int], wanted: Wanted) -> list[dict[str, Halfs]]:
+    """The outputs of some examples, in batches of like length."""
+    import torch
+
+    from edgebert.bert.capture import captured
+
+    found: dict[int, dict[str, Halfs]] = {}
+    order = sorted(indices, key=lambda index: (examples.lengths[index], index))
+    device = next(model.parameters()).device
+    with torch.no_grad(), captured(model, wanted.names) as inside:
+        for start in range(0, len(order), BATCH):
+            chosen = order[start : start + BATCH]
+            batch = {name: value.to(device) for name, value in examples.batch(chosen).items() if name != "labels"}
+            lower = torch.autocast(device.type, dtype=torch.bfloat16) if wanted.precision == "bf16" else nullcontext()
+            with lower:
+                logits = model(**batch).logits
+            halfs = {LOGITS: _half(logits), **{name: _half(value) for name, value in inside.items()}}
+            for row, index in enumerate(chosen):
+                length = examples.lengths[index]
+                found[index] = {name: value[row] if name == LOGITS else value[row, :length] for name, value in halfs.items()}
+    return [found[index] for index in indices]
+
+
+def _half(value: Any) -> Halfs:
+    array: Halfs = value.float().clamp(-65504, 65504).cpu().numpy().astype(np.float16)
+    return array
+
+
+def write_outputs(
+    model: Any, examples: Examples, wanted: Wanted, draft: Draft, progress: Progress, title: str
+) -> dict[str, Any]:
+    """Fills the artifact, block by block; a run that was killed goes on after its last whole block."""
+    count = fitting(model, examples, wanted)
+    offsets = np.zeros(count + 1, dtype=np.int64)
+    offsets[1:] = np.cumsum(examples.lengths[:count])
+    arrays = _open(model, examples, wanted, count, int(offsets[-1]), draft.work)
+    mark = draft.work / "done.json"
+    done = min(_marked(mark), count)
+    with progress.step(title, count) as bar:
+        bar.skip_to(done)
+        for start, stop in _blocks(done, count):
+            rows = range(start, stop)
+            for index, values in zip(rows, compute(model, examples, rows, wanted), strict=True):
+                for name, value in values.items():
+                    where: Any = index if name == LOGITS else slice(int(offsets[index]), int(offsets[index + 1]))
+                    arrays[name][where] = value
+            for array in arrays.values():
+                array.flush()
+            partial = mark.with_suffix(".partial")
+            partial.write_text(json.dumps({"examples": stop}))
+            partial.replace(mark)
+            bar.advance(stop - start)
+    del arrays
+    np.save(draft.out / "offsets.npy", offsets)
+    for name in (LOGITS, *wanted.names):
+        (draft.work / f"{name}.npy").replace(draft.out / f"{name}.npy")
+    return {"examples": count, "of": len(examples)}
+
+
+def _marked(mark: Path) -> int:
+    """How many examples a killed run had finished."""
+    try:
+        return int(json.loads(mark.read_text())["examples"])
+    except (OSError, ValueError, KeyError, TypeError):  # none, or a power cut left half a mark
+        return 0
+
+
+def _blocks(done: int, count: int) -> Iterator[tuple[int, int]]:
+    for start in range(done, count, BLOCK):
+        yield start, min(start + BLOCK, count)
+
+
+def _open(
+    model: Any, examples: Examples, wanted: Wanted, count: int, tokens: int, work: Path
+) -> dict[str, np.memmap[Any, np.dtype[np.float16]]]:
+    from edgebert.bert.capture import width_of
+
+    shapes = {LOGITS: (count, len(examples.serving.labels)), **{name: (tokens, width_of(model, name)) for name in wanted.names}}
+    arrays = {}
+    for name, shape in shapes.items():
+        file, whole = work / f"{name}.npy", False
+        if file.is_file():
+            try:
+                whole = np.load(file, mmap_mode="r", allow_pickle=False).shape == shape
+            except (ValueError, EOFError):  # killed while it was made
+                whole = False
+        if not whole:
+            (work / "done.json").unlink(missing_ok=True)
+        arrays[name] = np.lib.format.open_memmap(file, mode="r+" if whole else "w+", dtype=np.float16, shape=shape)
+    return arrays
+
+
+def fitting(model: Any, examples: Examples, wanted: Wanted) -> int:
+    """How many examples, from the first, fit the bound."""
+    from edgebert.bert.capture import width_of
+
+    for_token = sum(2 * width_of(model, name) for name in wanted.names)
+    sizes = np.cumsum(np.array(examples.lengths, dtype=np.int64) * for_token + 2 * len(examples.serving.labels) + 8)
+    left = wanted.limit_bytes - HEADER * (len(wanted.names) + 2)
+    return int(np.searchsorted(sizes, left, side="right"))
+
+
+def identity(teacher: Artifact, examples: Examples, wanted: Wanted) -> Mapping[str, Any]:
+    """Everything that decides the outputs, for the key."""
+    return {
+        "teacher": teacher.sha256,
+        "data": [data.artifact.sha256 for data in examples.sets],
+        "max_length": examples.serving.max_length,
+        "names": list(wanted.names),
+        "limit": wanted.limit_bytes,
+        "precision": wanted.precision,
+    }

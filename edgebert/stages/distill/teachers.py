@@ -1,0 +1,64 @@
+"""Teachers: found by the names that a recipe uses, opened, and asked once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from edgebert.artifact import Artifact, Draft
+from edgebert.errors import StageError
+from edgebert.examples import Examples
+from edgebert.models import load_model
+from edgebert.stages.base import RunContext
+from edgebert.stages.distill.objective import pairing
+from edgebert.stages.distill.settings import Objective
+from edgebert.stages.distill.teacher_outputs import Teacher, Wanted, identity, write_outputs
+
+TEACHER, ASSISTANT = "teacher", "assistant"
+VERSION = 1
+
+
+def find(name: str, source: Artifact, context: RunContext) -> Artifact:
+    """The artifact of a teacher.
+
+    Args:
+        name: `teacher` (the FP32 model that candidates are judged against), `assistant` (what an earlier distill made of it),
+            or a model as recipes name one.
+
+    Raises:
+        StageError: there is no assistant.
+    """
+    if name == TEACHER:
+        assert context.teacher is not None
+        return context.teacher
+    if name != ASSISTANT:
+        return context.models[name]
+    found = next((entry for entry in context.lineage(source)[1:] if entry.manifest.made_by.name == "distill"), None)
+    if found is None:
+        raise StageError(
+            "distill: teachers names `assistant`, but no earlier stage distilled one.",
+            hint="Put `- distill` before the prune stage whose result this one trains.",
+        )
+    return found
+
+
+def open_teachers(
+    names: Sequence[str], student: Any, source: Artifact, context: RunContext, examples: Examples, settings: Objective
+) -> list[Teacher]:
+    """Loads each teacher and computes its outputs, or finds them in the store. Only the first gives more than logits."""
+    opened = []
+    for place, name in enumerate(names):
+        artifact = find(name, source, context)
+        model = load_model(artifact.path, context.task)
+        inside = pairing(settings, student, model).teacher if place == 0 else ()
+        wanted = Wanted(inside, int(settings.cache_gb * 1e9), settings.precision)
+        own = Examples(examples.sets, context.serving(artifact))
+        opened.append(Teacher(model, own, wanted, _outputs(name, artifact, model, own, wanted, context).path))
+    return opened
+
+
+def _outputs(name: str, artifact: Artifact, model: Any, examples: Examples, wanted: Wanted, context: RunContext) -> Artifact:
+    def make(draft: Draft) -> dict[str, Any]:
+        return write_outputs(model, examples, wanted, draft, context.progress, f"run the {name}")
+
+    return context.cached("teacher-outputs", VERSION, identity(artifact, examples, wanted), artifact.key, make)

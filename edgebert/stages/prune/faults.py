@@ -1,0 +1,50 @@
+"""faults: what a prune stage asks for that the model cannot give, found before any work. No torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgebert.errors import SourceError
+from edgebert.stages.base import ModelFacts
+from edgebert.stages.prune.settings import sizes_of
+
+if TYPE_CHECKING:
+    from edgebert.stages.prune import Prune
+
+
+def faults(stage: Prune, model: ModelFacts) -> list[str]:
+    """One line for each."""
+    heads, intermediate_sizes = sizes_of(model.config)
+    found = []
+    if stage.sizes:
+        try:
+            stage.sizes.resolved(heads, intermediate_sizes)
+        except ValueError as error:
+            found.append(str(error))
+    if stage.depth and stage.depth > len(heads):
+        found.append(f"depth is {stage.depth}, but the model has {len(heads)} layers")
+    if stage.to and stage.block > max(intermediate_sizes):
+        found.append(f"block is {stage.block}, but the widest layer has {max(intermediate_sizes)} FFN neurons")
+    if stage.positions:
+        there = int(model.config.get("max_position_embeddings", 512))
+        if stage.positions > there:
+            found.append(f"positions is {stage.positions}, but the model has {there}")
+        if stage.positions < model.max_length:
+            found.append(
+                f"positions is {stage.positions}, but inputs have up to {model.max_length} tokens; give task.max_length, too"
+            )
+    if stage.vocabulary and model.tokenizer:
+        found += _tokenizer_faults(model)
+    return found
+
+
+def _tokenizer_faults(model: ModelFacts) -> list[str]:
+    from edgebert.bert.tokenizer import choose_vocabulary, read_tokenizer, special_tokens
+
+    assert model.tokenizer is not None
+    folder = model.tokenizer.parent
+    try:
+        choose_vocabulary(read_tokenizer(folder), {}, 1, special=special_tokens(folder))
+    except SourceError as error:
+        return [f"{error.message} {error.hint}"]
+    return []

@@ -1,0 +1,239 @@
+"""run: the prune stage at work: in one step or gradually, each finished step kept so that a killed run goes on after it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgebert.artifact import Artifact
+from edgebert.bert.embeddings import keep_positions, keep_tokens
+from edgebert.bert.search import Costs, cost
+from edgebert.bert.shape import Shape, mean_macs
+from edgebert.bert.surgery import everything, prune, shape_of
+from edgebert.bert.tokenizer import choose_vocabulary, count_tokens, read_tokenizer, rewrite_tokenizer, special_tokens
+from edgebert.errors import StageError
+from edgebert.examples import Examples
+from edgebert.models import copy_tokenizer, load_model, save_model
+from edgebert.stages.base import RunContext
+from edgebert.stages.distill.learn import learn
+from edgebert.stages.distill.objective import pairing
+from edgebert.stages.distill.teacher_outputs import Teacher
+from edgebert.stages.distill.teachers import open_teachers
+from edgebert.stages.prune.budget import Budget, budget_for
+from edgebert.stages.prune.cut import NothingFits, Samples, cut, draw
+from edgebert.stages.prune.score import score
+
+if TYPE_CHECKING:
+    from edgebert.stages.prune import Prune
+
+FACTOR = 1.25
+"""How much smaller each step of `to: {keep: ...}` is than the one before."""
+MAX_STEPS = 30
+
+
+@dataclass
+class _Work:
+    """What all steps share."""
+
+    stage: Prune
+    source: Artifact
+    context: RunContext
+
+    @cached_property
+    def examples(self) -> Examples:
+        """Training and transfer rows."""
+        return self.context.examples(self.source)
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Tokens of each row of data.eval, which stands for what will be served."""
+        return Examples((self.context.data["eval"],), self.context.serving(self.source)).lengths
+
+    def samples(self, model: Any) -> Samples:
+        """For importance and repair."""
+        return draw(self.examples, model, self.stage.samples, self.context.seed)
+
+    def teachers(self, student: Any) -> list[Teacher]:
+        """For the recovery between steps."""
+        return open_teachers(("teacher",), student, self.source, self.context, self.examples, self.stage.recover)
+
+    def recovered(self, model: Any, number: int) -> Any:
+        """The model after a little distillation."""
+        teachers = self.teachers(model)
+        work = self.context.work / f"recover-{number}"
+        work.mkdir(exist_ok=True)
+        learn(
+            model,
+            teachers,
+            pairing(self.stage.recover, model, teachers[0].model),
+            self.examples,
+            self.stage.recover,
+            seed=self.context.seed + number,
+            work=work,
+            progress=self.context.progress,
+            title=f"recover ({number})",
+        )
+        return model
+
+
+def run(stage: Prune, source: Artifact, context: RunContext) -> Mapping[str, Any]:
+    """Writes the pruned model and its tokenizer into the context's folder. Returns the facts."""
+    work = _Work(stage, source, context)
+    model = load_model(source.path, context.task)
+    before = shape_of(model)
+    facts: dict[str, Any] = {}
+    if stage.sizes:
+        pruned = cut(stage, model, None, 0.0, work.samples(model), context.seed, context.progress)
+    elif stage.to:
+        pruned, facts = _to_goal(work, model)
+    else:
+        pruned = prune(model, everything(model))
+    lengths = work.lengths
+    copy_tokenizer(source.path, context.out)
+    pruned = _trimmed(work, pruned)
+    save_model(pruned, context.out)
+    return {
+        **facts,
+        **_size_facts(before, shape_of(pruned), lengths),
+        "parameters": sum(p.numel() for p in pruned.parameters()),
+    }
+
+
+def _size_facts(before: Shape, after: Shape, lengths: list[int]) -> dict[str, Any]:
+    return {
+        "layers": after.layers,
+        "heads": list(after.heads),
+        "intermediate_sizes": list(after.intermediate_sizes),
+        "macs": round(mean_macs(after, lengths)),
+        "macs_before": round(mean_macs(before, lengths)),
+    }
+
+
+def _to_goal(work: _Work, model: Any) -> tuple[Any, dict[str, Any]]:
+    assert work.stage.to is not None
+    if work.stage.to.keep is not None:
+        return _to_gate(work, model, work.stage.to.keep)
+    budget = budget_for(work.stage.to, shape_of(model), work.lengths, work.context)
+    full, steps = cost(shape_of(model), budget.costs), work.stage.steps
+    for number, limit in _limits(full, budget.limit, steps):
+        model = _step(work, model, budget.costs, limit, number, recover=number < steps)
+    return model, budget.facts(shape_of(model))
+
+
+def _limits(full: float, last: float, steps: int) -> Iterator[tuple[int, float]]:
+    """Step number, from 1, and its budget: each the same share of the one before."""
+    for number in range(1, steps + 1):
+        yield number, full * (last / full) ** (number / steps) if number < steps else last
+
+
+def _step(work: _Work, model: Any, costs: Costs, limit: float, number: int, *, recover: bool) -> Any:
+    """One step of gradual pruning; found again where a killed run had finished it."""
+    folder = work.context.work / f"step-{number}"
+    if (folder / "config.json").is_file():
+        return load_model(folder, work.context.task)
+    model = cut(work.stage, model, costs, limit, work.samples(model), work.context.seed, work.context.progress)
+    if recover:
+        model = work.recovered(model, number)
+    partial = folder.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    save_model(model, partial)
+    partial.replace(folder)
+    shutil.rmtree(work.context.work / f"recover-{number}", ignore_errors=True)
+    return model
+
+
+def _to_gate(work: _Work, model: Any, keep: float) -> tuple[Any, dict[str, Any]]:
+    """Prunes and recovers until the score on data.eval falls below the share of the teacher's; the last one above it stays."""
+    context = work.context
+    assert context.teacher is not None
+    teacher = load_model(context.teacher.path, context.task)
+    wanted = keep * score(teacher, context.data["eval"], context.serving(context.teacher))
+    budget = Budget.of_macs(shape_of(model), work.lengths, share=1.0)
+    full = cost(shape_of(model), budget.costs)
+    path: list[dict[str, float]] = []
+    best = None
+    for number in range(1, MAX_STEPS + 1):
+        try:
+            model = _step(work, model, budget.costs, full / FACTOR**number, number, recover=True)
+        except NothingFits:
+            if best is None:
+                raise
+            break  # it is as small as it can be
+        reached = _score_of_step(work, model, number)
+        path.append({"macs_share": round(FACTOR**-number, 4), "score": round(reached, 6)})
+        context.progress.note(f"step {number}: 1/{FACTOR**number:.2f} of the MACs, score {reached:.4f} (at least {wanted:.4f})")
+        if reached < wanted:
+            break
+        best = model
+    if best is None:
+        raise StageError(
+            f"prune: already at 1/{FACTOR:g} of the MACs the score falls below {wanted:.4f}.",
+            hint="Give `recover` more epochs, or lower `to.keep`.",
+        )
+    return best, {"path": path, "score_wanted": round(wanted, 6)}
+
+
+def _score_of_step(work: _Work, model: Any, number: int) -> float:
+    file = work.context.work / f"step-{number}.json"
+    if file.is_file():
+        return float(json.loads(file.read_text()))
+    reached = score(model, work.context.data["eval"], work.context.serving(work.source))
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(reached))
+    partial.replace(file)
+    return reached
+
+
+def _trimmed(work: _Work, model: Any) -> Any:
+    """Without the tokens and positions that are not needed; rewrites the tokenizer that lies in the context's folder."""
+    stage, out = work.stage, work.context.out
+    if stage.positions:
+        model = keep_positions(model, stage.positions)
+        _limit_length(out, stage.positions)
+    if stage.vocabulary:
+        kept = _kept_tokens(work, out)
+        model = keep_tokens(model, kept)
+        _replace_tokenizer(out, kept)
+    return model
+
+
+def _limit_length(folder: Path, positions: int) -> None:
+    """Lowers the longest input that the tokenizer allows, and what it fills up to."""
+    for file in (folder / "tokenizer_config.json", folder / "tokenizer.json"):
+        if not file.is_file():
+            continue
+        before = json.loads(file.read_text(encoding="utf-8"))
+        after = copy.deepcopy(before)
+        if file.name == "tokenizer_config.json":
+            after["model_max_length"] = min(after.get("model_max_length") or positions, positions)
+        elif (cut_off := after.get("truncation")) and cut_off["max_length"] > positions:
+            cut_off.update(max_length=positions, stride=0)
+        if isinstance(fill := (after.get("padding") or {}).get("strategy"), dict):
+            fill["Fixed"] = min(fill["Fixed"], positions)
+        if after != before:
+            file.write_text(json.dumps(after, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _kept_tokens(work: _Work, folder: Path) -> tuple[int, ...]:
+    assert work.stage.vocabulary is not None
+    counts = count_tokens(
+        item.ids
+        for data in work.examples.sets
+        for rows in data.blocks()
+        for item in work.examples.serving.encode(work.examples.tokenizer, rows)
+    )
+    return choose_vocabulary(read_tokenizer(folder), counts, work.stage.vocabulary.min_count, special=special_tokens(folder))
+
+
+def _replace_tokenizer(folder: Path, kept: tuple[int, ...]) -> None:
+    rewritten = folder / "tokenizer.new"
+    rewrite_tokenizer(folder, rewritten, kept)
+    for file in rewritten.iterdir():
+        file.replace(folder / file.name)
+    rewritten.rmdir()

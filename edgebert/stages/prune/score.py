@@ -1,0 +1,30 @@
+"""score: the task's first metric of a torch model on a data set, for pruning that stops at a gate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgebert.data import PreparedData, label_indices
+from edgebert.examples import Examples
+from edgebert.serving import Serving
+
+BATCH = 32
+
+
+def score(model: Any, data: PreparedData, serving: Serving) -> float:
+    """Of all rows, in FP32."""
+    examples, task = Examples((data,), serving), serving.task
+    references = np.array(label_indices(data, task, serving.labels))
+    order = sorted(range(len(data)), key=lambda index: (examples.lengths[index], index))
+    predictions = np.zeros(len(data), dtype=np.int64)
+    with torch.no_grad():
+        for start in range(0, len(order), BATCH):
+            indices = order[start : start + BATCH]
+            batch = examples.batch(indices)
+            batch.pop("labels")
+            found = model(**batch)
+            predictions[indices] = task.predict({name: found[name].numpy() for name in task.outputs})
+    return task.score(task.metrics[0], predictions, references)

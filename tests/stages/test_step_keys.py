@@ -1,0 +1,133 @@
+"""What a prune or distill makes is found again when nothing that decides it has changed, and only then."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import make_model, review_rows, write_table
+from stage_runs import inputs_of, make_bench, run
+
+from edgebert.artifact import ArtifactStore
+from edgebert.pipeline import Compression
+from edgebert.progress import Silent
+from edgebert.stages.base import Stage
+from edgebert.stages.distill import Distill
+from edgebert.stages.distill.settings import EarlyStop, Objective
+from edgebert.stages.finetune import Finetune
+from edgebert.stages.prune import Prune
+from edgebert.stages.prune.settings import Goal, Sizes
+
+PRUNE = Prune(to=Goal(macs=0.5), block=8, recover=Objective(checkpoint_seconds=60))
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory, model_template: Path) -> Path:
+    """The tiny model, its data and another teacher; the tests change copies of it."""
+    folder = make_bench(tmp_path_factory.mktemp("keys"), model_template)
+    make_model(folder / "other", seed=1)
+    return folder
+
+
+def key(bench: Path, stage: Stage, overrides: Sequence[str] = ()) -> str:
+    """Key of a stage that takes the recipe's model."""
+    compression = Compression(inputs_of(bench, stage, overrides=overrides), ArtifactStore(bench / "store"), Silent())
+    compression.store.prepare()
+    return compression.key_of(compression.inputs.layout.steps[0])
+
+
+def rewritten(file: str, rows: list[dict[str, str]]) -> Callable[[Path], object]:
+    return lambda folder: write_table(folder / file, rows)
+
+
+def retouched(folder: Path) -> None:
+    """One bit of the other teacher's weights."""
+    from safetensors.numpy import load_file, save_file
+
+    file = folder / "other" / "model.safetensors"
+    weights = load_file(file)
+    weights["classifier.bias"] = weights["classifier.bias"] + 1e-3
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+def renumbered(folder: Path) -> None:
+    config = json.loads((folder / "other" / "config.json").read_text())
+    (folder / "other" / "config.json").write_text(json.dumps({**config, "layer_norm_eps": 1e-6}))
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "train": rewritten("data/train.csv", review_rows(47)),
+    "transfer": rewritten("data/transfer.csv", [{"text": "a"}, {"text": "b"}]),
+    "eval": rewritten("data/eval.csv", review_rows(23, split="eval")),
+    "the other teacher's weights": retouched,
+    "the other teacher's config": renumbered,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("kind", ["prune", "distill"])
+def test_key_changes_with_the_files_that_decide_the_result(kind: str, change: str, bench: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(bench, tmp_path / "bench"))
+    overrides = [f"data.transfer={folder}/data/transfer.csv"]
+    stage = PRUNE if kind == "prune" else Distill(teachers=(str(folder / "other"),))
+    before = key(folder, stage, overrides)
+    assert key(folder, stage, overrides) == before
+    CHANGES[change](folder)
+    decides = {"prune": ("train", "transfer", "eval"), "distill": [name for name in CHANGES if name != "eval"]}
+    assert (key(folder, stage, overrides) != before) == (change in decides[kind])
+
+
+def test_key_changes_with_the_recipe(bench: Path) -> None:
+    transfer = f"data.transfer={bench}/data/transfer.csv"
+    for stage in (PRUNE, Distill()):
+        found = [
+            key(bench, stage),
+            key(bench, stage, ["seed=1"]),
+            key(bench, stage, [transfer]),
+            key(bench, stage, [transfer, "data.train=null"]),
+            key(bench, stage, ["task.max_length=31"]),
+            key(bench, stage, [f"model={bench}/other"]),
+        ]
+        assert len(set(found)) == len(found)
+        assert key(bench, stage, ["measure.rounds=7", "gates=[]"]) == found[0]
+
+
+SETTINGS: list[dict[str, Any]] = [
+    {"epochs": 1.0},
+    {"precision": "bf16"},
+    {"teachers": ("teacher", "teacher")},
+    {"early_stopping": EarlyStop()},
+    {"cache_gb": 0.0},
+    {"layer_map": ((1, 1),)},
+]
+
+
+def test_key_changes_with_the_settings_but_not_with_how_often_it_is_saved(bench: Path) -> None:
+    found = [key(bench, Distill(**settings)) for settings in [{}, *SETTINGS]]
+    assert len(set(found)) == len(found)
+    assert key(bench, Distill(checkpoint_seconds=1)) == found[0]
+    seldom = PRUNE.model_copy(update={"recover": Objective(checkpoint_seconds=1)})
+    assert key(bench, seldom) == key(bench, PRUNE) != key(bench, Prune(to=Goal(macs=0.4), block=8))
+
+
+def test_key_of_a_speedup_goal_changes_with_the_target_and_no_other(bench: Path) -> None:
+    threads = ["targets.0.threads=2"]
+    fast, small = Prune(to=Goal(speedup=2), block=8), PRUNE
+    assert key(bench, fast) != key(bench, fast, threads)
+    assert key(bench, small) == key(bench, small, threads)
+
+
+def test_key_changes_with_the_teacher_and_with_what_came_between(bench: Path, tmp_path: Path) -> None:
+    store, last = tmp_path / "store", Distill(epochs=0.1)
+    whole = Prune(sizes=Sizes(heads=4))
+    once = run(bench, store, whole, last)
+    again = run(bench, store, whole, last)
+    assert [entry.key for entry in once] == [entry.key for entry in again]
+    longer = run(bench, store, whole, whole, last)  # the same weights, by another way: another assistant may lie there
+    assert longer[1].key != once[0].key and longer[2].key != once[1].key
+    tuned = run(bench, store, Finetune(epochs=0.1), whole, last)
+    assert tuned[2].key != once[1].key
