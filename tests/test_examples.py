@@ -25,9 +25,7 @@ def examples(store: ArtifactStore, model_template: Path, tmp_path: Path) -> Exam
     write_table(tmp_path / "transfer.csv", review_rows(9)[5:])  # its labels are not looked at
 
     def prepared(role: str) -> object:
-        return prepare_data(
-            DataSpec(path=f"{role}.csv"), role, base=tmp_path, task=TASKS[0], store=store, progress=Silent()
-        )
+        return prepare_data(DataSpec(path=f"{role}.csv"), role, base=tmp_path, task=TASKS[0], store=store, progress=Silent())
 
     serving = Serving(TASKS[0], LABELS, 16, 0, model_template / "tokenizer.json")
     return Examples((prepared("train"), prepared("transfer")), serving)  # type: ignore[arg-type]

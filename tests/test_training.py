@@ -19,7 +19,7 @@ from edgebert.progress import Silent
 from edgebert.stages.finetune import seed_everything, tensor_batch
 from edgebert.tasks import TASKS
 from edgebert.tasks.base import Encoded
-from edgebert.training import CHECKPOINT, Schedule, batches_from, epoch_batches, train
+from edgebert.training import BEST, CHECKPOINT, EarlyStopping, Schedule, batches_from, epoch_batches, train
 
 SCHEDULE = Schedule(
     epochs=2,
@@ -164,6 +164,62 @@ def test_train_names_the_step_when_the_loss_is_not_a_number(model_template: Path
     with pytest.raises(StageError, match=f"the loss became nan at step 3 of {STEPS}") as caught:
         trained(model_template, tmp_path / "work", nan_at=2)
     assert "learning_rate" in str(caught.value.hint)
+
+
+def test_train_sums_the_gradients_of_accumulated_batches_to_those_of_one(
+    model_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gradients: list[torch.Tensor] = []
+    real = torch.nn.utils.clip_grad_norm_
+
+    def noting(parameters: Any, *arguments: Any, **options: Any) -> Any:
+        parameters = list(parameters)
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in parameters]).clone())
+        return real(parameters, *arguments, **options)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", noting)
+    for batch_size, accumulate in ((20, 1), (10, 2), (5, 4)):
+        schedule = dataclasses.replace(SCHEDULE, epochs=1, batch_size=batch_size, accumulate=accumulate)
+        model = load_model(model_template, TASKS[0], ("no", "yes"))
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        work = tmp_path / str(accumulate)
+        work.mkdir()
+
+        def loss_of(module: Any, indices: list[int]) -> torch.Tensor:
+            batch = tensor_batch([EXAMPLES[index] for index in indices], [index % 2 for index in indices], 0)
+            loss: torch.Tensor = module(**batch).loss
+            return loss
+
+        facts = train(
+            model, lengths=LENGTHS, loss_of=loss_of, schedule=schedule, work=work, progress=Silent(), title="training"
+        )
+        assert facts["steps"] == accumulate
+    first, second, third = gradients
+    torch.testing.assert_close(second, first, atol=1e-5, rtol=1e-3)
+    torch.testing.assert_close(third, first, atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(b"")], ids=["gone", "damaged"])
+def test_train_takes_no_best_weights_from_another_beginning(damage: Callable[[Path], object], tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    model = torch.nn.Linear(2, 1, bias=False)
+    save_file({"weight": torch.full((1, 2), 7.0)}, tmp_path / BEST)
+    (tmp_path / CHECKPOINT).write_bytes(b"")
+    damage(tmp_path / CHECKPOINT)
+    train(
+        model,
+        lengths=[1, 1],
+        loss_of=lambda module, indices: module.weight.square().sum(),
+        schedule=dataclasses.replace(SCHEDULE, epochs=1),
+        work=tmp_path,
+        progress=Silent(),
+        title="training",
+        early_stopping=EarlyStopping(lambda module: float("nan"), every=1, patience=3),
+    )
+    assert float(model.weight.detach().abs().max()) < 5
 
 
 schedules = st.builds(
