@@ -381,6 +381,38 @@ def test_speedup_goal_is_met_by_the_table(bench: Path, tmp_path: Path, monkeypat
         pruned(bench, tmp_path / "store", to=Goal(speedup=11))
 
 
+@pytest.mark.parametrize("padding", ["longest", "max_length"])
+def test_table_is_measured_at_the_lengths_that_the_target_serves(
+    padding: str, bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgebert.measure import latency_table
+
+    table = latency_table.LatencyTable(
+        runtime="onnxruntime",
+        precision="int8",
+        threads=1,
+        hidden_size=32,
+        head_size=8,
+        lengths=(8, 32),
+        heads=(1, 4),
+        neurons=(8, 64),
+        attention_ms=((0.1, 0.4), (0.2, 0.8)),
+        ffn_ms=((0.1, 0.4), (0.2, 0.8)),
+        rest_ms=(0.01, 0.02),
+        spread=0.9,
+    )
+    asked: list[dict[str, Any]] = []
+    notes: list[str] = []
+    monkeypatch.setattr(latency_table, "measure_table", lambda shape, **options: asked.append(options) or table)
+    monkeypatch.setattr(Silent, "note", lambda self, text: notes.append(text))
+    found = pruned(bench, tmp_path / "store", (f"targets.0.padding={padding}",), to=Goal(speedup=2))
+    assert found.facts["predicted_speedup"] >= 2
+    (options,) = asked
+    assert options["lengths"] == (eval_lengths(bench) if padding == "longest" else [32])
+    assert (options["precision"], options["target"].padding) == ("int8", padding)
+    assert any("busy machine (spread 90%)" in note for note in notes)
+
+
 def test_recovery_may_stop_early(bench: Path, tmp_path: Path) -> None:
     recover = RECOVER.model_copy(update={"early_stopping": EarlyStop(share=0.3)})
     assert pruned(bench, tmp_path / "store", to=Goal(macs=0.5), steps=2, recover=recover).facts["macs"] > 0
