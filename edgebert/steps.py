@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgebert.errors import Problem
 from edgebert.recipe import Recipe
-from edgebert.runtimes import get_runtime
+from edgebert.runtimes import RUNTIMES, get_runtime
 from edgebert.runtimes.target import Target
 from edgebert.stages.base import Stage
 from edgebert.stages.export import Export
@@ -52,6 +52,11 @@ class Layout:
     """In order, all for the recipe's first target that has a candidate."""
 
 
+def _runtime_of(graph_format: str) -> str:
+    """The runtime that reads a format of graphs."""
+    return next(runtime.name for runtime in RUNTIMES if runtime.format == graph_format)
+
+
 class _Builder:
     """Walks the stages in order. `trunk` is the newest artifact of each format that a later stage may build on."""
 
@@ -65,14 +70,9 @@ class _Builder:
         """Path of the last stage that changed the weights, until an export follows it."""
 
     def add(self, stage: Stage, path: str) -> None:
-        source = self.trunk.get(stage.input_format())
-        if source is None:
-            wanted = {"onnx": "an ONNX model", "openvino": "an OpenVINO model"}.get(stage.input_format(), stage.input_format())
-            hint = "Put `- export` before it, after the last stage that changes the weights."
-            if stage.input_format() == "openvino" and "onnx" in self.trunk:
-                hint = "Let the export make one: `- export: {formats: [onnx, openvino]}`, or add the target openvino."
-            self.problems.append(Problem(path, f"needs {wanted}, but no stage before it makes one.", suggestion=hint))
-            return
+        if stage.input_format() not in self.trunk:
+            self.export([_runtime_of(stage.input_format())], path)
+        source = self.trunk[stage.input_format()]
         if "head" in stage.needed() and not self.has_head:
             hint = "Put `- finetune` before it."
             self.problems.append(Problem(path, "the model was not fine-tuned for the task yet.", suggestion=hint))
@@ -83,6 +83,11 @@ class _Builder:
             self.changed_by = path
         elif stage.input_format() == "transformers":
             self.changed_by = None
+
+    def export(self, runtimes: Sequence[str], path: str) -> None:
+        """What a recipe leaves unsaid: a graph has to be exported before it can be quantised or run."""
+        for stage in Export().expand(runtimes):
+            self.add(stage, path)
 
     def place_of(self, stage: Stage, source: int) -> int:
         """Place of that step; added when it is new."""
@@ -118,7 +123,10 @@ def lay_out(recipe: Recipe, *, has_head: bool) -> tuple[Layout | None, list[Prob
         path = f"stages.{place}.{entry.stage_name()}"
         for stage in entry.expand(runtimes):
             builder.add(stage, path)
-    problems = builder.problems + _data_problems(recipe) + _unrun_problems(builder, runtimes) + _unexported_problems(builder)
+    late = _late_problems(builder)
+    if builder.changed_by is not None:
+        builder.export(runtimes, builder.changed_by)
+    problems = builder.problems + late + _data_problems(recipe) + _unrun_problems(builder, runtimes)
     if problems:
         return None, problems
     baselines = {target.name: _baseline(builder, target) for target in recipe.targets}
@@ -197,11 +205,12 @@ def _model_of(builder: _Builder, place: int) -> int:
     return place
 
 
-def _unexported_problems(builder: _Builder) -> list[Problem]:
-    if builder.changed_by is None or builder.problems:  # a missing export has been said then
+def _late_problems(builder: _Builder) -> list[Problem]:
+    """Weights that change after the only candidates were made: the user would be shown another model than the one meant."""
+    if builder.changed_by is None or not any(step.stage.final for step in builder.steps):
         return []
-    hint = "Put `- export` after it, and the quantize stages after that."
-    return [Problem(builder.changed_by, "no stage after it exports what it makes.", suggestion=hint)]
+    hint = "Put it before them."
+    return [Problem(builder.changed_by, "changes the model after the stages that quantise it.", suggestion=hint)]
 
 
 def _data_problems(recipe: Recipe) -> list[Problem]:
@@ -222,13 +231,12 @@ def _data_problems(recipe: Recipe) -> list[Problem]:
 
 
 def _unrun_problems(builder: _Builder, runtimes: Sequence[str]) -> list[Problem]:
-    formats = {get_runtime(name).format: name for name in ("onnxruntime", "openvino")}
     wanted = {get_runtime(name).format for name in runtimes}
     return [
         Problem(
             "targets",
             f"no target runs what `{step.stage.label}` makes.",
-            suggestion=f"Add `- runtime: {formats[step.stage.output_format()]}`, or drop that method.",
+            suggestion=f"Add `- runtime: {_runtime_of(step.stage.output_format())}`, or drop that method.",
         )
         for step in builder.steps
         if step.stage.final and step.stage.output_format() not in wanted

@@ -504,8 +504,7 @@ NO_DATA_BUT_EVAL = both(swap("  train: data/train.csv\n", ""), swap("  calibrati
 
 
 @cases(
-    Case("quantize before export", stages("quantize", "export"), ("stages.0.quantize: needs an ONNX model", "Put `- export`")),
-    Case("nncf without OpenVINO", stages("export", "quantize: {method: nncf}"), ("needs an OpenVINO model", "target openvino")),
+    Case("nncf without OpenVINO", stages("quantize: {method: nncf}"), ("no target runs what `int8-nncf`", "runtime: openvino")),
     Case("export without a head", tensors(lose_head), ("stages.0.export", "not fine-tuned", "Put `- finetune` before it")),
     Case("no training data", both(stages("finetune", "export"), NO_DATA_BUT_EVAL), ("stages.0.finetune", "Give data.train")),
     Case(
@@ -625,9 +624,9 @@ ONE_OF = "needs exactly one of macs, speedup, keep"
     Case("prune before finetune", both(prune("{to: {macs: 0.5}}"), tensors(lose_head)), ("stages.0.prune", "Put `- finetune`")),
     Case("prune without examples", both(prune("{to: {macs: 0.5}}"), NO_EXAMPLES), ("needs examples", "data.transfer")),
     Case(
-        "no export after prune",
+        "prune after quantize",
         stages("export", "quantize", "prune: {to: {macs: 0.5}}"),
-        ("stages.2.prune", "no stage after it exports what it makes", "Put `- export` after it"),
+        ("stages.2.prune", "changes the model after the stages that quantise it", "Put it before them"),
     ),
     Case("all at once", prune("{to: {macs: 0.5}, depth: 3, block: 65, positions: 31}"), ("3 problems", "depth", "positions")),
 )
@@ -709,7 +708,6 @@ TEACHER = "teachers: [./teacher]"
         both(distill("{hard: 1}"), NO_EXAMPLES, swap("eval: data", "transfer: data/train.csv\n  eval: data")),
         ("stages.0.distill: needs training data. Give data.train",),
     ),
-    Case("no export after distill", stages("export", "distill"), ("stages.1.distill", "Put `- export` after it")),
     Case(
         "damaged transfer data",
         both(distill("{}"), put("data/t.csv", "words\na\n"), swap("eval: data", "transfer: data/t.csv\n  eval: data")),

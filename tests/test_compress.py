@@ -126,10 +126,10 @@ def test_run_refuses_a_pair_when_the_model_takes_one_sentence(cli: Any, recipe: 
 
 
 def test_problems_of_the_layout_carry_their_line(cli: Any, recipe: Path) -> None:
-    recipe.write_text(recipe.read_text().replace("  - export\n", ""))
+    recipe.write_text(recipe.read_text().replace("[dynamic]}\n", "[dynamic]}\n  - distill\n"))
     result = cli("validate", recipe)
     assert result.code == 2
-    assert "line 8: stages.0.quantize: needs an ONNX model" in result.err
+    assert "line 10: stages.2.distill: changes the model after" in result.err
 
 
 NAMES = ["onnxruntime/fp32", "onnxruntime/cut", "onnxruntime/cut-2", "onnxruntime/int8-dynamic"]
