@@ -75,7 +75,7 @@ def test_readme_stages_are_valid(desk: Path) -> None:
     _, _, rest = after.partition("targets:\n")
     (desk / "smaller.yaml").write_text(f"{before}{stages}targets:\n{rest}")
     found = load_recipe(str(desk / "smaller.yaml")).recipe.stages
-    assert [stage.stage_name() for stage in found] == ["prune", "distill", "export", "quantize"]
+    assert [stage.stage_name() for stage in found] == ["prune", "distill", "quantize"]
 
 
 def test_readme_names_every_metric_stage_and_verb() -> None:
