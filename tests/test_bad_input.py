@@ -518,8 +518,8 @@ NO_DATA_BUT_EVAL = both(swap("  train: data/train.csv\n", ""), swap("  calibrati
     Case("longer than the positions", swap("max_length: 32", "max_length: 65"), ("65 tokens do not fit", "64 positions")),
     Case(
         "all at once",
-        both(stages("quantize", "export"), swap("max_length: 32", "max_length: 65, labels: [a, b, c]")),
-        ("3 problems", "stages.0.quantize", "task.max_length", "task.labels"),
+        both(stages("quantize: {method: nncf}"), swap("max_length: 32", "max_length: 65, labels: [a, b, c]")),
+        ("3 problems", "int8-nncf", "task.max_length", "task.labels"),
     ),
 )
 def test_compress_refuses_what_cannot_work_together(case: Case, cli: Any, recipe: Path) -> None:
