@@ -36,12 +36,13 @@ from figures import Figures, options, print_table
 
 from edgebert.artifact import ArtifactStore
 from edgebert.bert.importance import Importance
-from edgebert.bert.search import Costs, cost
+from edgebert.bert.search import Costs
 from edgebert.bert.surgery import shape_of
 from edgebert.examples import Examples
 from edgebert.measure.environment import read_environment
 from edgebert.measure.latency import Job, measure_rounds, query_order, write_rows
-from edgebert.measure.latency_table import LatencyCosts, measure_table
+from edgebert.measure.latency_table import LatencyCosts
+from edgebert.measure.layer_latency import measure_table
 from edgebert.models import load_model, save_model
 from edgebert.pipeline import Compression, check_inputs
 from edgebert.progress import Silent, progress_for
@@ -300,13 +301,12 @@ def budget_models(laboratory: Laboratory) -> tuple[dict[str, Path], dict[str, fl
         environment=read_environment(),
     )
     costs = LatencyCosts(table, laboratory.lengths)
-    whole = costs.rest + cost(shape, costs)
     wanted: list[tuple[str, Costs, float]] = []
     for share in MAC_SHARES[:2] if setting.quick else MAC_SHARES:
         budget = Budget.of_macs(shape, laboratory.lengths, share=share)
         wanted.append((f"macs-{share:g}", budget.costs, budget.limit))
     speedups = SPEEDUPS[:1] if setting.quick else SPEEDUPS
-    wanted += [(f"latency-{speedup:g}x", costs, whole / speedup - costs.rest) for speedup in speedups]
+    wanted += [(f"latency-{speedup:g}x", costs, costs.whole / speedup - costs.rest) for speedup in speedups]
     graphs, scores = {}, {}
     for name, unit, limit in wanted:
         model = laboratory.pruned("fisher", unit, limit, repair=True)

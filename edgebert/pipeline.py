@@ -324,7 +324,8 @@ class Compression:
 
     def _layer_costs(self, shape: Shape, lengths: Sequence[int]) -> LatencyCosts:
         """What layers cost in INT8 on the first target."""
-        from edgebert.measure.latency_table import LatencyCosts, measure_table
+        from edgebert.measure.latency_table import LatencyCosts
+        from edgebert.measure.layer_latency import measure_table
 
         target = self.inputs.file.recipe.targets[0]
         served = lengths if target.padding == "longest" else [self.inputs.max_length]

@@ -18,23 +18,21 @@ from pydantic import ValidationError
 from edgebert.artifact import ArtifactStore
 from edgebert.bert.shape import Shape
 from edgebert.errors import StageError
-from edgebert.measure import latency_table
+from edgebert.measure import layer_latency
 from edgebert.measure.environment import Environment, read_environment
-from edgebert.measure.latency_table import (
+from edgebert.measure.latency_table import LatencyCosts, LatencyTable, interpolated
+from edgebert.measure.layer_graphs import GraphSizes, LayerSizes, build_graph, stack, write_graph
+from edgebert.measure.layer_latency import (
     Effort,
-    LatencyCosts,
-    LatencyTable,
     Stack,
     fit,
     heads_grid,
-    interpolated,
     length_grid,
     measure_table,
     neurons_grid,
     plan_stacks,
     rising,
 )
-from edgebert.measure.layer_graphs import GraphSizes, LayerSizes, build_graph, stack, write_graph
 from edgebert.progress import Silent
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
@@ -56,6 +54,7 @@ TABLE = LatencyTable(
     attention_ms=((1.0, 2.0), (3.0, 6.0)),
     ffn_ms=((1.0, 2.0), (2.0, 4.0)),
     rest_ms=(0.5, 1.5),
+    whole_ms=(5.0, 12.0),
 )
 
 
@@ -208,6 +207,11 @@ def test_costs_are_the_mean_over_the_lengths(lengths: list[int], attention: floa
     assert costs.rest == pytest.approx(rest)
 
 
+def test_whole_is_what_was_timed_not_the_sum() -> None:
+    costs = LatencyCosts(TABLE, [10, 20, 20, 10])
+    assert costs.whole == pytest.approx(8.5) != costs.total(SHAPE)
+
+
 def test_total_adds_the_layers_and_the_rest() -> None:
     costs = LatencyCosts(TABLE, [10])
     assert costs.total(Shape(16, 8, (1, 2), (16, 64))) == pytest.approx(0.5 + (1 + 2) + (1 + 4))
@@ -244,6 +248,7 @@ def test_costs_refuse_sizes_of_nothing_and_shapes_of_another_model() -> None:
         {"attention_ms": ((1.0, 2.0),)},
         {"ffn_ms": ((1.0,), (2.0,))},
         {"rest_ms": (1.0,)},
+        {"whole_ms": (1.0,)},
         {"rest_ms": (-1.0, 1.0)},
         {"rest_ms": (float("nan"), 1.0)},
         {"schema_version": 2},
@@ -316,7 +321,7 @@ Measure = Callable[..., LatencyTable]
 def measure(store: ArtifactStore, environment: Environment, monkeypatch: pytest.MonkeyPatch) -> Measure:
     """measure_table with little effort."""
     effort = Effort(rounds=1, heads=None, widths=8, seconds=0.1)
-    monkeypatch.setattr(latency_table, "EFFORT", {"onnxruntime": effort, "openvino": effort})
+    monkeypatch.setattr(layer_latency, "EFFORT", {"onnxruntime": effort, "openvino": effort})
 
     def call(**changes: Any) -> LatencyTable:
         options: dict[str, Any] = {
@@ -341,7 +346,7 @@ def rounds(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         seen.append(job)
         return [(place, length, 1_000_000 * length) for place in job.order for length in job.lengths]
 
-    monkeypatch.setattr(latency_table, "_run", run)
+    monkeypatch.setattr(layer_latency, "_run", run)
     return seen
 
 
@@ -362,7 +367,8 @@ def test_table_is_measured_on_the_runtime(measure: Measure, target: Target, prec
     assert table.disabled_optimizers == target.disabled_optimizers
     assert table.lengths == ((8, 9) if target.runtime == "openvino" else (5, 9))
     assert (table.heads, table.neurons) == ((1, 2), (16, 32))
-    assert LatencyCosts(table, [5, 9]).total(SHAPE) > 0
+    costs = LatencyCosts(table, [5, 9])
+    assert costs.total(SHAPE) > 0 and costs.whole > 0
 
 
 def test_second_call_measures_nothing(measure: Measure, rounds: list[Any]) -> None:
@@ -411,7 +417,7 @@ def test_file_that_cannot_be_read_is_measured_again(
     measure: Measure, rounds: list[Any], store: ArtifactStore, fault: str
 ) -> None:
     table = measure()
-    file = next(store.root.rglob(latency_table.TABLE_FILE))
+    file = next(store.root.rglob(layer_latency.TABLE_FILE))
     if fault == "missing":
         file.unlink()
     else:
@@ -422,7 +428,7 @@ def test_file_that_cannot_be_read_is_measured_again(
 
 
 def test_process_that_fails_says_why(measure: Measure, monkeypatch: pytest.MonkeyPatch, store: ArtifactStore) -> None:
-    monkeypatch.setattr(latency_table._Measurement, "_model", lambda self, item, folder: folder / "absent.onnx")
+    monkeypatch.setattr(layer_latency._Measurement, "_model", lambda self, sizes, folder: folder / "absent.onnx")
     with pytest.raises(StageError, match=r"measures layers on onnxruntime ended with code 1: .*absent\.onnx"):
         measure()
     assert store.artifacts() == []

@@ -51,6 +51,11 @@ class LayerCosts(Protocol):
         """Of everything but the layers."""
         ...
 
+    @property
+    def whole(self) -> float:
+        """Of the whole model that is asked about, timed as it is."""
+        ...
+
     def attention(self, heads: int) -> float:
         """Of the attention half of a layer with this many heads."""
         ...

@@ -140,6 +140,7 @@ class Milliseconds:
     """What layers cost on no machine."""
 
     rest = 1.0
+    whole = 20.0
 
     def attention(self, heads: int) -> float:
         """Of a layer's first half."""

@@ -75,12 +75,11 @@ def budget_for(goal: Goal, shape: Shape, lengths: Sequence[int], context: RunCon
         return Budget.of_macs(shape, lengths, share=goal.macs)
     assert goal.speedup is not None
     costs = context.layer_costs(shape, lengths)
-    before = cost(shape, costs)
-    limit = (costs.rest + before) / goal.speedup - costs.rest
+    limit = costs.whole / goal.speedup - costs.rest
     if limit <= 0:
-        most = (costs.rest + before) / costs.rest
+        most = costs.whole / costs.rest
         raise StageError(
             f"prune: a speed-up of {goal.speedup:g} cannot be had: without any layer it would be {most:.1f}.",
             hint="Ask for less, or for fewer MACs: `to: {macs: ...}`.",
         )
-    return Budget(costs, limit, "ms", fixed=costs.rest, before=before)
+    return Budget(costs, limit, "ms", fixed=costs.rest, before=costs.whole - costs.rest)
