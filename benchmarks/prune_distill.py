@@ -39,12 +39,13 @@ from edgebert.bert.importance import Importance
 from edgebert.bert.search import Costs
 from edgebert.bert.surgery import shape_of
 from edgebert.examples import Examples
+from edgebert.inputs import check_inputs
 from edgebert.measure.environment import read_environment
 from edgebert.measure.latency import Job, measure_rounds, query_order, write_rows
 from edgebert.measure.latency_table import LatencyCosts
 from edgebert.measure.layer_latency import measure_table
 from edgebert.models import load_model, save_model
-from edgebert.pipeline import Compression, check_inputs
+from edgebert.pipeline import Compression
 from edgebert.progress import Silent, progress_for
 from edgebert.recipe_file import load_recipe
 from edgebert.runtimes.target import Target

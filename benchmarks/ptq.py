@@ -153,7 +153,8 @@ def by_hand(assets: Path, work: Path, samples: int) -> float:
 def with_edgebert(assets: Path, work: Path, samples: int) -> float:
     """Runs edgebert's export and quantise stages on an empty store; returns their seconds, hashing and store included."""
     from edgebert.artifact import ArtifactStore
-    from edgebert.pipeline import Compression, check_inputs
+    from edgebert.inputs import check_inputs
+    from edgebert.pipeline import Compression
     from edgebert.progress import Silent
     from edgebert.recipe_file import load_recipe
 

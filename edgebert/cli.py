@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgebert import interrupts
 from edgebert.errors import EXIT_ENVIRONMENT, EXIT_GATE_FAILED, EXIT_INPUT, EXIT_INTERRUPTED, EdgebertError, InputError
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def plan(
 @app.command()
 def validate(recipe: RecipeArgument, overrides: SetOption = None) -> None:
     """Checks a recipe, its model and the order of its stages; reads no data."""
-    from edgebert.pipeline import check_inputs
+    from edgebert.inputs import check_inputs
     from edgebert.recipe_file import load_recipe
 
     file = load_recipe(recipe, overrides or ())
@@ -261,7 +262,7 @@ def _existing_store(place: Path | None) -> ArtifactStore:
 def _progress(quiet: bool) -> Progress:
     from edgebert.progress import progress_for
 
-    return progress_for(quiet=quiet)
+    return interrupts.Interruptible(progress_for(quiet=quiet))
 
 
 def _texts(texts: list[str] | None, file: Path | None) -> list[str]:
@@ -331,9 +332,12 @@ def _outcome_json(outcome: Outcome) -> dict[str, Any]:
 
 def main() -> None:
     """Entry point: maps every error to its message and exit code."""
+    interrupts.listen()
     try:
         code = app(prog_name="edgebert", standalone_mode=False)
     except EdgebertError as error:
+        if interrupts.asked():  # what a library made of it
+            _interrupted()
         _fail(error)
     except (KeyboardInterrupt, typer.Abort):
         _interrupted()
@@ -341,6 +345,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
+        if interrupts.asked():
+            _interrupted()
         _fail_unexpected(error)
     else:
         if code == EXIT_INTERRUPTED:  # newer versions of Typer turn Ctrl-C into this

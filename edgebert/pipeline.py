@@ -19,36 +19,29 @@ from typing import TYPE_CHECKING, Any, Literal
 from edgebert.artifact import Artifact, ArtifactStore, Draft, MadeBy, hash_json
 from edgebert.bundle import BundleParts, Variant, write_bundle
 from edgebert.check import Check, Contender
-from edgebert.data import PreparedData, label_places, prepare_data, source_hash, with_split
-from edgebert.data_spec import CalibrationSpec, DataSpec
-from edgebert.errors import DataError, EdgebertError, Problem, RecipeError, SourceError, StageError
+from edgebert.data import PreparedData, label_places, prepare_data
+from edgebert.errors import DataError, EdgebertError, SourceError, StageError
 from edgebert.examples import ROLES, Examples
+from edgebert.inputs import SAME_LABELS, Inputs, calibration_samples, check_inputs, label_fault, resolve_labels
 from edgebert.measure.environment import read_environment
-from edgebert.model_folder import ModelFolder
+from edgebert.model_import import import_model
 from edgebert.output import output_folder
 from edgebert.progress import Progress
-from edgebert.quiet import quiet_libraries
-from edgebert.recipe import ModelSource
 from edgebert.recipe_file import RecipeFile
 from edgebert.report import Report
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
 from edgebert.serving import Serving
-from edgebert.sources import find_model
-from edgebert.stages.base import ModelFacts, RunContext
-from edgebert.steps import BASE, Layout, Step, lay_out, numbered
-from edgebert.tasks import get_task
-from edgebert.tasks.base import Encoded, Task
+from edgebert.stages.base import RunContext
+from edgebert.step_keys import step_key
+from edgebert.steps import BASE, Step, numbered
+from edgebert.tasks.base import Encoded
 from edgebert.verdict import Verdict, judge
 
 if TYPE_CHECKING:
     from edgebert.bert.shape import Shape
     from edgebert.measure.latency_table import LatencyCosts
 
-IMPORT_VERSION = 1
-DEFAULTS = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
-"""What a BERT has where its config.json does not say."""
-SAME_LABELS = "Name a teacher with the same labels in the same order."
 FULL_BYTES = 1 << 20
 """A disk with less left than this is full: a library that failed there most likely failed for that."""
 BUSY = 0.15
@@ -65,105 +58,6 @@ class Outcome:
     bundle: Path
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """A recipe whose model was found and whose stages have an order that works."""
-
-    file: RecipeFile
-    task: Task
-    model: ModelFolder
-    layout: Layout
-    max_length: int
-    models: Mapping[str, ModelFolder]
-    """The other models that stages name."""
-
-    @property
-    def finetunes(self) -> bool:
-        """Whether the head is trained here."""
-        return any(step.stage.makes_teacher for step in self.layout.steps)
-
-    @property
-    def specs(self) -> dict[str, DataSpec]:
-        """Data sets that the run needs, by role."""
-        data = self.file.recipe.data
-        needs = {need for step in self.layout.steps for need in step.stage.needed()}
-        specs: dict[str, DataSpec] = {"eval": data.eval}
-        if "calibration" in needs and data.calibration:
-            specs["calibration"] = data.calibration
-        if data.train and (needs & {"train", "examples"} or ("calibration" in needs and not data.calibration)):
-            specs["train"] = data.train
-        if data.transfer and "examples" in needs:
-            specs["transfer"] = data.transfer
-        return {role: with_split(spec, role) for role, spec in specs.items()}
-
-
-def check_inputs(file: RecipeFile) -> Inputs:
-    """Finds the model and lays the stages out.
-
-    Raises:
-        SourceError, EnvironmentFault: the model cannot be had.
-        RecipeError: the stages, labels or lengths cannot work.
-    """
-    recipe = file.recipe
-    task = get_task(recipe.task.name)
-    model = find_model(recipe.model, file.base)
-    layout, problems = lay_out(recipe, has_head=model.has_head(task))
-    max_length = recipe.task.max_length or model.max_length()
-    if max_length > model.max_positions:
-        problems.append(
-            Problem("task.max_length", f"{max_length} tokens do not fit the model's {model.max_positions} positions")
-        )
-    models, faults = _other_models(file, task, model)
-    problems += faults
-    trains = any(stage.makes_teacher for stage in recipe.stages)
-    if recipe.task.labels and not trains and len(recipe.task.labels) != len(model.labels):
-        problems.append(
-            Problem("task.labels", f"has {len(recipe.task.labels)} names, but the model has {len(model.labels)} outputs")
-        )
-    if problems or layout is None:
-        raise RecipeError(str(file.path), [file.placed(problem) for problem in problems])
-    return Inputs(file, task, model, layout, max_length, models)
-
-
-def _other_models(file: RecipeFile, task: Task, model: ModelFolder) -> tuple[dict[str, ModelFolder], list[Problem]]:
-    """The models that stages name, and what cannot work: before any work."""
-    found: dict[str, ModelFolder] = {}
-    problems: list[Problem] = []
-    tokenizer = model.path / "tokenizer.json"
-    max_length = file.recipe.task.max_length or model.max_length()
-    known_labels = file.recipe.task.labels or (model.labels if model.has_head(task) else ())
-    for place, stage in enumerate(file.recipe.stages):
-        path = f"stages.{place}.{stage.stage_name()}"
-        for name in stage.models():
-            try:
-                found[name] = find_model(ModelSource(source=name), file.base)
-            except SourceError as error:
-                problems.append(Problem(path, error.message, suggestion=f"Correct the name {name}."))
-                continue
-            if not found[name].has_head(task):
-                hint = "Fine-tune it first, with a recipe of its own, or leave it out."
-                problems.append(Problem(path, f"{name} was not fine-tuned for {task.name}.", suggestion=hint))
-            elif known_labels and (fault := _label_fault(name, found[name], known_labels)):
-                problems.append(Problem(path, fault, suggestion=SAME_LABELS))
-        others = {name: {**DEFAULTS, **found[name].config} for name in stage.models() if name in found}
-        before = tuple(earlier.stage_name() for earlier in file.recipe.stages[:place] if earlier.produces == "transformers")
-        config = {**DEFAULTS, **model.config}
-        known = ModelFacts(config, max_length, tokenizer if tokenizer.is_file() else None, others, before)
-        problems += [Problem(path, fault) for fault in stage.faults(known)]
-    return found, problems
-
-
-def _label_fault(name: str, model: ModelFolder, labels: Sequence[str]) -> str | None:
-    """What is wrong with the labels of another teacher. Names may differ, but the same names have to stand in one order."""
-    theirs = [label.casefold() for label in model.labels]
-    ours = [label.casefold() for label in labels]
-    if len(theirs) != len(ours):
-        return f"{name} has {len(theirs)} labels, the task {len(ours)}."
-    if theirs != ours and sorted(theirs) == sorted(ours):
-        return f"{name} has the labels in another order: {', '.join(model.labels)}; the task has {', '.join(labels)}."
-    return None
-
-
 @dataclass
 class Compression:
     """One run. Its parts are made when first asked for, each from the store where it is there."""
@@ -177,24 +71,12 @@ class Compression:
     @cached_property
     def base(self) -> Artifact:
         """The recipe's model, copied into the store, with a tokenizer.json."""
-        return self._imported(self.inputs.model)
+        return import_model(self.inputs.model, self.store, self.progress)
 
     @cached_property
     def models(self) -> dict[str, Artifact]:
         """The other models that stages name, copied as well."""
-        return {name: self._imported(model) for name, model in self.inputs.models.items()}
-
-    def _imported(self, model: ModelFolder) -> Artifact:
-        def make(draft: Draft) -> Mapping[str, Any]:
-            with self.progress.step("read the model"):
-                model.copy_to(draft.out)
-                if not (draft.out / "tokenizer.json").is_file():
-                    write_fast_tokenizer(draft.out, model)
-                check_tokenizer(draft.out / "tokenizer.json", model)
-            return {"origin": dict(model.origin)}
-
-        made_by = MadeBy(name="model", version=IMPORT_VERSION, parameters=dict(model.origin), packages={})
-        return self.store.get_or_make(base_key(model), format="transformers", parent=None, made_by=made_by, make=make)
+        return {name: import_model(model, self.store, self.progress) for name, model in self.inputs.models.items()}
 
     @cached_property
     def data(self) -> dict[str, PreparedData]:
@@ -218,7 +100,7 @@ class Compression:
         for data in self.data.values():
             label_places(data, self.inputs.task, labels)
         for name, model in self.inputs.models.items():  # where finetune makes the head, only the data names the labels
-            if fault := _label_fault(name, model, labels):
+            if fault := label_fault(name, model, labels):
                 raise SourceError(fault, hint=SAME_LABELS)
         return labels
 
@@ -494,107 +376,3 @@ def run_record(run: Compression, verdict: Verdict, started: float) -> dict[str, 
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "seconds": round(time.time() - started, 1),
     }
-
-
-def base_key(model: ModelFolder) -> str:
-    """Key of a model in the store."""
-    return hash_json({"model": model.contents(), "version": IMPORT_VERSION})
-
-
-def step_key(step: Step, source: Artifact, inputs: Inputs, labels: tuple[str, ...], teacher: Artifact | None = None) -> str:
-    """Everything that decides what a step makes."""
-    stage, needed = step.stage, step.stage.needed()
-    parts: dict[str, Any] = {
-        "source": source.sha256,
-        "stage": stage.stage_name(),
-        "version": stage.version,
-        "parameters": stage.parameters(),
-        "task": inputs.task.name,
-    }
-    if source.format != "transformers":
-        # A graph has no tokenizer of its own. Two models may share a graph, but each is served by its own tokenizer.
-        parts["lineage"] = source.key
-    if stage.keyed_by_packages:
-        parts["packages"] = stage.package_versions()
-    if teacher:
-        parts |= {"teacher": teacher.sha256, "lineage": source.key}  # an earlier result may serve as the assistant
-    if stage.models():
-        parts["models"] = {name: inputs.models[name].contents() for name in stage.models()}
-    if needed & {"train", "examples", "calibration"}:
-        parts |= {"seed": inputs.file.recipe.seed, "max_length": inputs.max_length}
-    read = [role for role in _roles(needed) if role in inputs.specs]
-    if read:
-        parts["labels"] = labels
-        parts |= {role: source_hash(inputs.specs[role], inputs.file.base) for role in read}
-    if "target" in needed:
-        environment = read_environment()
-        target = inputs.file.recipe.targets[0].model_dump(mode="json")
-        parts |= {"target": target, "machine": [environment.cpu, *environment.isa]}
-    if "calibration" in needed:
-        spec = inputs.specs.get("calibration") or inputs.specs["train"]
-        samples = calibration_samples(inputs.file.recipe.data.calibration)
-        parts |= {"calibration": source_hash(spec, inputs.file.base), "samples": samples}
-    return hash_json(parts)
-
-
-def _roles(needed: frozenset[str]) -> list[str]:
-    """Data sets whose rows decide what a step makes, calibration apart."""
-    roles = ["train"] if "train" in needed else []
-    roles = [*ROLES] if "examples" in needed else roles
-    return [*roles, "eval"] if "eval" in needed else roles
-
-
-def calibration_samples(spec: CalibrationSpec | None) -> int:
-    """How many rows calibrate."""
-    return int(spec.samples if spec else CalibrationSpec.model_fields["samples"].default)
-
-
-def resolve_labels(inputs: Inputs, train: PreparedData | None) -> tuple[str, ...]:
-    """The recipe's labels, else those of a fine-tuned model, else those of the training data in their natural order."""
-    declared = inputs.file.recipe.task.labels
-    if declared:
-        return declared
-    if inputs.model.has_head(inputs.task) or train is None:
-        return inputs.model.labels
-    return tuple(sorted(train.labels, key=lambda label: (not label.isdecimal(), int(label) if label.isdecimal() else 0, label)))
-
-
-def write_fast_tokenizer(folder: Path, model: ModelFolder) -> None:
-    """Makes tokenizer.json from vocab.txt.
-
-    Raises:
-        SourceError: the vocabulary cannot be read.
-    """
-    with quiet_libraries():
-        from transformers import AutoTokenizer
-
-        try:
-            AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False).save_pretrained(folder)
-        except Exception as error:  # tokenizers raises plain Exception
-            raise unusable_tokenizer(model, f"cannot be read: {error}") from error
-
-
-def check_tokenizer(file: Path, model: ModelFolder) -> None:
-    """Reads the tokenizer and tries it, because later it would fail in the middle of the work.
-
-    Raises:
-        SourceError: it cannot be used with the model.
-    """
-    from tokenizers import Tokenizer
-
-    try:
-        tokenizer = Tokenizer.from_file(str(file))
-        tokenizer.encode("\u2603 is a character that few vocabularies have")
-    except Exception as error:  # tokenizers raises plain Exception
-        raise unusable_tokenizer(model, f"cannot be read: {error}") from error
-    largest, rows = max(tokenizer.get_vocab().values()), model.config.get("vocab_size", 0)
-    if rows and largest >= rows:
-        raise unusable_tokenizer(model, f"has token ids up to {largest}, but the model's embedding table has {rows} rows")
-
-
-def unusable_tokenizer(model: ModelFolder, why: str) -> SourceError:
-    """The error of a tokenizer that does not serve the model."""
-    first = (why.strip().splitlines() or [""])[0]
-    return SourceError(
-        f"The tokenizer in {model.path} {first.rstrip('.')}.", hint="Save the model's own there: tokenizer.save_pretrained(...)"
-    )

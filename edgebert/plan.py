@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from edgebert.artifact import Artifact, ArtifactStore
 from edgebert.data import PreparedData, data_key, data_path, is_labelled
 from edgebert.errors import EXIT_ENVIRONMENT, EXIT_INPUT, EXIT_OK, DataError, EdgebertError
-from edgebert.pipeline import Inputs, base_key, check_inputs, resolve_labels, step_key
+from edgebert.inputs import Inputs, check_inputs, resolve_labels
+from edgebert.model_import import base_key
 from edgebert.recipe_file import RecipeFile
 from edgebert.runtimes import get_runtime
+from edgebert.step_keys import step_key
 from edgebert.steps import BASE
 
 

@@ -14,7 +14,8 @@ from conftest import RECIPE, review_rows, write_reviews, write_table
 from fake_stages import NOT_IN_A_RECIPE
 
 from edgebert.artifact import Artifact, ArtifactStore
-from edgebert.pipeline import Compression, Inputs, check_inputs
+from edgebert.inputs import Inputs, check_inputs
+from edgebert.pipeline import Compression
 from edgebert.progress import Silent
 from edgebert.recipe_file import load_recipe
 from edgebert.stages.base import Stage

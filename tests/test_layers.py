@@ -263,6 +263,9 @@ MAY_NOT_IMPORT = {
     "predictor": ("pipeline", "cli", "stages", "recipe", "recipe_file", "check", "report", "data"),
     "recipe": ("pipeline", "cli", "bundle", "check", "report", "data"),
     "training": ("stages", "pipeline", "cli", "recipe"),
+    "inputs": ("pipeline", "cli", "plan", "step_keys", "measure", "check", "bundle", "report", "training", "models"),
+    "model_import": ("pipeline", "cli", "plan", "inputs", "stages", "recipe", "data", "training", "models"),
+    "step_keys": ("pipeline", "cli", "plan", "model_import", "check", "bundle", "report", "training", "models"),
     "examples": ("stages", "pipeline", "cli", "recipe", "recipe_file", "training", "models", "bert", "runtimes"),
 }
 """Room -> what it may not import."""

@@ -22,7 +22,8 @@ from ruamel.yaml import YAML
 from edgebert.artifact import Artifact, ArtifactStore, Draft, MadeBy, hash_folder, hash_json
 from edgebert.data import prepare_data
 from edgebert.examples import Examples
-from edgebert.pipeline import Compression, check_inputs
+from edgebert.inputs import check_inputs
+from edgebert.pipeline import Compression
 from edgebert.progress import Silent
 from edgebert.recipe import DataSpec, Recipe, normalise
 from edgebert.recipe_file import RecipeFile, load_recipe
