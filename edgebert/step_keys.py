@@ -31,7 +31,7 @@ def step_key(step: Step, source: Artifact, inputs: Inputs, labels: tuple[str, ..
         parts |= {"teacher": teacher.sha256, "lineage": source.key}  # an earlier result may serve as the assistant
     if stage.models():
         parts["models"] = {name: inputs.models[name].contents() for name in stage.models()}
-    if needed & {"train", "examples", "calibration"}:
+    if needed & {"train", "examples", "eval", "calibration"}:
         parts |= {"seed": inputs.file.recipe.seed, "max_length": inputs.max_length}
     read = [role for role in _roles(needed) if role in inputs.specs]
     if read:

@@ -621,6 +621,23 @@ ONE_OF = "needs exactly one of macs, speedup, keep"
     ),
     Case("unknown importance", prune("{to: {macs: 0.5}, importance: fischer}"), ("prune.importance", "`fisher`")),
     Case("unknown setting of the recovery", prune("{to: {macs: 0.5}, recover: {epoch: 1}}"), ("recover.epoch", "`epochs`")),
+    Case("recovery without steps", prune("{to: {macs: 0.5}, recover: {epochs: 1}}"), ("`recover`", "add steps: 2 or more")),
+    Case("recovery of given sizes", prune("{sizes: {heads: 2}, recover: {}}"), ("`recover`", "`to: {keep: ...}`")),
+    Case(
+        "recovery of layers by number",
+        prune("{to: {macs: 0.5}, steps: 2, recover: {layer_map: [[2, 2]]}}"),
+        ("prune.recover: layer_map names layers, which a step may drop; take last, kept or uniform",),
+    ),
+    Case(
+        "relations that do not fit the heads",
+        prune("{to: {keep: 0.9}, recover: {relations: 1, relation_heads: 3}}"),
+        ("stages.0.prune: recover: relation_heads is 3, which does not divide heads of 8",),
+    ),
+    Case(
+        "recovery by labels that are not there",
+        both(prune("{to: {macs: 0.5}, steps: 2, recover: {hard: 1}}"), NO_EXAMPLES),
+        ("stages.0.prune: needs training data", "Give data.train"),
+    ),
     Case("prune before finetune", both(prune("{to: {macs: 0.5}}"), tensors(lose_head)), ("stages.0.prune", "Put `- finetune`")),
     Case("prune without examples", both(prune("{to: {macs: 0.5}}"), NO_EXAMPLES), ("needs examples", "data.transfer")),
     Case(

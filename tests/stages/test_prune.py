@@ -21,14 +21,14 @@ from edgebert.errors import StageError
 from edgebert.models import load_model
 from edgebert.progress import Silent
 from edgebert.stages.distill import learn
-from edgebert.stages.distill.settings import EarlyStop, Objective
+from edgebert.stages.distill.settings import EarlyStop
 from edgebert.stages.prune import Prune, cut
 from edgebert.stages.prune import run as running
 from edgebert.stages.prune.budget import Budget
-from edgebert.stages.prune.settings import Goal, Sizes, VocabularyCut
+from edgebert.stages.prune.settings import Goal, Recovery, Sizes, VocabularyCut
 from edgebert.tasks import TASKS
 
-RECOVER = Objective(epochs=1, batch_size=16, learning_rate=0.002, checkpoint_seconds=1e-9)
+RECOVER = Recovery(epochs=1, batch_size=16, learning_rate=0.002, checkpoint_seconds=1e-9)
 TABLE = "bert.embeddings.word_embeddings.weight"
 PLACES = "bert.embeddings.position_embeddings.weight"
 
@@ -255,7 +255,7 @@ def test_keep_goal_stops_before_the_score_falls_too_far(bench: Path, tmp_path: P
         return next(scores)
 
     monkeypatch.setattr(running, "score", score)
-    quick = Objective(epochs=0.1, batch_size=16)
+    quick = Recovery(epochs=0.1, batch_size=16)
     found = pruned(bench, tmp_path / "store", to=Goal(keep=0.9), recover=quick)
     assert found.facts["score_wanted"] == 0.81
     assert found.facts["path"] == [
@@ -274,13 +274,13 @@ def test_keep_goal_says_so_when_not_even_the_first_step_is_good_enough(
     scores = iter([0.9, 0.3])
     monkeypatch.setattr(running, "score", lambda *arguments: next(scores))
     with pytest.raises(StageError, match=r"already at 1/1.25 of the MACs the score falls below 0.8910") as caught:
-        pruned(bench, tmp_path / "store", to=Goal(keep=0.99), recover=Objective(epochs=0.1))
+        pruned(bench, tmp_path / "store", to=Goal(keep=0.99), recover=Recovery(epochs=0.1))
     assert "to.keep" in str(caught.value.hint)
 
 
 def test_keep_goal_ends_where_nothing_smaller_is_left(bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "score", lambda *arguments: 0.9)
-    found = pruned(bench, tmp_path / "store", to=Goal(keep=0.5), block=64, recover=Objective(epochs=0.1))
+    found = pruned(bench, tmp_path / "store", to=Goal(keep=0.5), block=64, recover=Recovery(epochs=0.1))
     assert shape(found) == Shape(32, 8, (1,), (64,))
     assert len(found.facts["path"]) < running.MAX_STEPS
 
@@ -297,7 +297,7 @@ def test_keep_goal_does_not_hide_a_failed_recovery(bench: Path, tmp_path: Path, 
 
     monkeypatch.setattr(learn, "loss", broken)
     with pytest.raises(StageError, match="the loss became nan"):
-        pruned(bench, tmp_path / "store", to=Goal(keep=0.5), recover=Objective(epochs=0.1))
+        pruned(bench, tmp_path / "store", to=Goal(keep=0.5), recover=Recovery(epochs=0.1))
 
 
 def test_goal_that_nothing_fits_is_said(bench: Path, tmp_path: Path) -> None:

@@ -17,12 +17,13 @@ from edgebert.pipeline import Compression
 from edgebert.progress import Silent
 from edgebert.stages.base import Stage
 from edgebert.stages.distill import Distill
-from edgebert.stages.distill.settings import EarlyStop, Objective
+from edgebert.stages.distill.settings import EarlyStop
 from edgebert.stages.finetune import Finetune
 from edgebert.stages.prune import Prune
-from edgebert.stages.prune.settings import Goal, Sizes
+from edgebert.stages.prune.settings import Goal, Recovery, Sizes, VocabularyCut
 
-PRUNE = Prune(to=Goal(macs=0.5), block=8, recover=Objective(checkpoint_seconds=60))
+PRUNE = Prune(to=Goal(macs=0.5), block=8)
+GRADUAL = Prune(to=Goal(macs=0.5), block=8, steps=2)
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +111,31 @@ def test_key_changes_with_the_settings_but_not_with_how_often_it_is_saved(bench:
     found = [key(bench, Distill(**settings)) for settings in [{}, *SETTINGS]]
     assert len(set(found)) == len(found)
     assert key(bench, Distill(checkpoint_seconds=1)) == found[0]
-    seldom = PRUNE.model_copy(update={"recover": Objective(checkpoint_seconds=1)})
-    assert key(bench, seldom) == key(bench, PRUNE) != key(bench, Prune(to=Goal(macs=0.4), block=8))
+    assert key(bench, PRUNE) != key(bench, Prune(to=Goal(macs=0.4), block=8))
+    recovering = [GRADUAL, *(GRADUAL.model_copy(update={"recover": Recovery(**given)}) for given in RECOVERIES)]
+    once, default, seldom, longer = (key(bench, stage) for stage in recovering)
+    assert once == default == seldom != longer
+
+
+RECOVERIES: list[dict[str, Any]] = [{}, {"checkpoint_seconds": 1}, {"epochs": 1.0}]
+
+
+def test_recovery_is_of_the_parameters_only_where_a_step_recovers() -> None:
+    assert "recover" not in PRUNE.parameters()
+    assert GRADUAL.parameters()["recover"]["epochs"] == 0.5
+    assert Prune(to=Goal(keep=0.9), recover=Recovery(batch_size=8)).parameters()["recover"]["epochs"] == 0.5
+
+
+def test_prune_needs_what_its_fields_ask_for() -> None:
+    least = {"head", "eval"}
+    labelled = Recovery(hard=0.5)
+    assert Prune(positions=32).needed() == least
+    assert Prune(vocabulary=VocabularyCut()).needed() == least | {"examples"}
+    assert Prune(sizes=Sizes(heads=2), positions=32).needed() == least | {"examples", "teacher"} == PRUNE.needed()
+    assert Prune(to=Goal(speedup=2)).needed() == PRUNE.needed() | {"target"}
+    for gradual in ({"to": Goal(macs=0.5), "steps": 2}, {"to": Goal(keep=0.9)}):
+        assert Prune.model_validate(gradual).needed() == PRUNE.needed()
+        assert Prune.model_validate({**gradual, "recover": labelled}).needed() == PRUNE.needed() | {"train"}
 
 
 def test_key_of_a_speedup_goal_changes_with_the_target_and_no_other(bench: Path) -> None:

@@ -9,8 +9,7 @@ from pydantic import Field, model_validator
 
 from edgebert.artifact import Artifact
 from edgebert.stages.base import ModelFacts, RunContext, Stage
-from edgebert.stages.distill.settings import Objective
-from edgebert.stages.prune.settings import Goal, Sizes, VocabularyCut, sizes_of
+from edgebert.stages.prune.settings import Goal, Recovery, Sizes, VocabularyCut, sizes_of
 
 MIN_POSITIONS = 3
 
@@ -41,18 +40,20 @@ class Prune(Stage):
     samples: int = Field(2048, ge=1, description="Examples for importance and repair.")
     reconstruct: bool = Field(True, description="Repair by least squares.")
     steps: int = Field(1, ge=1, le=100, description="Prune in this many steps with distillation between them.")
-    recover: Objective = Field(
-        Objective(epochs=0.5), description="The distillation between steps; the last step leaves it to the distill stage."
+    recover: Recovery | None = Field(
+        None,
+        description="The distillation after each step but the last, which leaves it to the distill stage; after every step of "
+        "`to: {keep: ...}`. Settings of distill; half an epoch unless it says otherwise.",
     )
     vocabulary: VocabularyCut | None = Field(
         None, description="Cut the token embeddings and the tokenizer to the examples' tokens."
     )
     positions: int | None = Field(None, ge=MIN_POSITIONS, description="Cut the position table to this many tokens.")
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     accepts: ClassVar[str] = "transformers"
     produces: ClassVar[str] = "transformers"
-    needs: ClassVar[frozenset[str]] = frozenset({"examples", "head", "teacher", "eval"})
+    needs: ClassVar[frozenset[str]] = frozenset({"head", "eval"})
     packages: ClassVar[tuple[str, ...]] = ("torch", "transformers", "accelerate", "safetensors", "optimum")
 
     @model_validator(mode="after")
@@ -67,7 +68,24 @@ class Prune(Stage):
             raise ValueError("`sizes` says all; drop steps and depth")
         if self.to and self.to.keep is not None and self.steps > 1:
             raise ValueError("`to: {keep: ...}` takes as many steps as it needs; drop steps")
+        if self.recover and not self.recovers:
+            raise ValueError("`recover` says how to recover between steps; add steps: 2 or more, or `to: {keep: ...}`")
         return self
+
+    @property
+    def recovers(self) -> bool:
+        """Whether a step is followed by distillation."""
+        return self.to is not None and (self.steps > 1 or self.to.keep is not None)
+
+    @property
+    def recovery(self) -> Recovery:
+        """How it recovers, where it does."""
+        return self.recover or Recovery()
+
+    @property
+    def weighs(self) -> bool:
+        """Whether it chooses heads, neurons or layers, by examples and the teacher's answers for those without labels."""
+        return self.to is not None or self.sizes is not None
 
     @classmethod
     def example(cls) -> Prune:
@@ -90,14 +108,25 @@ class Prune(Stage):
         return "-".join(parts + ([] if self.importance == "fisher" else [self.importance]))
 
     def parameters(self) -> dict[str, Any]:
-        """How often it is saved does not change what comes out."""
+        """With the recovery where there is one, given or not. How often it is saved does not change what comes out."""
         parameters = super().parameters()
-        parameters["recover"].pop("checkpoint_seconds")
+        del parameters["recover"]
+        if self.recovers:
+            parameters["recover"] = self.recovery.model_dump(mode="json", exclude={"checkpoint_seconds"})
         return parameters
 
     def needed(self) -> frozenset[str]:
-        """The target too, where latency decides."""
-        return self.needs | ({"target"} if self.to and self.to.speedup else frozenset())
+        """What its fields ask for: the position table alone needs no example."""
+        found = set(self.needs)
+        if self.weighs or self.vocabulary:
+            found.add("examples")
+        if self.weighs:
+            found.add("teacher")
+        if self.to and self.to.speedup:
+            found.add("target")
+        if self.recovers and self.recovery.hard:
+            found.add("train")
+        return frozenset(found)
 
     def faults(self, model: ModelFacts) -> list[str]:
         """Sizes that do not fit the model."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from edgebert.errors import SourceError
 from edgebert.stages.base import ModelFacts
@@ -25,6 +26,8 @@ def faults(stage: Prune, model: ModelFacts) -> list[str]:
         found.append(f"depth is {stage.depth}, but the model has {len(heads)} layers")
     if stage.to and stage.block > max(intermediate_sizes):
         found.append(f"block is {stage.block}, but the widest layer has {max(intermediate_sizes)} FFN neurons")
+    if stage.recovers:
+        found += [f"recover: {fault}" for fault in _recovery_faults(stage, model.config)]
     if stage.positions:
         there = int(model.config.get("max_position_embeddings", 512))
         if stage.positions > there:
@@ -36,6 +39,18 @@ def faults(stage: Prune, model: ModelFacts) -> list[str]:
     if stage.vocabulary and model.tokenizer:
         found += _tokenizer_faults(model)
     return found
+
+
+def _recovery_faults(stage: Prune, config: Mapping[str, Any]) -> list[str]:
+    """What distillation cannot do between a model of these sizes and what is cut from it."""
+    heads, hidden_size = int(config["num_attention_heads"]), int(config["hidden_size"])
+    return stage.recovery.objective_faults(
+        layers=int(config["num_hidden_layers"]),
+        hidden_size=hidden_size,
+        head_size=int(config.get("attention_head_size") or hidden_size // heads),
+        teacher=dict(config),
+        name="its teacher",
+    )
 
 
 def _tokenizer_faults(model: ModelFacts) -> list[str]:

@@ -61,7 +61,7 @@ class _Work:
 
     def teachers(self, student: Any) -> list[Teacher]:
         """For the recovery between steps."""
-        return open_teachers(("teacher",), student, self.source, self.context, self.examples, self.stage.recover)
+        return open_teachers(("teacher",), student, self.source, self.context, self.examples, self.stage.recovery)
 
     def recovered(self, model: Any, number: int) -> Any:
         """The model after a little distillation."""
@@ -71,9 +71,9 @@ class _Work:
         learn(
             model,
             teachers,
-            pairing(self.stage.recover, model, teachers[0].model),
+            pairing(self.stage.recovery, model, teachers[0].model),
             self.examples,
-            self.stage.recover,
+            self.stage.recovery,
             seed=self.context.seed + number,
             work=work,
             progress=self.context.progress,

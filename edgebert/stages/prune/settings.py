@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from edgebert.stages.distill.settings import Objective
 from edgebert.strict import Strict
 
 
@@ -41,6 +42,18 @@ class Goal(Strict):
         given = [name for name in ("macs", "speedup", "keep") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"needs exactly one of macs, speedup, keep; it has {', '.join(given) or 'none'}")
+        return self
+
+
+class Recovery(Objective):
+    """The distillation between steps: that of the distill stage, with its own default of epochs."""
+
+    epochs: float = Field(0.5, gt=0, le=1000, description="Passes over the examples after each step; may be a fraction.")
+
+    @model_validator(mode="after")
+    def _names_no_layer(self) -> Recovery:
+        if isinstance(self.layer_map, tuple):
+            raise ValueError("layer_map names layers, which a step may drop; take last, kept or uniform")
         return self
 
 
