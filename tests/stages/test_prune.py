@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from edgebert.models import load_model
 from edgebert.progress import Silent
 from edgebert.stages.distill import learn
 from edgebert.stages.distill.settings import EarlyStop
-from edgebert.stages.prune import Prune, cut
+from edgebert.stages.prune import Prune, cut, finished
 from edgebert.stages.prune import run as running
 from edgebert.stages.prune.budget import Budget
 from edgebert.stages.prune.settings import Goal, Recovery, Sizes, VocabularyCut
@@ -222,7 +223,7 @@ def test_prune_ends_with_the_same_bits_when_it_was_killed_again_and_again(
     while found is None:
         with monkeypatch.context() as patch:
             if kills % 3 == 2:  # between two steps: what recovery left is there, what it made is not
-                kill_after(patch, running, "save_model", 1)
+                kill_after(patch, finished, "save_model", 1)
             else:
                 kill_after(patch, learn, "loss", draw.randint(2, 5))
             try:
@@ -244,6 +245,52 @@ def test_finished_steps_are_found_again(bench: Path, tmp_path: Path, monkeypatch
     assert len(cuts) == 2
     pruned(bench, tmp_path / "store", to=Goal(macs=0.3), steps=2, recover=RECOVER)
     assert len(cuts) == 2
+
+
+def truncated(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def zeroed(file: Path) -> None:
+    file.write_bytes(bytes(file.stat().st_size))
+
+
+@pytest.mark.parametrize("damage", [truncated, zeroed, Path.unlink])
+@pytest.mark.parametrize("name", ["step-1/model.safetensors", "step-1/config.json", "score-1.json"])
+def test_step_that_a_power_cut_damaged_is_done_again(
+    name: str, damage: Callable[[Path], None], bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "MAX_STEPS", 1)
+    settings: dict[str, Any] = {"to": Goal(keep=0.1), "recover": Recovery(epochs=0.1, batch_size=16)}
+    with monkeypatch.context() as patch:
+        kill_after(patch, running, "_trimmed", 0)
+        with pytest.raises(Killed):
+            pruned(bench, tmp_path / "store", **settings)
+    (file,) = (tmp_path / "store" / "work").glob(f"*/{name}")
+    damage(file)
+    cuts = counted(monkeypatch, running, "cut")
+    found = pruned(bench, tmp_path / "store", **settings)
+    assert len(cuts) == (0 if name.endswith("1.json") else 1)
+    assert found.sha256 == pruned(bench, tmp_path / "calm", **settings).sha256
+
+
+@pytest.mark.parametrize("damage", [truncated, zeroed, Path.unlink, None])
+def test_recovery_goes_on_with_the_model_that_it_began_with(
+    damage: Callable[[Path], None] | None, bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cut is kept: another one, by a table that was measured anew, would not fit the checkpoint."""
+    wanted = pruned(bench, tmp_path / "calm", **GRADUAL)
+    with monkeypatch.context() as patch:
+        kill_after(patch, learn, "loss", 2)
+        with pytest.raises(Killed):
+            pruned(bench, tmp_path / "store", **GRADUAL)
+    (work,) = (tmp_path / "store" / "work").iterdir()
+    assert {"cut-1", "recover-1"} == {entry.name for entry in work.iterdir()}
+    if damage:
+        damage(work / "cut-1" / "model.safetensors")
+    cuts = counted(monkeypatch, running, "cut")
+    assert pruned(bench, tmp_path / "store", **GRADUAL).sha256 == wanted.sha256
+    assert len(cuts) == (3 if damage else 2)
 
 
 def test_keep_goal_stops_before_the_score_falls_too_far(bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

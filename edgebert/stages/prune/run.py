@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +26,7 @@ from edgebert.stages.distill.teacher_outputs import Teacher
 from edgebert.stages.distill.teachers import open_teachers
 from edgebert.stages.prune.budget import Budget, budget_for
 from edgebert.stages.prune.cut import NothingFits, Samples, cut, draw
+from edgebert.stages.prune.finished import Finished
 from edgebert.stages.prune.score import score
 
 if TYPE_CHECKING:
@@ -44,6 +44,11 @@ class _Work:
     stage: Prune
     source: Artifact
     context: RunContext
+
+    @property
+    def finished(self) -> Finished:
+        """What a killed run left."""
+        return Finished(self.context.work, self.context.task)
 
     @cached_property
     def examples(self) -> Examples:
@@ -134,17 +139,23 @@ def _limits(full: float, last: float, steps: int) -> Iterator[tuple[int, float]]
 
 def _step(work: _Work, model: Any, costs: Costs, limit: float, number: int, *, recover: bool) -> Any:
     """One step of gradual pruning; found again where a killed run had finished it."""
-    folder = work.context.work / f"step-{number}"
-    if (folder / "config.json").is_file():
-        return load_model(folder, work.context.task)
-    model = cut(work.stage, model, costs, limit, work.samples(model), work.context.seed, work.context.progress)
+    if (found := work.finished.model(f"step-{number}")) is not None:
+        return found
+    model = _cut(work, model, costs, limit, number)
     if recover:
         model = work.recovered(model, number)
-    partial = folder.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    save_model(model, partial)
-    partial.replace(folder)
-    shutil.rmtree(work.context.work / f"recover-{number}", ignore_errors=True)
+    work.finished.keep_model(f"step-{number}", model)
+    work.finished.drop(f"cut-{number}", f"recover-{number}", f"score-{number}")
+    return model
+
+
+def _cut(work: _Work, model: Any, costs: Costs, limit: float, number: int) -> Any:
+    """The model of a step before its recovery: the one that the checkpoints of a recovery at work belong to."""
+    if (found := work.finished.model(f"cut-{number}")) is not None:
+        return found
+    work.finished.drop(f"recover-{number}")
+    model = cut(work.stage, model, costs, limit, work.samples(model), work.context.seed, work.context.progress)
+    work.finished.keep_model(f"cut-{number}", model)
     return model
 
 
@@ -180,13 +191,11 @@ def _to_gate(work: _Work, model: Any, keep: float) -> tuple[Any, dict[str, Any]]
 
 
 def _score_of_step(work: _Work, model: Any, number: int) -> float:
-    file = work.context.work / f"step-{number}.json"
-    if file.is_file():
-        return float(json.loads(file.read_text()))
+    name = f"score-{number}"
+    if (found := work.finished.score(name)) is not None:
+        return found
     reached = score(model, work.context.data["eval"], work.context.serving(work.source))
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(reached))
-    partial.replace(file)
+    work.finished.keep_score(name, reached)
     return reached
 
 

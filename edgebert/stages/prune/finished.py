@@ -1,0 +1,66 @@
+"""finished: what a prune stage keeps in its work folder, so that a killed run goes on from there.
+
+A power cut may leave half of it. What cannot be read counts as not there: it costs the time to make it again, never the run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgebert.artifact import sync_folder
+from edgebert.errors import SourceError
+from edgebert.models import load_model, save_model
+from edgebert.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Models and scores by name. Each is flushed to the disk before it gets its name."""
+
+    folder: Path
+    task: Task
+
+    def model(self, name: str) -> Any | None:
+        """A torch model; None where there is none that can be read."""
+        if not (self.folder / name).is_dir():
+            return None
+        try:
+            return load_model(self.folder / name, self.task)
+        except SourceError:
+            return None
+
+    def keep_model(self, name: str, model: Any) -> None:
+        """Writes a model, in the place of one that cannot be read."""
+        partial = self.folder / f"{name}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        save_model(model, partial)
+        sync_folder(partial)
+        self.drop(name)
+        partial.replace(self.folder / name)
+
+    def score(self, name: str) -> float | None:
+        """A number; None where there is none that can be read."""
+        try:
+            return float(json.loads((self.folder / f"{name}.json").read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def keep_score(self, name: str, score: float) -> None:
+        """Writes a number."""
+        partial = self.folder / f"{name}.partial"
+        with partial.open("w") as file:
+            json.dump(score, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self.folder / f"{name}.json")
+
+    def drop(self, *names: str) -> None:
+        """Removes models, scores and folders of checkpoints, where they are there."""
+        for name in names:
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+            (self.folder / f"{name}.json").unlink(missing_ok=True)
