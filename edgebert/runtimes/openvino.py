@@ -14,6 +14,7 @@ from edgebert.errors import BundleError
 from edgebert.quiet import switch_off_telemetry
 from edgebert.runtimes.base import Array, Runtime, Session
 from edgebert.runtimes.target import Target
+from edgebert.signal_stack import signal_stack_kept
 
 MAX_GRAPHS = 128  # compiled shapes kept at once; the oldest goes first
 
@@ -60,7 +61,8 @@ class OpenVinoSession(Session):
                 del self._requests[next(iter(self._requests))]
             fixed = self._model.clone()
             fixed.reshape({name: list(shape) for name in self._inputs})
-            self._requests[shape] = self._core.compile_model(fixed, "CPU", self._settings).create_infer_request()
+            with signal_stack_kept():
+                self._requests[shape] = self._core.compile_model(fixed, "CPU", self._settings).create_infer_request()
         return self._requests[shape]
 
 

@@ -9,13 +9,14 @@ from typing import Any
 from edgebert.errors import StageError
 from edgebert.openvino_ir import save_ir
 from edgebert.quiet import quiet_libraries
+from edgebert.signal_stack import signal_stack_kept
 from edgebert.stages.quantize.settings import Settings
 
 
 def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any]:
     """Writes openvino_model.xml and .bin."""
     try:
-        with quiet_libraries():
+        with quiet_libraries(), signal_stack_kept():
             import nncf
             import openvino as ov
 
