@@ -67,6 +67,8 @@ class Compression:
     progress: Progress
     made: dict[int, Artifact] = field(default_factory=dict)
     reused: set[int] = field(default_factory=set)
+    remeasure: bool = False
+    """Measure tables of layer latencies again, and make again what was chosen by the old ones."""
 
     @cached_property
     def base(self) -> Artifact:
@@ -131,6 +133,9 @@ class Compression:
 
     def _run(self, place: int, step: Step) -> Artifact:
         stage, source, key = step.stage, self.artifact(step.source), self.key_of(step)
+        measured = "target" in stage.needed()
+        if self.remeasure and measured and (old := self.store.get(key)):
+            self.store.remove(old)
         if found := self.store.get(key):
             self.reused.add(place)
             self.progress.note(f"{stage.label}: found in the store")
@@ -138,6 +143,9 @@ class Compression:
         stage.require_packages()
 
         def make(draft: Draft) -> Mapping[str, Any]:
+            if self.remeasure and measured:
+                shutil.rmtree(draft.work)  # a killed run's steps, chosen by the old table
+                draft.work.mkdir()
             context = self._context(step, draft)
             try:
                 return stage.run(source, context)
@@ -188,7 +196,7 @@ class Compression:
             examples=self.examples,
             lineage=self.store.lineage,
             cached=self._cached,
-            layer_costs=self._layer_costs,
+            layer_costs=lambda shape, lengths: self._layer_costs(shape, lengths, draft.work),
             seed=self.inputs.file.recipe.seed,
             progress=self.progress,
         )
@@ -204,26 +212,37 @@ class Compression:
         key = hash_json({"cached": name, "version": version, **identity})
         return self.store.get_or_make(key, format="measurement", parent=parent, made_by=made_by, make=make)
 
-    def _layer_costs(self, shape: Shape, lengths: Sequence[int]) -> LatencyCosts:
-        """What layers cost in INT8 on the first target."""
-        from edgebert.measure.latency_table import LatencyCosts
-        from edgebert.measure.layer_latency import measure_table
+    def _layer_costs(self, shape: Shape, lengths: Sequence[int], work: Path) -> LatencyCosts:
+        """What layers cost in INT8 on the layout's target.
 
-        target = self.inputs.file.recipe.targets[0]
-        served = lengths if target.padding == "longest" else [self.inputs.max_length]
-        table = measure_table(
-            shape,
-            target=target,
-            precision="int8",
-            lengths=served,
-            store=self.store,
-            progress=self.progress,
-            environment=read_environment(),
-        )
+        Args:
+            lengths: tokens of each text of the data.
+            work: of the step. It keeps the table, so that a killed step goes on with the one that it began with, whatever
+                the machine says of itself by then.
+        """
+        from edgebert.measure.latency_table import LatencyCosts, read_table, write_table
+        from edgebert.measure.layer_latency import measure_table, served_lengths
+
+        target, seed = self.inputs.layout.target, self.inputs.file.recipe.seed
+        served = served_lengths(lengths, target, max_length=self.inputs.max_length, seed=seed)
+        kept = work / f"latency-table-{hash_json([shape.heads, shape.intermediate_sizes])[:16]}.json"
+        table = read_table(kept)
+        if table is None:
+            table = measure_table(
+                shape,
+                target=target,
+                precision="int8",
+                lengths=served,
+                store=self.store,
+                progress=self.progress,
+                environment=read_environment(),
+                remeasure=self.remeasure,
+            )
+            write_table(table, kept)
         if table.spread > BUSY:
             self.progress.note(
                 f"the table of layer latencies was measured on a busy machine (spread {table.spread:.0%}); "
-                "`edgebert store gc` drops it when no run uses it"
+                "`edgebert compress --remeasure` measures it again"
             )
         return LatencyCosts(table, served)
 
@@ -288,7 +307,7 @@ def compress(file: RecipeFile, *, store: ArtifactStore, out: Path, progress: Pro
 
     Args:
         out: the run's folder; replaced as a whole, at the end.
-        remeasure: measure again even where the store holds the measurement.
+        remeasure: measure again even where the store holds the measurement, and choose again what was chosen by one.
 
     Raises:
         EdgebertError: the input, the environment or a stage does not let the run finish.
@@ -299,7 +318,7 @@ def compress(file: RecipeFile, *, store: ArtifactStore, out: Path, progress: Pro
         progress.note(f"{target.name}: no stage makes a candidate for it; left out")
     store.prepare()
     with store.lease(out), output_folder(out) as folder:
-        run = Compression(inputs, store, progress)
+        run = Compression(inputs, store, progress, remeasure=remeasure)
         run.run_stages()
         contenders = run.contenders()
         check = Check(file, run.data["eval"], store, progress, read_environment(), remeasure)

@@ -48,8 +48,10 @@ class Layout:
     """Target name -> places of the candidate steps."""
     idle_targets: tuple[Target, ...]
     """Targets for which no stage makes a candidate."""
+    target: Target
+    """The first that has one: what pruning to a speed-up is timed on, and where every step is measured."""
     waypoints: tuple[Waypoint, ...] = ()
-    """In order, all for the recipe's first target that has a candidate."""
+    """In order, all for `target`."""
 
 
 def _runtime_of(graph_format: str) -> str:
@@ -135,8 +137,8 @@ def lay_out(recipe: Recipe, *, has_head: bool) -> tuple[Layout | None, list[Prob
         candidates = {name: (place,) for name, place in baselines.items()}
     idle = tuple(target for target in recipe.targets if not candidates[target.name])
     kept = {target.name for target in recipe.targets} - {target.name for target in idle}
-    first = next((target for target in recipe.targets if target.name in kept), None)
-    waypoints = _waypoints(builder, first, candidates[first.name]) if first else ()
+    first = next(target for target in recipe.targets if target.name in kept)
+    waypoints = _waypoints(builder, first, candidates[first.name])
     return (
         Layout(
             steps=tuple(builder.steps),
@@ -144,6 +146,7 @@ def lay_out(recipe: Recipe, *, has_head: bool) -> tuple[Layout | None, list[Prob
             baselines={name: place for name, place in baselines.items() if name in kept},
             candidates={name: places for name, places in candidates.items() if name in kept},
             idle_targets=idle,
+            target=first,
             waypoints=waypoints,
         ),
         [],

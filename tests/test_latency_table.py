@@ -20,6 +20,7 @@ from edgebert.bert.shape import Shape
 from edgebert.errors import StageError
 from edgebert.measure import layer_latency
 from edgebert.measure.environment import Environment, read_environment
+from edgebert.measure.latency import query_order
 from edgebert.measure.latency_table import LatencyCosts, LatencyTable, interpolated
 from edgebert.measure.layer_graphs import GraphSizes, LayerSizes, build_graph, stack, write_graph
 from edgebert.measure.layer_latency import (
@@ -32,6 +33,7 @@ from edgebert.measure.layer_latency import (
     neurons_grid,
     plan_stacks,
     rising,
+    served_lengths,
 )
 from edgebert.progress import Silent
 from edgebert.runtimes import get_runtime
@@ -217,11 +219,32 @@ def test_total_adds_the_layers_and_the_rest() -> None:
     assert costs.total(Shape(16, 8, (1, 2), (16, 64))) == pytest.approx(0.5 + (1 + 2) + (1 + 4))
 
 
-def test_costs_of_a_bucketed_runtime_are_those_of_the_padded_lengths() -> None:
-    bucketed = TABLE.model_copy(update={"bucket": 10})
-    assert LatencyCosts(bucketed, [11, 20]).rest == pytest.approx(1.5)
-    # The longest text is the cap, as in Target.padded_length.
-    assert LatencyCosts(bucketed, [11, 15]).rest == pytest.approx(1.0)
+@pytest.mark.parametrize(
+    ("target", "served"),
+    [
+        (TARGET, [5, 9, 20, 20]),
+        (Target(runtime="onnxruntime", length_bucket=64), [64] * 4),  # not 20, the longest text there is
+        (Target(runtime="onnxruntime", length_bucket=48), [48] * 4),
+        (Target(runtime="onnxruntime", length_bucket=300), [100] * 4),  # the longest that is served
+        (Target(runtime="openvino"), [8, 16, 24, 24]),
+        (Target(runtime="onnxruntime", padding="max_length"), [100] * 4),
+        (Target(runtime="onnxruntime", batch=4), [20]),
+        (Target(runtime="onnxruntime", batch=8), [20]),
+    ],
+    ids=lambda value: value.name if isinstance(value, Target) else "",
+)
+def test_served_lengths_are_those_that_the_target_pads_to(target: Target, served: list[int]) -> None:
+    assert sorted(served_lengths([20, 5, 9, 20], target, max_length=100, seed=0)) == served
+
+
+def test_served_lengths_of_a_batch_are_those_of_its_longest_text() -> None:
+    lengths = list(range(1, 41))
+    target = Target(runtime="onnxruntime", batch=8)
+    found = served_lengths(lengths, target, max_length=64, seed=3)
+    assert len(found) == 5 and found == served_lengths(lengths, target, max_length=64, seed=3)
+    order = query_order(40, 40, 3)  # the order in which latency is measured
+    assert found == [max(lengths[index] for index in order[start : start + 8]) for start in range(0, 40, 8)]
+    assert found != served_lengths(lengths, target, max_length=64, seed=4)
 
 
 @pytest.mark.parametrize("lengths", [[], [4, 0]])
@@ -268,12 +291,9 @@ def test_table_survives_json() -> None:
 # The plan and the fit
 
 
-def test_length_grid_is_quantiles_padded_as_the_target_pads() -> None:
-    lengths = list(range(1, 101))
-    assert length_grid(lengths, TARGET) == (6, 51, 95)
-    assert length_grid(lengths, Target(runtime="openvino")) == (8, 56, 96)
-    assert length_grid([12] * 5, TARGET) == (12,)
-    assert length_grid([3, 64], Target(runtime="onnxruntime", padding="max_length")) == (64,)
+def test_length_grid_is_quantiles() -> None:
+    assert length_grid(list(range(1, 101))) == (6, 51, 95)
+    assert length_grid([12] * 5) == (12,)
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 12, 16])
@@ -365,7 +385,7 @@ def test_table_is_measured_on_the_runtime(measure: Measure, target: Target, prec
     table = measure(target=target, precision=precision)
     assert (table.runtime, table.precision, table.threads, table.batch) == (target.runtime, precision, 1, target.batch)
     assert table.disabled_optimizers == target.disabled_optimizers
-    assert table.lengths == ((8, 9) if target.runtime == "openvino" else (5, 9))
+    assert table.lengths == (5, 9)
     assert (table.heads, table.neurons) == ((1, 2), (16, 32))
     costs = LatencyCosts(table, [5, 9])
     assert costs.total(SHAPE) > 0 and costs.whole > 0
@@ -435,5 +455,5 @@ def test_process_that_fails_says_why(measure: Measure, monkeypatch: pytest.Monke
 
 
 def test_no_lengths_are_refused(measure: Measure) -> None:
-    with pytest.raises(ValueError, match="lengths of one or more texts"):
+    with pytest.raises(ValueError, match="lengths of one or more queries"):
         measure(lengths=[])

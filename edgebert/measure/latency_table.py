@@ -10,14 +10,16 @@ is therefore in the table as it was timed whole.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgebert.bert.shape import Shape
 
@@ -70,15 +72,33 @@ class LatencyTable(BaseModel):
         return self
 
 
+def read_table(file: Path) -> LatencyTable | None:
+    """A table that was written; None where it is missing, cut off, edited or of another schema: it can be measured again."""
+    try:
+        return LatencyTable.model_validate_json(file.read_text(encoding="utf-8"))
+    except (OSError, ValidationError, UnicodeDecodeError):
+        return None
+
+
+def write_table(table: LatencyTable, file: Path) -> None:
+    """Writes a table, whole or not at all."""
+    partial = file.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8") as handle:
+        handle.write(table.model_dump_json(indent=1))
+        handle.flush()
+        os.fsync(handle.fileno())
+    partial.replace(file)
+
+
 @dataclass(frozen=True)
 class LatencyCosts:
-    """Mean milliseconds over texts of the given lengths: `edgebert.bert.search.Costs`, with the rest and the total.
+    """Mean milliseconds over queries of the given lengths: `edgebert.bert.search.Costs`, with the rest and the total.
 
     Between points of the table: linear. Below the first: as at the first, because there the overhead decides. Above the
     last: in proportion to it.
 
     Args:
-        lengths: tokens of each text of the data, before padding; one or more.
+        lengths: tokens of each query as the runtime sees it, padded, as from `layer_latency.served_lengths`; one or more.
 
     Raises:
         ValueError: there are no lengths, or one is below 1.
@@ -89,7 +109,7 @@ class LatencyCosts:
 
     def __post_init__(self) -> None:
         if not self.lengths or min(self.lengths) < 1:
-            raise ValueError("costs need the lengths of one or more texts, each of 1 token or more")
+            raise ValueError("costs need the lengths of one or more queries, each of 1 token or more")
 
     def attention(self, heads: int) -> float:
         """Of the attention half of a layer with this many heads, in ms.
@@ -133,10 +153,8 @@ class LatencyCosts:
     @cached_property
     def _weights(self) -> Array:
         """Share of each row of the table in the mean."""
-        longest = max(self.lengths)
-        served = [min(-(-length // self.table.bucket) * self.table.bucket, longest) for length in self.lengths]
         rows = np.eye(len(self.table.lengths))
-        shares = [[interpolated(self.table.lengths, row, length) for row in rows] for length in served]
+        shares = [[interpolated(self.table.lengths, row, length) for row in rows] for length in self.lengths]
         return np.asarray(np.mean(shares, axis=0))
 
     @cached_property

@@ -20,14 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from edgebert.artifact import Artifact, ArtifactStore, Draft, MadeBy, hash_json
 from edgebert.bert.shape import Shape
 from edgebert.errors import MissingPackage, StageError
 from edgebert.measure.environment import Environment
-from edgebert.measure.latency import rotated
-from edgebert.measure.latency_table import Array, LatencyTable, Precision
+from edgebert.measure.latency import query_order, rotated
+from edgebert.measure.latency_table import Array, LatencyTable, Precision, read_table, write_table
 from edgebert.measure.layer_graphs import VOCABULARY, GraphSizes, LayerSizes, stack, write_graph
 from edgebert.measure.layer_worker import Job
 from edgebert.packages import package_version
@@ -85,10 +84,9 @@ def measure_table(
 
     Args:
         shape: of the model that is to be pruned: the largest that will be asked for.
-        target: its runtime, threads, batch and optimisers decide what is measured, its padding at which lengths.
+        target: its runtime, threads, batch and optimisers decide what is measured.
         precision: int8 is onnxruntime's dynamic quantisation, or NNCF's for openvino.
-        lengths: tokens of each text of the data, cut at the longest that is served. Where the target always pads to
-            max_length, that one alone.
+        lengths: tokens of each query as the runtime sees it, padded: from `served_lengths`.
         remeasure: drops what the store has.
 
     Raises:
@@ -98,18 +96,17 @@ def measure_table(
         ValueError: there are no lengths.
     """
     if not lengths:
-        raise ValueError("a latency table needs the lengths of one or more texts")
-    measurement = _Measurement(shape, target, precision, length_grid(lengths, target), progress)
+        raise ValueError("a latency table needs the lengths of one or more queries")
+    measurement = _Measurement(shape, target, precision, length_grid(lengths), progress)
     key = hash_json({**measurement.identity, "machine": environment.fingerprint, "version": VERSION})
     if remeasure:
         _forget(store, store.get(key))
     for _ in range(2):
         made_by = MadeBy(name="latency-table", version=VERSION, parameters=measurement.identity, packages={})
         artifact = store.get_or_make(key, format="measurement", parent=None, made_by=made_by, make=measurement.make)
-        try:
-            return LatencyTable.model_validate_json((artifact.path / TABLE_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValidationError, UnicodeDecodeError):  # cut off or edited: what it held can be measured again
-            _forget(store, artifact)
+        if table := read_table(artifact.path / TABLE_FILE):
+            return table
+        _forget(store, artifact)
     raise StageError(f"The latency table that was just measured cannot be read again from {artifact.path}.")
 
 
@@ -118,10 +115,22 @@ def _forget(store: ArtifactStore, artifact: Artifact | None) -> None:
         store.remove(artifact)
 
 
-def length_grid(lengths: Sequence[int], target: Target) -> tuple[int, ...]:
-    """Quantiles of the lengths, padded as the target pads: the lengths to measure at."""
-    chosen = np.quantile(lengths, QUANTILES, method="nearest")
-    return tuple(sorted({target.padded_length(int(length), max(lengths)) for length in chosen}))
+def served_lengths(lengths: Sequence[int], target: Target, *, max_length: int, seed: int) -> list[int]:
+    """Tokens that each text of a query is padded to, for queries of `target.batch` texts in the order that they are timed in.
+
+    Args:
+        lengths: tokens of each text of the data, `max_length` at most; one or more.
+        seed: draws the order, and so which texts share a query.
+    """
+    queries = -(-len(lengths) // target.batch)
+    order = query_order(len(lengths), queries * target.batch, seed)
+    groups = [order[start : start + target.batch] for start in range(0, len(order), target.batch)]
+    return [target.padded_length(max(lengths[index] for index in group), max_length) for group in groups]
+
+
+def length_grid(lengths: Sequence[int]) -> tuple[int, ...]:
+    """Quantiles of the lengths: those to measure at."""
+    return tuple(sorted({int(length) for length in np.quantile(lengths, QUANTILES, method="nearest")}))
 
 
 def heads_grid(most: int, count: int | None) -> tuple[int, ...]:
@@ -199,7 +208,7 @@ class _Measurement:
             models = self._build([*map(self._stack, stacks), self._whole], Path(folder))
             rounds = self._time(models)
         table = self._table(stacks, rounds)
-        (draft.out / TABLE_FILE).write_text(table.model_dump_json(indent=1), encoding="utf-8")
+        write_table(table, draft.out / TABLE_FILE)
         return {"spread": table.spread}
 
     def _stack(self, item: Stack) -> GraphSizes:

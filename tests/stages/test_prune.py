@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import shutil
@@ -12,14 +13,17 @@ from typing import Any
 import pytest
 import torch
 from conftest import review_rows, write_table
-from stage_runs import Killed, counted, kill_after, make_bench, run, tensors
+from stage_runs import Killed, counted, inputs_of, kill_after, make_bench, run, tensors
 from tokenizers import Tokenizer
 
-from edgebert.artifact import Artifact
+from edgebert.artifact import Artifact, ArtifactStore
 from edgebert.bert.shape import Shape, mean_macs
 from edgebert.bert.surgery import Units, shape_of
 from edgebert.errors import StageError
+from edgebert.measure import layer_latency
+from edgebert.measure.latency_table import LatencyTable
 from edgebert.models import load_model
+from edgebert.pipeline import Compression
 from edgebert.progress import Silent
 from edgebert.stages.distill import learn
 from edgebert.stages.distill.settings import EarlyStop
@@ -402,8 +406,6 @@ def test_positions_alone_lower_what_the_tokenizer_allows(bench: Path, tmp_path: 
 
 
 def test_speedup_goal_is_met_by_the_table(bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgebert.pipeline import Compression
-
     class Table:
         """Milliseconds that no machine has."""
 
@@ -420,7 +422,7 @@ def test_speedup_goal_is_met_by_the_table(bench: Path, tmp_path: Path, monkeypat
     asked: list[Any] = []
     monkeypatch.setattr(Compression, "_layer_costs", lambda self, *arguments: asked.append(arguments) or Table())
     found = pruned(bench, tmp_path / "store", to=Goal(speedup=2))
-    assert asked == [(Shape(32, 8, (4, 4), (64, 64)), eval_lengths(bench))]
+    assert [arguments[:2] for arguments in asked] == [(Shape(32, 8, (4, 4), (64, 64)), eval_lengths(bench))]
     left = shape(found)
     after = 1 + sum(0.5 + 0.5 * heads for heads in left.heads) + sum(0.1 + size / 32 for size in left.intermediate_sizes)
     assert found.facts["predicted_ms_before"] == pytest.approx(11)
@@ -430,14 +432,9 @@ def test_speedup_goal_is_met_by_the_table(bench: Path, tmp_path: Path, monkeypat
         pruned(bench, tmp_path / "store", to=Goal(speedup=12))
 
 
-@pytest.mark.parametrize("padding", ["longest", "max_length"])
-def test_table_is_measured_at_the_lengths_that_the_target_serves(
-    padding: str, bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from edgebert.measure import layer_latency
-    from edgebert.measure.latency_table import LatencyTable
-
-    table = LatencyTable(
+def slow_table(slower: float = 1.0, **changes: Any) -> LatencyTable:
+    """Of no machine."""
+    return LatencyTable(
         runtime="onnxruntime",
         precision="int8",
         threads=1,
@@ -446,12 +443,19 @@ def test_table_is_measured_at_the_lengths_that_the_target_serves(
         lengths=(8, 32),
         heads=(1, 4),
         neurons=(8, 64),
-        attention_ms=((0.1, 0.4), (0.2, 0.8)),
+        attention_ms=((0.1, 0.4 * slower), (0.2, 0.8 * slower)),
         ffn_ms=((0.1, 0.4), (0.2, 0.8)),
         rest_ms=(0.01, 0.02),
         whole_ms=(3.0, 6.0),
-        spread=0.9,
+        **changes,
     )
+
+
+@pytest.mark.parametrize("padding", ["longest", "max_length"])
+def test_table_is_measured_at_the_lengths_that_the_target_serves(
+    padding: str, bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = slow_table(spread=0.9)
     asked: list[dict[str, Any]] = []
     notes: list[str] = []
     monkeypatch.setattr(layer_latency, "measure_table", lambda shape, **options: asked.append(options) or table)
@@ -459,9 +463,61 @@ def test_table_is_measured_at_the_lengths_that_the_target_serves(
     found = pruned(bench, tmp_path / "store", (f"targets.0.padding={padding}",), to=Goal(speedup=2))
     assert found.facts["predicted_speedup"] >= 2
     (options,) = asked
-    assert options["lengths"] == (eval_lengths(bench) if padding == "longest" else [32])
+    assert sorted(options["lengths"]) == (sorted(eval_lengths(bench)) if padding == "longest" else [32] * 24)
+    assert not options["remeasure"]
     assert (options["precision"], options["target"].padding) == ("int8", padding)
-    assert any("busy machine (spread 90%)" in note for note in notes)
+    assert any("busy machine (spread 90%)" in note and "--remeasure" in note for note in notes)
+
+
+def tables(monkeypatch: pytest.MonkeyPatch, *given: LatencyTable) -> list[bool]:
+    """Each measurement gives the next table. Returns whether each was to be measured again, as they come."""
+    left, asked = iter(given), []
+    monkeypatch.setattr(
+        layer_latency, "measure_table", lambda shape, **options: asked.append(options["remeasure"]) or next(left)
+    )
+    return asked
+
+
+FAST = {"to": Goal(speedup=3), "steps": 2, "recover": RECOVER}
+
+
+def test_killed_steps_go_on_with_the_table_that_they_began_with(
+    bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine may say another thing of itself by then, and the table be another one."""
+    tables(monkeypatch, slow_table(), slow_table(), slow_table(9.0))
+    wanted = pruned(bench, tmp_path / "calm", **FAST)
+    with monkeypatch.context() as patch:
+        kill_after(patch, learn, "loss", 2)
+        with pytest.raises(Killed):
+            pruned(bench, tmp_path / "store", **FAST)
+    found = pruned(bench, tmp_path / "store", **FAST)
+    assert (found.sha256, found.facts) == (wanted.sha256, wanted.facts)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_table_that_is_measured_again_chooses_again(
+    killed: bool, bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compressed(store: Path, *, remeasure: bool) -> Artifact:
+        inputs = inputs_of(bench, Prune(block=8, **FAST))
+        compression = Compression(inputs, ArtifactStore(store), Silent(), remeasure=remeasure)
+        compression.store.prepare()
+        compression.run_stages()
+        return compression.made[0]
+
+    old, new = slow_table(), slow_table(9.0)
+    asked = tables(monkeypatch, new, old, new)
+    wanted = compressed(tmp_path / "calm", remeasure=False)
+    with monkeypatch.context() as patch:
+        if killed:
+            kill_after(patch, running, "_trimmed", 0)
+        with pytest.raises(Killed) if killed else contextlib.nullcontext():
+            compressed(tmp_path / "store", remeasure=False)
+    found = compressed(tmp_path / "store", remeasure=True)
+    assert asked == [False, False, True]
+    assert (found.sha256, found.facts) == (wanted.sha256, wanted.facts)
+    assert compressed(tmp_path / "store", remeasure=False).sha256 == wanted.sha256, "kept from then on"
 
 
 def test_recovery_may_stop_early(bench: Path, tmp_path: Path) -> None:

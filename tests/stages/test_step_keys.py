@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -13,14 +14,17 @@ from conftest import make_model, review_rows, write_table
 from stage_runs import inputs_of, make_bench, run
 
 from edgebert.artifact import ArtifactStore
+from edgebert.inputs import check_inputs
 from edgebert.pipeline import Compression
 from edgebert.progress import Silent
+from edgebert.recipe_file import load_recipe
 from edgebert.stages.base import Stage
 from edgebert.stages.distill import Distill
 from edgebert.stages.distill.settings import EarlyStop
 from edgebert.stages.finetune import Finetune
 from edgebert.stages.prune import Prune
 from edgebert.stages.prune.settings import Goal, Recovery, Sizes, VocabularyCut
+from edgebert.stages.quantize import Quantize
 
 PRUNE = Prune(to=Goal(macs=0.5), block=8)
 GRADUAL = Prune(to=Goal(macs=0.5), block=8, steps=2)
@@ -143,6 +147,22 @@ def test_key_of_a_speedup_goal_changes_with_the_target_and_no_other(bench: Path)
     fast, small = Prune(to=Goal(speedup=2), block=8), PRUNE
     assert key(bench, fast) != key(bench, fast, threads)
     assert key(bench, small) == key(bench, small, threads)
+
+
+def test_key_of_a_speedup_goal_is_that_of_the_first_target_that_runs_something(bench: Path) -> None:
+    """A target that no stage makes a candidate for is left out, and so times nothing."""
+    stages = (Prune(to=Goal(speedup=2), block=8), Quantize(method="static"))
+
+    def keys(*targets: str) -> str:
+        file = load_recipe(str(bench / "recipe.yaml"), [f"targets=[{', '.join(targets)}]"])
+        inputs = check_inputs(dataclasses.replace(file, recipe=file.recipe.model_copy(update={"stages": stages})))
+        compression = Compression(inputs, ArtifactStore(bench / "store"), Silent())
+        compression.store.prepare()
+        return compression.key_of(inputs.layout.steps[0])
+
+    idle, busy = "{runtime: openvino}", "{runtime: onnxruntime}"
+    assert keys(idle, busy) == keys(busy) == keys("{runtime: openvino, threads: 2}", busy)
+    assert keys(idle, busy) != keys("{runtime: onnxruntime, threads: 2}", idle)
 
 
 def test_key_changes_with_the_teacher_and_with_what_came_between(bench: Path, tmp_path: Path) -> None:
