@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import shutil
 from collections.abc import Callable, Sequence
@@ -15,7 +17,7 @@ from fake_stages import Cut, Retoken
 from stage_runs import Killed, counted, inputs_of, kill_after, make_bench, measurements, run, tensors
 
 from edgebert.artifact import Artifact
-from edgebert.errors import RecipeError, SourceError, StageError
+from edgebert.errors import RecipeError, SourceError, StageError, StoreError
 from edgebert.models import load_model
 from edgebert.stages.distill import Distill, learn, objective, teacher_outputs
 from edgebert.stages.distill.settings import EarlyStop
@@ -258,6 +260,34 @@ def test_teacher_outputs_start_again_when_what_a_killed_run_left_is_damaged(
     asked = counted(monkeypatch, teacher_outputs, "compute", lambda model, examples, indices, wanted: len(indices))
     distilled(bench, store, epochs=0.1)
     assert sum(asked) == 48
+
+
+def test_teacher_outputs_have_their_room_on_disk_before_the_teacher_is_asked(
+    bench: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill_after(monkeypatch, teacher_outputs, "compute", 0)
+    with pytest.raises(Killed):
+        distilled(bench, store, layer_map="uniform")
+    sizes = {file.name: file.stat() for file in (store / "work").glob("*/*.npy")}
+    assert {"logits.npy", "hidden-1.npy", "hidden-2.npy"} == set(sizes)
+    assert all(size.st_blocks * 512 >= size.st_size for size in sizes.values())
+    assert sizes["hidden-1.npy"].st_size > 20_000
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot reserve")
+def test_distill_says_that_the_disk_has_no_room_for_the_teachers_outputs(
+    bench: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(StoreError, match="No space left for .*store") as caught:
+            distilled(bench, store, epochs=0.1)
+    assert "edgebert store gc" in str(caught.value.hint)
+    assert list((store / "work").glob("*/*.npy")) == []
+    assert distilled(bench, store, epochs=0.1).facts["steps"] == 1
 
 
 @pytest.mark.parametrize("kilobytes", [0, 10, 30])

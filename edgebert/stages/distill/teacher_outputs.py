@@ -6,6 +6,7 @@ What does not fit the bound is computed again each time it is needed, and rounde
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -156,21 +157,42 @@ def _blocks(done: int, count: int) -> Iterator[tuple[int, int]]:
 def _open(
     model: Any, examples: Examples, wanted: Wanted, count: int, tokens: int, work: Path
 ) -> dict[str, np.memmap[Any, np.dtype[np.float16]]]:
+    """The arrays of a killed run, where they are whole; new ones otherwise.
+
+    Raises:
+        OSError: the disk has no room for them.
+    """
     from edgebert.bert.capture import width_of
 
     shapes = {LOGITS: (count, len(examples.serving.labels)), **{name: (tokens, width_of(model, name)) for name in wanted.names}}
     arrays = {}
     for name, shape in shapes.items():
-        file, whole = work / f"{name}.npy", False
-        if file.is_file():
-            try:
-                whole = np.load(file, mmap_mode="r", allow_pickle=False).shape == shape
-            except (ValueError, EOFError):  # killed while it was made
-                whole = False
-        if not whole:
+        file = work / f"{name}.npy"
+        if not _is_whole(file, shape):
             (work / "done.json").unlink(missing_ok=True)
-        arrays[name] = np.lib.format.open_memmap(file, mode="r+" if whole else "w+", dtype=np.float16, shape=shape)
+            _reserve(file, shape)
+        arrays[name] = np.lib.format.open_memmap(file, mode="r+")
     return arrays
+
+
+def _is_whole(file: Path, shape: tuple[int, int]) -> bool:
+    try:
+        return file.is_file() and bool(np.load(file, mmap_mode="r", allow_pickle=False).shape == shape)
+    except (ValueError, EOFError):  # killed while it was made
+        return False
+
+
+def _reserve(file: Path, shape: tuple[int, int]) -> None:
+    """An array on disk with room for every byte: in a sparse file, a full disk would end the process by SIGBUS."""
+    try:
+        with file.open("wb") as handle:
+            header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float16)), "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(handle, header)
+            if hasattr(os, "posix_fallocate"):  # macOS has none
+                os.posix_fallocate(handle.fileno(), 0, handle.tell() + 2 * shape[0] * shape[1])
+    except OSError:
+        file.unlink(missing_ok=True)  # what was reserved until then would keep the disk full
+        raise
 
 
 def fitting(model: Any, examples: Examples, wanted: Wanted) -> int:
