@@ -619,6 +619,21 @@ ONE_OF = "needs exactly one of macs, speedup, keep"
         both(prune("{vocabulary: {}}"), vocabulary(become_pairs)),
         ("stages.0.prune", "a tokenizer of type BPE; only the vocabulary of a WordPiece tokenizer", "Leave the vocabulary"),
     ),
+    Case(
+        "tokenizer whose files do not agree",
+        both(prune("{to: {macs: 0.5}, vocabulary: {}}"), put("model/added_tokens.json", '{"<x>": 7}')),
+        ("stages.0.prune", "lists the token '<x>', which tokenizer.json does not have", "Take the tokenizer files"),
+    ),
+    Case(
+        "padding by a token that may be cut",
+        both(prune("{vocabulary: {}}"), config(pad_token_id=9)),
+        ("stages.0.prune", "has the pad_token_id 9, which is a token that may be cut"),
+    ),
+    Case(
+        "tokenizer of a larger model",
+        both(prune("{vocabulary: {}}"), config(vocab_size=3)),
+        ("stages.0.prune", "the tokenizer needs the token", "but the model has 3"),
+    ),
     Case("unknown importance", prune("{to: {macs: 0.5}, importance: fischer}"), ("prune.importance", "`fisher`")),
     Case("unknown setting of the recovery", prune("{to: {macs: 0.5}, recover: {epoch: 1}}"), ("recover.epoch", "`epochs`")),
     Case("recovery without steps", prune("{to: {macs: 0.5}, recover: {epochs: 1}}"), ("`recover`", "add steps: 2 or more")),

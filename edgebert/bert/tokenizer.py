@@ -139,6 +139,8 @@ def rewrite_tokenizer(source: Path, target: Path, kept: Sequence[int], *, max_le
     tokenizer.json, vocab.txt, tokenizer_config.json and added_tokens.json are rewritten, special_tokens_map.json is copied;
     those that the source has not are not made. Nothing is written before everything is known to be right.
 
+    `rewritten_tokenizer` gives what would be written, with the same arguments and errors.
+
     Args:
         target: another folder; made where it is not there.
         kept: old ids, ascending and distinct, with all that the tokenizer needs.
@@ -151,14 +153,44 @@ def rewrite_tokenizer(source: Path, target: Path, kept: Sequence[int], *, max_le
     """
     if target.resolve() == source.resolve():
         raise ValueError(f"{target} is the source, which is not edited")
-    if max_length is not None and max_length < SHORTEST:
-        raise ValueError(f"max_length is {max_length}; a text needs {SHORTEST} tokens")
-    tokenizer, special = read_tokenizer(source), special_tokens(source)
-    _check_kept(kept, tokenizer, _needed(tokenizer, special))
-    texts = _rewritten(source, tokenizer, kept, max_length)
+    texts = rewritten_tokenizer(source, kept, max_length=max_length)
     target.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         (target / name).write_text(text, encoding="utf-8", newline="\n")
+
+
+def rewritten_tokenizer(source: Path, kept: Sequence[int], *, max_length: int | None = None) -> dict[str, str]:
+    """What `rewrite_tokenizer` writes: file name -> content."""
+    _check_length(max_length)
+    tokenizer, special = read_tokenizer(source), special_tokens(source)
+    _check_kept(kept, tokenizer, _needed(tokenizer, special))
+    return _rewritten(source, tokenizer, kept, max_length)
+
+
+def limit_tokenizer(folder: Path, max_length: int) -> None:
+    """Lowers what the tokenizer files of a folder allow, in place: any tokenizer's, with its vocabulary as it is.
+
+    Args:
+        max_length: as in `rewrite_tokenizer`.
+
+    Raises:
+        SourceError: a file cannot be read.
+        ValueError: `max_length` is less than 3.
+    """
+    _check_length(max_length)
+    limits: dict[str, Callable[[Mapping[str, Any], int], dict[str, Any]]] = {
+        "tokenizer.json": _limited,
+        "tokenizer_config.json": _limited_config,
+    }
+    for name, limit in limits.items():
+        if (folder / name).is_file():
+            before = read_json(folder / name)
+            (folder / name).write_text(_dump({**before, **limit(before, max_length)}), encoding="utf-8", newline="\n")
+
+
+def _check_length(max_length: int | None) -> None:
+    if max_length is not None and max_length < SHORTEST:
+        raise ValueError(f"max_length is {max_length}; a text needs {SHORTEST} tokens")
 
 
 def _rewritten(source: Path, tokenizer: Mapping[str, Any], kept: Sequence[int], max_length: int | None) -> dict[str, str]:
@@ -312,12 +344,17 @@ def _config(file: Path, new_ids: Mapping[str, int], max_length: int | None) -> d
     config = read_json(file)
     if decoder := _decoder(file, config):
         config["added_tokens_decoder"] = {str(_new_id(file, new_ids, _content(token))): token for token in decoder.values()}
-    if max_length is not None:
-        for name in ("model_max_length", "max_length"):  # the second is what calls of the tokenizer once asked for
-            if isinstance(limit := config.get(name), int | float):
-                config[name] = min(limit, max_length)
-        config["model_max_length"] = config.get("model_max_length") or max_length
-    return config
+    return config if max_length is None else {**config, **_limited_config(config, max_length)}
+
+
+def _limited_config(config: Mapping[str, Any], max_length: int) -> dict[str, Any]:
+    """The lengths of tokenizer_config.json, lowered to what the model allows. Its `padding` is no length."""
+    limited: dict[str, Any] = {}
+    for name in ("model_max_length", "max_length"):  # the second is what calls of the tokenizer once asked for
+        if isinstance(limit := config.get(name), int | float):
+            limited[name] = min(limit, max_length)
+    limited["model_max_length"] = limited.get("model_max_length") or max_length
+    return limited
 
 
 def _decoder(file: Path, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 from edgebert.bert.tokenizer import (
     choose_vocabulary,
     count_tokens,
+    limit_tokenizer,
     read_tokenizer,
     rewrite_tokenizer,
     special_tokens,
@@ -388,6 +389,29 @@ def test_a_length_without_bound_gets_one(limit: dict[str, Any], tmp_path: Path) 
     source = write(tmp_path / "source", tokenizer=describe(["a"]), tokenizer_config=limit)
     rewrite_tokenizer(source, tmp_path / "target", range(6), max_length=64)
     assert read(tmp_path / "target" / "tokenizer_config.json") == {"model_max_length": 64}
+
+
+@pytest.mark.parametrize("padding", ["max_length", True, {}])
+def test_padding_of_the_config_may_be_a_text(padding: Any, tmp_path: Path) -> None:
+    """As AutoTokenizer.from_pretrained(..., padding="max_length") leaves it in what it saves."""
+    config = {"padding": padding, "max_length": 128, "model_max_length": 512}
+    folder = write(tmp_path / "source", tokenizer=describe(["a"], **LIMITS), tokenizer_config=config)
+    limit_tokenizer(folder, 32)
+    assert read(folder / "tokenizer_config.json") == {"padding": padding, "max_length": 32, "model_max_length": 32}
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    assert len(tokenizer.encode("a " * 200)) == len(tokenizer.encode("a")) == 32
+
+
+def test_lengths_alone_are_lowered_in_any_tokenizer(tmp_path: Path) -> None:
+    other = {"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}, "version": "1.0", **LIMITS}
+    folder = write(tmp_path / "source", tokenizer=other)
+    limit_tokenizer(folder, 9)
+    written = read(folder / "tokenizer.json")
+    assert (written["truncation"]["max_length"], written["padding"]["strategy"]) == (9, {"Fixed": 9})
+    assert written["model"] == other["model"]
+    assert not (folder / "tokenizer_config.json").exists()
+    with pytest.raises(ValueError, match="a text needs 3 tokens"):
+        limit_tokenizer(folder, 2)
 
 
 # What is refused.

@@ -398,10 +398,13 @@ def test_positions_alone_lower_what_the_tokenizer_allows(bench: Path, tmp_path: 
     tokenizer.enable_truncation(64, stride=40)
     tokenizer.enable_padding(length=64)
     tokenizer.save(str(model / "tokenizer.json"))
+    file = model / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "padding": "max_length", "max_length": 64}))
     found = pruned(bench, tmp_path / "store", (f"model={model}",), positions=40)
     lowered = Tokenizer.from_file(str(found.path / "tokenizer.json"))
     assert len(lowered.encode("a " * 60).ids) == 40 == len(lowered.encode("a").ids)
-    assert json.loads((found.path / "tokenizer_config.json").read_text())["model_max_length"] == 40
+    config = json.loads((found.path / "tokenizer_config.json").read_text())
+    assert (config["padding"], config["max_length"], config["model_max_length"]) == ("max_length", 40, 40)
     assert len(tensors(found)[PLACES]) == 40 and len(tensors(found)[TABLE]) == lowered.get_vocab_size()
 
 

@@ -12,6 +12,9 @@ from edgebert.stages.prune.settings import sizes_of
 if TYPE_CHECKING:
     from edgebert.stages.prune import Prune
 
+BERTS_PADDING = 0
+"""What BERT's config means where config.json has no pad_token_id."""
+
 
 def faults(stage: Prune, model: ModelFacts) -> list[str]:
     """One line for each."""
@@ -54,12 +57,19 @@ def _recovery_faults(stage: Prune, config: Mapping[str, Any]) -> list[str]:
 
 
 def _tokenizer_faults(model: ModelFacts) -> list[str]:
-    from edgebert.bert.tokenizer import choose_vocabulary, read_tokenizer, special_tokens
+    """What would come up when the stage is nearly done: the files are rewritten to the tokens that always stay, for a try."""
+    from edgebert.bert.tokenizer import choose_vocabulary, read_tokenizer, rewritten_tokenizer, special_tokens
 
     assert model.tokenizer is not None
     folder = model.tokenizer.parent
     try:
-        choose_vocabulary(read_tokenizer(folder), {}, 1, special=special_tokens(folder))
+        kept = choose_vocabulary(read_tokenizer(folder), {}, 1, special=special_tokens(folder))
+        rewritten_tokenizer(folder, kept)
     except SourceError as error:
         return [f"{error.message} {error.hint}"]
+    padding, rows = model.config.get("pad_token_id", BERTS_PADDING), model.config.get("vocab_size")
+    if padding is not None and padding not in kept:
+        return [f"config.json has the pad_token_id {padding}, which is a token that may be cut; give it that of the tokenizer"]
+    if rows is not None and kept[-1] >= rows:
+        return [f"the tokenizer needs the token {kept[-1]}, but the model has {rows}; take the tokenizer that belongs to it"]
     return []

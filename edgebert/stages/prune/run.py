@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +13,14 @@ from edgebert.bert.embeddings import keep_positions, keep_tokens
 from edgebert.bert.search import Costs, cost
 from edgebert.bert.shape import Shape, mean_macs
 from edgebert.bert.surgery import everything, prune, shape_of
-from edgebert.bert.tokenizer import choose_vocabulary, count_tokens, read_tokenizer, rewrite_tokenizer, special_tokens
+from edgebert.bert.tokenizer import (
+    choose_vocabulary,
+    count_tokens,
+    limit_tokenizer,
+    read_tokenizer,
+    rewrite_tokenizer,
+    special_tokens,
+)
 from edgebert.errors import StageError
 from edgebert.examples import Examples
 from edgebert.models import copy_tokenizer, load_model, save_model
@@ -204,29 +209,12 @@ def _trimmed(work: _Work, model: Any) -> Any:
     stage, out = work.stage, work.context.out
     if stage.positions:
         model = keep_positions(model, stage.positions)
-        _limit_length(out, stage.positions)
+        limit_tokenizer(out, stage.positions)
     if stage.vocabulary:
         kept = _kept_tokens(work, out)
         model = keep_tokens(model, kept)
         _replace_tokenizer(out, kept)
     return model
-
-
-def _limit_length(folder: Path, positions: int) -> None:
-    """Lowers the longest input that the tokenizer allows, and what it fills up to."""
-    for file in (folder / "tokenizer_config.json", folder / "tokenizer.json"):
-        if not file.is_file():
-            continue
-        before = json.loads(file.read_text(encoding="utf-8"))
-        after = copy.deepcopy(before)
-        if file.name == "tokenizer_config.json":
-            after["model_max_length"] = min(after.get("model_max_length") or positions, positions)
-        elif (cut_off := after.get("truncation")) and cut_off["max_length"] > positions:
-            cut_off.update(max_length=positions, stride=0)
-        if isinstance(fill := (after.get("padding") or {}).get("strategy"), dict):
-            fill["Fixed"] = min(fill["Fixed"], positions)
-        if after != before:
-            file.write_text(json.dumps(after, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _kept_tokens(work: _Work, folder: Path) -> tuple[int, ...]:
