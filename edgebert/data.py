@@ -149,7 +149,8 @@ def prepare_data(
     def make(draft: Draft) -> Mapping[str, Any]:
         with progress.step(f"read {name}") as step:
             source = read_rows(spec, path) if path else read_hub(spec, DEFAULT_SPLITS[role])
-            return _write(_checked(source, spec, task, name, step, labelled=labelled), draft.out / FILE, task, name, labelled)
+            rows = _checked(source, spec, task, name, step, labelled=labelled)
+            return write_rows(rows, draft.out / FILE, task, name, labelled=labelled)
 
     made_by = MadeBy(name="data", version=VERSION, parameters=spec.model_dump(exclude_none=True), packages={})
     key = data_key(spec, base, task, labelled=labelled)
@@ -231,8 +232,12 @@ def _text(value: Any, column: str, source: str) -> str:
     return value.strip() if column == "label" else value
 
 
-def _write(rows: Iterator[dict[str, str | None]], path: Path, task: Task, name: str, labelled: bool) -> dict[str, Any]:
-    """Writes rows block by block as an Arrow stream, and counts them."""
+def write_rows(rows: Iterator[dict[str, str | None]], path: Path, task: Task, name: str, *, labelled: bool) -> dict[str, Any]:
+    """Writes rows block by block as an Arrow stream. Returns the facts of the data set: its rows and labels, counted.
+
+    Raises:
+        DataError: there is no row, or a single label where the task learns to tell labels apart.
+    """
     import pyarrow as pa
 
     count = 0

@@ -86,12 +86,13 @@ class Distill(Objective, Stage):
     def run(self, source: Artifact, context: RunContext) -> Mapping[str, Any]:
         """Writes a Transformers folder of the same shape."""
         from edgebert.models import copy_tokenizer, load_model, save_model
+        from edgebert.stages.distill.augmentation import augmented
         from edgebert.stages.distill.learn import learn
         from edgebert.stages.distill.objective import pairing
         from edgebert.stages.distill.teachers import open_teachers
 
         student = load_model(source.path, context.task)
-        examples = context.examples(source)
+        examples = augmented(context.examples(source), self, context)
         teachers = open_teachers(self.teachers, student, source, context, examples, self)
         facts = learn(
             student,

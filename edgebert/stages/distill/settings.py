@@ -23,6 +23,12 @@ class Objective(Strict):
     """What is learned and how. Every loss has a weight; 0 leaves it out."""
 
     epochs: float = Field(3.0, gt=0, le=1000, description="Passes over the examples; may be a fraction.")
+    augment: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="Rows made up for each row, for the teacher to answer: another row joined on, a tenth of the words left out.",
+    )
     batch_size: int = Field(32, ge=1)
     accumulate: int = Field(1, ge=1, description="Batches whose gradients are added up for one step.")
     learning_rate: float = Field(3e-4, gt=0, lt=1)
