@@ -8,6 +8,7 @@ import random
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -194,7 +195,8 @@ def test_teacher_is_asked_once_for_all_trainings(bench: Path, store: Path, monke
     assert sum(asked) == 96 + 80
 
 
-def test_teacher_outputs_are_the_teachers(bench: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def opened_by(distil: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> teacher_outputs.Teacher:
+    """The only teacher that a distillation opens."""
     opened: list[Any] = []
     real = learn.learn
 
@@ -202,9 +204,15 @@ def test_teacher_outputs_are_the_teachers(bench: Path, store: Path, monkeypatch:
         opened.extend(teachers)
         return real(student, teachers, *arguments, **options)
 
-    monkeypatch.setattr(learn, "learn", spied)
-    distilled(bench, store, [with_transfer(bench)], relations=1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(learn, "learn", spied)
+        distil()
     (teacher,) = opened
+    return teacher
+
+
+def test_teacher_outputs_are_the_teachers(bench: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = opened_by(lambda: distilled(bench, store, [with_transfer(bench)], relations=1.0), monkeypatch)
     model = load_model(bench / "model", TASKS[0])
     for indices in ([5], [70, 3, 47]):
         batch = teacher.examples.batch(indices)
@@ -218,6 +226,41 @@ def test_teacher_outputs_are_the_teachers(bench: Path, store: Path, monkeypatch:
             torch.testing.assert_close(found["logits"][row], wanted.logits[row], atol=4e-3, rtol=2e-3)
             assert found["hidden-2"][row].shape == (length, 32)
             torch.testing.assert_close(found["hidden-2"][row], wanted.hidden_states[2][row, :length], atol=4e-3, rtol=2e-3)
+
+
+def test_teacher_outputs_come_batch_by_batch(bench: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = opened_by(lambda: distilled(bench, store, epochs=0.1), monkeypatch)
+    asked: list[int] = []
+    teacher.model.register_forward_hook(lambda *_: asked.append(1))
+    monkeypatch.setattr(teacher_outputs, "BATCH", 4)
+    found = teacher_outputs.compute(teacher.model, teacher.examples, range(12), teacher.wanted)
+    first, _ = next(found)
+    assert len(asked) == 1
+    assert {first, *(index for index, _ in found)} == set(range(12))
+    assert len(asked) == 3
+
+
+def test_teacher_is_on_the_accelerator_only_while_it_is_asked(
+    bench: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = opened_by(lambda: distilled(bench, store, epochs=0.1, cache_gb=0), monkeypatch)
+    events: list[Any] = []
+    monkeypatch.setattr("accelerate.PartialState", lambda: SimpleNamespace(device="the accelerator"))
+    monkeypatch.setattr(teacher.model, "to", events.append)
+    teacher.model.register_forward_hook(lambda *_: events.append("asked"))
+    monkeypatch.setattr(teacher_outputs, "BATCH", 4)
+    teacher.outputs([3, 5, 7, 9, 11])
+    assert events == ["the accelerator", "asked", "asked", torch.device("cpu")]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_teacher_answers_the_same_on_a_gpu(bench: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = opened_by(lambda: distilled(bench, store, cache_gb=0), monkeypatch)
+    on_gpu = teacher.outputs([3, 5])
+    monkeypatch.setattr("accelerate.PartialState", lambda: SimpleNamespace(device="cpu"))
+    for name, values in teacher.outputs([3, 5]).items():
+        for here, there in zip(values, on_gpu[name], strict=True):
+            torch.testing.assert_close(here, there, atol=4e-3, rtol=2e-3)
 
 
 def test_teacher_outputs_go_on_after_the_last_whole_block(
@@ -283,7 +326,7 @@ def test_distill_says_that_the_disk_has_no_room_for_the_teachers_outputs(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "posix_fallocate", full)
-        with pytest.raises(StoreError, match="No space left for .*store") as caught:
+        with pytest.raises(StoreError, match=r"No space left for .*store") as caught:
             distilled(bench, store, epochs=0.1)
     assert "edgebert store gc" in str(caught.value.hint)
     assert list((store / "work").glob("*/*.npy")) == []
@@ -480,6 +523,28 @@ def test_wider_teacher_is_learned_from_through_a_map(
     assert {tensor.shape for name, tensor in tensors(found).items() if name.endswith("LayerNorm.bias")} == {(32,)}
     (outputs,) = measurements(store, "teacher-outputs")
     assert {file.name for file in outputs.path.glob("hidden-*")} == {"hidden-2.npy", "hidden-3.npy"}
+
+
+def test_teacher_reads_the_tokens_of_its_own_tokenizer(
+    wide: Path, bench: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tokenizers import Tokenizer
+
+    teacher = opened_by(lambda: distilled(bench, store, teachers=[str(wide)], epochs=0.1), monkeypatch)
+    texts = [row["text"] for row in review_rows(48)]
+    ours, theirs = (Tokenizer.from_file(str(folder / "tokenizer.json")) for folder in (bench / "model", wide))
+    for tokenizer in (ours, theirs):
+        tokenizer.enable_truncation(32)  # task.max_length
+    differing = [place for place, text in enumerate(texts) if ours.encode(text).ids != theirs.encode(text).ids]
+    assert differing
+    model = load_model(wide, TASKS[0])
+    for place in (0, *differing):
+        ids = torch.tensor([theirs.encode(texts[place]).ids])
+        with torch.no_grad():
+            wanted = model(input_ids=ids, output_hidden_states=True)
+        found = teacher.outputs([place])
+        torch.testing.assert_close(found["logits"][0], wanted.logits[0], atol=4e-3, rtol=2e-3)
+        torch.testing.assert_close(found["hidden-3"][0], wanted.hidden_states[3][0], atol=4e-3, rtol=2e-3)
 
 
 def test_tokens_that_do_not_match_are_left_out(bench: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -60,7 +60,7 @@ class Teacher:
         import torch
 
         fresh = [index for index in indices if index >= self.cached]
-        computed = dict(zip(fresh, compute(self.model, self.examples, fresh, self.wanted), strict=True)) if fresh else {}
+        computed = dict(compute(self.model, self.examples, fresh, self.wanted)) if fresh else {}
         found: dict[str, list[Any]] = {name: [] for name in (LOGITS, *self.wanted.names)}
         for index in indices:
             for name, values in found.items():
@@ -82,27 +82,44 @@ class Teacher:
         return self._arrays[name]
 
 
-def compute(model: Any, examples: Examples, indices: Sequence[int], wanted: Wanted) -> list[dict[str, Halfs]]:
-    """The outputs of some examples, in batches of like length."""
+def compute(model: Any, examples: Examples, indices: Sequence[int], wanted: Wanted) -> Iterator[tuple[int, dict[str, Halfs]]]:
+    """The outputs of some examples, each with its index, as they come: in batches of like length, one of them in memory.
+
+    While it works, the model is on the accelerator.
+    """
+    order = sorted(indices, key=lambda index: (examples.lengths[index], index))
+    with _on_accelerator(model):
+        for start in range(0, len(order), BATCH):
+            yield from _of_batch(model, examples, order[start : start + BATCH], wanted)
+
+
+@contextmanager
+def _on_accelerator(model: Any) -> Iterator[None]:
+    """Within it the model is where Accelerate trains; afterwards the memory there is the student's again."""
+    from accelerate import PartialState
+
+    before = next(model.parameters()).device
+    model.to(PartialState().device)
+    try:
+        yield
+    finally:
+        model.to(before)
+
+
+def _of_batch(model: Any, examples: Examples, indices: Sequence[int], wanted: Wanted) -> Iterator[tuple[int, dict[str, Halfs]]]:
     import torch
 
     from edgebert.bert.capture import captured
 
-    found: dict[int, dict[str, Halfs]] = {}
-    order = sorted(indices, key=lambda index: (examples.lengths[index], index))
     device = next(model.parameters()).device
-    with torch.no_grad(), captured(model, wanted.names) as inside:
-        for start in range(0, len(order), BATCH):
-            chosen = order[start : start + BATCH]
-            batch = {name: value.to(device) for name, value in examples.batch(chosen).items() if name != "labels"}
-            lower = torch.autocast(device.type, dtype=torch.bfloat16) if wanted.precision == "bf16" else nullcontext()
-            with lower:
-                logits = model(**batch).logits
-            halfs = {LOGITS: _half(logits), **{name: _half(value) for name, value in inside.items()}}
-            for row, index in enumerate(chosen):
-                length = examples.lengths[index]
-                found[index] = {name: value[row] if name == LOGITS else value[row, :length] for name, value in halfs.items()}
-    return [found[index] for index in indices]
+    batch = {name: value.to(device) for name, value in examples.batch(indices).items() if name != "labels"}
+    lower = torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted.precision == "bf16")
+    with torch.no_grad(), captured(model, wanted.names) as inside, lower:
+        logits = model(**batch).logits
+    halfs = {LOGITS: _half(logits), **{name: _half(value) for name, value in inside.items()}}
+    for row, index in enumerate(indices):
+        length = examples.lengths[index]
+        yield index, {name: value[row] if name == LOGITS else value[row, :length] for name, value in halfs.items()}
 
 
 def _half(value: Any) -> Halfs:
@@ -123,8 +140,7 @@ def write_outputs(
     with progress.step(title, count) as bar:
         bar.skip_to(done)
         for start, stop in _blocks(done, count):
-            rows = range(start, stop)
-            for index, values in zip(rows, compute(model, examples, rows, wanted), strict=True):
+            for index, values in compute(model, examples, range(start, stop), wanted):
                 for name, value in values.items():
                     where: Any = index if name == LOGITS else slice(int(offsets[index]), int(offsets[index + 1]))
                     arrays[name][where] = value
