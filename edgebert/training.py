@@ -43,7 +43,7 @@ class Schedule:
     accumulate: int = 1
     """Batches whose gradients are added up for one step of the optimiser."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Of the forward pass; weights and optimiser stay FP32."""
+    """Of forward passes; weights and optimiser stay FP32."""
 
     def steps(self, examples: int) -> int:
         """Batches in all."""
@@ -145,6 +145,11 @@ def train(
     prepared, optimizer = accelerator.prepare(model, optimizer)
     state = _resume(work, prepared, optimizer)
     saved_at = time.monotonic()
+
+    def precision() -> torch.autocast:
+        # Not Accelerator's own mixed precision: that is one setting for the whole process, and stages differ.
+        return torch.autocast(accelerator.device.type, torch.bfloat16, enabled=schedule.precision == "bf16")
+
     with progress.step(title, total) as bar:
         bar.skip_to(state.step)
         stopped = early_stopping is not None and state.waited >= early_stopping.patience
@@ -153,8 +158,7 @@ def train(
             set_seed((schedule.seed * 1_000_003 + step) % 2**32)  # NumPy takes no larger seed
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(step, total)
-            # Not Accelerator's own mixed precision: that is one setting for the whole process, and stages differ.
-            with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=schedule.precision == "bf16"):
+            with precision():
                 loss = loss_of(prepared, indices)
             if not torch.isfinite(loss):
                 raise StageError(
@@ -172,7 +176,9 @@ def train(
             optimizer.step()
             optimizer.zero_grad()
             if early_stopping and (last or _is_due(state.step, early_stopping.every, schedule.accumulate)):
-                _look(model, state, early_stopping, work)
+                with precision():
+                    watched = _watched(model, early_stopping)
+                _keep_best(model, state, watched, work)
                 stopped = state.waited >= early_stopping.patience
             if stopped or time.monotonic() - saved_at >= schedule.checkpoint_seconds:
                 _save(work, prepared, optimizer, state)
@@ -192,15 +198,21 @@ def _is_due(step: int, every: int, accumulate: int) -> bool:
     return step // every > (step - accumulate) // every
 
 
-def _look(model: Any, state: _State, early_stopping: EarlyStopping, work: Path) -> None:
-    """Looks at the watched loss; keeps the weights when it is the best so far."""
+def _watched(model: Any, early_stopping: EarlyStopping) -> float:
+    """The watched loss."""
     import torch
-    from safetensors.torch import save_file
 
     model.eval()
     with torch.no_grad():
         watched = early_stopping.loss_of(model)
     model.train()
+    return watched
+
+
+def _keep_best(model: Any, state: _State, watched: float, work: Path) -> None:
+    """Keeps the weights when their watched loss is the best so far."""
+    from safetensors.torch import save_file
+
     state.waited += 1
     if watched < state.best:
         state.best, state.waited = watched, 0

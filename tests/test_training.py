@@ -222,6 +222,28 @@ def test_train_takes_no_best_weights_from_another_beginning(damage: Callable[[Pa
     assert float(model.weight.detach().abs().max()) < 5
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_train_looks_at_the_watched_loss_in_the_precision_that_it_trains_in(precision: Any, tmp_path: Path) -> None:
+    seen: dict[str, set[torch.dtype]] = {"trained": set(), "watched": set()}
+
+    def loss_of(module: Any, name: str) -> torch.Tensor:
+        found: torch.Tensor = module(torch.ones(1, 2))
+        seen[name].add(found.dtype)
+        return found.float().square().sum()
+
+    train(
+        torch.nn.Linear(2, 1),
+        lengths=[1, 1],
+        loss_of=lambda module, indices: loss_of(module, "trained"),
+        schedule=dataclasses.replace(SCHEDULE, epochs=1, precision=precision),
+        work=tmp_path,
+        progress=Silent(),
+        title="training",
+        early_stopping=EarlyStopping(lambda module: float(loss_of(module, "watched")), every=1, patience=3),
+    )
+    assert seen["trained"] == seen["watched"] == {torch.bfloat16 if precision == "bf16" else torch.float32}
+
+
 schedules = st.builds(
     Schedule,
     epochs=st.floats(min_value=0.01, max_value=20),

@@ -30,7 +30,7 @@ def hidden_states(student: torch.Tensor, teacher: torch.Tensor, tokens: torch.Te
 
 
 def relations(student: torch.Tensor, teacher: torch.Tensor, tokens: torch.Tensor, heads: int) -> torch.Tensor:
-    """KL(teacher || student) of self-relations, mean over heads and tokens (MiniLMv2, arXiv 2012.15828, eq. 5-7).
+    """KL(teacher || student) of self-relations, mean over heads and tokens (MiniLMv2, arXiv 2012.15828, eq. 5-7), in FP32.
 
     The vectors (queries, keys or values of a layer, all heads in a row) are split anew into `heads` relation heads, so that
     student and teacher need not have the same number of heads, nor the same width; a relation is the softmax over tokens
@@ -43,7 +43,8 @@ def relations(student: torch.Tensor, teacher: torch.Tensor, tokens: torch.Tensor
     """
     if not tokens.any():
         return student.sum() * 0.0
-    found, wanted = _relation(student.float(), tokens, heads), _relation(teacher.float(), tokens, heads)
+    with torch.autocast(student.device.type, enabled=False):  # it would take the dot products back to bf16
+        found, wanted = _relation(student.float(), tokens, heads), _relation(teacher.float(), tokens, heads)
     divergence = (wanted.exp() * (wanted - found)).sum(dim=-1)  # (batch, heads, length)
     rows = tokens[:, None, :].expand_as(divergence)
     return divergence[rows].mean()

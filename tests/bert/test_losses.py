@@ -192,3 +192,12 @@ def test_losses_are_computed_in_single_precision() -> None:
     assert {loss.dtype for loss in found} == {torch.float32}
     wanted = every_loss(student.bfloat16().float(), teacher.half().float())
     torch.testing.assert_close(torch.stack(found), torch.stack(wanted), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_losses_are_computed_in_single_precision_under_autocast_too(dtype: torch.dtype) -> None:
+    student, teacher = (tensor.to(dtype) for tensor in tensors(5, (2, 4, 4), (2, 4, 4)))
+    wanted = every_loss(student, teacher)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = every_loss(student, teacher)
+    assert torch.equal(torch.stack(found), torch.stack(wanted))

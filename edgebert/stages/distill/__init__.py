@@ -39,7 +39,7 @@ class Distill(Objective, Stage):
         "other models, named as in `model`, fine-tuned for the task with the same labels.",
     )
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     accepts: ClassVar[str] = "transformers"
     produces: ClassVar[str] = "transformers"
     needs: ClassVar[frozenset[str]] = frozenset({"examples", "head", "teacher"})
