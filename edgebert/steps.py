@@ -11,6 +11,8 @@ from edgebert.runtimes import RUNTIMES, get_runtime
 from edgebert.runtimes.target import Target
 from edgebert.stages.base import Stage
 from edgebert.stages.export import Export
+from edgebert.stages.prune import Prune
+from edgebert.tasks import get_task
 
 BASE = -1
 """Place of the model that the recipe starts from."""
@@ -125,7 +127,7 @@ def lay_out(recipe: Recipe, *, has_head: bool) -> tuple[Layout | None, list[Prob
         path = f"stages.{place}.{entry.stage_name()}"
         for stage in entry.expand(runtimes):
             builder.add(stage, path)
-    late = _late_problems(builder)
+    late = _late_problems(builder) + _metric_problems(recipe)
     if builder.changed_by is not None:
         builder.export(runtimes, builder.changed_by)
     problems = builder.problems + late + _data_problems(recipe) + _unrun_problems(builder, runtimes)
@@ -214,6 +216,20 @@ def _late_problems(builder: _Builder) -> list[Problem]:
         return []
     hint = "Put it before them."
     return [Problem(builder.changed_by, "changes the model after the stages that quantise it.", suggestion=hint)]
+
+
+def _metric_problems(recipe: Recipe) -> list[Problem]:
+    """Metrics that a prune stage would keep and the task does not have."""
+    known = get_task(recipe.task.name).metrics
+    return [
+        Problem(
+            f"stages.{place}.prune.to.metric",
+            f"{recipe.task.name} has no metric `{stage.to.metric}`.",
+            suggestion=f"Take one of {', '.join(known)}.",
+        )
+        for place, stage in enumerate(recipe.stages)
+        if isinstance(stage, Prune) and stage.to and stage.to.metric not in (None, *known)
+    ]
 
 
 def _data_problems(recipe: Recipe) -> list[Problem]:

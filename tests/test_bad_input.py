@@ -586,6 +586,12 @@ ONE_OF = "needs exactly one of macs, speedup, keep"
     Case("fewer than no MACs", prune("{to: {macs: -0.5}}"), ("prune.to.macs: input should be greater than 0",)),
     Case("no speed-up", prune("{to: {speedup: 1}}"), ("prune.to.speedup: input should be greater than 1, got 1",)),
     Case("more than the teacher", prune("{to: {keep: 1.5}}"), ("prune.to.keep: input should be less than or equal to 1",)),
+    Case(
+        "metric that the task does not have",
+        prune("{to: {keep: 0.9, metric: bleu}}"),
+        ("line 8: stages.0.prune.to.metric: text-classification has no metric `bleu`", "Take one of accuracy, macro_f1"),
+    ),
+    Case("metric of a size", prune("{to: {macs: 0.5, metric: accuracy}}"), ("prune.to: metric goes with keep",)),
     Case("goal that is a number", prune("{to: 0.5}"), ("prune.to", "0.5")),
     Case("to and sizes", prune("{to: {macs: 0.5}, sizes: {heads: 2}}"), ("`to` and `sizes` exclude each other; drop one",)),
     Case("sizes and steps", prune("{sizes: {heads: 2}, steps: 2}"), ("`sizes` says all; drop steps and depth",)),

@@ -301,7 +301,7 @@ def test_keep_goal_stops_before_the_score_falls_too_far(bench: Path, tmp_path: P
     scores = iter([0.9, 0.9, 0.85, 0.82, 0.80])  # the teacher's, then each step's
     shapes: list[Shape] = []
 
-    def score(model: Any, data: Any, serving: Any) -> float:
+    def score(model: Any, data: Any, serving: Any, metric: Any) -> float:
         shapes.append(shape_of(model))
         return next(scores)
 
@@ -319,14 +319,41 @@ def test_keep_goal_stops_before_the_score_falls_too_far(bench: Path, tmp_path: P
     assert found.facts["macs"] <= 0.512 * found.facts["macs_before"]
 
 
-def test_keep_goal_says_so_when_not_even_the_first_step_is_good_enough(
-    bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fits", [True, False])
+def test_keep_goal_that_is_missed_leaves_the_model_as_it_came(
+    fits: bool, bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scores = iter([0.9, 0.3])
+    scores, notes = iter([0.9, 0.3]), []
     monkeypatch.setattr(running, "score", lambda *arguments: next(scores))
-    with pytest.raises(StageError, match=r"already at 1/1.25 of the MACs the score falls below 0.8910") as caught:
-        pruned(bench, tmp_path / "store", to=Goal(keep=0.99), recover=Recovery(epochs=0.1))
-    assert "to.keep" in str(caught.value.hint)
+    monkeypatch.setattr(Silent, "note", lambda self, text: notes.append(text))
+    if not fits:
+        monkeypatch.setattr(running, "cut", nothing_fits)
+    found = pruned(bench, tmp_path / "store", to=Goal(keep=0.99), recover=Recovery(epochs=0.1))
+    assert shape(found) == Shape(32, 8, (4, 4), (64, 64))
+    texts = [row["text"] for row in review_rows(24, split="eval")]
+    torch.testing.assert_close(answers(found.path, texts), answers(bench / "model", texts))
+    assert found.facts["path"] == ([{"macs_share": 0.8, "score": 0.3}] if fits else [])
+    assert found.facts["score_wanted"] == pytest.approx(0.891)
+    assert any("nothing was removed" in note and ("lower `to.keep`" in note) == fits for note in notes)
+    assert any("costs too much" in note for note in notes) != fits
+
+
+def nothing_fits(*arguments: Any) -> Any:
+    raise cut.NothingFits("prune: costs too much")
+
+
+def test_keep_goal_counts_the_metric_that_it_names(bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "MAX_STEPS", 1)
+    data = bench / "data" / "eval.csv"
+    rows = review_rows(24, split="eval")
+    uneven = [row for row in rows if row["label"] == "positive"] + [row for row in rows if row["label"] == "negative"][:2]
+    write_table(tmp_path / data.name, uneven)  # where the two metrics differ
+    wanted = {}
+    for metric in (None, "accuracy", "macro_f1"):
+        goal, overrides = Goal(keep=0.5, metric=metric), (f"data.eval={tmp_path / data.name}",)
+        found = pruned(bench, tmp_path / str(metric), overrides, to=goal, recover=Recovery(epochs=0.1))
+        wanted[metric] = (found.facts["score_wanted"], found.facts["path"])
+    assert wanted[None] == wanted["accuracy"] != wanted["macro_f1"]
 
 
 def test_keep_goal_ends_where_nothing_smaller_is_left(bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -523,9 +550,34 @@ def test_table_that_is_measured_again_chooses_again(
     assert compressed(tmp_path / "store", remeasure=False).sha256 == wanted.sha256, "kept from then on"
 
 
-def test_recovery_may_stop_early(bench: Path, tmp_path: Path) -> None:
-    recover = RECOVER.model_copy(update={"early_stopping": EarlyStop(share=0.3)})
-    assert pruned(bench, tmp_path / "store", to=Goal(macs=0.5), steps=2, recover=recover).facts["macs"] > 0
+def recoveries(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, dict[str, Any]]]:
+    """Examples and facts of each recovery, as they come."""
+    found, real = [], running.learn
+
+    def noting(*arguments: Any, **options: Any) -> dict[str, Any]:
+        facts = real(*arguments, **options)
+        found.append((len(arguments[3]), facts))
+        return facts
+
+    monkeypatch.setattr(running, "learn", noting)
+    return found
+
+
+def test_recovery_may_stop_early(bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = recoveries(monkeypatch)
+    stop = EarlyStop(share=0.3, every=0.5, patience=1)
+    recover = RECOVER.model_copy(update={"early_stopping": stop, "epochs": 50.0, "learning_rate": 0.5})
+    pruned(bench, tmp_path / "store", to=Goal(macs=0.5), steps=2, recover=recover)
+    ((_, facts),) = found
+    assert facts["watched_loss"] > 0 and facts["steps"] < 50 * 34 // 16, "no look is better than the first for long"
+
+
+def test_recovery_learns_from_made_up_rows_too(bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = recoveries(monkeypatch)
+    recover = RECOVER.model_copy(update={"augment": 2})
+    pruned(bench, tmp_path / "store", to=Goal(macs=0.5), steps=2, recover=recover)
+    ((examples, facts),) = found
+    assert (examples, facts["steps"]) == (3 * 48, 9)
 
 
 def test_pruned_model_is_pruned_again(bench: Path, tmp_path: Path) -> None:

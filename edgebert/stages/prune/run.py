@@ -21,10 +21,10 @@ from edgebert.bert.tokenizer import (
     rewrite_tokenizer,
     special_tokens,
 )
-from edgebert.errors import StageError
 from edgebert.examples import Examples
 from edgebert.models import copy_tokenizer, load_model, save_model
 from edgebert.stages.base import RunContext
+from edgebert.stages.distill.augmentation import augmented
 from edgebert.stages.distill.learn import learn
 from edgebert.stages.distill.objective import pairing
 from edgebert.stages.distill.teacher_outputs import Teacher
@@ -61,6 +61,11 @@ class _Work:
         return self.context.examples(self.source)
 
     @cached_property
+    def taught(self) -> Examples:
+        """What recovery learns from: those, and the rows that are made up for it."""
+        return augmented(self.examples, self.stage.recovery, self.context)
+
+    @cached_property
     def lengths(self) -> list[int]:
         """Tokens of each row of data.eval, which stands for what will be served."""
         return Examples((self.context.data["eval"],), self.context.serving(self.source)).lengths
@@ -69,9 +74,14 @@ class _Work:
         """For importance and repair."""
         return draw(self.examples, model, self.stage.samples, self.context.seed)
 
+    def score(self, model: Any, artifact: Artifact) -> float:
+        """What `to: {keep: ...}` keeps a share of, on data.eval. The model has the tokenizer of the artifact."""
+        metric = self.stage.to.metric if self.stage.to else None
+        return score(model, self.context.data["eval"], self.context.serving(artifact), metric)
+
     def teachers(self, student: Any) -> list[Teacher]:
         """For the recovery between steps."""
-        return open_teachers(("teacher",), student, self.source, self.context, self.examples, self.stage.recovery)
+        return open_teachers(("teacher",), student, self.source, self.context, self.taught, self.stage.recovery)
 
     def recovered(self, model: Any, number: int) -> Any:
         """The model after a little distillation."""
@@ -82,7 +92,7 @@ class _Work:
             model,
             teachers,
             pairing(self.stage.recovery, model, teachers[0].model),
-            self.examples,
+            self.taught,
             self.stage.recovery,
             seed=self.context.seed + number,
             work=work,
@@ -165,21 +175,23 @@ def _cut(work: _Work, model: Any, costs: Costs, limit: float, number: int) -> An
 
 
 def _to_gate(work: _Work, model: Any, keep: float) -> tuple[Any, dict[str, Any]]:
-    """Prunes and recovers until the score on data.eval falls below the share of the teacher's; the last one above it stays."""
+    """Prunes and recovers until the score on data.eval falls below the share of the teacher's; the last one above it stays.
+
+    Where there is none, that is the model as it came: the recipe's gates then judge what the stages after this one make of it.
+    """
     context = work.context
     assert context.teacher is not None
     teacher = load_model(context.teacher.path, context.task)
-    wanted = keep * score(teacher, context.data["eval"], context.serving(context.teacher))
+    wanted = keep * work.score(teacher, context.teacher)
     budget = Budget.of_macs(shape_of(model), work.lengths, share=1.0)
     full = cost(shape_of(model), budget.costs)
     path: list[dict[str, float]] = []
-    best = None
+    whole = best = prune(model, everything(model))
     for number in range(1, MAX_STEPS + 1):
         try:
             model = _step(work, model, budget.costs, full / FACTOR**number, number, recover=True)
-        except NothingFits:
-            if best is None:
-                raise
+        except NothingFits as error:
+            context.progress.note(f"step {number}: {error.message}")
             break  # it is as small as it can be
         reached = _score_of_step(work, model, number)
         path.append({"macs_share": round(FACTOR**-number, 4), "score": round(reached, 6)})
@@ -187,11 +199,9 @@ def _to_gate(work: _Work, model: Any, keep: float) -> tuple[Any, dict[str, Any]]
         if reached < wanted:
             break
         best = model
-    if best is None:
-        raise StageError(
-            f"prune: already at 1/{FACTOR:g} of the MACs the score falls below {wanted:.4f}.",
-            hint="Give `recover` more epochs, or lower `to.keep`.",
-        )
+    if best is whole:
+        way_on = "; give `recover` more epochs, or lower `to.keep`" if path else ""
+        context.progress.note(f"prune: nothing was removed, for not even the first step was good enough{way_on}")
     return best, {"path": path, "score_wanted": round(wanted, 6)}
 
 
@@ -199,7 +209,7 @@ def _score_of_step(work: _Work, model: Any, number: int) -> float:
     name = f"score-{number}"
     if (found := work.finished.score(name)) is not None:
         return found
-    reached = score(model, work.context.data["eval"], work.context.serving(work.source))
+    reached = work.score(model, work.source)
     work.finished.keep_score(name, reached)
     return reached
 

@@ -1,4 +1,4 @@
-"""score: the task's first metric of a torch model on a data set, for pruning that stops at a gate."""
+"""score: a metric of a torch model on a data set, for pruning that stops at a gate."""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ from edgebert.serving import Serving
 BATCH = 32
 
 
-def score(model: Any, data: PreparedData, serving: Serving) -> float:
-    """Of all rows, in FP32."""
+def score(model: Any, data: PreparedData, serving: Serving, metric: str | None = None) -> float:
+    """Of all rows, in FP32.
+
+    Args:
+        metric: one of the task's; None: its first.
+    """
     examples, task = Examples((data,), serving), serving.task
     references = np.array(label_indices(data, task, serving.labels))
     order = sorted(range(len(data)), key=lambda index: (examples.lengths[index], index))
@@ -27,4 +31,4 @@ def score(model: Any, data: PreparedData, serving: Serving) -> float:
             batch.pop("labels")
             found = model(**batch)
             predictions[indices] = task.predict({name: found[name].numpy() for name in task.outputs})
-    return task.score(task.metrics[0], predictions, references)
+    return task.score(metric or task.metrics[0], predictions, references)

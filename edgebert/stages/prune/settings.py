@@ -19,6 +19,7 @@ class Goal(Strict):
         - {macs: 0.2}       # a fifth of the multiply-accumulates
         - {speedup: 3}      # three times as fast, by times measured on the target
         - {keep: 0.99}      # as small as it can be with 99 % of the teacher's score, found in gradual steps
+        - {keep: 0.99, metric: macro_f1}
     """
 
     macs: float | None = Field(
@@ -28,13 +29,18 @@ class Goal(Strict):
         None,
         gt=1,
         le=1000,
-        description="Median latency before over after, in INT8 on the first target, by a table of layer costs measured there.",
+        description="Median latency before over after, in INT8 on the first target that has a candidate, by a table of layer "
+        "costs measured there.",
     )
     keep: float | None = Field(
         None,
         gt=0,
         le=1,
-        description="Share of the teacher's score on data.eval that must stay; pruning stops before it is lost.",
+        description="Share of the teacher's score on data.eval that must stay; pruning stops before it is lost. Where "
+        "already the first step loses it, nothing is removed.",
+    )
+    metric: str | None = Field(
+        None, min_length=1, description="With keep: one of the task's metrics. By default its first, such as accuracy."
     )
 
     @model_validator(mode="after")
@@ -42,6 +48,8 @@ class Goal(Strict):
         given = [name for name in ("macs", "speedup", "keep") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"needs exactly one of macs, speedup, keep; it has {', '.join(given) or 'none'}")
+        if self.metric is not None and self.keep is None:
+            raise ValueError("metric goes with keep, which says how much of it must stay; drop it")
         return self
 
 
