@@ -49,6 +49,10 @@ class Schedule:
         """Batches in all."""
         return max(1, math.ceil(math.ceil(examples / self.batch_size) * self.epochs))
 
+    def window(self, step: int, total: int) -> int:
+        """Batches whose gradients are added up together with those of a step, counted from 0; the last ones may be fewer."""
+        return min(self.accumulate, total - step // self.accumulate * self.accumulate)
+
     def rate(self, step: int, total: int) -> float:
         """Learning rate of a step, counted from 0."""
         warmup = max(1, round(total * self.warmup_share))
@@ -165,7 +169,7 @@ def train(
                     f"{title}: the loss became {loss.item()} at step {step + 1} of {total}.",
                     hint="Lower learning_rate, and look for damaged rows in data.train.",
                 )
-            accelerator.backward(loss / schedule.accumulate)
+            accelerator.backward(loss / schedule.window(step, total))
             state.loss = 0.98 * state.loss + 0.02 * loss.item() if step else loss.item()
             state.step += 1
             bar.advance()

@@ -178,7 +178,7 @@ def test_train_sums_the_gradients_of_accumulated_batches_to_those_of_one(
         return real(parameters, *arguments, **options)
 
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", noting)
-    for batch_size, accumulate in ((20, 1), (10, 2), (5, 4)):
+    for batch_size, accumulate in ((20, 1), (10, 2), (5, 4), (10, 3)):
         schedule = dataclasses.replace(SCHEDULE, epochs=1, batch_size=batch_size, accumulate=accumulate)
         model = load_model(model_template, TASKS[0], ("no", "yes"))
         for module in model.modules():
@@ -195,10 +195,17 @@ def test_train_sums_the_gradients_of_accumulated_batches_to_those_of_one(
         facts = train(
             model, lengths=LENGTHS, loss_of=loss_of, schedule=schedule, work=work, progress=Silent(), title="training"
         )
-        assert facts["steps"] == accumulate
-    first, second, third = gradients
-    torch.testing.assert_close(second, first, atol=1e-5, rtol=1e-3)
-    torch.testing.assert_close(third, first, atol=1e-5, rtol=1e-3)
+        assert facts["steps"] == 20 / batch_size
+    first, *others = gradients
+    assert len(others) == 3
+    for other in others:
+        torch.testing.assert_close(other, first, atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("total", "windows"), [(7, [3, 3, 3, 3, 3, 3, 1]), (6, [3] * 6), (2, [2, 2])])
+def test_last_window_has_the_batches_that_are_left(total: int, windows: list[int]) -> None:
+    schedule = dataclasses.replace(SCHEDULE, accumulate=3)
+    assert [schedule.window(step, total) for step in range(total)] == windows
 
 
 @pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(b"")], ids=["gone", "damaged"])
