@@ -7,7 +7,7 @@ DIR holds models/sst2-minilm-l6 and sst2/{train,dev}.tsv. Every model is made by
 - cuts: the recipes sst2-3x, sst2-5x and sst2-8x, once for each seed: dev accuracy after each step, and the minutes that prune
   and distill took, the teacher's run included where it was not in the store yet;
 - free: half of the multiply-accumulates, without any training;
-- importance: Fisher against magnitude and random at equal multiply-accumulates, without training;
+- importance: Fisher against magnitude and random at equal multiply-accumulates and with as many layers, without training;
 - budget: sizes chosen under measured latency against sizes chosen under multiply-accumulates, without training: accuracy at
   equal measured latency, where the latter's is read off the line between its neighbours;
 
@@ -18,6 +18,7 @@ sentences, in alternating fresh processes. With `--work` everything made stays t
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -255,9 +256,14 @@ class Laboratory:
         """Method -> the importance of every unit."""
         return {method: weighed(self.stage(importance=method), self.teacher, self.samples, 0, Silent()) for method in METHODS}
 
-    def pruned(self, method: str, costs: Costs, limit: float, *, repair: bool) -> Any:
-        """The model that one method gives under a budget."""
+    def pruned(self, method: str, costs: Costs, limit: float, *, repair: bool, whole_layers: bool = False) -> Any:
+        """The model that one method gives under a budget.
+
+        Args:
+            whole_layers: whether a layer may go as a whole. Only Fisher's weighing says what that costs.
+        """
         stage, found = self.stage(importance=method, reconstruct=repair), self.weights[method]
+        found = found if whole_layers else dataclasses.replace(found, layers=())
         return repaired(stage, self.teacher, choose(stage, found, costs, limit), found, self.samples, Silent())
 
     def accuracy(self, model: Any) -> float:
@@ -310,7 +316,7 @@ def budget_models(laboratory: Laboratory) -> tuple[dict[str, Path], dict[str, fl
     wanted += [(f"latency-{speedup:g}x", costs, costs.whole / speedup - costs.rest) for speedup in speedups]
     graphs, scores = {}, {}
     for name, unit, limit in wanted:
-        model = laboratory.pruned("fisher", unit, limit, repair=True)
+        model = laboratory.pruned("fisher", unit, limit, repair=True, whole_layers=True)
         graphs[name], scores[name] = laboratory.int8(model, name), laboratory.accuracy(model)
         print(f"{name}: {list(shape_of(model).heads)} {list(shape_of(model).intermediate_sizes)}", file=sys.stderr)
     return graphs, scores
