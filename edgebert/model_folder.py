@@ -26,8 +26,10 @@ TOKENIZER_FILES = (
     "vocab.txt",
     "added_tokens.json",
 )
-SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "attention_head_size")
 WHOLE_NUMBERS = ("max_position_embeddings", "vocab_size", "num_labels", "pad_token_id", *SIZES)
+ABSOLUTE = "absolute"
+"""The only `position_embedding_type` that Transformers still has."""
 MAY_BE_NULL = ("num_labels", "pad_token_id")
 REWRITE = "Correct it, or take the one that save_pretrained() wrote."
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
@@ -134,9 +136,39 @@ def _check_config(file: Path, config: Mapping[str, Any]) -> None:
     for name in SIZES:
         if config.get(name, 1) < 1:
             raise SourceError(f"{file}: {name} is {config[name]}; it has to be 1 or more.", hint=REWRITE)
+    _refuse_other_kinds(file, config)
+    if config.get("model_type") == PRUNED_TYPE:
+        _check_layers(file, config)
     labels = config.get("id2label") or {}
     if not isinstance(labels, dict) or set(labels) != {str(place) for place in range(len(labels))}:
         raise SourceError(f'{file}: id2label does not name the outputs "0", "1", ... in turn.', hint=REWRITE)
+
+
+def _refuse_other_kinds(file: Path, config: Mapping[str, Any]) -> None:
+    """BERTs whose weights Transformers would drop without a word, or run as another model."""
+    positions = config.get("position_embedding_type") or ABSOLUTE
+    if positions != ABSOLUTE:
+        raise SourceError(
+            f"{file}: position_embedding_type is {json.dumps(positions)}; Transformers has dropped the weights that it needs.",
+            hint="Name a BERT with absolute positions, as nearly all have.",
+        )
+    for name in ("is_decoder", "add_cross_attention"):
+        if config.get(name):
+            raise SourceError(
+                f"{file}: {name} is {json.dumps(config[name])}; edgebert compresses encoders.", hint="Name a plain BERT."
+            )
+
+
+def _check_layers(file: Path, config: Mapping[str, Any]) -> None:
+    """Raises SourceError where the sizes of a pruned BERT's layers are not one whole number for each layer."""
+    layers = config.get("num_hidden_layers")
+    for name in ("layer_heads", "layer_intermediate_sizes"):
+        sizes = config.get(name)
+        if not isinstance(sizes, list) or not all(type(size) is int and size >= 1 for size in sizes) or len(sizes) != layers:
+            raise SourceError(
+                f"{file}: {name} is {json.dumps(sizes)}, not a list of {layers} whole numbers from 1 on, one for each layer.",
+                hint=REWRITE,
+            )
 
 
 def _weight_files(path: Path) -> tuple[str, ...]:

@@ -435,6 +435,25 @@ def lose_head(weights: dict[str, Any]) -> None:
     Case("positions that are a text", config(max_position_embeddings="many"), ('max_position_embeddings is "many"',)),
     Case("heads that are a text", config(num_attention_heads="many"), ('num_attention_heads is "many"', "Correct it")),
     Case("no heads", config(num_attention_heads=0), ("num_attention_heads is 0; it has to be 1 or more", "Correct it")),
+    Case(
+        "positions that Transformers dropped",
+        config(position_embedding_type="relative_key_query"),
+        ('position_embedding_type is "relative_key_query"', "has dropped the weights", "absolute positions"),
+    ),
+    Case("decoder", config(is_decoder=True), ("is_decoder is true; edgebert compresses encoders", "plain BERT")),
+    Case("cross-attention", config(add_cross_attention=True), ("add_cross_attention is true", "plain BERT")),
+    *(
+        Case(
+            f"pruned layers of {json.dumps(sizes)}",
+            config(
+                **{"model_type": "edgebert_pruned_bert", "layer_heads": [4, 4], "layer_intermediate_sizes": [64, 64], **sizes}
+            ),
+            (f"{name} is {json.dumps(value)}, not a list of 2 whole numbers from 1 on", "Correct it"),
+        )
+        for name in ("layer_heads", "layer_intermediate_sizes")
+        for value in (4, None, [4], [4, "4"], [4, True], [4, 0], [4, 4, 4])
+        for sizes in [{name: value}]
+    ),
     Case("padding that is a text", config(pad_token_id="x"), ('pad_token_id is "x", not a whole number',)),
     Case(
         "only a pickle",
