@@ -11,13 +11,14 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from edgebert.artifact import sync_folder
 from edgebert.errors import StageError
 from edgebert.progress import Progress
 
@@ -192,7 +193,8 @@ def train(
     model.to("cpu").eval()
     facts = {"steps": state.step, "train_loss": round(state.loss, 5)}
     if early_stopping:
-        _load_best(model, work)
+        if math.isfinite(state.best):  # no look found a number: the last weights are as good as any
+            model.load_state_dict(_read(work / BEST)[0])
         facts["watched_loss"] = round(state.best, 5)
     return facts
 
@@ -215,21 +217,10 @@ def _watched(model: Any, early_stopping: EarlyStopping) -> float:
 
 def _keep_best(model: Any, state: _State, watched: float, work: Path) -> None:
     """Keeps the weights when their watched loss is the best so far."""
-    from safetensors.torch import save_file
-
     state.waited += 1
     if watched < state.best:
         state.best, state.waited = watched, 0
-        tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
-        save_file(tensors, work / f"{BEST}.partial", metadata={"edgebert": json.dumps({"step": state.step})})
-        (work / f"{BEST}.partial").replace(work / BEST)
-
-
-def _load_best(model: Any, work: Path) -> None:
-    from safetensors.torch import load_file
-
-    if (work / BEST).is_file():
-        model.load_state_dict(load_file(work / BEST))
+        _write(work / BEST, model.state_dict(), {"step": state.step})
 
 
 def _parameter_groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:
@@ -242,34 +233,70 @@ def _parameter_groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:
 
 
 def _save(work: Path, model: Any, optimizer: Any, state: _State) -> None:
-    from safetensors.torch import save_file
-
-    tensors = {f"model.{name}": value.contiguous() for name, value in model.state_dict().items()}
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for place, entry in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{place}.{name}": value for name, value in entry.items()}
-    partial = work / f"{CHECKPOINT}.partial"
-    save_file(tensors, partial, metadata={"edgebert": json.dumps(dataclasses.asdict(state))})
-    partial.replace(work / CHECKPOINT)
+    _write(work / CHECKPOINT, tensors, dataclasses.asdict(state))
+
+
+def _write(file: Path, tensors: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Puts a whole safetensors file in place: after a power cut, too, there is the one before or this one."""
+    from safetensors.torch import save_file
+
+    partial = file.with_name(f"{file.name}.partial")
+    whole = {name: value.contiguous() for name, value in tensors.items()}
+    save_file(whole, partial, metadata={"edgebert": json.dumps(facts)})
+    sync_folder(file.parent)
+    partial.replace(file)
+
+
+def _read(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tensors and facts of a file that `_write` wrote.
+
+    Raises:
+        SafetensorError, LookupError, TypeError, ValueError, OSError: it is not there, damaged, or another program's.
+    """
+    from safetensors import safe_open
+
+    if not file.is_file():
+        raise FileNotFoundError(file)
+    with safe_open(file, framework="pt") as opened:
+        facts = json.loads(opened.metadata()["edgebert"])
+        return {name: opened.get_tensor(name) for name in opened.keys()}, facts  # noqa: SIM118 - not a mapping
 
 
 def _resume(work: Path, model: Any, optimizer: Any) -> _State:
-    """Loads the checkpoint, if there is one."""
-    from safetensors import SafetensorError, safe_open
+    """Loads the checkpoint, if there is one of this training that is whole, the best weights too."""
+    from safetensors import SafetensorError
 
     try:
-        if not (work / CHECKPOINT).is_file():
-            raise FileNotFoundError(work / CHECKPOINT)
-        with safe_open(work / CHECKPOINT, framework="pt") as file:
-            state = _State(**json.loads(file.metadata()["edgebert"]))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError):
+        state, weights, moments = _checkpoint(work, model, optimizer)
+    except (SafetensorError, LookupError, TypeError, ValueError, OSError):
         (work / BEST).unlink(missing_ok=True)  # it would be another beginning's
         return _State()  # a damaged checkpoint costs time, never the run
-    model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model.")})
+    model.load_state_dict(weights)
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    return state
+
+
+def _checkpoint(work: Path, model: Any, optimizer: Any) -> tuple[_State, dict[str, Any], dict[int, dict[str, Any]]]:
+    """State, weights and the optimiser's moments, by the place of their parameter.
+
+    Raises:
+        ValueError and what `_read` raises: the checkpoint or the best weights that belong to it cannot be used.
+    """
+    tensors, facts = _read(work / CHECKPOINT)
+    state = _State(**facts)
+    weights = {name[6:]: value for name, value in tensors.items() if name.startswith("model.")}
     moments: dict[int, dict[str, Any]] = {}
     for name, value in tensors.items():
         if name.startswith("optimizer."):
             _, place, field = name.split(".", 2)
             moments.setdefault(int(place), {})[field] = value
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    return state
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if any(entry["exp_avg"].shape != trained[at].shape for at, entry in moments.items()):
+        raise ValueError("the moments do not fit the parameters")
+    for found in (weights, _read(work / BEST)[0]) if math.isfinite(state.best) else (weights,):
+        if {name: value.shape for name, value in found.items()} != {n: v.shape for n, v in model.state_dict().items()}:
+            raise ValueError("the weights do not fit the model")
+    return state, weights, moments

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,98 @@ def test_train_takes_no_best_weights_from_another_beginning(damage: Callable[[Pa
         early_stopping=EarlyStopping(lambda module: float("nan"), every=1, patience=3),
     )
     assert float(model.weight.detach().abs().max()) < 5
+
+
+def watching(model: torch.nn.Linear, work: Path, *, kill_at: int | None = None) -> tuple[torch.Tensor, dict[str, Any], int]:
+    """Trains with a look after each of 6 steps; the third is the best. Returns the weights, the facts and the steps done."""
+    done = 0
+
+    def loss_of(module: Any, indices: list[int]) -> torch.Tensor:
+        nonlocal done
+        if done == kill_at:
+            raise Killed
+        done += 1
+        loss: torch.Tensor = (module.weight - 1).square().sum() + module.bias.square().sum()
+        return loss
+
+    def watched(module: Any) -> float:
+        return float((module.weight.flatten()[0] - 0.3).abs())
+
+    torch.nn.init.zeros_(model.weight)
+    torch.nn.init.zeros_(model.bias)
+    facts = train(
+        model,
+        lengths=[1] * 6,
+        loss_of=loss_of,
+        schedule=dataclasses.replace(SCHEDULE, epochs=1, batch_size=1, learning_rate=0.2, warmup_share=0),
+        work=work,
+        progress=Silent(),
+        title="training",
+        early_stopping=EarlyStopping(watched, every=1, patience=9),
+    )
+    return model.weight.detach().clone(), facts, done
+
+
+BEST_DAMAGES: dict[str, Callable[[Path], object]] = {
+    "gone": lambda file: file.unlink(),
+    "empty": lambda file: file.write_bytes(b""),
+    "cut": lambda file: file.write_bytes(file.read_bytes()[:-1]),
+    "another program's": lambda file: file.write_bytes(b"not weights"),
+}
+
+
+@pytest.mark.parametrize("damage", BEST_DAMAGES.values(), ids=BEST_DAMAGES)
+def test_train_starts_again_when_the_best_weights_of_its_checkpoint_cannot_be_read(
+    damage: Callable[[Path], object], tmp_path: Path
+) -> None:
+    (tmp_path / "calm").mkdir()
+    wanted, facts, _ = watching(torch.nn.Linear(2, 1), tmp_path / "calm")
+    with pytest.raises(Killed):
+        watching(torch.nn.Linear(2, 1), tmp_path, kill_at=5)
+    damage(tmp_path / BEST)
+    found, again, done = watching(torch.nn.Linear(2, 1), tmp_path)
+    assert done == 6
+    assert torch.equal(found, wanted) and again == facts
+
+
+@pytest.mark.parametrize("file", [CHECKPOINT, BEST])
+def test_train_starts_again_when_the_checkpoint_is_another_models(file: str, tmp_path: Path) -> None:
+    wide, narrow = tmp_path / "wide", tmp_path / "narrow"
+    for size, work in ((3, wide), (2, narrow)):
+        work.mkdir()
+        with pytest.raises(Killed):
+            watching(torch.nn.Linear(size, 1), work, kill_at=5)
+    (wide / file).replace(narrow / file)
+    assert watching(torch.nn.Linear(2, 1), narrow)[2] == 6
+
+
+def test_train_starts_again_when_the_checkpoint_trained_other_parameters(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        watching(torch.nn.Linear(2, 1), tmp_path, kill_at=5)
+    model = torch.nn.Linear(2, 1)
+    model.weight.requires_grad_(False)  # the first that is trained is now the bias
+    assert watching(model, tmp_path)[2] == 6
+
+
+def test_train_syncs_a_checkpoint_before_it_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: set[int] = set()
+    put: dict[str, list[bool]] = {}
+    fsync, replace = os.fsync, Path.replace
+
+    def noting_fsync(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def noting_replace(self: Path, target: Path) -> Path:
+        put.setdefault(target.name, []).append(self.stat().st_ino in synced)
+        synced.clear()
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", noting_fsync)
+    monkeypatch.setattr(Path, "replace", noting_replace)
+    watching(torch.nn.Linear(2, 1), tmp_path)
+    assert put.keys() == {BEST, CHECKPOINT}
+    assert all(place for places in put.values() for place in places)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
