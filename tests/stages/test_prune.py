@@ -149,31 +149,69 @@ def test_rearranged_units_are_taken_only_where_they_are_better(
 
 
 def test_samples_judge_on_rows_that_repair_does_not_see(bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[Any] = []
-    real = running.draw
+    drawn, repaired, judged = [], [], []
+    real_draw, real_reconstruct, real_loss = running.draw, cut.reconstruct, cut.mean_loss
 
-    def noting(examples: Any, model: Any, count: int, seed: int) -> Any:
+    def noting(examples: Any, *arguments: Any) -> Any:
         indices: list[list[int]] = []
         batch = examples.batch
         object.__setattr__(examples, "batch", lambda part: indices.append(list(part)) or batch(part))
-        found = real(examples, model, count, seed)
+        found = real_draw(examples, *arguments)
         drawn.append((found, indices, examples))
         return found
 
     monkeypatch.setattr(running, "draw", noting)
+    monkeypatch.setattr(cut, "reconstruct", lambda *a, **options: repaired.append(a[3]) or real_reconstruct(*a, **options))
+    monkeypatch.setattr(cut, "mean_loss", lambda *a: judged.append(a[1]) or real_loss(*a))
     overrides = (f"data.transfer={bench}/data/transfer.csv",)
     pruned(bench, tmp_path / "store", overrides, sizes=Sizes(heads=2), samples=40)
     ((samples, indices, examples),) = drawn
     fit, judge = indices[: len(samples.fit)], indices[len(samples.fit) :]
     assert (sum(map(len, fit)), sum(map(len, judge))) == (32, 8)
     assert len({index for part in indices for index in part}) == 40
+    assert repaired and all(batches is samples.fit for batches in repaired)
+    assert judged and all(batches is samples.judge for batches in judged)
     model = load_model(bench / "model", TASKS[0])
     for part, batch in zip(indices, [*samples.fit, *samples.judge], strict=True):
         with torch.no_grad():
             answers = model(**{name: value for name, value in batch.items() if name != "labels"}).logits.argmax(dim=-1)
-        for row, index in enumerate(part):  # where a row has no label, the model's own answer stands for it
+        for row, index in enumerate(part):  # where a row has no label, the teacher's answer stands for it
             wanted = examples.targets[index] if index < 48 else int(answers[row])
             assert int(batch["labels"][row]) == wanted
+
+
+def test_rows_without_labels_have_the_teachers_answer_at_every_step(
+    bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after a stage that gave the model another vocabulary and spoilt it."""
+    seen, real = [], running.cut
+
+    def spoiling(stage: Any, model: Any, costs: Any, limit: float, samples: Any, *arguments: Any) -> Any:
+        found = real(stage, model, costs, limit, samples, *arguments)
+        seen.append(torch.cat([batch["labels"] for batch in (*samples.fit, *samples.judge)]))
+        found.classifier.bias.data[0] += 1e3  # from here on it says the same of everything
+        return found
+
+    monkeypatch.setattr(running, "cut", spoiling)
+    overrides = (f"data.transfer={bench}/data/transfer.csv", "data.train=null")
+    first = Prune(vocabulary=VocabularyCut(), positions=40)
+    second = Prune(block=8, to=Goal(macs=0.5), steps=2, recover=Recovery(epochs=0.1))
+    run(bench, tmp_path / "store", first, second, overrides=overrides)
+    before, after = seen
+    wanted = answers(bench / "model", [row["text"] for row in review_rows(80)[48:]]).argmax(dim=-1)
+    assert sorted(before.tolist()) == sorted(wanted.tolist()) and len(set(before.tolist())) == 2
+    assert torch.equal(before, after)
+
+
+def test_batches_are_bounded_by_their_tokens_too() -> None:
+    lengths = [*range(1, 101), *[512] * 20]
+    found = list(cut.batches(range(len(lengths)), lengths))
+    assert [index for part in found for index in part] == list(range(len(lengths)))
+    assert max(map(len, found)) == 32
+    assert all(len(part) * max(lengths[index] for index in part) <= 4096 for part in found)
+    assert [len(part) for part in found[-2:]] == [8, 8], "of the longest texts"
+    assert list(cut.batches([0, 1], [9000, 9000])) == [[0], [1]]
+    assert list(cut.batches([], [])) == []
 
 
 def test_one_example_is_enough(bench: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from edgebert.stages.prune import Prune
 
 BATCH = 32
+BATCH_TOKENS = 4096
+"""Of a BERT-base at 512 tokens, what the gradients need of each text is some hundred megabytes."""
 JUDGE_SHARE = 0.2
 """Of the samples, those that judge a repair; they take no part in it."""
 LAYER_SAMPLES = 512
@@ -44,23 +46,44 @@ class Samples:
     judge: list[Batch]
 
 
-def draw(examples: Examples, model: Any, count: int, seed: int) -> Samples:
-    """Samples by the seed. Where a row has no label, the model's own answer stands for it."""
+def draw(examples: Examples, teacher: Any, count: int, seed: int, theirs: Examples | None = None) -> Samples:
+    """Samples by the seed.
+
+    Args:
+        teacher: its answer stands for the label of a row that has none; None where there is no such row.
+        theirs: the same rows as the teacher reads them, where its tokens are others.
+    """
     chosen = examples.sample(count, seed)
     judged = set(chosen[:: round(1 / JUDGE_SHARE)])
     parts = [[index for index in chosen if index not in judged], [index for index in chosen if index in judged]]
     fit, judge = (
-        [_labelled(examples.batch(part[at : at + BATCH]), model) for at in range(0, len(part), BATCH)] for part in parts
+        [_labelled(examples, batch, teacher, theirs or examples) for batch in batches(part, examples.lengths)] for part in parts
     )
     return Samples(fit or judge, judge)
 
 
-def _labelled(batch: dict[str, torch.Tensor], model: Any) -> Batch:
+def batches(indices: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
+    """The indices in order, cut into batches of BATCH at most that hold no more than BATCH_TOKENS with their padding."""
+    part: list[int] = []
+    longest = 0
+    for index in indices:
+        longest = max(longest, lengths[index])
+        if part and (len(part) == BATCH or (len(part) + 1) * longest > BATCH_TOKENS):
+            yield part
+            part, longest = [], lengths[index]
+        part.append(index)
+    if part:
+        yield part
+
+
+def _labelled(examples: Examples, indices: Sequence[int], teacher: Any, theirs: Examples) -> Batch:
+    batch = examples.batch(indices)
     missing = batch["labels"] == UNLABELLED
     if missing.any():
+        asked = theirs.batch([index for index, gone in zip(indices, missing.tolist(), strict=True) if gone])
+        del asked["labels"]
         with torch.no_grad():
-            answers = model(**{name: value for name, value in batch.items() if name != "labels"}).logits.argmax(dim=-1)
-        batch["labels"] = torch.where(missing, answers, batch["labels"])
+            batch["labels"][missing] = teacher(**asked).logits.argmax(dim=-1)
     return batch
 
 
@@ -80,7 +103,7 @@ def weighed(stage: Prune, model: Any, samples: Samples, seed: int, progress: Pro
         found = weigh.fisher(model, samples.fit, summed_loss, tick=bar.advance)
     if stage.sizes:
         return found
-    few = samples.fit[:: max(1, len(samples.fit) * BATCH // LAYER_SAMPLES)]
+    few = samples.fit[:: max(1, sum(len(batch["labels"]) for batch in samples.fit) // LAYER_SAMPLES)]
     with progress.step("weigh layers"):
         return dataclasses.replace(found, layers=weigh.layer_losses(model, few, summed_loss))
 
@@ -154,8 +177,3 @@ def cut(stage: Prune, model: Any, costs: Costs | None, budget: float, samples: S
     else:
         kept = choose(stage, found, costs, budget)
     return repaired(stage, model, kept, found, samples, progress)
-
-
-def lengths_of(batches: Sequence[Batch]) -> list[int]:
-    """Tokens of each example."""
-    return [int(length) for batch in batches for length in batch["attention_mask"].sum(dim=1)]

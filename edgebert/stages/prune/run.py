@@ -21,7 +21,7 @@ from edgebert.bert.tokenizer import (
     rewrite_tokenizer,
     special_tokens,
 )
-from edgebert.examples import Examples
+from edgebert.examples import UNLABELLED, Examples
 from edgebert.models import copy_tokenizer, load_model, save_model
 from edgebert.stages.base import RunContext
 from edgebert.stages.distill.augmentation import augmented
@@ -70,9 +70,19 @@ class _Work:
         """Tokens of each row of data.eval, which stands for what will be served."""
         return Examples((self.context.data["eval"],), self.context.serving(self.source)).lengths
 
-    def samples(self, model: Any) -> Samples:
-        """For importance and repair."""
-        return draw(self.examples, model, self.stage.samples, self.context.seed)
+    @cached_property
+    def samples(self) -> Samples:
+        """For importance and repair. The teacher answers for rows without labels: what is pruned knows less with each step."""
+        assert self.context.teacher is not None
+        teacher = self.teacher if UNLABELLED in self.examples.targets else None
+        theirs = Examples(self.examples.sets, self.context.serving(self.context.teacher))
+        return draw(self.examples, teacher, self.stage.samples, self.context.seed, theirs)
+
+    @cached_property
+    def teacher(self) -> Any:
+        """The model that candidates are judged against."""
+        assert self.context.teacher is not None
+        return load_model(self.context.teacher.path, self.context.task)
 
     def score(self, model: Any, artifact: Artifact) -> float:
         """What `to: {keep: ...}` keeps a share of, on data.eval. The model has the tokenizer of the artifact."""
@@ -109,7 +119,7 @@ def run(stage: Prune, source: Artifact, context: RunContext) -> Mapping[str, Any
     before = shape_of(model)
     facts: dict[str, Any] = {}
     if stage.sizes:
-        pruned = cut(stage, model, None, 0.0, work.samples(model), context.seed, context.progress)
+        pruned = cut(stage, model, None, 0.0, work.samples, context.seed, context.progress)
     elif stage.to:
         pruned, facts = _to_goal(work, model)
     else:
@@ -169,7 +179,7 @@ def _cut(work: _Work, model: Any, costs: Costs, limit: float, number: int) -> An
     if (found := work.finished.model(f"cut-{number}")) is not None:
         return found
     work.finished.drop(f"recover-{number}")
-    model = cut(work.stage, model, costs, limit, work.samples(model), work.context.seed, work.context.progress)
+    model = cut(work.stage, model, costs, limit, work.samples, work.context.seed, work.context.progress)
     work.finished.keep_model(f"cut-{number}", model)
     return model
 
@@ -181,8 +191,7 @@ def _to_gate(work: _Work, model: Any, keep: float) -> tuple[Any, dict[str, Any]]
     """
     context = work.context
     assert context.teacher is not None
-    teacher = load_model(context.teacher.path, context.task)
-    wanted = keep * work.score(teacher, context.teacher)
+    wanted = keep * work.score(work.teacher, context.teacher)
     budget = Budget.of_macs(shape_of(model), work.lengths, share=1.0)
     full = cost(shape_of(model), budget.costs)
     path: list[dict[str, float]] = []
