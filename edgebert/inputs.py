@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgebert.data import PreparedData, with_split
 from edgebert.data_spec import CalibrationSpec, DataSpec
-from edgebert.errors import Problem, RecipeError, SourceError
+from edgebert.errors import EnvironmentFault, Problem, RecipeError, SourceError
 from edgebert.model_folder import ModelFolder
 from edgebert.recipe import ModelSource
 from edgebert.recipe_file import RecipeFile
@@ -19,6 +20,8 @@ from edgebert.tasks.base import Task
 
 DEFAULTS = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 """What a BERT has where its config.json does not say."""
+WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+"""Where launchers say how many processes they started: torchrun, and the kinds of MPI."""
 SAME_LABELS = "Name a teacher with the same labels in the same order."
 
 
@@ -59,8 +62,10 @@ def check_inputs(file: RecipeFile) -> Inputs:
 
     Raises:
         SourceError, EnvironmentFault: the model cannot be had.
+        EnvironmentFault: a launcher started edgebert several times.
         RecipeError: the stages, labels or lengths cannot work.
     """
+    require_one_process()
     recipe = file.recipe
     task = get_task(recipe.task.name)
     model = find_model(recipe.model, file.base)
@@ -80,6 +85,16 @@ def check_inputs(file: RecipeFile) -> Inputs:
     if problems or layout is None:
         raise RecipeError(str(file.path), [file.placed(problem) for problem in problems])
     return Inputs(file, task, model, layout, max_length, models)
+
+
+def require_one_process() -> None:
+    """Raises EnvironmentFault under a launcher of several processes: each would wait for what another one has locked."""
+    for name in WORLD_SIZES:
+        if (count := os.environ.get(name, "")).isdecimal() and int(count) > 1:
+            raise EnvironmentFault(
+                f"edgebert was started as {int(count)} processes ({name}={count}); it works in one, on one device.",
+                hint=f"Start it without accelerate launch, torchrun or mpirun; where none was meant, unset {name}.",
+            )
 
 
 def _other_models(file: RecipeFile, task: Task, model: ModelFolder) -> tuple[dict[str, ModelFolder], list[Problem]]:

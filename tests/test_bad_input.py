@@ -797,6 +797,18 @@ def test_compress_refuses_an_option(case: Case, cli: Any, recipe: Path) -> None:
     assert_case(case, cli, recipe.parent)
 
 
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"])
+def test_compress_refuses_to_be_started_as_several_processes(
+    name: str, cli: Any, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "2")
+    words = (f"edgebert was started as 2 processes ({name}=2)", "Start it without accelerate launch", f"unset {name}")
+    assert_refused(cli(*COMPRESS), EXIT_ENVIRONMENT, words)
+    assert not (recipe.parent / "store").exists()
+    monkeypatch.setenv(name, "1")
+    assert cli("validate", recipe).code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
