@@ -751,6 +751,15 @@ TEACHER = "teachers: [./teacher]"
         ("./teacher has the labels in another order: Positive, Negative; the task has negative, positive.",),
     ),
     Case(
+        "teacher that reads less than the student",
+        both(teacher(max_position_embeddings=31), distill(f"{{{TEACHER}}}")),
+        (
+            "1 problem",
+            "stages.0.distill: ./teacher has 31 positions, fewer than the 32 tokens that inputs may have.",
+            "Set task.max_length to 31",
+        ),
+    ),
+    Case(
         "no assistant", distill("{teachers: assistant}", "prune: {to: {macs: 0.5}}"), ("names `assistant`", "put `- distill`")
     ),
     Case(
