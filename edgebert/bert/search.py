@@ -36,22 +36,6 @@ class Costs(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class MacCosts:
-    """Multiply-accumulates at the data's mean length."""
-
-    shape: Shape
-    length: float
-
-    def attention(self, heads: int) -> float:
-        """MACs."""
-        return heads * self.shape.head_macs(self.length)
-
-    def ffn(self, neurons: int) -> float:
-        """MACs."""
-        return neurons * self.shape.neuron_macs(self.length)
-
-
 def cost(shape: Shape, costs: Costs) -> float:
     """Of all layers of a shape."""
     return sum(map(costs.attention, shape.heads)) + sum(map(costs.ffn, shape.intermediate_sizes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -222,6 +223,52 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return export(tmp_path_factory.mktemp("reader"), BertForQuestionAnswering, Spans(), "onnxruntime")
+
+
+def units(places: Sequence[int], heads: Sequence[int], widths: Sequence[int]) -> dict[int, Units]:
+    """The last heads and neurons of each layer: those that a mistake in numbering would not find."""
+    return {
+        place: Units(tuple(range(4 - count, 4)), tuple(range(24 - width, 24)))
+        for place, count, width in zip(places, heads, widths, strict=True)
+    }
+
+
+def drawn(seed: int) -> dict[int, Units]:
+    """Any layers, heads and neurons."""
+    draw = random.Random(seed)
+    places = sorted(draw.sample(range(3), draw.randint(1, 3)))
+    return {
+        place: Units(
+            tuple(sorted(draw.sample(range(4), draw.randint(1, 4)))), tuple(sorted(draw.sample(range(24), draw.randint(1, 24))))
+        )
+        for place in places
+    }
+
+
+SHAPES = {
+    "one head and one neuron": units([0, 1, 2], [1, 1, 1], [1, 1, 1]),
+    "one layer of one head and one neuron": units([2], [1], [1]),
+    "one layer whole": units([1], [4], [24]),
+    "all equal": units([0, 1, 2], [2, 2, 2], [8, 8, 8]),
+    "all whole": units([0, 1, 2], [4, 4, 4], [24, 24, 24]),
+    "odd widths": units([0, 2], [3, 1], [23, 7]),
+    **{f"drawn by {seed}": drawn(seed) for seed in range(6)},
+}
+
+
+@pytest.mark.parametrize("kept", SHAPES.values(), ids=SHAPES)
+def test_any_shape_saves_loads_and_exports(kept: dict[int, Units], tmp_path: Path) -> None:
+    whole = build(BertForSequenceClassification, layers=3)
+    save_model(prune(whole, kept), tmp_path)
+    loaded = load_model(tmp_path, TASK)
+    assert shape_of(loaded).heads == tuple(len(entry.heads) for entry in kept.values())
+    assert shape_of(loaded).intermediate_sizes == tuple(len(entry.neurons) for entry in kept.values())
+    wanted = outputs(silenced(whole, kept), BATCH)
+    assert_same(outputs(loaded, BATCH), wanted)
+    export_onnx(tmp_path, TASK, tmp_path / "model.onnx")
+    session = get_runtime("onnxruntime").open(tmp_path / "model.onnx", Target(runtime="onnxruntime"))
+    found = session.predict({name: value.numpy() for name, value in BATCH.items()})
+    np.testing.assert_allclose(found["logits"], wanted[0].numpy(), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgebert.bert.importance import Importance
-from edgebert.bert.search import BINS, Costs, MacCosts, cost, rearrange, search, top, widths
-from edgebert.bert.shape import Shape
+from edgebert.bert.search import BINS, Costs, cost, rearrange, search, top, widths
+from edgebert.bert.shape import Shape, mean_macs
 from edgebert.bert.surgery import Units
+from edgebert.stages.prune.budget import MeanMacs
 
 HIDDEN, HEAD = 8, 4
 
@@ -34,7 +35,7 @@ class Bent:
         return self.unit * (1 + 4 * (neurons // 3) + neurons)
 
 
-MACS = MacCosts(Shape(HIDDEN, HEAD, (1,), (1,)), 5.5)
+MACS = MeanMacs.of(Shape(HIDDEN, HEAD, (1,), (1,)), [3, 8])
 
 
 @st.composite
@@ -250,7 +251,7 @@ def test_top_takes_the_largest_and_of_equal_ones_the_first() -> None:
 
 def test_macs_of_a_shape_are_the_sum_of_its_parts() -> None:
     shape = Shape(HIDDEN, HEAD, (3, 1), (7, 2))
-    assert cost(shape, MacCosts(shape, 5.5)) == pytest.approx(shape.macs(5.5), rel=1e-12)
+    assert cost(shape, MeanMacs.of(shape, [3, 8])) == pytest.approx(mean_macs(shape, [3, 8]), rel=1e-12)
 
 
 # Rearranging.
