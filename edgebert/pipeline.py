@@ -356,14 +356,21 @@ def _parts(
 def _lineage_entry(artifact: Artifact) -> dict[str, Any]:
     made_by = artifact.manifest.made_by
     parameters = dict(made_by.parameters)
-    if made_by.name == "model" and Path(str(parameters["source"])).is_absolute():
-        parameters["source"] = Path(str(parameters["source"])).name  # a bundle does not tell where it was made
+    if made_by.name == "model":
+        parameters["source"] = _without_folders(str(parameters["source"]))
+    if "teachers" in parameters:
+        parameters["teachers"] = [_without_folders(name) for name in parameters["teachers"]]
     return {
         "stage": made_by.name,
         "parameters": parameters,
         "sha256": artifact.sha256,
         "packages": made_by.packages,
     }
+
+
+def _without_folders(name: str) -> str:
+    """A bundle does not tell where it was made."""
+    return Path(name).name if Path(name).is_absolute() else name
 
 
 def run_record(run: Compression, verdict: Verdict, started: float) -> dict[str, Any]:

@@ -18,12 +18,16 @@ from edgebert.paths import local_path
 from edgebert.recipe import Recipe, normalise
 from edgebert.shipped import shipped_folder
 from edgebert.stages import STAGES
+from edgebert.stages.distill.settings import OWN_TEACHERS
 
 MAX_BYTES = 1 << 20
 MAX_VALUES = 20_000
 MAX_DEPTH = 50
 
 UNUSABLE = re.compile("[\0\ud800-\udfff]")  # NUL and lone surrogates
+
+FILE_KEYS = ("path", "source", "model", "train", "transfer", "eval", "calibration")
+"""What names a file or folder below `model` and `data`."""
 
 Path_ = tuple[str | int, ...]
 
@@ -216,16 +220,21 @@ def apply_override(document: _Document, text: str) -> Problem | None:
 
 def _from_here(keys: Sequence[str], value: Any) -> Any:
     """A path on the command line counts from where the command runs, not from the recipe."""
-    if keys[0] not in ("model", "data"):
-        return value
     if isinstance(value, dict):
         return {key: _from_here([*keys, key], inner) for key, inner in value.items()}
-    names_a_file = keys[-1] in ("path", "source", "model", "train", "transfer", "eval", "calibration")
-    if names_a_file and isinstance(value, str) and "://" not in value:
+    if isinstance(value, list):
+        return [_from_here([*keys, str(place)], inner) for place, inner in enumerate(value)]
+    if isinstance(value, str) and "://" not in value and _may_name_a_file(keys, value):
         here = local_path(value, Path.cwd())
         if here.exists() or keys[0] == "data" or value.startswith((".", "~")):
             return str(here)
     return value
+
+
+def _may_name_a_file(keys: Sequence[str], value: str) -> bool:
+    if keys[0] == "stages":
+        return "teachers" in keys[-2:] and value not in OWN_TEACHERS  # one teacher, or one of a list
+    return keys[0] in ("model", "data") and keys[-1] in FILE_KEYS
 
 
 def _assign(node: Any, keys: Sequence[str], value: Any) -> None:

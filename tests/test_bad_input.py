@@ -698,6 +698,11 @@ TEACHER = "teachers: [./teacher]"
     Case("learns nothing", distill("{soft: 0, hidden: 0}"), ("learns nothing: give soft, hard, hidden or relations a weight",)),
     Case("unknown parameter", distill("{temprature: 2}"), ("distill.temprature: unknown key", "`temperature`")),
     Case("no teachers", distill("{teachers: []}"), ("distill.teachers", "at least")),
+    Case(
+        "nameless teacher",
+        distill('{teachers: [teacher, ""]}'),
+        ("1 problem", "stages.0.distill.teachers.1: string should have at least 1 character"),
+    ),
     Case("no epochs", distill("{epochs: 0}"), ("distill.epochs: input should be greater than 0",)),
     Case("cold", distill("{temperature: 0}"), ("distill.temperature: input should be greater than 0",)),
     Case("other precision", distill("{precision: fp16}"), ("distill.precision", '"fp16"', "`bf16`")),

@@ -105,6 +105,7 @@ INVALID = {
     "unknown layer map": changed(SHORT, "stages", 0, value={"distill": {"layer_map": "first"}}),
     "layer without a partner": changed(SHORT, "stages", 0, value={"distill": {"layer_map": [[1]]}}),
     "no teachers": changed(SHORT, "stages", 0, value={"distill": {"teachers": []}}),
+    "nameless teacher": changed(SHORT, "stages", 0, value={"distill": {"teachers": ["teacher", ""]}}),
     "number for a teacher": changed(SHORT, "stages", 0, value={"distill": {"teachers": [3]}}),
     "no stages": changed(SHORT, "stages", value=[]),
     "negative seed": changed(LONG, "seed", value=-1),
@@ -176,6 +177,15 @@ def short_file(tmp_path: Path) -> Path:
     (tmp_path / "recipes").mkdir(exist_ok=True)
     path = tmp_path / "recipes" / "short.yaml"
     path.write_text(json.dumps(SHORT))
+    return path
+
+
+@pytest.fixture
+def distill_file(tmp_path: Path) -> Path:
+    """A recipe that distils, in a folder of its own."""
+    (tmp_path / "recipes").mkdir()
+    path = tmp_path / "recipes" / "distill.yaml"
+    path.write_text(json.dumps(changed(SHORT, "stages", value=["distill", "export"])))
     return path
 
 
@@ -274,6 +284,37 @@ def test_override_counts_a_path_that_is_not_there_from_where_the_command_runs(
     monkeypatch.chdir(tmp_path)
     assert dumped(short_file, "model=./missing")["model"]["source"] == str(tmp_path / "missing")
     assert dumped(short_file, "data.eval=missing.csv")["data"]["eval"]["path"] == str(tmp_path / "missing.csv")
+
+
+@pytest.mark.parametrize(
+    ("override", "place"),
+    [
+        ("stages.distill.teachers=big", 0),
+        ("stages.0.teachers=big", 0),
+        ("stages.distill.teachers=[teacher, ./missing, big]", 2),
+        ("stages.0.distill={teachers: [big], epochs: 1}", 0),
+        ("stages=[{distill: {teachers: [teacher, big]}}, export]", 1),
+    ],
+)
+def test_override_counts_a_teacher_from_where_the_command_runs(
+    distill_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, override: str, place: int
+) -> None:
+    here = tmp_path / "here"
+    for name in ("big", "teacher", "assistant"):
+        (here / name).mkdir(parents=True)
+    monkeypatch.chdir(here)
+    teachers = dumped(distill_file, override)["stages"][0]["teachers"]
+    assert teachers[place] == str(here / "big")
+    assert teachers[:place] in ([], ["teacher"], ["teacher", str(here / "missing")])
+
+
+def test_override_leaves_teachers_that_are_no_paths_alone(
+    distill_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "teacher").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for names in (["teacher"], ["assistant"], ["org/name"], ["package://module/model"]):
+        assert dumped(distill_file, f"stages.distill.teachers={json.dumps(names)}")["stages"][0]["teachers"] == names
 
 
 def test_override_leaves_names_that_are_no_paths_alone(

@@ -20,6 +20,7 @@ from stage_runs import Killed, counted, inputs_of, kill_after, make_bench, measu
 from edgebert.artifact import Artifact
 from edgebert.errors import RecipeError, SourceError, StageError, StoreError
 from edgebert.models import load_model
+from edgebert.pipeline import _lineage_entry
 from edgebert.stages.distill import Distill, learn, objective, teacher_outputs
 from edgebert.stages.distill.settings import EarlyStop
 from edgebert.stages.finetune import Finetune
@@ -574,6 +575,11 @@ def test_several_teachers_answer_with_the_mean_of_their_logits(
         assert not torch.equal(first["logits"][row], second["logits"][row])
         assert torch.equal(found["hidden-2"][row], first["hidden-2"][row])
     assert set(second) == {"logits"}
+
+
+def test_lineage_does_not_tell_where_another_teacher_lay(wide: Path, bench: Path, store: Path) -> None:
+    made = distilled(bench, store, teachers=["teacher", str(wide)], epochs=0.1)
+    assert _lineage_entry(made)["parameters"]["teachers"] == ["teacher", "wide"]
 
 
 MORE = Cut(kept=((0, (0,), 16), (1, (0,), 16)))

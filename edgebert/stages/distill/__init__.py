@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from edgebert.artifact import Artifact
 from edgebert.stages.base import ModelFacts, RunContext, Stage
-from edgebert.stages.distill.settings import Objective
+from edgebert.stages.distill.settings import ASSISTANT, OWN_TEACHERS, TEACHER, Objective
 
 
 def _or_one(schema: dict[str, Any]) -> None:
@@ -31,8 +31,8 @@ class Distill(Objective, Stage):
     """
 
     stage: Literal["distill"] = "distill"
-    teachers: tuple[str, ...] = Field(
-        ("teacher",),
+    teachers: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (TEACHER,),
         min_length=1,
         json_schema_extra=_or_one,
         description="`teacher`, `assistant` (what the distill stage before made, a model between teacher and student), or "
@@ -60,7 +60,7 @@ class Distill(Objective, Stage):
 
     def models(self) -> tuple[str, ...]:
         """The teachers that the recipe does not make."""
-        return tuple(name for name in self.teachers if name not in ("teacher", "assistant"))
+        return tuple(name for name in self.teachers if name not in OWN_TEACHERS)
 
     def faults(self, model: ModelFacts) -> list[str]:
         """Teachers and layers that do not fit."""
@@ -70,7 +70,7 @@ class Distill(Objective, Stage):
         first = self.teachers[0]
         teacher = model.others.get(first, config)
         faults = []
-        if "assistant" in self.teachers and "distill" not in model.before[:-1]:
+        if ASSISTANT in self.teachers and "distill" not in model.before[:-1]:
             faults.append(
                 "teachers names `assistant`, but no earlier stage distils one; put `- distill` before the prune stage whose "
                 "result this one trains"

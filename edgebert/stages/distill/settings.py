@@ -9,6 +9,8 @@ from pydantic import Field, field_validator, model_validator
 from edgebert.strict import Strict
 
 LayerMap = Literal["last", "kept", "uniform"]
+TEACHER, ASSISTANT = OWN_TEACHERS = ("teacher", "assistant")
+"""The teachers that a run makes itself: the FP32 model that candidates are judged against, and what an earlier distill made."""
 
 
 class EarlyStop(Strict):
@@ -27,7 +29,8 @@ class Objective(Strict):
         0,
         ge=0,
         le=100,
-        description="Rows made up for each row, for the teacher to answer: another row joined on, a tenth of the words left out.",
+        description="Rows made up for each row, for the teacher to answer: another row joined on, a tenth of the words left "
+        "out.",
     )
     batch_size: int = Field(32, ge=1)
     accumulate: int = Field(1, ge=1, description="Batches whose gradients are added up for one step.")

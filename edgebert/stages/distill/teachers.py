@@ -11,10 +11,9 @@ from edgebert.examples import Examples
 from edgebert.models import load_model
 from edgebert.stages.base import RunContext
 from edgebert.stages.distill.objective import pairing
-from edgebert.stages.distill.settings import Objective
+from edgebert.stages.distill.settings import ASSISTANT, TEACHER, Objective
 from edgebert.stages.distill.teacher_outputs import Teacher, Wanted, identity, write_outputs
 
-TEACHER, ASSISTANT = "teacher", "assistant"
 VERSION = 1
 
 
