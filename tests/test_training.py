@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate.utils import set_seed
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgebert.errors import StageError
 from edgebert.models import load_model
 from edgebert.progress import Silent
-from edgebert.stages.finetune import seed_everything, tensor_batch
 from edgebert.tasks import TASKS
-from edgebert.tasks.base import Encoded
+from edgebert.tasks.base import Encoded, collate
 from edgebert.training import BEST, CHECKPOINT, EarlyStopping, Schedule, batches_from, epoch_batches, train
 
 SCHEDULE = Schedule(
@@ -38,6 +38,13 @@ EXAMPLES = [
 ]
 
 
+def batch_of(indices: list[int]) -> dict[str, torch.Tensor]:
+    """Some examples, padded, with labels."""
+    arrays = collate([EXAMPLES[index] for index in indices], length=max(LENGTHS[index] for index in indices), pad_id=0)
+    labels = torch.tensor([index % 2 for index in indices])
+    return {**{name: torch.from_numpy(value) for name, value in arrays.items()}, "labels": labels}
+
+
 class Killed(BaseException):
     """What a signal would do."""
 
@@ -47,7 +54,7 @@ def trained(
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any], int]:
     """Trains a fresh copy of the model. Returns its weights, the facts and how many steps were done."""
     work.mkdir(exist_ok=True)
-    seed_everything(0)
+    set_seed(0)
     model = load_model(model_dir, TASKS[0], ("no", "yes"))
     done = 0
 
@@ -56,8 +63,7 @@ def trained(
         if done == kill_at:
             raise Killed
         done += 1
-        targets = [index % 2 for index in indices]
-        loss: torch.Tensor = module(**tensor_batch([EXAMPLES[index] for index in indices], targets, 0)).loss
+        loss: torch.Tensor = module(**batch_of(indices)).loss
         return loss * float("nan") if done - 1 == nan_at else loss
 
     facts = train(model, lengths=LENGTHS, loss_of=loss_of, schedule=schedule, work=work, progress=Silent(), title="training")
@@ -79,7 +85,7 @@ def same_bits(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> 
 
 def test_train_changes_the_weights_and_reports_its_steps(whole: Any, model_template: Path) -> None:
     weights, facts = whole
-    seed_everything(0)
+    set_seed(0)
     assert not same_bits(weights, load_model(model_template, TASKS[0], ("no", "yes")).state_dict())
     assert facts["steps"] == STEPS
     assert 0 < facts["train_loss"] < 10
@@ -189,8 +195,7 @@ def test_train_sums_the_gradients_of_accumulated_batches_to_those_of_one(
         work.mkdir()
 
         def loss_of(module: Any, indices: list[int]) -> torch.Tensor:
-            batch = tensor_batch([EXAMPLES[index] for index in indices], [index % 2 for index in indices], 0)
-            loss: torch.Tensor = module(**batch).loss
+            loss: torch.Tensor = module(**batch_of(indices)).loss
             return loss
 
         facts = train(

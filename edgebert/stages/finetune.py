@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from edgebert.artifact import Artifact
-from edgebert.data import label_indices
+from edgebert.examples import Examples
 from edgebert.stages.base import RunContext, Stage
-from edgebert.tasks.base import Encoded, collate
 
 
 class Finetune(Stage):
@@ -42,14 +41,13 @@ class Finetune(Stage):
 
     def run(self, source: Artifact, context: RunContext) -> Mapping[str, Any]:
         """Writes a Transformers folder with the same tokenizer."""
+        from accelerate.utils import set_seed
+
         from edgebert.models import copy_tokenizer, load_model, save_model
         from edgebert.training import Schedule, train
 
-        data, serving = context.data["train"], context.serving(source)
-        tokenizer = serving.open_tokenizer()
-        targets = label_indices(data, context.task, context.labels)
-        lengths = [len(item) for rows in data.blocks() for item in serving.encode(tokenizer, rows)]
-        seed_everything(context.seed)
+        examples = Examples((context.data["train"],), context.serving(source))
+        set_seed(context.seed)  # a new head is drawn from it
         model = load_model(source.path, context.task, context.labels)
         schedule = Schedule(
             epochs=self.epochs,
@@ -62,14 +60,12 @@ class Finetune(Stage):
         )
 
         def loss_of(module: Any, indices: list[int]) -> Any:
-            encoded = serving.encode(tokenizer, data.rows(indices))  # again for each batch: the whole set may not fit
-            batch = tensor_batch(encoded, [targets[index] for index in indices], serving.pad_id)
             device = next(module.parameters()).device
-            return module(**{name: value.to(device) for name, value in batch.items()}).loss
+            return module(**{name: value.to(device) for name, value in examples.batch(indices).items()}).loss
 
         facts = train(
             model,
-            lengths=lengths,
+            lengths=examples.lengths,
             loss_of=loss_of,
             schedule=schedule,
             work=context.work,
@@ -79,18 +75,3 @@ class Finetune(Stage):
         save_model(model, context.out)
         copy_tokenizer(source.path, context.out)
         return facts
-
-
-def seed_everything(seed: int) -> None:
-    """Python, NumPy and torch. A new head is drawn from this."""
-    from accelerate.utils import set_seed
-
-    set_seed(seed)
-
-
-def tensor_batch(encoded: Sequence[Encoded], targets: Sequence[int], pad_id: int) -> dict[str, Any]:
-    """Padded to the longest, as torch tensors, with `labels`."""
-    import torch
-
-    batch = collate(encoded, length=max(map(len, encoded)), pad_id=pad_id)
-    return {**{name: torch.from_numpy(value) for name, value in batch.items()}, "labels": torch.tensor(targets)}

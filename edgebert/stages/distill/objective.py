@@ -11,13 +11,11 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from edgebert.bert import losses
-from edgebert.bert.capture import captured, width_of
+from edgebert.bert.capture import PROJECTIONS, captured, width_of
 from edgebert.bert.surgery import shape_of
 from edgebert.errors import StageError
 from edgebert.stages.distill.settings import LayerMap, Objective
-
-RELATIONS = ("query", "key", "value")
-LOGITS = "logits"
+from edgebert.stages.distill.teacher_outputs import LOGITS
 
 
 def layer_pairs(layer_map: LayerMap | tuple[tuple[int, int], ...], student: Any, teacher: Any) -> list[tuple[int, int]]:
@@ -75,7 +73,7 @@ def pairing(settings: Objective, student: Any, teacher: Any) -> Pairing:
     pairs = layer_pairs(settings.layer_map, student, teacher)
     hidden = tuple((f"hidden-{ours}", f"hidden-{theirs}") for ours, theirs in pairs) if settings.hidden else ()
     last = pairs[-1]
-    related = tuple((f"{kind}-{last[0]}", f"{kind}-{last[1]}") for kind in RELATIONS) if settings.relations else ()
+    related = tuple((f"{kind}-{last[0]}", f"{kind}-{last[1]}") for kind in PROJECTIONS) if settings.relations else ()
     return Pairing(hidden, related)
 
 
