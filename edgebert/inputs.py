@@ -114,9 +114,9 @@ def _other_models(file: RecipeFile, task: Task, model: ModelFolder) -> tuple[dic
                 continue
             positions = found[name].max_positions
             if positions < max_length:
-                fault = f"{name} has {positions} positions, fewer than the {max_length} tokens that inputs may have."
+                short = f"{name} has {positions} positions, fewer than the {max_length} tokens that inputs may have."
                 hint = f"Set task.max_length to {positions}, or name a teacher with more positions."
-                problems.append(Problem(path, fault, suggestion=hint))
+                problems.append(Problem(path, short, suggestion=hint))
             if not found[name].has_head(task):
                 hint = "Fine-tune it first, with a recipe of its own, or leave it out."
                 problems.append(Problem(path, f"{name} was not fine-tuned for {task.name}.", suggestion=hint))
