@@ -465,7 +465,8 @@ def test_positions_alone_lower_what_the_tokenizer_allows(bench: Path, tmp_path: 
     tokenizer.save(str(model / "tokenizer.json"))
     file = model / "tokenizer_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "padding": "max_length", "max_length": 64}))
-    found = pruned(bench, tmp_path / "store", (f"model={model}",), positions=40)
+    no_examples = ("data.train=null", "data.calibration=null")
+    found = pruned(bench, tmp_path / "store", (f"model={model}", *no_examples), positions=40)
     lowered = Tokenizer.from_file(str(found.path / "tokenizer.json"))
     assert len(lowered.encode("a " * 60).ids) == 40 == len(lowered.encode("a").ids)
     config = json.loads((found.path / "tokenizer_config.json").read_text())
