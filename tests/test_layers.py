@@ -235,8 +235,9 @@ MAY_IMPORT = {
     "shipped": (),
     "progress": (),
     "quiet": (),
+    "signal_stack": (),
     "tasks": ("tasks", "errors"),
-    "runtimes": ("runtimes", "errors", "quiet", "strict"),
+    "runtimes": ("runtimes", "errors", "quiet", "signal_stack", "strict"),
     "serving": ("tasks", "runtimes", "errors"),
     "gates": ("strict", "errors"),
     "bert": ("bert", "errors", "model_folder"),
@@ -267,6 +268,7 @@ MAY_NOT_IMPORT = {
     "model_import": ("pipeline", "cli", "plan", "inputs", "stages", "recipe", "data", "training", "models"),
     "step_keys": ("pipeline", "cli", "plan", "model_import", "check", "bundle", "report", "training", "models"),
     "examples": ("stages", "pipeline", "cli", "recipe", "recipe_file", "training", "models", "bert", "runtimes"),
+    "augment": ("stages", "pipeline", "cli", "recipe", "recipe_file", "training", "models", "bert", "runtimes", "examples"),
 }
 """Room -> what it may not import."""
 TORCH = ("bert", "stages.distill.learn", "stages.distill.objective", "stages.prune.cut", "stages.prune.score")

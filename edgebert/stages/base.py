@@ -100,7 +100,8 @@ class RunContext:
     """An artifact and its chain of parents, nearest first."""
     cached: Cached
     layer_costs: Callable[[Shape, Sequence[int]], LayerCosts]
-    """(shape, lengths of texts) -> what layers cost in INT8 on the recipe's first target, measured once on a machine."""
+    """(shape, lengths of texts) -> what layers cost in INT8 on the first target that has a candidate, measured once on
+    a machine."""
     seed: int
     progress: Progress
 
