@@ -53,7 +53,7 @@ def compress(
     overrides: SetOption = None,
     store: StoreOption = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: runs/<recipe>.")] = None,
-    remeasure: Annotated[bool, typer.Option(help="Measure again what the store holds, and choose again what it decided.")] = False,
+    remeasure: Annotated[bool, typer.Option(help="Measure again what is stored, and choose again what it decided.")] = False,
     quiet: QuietOption = False,
     json_output: JsonOption = False,
 ) -> None:
