@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports the Hub client
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch: tiny models are no work to share
 
 import csv
 import json
 import shutil
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from edgebert.pipeline import Outcome
 
 switch_off_telemetry()
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores Ctrl-C, and so would its children
 settings.register_profile("edgebert", deadline=None)  # how long an example takes says nothing on a busy machine
 settings.load_profile("edgebert")
 

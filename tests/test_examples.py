@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from conftest import review_rows, write_table
 from edgebert.artifact import ArtifactStore
 from edgebert.data import prepare_data
 from edgebert.data_spec import DataSpec
-from edgebert.examples import UNLABELLED, Examples
+from edgebert.examples import UNLABELLED, Examples, coarse_length
 from edgebert.progress import Silent
 from edgebert.serving import Serving
 from edgebert.tasks import TASKS
@@ -59,3 +60,23 @@ def test_sample_is_drawn_by_the_seed_and_shortest_first(examples: Examples) -> N
     assert len(set(drawn)) == 6
     assert [examples.lengths[index] for index in drawn] == sorted(examples.lengths[index] for index in drawn)
     assert sorted(examples.sample(100, seed=0)) == list(range(9))
+
+
+def test_coarse_lengths_are_few_and_hardly_longer() -> None:
+    lengths = range(1, 513)
+    coarse = [coarse_length(length) for length in lengths]
+    assert all(length <= padded < max(length + 4, 1.25 * length) for length, padded in zip(lengths, coarse, strict=True))
+    assert len(set(coarse)) == 24 and max(coarse) == 512
+    assert coarse == sorted(coarse)
+
+
+def test_coarse_batches_are_padded_further_but_never_beyond_what_the_model_takes(examples: Examples) -> None:
+    for indices in ([6, 1], [0], list(range(9))):
+        plain, coarse = examples.batch(indices), examples.batch(indices, coarse=True)
+        length = plain["input_ids"].shape[1]
+        assert coarse["input_ids"].shape[1] == min(coarse_length(length), 16)
+        assert (coarse["input_ids"][:, :length] == plain["input_ids"]).all()
+        assert not coarse["attention_mask"][:, length:].any()
+        assert (coarse["labels"] == plain["labels"]).all()
+    odd = dataclasses.replace(examples, serving=dataclasses.replace(examples.serving, max_length=7))
+    assert odd.batch([0], coarse=True)["input_ids"].shape[1] == 7

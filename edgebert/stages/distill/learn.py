@@ -57,9 +57,11 @@ def learn(
         precision=settings.precision,
     )
 
+    coarse = settings.precision == "bf16"
+
     def loss_on(module: Any, indices: Sequence[int]) -> torch.Tensor:
         device = next(module.parameters()).device
-        batch = {name: value.to(device) for name, value in examples.batch(indices).items()}
+        batch = {name: value.to(device) for name, value in examples.batch(indices, coarse=coarse).items()}
         targets = batch.pop("labels")
         return loss(settings, paired, module(**batch), _outputs(teachers, indices), batch, targets)
 

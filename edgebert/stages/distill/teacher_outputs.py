@@ -112,8 +112,9 @@ def _of_batch(model: Any, examples: Examples, indices: Sequence[int], wanted: Wa
     from edgebert.bert.capture import captured
 
     device = next(model.parameters()).device
-    batch = {name: value.to(device) for name, value in examples.batch(indices).items() if name != "labels"}
-    lower = torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted.precision == "bf16")
+    bf16 = wanted.precision == "bf16"
+    batch = {name: value.to(device) for name, value in examples.batch(indices, coarse=bf16).items() if name != "labels"}
+    lower = torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
     with torch.no_grad(), captured(model, wanted.names) as inside, lower:
         logits = model(**batch).logits
     halfs = {LOGITS: _half(logits), **{name: _half(value) for name, value in inside.items()}}
