@@ -7,26 +7,22 @@ machine, same threads). Checkpoints are safetensors: no pickle.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from edgebert.artifact import sync_folder
+from edgebert.checkpoint import best_weights, keep_best, resume, save
 from edgebert.errors import StageError
 from edgebert.progress import Progress
 
 if TYPE_CHECKING:
     import torch
 
-CHECKPOINT = "checkpoint.safetensors"
-BEST = "best.safetensors"
 POOL_BATCHES = 50
 
 
@@ -72,16 +68,6 @@ class EarlyStopping:
     """Batches between two looks."""
     patience: int
     """Looks without a new best before it stops."""
-
-
-@dataclass
-class _State:
-    """Where a training stands; all of it goes into the checkpoint."""
-
-    step: int = 0
-    loss: float = 0.0
-    best: float = math.inf
-    waited: int = 0
 
 
 def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
@@ -148,7 +134,7 @@ def train(
     optimizer = torch.optim.AdamW(groups, lr=schedule.learning_rate, fused=True)
     model.train()
     prepared, optimizer = accelerator.prepare(model, optimizer)
-    state = _resume(work, prepared, optimizer)
+    state = resume(work, prepared, optimizer)
     saved_at = time.monotonic()
 
     def precision() -> torch.autocast:
@@ -183,10 +169,10 @@ def train(
             if early_stopping and (last or _is_due(state.step, early_stopping.every, schedule.accumulate)):
                 with precision():
                     watched = _watched(model, early_stopping)
-                _keep_best(model, state, watched, work)
+                keep_best(model, state, watched, work)
                 stopped = state.waited >= early_stopping.patience
             if stopped or time.monotonic() - saved_at >= schedule.checkpoint_seconds:
-                _save(work, prepared, optimizer, state)
+                save(work, prepared, optimizer, state)
                 saved_at = time.monotonic()
             if stopped:
                 break
@@ -194,7 +180,7 @@ def train(
     facts = {"steps": state.step, "train_loss": round(state.loss, 5)}
     if early_stopping:
         if math.isfinite(state.best):  # no look found a number: the last weights are as good as any
-            model.load_state_dict(_read(work / BEST)[0])
+            model.load_state_dict(best_weights(work))
         facts["watched_loss"] = round(state.best, 5)
     return facts
 
@@ -215,14 +201,6 @@ def _watched(model: Any, early_stopping: EarlyStopping) -> float:
     return watched
 
 
-def _keep_best(model: Any, state: _State, watched: float, work: Path) -> None:
-    """Keeps the weights when their watched loss is the best so far."""
-    state.waited += 1
-    if watched < state.best:
-        state.best, state.waited = watched, 0
-        _write(work / BEST, model.state_dict(), {"step": state.step})
-
-
 def _parameter_groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:
     """Matrices decay; biases and LayerNorm do not."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -230,73 +208,3 @@ def _parameter_groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:
         {"params": [parameter for parameter in parameters if parameter.ndim >= 2], "weight_decay": weight_decay},
         {"params": [parameter for parameter in parameters if parameter.ndim < 2], "weight_decay": 0.0},
     ]
-
-
-def _save(work: Path, model: Any, optimizer: Any, state: _State) -> None:
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    for place, entry in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{place}.{name}": value for name, value in entry.items()}
-    _write(work / CHECKPOINT, tensors, dataclasses.asdict(state))
-
-
-def _write(file: Path, tensors: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Puts a whole safetensors file in place: after a power cut, too, there is the one before or this one."""
-    from safetensors.torch import save_file
-
-    partial = file.with_name(f"{file.name}.partial")
-    whole = {name: value.contiguous() for name, value in tensors.items()}
-    save_file(whole, partial, metadata={"edgebert": json.dumps(facts)})
-    sync_folder(file.parent)
-    partial.replace(file)
-
-
-def _read(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Tensors and facts of a file that `_write` wrote.
-
-    Raises:
-        SafetensorError, LookupError, TypeError, ValueError, OSError: it is not there, damaged, or another program's.
-    """
-    from safetensors import safe_open
-
-    if not file.is_file():
-        raise FileNotFoundError(file)
-    with safe_open(file, framework="pt") as opened:
-        facts = json.loads(opened.metadata()["edgebert"])
-        return {name: opened.get_tensor(name) for name in opened.keys()}, facts  # noqa: SIM118 - not a mapping
-
-
-def _resume(work: Path, model: Any, optimizer: Any) -> _State:
-    """Loads the checkpoint, if there is one of this training that is whole, the best weights too."""
-    from safetensors import SafetensorError
-
-    try:
-        state, weights, moments = _checkpoint(work, model, optimizer)
-    except (SafetensorError, LookupError, TypeError, ValueError, OSError):
-        (work / BEST).unlink(missing_ok=True)  # it would be another beginning's
-        return _State()  # a damaged checkpoint costs time, never the run
-    model.load_state_dict(weights)
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    return state
-
-
-def _checkpoint(work: Path, model: Any, optimizer: Any) -> tuple[_State, dict[str, Any], dict[int, dict[str, Any]]]:
-    """State, weights and the optimiser's moments, by the place of their parameter.
-
-    Raises:
-        ValueError and what `_read` raises: the checkpoint or the best weights that belong to it cannot be used.
-    """
-    tensors, facts = _read(work / CHECKPOINT)
-    state = _State(**facts)
-    weights = {name[6:]: value for name, value in tensors.items() if name.startswith("model.")}
-    moments: dict[int, dict[str, Any]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, place, field = name.split(".", 2)
-            moments.setdefault(int(place), {})[field] = value
-    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    if any(entry["exp_avg"].shape != trained[at].shape for at, entry in moments.items()):
-        raise ValueError("the moments do not fit the parameters")
-    for found in (weights, _read(work / BEST)[0]) if math.isfinite(state.best) else (weights,):
-        if {name: value.shape for name, value in found.items()} != {n: v.shape for n, v in model.state_dict().items()}:
-            raise ValueError("the weights do not fit the model")
-    return state, weights, moments

@@ -24,6 +24,7 @@ from edgebert.quiet import quiet_libraries, switch_off_telemetry
 if TYPE_CHECKING:
     from edgebert.pipeline import Outcome
 
+pytest.register_assert_rewrite("breaks", "fake_stages", "stage_runs")  # their asserts say what differs, as tests' do
 switch_off_telemetry()
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores Ctrl-C, and so would its children
 settings.register_profile("edgebert", deadline=None)  # how long an example takes says nothing on a busy machine

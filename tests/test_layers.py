@@ -236,6 +236,7 @@ MAY_IMPORT = {
     "progress": (),
     "quiet": (),
     "signal_stack": (),
+    "checkpoint": ("artifact",),
     "tasks": ("tasks", "errors"),
     "runtimes": ("runtimes", "errors", "quiet", "signal_stack", "strict"),
     "serving": ("tasks", "runtimes", "errors"),

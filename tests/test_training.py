@@ -15,12 +15,13 @@ from accelerate.utils import set_seed
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgebert.checkpoint import BEST, CHECKPOINT
 from edgebert.errors import StageError
 from edgebert.models import load_model
 from edgebert.progress import Silent
 from edgebert.tasks import TASKS
 from edgebert.tasks.base import Encoded, collate
-from edgebert.training import BEST, CHECKPOINT, EarlyStopping, Schedule, batches_from, epoch_batches, train
+from edgebert.training import EarlyStopping, Schedule, batches_from, epoch_batches, train
 
 SCHEDULE = Schedule(
     epochs=2,

@@ -106,7 +106,7 @@ def test_distill_ends_with_the_same_bits_when_it_was_killed_again_and_again(
         with monkeypatch.context() as patch:
             kill_after(patch, learn, "loss", draw.randint(4, 9))
             if kills % 2:  # the last checkpoint is then older than the weights kept as the best
-                patch.setattr("edgebert.training._save", lambda *_: None)
+                patch.setattr("edgebert.training.save", lambda *_: None)
             try:
                 found = distilled(bench, stormy, [with_transfer(bench)], **settings)
             except Killed:
