@@ -78,6 +78,8 @@ EQUAL_CUTS = (2, 3, 5)
 MAC_SHARES = (0.5, 0.333, 0.2, 0.125, 0.09)
 SPEEDUPS = (2, 3, 4)
 """Of INT8 over INT8: a pruned model against the whole one."""
+WHOLE = "whole"
+"""The name of the INT8 graph without pruning."""
 TUNED = ("SkipLayerNormFusion", "BiasGeluFusion")
 
 
@@ -314,7 +316,8 @@ def budget_models(laboratory: Laboratory) -> tuple[dict[str, Path], dict[str, fl
         wanted.append((f"macs-{share:g}", budget.costs, budget.limit))
     speedups = SPEEDUPS[:1] if setting.quick else SPEEDUPS
     wanted += [(f"latency-{speedup:g}x", costs, costs.whole / speedup - costs.rest) for speedup in speedups]
-    graphs, scores = {}, {}
+    graphs = {WHOLE: laboratory.int8(laboratory.teacher, WHOLE)}
+    scores = {WHOLE: laboratory.accuracy(laboratory.teacher)}
     for name, unit, limit in wanted:
         model = laboratory.pruned("fisher", unit, limit, repair=True, whole_layers=True)
         graphs[name], scores[name] = laboratory.int8(model, name), laboratory.accuracy(model)
@@ -325,20 +328,17 @@ def budget_models(laboratory: Laboratory) -> tuple[dict[str, Path], dict[str, fl
 def budget(latency: dict[str, float], scores: dict[str, float]) -> None:
     """Latency budget against MAC budget, at equal measured latency. `latency`: name -> p50 in ms of its INT8 graph."""
     by_macs = sorted((latency[name], scores[name]) for name in scores if name.startswith("macs-"))
-    rows, better = (
-        [[name, f"{latency[name]:.3f}", f"{scores[name]:.4f}", "", ""] for name in scores if name.startswith("macs-")],
-        0,
-    )
-    of_latency = [name for name in scores if name.startswith("latency-")]
-    for name in of_latency:
-        reached = float(np.interp(latency[name], [ms for ms, _ in by_macs], [value for _, value in by_macs]))
-        better += scores[name] >= reached
-        verdict = "yes" if scores[name] >= reached else "no"
-        rows.append([name, f"{latency[name]:.3f}", f"{scores[name]:.4f}", f"{reached:.4f}", verdict])
-    print_table(["budget", "INT8 p50 ms", "accuracy", "MAC budget at that p50", "better"], rows)
-    print(
-        f"a latency budget is better than, or equal to, a MAC budget at equal measured latency in {better} of {len(of_latency)}"
-    )
+    rows, verdicts = [], []
+    for name, found in scores.items():
+        row = [name, f"{latency[name]:.3f}", f"{latency[WHOLE] / latency[name]:.2f}x", f"{found:.4f}", "", ""]
+        if name.startswith("latency-"):
+            reached = float(np.interp(latency[name], [ms for ms, _ in by_macs], [value for _, value in by_macs]))
+            verdicts.append(found >= reached)
+            row[-2:] = [f"{reached:.4f}", "yes" if verdicts[-1] else "no"]
+        rows.append(row)
+    print_table(["budget", "INT8 p50 ms", "faster", "accuracy", "MAC budget at that p50", "better"], rows)
+    wins = f"{sum(verdicts)} of {len(verdicts)}"
+    print(f"a latency budget is better than, or equal to, a MAC budget at equal measured latency in {wins}")
 
 
 def latencies(setting: Setting, teacher: Path, models: dict[str, Path]) -> dict[str, float]:
