@@ -153,7 +153,9 @@ def test_early_stopping_holds_out_rows_that_are_not_trained_on(
     seen: dict[bool, set[int]] = {True: set(), False: set()}
     batch = Examples.batch
     monkeypatch.setattr(
-        Examples, "batch", lambda self, indices: seen[torch.is_grad_enabled()].update(indices) or batch(self, indices)
+        Examples,
+        "batch",
+        lambda self, indices, **how: seen[torch.is_grad_enabled()].update(indices) or batch(self, indices, **how),
     )
     distilled(bench, store)  # the teacher has answered
     for part in seen.values():
