@@ -213,10 +213,9 @@ def _encoder(model: Artifact) -> EncoderSizes:
 
 def _serving_identity(contender: Contender) -> dict[str, Any]:
     serving, target = contender.serving, contender.target
-    later = set() if target.disabled_optimizers else {"disabled_optimizers"}  # older measurements do not know the field
     return {
         "artifact": contender.artifact.sha256,
-        "target": target.model_dump(mode="json", exclude=later),
+        "target": target.identity(),
         "task": serving.task.name,
         "labels": list(serving.labels),
         "max_length": serving.max_length,

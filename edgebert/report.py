@@ -87,9 +87,11 @@ class Report(Frozen):
     entries: tuple[Entry, ...] = Field(min_length=1)
 
     def baseline_of(self, entry: Entry) -> Entry | None:
-        """FP32 on the same target."""
-        target = entry.target.for_baseline()
-        return next((other for other in self.entries if other.role == "baseline" and other.target == target), None)
+        """FP32 on the same target of the recipe. A tuned candidate's own target says more: there the names tell."""
+        baselines = [other for other in self.entries if other.role == "baseline"]
+        target, prefix = entry.target.for_baseline(), entry.name.partition("/")[0]
+        same = [other for other in baselines if other.target == target]
+        return next(iter(same + [other for other in baselines if other.name.partition("/")[0] == prefix]), None)
 
     def candidates(self) -> list[Entry]:
         """All that may be shipped."""

@@ -39,8 +39,7 @@ def step_key(step: Step, source: Artifact, inputs: Inputs, labels: tuple[str, ..
         parts |= {role: source_hash(inputs.specs[role], inputs.file.base) for role in read}
     if "target" in needed:
         environment = read_environment()
-        target = inputs.layout.target.model_dump(mode="json")
-        parts |= {"target": target, "machine": [environment.cpu, *environment.isa]}
+        parts |= {"target": inputs.layout.target.identity(), "machine": [environment.cpu, *environment.isa]}
     if "calibration" in needed:
         spec = inputs.specs.get("calibration") or inputs.specs["train"]
         samples = calibration_samples(inputs.file.recipe.data.calibration)

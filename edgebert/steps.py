@@ -75,7 +75,7 @@ class _Builder:
 
     def add(self, stage: Stage, path: str) -> None:
         if stage.input_format() not in self.trunk:
-            self.export([_runtime_of(stage.input_format())], path)
+            self.export([Target.model_validate({"runtime": _runtime_of(stage.input_format())})], path)
         source = self.trunk[stage.input_format()]
         if "head" in stage.needed() and not self.has_head:
             hint = "Put `- finetune` before it."
@@ -88,9 +88,9 @@ class _Builder:
         elif stage.input_format() == "transformers":
             self.changed_by = None
 
-    def export(self, runtimes: Sequence[str], path: str) -> None:
+    def export(self, targets: Sequence[Target], path: str) -> None:
         """What a recipe leaves unsaid: a graph has to be exported before it can be quantised or run."""
-        for stage in Export().expand(runtimes):
+        for stage in Export().expand(targets):
             self.add(stage, path)
 
     def place_of(self, stage: Stage, source: int) -> int:
@@ -125,11 +125,11 @@ def lay_out(recipe: Recipe, *, has_head: bool) -> tuple[Layout | None, list[Prob
     runtimes = [target.runtime for target in recipe.targets]
     for place, entry in enumerate(recipe.stages):
         path = f"stages.{place}.{entry.stage_name()}"
-        for stage in entry.expand(runtimes):
+        for stage in entry.expand(recipe.targets):
             builder.add(stage, path)
     late = _late_problems(builder) + _metric_problems(recipe)
     if builder.changed_by is not None:
-        builder.export(runtimes, builder.changed_by)
+        builder.export(recipe.targets, builder.changed_by)
     problems = builder.problems + late + _data_problems(recipe) + _unrun_problems(builder, runtimes)
     if problems:
         return None, problems
@@ -163,7 +163,7 @@ def _baseline(builder: _Builder, target: Target) -> int:
 def _exported(builder: _Builder, model: int, target: Target) -> int:
     """The FP32 export of a model for a target; the recipe's own, where it has one."""
     place = model
-    for stage in Export().expand([target.runtime]):
+    for stage in Export().expand([target]):
         place = builder.place_of(stage, place)
     return place
 

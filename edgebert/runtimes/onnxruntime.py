@@ -20,6 +20,11 @@ class OnnxRuntimeSession(Session):
         options.intra_op_num_threads = target.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        options.enable_cpu_mem_arena = target.arena
+        if not target.spinning:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if target.denormals_as_zero:
+            options.add_session_config_entry("session.set_denormal_as_zero", "1")
         try:
             self._session = ort.InferenceSession(
                 str(model), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(target.disabled_optimizers)

@@ -22,7 +22,7 @@ MAX_GRAPHS = 128  # compiled shapes kept at once; the oldest goes first
 class OpenVinoSession(Session):
     """One model, compiled for each shape that it meets."""
 
-    def __init__(self, model: Path, threads: int) -> None:
+    def __init__(self, model: Path, threads: int, precision: str) -> None:
         switch_off_telemetry()
         import openvino as ov
 
@@ -32,7 +32,7 @@ class OpenVinoSession(Session):
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
             # Without it the plugin may pick bf16 on CPUs that have it, and FP32 would not be FP32.
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": precision,
         }
         try:
             self._model = self._core.read_model(str(model))
@@ -78,4 +78,4 @@ class OpenVino(Runtime):
     def open(self, model: Path, target: Target) -> Session:
         """Opens an OpenVINO IR."""
         self.require()
-        return OpenVinoSession(model, target.threads)
+        return OpenVinoSession(model, target.threads, target.precision)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from edgebert.strict import Strict
+
+Isa = Literal["avx2", "avx512", "avx_vnni", "avx512_vnni", "amx", "arm-dotprod", "arm-i8mm"]
+TUNED = ("disabled_optimizers", "spinning", "denormals_as_zero", "arena", "precision")
+"""What may differ between FP32 and a candidate on the same target."""
+ONLY_ONNXRUNTIME = {"disabled_optimizers", "spinning", "denormals_as_zero", "arena"}
+ONLY_OPENVINO = {"precision"}
+TITLES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
 class Target(Strict):
@@ -37,10 +45,27 @@ class Target(Strict):
         "such as SkipLayerNormFusion and BiasGeluFusion. FP32 always runs with the runtime's own choice.",
     )
 
+    spinning: bool = Field(
+        True, description="ONNX Runtime only: threads wait for work busily, which is faster and costs a core between queries."
+    )
+    denormals_as_zero: bool = Field(False, description="ONNX Runtime only: numbers under 1e-38 count as 0.")
+    arena: bool = Field(True, description="ONNX Runtime only: freed memory is kept for the next query.")
+    precision: Literal["f32", "bf16"] = Field(
+        "f32",
+        description="OpenVINO only: of what is not INT8. bf16 is faster on CPUs that have it. FP32 always runs in f32.",
+    )
+    isa: Isa | None = Field(
+        None,
+        description="Instruction set of the device. By default this machine's. Where it lacks 8-bit dot products, INT8 weights "
+        "keep to 7 bits, for 8 would overflow the 16-bit sums.",
+    )
+
     @model_validator(mode="after")
-    def _optimizers_are_onnxruntimes(self) -> Target:
-        if self.disabled_optimizers and self.runtime != "onnxruntime":
-            raise ValueError("disabled_optimizers are ONNX Runtime's; drop them for another runtime")
+    def _settings_are_the_runtimes(self) -> Target:
+        for name in sorted(ONLY_ONNXRUNTIME | ONLY_OPENVINO):
+            runtime = "onnxruntime" if name in ONLY_ONNXRUNTIME else "openvino"
+            if self.runtime != runtime and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is {TITLES[runtime]}'s; drop it for another runtime")
         return self
 
     @model_validator(mode="after")
@@ -56,7 +81,20 @@ class Target(Strict):
 
     def for_baseline(self) -> Target:
         """How FP32 runs beside it: the same but for what is tuned for candidates."""
-        return self.model_copy(update={"disabled_optimizers": ()})
+        return self.with_tuning({name: type(self).model_fields[name].default for name in TUNED})
+
+    def with_tuning(self, settings: Mapping[str, Any]) -> Target:
+        """The same service with other settings of its runtime, checked as a recipe's are."""
+        return type(self).model_validate({**self.model_dump(), **settings})
+
+    def identity(self) -> dict[str, Any]:
+        """Its fields, for keys. Those that came later are left out at their default, so that older keys stay good."""
+        later = {*TUNED, "isa"}
+        return {
+            name: value
+            for name, value in self.model_dump(mode="json").items()
+            if name not in later or getattr(self, name) != type(self).model_fields[name].default
+        }
 
     @property
     def name(self) -> str:
@@ -66,7 +104,8 @@ class Target(Strict):
         parts += [f"b{self.batch}"] if self.batch != 1 else []
         parts += ["fixed"] if self.padding == "max_length" else []
         parts += [f"by{self.length_bucket}"] if self.length_bucket else []
-        parts += ["tuned"] if self.disabled_optimizers else []
+        parts += [self.isa] if self.isa else []
+        parts += ["tuned"] if self != self.for_baseline() else []
         return "-".join(parts)
 
     def padded_length(self, longest: int, max_length: int) -> int:

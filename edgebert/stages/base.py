@@ -16,6 +16,7 @@ from edgebert.artifact import Artifact
 from edgebert.errors import MissingPackage
 from edgebert.packages import package_version
 from edgebert.progress import Progress
+from edgebert.runtimes.target import Target
 from edgebert.strict import Strict
 from edgebert.tasks.base import Encoded, Task
 
@@ -142,8 +143,8 @@ class Stage(Strict, ABC):
         """Short name of this step in tables; unique within a recipe when its parameters are."""
         return self.stage_name()
 
-    def expand(self, runtimes: Sequence[str]) -> tuple[Stage, ...]:
-        """The steps that one entry of a recipe stands for, given the runtimes of its targets."""
+    def expand(self, targets: Sequence[Target]) -> tuple[Stage, ...]:
+        """The steps that one entry of a recipe stands for, given the recipe's targets."""
         return (self,)
 
     def input_format(self) -> str:

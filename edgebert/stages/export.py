@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -36,7 +38,7 @@ class Export(Stage):
         description="By default what the targets need. OpenVINO's IR is made from the ONNX file, which is then there too.",
     )
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     accepts: ClassVar[str] = "transformers"
     produces: ClassVar[str] = "onnx"
     needs: ClassVar[frozenset[str]] = frozenset({"head"})
@@ -47,9 +49,9 @@ class Export(Stage):
         """`export-onnx` or `export-openvino` once expanded."""
         return f"export-{self.output_format()}"
 
-    def expand(self, runtimes: Sequence[str]) -> tuple[Stage, ...]:
+    def expand(self, targets: Sequence[Target]) -> tuple[Stage, ...]:
         """One step for each format, ONNX first."""
-        wanted: Sequence[str] = self.formats or [get_runtime(name).format for name in runtimes]
+        wanted: Sequence[str] = self.formats or [get_runtime(target.runtime).format for target in targets]
         steps: tuple[Stage, ...] = (Export(formats=("onnx",)),)
         return (*steps, Export(formats=("openvino",))) if "openvino" in wanted else steps
 
@@ -136,9 +138,13 @@ class _OutputsOnly:
 
 
 def write_clean(proto: Any, target: Path) -> None:
-    """Saves without the exporter's notes: they hold this machine's paths, and 1 % of the file."""
+    """Saves without the exporter's notes: they hold this machine's paths, and 1 % of the file.
+
+    Of the notes only the module that a node comes from stays, as its name: `bert.encoder.layer.0.output.dense/MatMul`.
+    """
     import onnx
 
+    _name_nodes(proto)
     for message in (
         *proto.graph.node,
         *proto.graph.input,
@@ -152,6 +158,18 @@ def write_clean(proto: Any, target: Path) -> None:
         node.doc_string = ""
     proto.graph.name = "edgebert"
     onnx.save(proto, target)
+
+
+def _name_nodes(proto: Any) -> None:
+    counts: Counter[str] = Counter()
+    for node in proto.graph.node:
+        notes = {note.key: note.value for note in node.metadata_props}
+        scopes = ast.literal_eval(notes.get("pkg.torch.onnx.name_scopes", "[]"))
+        module = scopes[-2].removeprefix("model").removeprefix(".") if len(scopes) > 1 else ""
+        module = "" if module.startswith("_") else module  # the exporter's own helpers
+        name = f"{module}/{node.op_type}" if module else node.op_type
+        counts[name] += 1
+        node.name = name if counts[name] == 1 else f"{name}_{counts[name]}"
 
 
 def compare(module: Any, graph: Path, task: Task) -> float:

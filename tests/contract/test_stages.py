@@ -38,7 +38,7 @@ from edgebert.tasks import TASKS
 
 FORMATS = {"transformers", *(runtime.format for runtime in RUNTIMES)}
 NEEDS = {"train", "examples", "eval", "calibration", "head", "teacher", "target"}
-RUNTIME_NAMES = [runtime.name for runtime in RUNTIMES]
+TARGETS = [Target(runtime=runtime.name) for runtime in RUNTIMES]
 LABELS = ("negative", "positive")
 
 every_stage = pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.stage_name())
@@ -59,7 +59,7 @@ def recipe_with(stages: Any) -> Recipe:
 def steps_of(stage: type[Stage]) -> list[Stage]:
     """Every step that the stage's example and its sample stand for."""
     entries = [stage.example(), *recipe_with(sample_of(stage)).stages]
-    return list(dict.fromkeys(step for entry in entries for step in entry.expand(RUNTIME_NAMES)))
+    return list(dict.fromkeys(step for entry in entries for step in entry.expand(TARGETS)))
 
 
 STEPS = [step for stage in STAGES for step in steps_of(stage)]

@@ -9,14 +9,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from edgebert.artifact import Artifact
+from edgebert.runtimes.target import Target
 from edgebert.stages.base import RunContext, Stage
 from edgebert.stages.quantize import dynamic, nncf, static
-from edgebert.stages.quantize.settings import Settings
+from edgebert.stages.quantize.settings import GraphFormat, Ranges, Settings
 
 MethodName = Literal["dynamic", "static", "nncf"]
+APPLIES: dict[str, tuple[str, ...]] = {
+    "ranges": ("static",),
+    "percentile": ("static",),
+    "graph_format": ("static",),
+}
+"""Parameter -> the methods that it says something to."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,19 @@ class Quantize(Stage):
     per_channel: bool = Field(True, description="One weight scale for each output channel, not one for each matrix.")
     embeddings: bool = Field(True, description="Quantise the embedding tables too: most of a small BERT's file.")
 
+    ranges: Ranges = Field(
+        "minmax",
+        description="How the range of an activation is found from calibration data: its extremes, the mean of each text's "
+        "extremes, or the clipping that loses least by KL divergence (entropy), by a share of the values (percentile) or "
+        "by squared error (mse).",
+    )
+    percentile: float = Field(
+        99.99, gt=50, le=100, description="For `ranges: percentile`: share of values that the range holds."
+    )
+    graph_format: GraphFormat = Field(
+        "qdq", description="Of static: QuantizeLinear and DequantizeLinear around float operators, or integer operators."
+    )
+
     version: ClassVar[int] = 1
     accepts: ClassVar[str] = "onnx"
     produces: ClassVar[str] = "onnx"
@@ -72,16 +92,35 @@ class Quantize(Stage):
             raise ValueError("needs one or more different methods")
         return methods
 
+    @model_validator(mode="after")
+    def _parameters_apply(self) -> Quantize:
+        for name, methods in APPLIES.items():
+            if self._given(name) and not set(methods) & set(self.method):
+                raise ValueError(f"{name} is a parameter of the method {' or '.join(methods)}; drop it")
+        if self._given("percentile") and self.ranges != "percentile":
+            raise ValueError("percentile is a parameter of `ranges: percentile`; drop one of them")
+        return self
+
     @property
     def label(self) -> str:
         """`int8-dynamic` once expanded."""
-        return "-".join(
-            ["int8", *self.method, *([] if self.per_channel else ["tensor"]), *([] if self.embeddings else ["emb32"])]
-        )
+        marks = [] if self.per_channel else ["tensor"]
+        marks += [] if self.embeddings else ["emb32"]
+        marks += [self.ranges] if self.ranges != "minmax" else []
+        marks += [self.graph_format] if self.graph_format != "qdq" else []
+        return "-".join(["int8", *self.method, *marks])
 
-    def expand(self, runtimes: Sequence[str]) -> tuple[Stage, ...]:
-        """One step for each method."""
-        return tuple(self.model_copy(update={"method": (method,)}) for method in self.method)
+    def expand(self, targets: Sequence[Target]) -> tuple[Stage, ...]:
+        """One step for each method, with the parameters that say something to it."""
+        return tuple(self._alone(method) for method in self.method)
+
+    def _alone(self, method: str) -> Quantize:
+        """What it says to one of its methods."""
+        idle = {name for name, methods in APPLIES.items() if method not in methods}
+        return Quantize(**{**self.model_dump(exclude=idle), "method": (method,)})
+
+    def _given(self, name: str) -> bool:
+        return bool(getattr(self, name) != type(self).model_fields[name].default)
 
     @property
     def chosen(self) -> Method:
@@ -110,6 +149,11 @@ class Quantize(Stage):
             per_channel=self.per_channel,
             embeddings=self.embeddings,
             calibration=tuple(context.calibration) if self.chosen.calibrated else (),
+            ranges=self.ranges,
+            percentile=self.percentile,
+            graph_format=self.graph_format,
+            task=context.task,
+            labels=context.labels,
         )
         with context.progress.step(f"quantize ({self.chosen.name})"):
             return self.chosen.run(source.path / self.chosen.source_file, context.out, settings)

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
-from edgebert.tasks.base import Encoded
+from edgebert.tasks.base import Batch, Encoded, Task
+
+Ranges = Literal["minmax", "moving-average", "entropy", "percentile", "mse"]
+GraphFormat = Literal["qdq", "qoperator"]
+Predict = Callable[[Batch], Mapping[str, Any]]
+"""A batch as `Session.predict` takes it -> output name -> array."""
 
 
 @dataclass(frozen=True)
@@ -14,6 +21,27 @@ class Settings:
     per_channel: bool
     embeddings: bool
     calibration: tuple[Encoded, ...]
+    ranges: Ranges = "minmax"
+    """How calibrated methods find the range of an activation."""
+    percentile: float = 99.99
+    """Share of values, in percent, that the range holds; for `percentile`."""
+    graph_format: GraphFormat = "qdq"
+    """Of ONNX Runtime's static quantisation."""
+    reduce_range: bool = False
+    """Weights in 7 bits: where the target's instruction set adds products in 16 bits, 8 would overflow."""
+    keep_float: tuple[str, ...] = ()
+    """Names of nodes, as `export` gives them, that stay FP32."""
+    bits: Literal[4, 8] = 8
+    """Of weight-only quantisation."""
+    block_size: int = 32
+    """Weights that share a scale, of weight-only quantisation."""
+    max_drop: float = 0.01
+    """How far the score may fall below FP32's, for methods that look at it."""
+    task: Task | None = None
+    score: Callable[[Predict], float] | None = None
+    """The task's first metric on the eval set, of anything that predicts; for methods that look at it."""
+    score_fp32: float | None = None
+    labels: tuple[str, ...] = ()
 
     def batches(self) -> list[dict[str, object]]:
         """Calibration examples one by one, each of its own length: padding would enter the ranges."""
