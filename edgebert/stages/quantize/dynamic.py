@@ -12,6 +12,7 @@ from edgebert.stages.quantize.settings import Settings
 
 def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any]:
     """Writes model.onnx with INT8 MatMul weights and, where asked, INT8 embedding tables."""
+    from onnx import TensorProto
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     operators = ["MatMul", "Gemm", *(["Gather"] if settings.embeddings else [])]
@@ -22,5 +23,7 @@ def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any
             op_types_to_quantize=operators,
             per_channel=settings.per_channel,
             weight_type=QuantType.QInt8,
+            nodes_to_exclude=list(settings.keep_float),
+            extra_options={"DefaultTensorType": TensorProto.FLOAT},  # of what ONNX's shape inference does not know
         )
     return {}

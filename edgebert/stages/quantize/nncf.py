@@ -46,4 +46,7 @@ def _advanced(settings: Settings) -> Any:
 
 
 def _ignored(nncf: Any, settings: Settings) -> dict[str, Any]:
-    return {} if settings.embeddings else {"ignored_scope": nncf.IgnoredScope(types=["Gather"])}
+    types = [] if settings.embeddings else ["Gather"]
+    if not types and not settings.keep_float:
+        return {}
+    return {"ignored_scope": nncf.IgnoredScope(names=list(settings.keep_float), types=types)}
