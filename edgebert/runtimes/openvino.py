@@ -19,6 +19,17 @@ from edgebert.signal_stack import signal_stack_kept
 MAX_GRAPHS = 128  # compiled shapes kept at once; the oldest goes first
 
 
+def compile_settings(threads: int, precision: str) -> dict[str, Any]:
+    """How every graph of a target is compiled."""
+    return {
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        # Without it the plugin may pick bf16 on CPUs that have it, and FP32 would not be FP32.
+        "INFERENCE_PRECISION_HINT": precision,
+    }
+
+
 class OpenVinoSession(Session):
     """One model, compiled for each shape that it meets."""
 
@@ -27,13 +38,7 @@ class OpenVinoSession(Session):
         import openvino as ov
 
         self._core = ov.Core()
-        self._settings = {
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
-            "PERFORMANCE_HINT": "LATENCY",
-            # Without it the plugin may pick bf16 on CPUs that have it, and FP32 would not be FP32.
-            "INFERENCE_PRECISION_HINT": precision,
-        }
+        self._settings = compile_settings(threads, precision)
         try:
             self._model = self._core.read_model(str(model))
         except RuntimeError as error:
@@ -55,14 +60,23 @@ class OpenVinoSession(Session):
         request.infer(feeds, share_inputs=True)
         return {name: request.get_output_tensor(place).data.copy() for place, name in enumerate(self._outputs)}
 
+    def compiled(self, shape: tuple[int, int]) -> tuple[Any, Any]:
+        """The (batch, length) graph as it was read and as it runs: an openvino.Model and an openvino.CompiledModel."""
+        return self._fixed(shape), self._request(shape).get_compiled_model()
+
+    def _fixed(self, shape: tuple[int, int]) -> Any:
+        fixed = self._model.clone()
+        fixed.reshape({name: list(shape) for name in self._inputs})
+        return fixed
+
     def _request(self, shape: tuple[int, int]) -> Any:
         if shape not in self._requests:
             if len(self._requests) >= MAX_GRAPHS:
                 del self._requests[next(iter(self._requests))]
-            fixed = self._model.clone()
-            fixed.reshape({name: list(shape) for name in self._inputs})
             with signal_stack_kept():
-                self._requests[shape] = self._core.compile_model(fixed, "CPU", self._settings).create_infer_request()
+                self._requests[shape] = self._core.compile_model(
+                    self._fixed(shape), "CPU", self._settings
+                ).create_infer_request()
         return self._requests[shape]
 
 
