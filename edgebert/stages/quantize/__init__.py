@@ -1,12 +1,8 @@
-"""quantize: FP32 graph in, INT8 graph out. One file here for each method.
-
-A method is a function (source file, target folder, settings) -> facts. Adding one: a file, a line in METHODS.
-"""
+"""quantize: FP32 graph in, INT8 graph out. One file here for each method; `methods.py` lists them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -14,36 +10,8 @@ from pydantic import Field, field_validator, model_validator
 from edgebert.artifact import Artifact
 from edgebert.runtimes.target import Target
 from edgebert.stages.base import RunContext, Stage
-from edgebert.stages.quantize import dynamic, nncf, static
+from edgebert.stages.quantize.methods import APPLIES, METHODS, Method, MethodName
 from edgebert.stages.quantize.settings import GraphFormat, Ranges, Settings
-
-MethodName = Literal["dynamic", "static", "nncf"]
-APPLIES: dict[str, tuple[str, ...]] = {
-    "ranges": ("static",),
-    "percentile": ("static",),
-    "graph_format": ("static",),
-}
-"""Parameter -> the methods that it says something to."""
-
-
-@dataclass(frozen=True)
-class Method:
-    """One way to quantise."""
-
-    name: str
-    format: str
-    """Of its source and of its result."""
-    source_file: str
-    calibrated: bool
-    packages: tuple[str, ...]
-    run: Callable[..., Mapping[str, Any]]
-
-
-METHODS = (
-    Method("dynamic", "onnx", "model.onnx", False, ("onnx", "onnxruntime"), dynamic.quantize),
-    Method("static", "onnx", "model.onnx", True, ("onnx", "onnxruntime"), static.quantize),
-    Method("nncf", "openvino", "openvino_model.xml", True, ("openvino", "nncf"), nncf.quantize),
-)
 
 
 class Quantize(Stage):
