@@ -1,0 +1,266 @@
+"""Observers: each sees the values of one activation, example after example, and names the range to quantise it to.
+
+An observer's memory is fixed: it does not grow with the examples. Extremes take a few numbers for each tensor, the other
+methods a histogram of BINS counters, 8 * BINS bytes (32 KiB) for each tensor. A range always contains 0, which eight bits
+then represent exactly: padding, ReLU and masks make many zeros.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgebert.stages.quantize.settings import Ranges
+
+Array = npt.NDArray[Any]
+Range = tuple[float, float]
+BINS = 4096
+LEVELS = 256
+"""Of eight bits."""
+CANDIDATES = 512
+"""Parts of the values' range between which a search tries its ends."""
+BLOCK = 1 << 16
+"""Values that are counted at a time, so that large activations are not copied as a whole."""
+FINEST = -1000
+"""Exponent of a width that is finer than any activation asks for: 2^-149 / BINS is the finest for FP32."""
+RARE = 1e-9
+"""Share of a bin that is empty in the quantised histogram, so that its divergence stays finite."""
+
+
+class Observer(ABC):
+    """Sees values, names a range."""
+
+    @abstractmethod
+    def observe(self, values: Array) -> None:
+        """Takes one example's values, of any shape and all finite."""
+
+    @abstractmethod
+    def range(self) -> Range:
+        """Low end (0 or less) and high end (0 or more); both 0 when nothing but zeros was seen."""
+
+
+class MinMax(Observer):
+    """The extremes of all values: nothing is clipped, and one outlier coarsens everything."""
+
+    def __init__(self) -> None:
+        self._low = self._high = 0.0
+
+    def observe(self, values: Array) -> None:
+        """Widens the range."""
+        self._low = min(self._low, float(values.min()))
+        self._high = max(self._high, float(values.max()))
+
+    def range(self) -> Range:
+        """The extremes."""
+        return self._low, self._high
+
+
+class MovingAverage(Observer):
+    """The mean of each example's extremes, every example counting the same: the order of the examples does not matter."""
+
+    def __init__(self) -> None:
+        self._examples = 0
+        self._low = self._high = 0.0
+
+    def observe(self, values: Array) -> None:
+        """Moves the mean."""
+        self._examples += 1
+        self._low += (float(values.min()) - self._low) / self._examples
+        self._high += (float(values.max()) - self._high) / self._examples
+
+    def range(self) -> Range:
+        """The means, with 0 between them."""
+        return min(self._low, 0.0), max(self._high, 0.0)
+
+
+class Histogram:
+    """Counts of values in at most BINS bins of one width, a power of two; bin k holds k * width <= value < (k + 1) * width.
+
+    The width is the smallest that spans what was seen. When a value falls outside, the width doubles and neighbours are
+    added up, which is exact: the result is the histogram of all values at once, in whatever order they came. Zeros are
+    counted apart: they cost nothing to quantise, and there may be many of them.
+    """
+
+    def __init__(self) -> None:
+        self.low = self.high = 0.0
+        """Extremes, exact, with 0 between them."""
+        self.zeros = 0
+        self._counts = np.zeros(BINS, dtype=np.int64)
+        self._exponent = FINEST
+        self._first = 0
+
+    @property
+    def width(self) -> float:
+        """Of a bin."""
+        return math.ldexp(1.0, self._exponent)
+
+    @property
+    def edges(self) -> Array:
+        """Ends of the bins that hold something or lie between such bins and 0: one more than `counts`."""
+        return np.ldexp(np.arange(self._first, self._last + 2, dtype=np.float64), self._exponent)
+
+    @property
+    def counts(self) -> Array:
+        """Values in each bin, without the zeros."""
+        return self._counts[: self._last + 1 - self._first]
+
+    @property
+    def below(self) -> int:
+        """Bins below 0: `edges[below]` is 0."""
+        return -self._first
+
+    @property
+    def _last(self) -> int:
+        return self._place(self.high, self._exponent)
+
+    def add(self, values: Array) -> None:
+        """Counts values."""
+        self._span(min(self.low, float(values.min())), max(self.high, float(values.max())))
+        flat = values.reshape(-1)
+        for start in range(0, flat.size, BLOCK):
+            block = flat[start : start + BLOCK].astype(np.float64)
+            block = block[block != 0]
+            self.zeros += min(BLOCK, flat.size - start) - block.size
+            places = np.floor(block * math.ldexp(1.0, -self._exponent)).astype(np.int64) - self._first
+            self._counts += np.bincount(places, minlength=BINS)
+
+    def _span(self, low: float, high: float) -> None:
+        """Makes room for a range."""
+        if (low, high) == (self.low, self.high):
+            return
+        exponent = max(self._exponent, math.frexp((high - low) / BINS)[1] - 1)
+        while self._place(high, exponent) - self._place(low, exponent) >= BINS:
+            exponent += 1
+        first = self._place(low, exponent)
+        held = np.flatnonzero(self._counts)
+        places = ((held + self._first) >> min(exponent - self._exponent, 62)) - first
+        counts = np.zeros(BINS, dtype=np.int64)
+        np.add.at(counts, places, self._counts[held])
+        self.low, self.high, self._exponent, self._first, self._counts = low, high, exponent, first, counts
+
+    @staticmethod
+    def _place(value: float, exponent: int) -> int:
+        return math.floor(math.ldexp(value, -exponent))
+
+
+class Clipped(Observer):
+    """A range narrower than the extremes, found on a histogram of all values."""
+
+    def __init__(self, find: Callable[[Histogram], Range]) -> None:
+        self._find = find
+        self._histogram = Histogram()
+
+    def observe(self, values: Array) -> None:
+        """Counts the values."""
+        self._histogram.add(values)
+
+    def range(self) -> Range:
+        """What the method finds, within the extremes."""
+        histogram = self._histogram
+        if histogram.low == histogram.high:
+            return 0.0, 0.0
+        low, high = self._find(histogram)
+        return max(low, histogram.low), min(high, histogram.high)
+
+
+def holding(histogram: Histogram, percentile: float) -> Range:
+    """The range that leaves out at most half of (100 - percentile) % of the values on each side.
+
+    Its ends are those of bins, rounded outwards; zeros count as values.
+    """
+    counts = histogram.counts.astype(np.float64)
+    allowed = (histogram.zeros + counts.sum()) * (100 - percentile) / 200
+    from_below, from_above = np.cumsum(counts), np.cumsum(counts[::-1])
+    low = min(int(np.searchsorted(from_below, allowed, side="right")), histogram.below)
+    high = max(counts.size - int(np.searchsorted(from_above, allowed, side="right")), histogram.below)
+    edges = histogram.edges
+    return float(edges[low]), float(edges[high])
+
+
+def least_squared_error(histogram: Histogram) -> Range:
+    """The range that minimises the expected squared error of quantisation, over all pairs of a low and a high end.
+
+    A value within the range is off by up to half a step, evenly: step^2 / 12 on average; a value outside by its distance
+    from the range (ACIQ, Banner et al. 2019, arXiv 1810.05723, with the histogram for its assumed distribution). Zeros are
+    exact.
+    """
+    lows, highs = candidates(histogram)
+    counts, edges = histogram.counts.astype(np.float64), histogram.edges
+    centres = (edges[1:] + edges[:-1]) / 2
+    inside = np.concatenate([[0.0], np.cumsum(counts)])
+    clipped_low = _beyond(counts[::-1], -centres[::-1], -edges[::-1])[::-1]
+    clipped_high = _beyond(counts, centres, edges)
+    steps = (edges[highs][None, :] - edges[lows][:, None]) / (LEVELS - 1)
+    held = inside[highs][None, :] - inside[lows][:, None]
+    errors = held * steps**2 / 12 + clipped_low[lows][:, None] + clipped_high[highs][None, :]
+    low, high = np.unravel_index(int(errors.argmin()), errors.shape)
+    return float(edges[lows[low]]), float(edges[highs[high]])
+
+
+def _beyond(counts: Array, centres: Array, ends: Array) -> Array:
+    """For each end the summed squared distance of the values above it, each taken for its bin's centre."""
+    sums = [np.concatenate([np.cumsum((counts * centres**power)[::-1])[::-1], [0.0]]) for power in range(3)]
+    return np.maximum(sums[2] - 2 * ends * sums[1] + ends**2 * sums[0], 0.0)
+
+
+def least_divergence(histogram: Histogram) -> Range:
+    """The range whose quantised histogram diverges least from the original one, by Kullback and Leibler.
+
+    Migacz, "8-bit inference with TensorRT", GTC 2017, carried over from a threshold on |x| to two ends: what lies outside
+    falls on the bin at the end, LEVELS levels share the bins of the range, and a level's values spread evenly over its bins
+    that hold any. The two ends are searched in turn until neither moves, from the extremes on. Zeros are left out: they are
+    exact, and many.
+    """
+    lows, highs = candidates(histogram)
+    low, high = 0, highs.size - 1
+    while True:
+        before = low, high
+        high = int(np.argmin([divergence(histogram.counts, lows[low], end) for end in highs]))
+        low = int(np.argmin([divergence(histogram.counts, end, highs[high]) for end in lows]))
+        if (low, high) == before:
+            return float(histogram.edges[lows[low]]), float(histogram.edges[highs[high]])
+
+
+def divergence(counts: Array, low: int, high: int) -> float:
+    """KL divergence, in nats, of the histogram clipped to bins low..high-1 from the same in LEVELS levels."""
+    held = counts[low:high].astype(np.float64)
+    levels = np.arange(held.size) * LEVELS // max(held.size, LEVELS)
+    filled = held > 0
+    sums, sizes = np.bincount(levels, weights=held), np.bincount(levels, weights=filled)
+    quantised = np.where(filled, (sums / np.maximum(sizes, 1))[levels], 0.0)
+    if held.size == 0 or not quantised.any():
+        return math.inf
+    held[0] += counts[:low].sum()
+    held[-1] += counts[high:].sum()
+    held, quantised = held / held.sum(), quantised / quantised.sum()
+    some = held > 0
+    return float(np.sum(held[some] * np.log(held[some] / np.maximum(quantised[some], RARE))))
+
+
+def candidates(histogram: Histogram) -> tuple[Array, Array]:
+    """Places among `edges` of the low ends, ascending, and of the high ends, ascending, that a search tries.
+
+    The extremes and 0 are among both.
+    """
+    below, total = histogram.below, histogram.counts.size
+    step = max(1, total // CANDIDATES)
+    lows = np.append(np.arange(0, below, step), below)
+    highs = np.append(np.arange(total, below, -step), below)[::-1]
+    return lows, highs
+
+
+def observer_for(ranges: Ranges, percentile: float) -> Observer:
+    """A fresh one for one tensor."""
+    makers: dict[Ranges, Callable[[], Observer]] = {
+        "minmax": MinMax,
+        "moving-average": MovingAverage,
+        "entropy": lambda: Clipped(least_divergence),
+        "percentile": lambda: Clipped(lambda histogram: holding(histogram, percentile)),
+        "mse": lambda: Clipped(least_squared_error),
+    }
+    return makers[ranges]()
