@@ -9,13 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from edgebert.artifact import Artifact, ArtifactStore, Draft, MadeBy, hash_file, hash_json
 from edgebert.bert.shape import mean_macs
 from edgebert.data import PreparedData, label_indices
 from edgebert.encoder import EncoderSizes
+from edgebert.errors import StageError
 from edgebert.measure.accuracy import predict_all
+from edgebert.measure.coverage import Coverage, measure_coverage
 from edgebert.measure.environment import Environment
 from edgebert.measure.latency import Job, Round, measure_rounds, query_order, write_rows
+from edgebert.measure.layer_latency import served_lengths
 from edgebert.model_folder import count_parameters
 from edgebert.packages import package_version
 from edgebert.progress import Progress
@@ -89,6 +94,7 @@ class Check:
         """
         answers = {contender.name: self.predict(contender) for contender in contenders}
         rounds = self.time(contenders)
+        covered = {contender.name: self.coverage(contender) for contender in contenders}
         encoders = {contender.name: _encoder(contender.model) for contender in contenders}
         entries = [
             Entry(
@@ -103,6 +109,7 @@ class Check:
                 parameters=count_parameters(contender.model.path),
                 macs=mean_macs(encoders[contender.name].shape, self.lengths(contender.serving)),
                 encoder=encoders[contender.name],
+                coverage=covered[contender.name],
             )
             for contender, measured in zip(contenders, rounds, strict=True)
         ]
@@ -165,6 +172,36 @@ class Check:
         }
         artifact = self._kept("lengths", identity, None, make)  # counting again would give the same
         return [int(length) for length in json.loads((artifact.path / "lengths.json").read_text())]
+
+    def coverage(self, contender: Contender) -> Coverage | None:
+        """What one query of the middle length runs in INT8; None, and a note, where that cannot be read."""
+        target = contender.target
+        lengths = self.lengths(contender.serving)
+        served = served_lengths(lengths, target, max_length=contender.serving.max_length, seed=self.seed)
+        length = int(np.quantile(served, 0.5, method="nearest"))
+
+        def make(draft: Draft) -> Mapping[str, Any]:
+            with (
+                self.progress.step(f"count what {contender.name} runs in INT8"),
+                tempfile.TemporaryDirectory(dir=draft.work) as folder,
+            ):
+                found = measure_coverage(contender.model_file, target, length, Path(folder))
+            (draft.out / "coverage.json").write_text(found.model_dump_json())
+            return {}
+
+        identity = {
+            "check": "coverage",
+            "artifact": contender.artifact.sha256,
+            "target": target.identity(),
+            "length": length,
+            "machine": self.environment.fingerprint,
+        }
+        try:
+            artifact = self._measured("coverage", identity, contender.artifact.key, make)
+        except StageError as error:
+            self.progress.note(f"What {contender.name} runs in INT8 is not known: {error}")
+            return None
+        return Coverage.model_validate_json((artifact.path / "coverage.json").read_text())
 
     def time(self, contenders: Sequence[Contender]) -> list[list[Round]]:
         """The latency rounds of each contender, all measured in one go."""

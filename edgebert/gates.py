@@ -24,6 +24,8 @@ METRICS = {
     "size_mb": "size of the model's files",
     "macs": "multiply-accumulates of the encoder's layers for one eval text, on average",
     "parameters": "weights of the model, embeddings and head included",
+    "int8_coverage": "share of the matrix products that ran in INT8, by multiply-accumulates; 0 for FP32",
+    "floor_ratio": "median latency over the time that the same multiply-accumulates take at this core's INT8 rate",
 }
 BOUNDS = ("min", "max", "min_ratio", "max_ratio", "max_drop", "max_rise")
 
@@ -41,6 +43,8 @@ MetricName = Literal[
     "size_mb",
     "macs",
     "parameters",
+    "int8_coverage",
+    "floor_ratio",
 ]
 
 
@@ -53,6 +57,7 @@ class Gate(Strict):
         - {metric: speedup, min: 2.0}           # at least twice as fast
         - {metric: size_mb, max: 30}
         - {metric: macs, max_ratio: 0.34}       # at most a third of FP32's arithmetic
+        - {metric: int8_coverage, min: 0.95}    # of the arithmetic really runs in INT8
     """
 
     metric: MetricName
@@ -70,6 +75,8 @@ class Gate(Strict):
             raise ValueError(f"needs exactly one of {', '.join(BOUNDS)}; it has {', '.join(given) or 'none'}")
         if self.metric in ("speedup", "agreement") and given[0] not in ("min", "max"):
             raise ValueError(f"{self.metric} is already relative to FP32: use min or max")
+        if self.metric == "int8_coverage" and given[0] not in ("min", "max"):
+            raise ValueError("int8_coverage of FP32 is 0, nothing to compare with: use min or max")
         return self
 
     @property

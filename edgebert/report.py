@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edgebert.encoder import EncoderSizes
 from edgebert.errors import InputError
 from edgebert.gates import Gate
+from edgebert.measure.coverage import Coverage
 from edgebert.measure.environment import Environment
 from edgebert.measure.latency import Round
 from edgebert.runtimes.target import Target
@@ -46,6 +47,8 @@ class Entry(Frozen):
     """Multiply-accumulates of its encoder's layers for one eval text, padding left out: mean over the eval texts."""
     encoder: EncoderSizes | None = None
     """What is left of its encoder."""
+    coverage: Coverage | None = None
+    """What one query of the middle length runs in INT8."""
 
     def latencies_ms(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         """All timed queries, all rounds in order."""
@@ -55,6 +58,11 @@ class Entry(Frozen):
         """A percentile of latency; None when there are too few samples for it."""
         values = self.latencies_ms()
         return float(np.percentile(values, percent)) if len(values) >= SAMPLES_FOR[percent] else None
+
+    def floor_ratio(self) -> float | None:
+        """Median latency over the time that its MACs take at this core's INT8 rate."""
+        p50 = self.percentile_ms(50)
+        return p50 / self.coverage.floor_ms if p50 and self.coverage else None
 
     def tokenise_ms(self) -> float | None:
         """Median time to tokenise one query."""
@@ -115,6 +123,9 @@ class Report(Frozen):
             "size_mb": entry.size_bytes / 1e6,
             "macs": entry.macs,
             "parameters": entry.parameters,
+            "int8_coverage": entry.coverage.share if entry.coverage else None,
+            "floor_ms": entry.coverage.floor_ms if entry.coverage else None,
+            "floor_ratio": entry.floor_ratio(),
         }
         return measured[metric]
 

@@ -9,7 +9,7 @@ from edgebert.report import Entry, Report
 from edgebert.tasks import get_task
 from edgebert.verdict import Verdict
 
-DROPPED_FIRST = ("load_ms", "macro_f1", "peak_rss_mb", "parameters", "agreement", "size_mb", "p90_ms", "macs")
+DROPPED_FIRST = ("load_ms", "macro_f1", "int8_coverage", "peak_rss_mb", "parameters", "agreement", "size_mb", "p90_ms", "macs")
 SHOWN_WHEN_CHANGED = ("macs", "parameters")
 """Quantising leaves these as they are: where no stage removed anything, a column of them would say nothing."""
 
@@ -32,6 +32,7 @@ COLUMNS = (
     Column("faster", "speedup", "{:.2f}x"),
     Column("MACs", "macs", "{:,.0f} M", unit=1e6),
     Column("params M", "parameters", "{:.2f}", unit=1e6),
+    Column("INT8", "int8_coverage", "{:.1%}"),
     Column("size MB", "size_mb", "{:.1f}"),
     Column("RSS MB", "peak_rss_mb", "{:.0f}"),
     Column("load ms", "load_ms", "{:.0f}"),
@@ -41,6 +42,7 @@ COLUMNS = (
 def columns_for(report: Report) -> list[Column]:
     """The task's own metrics, then those that every task has and that say something here."""
     unchanged = [metric for metric in SHOWN_WHEN_CHANGED if len({report.value(item, metric) for item in report.entries}) == 1]
+    unchanged += [] if any(report.value(item, "int8_coverage") for item in report.entries) else ["int8_coverage"]
     own = [Column(metric, metric, "{:.4f}") for metric in get_task(report.task).metrics]
     return [*own, *(column for column in COLUMNS if column.metric not in unchanged)]
 

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from edgebert.gates import BOUNDS, METRICS, Gate, judge_gate
+from edgebert.measure.coverage import Coverage
 from edgebert.measure.environment import Environment
 from edgebert.measure.latency import Round
 from edgebert.report import Entry, Report
@@ -19,6 +21,7 @@ from edgebert.verdict import judge
 
 RELATIVE = ("min_ratio", "max_ratio", "max_drop", "max_rise")
 ENVIRONMENT = Environment(cpu="a", isa=(), cores=1, machine="m", system="s", python="3", packages={})
+COUNTS = Coverage(int8_macs=3, all_macs=4, length=7, batch=1, kernels={}, float_products=(), int8_macs_per_second=1e3)
 REFERENCES = (0, 1) * 10
 
 measured = st.floats(min_value=0, max_value=1e6)
@@ -199,6 +202,20 @@ def test_judge_compares_what_was_counted_with_fp32(metric: str) -> None:
     assert not any(result.passed for result in judgement.results)  # what was not counted never passes
 
 
+def test_judge_fails_a_gate_on_int8_when_it_is_too_low_or_was_not_counted() -> None:
+    gates = [gate("min", 0.75, "int8_coverage"), gate("min", 0.76, "int8_coverage"), gate("max", 1e9, "floor_ratio")]
+    (judgement,) = judge(report(gates, entry("a").model_copy(update={"coverage": COUNTS}))).judgements
+    assert [result.passed for result in judgement.results] == [True, False, True]
+    (judgement,) = judge(report(gates, entry("a"))).judgements
+    assert not any(result.passed for result in judgement.results)
+
+
+@pytest.mark.parametrize("bound", RELATIVE)
+def test_gate_refuses_to_compare_int8_with_fp32_which_has_none(bound: str) -> None:
+    with pytest.raises(ValidationError, match="use min or max"):
+        gate(bound, 0.5, "int8_coverage")
+
+
 wrongs = st.integers(min_value=0, max_value=20)
 times = st.floats(min_value=0.01, max_value=100).map(lambda ms: round(ms, 3))
 
@@ -222,7 +239,8 @@ def test_judge_keeps_one_that_passes_exactly_when_there_is_one_and_no_faster_one
 
 
 def test_every_metric_of_a_gate_can_be_read_from_a_report() -> None:
-    full = report([], entry("a").model_copy(update={"macs": 5e8, "parameters": 22_000_000}))
+    counted = {"macs": 5e8, "parameters": 22_000_000, "coverage": COUNTS}
+    full = report([], entry("a").model_copy(update=counted))
     values = {metric: full.value(full.entries[1], metric) for metric in METRICS}
     assert [metric for metric, value in values.items() if value is None] == ["p90_ms", "p95_ms", "p99_ms"]  # 20 queries
     assert values["speedup"] == pytest.approx(2.0)

@@ -12,6 +12,7 @@ import pytest
 from edgebert.encoder import EncoderSizes, LayerSizes
 from edgebert.errors import InputError
 from edgebert.gates import METRICS
+from edgebert.measure.coverage import Coverage, FloatProduct
 from edgebert.measure.environment import Environment
 from edgebert.measure.latency import Round
 from edgebert.report import SAMPLES_FOR, Entry, Report, read_report
@@ -125,9 +126,9 @@ def test_statistics_are_never_stored_when_a_report_is_written(finished: Path) ->
         for measured in entry["rounds"]:
             assert len(measured["latencies_ns"]) == len(measured["lengths"]) == 16
             assert all(isinstance(ns, int) and ns > 0 for ns in measured["latencies_ns"])
-        del entry["rounds"], entry["target"]
+        del entry["rounds"], entry["target"], entry["coverage"]["kernels"]
     del stored["gates"], stored["environment"]
-    raw = {name for model in (Report, Entry, EncoderSizes, LayerSizes) for name in model.model_fields}
+    raw = {name for model in (Report, Entry, EncoderSizes, LayerSizes, Coverage, FloatProduct) for name in model.model_fields}
     assert keys_of(stored) <= raw
     assert raw & set(METRICS) == {"macs", "parameters"}  # counted, not measured: there is nothing to compute them from
 
@@ -136,6 +137,18 @@ def test_macs_and_parameters_are_those_that_were_counted() -> None:
     both = report(entry(role="baseline"), entry().model_copy(update={"macs": 5e8, "parameters": 22_000_000}))
     assert [both.value(item, "macs") for item in both.entries] == [None, 5e8]
     assert [both.value(item, "parameters") for item in both.entries] == [None, 22_000_000]
+
+
+def test_coverage_is_the_share_of_the_macs_and_the_floor_is_their_time_at_the_rate() -> None:
+    counts = Coverage(
+        int8_macs=300, all_macs=400, length=7, batch=1, kernels={"MatMul": 1}, float_products=(), int8_macs_per_second=2e5
+    )
+    both = report(entry(timed(20), role="baseline"), entry(timed(20)).model_copy(update={"coverage": counts}))
+    metrics = ("int8_coverage", "floor_ms", "floor_ratio")
+    assert [both.value(both.entries[0], metric) for metric in metrics] == [None, None, None]
+    assert [both.value(both.entries[1], metric) for metric in metrics] == pytest.approx([0.75, 2.0, 10.5 / 2.0])
+    untimed = entry().model_copy(update={"coverage": counts})
+    assert both.value(untimed, "floor_ms") == 2.0 and both.value(untimed, "floor_ratio") is None
 
 
 def test_a_step_is_neither_a_candidate_nor_the_baseline() -> None:
@@ -150,9 +163,11 @@ def test_read_report_reads_one_from_before_anything_was_counted(finished: Path, 
     stored = json.loads((finished / "runs" / "recipe" / "report.json").read_text())
     for item in stored["entries"]:
         assert item.pop("macs") > 0 and item.pop("parameters") > 0 and item.pop("encoder")["layers"]
+        assert item.pop("coverage")["all_macs"] > 0
     (tmp_path / "old.json").write_text(json.dumps(stored))
     old = read_report(tmp_path / "old.json")
-    assert [(item.macs, item.parameters, item.encoder) for item in old.entries] == [(None, None, None)] * len(old.entries)
+    found = [(item.macs, item.parameters, item.encoder, item.coverage) for item in old.entries]
+    assert found == [(None, None, None, None)] * len(old.entries)
     assert old.schema_version == 1
 
 

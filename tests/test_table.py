@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from test_report import entry, report, timed
 
+from edgebert.measure.coverage import Coverage
 from edgebert.report import Entry, Report
 from edgebert.table import DROPPED_FIRST, SHOWN_WHEN_CHANGED, columns_for, markdown_table, text_table
 from edgebert.verdict import judge
@@ -14,6 +15,14 @@ from edgebert.verdict import judge
 
 def counted(role: Any, macs: float | None, parameters: int | None) -> Entry:
     return entry(timed(70), role=role).model_copy(update={"macs": macs, "parameters": parameters, "name": role})
+
+
+def covered(role: Any, int8_macs: int | None) -> Entry:
+    """An entry of 1000 MACs, or one whose MACs were not counted."""
+    found = int8_macs is not None and Coverage(
+        int8_macs=int8_macs, all_macs=1000, length=7, batch=1, kernels={}, float_products=(), int8_macs_per_second=1e9
+    )
+    return entry(timed(70), role=role).model_copy(update={"coverage": found or None})
 
 
 def after_pruning() -> Report:
@@ -63,6 +72,19 @@ def test_only_the_column_that_changed_is_shown() -> None:
     assert [item.metric for item in columns_for(smaller) if item.metric in SHOWN_WHEN_CHANGED] == ["parameters"]
 
 
+def test_int8_is_shown_as_a_share_when_something_runs_in_it() -> None:
+    assert column(report(covered("baseline", 0), covered("candidate", 987)), "INT8") == ["0.0%", "98.7%"]
+    assert column(report(covered("baseline", None), covered("candidate", 987)), "INT8") == ["n/a", "98.7%"]
+    for nothing in (0, None):
+        assert "INT8" not in rows(report(covered("baseline", 0), covered("candidate", nothing)))[0]
+
+
+def test_int8_goes_early_when_the_terminal_is_narrow() -> None:
+    found = report(covered("baseline", 0), covered("candidate", 987))
+    lines, gone = text_table(found, judge(found), 70)
+    assert "INT8" in gone and "p50 ms" in lines[0]
+
+
 def test_a_step_stands_as_a_step_and_is_not_judged() -> None:
     found = after_pruning()
     assert column(found, "verdict") == ["FP32", "step", "PASSED, best"]
@@ -79,5 +101,5 @@ def test_table_fits_a_narrow_terminal_and_says_what_it_dropped() -> None:
         assert max(map(len, lines)) <= width and gone
     assert "MACs" in text_table(found, judge(found), 80)[0][0]
     lines, gone = text_table(found, judge(found), 10)
-    assert "MACs" in gone and "params M" in gone and len(gone) == len(DROPPED_FIRST)
+    assert "MACs" in gone and "params M" in gone and len(gone) == len(DROPPED_FIRST) - 1  # INT8 was not there
     assert lines[0].split() == ["model", "accuracy", "p50", "ms", "faster", "verdict"]
