@@ -32,7 +32,7 @@ def correct_biases(model: Any, batches: Sequence[Mapping[str, torch.Tensor]], *,
         ValueError: there are no batches.
     """
     changes = {}
-    linears = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    linears: dict[str, Any] = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     for name, mean in mean_inputs(model, linears, batches).items():
         weight, bias = linears[name].weight, linears[name].bias
         if bias is not None:

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from edgebert.artifact import Artifact
 from edgebert.stages.base import ModelFacts, RunContext, Stage
-from edgebert.stages.distill.settings import ASSISTANT, OWN_TEACHERS, TEACHER, Objective
+from edgebert.stages.distill.settings import ASSISTANT, OWN_TEACHERS, TEACHER, Objective, QuantizationAware
 
 
 def _or_one(schema: dict[str, Any]) -> None:
@@ -39,6 +39,12 @@ class Distill(Objective, Stage):
         "other models, named as in `model`, fine-tuned for the task with the same labels.",
     )
 
+    quantization_aware: QuantizationAware | None = Field(
+        None,
+        description="Round weights and activations while it learns as this method of the quantize stage will, so that the "
+        "weights learn to stand it. The result is FP32 all the same.",
+    )
+
     version: ClassVar[int] = 2
     accepts: ClassVar[str] = "transformers"
     produces: ClassVar[str] = "transformers"
@@ -51,8 +57,9 @@ class Distill(Objective, Stage):
         return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
     def parameters(self) -> dict[str, Any]:
-        """How often it is saved does not change what comes out."""
-        return {name: value for name, value in super().parameters().items() if name != "checkpoint_seconds"}
+        """How often it is saved does not change what comes out. Without rounding, the key is that of releases before it."""
+        unsaid = {"checkpoint_seconds"} if self.quantization_aware else {"checkpoint_seconds", "quantization_aware"}
+        return {name: value for name, value in super().parameters().items() if name not in unsaid}
 
     def needed(self) -> frozenset[str]:
         """True labels, where they are learned from."""
@@ -104,6 +111,7 @@ class Distill(Objective, Stage):
             work=context.work,
             progress=context.progress,
             title="distill",
+            quantization_aware=self.quantization_aware,
         )
         save_model(student, context.out)
         copy_tokenizer(source.path, context.out)

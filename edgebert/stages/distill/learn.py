@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from edgebert.bert.fake_quant import fake_quantized
 from edgebert.bert.surgery import encoder_of
 from edgebert.errors import StageError
 from edgebert.examples import Examples
 from edgebert.progress import Progress
 from edgebert.stages.distill.objective import Learner, Pairing, loss
-from edgebert.stages.distill.settings import Objective
+from edgebert.stages.distill.settings import Objective, QuantizationAware
 from edgebert.stages.distill.teacher_outputs import LOGITS, Teacher
 from edgebert.training import EarlyStopping, Schedule, train
 
@@ -31,12 +32,15 @@ def learn(
     work: Path,
     progress: Progress,
     title: str,
+    quantization_aware: QuantizationAware | None = None,
 ) -> dict[str, Any]:
     """Trains in place.
 
     Args:
         teachers: soft labels are the mean of their logits; hidden states and relations come from the first.
         work: folder for checkpoints.
+        quantization_aware: the student answers as that quantisation would make it, while it is trained and while it is
+            looked at for early stopping; its weights stay FP32.
 
     Returns:
         Facts about the training.
@@ -71,7 +75,8 @@ def learn(
         parts = [ordered[start : start + size] for start in range(0, len(ordered), size)]
         return sum(float(loss_on(module, part)) * len(part) for part in parts) / len(ordered)
 
-    with _as_set(student, settings):
+    rounding = fake_quantized(student) if quantization_aware else contextlib.nullcontext()
+    with _as_set(student, settings), rounding:
         return train(
             learner,
             lengths=lengths,

@@ -9,6 +9,8 @@ from pydantic import Field, field_validator, model_validator
 from edgebert.strict import Strict
 
 LayerMap = Literal["last", "kept", "uniform"]
+QuantizationAware = Literal["dynamic"]
+"""The quantisation whose rounding a student is trained with."""
 TEACHER, ASSISTANT = OWN_TEACHERS = ("teacher", "assistant")
 """The teachers that a run makes itself: the FP32 model that candidates are judged against, and what an earlier distill made."""
 
