@@ -20,6 +20,7 @@ from edgebert.artifact import Artifact, ArtifactStore, Draft, MadeBy, hash_json
 from edgebert.bundle import BundleParts, Variant, write_bundle
 from edgebert.check import Check, Contender
 from edgebert.data import PreparedData, label_places, prepare_data
+from edgebert.drift import EVAL_ROWS, Texts, drift
 from edgebert.errors import DataError, EdgebertError, SourceError, StageError
 from edgebert.examples import ROLES, Examples
 from edgebert.inputs import SAME_LABELS, Inputs, calibration_samples, check_inputs, label_fault, resolve_labels
@@ -69,6 +70,8 @@ class Compression:
     reused: set[int] = field(default_factory=set)
     remeasure: bool = False
     """Measure tables of layer latencies again, and make again what was chosen by the old ones."""
+    compared: bool = False
+    """Whether calibration texts were compared with the eval set's."""
 
     @cached_property
     def base(self) -> Artifact:
@@ -252,7 +255,18 @@ class Compression:
         data = self.data.get("calibration") or self.data["train"]
         rows = data.sample(min(calibration_samples(recipe.data.calibration), len(data)), recipe.seed)
         serving = self.serving(self.artifact(step.source))
-        return serving.encode(serving.open_tokenizer(), rows)
+        encoded = serving.encode(serving.open_tokenizer(), rows)
+        if not self.compared:
+            self.compared = True
+            self._compare_texts(encoded, serving)
+        return encoded
+
+    def _compare_texts(self, calibration: Sequence[Encoded], serving: Serving) -> None:
+        """Notes where calibration texts are unlike the eval set's."""
+        data, tokenizer = self.data["eval"], serving.open_tokenizer()
+        served = serving.encode(tokenizer, data.sample(min(EVAL_ROWS, len(data)), self.inputs.file.recipe.seed))
+        if note := drift(Texts.of(calibration, tokenizer), Texts.of(served, tokenizer)):
+            self.progress.note(note)
 
     def serving(self, artifact: Artifact) -> Serving:
         """How text reaches that artifact: by the tokenizer of the Transformers model that it comes from."""

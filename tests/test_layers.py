@@ -240,6 +240,7 @@ MAY_IMPORT = {
     "tasks": ("tasks", "errors"),
     "runtimes": ("runtimes", "errors", "quiet", "signal_stack", "strict"),
     "serving": ("tasks", "runtimes", "errors"),
+    "drift": ("tasks",),
     "gates": ("strict", "errors"),
     "bert": ("bert", "errors", "model_folder"),
 }

@@ -205,7 +205,8 @@ def least_squared_error(histogram: Histogram) -> Range:
 def _beyond(counts: Array, centres: Array, ends: Array) -> Array:
     """For each end the summed squared distance of the values above it, each taken for its bin's centre."""
     sums = [np.concatenate([np.cumsum((counts * centres**power)[::-1])[::-1], [0.0]]) for power in range(3)]
-    return np.maximum(sums[2] - 2 * ends * sums[1] + ends**2 * sums[0], 0.0)
+    squares: Array = sums[2] - 2 * ends * sums[1] + ends**2 * sums[0]
+    return np.clip(squares, 0.0, None)
 
 
 def least_divergence(histogram: Histogram) -> Range:
@@ -227,14 +228,17 @@ def least_divergence(histogram: Histogram) -> Range:
 
 
 def divergence(counts: Array, low: int, high: int) -> float:
-    """KL divergence, in nats, of the histogram clipped to bins low..high-1 from the same in LEVELS levels."""
+    """KL divergence, in nats, of the histogram clipped to bins low..high-1 from the same in LEVELS levels.
+
+    Infinite where those bins are fewer than the levels, or empty.
+    """
     held = counts[low:high].astype(np.float64)
-    levels = np.arange(held.size) * LEVELS // max(held.size, LEVELS)
+    if held.size < LEVELS or not held.any():
+        return math.inf
+    levels = np.arange(held.size) * LEVELS // held.size
     filled = held > 0
     sums, sizes = np.bincount(levels, weights=held), np.bincount(levels, weights=filled)
     quantised = np.where(filled, (sums / np.maximum(sizes, 1))[levels], 0.0)
-    if held.size == 0 or not quantised.any():
-        return math.inf
     held[0] += counts[:low].sum()
     held[-1] += counts[high:].sum()
     held, quantised = held / held.sum(), quantised / quantised.sum()
