@@ -15,12 +15,14 @@ from pydantic import ValidationError
 
 from edgebert import __version__
 from edgebert.artifact import Artifact, hash_file, hash_folder
-from edgebert.errors import BundleError
+from edgebert.errors import BundleError, EnvironmentFault
 from edgebert.manifest import MANIFEST, TOLERANCE, BundleManifest, GoldenInputs, VariantEntry
 from edgebert.model_folder import PRUNED_TYPE
 from edgebert.packages import package_version
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.base import Session
+from edgebert.runtimes.isa import EXACT, host_cpu, of_this_architecture
+from edgebert.runtimes.target import Isa
 from edgebert.serving import Serving
 from edgebert.tasks import TASKS, get_task
 
@@ -127,9 +129,15 @@ def _write_variant(folder: Path, variant: Variant, file: str) -> VariantEntry:
         status="BASELINE" if judgement is None else "PASSED" if judgement.passed else "FAILED",
         reasons=judgement.failures if judgement else (),
         requires={runtime.package: package_version(runtime.package)},
+        requires_isa=required_isa(contender),
         tolerance=TOLERANCE[contender.precision],
         golden_outputs={name: tuple(values) for name, values in variant.goldens.outputs.items()},
     )
+
+
+def required_isa(contender: Contender) -> tuple[Isa, ...]:
+    """Instruction sets of which a CPU needs one for a contender's weights: fewer bits than 8, and FP32, run anywhere."""
+    return EXACT if contender.precision == "int8" and contender.artifact.facts.get("weight_bits", 8) == 8 else ()
 
 
 def variant_file(variant: Variant, parts: BundleParts) -> str:
@@ -237,10 +245,11 @@ def serving_of(folder: Path, manifest: BundleManifest) -> Serving:
 
 @dataclass(frozen=True)
 class SelfTest:
-    """What the goldens say of one variant. `difference` is None when its runtime is not installed."""
+    """What the goldens say of one variant. `difference` is None where it cannot be asked, for the reason of `obstacle`."""
 
     variant: VariantEntry
     difference: float | None
+    obstacle: str | None = None
 
     @property
     def state(self) -> Literal["ok", "differs", "untested"]:
@@ -248,6 +257,16 @@ class SelfTest:
         if self.difference is None:
             return "untested"
         return "ok" if self.difference <= self.variant.tolerance else "differs"
+
+
+def obstacle(variant: VariantEntry) -> str | None:
+    """Why a variant cannot run here; None where it can."""
+    runtime = variant.target.runtime
+    if not get_runtime(runtime).available():
+        return f"{runtime} is not installed"
+    if not variant.runs_on(host_cpu().isas):
+        return f"this CPU has none of {', '.join(of_this_architecture(variant.requires_isa) or variant.requires_isa)}"
+    return None
 
 
 def verify_bundle(folder: Path) -> tuple[BundleManifest, list[SelfTest]]:
@@ -263,11 +282,10 @@ def verify_bundle(folder: Path) -> tuple[BundleManifest, list[SelfTest]]:
         raise BundleError(f"The tokenizer of {folder} makes other tokens here than where the bundle was made.")
     tests = []
     for variant in manifest.variants:
-        runtime = get_runtime(variant.target.runtime)
-        if not runtime.available():
-            tests.append(SelfTest(variant, None))
+        if reason := obstacle(variant):
+            tests.append(SelfTest(variant, None, reason))
             continue
-        session = runtime.open(folder / variant.file, variant.target)
+        session = open_variant(folder, variant)
         answers = [session.predict(serving.batch([item], variant.target)) for item in encoded]
         tests.append(SelfTest(variant, _difference(answers, variant.golden_outputs)))
     return manifest, tests
@@ -288,6 +306,16 @@ def _difference(answers: Sequence[Mapping[str, Any]], goldens: Mapping[str, Sequ
 
 
 def open_variant(folder: Path, variant: VariantEntry, threads: int | None = None) -> Session:
-    """Opens one variant's graph."""
+    """Opens one variant's graph.
+
+    Raises:
+        EnvironmentFault: its runtime is not installed, or this CPU would not give its answers.
+    """
+    get_runtime(variant.target.runtime).require()
+    if reason := obstacle(variant):
+        raise EnvironmentFault(
+            f"{variant.name} cannot run here: {reason}. Its sums of 8-bit products would overflow.",
+            hint="Take a variant whose `requires_isa` in edgebert.json is empty.",
+        )
     target = variant.target if threads is None else variant.target.model_copy(update={"threads": threads})
     return get_runtime(target.runtime).open(folder / variant.file, target)

@@ -147,11 +147,8 @@ def run_bundle(
     lines = _texts(texts, file)
     predictor = load_predictor(bundle, variant=variant, threads=threads)
     if variant is None and predictor.variant.name != predictor.selected:
-        runtime = predictor.selected.split("/")[0].split("-")[0]
-        note = (
-            f"note: {predictor.selected} was selected, but {runtime} is not installed; {predictor.variant.name} answers instead"
-        )
-        typer.echo(note, err=True)
+        note = f"{predictor.selected} was selected, but {predictor.obstacle}; {predictor.variant.name} answers instead"
+        typer.echo(f"note: {note}", err=True)
     answers = predictor.predict(lines)
     if json_output:
         _print_json(
@@ -167,24 +164,34 @@ def run_bundle(
 def verify(bundle: BundleArgument, json_output: JsonOption = False) -> None:
     """Rehashes a bundle and replays its goldens. Exits 1 when a variant answers differently."""
     from edgebert.bundle import verify_bundle
+    from edgebert.predictor import choose_variant
     from edgebert.runtimes import get_runtime
 
     manifest, tests = verify_bundle(bundle)
     with _reader_may_leave():
         if json_output:
-            _print_json([{"variant": test.variant.name, "difference": test.difference, "state": test.state} for test in tests])
+            _print_json(
+                [
+                    {
+                        "variant": test.variant.name,
+                        "difference": test.difference,
+                        "state": test.state,
+                        "obstacle": test.obstacle,
+                    }
+                    for test in tests
+                ]
+            )
         else:
             typer.echo(f"{len(manifest.files)} files as the manifest says")
             for test in tests:
-                far = "runtime not installed" if test.difference is None else f"largest difference {test.difference:.2g}"
+                far = test.obstacle if test.difference is None else f"largest difference {test.difference:.2g}"
                 typer.echo(f"{test.state:8} {test.variant.name}: {far} (allowed {test.variant.tolerance:g})")
     if any(test.state == "differs" for test in tests):
         raise typer.Exit(EXIT_GATE_FAILED)
     for test in tests:
         if test.state == "untested" and test.variant.name == manifest.selected:
-            get_runtime(
-                test.variant.target.runtime
-            ).require()  # what the bundle is for could not be tested: say what is missing
+            get_runtime(test.variant.target.runtime).require()  # what the bundle is for could not be tested
+    choose_variant(manifest)  # says so where nothing can run here
 
 
 @store_app.command("ls")

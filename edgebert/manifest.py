@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from edgebert.artifact import FileEntry
-from edgebert.runtimes.target import Target
+from edgebert.runtimes.isa import EXACT
+from edgebert.runtimes.target import Isa, Target
 
 MANIFEST = "edgebert.json"
 TOLERANCE = {"fp32": 1e-3, "int8": 0.1}
@@ -41,6 +43,8 @@ class VariantEntry(Frozen):
     reasons: tuple[str, ...]
     requires: dict[str, str]
     """Package -> version that it was measured with."""
+    requires_isa: tuple[Isa, ...] = Field(default_factory=lambda known: EXACT if known.get("precision") == "int8" else ())
+    """The CPU must have one of these; empty where any CPU will do. Bundles that do not say so have weights of 8 bits."""
     tolerance: float
     golden_outputs: dict[str, tuple[Any, ...]]
 
@@ -48,6 +52,10 @@ class VariantEntry(Frozen):
     @classmethod
     def _inside(cls, file: str) -> str:
         return inside(file)
+
+    def runs_on(self, isas: Collection[Isa]) -> bool:
+        """Whether a CPU with these instruction sets gives its answers, and not other ones."""
+        return not self.requires_isa or bool(set(self.requires_isa) & set(isas))
 
 
 class BundleManifest(Frozen):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgebert.bundle import open_variant, read_bundle, serving_of
+from edgebert.bundle import obstacle, open_variant, read_bundle, serving_of
 from edgebert.errors import BundleError, EnvironmentFault, InputError
 from edgebert.manifest import BundleManifest, VariantEntry
 from edgebert.runtimes import get_runtime
@@ -20,7 +20,10 @@ class Predictor:
     def __init__(self, serving: Serving, variant: VariantEntry, session: Session, manifest: BundleManifest) -> None:
         self.variant = variant
         self.selected = manifest.selected
-        """Name of the variant that the verdict selected; another one runs where its runtime is not installed."""
+        """Name of the variant that the verdict selected; another one runs where that one cannot."""
+        preferred = manifest.variant(manifest.selected)
+        self.obstacle = obstacle(preferred) if preferred else None
+        """Why the selected variant cannot run here; None where it can."""
         self._serving, self._session = serving, session
         self._tokenizer = serving.open_tokenizer()
         self._columns = set(manifest.goldens.rows[0])
@@ -68,30 +71,45 @@ def load_predictor(folder: Path, *, variant: str | None = None, threads: int | N
 
 
 def choose_variant(manifest: BundleManifest, name: str | None = None) -> VariantEntry:
-    """The named variant, else the selected one, else another of the same standing whose runtime is installed.
+    """The named variant, else the selected one, else another of the same standing that runs here.
 
     Raises:
         BundleError: there is no variant of that name.
-        EnvironmentFault: no runtime here can open one.
+        EnvironmentFault: no runtime here can open it, or this CPU would not give its answers.
     """
-    if name is not None:
-        if found := manifest.variant(name):
-            get_runtime(found.target.runtime).require()
-            return found
+    if name is None:
+        return _first_that_runs(manifest)
+    found = manifest.variant(name)
+    if found is None:
         known = ", ".join(variant.name for variant in manifest.variants)
         raise BundleError(f"The bundle has no variant {name}.", hint=f"It has: {known}")
-    selected = manifest.variant(manifest.selected)
+    get_runtime(found.target.runtime).require()
+    if reason := obstacle(found):
+        instead = _first_that_runs(manifest)
+        raise EnvironmentFault(
+            f"{name} cannot run here: {reason}. Its sums of 8-bit products would overflow.",
+            hint=f"Use {instead.name}: it runs on this CPU.",
+        )
+    return found
+
+
+def _first_that_runs(manifest: BundleManifest) -> VariantEntry:
     # Never a candidate that failed its gates in the place of one that passed: FP32 is the next best then.
+    selected = manifest.variant(manifest.selected)
     order = [
-        selected,
+        *([selected] if selected else []),
         *(v for v in manifest.variants if v.status == "PASSED"),
         *(v for v in manifest.variants if v.role == "baseline"),
     ]
-    usable = [variant for variant in order if variant and get_runtime(variant.target.runtime).available()]
-    if not usable:
-        needed = ", ".join(sorted({variant.target.runtime for variant in manifest.variants}))
+    if usable := [variant for variant in order if obstacle(variant) is None]:
+        return usable[0]
+    needed = sorted({variant.target.runtime for variant in order})
+    if absent := [name for name in needed if not get_runtime(name).available()]:
         raise EnvironmentFault(
-            f"None of the bundle's runtimes is installed: {needed}.",
+            f"No variant of the bundle can run here: {', '.join(absent)} not installed.",
             hint='Install one: pip install "edgebert[openvino]"',
         )
-    return usable[0]
+    raise EnvironmentFault(
+        "No variant of the bundle can run on this CPU: it lacks 8-bit dot products.",
+        hint="Compress again with `isa` in the recipe's targets, such as `isa: avx2`.",
+    )

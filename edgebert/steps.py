@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from edgebert.errors import Problem
 from edgebert.recipe import Recipe
 from edgebert.runtimes import RUNTIMES, get_runtime
+from edgebert.runtimes.isa import overflows
 from edgebert.runtimes.target import Target
 from edgebert.stages.base import Stage
 from edgebert.stages.export import Export
 from edgebert.stages.prune import Prune
+from edgebert.stages.quantize import Quantize
 from edgebert.tasks import get_task
 
 BASE = -1
@@ -130,6 +132,7 @@ def lay_out(recipe: Recipe, *, has_head: bool) -> tuple[Layout | None, list[Prob
     late = _late_problems(builder) + _metric_problems(recipe)
     if builder.changed_by is not None:
         builder.export(recipe.targets, builder.changed_by)
+    late += _width_problems(recipe)
     problems = builder.problems + late + _data_problems(recipe) + _unrun_problems(builder, runtimes)
     if problems:
         return None, problems
@@ -196,7 +199,12 @@ def numbered(names: Sequence[str]) -> list[str]:
 
 def _candidates(builder: _Builder, target: Target) -> tuple[int, ...]:
     wanted = get_runtime(target.runtime).format
-    found = [place for place, step in enumerate(builder.steps) if step.stage.final and step.stage.output_format() == wanted]
+    stages = [step.stage for step in builder.steps]
+    found = [
+        place
+        for place, stage in enumerate(stages)
+        if stage.final and stage.output_format() == wanted and stage.fits(target, stages)
+    ]
     trunk = builder.trunk.get(wanted)
     if not found and trunk is not None and _model_of(builder, trunk) != builder.teacher:
         found = [trunk]
@@ -229,6 +237,21 @@ def _metric_problems(recipe: Recipe) -> list[Problem]:
         )
         for place, stage in enumerate(recipe.stages)
         if isinstance(stage, Prune) and stage.to and stage.to.metric not in (None, *known)
+    ]
+
+
+def _width_problems(recipe: Recipe) -> list[Problem]:
+    """Weights that a recipe wants in 8 bits where they overflow."""
+    return [
+        Problem(
+            f"stages.{place}.quantize.reduce_range",
+            f"weights of 8 bits overflow on the target {target.name}, or on this machine, which measures it.",
+            suggestion="Drop reduce_range.",
+        )
+        for place, stage in enumerate(recipe.stages)
+        if isinstance(stage, Quantize) and stage.reduce_range is False and not stage.automatic
+        for target in recipe.targets
+        if overflows(target) and any(step.output_format() == get_runtime(target.runtime).format for step in stage.expand([]))
     ]
 
 

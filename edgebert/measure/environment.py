@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from edgebert import __version__
 from edgebert.artifact import hash_json
 from edgebert.packages import package_version
+from edgebert.runtimes.isa import host_cpu
 
-ISA_FLAGS = {
-    "amx_int8": "amx",
-    "avx512_vnni": "avx512_vnni",
-    "avx_vnni": "avx_vnni",
-    "avx512f": "avx512",
-    "avx2": "avx2",
-    "i8mm": "arm-i8mm",
-    "asimddp": "arm-dotprod",
-}
 PACKAGES = (
     "edgebert",
     "numpy",
@@ -57,10 +48,10 @@ class Environment(BaseModel):
 
 def read_environment() -> Environment:
     """Looks at this machine."""
-    model, flags = _cpu()
+    cpu = host_cpu()
     return Environment(
-        cpu=model,
-        isa=tuple(isa for flag, isa in ISA_FLAGS.items() if flag in flags),
+        cpu=cpu.model,
+        isa=cpu.isas,
         cores=usable_cores(),
         machine=platform.machine(),
         system=f"{platform.system()} {platform.release()}",
@@ -77,13 +68,3 @@ def usable_cores() -> int:
 
 def _version(name: str) -> str:
     return __version__ if name == "edgebert" else package_version(name)
-
-
-def _cpu() -> tuple[str, frozenset[str]]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or "unknown", frozenset()
-    values = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    flags = frozenset((values.get("flags") or values.get("Features") or "").split())
-    return values.get("model name") or values.get("Model") or platform.processor() or "unknown", flags

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from edgebert.strict import Strict
 
-Isa = Literal["avx2", "avx512", "avx_vnni", "avx512_vnni", "amx", "arm-dotprod", "arm-i8mm"]
+Isa = Literal["avx2", "avx512", "avx_vnni", "avx512_vnni", "amx", "arm-neon", "arm-dotprod", "arm-i8mm"]
 TUNED = ("disabled_optimizers", "spinning", "denormals_as_zero", "arena", "precision")
 """What may differ between FP32 and a candidate on the same target."""
 ONLY_ONNXRUNTIME = {"disabled_optimizers", "spinning", "denormals_as_zero", "arena"}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from edgebert.artifact import Artifact
+from edgebert.runtimes import get_runtime
+from edgebert.runtimes.isa import overflows
 from edgebert.runtimes.target import Target
 from edgebert.stages.base import RunContext, Stage
-from edgebert.stages.quantize.methods import APPLIES, METHODS, Method, MethodName
+from edgebert.stages.quantize.auto import for_targets
+from edgebert.stages.quantize.methods import APPLIES, AUTO, METHODS, Method, MethodName
 from edgebert.stages.quantize.settings import GraphFormat, Ranges, Settings
 
 
@@ -19,6 +22,9 @@ class Quantize(Stage):
 
     Methods: `dynamic` (ONNX Runtime, activation ranges at run time), `static` (ONNX Runtime QDQ, ranges from calibration),
     `nncf` (OpenVINO's NNCF, ranges from calibration).
+
+    `auto` searches, for each target, for the fastest model that holds the gates on answers: it measures methods, rewrites of the
+    graph and settings of the runtime, repairs a model that misses a gate, and says what it tried.
 
     Sample:
 
@@ -45,6 +51,12 @@ class Quantize(Stage):
         "qdq", description="Of static: QuantizeLinear and DequantizeLinear around float operators, or integer operators."
     )
 
+    reduce_range: bool | None = Field(
+        None,
+        description="Weights in 7 bits, whose products no CPU sums up wrongly. By default where the target's instruction set "
+        "asks for it.",
+    )
+
     version: ClassVar[int] = 1
     accepts: ClassVar[str] = "onnx"
     produces: ClassVar[str] = "onnx"
@@ -62,12 +74,23 @@ class Quantize(Stage):
 
     @model_validator(mode="after")
     def _parameters_apply(self) -> Quantize:
+        if AUTO in self.method:
+            self._require_auto_alone()
         for name, methods in APPLIES.items():
             if self._given(name) and not set(methods) & set(self.method):
                 raise ValueError(f"{name} is a parameter of the method {' or '.join(methods)}; drop it")
         if self._given("percentile") and self.ranges != "percentile":
             raise ValueError("percentile is a parameter of `ranges: percentile`; drop one of them")
         return self
+
+    def _require_auto_alone(self) -> None:
+        given = [
+            name for name in type(self).model_fields if name not in ("stage", "method", "embeddings") and self._given(name)
+        ]
+        if len(self.method) > 1:
+            raise ValueError("auto tries every method that fits the target; name it alone")
+        if given:
+            raise ValueError(f"auto chooses {given[0]} itself; drop it")
 
     @property
     def label(self) -> str:
@@ -76,16 +99,39 @@ class Quantize(Stage):
         marks += [] if self.embeddings else ["emb32"]
         marks += [self.ranges] if self.ranges != "minmax" else []
         marks += [self.graph_format] if self.graph_format != "qdq" else []
+        marks += ["7bit"] if self.reduce_range else []
         return "-".join(["int8", *self.method, *marks])
 
     def expand(self, targets: Sequence[Target]) -> tuple[Stage, ...]:
-        """One step for each method, with the parameters that say something to it."""
-        return tuple(self._alone(method) for method in self.method)
+        """One step for each method, and for each width of weights that its targets need; `auto` makes one for each target."""
+        if self.automatic:
+            return for_targets(targets or (Target(runtime="onnxruntime"),), embeddings=self.embeddings)
+        return tuple(self._alone(method, reduced) for method in self.method for reduced in self._widths(method, targets))
 
-    def _alone(self, method: str) -> Quantize:
+    @property
+    def automatic(self) -> bool:
+        """Whether it searches."""
+        return self.method == (AUTO,)
+
+    def _alone(self, method: str, reduced: bool) -> Quantize:
         """What it says to one of its methods."""
         idle = {name for name, methods in APPLIES.items() if method not in methods}
-        return Quantize(**{**self.model_dump(exclude=idle), "method": (method,)})
+        alone = Quantize(**{**self.model_dump(exclude=idle), "method": (method,)})
+        return alone.model_copy(update={"reduce_range": True}) if reduced else alone
+
+    def _widths(self, method: str, targets: Sequence[Target]) -> list[bool]:
+        """Whether the targets ask for 7 bits: one answer for each step that the method makes."""
+        if self.reduce_range is not None or method not in APPLIES["reduce_range"]:
+            return [False]
+        wanted = next(entry.format for entry in METHODS if entry.name == method)
+        return sorted({overflows(target) for target in targets if get_runtime(target.runtime).format == wanted}) or [False]
+
+    def fits(self, target: Target, steps: Collection[Stage]) -> bool:
+        """Whether a target takes this expanded step: that of 8 bits where they do not overflow, if it is among the steps."""
+        if self.chosen.name not in APPLIES["reduce_range"]:
+            return True
+        wide = self.model_copy(update={"reduce_range": None})
+        return overflows(target) or wide not in steps if self.reduce_range else not overflows(target)
 
     def _given(self, name: str) -> bool:
         return bool(getattr(self, name) != type(self).model_fields[name].default)
@@ -120,8 +166,10 @@ class Quantize(Stage):
             ranges=self.ranges,
             percentile=self.percentile,
             graph_format=self.graph_format,
+            reduce_range=bool(self.reduce_range),
             task=context.task,
             labels=context.labels,
         )
         with context.progress.step(f"quantize ({self.chosen.name})"):
-            return self.chosen.run(source.path / self.chosen.source_file, context.out, settings)
+            facts = self.chosen.run(source.path / self.chosen.source_file, context.out, settings)
+        return {"weight_bits": 7 if self.reduce_range else 8, **facts}

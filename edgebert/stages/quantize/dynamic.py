@@ -23,6 +23,7 @@ def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any
             op_types_to_quantize=operators,
             per_channel=settings.per_channel,
             weight_type=QuantType.QInt8,
+            reduce_range=settings.reduce_range,  # of what is multiplied; embeddings keep their 8 bits
             nodes_to_exclude=list(settings.keep_float),
             extra_options={"DefaultTensorType": TensorProto.FLOAT},  # of what ONNX's shape inference does not know
         )

@@ -5,17 +5,21 @@ Adding one: a file, a line in METHODS, its name in MethodName, and its parameter
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from edgebert.stages.quantize import dynamic, nncf, static
 
-MethodName = Literal["dynamic", "static", "nncf"]
+MethodName = Literal["auto", "dynamic", "static", "nncf"]
+AUTO = "auto"
+"""Not a method: a search over them."""
 APPLIES: dict[str, tuple[str, ...]] = {
     "ranges": ("static",),
     "percentile": ("static",),
     "graph_format": ("static",),
+    "reduce_range": ("dynamic", "static", "nncf"),
 }
 """Parameter -> the methods that it says something to."""
 
@@ -31,10 +35,18 @@ class Method:
     calibrated: bool
     packages: tuple[str, ...]
     run: Callable[..., Mapping[str, Any]]
+    searched: tuple[tuple[tuple[str, Any], ...], ...] = ()
+    """Fields of Settings that `auto` tries it with; none where it is not for that."""
+
+    def missing_packages(self) -> list[str]:
+        """Those that are not installed."""
+        return [name for name in self.packages if importlib.util.find_spec(name) is None]
 
 
 METHODS = (
-    Method("dynamic", "onnx", "model.onnx", False, ("onnx", "onnxruntime"), dynamic.quantize),
-    Method("static", "onnx", "model.onnx", True, ("onnx", "onnxruntime"), static.quantize),
-    Method("nncf", "openvino", "openvino_model.xml", True, ("openvino", "nncf"), nncf.quantize),
+    Method("dynamic", "onnx", "model.onnx", False, ("onnx", "onnxruntime"), dynamic.quantize, ((),)),
+    Method(
+        "static", "onnx", "model.onnx", True, ("onnx", "onnxruntime"), static.quantize, ((), (("graph_format", "qoperator"),))
+    ),
+    Method("nncf", "openvino", "openvino_model.xml", True, ("openvino", "nncf"), nncf.quantize, ((),)),
 )

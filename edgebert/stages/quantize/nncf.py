@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any
                 preset=nncf.QuantizationPreset.MIXED,
                 subset_size=len(settings.calibration),
                 advanced_parameters=_advanced(settings),
-                **_ignored(nncf, settings),
+                **_ignored(nncf, model, settings),
             )
             save_ir(quantized, target / "openvino_model.xml")
     except RuntimeError as error:
@@ -37,16 +37,41 @@ def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any
 
 
 def _advanced(settings: Settings) -> Any:
-    from nncf import AdvancedQuantizationParameters
+    from nncf import AdvancedQuantizationParameters, OverflowFix
     from nncf.quantization.advanced_parameters import QuantizationParameters
 
-    if settings.per_channel:
-        return AdvancedQuantizationParameters()
-    return AdvancedQuantizationParameters(weights_quantization_params=QuantizationParameters(per_channel=False))
+    weights = {} if settings.per_channel else {"weights_quantization_params": QuantizationParameters(per_channel=False)}
+    # Its default is for first convolutions alone. ENABLE keeps the weights of every MatMul to 7 bits.
+    fix = OverflowFix.ENABLE if settings.reduce_range else OverflowFix.DISABLE
+    return AdvancedQuantizationParameters(overflow_fix=fix, **weights)
 
 
-def _ignored(nncf: Any, settings: Settings) -> dict[str, Any]:
+def _ignored(nncf: Any, model: Any, settings: Settings) -> dict[str, Any]:
+    names = [*_named(model, settings.keep_float), *(_products_of_activations(model) if settings.reduce_range else [])]
     types = [] if settings.embeddings else ["Gather"]
-    if not types and not settings.keep_float:
+    if not types and not names:
         return {}
-    return {"ignored_scope": nncf.IgnoredScope(names=list(settings.keep_float), types=types)}
+    return {"ignored_scope": nncf.IgnoredScope(names=list(dict.fromkeys(names)), types=types)}
+
+
+def _named(model: Any, wanted: Sequence[str]) -> list[str]:
+    """Nodes of these names, and what became of one Gemm of ONNX: several nodes whose names begin with its own."""
+    names = [node.get_friendly_name() for node in model.get_ops()]
+    return [name for name in names if any(name == one or name.startswith(f"{one}/") for one in wanted)]
+
+
+def _products_of_activations(model: Any) -> list[str]:
+    """MatMuls without weights: attention's. NNCF's fix narrows weights only, and two activations of 8 bits overflow too."""
+    return [
+        node.get_friendly_name()
+        for node in model.get_ops()
+        if node.get_type_name() == "MatMul" and not any(_is_constant(value) for value in node.input_values())
+    ]
+
+
+def _is_constant(value: Any) -> bool:
+    """Whether a value is a weight, perhaps behind a conversion or a change of shape."""
+    node = value.get_node()
+    while node.get_type_name() in ("Convert", "Reshape", "Transpose"):
+        node = node.input_value(0).get_node()
+    return bool(node.get_type_name() == "Constant")

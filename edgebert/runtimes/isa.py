@@ -1,0 +1,83 @@
+"""Instruction sets of CPUs, and on which of them sums of 8-bit products overflow.
+
+Without dot products of bytes, x86 multiplies unsigned by signed bytes with vpmaddubsw, which adds each two products in 16
+bits and saturates there: 2 * 255 * 127 does not fit, 2 * 255 * 64 does. ONNX Runtime's kernels do so (MLAS,
+`amd64/QgemmU8X8KernelAvx2.asm` and `QgemmU8S8KernelAvx512Core.asm`, chosen in `platform.cpp`), and so do those of oneDNN,
+which OpenVINO runs ("Nuances of int8 Computations" in its developer guide). Weights of 7 bits keep every such sum exact, at
+any activation.
+
+VNNI (vpdpbusd) and AMX add four products in 32 bits. ARM never saturates: with dot products (udot, ummla) it adds in 32
+bits, and without them MLAS widens to 16 bits before it multiplies (umlal, `aarch64/QgemmU8X8KernelNeon.S`), or adds two
+signed products in 16 bits (smull, smlal, `aarch64/QgemmS8S8KernelNeon.S`), of which no weight of -127 to 127 is too large.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgebert.runtimes.target import Isa, Target
+
+CPUINFO = Path("/proc/cpuinfo")
+ISA_FLAGS: dict[str, Isa] = {
+    "amx_int8": "amx",
+    "avx512_vnni": "avx512_vnni",
+    "avx_vnni": "avx_vnni",
+    "avx512f": "avx512",
+    "avx2": "avx2",
+    "i8mm": "arm-i8mm",
+    "asimddp": "arm-dotprod",
+    "asimd": "arm-neon",
+}
+"""Flag in Linux's /proc/cpuinfo -> instruction set."""
+EXACT: tuple[Isa, ...] = ("avx_vnni", "avx512_vnni", "amx", "arm-neon", "arm-dotprod", "arm-i8mm")
+"""Any of them is enough for weights that use all 8 bits."""
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """What a machine computes with."""
+
+    model: str
+    isas: tuple[Isa, ...]
+
+
+def host_cpu() -> Cpu:
+    """This machine's. Where its flags cannot be read, an x86 CPU counts as one that has none."""
+    try:
+        return parse_cpuinfo(CPUINFO.read_text())
+    except OSError:
+        return Cpu(platform.processor() or "unknown", ("arm-neon",) if _is_arm() else ())
+
+
+def parse_cpuinfo(text: str) -> Cpu:
+    """Reads Linux's /proc/cpuinfo. Only what every core has counts: a thread may run on any."""
+    lines = [(name.strip(), value.strip()) for name, _, value in (line.partition(":") for line in text.splitlines())]
+    cores = [set(value.split()) for name, value in lines if name in ("flags", "Features")]
+    flags = set.intersection(*cores) if cores else set()
+    values = dict(lines)
+    return Cpu(
+        model=values.get("model name") or values.get("Model") or platform.processor() or "unknown",
+        isas=tuple(isa for flag, isa in ISA_FLAGS.items() if flag in flags),
+    )
+
+
+def saturates(isas: Collection[Isa]) -> bool:
+    """Whether a CPU that has just these sets adds products of unsigned and signed bytes in 16 bits."""
+    return not set(isas) & set(EXACT)
+
+
+def of_this_architecture(isas: Collection[Isa]) -> list[Isa]:
+    """Those that a CPU of this machine's kind can have."""
+    return [isa for isa in isas if isa.startswith("arm-") == _is_arm()]
+
+
+def overflows(target: Target) -> bool:
+    """Whether weights of 8 bits overflow on the target's CPU, or on this one, which is where the target is measured."""
+    return saturates(host_cpu().isas) or (target.isa is not None and saturates([target.isa]))
+
+
+def _is_arm() -> bool:
+    return platform.machine().lower() in ("arm64", "aarch64")
