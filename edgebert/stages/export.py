@@ -104,16 +104,16 @@ def export_model(model: Any, task: Task, target: Path, *, name: str, rewrites: S
     """
     from edgebert.bert.serving_form import serving_form
 
-    source = _OutputsOnly(model, task.outputs)
-    exported = _OutputsOnly(serving_form(model, rewrites), task.outputs) if rewrites else source
-    write_clean(_onnx_program(exported.module, task, name), target)
+    source = OutputsOnly(model, task.outputs)
+    exported = OutputsOnly(serving_form(model, rewrites), task.outputs) if rewrites else source
+    write_clean(onnx_program(exported.module, task, name), target)
     difference, allowed = compare(source.module, target, task), REWRITE_TOLERANCE if rewrites else TOLERANCE
     if not difference <= allowed:
         raise StageError(f"The exported graph differs from torch by {difference:.2g} (at most {allowed:g} is allowed).")
     return {"export_difference": float(f"{difference:.2e}")}
 
 
-def _onnx_program(module: Any, task: Task, name: str) -> Any:
+def onnx_program(module: Any, task: Task, name: str) -> Any:
     """As an onnx.ModelProto."""
     import torch
 
@@ -138,7 +138,7 @@ def _onnx_program(module: Any, task: Task, name: str) -> Any:
         raise StageError(f"The export of {name} to ONNX failed: {str(error).strip().splitlines()[0]}") from error
 
 
-class _OutputsOnly:
+class OutputsOnly:
     """Holds a module that returns the task's outputs as a tuple, which is what the exporter names in order."""
 
     def __init__(self, model: Any, outputs: Sequence[str]) -> None:
