@@ -132,14 +132,10 @@ def _attention(kernel: Kernel) -> list[Product]:
 
 
 def _inner_products(kernel: Kernel) -> list[Product]:
-    """Scores and their mix of values. Queries: (batch, rows, width), (batch, heads, rows, size), or packed with keys and
-    values (batch, rows, heads, 3, size)."""
-    query = kernel.shape(0)
-    packed = len(query) == 5
-    batch, rows = query[0], query[2] if len(query) == 4 else query[1]
-    keys = query if packed else kernel.shape(1)
-    columns = keys[2] if len(keys) == 4 else keys[1]
-    width = math.prod(query) // (batch * rows * (3 if packed else 1))
+    """Scores and their mix of values. Queries and keys: (batch, rows, width) or (batch, heads, rows, size)."""
+    query, keys = kernel.shape(0), kernel.shape(1)
+    batch, rows, columns = query[0], query[-2], keys[-2]
+    width = math.prod(query) // (batch * rows)
     value = math.prod(kernel.output) // (batch * rows)
     return [
         kernel.product((batch, rows, width, columns), int8=False),
