@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from edgebert.errors import StageError
@@ -16,7 +15,7 @@ FP32_BYTES = 4
 
 
 def tensor_ranges(
-    source: Path,
+    model: Any,
     tensors: Sequence[str],
     batches: Sequence[Mapping[str, Any]],
     observer: Callable[[], Observer],
@@ -29,7 +28,7 @@ def tensor_ranges(
     larger): tensors that do not fit are observed in another pass over the batches.
 
     Args:
-        source: an ONNX file.
+        model: an ONNX model, with its weights.
         tensors: names of FP32 tensors in it.
         batches: input name -> array of shape (1, tokens).
         observer: makes the observer of one tensor.
@@ -40,9 +39,6 @@ def tensor_ranges(
     Raises:
         StageError: a tensor holds what is not a finite number.
     """
-    import onnx
-
-    model = onnx.load(source)
     longest = max(batch["input_ids"].shape[-1] for batch in batches)
     sizes = activation_bytes(model, longest)
     observers = {name: observer() for name in tensors}

@@ -174,7 +174,7 @@ def holding(histogram: Histogram, percentile: float) -> Range:
     Its ends are those of bins, rounded outwards; zeros count as values.
     """
     counts = histogram.counts.astype(np.float64)
-    allowed = (histogram.zeros + counts.sum()) * (100 - percentile) / 200
+    allowed = round((histogram.zeros + counts.sum()) * (100 - percentile) / 200, 6)  # 100 - 99.9 is less than 0.1
     from_below, from_above = np.cumsum(counts), np.cumsum(counts[::-1])
     low = min(int(np.searchsorted(from_below, allowed, side="right")), histogram.below)
     high = max(counts.size - int(np.searchsorted(from_above, allowed, side="right")), histogram.below)
@@ -183,30 +183,14 @@ def holding(histogram: Histogram, percentile: float) -> Range:
 
 
 def least_squared_error(histogram: Histogram) -> Range:
-    """The range that minimises the expected squared error of quantisation, over all pairs of a low and a high end.
+    """The range whose quantised values are off least, in squared error.
 
-    A value within the range is off by up to half a step, evenly: step^2 / 12 on average; a value outside by its distance
-    from the range (ACIQ, Banner et al. 2019, arXiv 1810.05723, with the histogram for its assumed distribution). Zeros are
-    exact.
+    What is summed is the true error of each bin's centre, rounded within the range and clipped outside it, and not an
+    assumed one of step^2 / 12: most values of a softmax are smaller than a step. Zeros are exact.
     """
-    lows, highs = candidates(histogram)
     counts, edges = histogram.counts.astype(np.float64), histogram.edges
     centres = (edges[1:] + edges[:-1]) / 2
-    inside = np.concatenate([[0.0], np.cumsum(counts)])
-    clipped_low = _beyond(counts[::-1], -centres[::-1], -edges[::-1])[::-1]
-    clipped_high = _beyond(counts, centres, edges)
-    steps = (edges[highs][None, :] - edges[lows][:, None]) / (LEVELS - 1)
-    held = inside[highs][None, :] - inside[lows][:, None]
-    errors = held * steps**2 / 12 + clipped_low[lows][:, None] + clipped_high[highs][None, :]
-    low, high = np.unravel_index(int(errors.argmin()), errors.shape)
-    return float(edges[lows[low]]), float(edges[highs[high]])
-
-
-def _beyond(counts: Array, centres: Array, ends: Array) -> Array:
-    """For each end the summed squared distance of the values above it, each taken for its bin's centre."""
-    sums = [np.concatenate([np.cumsum((counts * centres**power)[::-1])[::-1], [0.0]]) for power in range(3)]
-    squares: Array = sums[2] - 2 * ends * sums[1] + ends**2 * sums[0]
-    return np.clip(squares, 0.0, None)
+    return descend(histogram, lambda low, high: squared_error(counts, centres, edges[low], edges[high]))
 
 
 def least_divergence(histogram: Histogram) -> Range:
@@ -214,17 +198,36 @@ def least_divergence(histogram: Histogram) -> Range:
 
     Migacz, "8-bit inference with TensorRT", GTC 2017, carried over from a threshold on |x| to two ends: what lies outside
     falls on the bin at the end, LEVELS levels share the bins of the range, and a level's values spread evenly over its bins
-    that hold any. The two ends are searched in turn until neither moves, from the extremes on. Zeros are left out: they are
-    exact, and many.
+    that hold any. As there, a range has as many bins as levels at least: in fewer, clipping would cost nothing. Zeros are
+    left out: they are exact, and many.
+    """
+    return descend(histogram, lambda low, high: divergence(histogram.counts, low, high))
+
+
+def descend(histogram: Histogram, loss: Callable[[int, int], float]) -> Range:
+    """The range of least loss: from the extremes on, the best high end and the best low end in turn until neither moves.
+
+    Args:
+        loss: of a low and a high place among the histogram's edges.
     """
     lows, highs = candidates(histogram)
-    low, high = 0, highs.size - 1
+    low, high = lows[0], highs[0]
     while True:
         before = low, high
-        high = int(np.argmin([divergence(histogram.counts, lows[low], end) for end in highs]))
-        low = int(np.argmin([divergence(histogram.counts, end, highs[high]) for end in lows]))
+        high = highs[int(np.argmin([loss(low, end) for end in highs]))]
+        low = lows[int(np.argmin([loss(end, high) for end in lows]))]
         if (low, high) == before:
-            return float(histogram.edges[lows[low]]), float(histogram.edges[highs[high]])
+            return float(histogram.edges[low]), float(histogram.edges[high])
+
+
+def squared_error(counts: Array, values: Array, low: float, high: float) -> float:
+    """Summed squared error of values, each so often, in LEVELS levels from low to high, 0 being one of them."""
+    if low == high:
+        return math.inf
+    step = (high - low) / (LEVELS - 1)
+    zero = round(-low / step)
+    off = np.clip(np.rint(values / step), -zero, LEVELS - 1 - zero) * step - values
+    return float(counts @ (off * off))
 
 
 def divergence(counts: Array, low: int, high: int) -> float:
@@ -246,16 +249,11 @@ def divergence(counts: Array, low: int, high: int) -> float:
     return float(np.sum(held[some] * np.log(held[some] / np.maximum(quantised[some], RARE))))
 
 
-def candidates(histogram: Histogram) -> tuple[Array, Array]:
-    """Places among `edges` of the low ends, ascending, and of the high ends, ascending, that a search tries.
-
-    The extremes and 0 are among both.
-    """
+def candidates(histogram: Histogram) -> tuple[list[int], list[int]]:
+    """Places among `edges` of the low ends and of the high ends that a search tries, from the extremes to 0."""
     below, total = histogram.below, histogram.counts.size
     step = max(1, total // CANDIDATES)
-    lows = np.append(np.arange(0, below, step), below)
-    highs = np.append(np.arange(total, below, -step), below)[::-1]
-    return lows, highs
+    return [*range(0, below, step), below], [*range(total, below, -step), below]
 
 
 def observer_for(ranges: Ranges, percentile: float) -> Observer:

@@ -31,7 +31,8 @@ def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any
     _require_nodes(model, settings.keep_float)
     tensors = activations(model, settings.graph_format, settings.keep_float)
     with quiet_libraries():
-        ranges = tensor_ranges(source, tensors, settings.batches(), lambda: observer_for(settings.ranges, settings.percentile))
+        ranges = tensor_ranges(model, tensors, settings.batches(), lambda: observer_for(settings.ranges, settings.percentile))
+        _tell_types(model, tensors)
         quantizer = _quantizer(model, ranges, settings)
         quantizer.quantize_model()
         quantizer.model.save_model_to_file(str(target / "model.onnx"))
@@ -70,6 +71,17 @@ def _quantizer(model: Any, ranges: Mapping[str, Range], settings: Settings) -> A
     if settings.graph_format == "qoperator":
         return ONNXQuantizer(mode=QuantizationMode.QLinearOps, static=True, extra_options={}, **common)
     return QDQQuantizer(extra_options={"OpTypesToExcludeOutputQuantization": list(PRODUCTS)}, **common)
+
+
+def _tell_types(model: Any, tensors: Sequence[str]) -> None:
+    """What ONNX's shape inference does not know, such as what follows ONNX Runtime's own operators, would stay float."""
+    from onnx import TensorProto, helper
+
+    graph = model.graph
+    known = {value.name for value in (*graph.value_info, *graph.input, *graph.output)}
+    graph.value_info.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors if name not in known
+    )
 
 
 def _require_nodes(model: Any, names: Sequence[str]) -> None:
