@@ -17,8 +17,8 @@ READERS = {"onnxruntime": onnx_products, "openvino": openvino_products}
 RATE_SHAPE = (256, 1024, 1024)
 """Rows, inner and columns of the product that the rate is measured with: the weight fits into a core's second cache."""
 WARM_UP = 3
-REPEATS = 30
-"""Timed; what disturbs one only ever adds to it, so the fastest counts."""
+SECONDS, REPEATS = 0.3, 5
+"""Of timed repeats, at least; what disturbs one only ever adds to it, so the fastest counts."""
 
 
 def measure(job: Job) -> Coverage:
@@ -65,12 +65,13 @@ def _record(product: Product) -> FloatProduct:
 
 
 def fastest_seconds(run: Callable[[], object]) -> float:
-    """The best of REPEATS, after WARM_UP."""
+    """The best of as many repeats as fit into SECONDS, or of REPEATS, after WARM_UP."""
     for _ in range(WARM_UP):
         run()
     clock = time.perf_counter_ns
-    times = []
-    for _ in range(REPEATS):
+    times: list[int] = []
+    ends = clock() + SECONDS * 1e9
+    while len(times) < REPEATS or clock() < ends:
         before = clock()
         run()
         times.append(clock() - before)
