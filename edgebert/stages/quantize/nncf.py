@@ -24,11 +24,8 @@ def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any
             quantized = nncf.quantize(
                 model,
                 nncf.Dataset(settings.batches()),
-                model_type=nncf.ModelType.TRANSFORMER,
-                preset=nncf.QuantizationPreset.MIXED,
-                subset_size=len(settings.calibration),
-                advanced_parameters=_advanced(settings),
-                **_ignored(nncf, model, settings),
+                advanced_parameters=advanced(settings),
+                **common_options(nncf, model, settings),
             )
             save_ir(quantized, target / "openvino_model.xml")
     except RuntimeError as error:
@@ -36,7 +33,18 @@ def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any
     return {"calibration_samples": len(settings.calibration)}
 
 
-def _advanced(settings: Settings) -> Any:
+def common_options(nncf: Any, model: Any, settings: Settings) -> dict[str, Any]:
+    """Arguments that NNCF's ways to quantise share."""
+    return {
+        "model_type": nncf.ModelType.TRANSFORMER,
+        "preset": nncf.QuantizationPreset.MIXED,
+        "subset_size": len(settings.calibration),
+        **_ignored(nncf, model, settings),
+    }
+
+
+def advanced(settings: Settings) -> Any:
+    """NNCF's advanced parameters."""
     from nncf import AdvancedQuantizationParameters, OverflowFix
     from nncf.quantization.advanced_parameters import QuantizationParameters
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from edgebert.tasks.base import Batch, Encoded, Task
+from edgebert.tasks.base import Encoded, Task
+
+if TYPE_CHECKING:
+    from edgebert.scorer import Scorer
 
 Ranges = Literal["minmax", "moving-average", "entropy", "percentile", "mse"]
 GraphFormat = Literal["qdq", "qoperator"]
-Predict = Callable[[Batch], Mapping[str, Any]]
-"""A batch as `Session.predict` takes it -> output name -> array."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,13 @@ class Settings:
     """Of weight-only quantisation."""
     block_size: int = 32
     """Weights that share a scale, of weight-only quantisation."""
+    accuracy_level: Literal[1, 4] = 4
+    """What the products of weight-only quantisation make of activations: 1 FP32, 4 INT8."""
     max_drop: float = 0.01
     """How far the score may fall below FP32's, for methods that look at it."""
     task: Task | None = None
-    score: Callable[[Predict], float] | None = None
+    score: Scorer | None = None
     """The task's first metric on the eval set, of anything that predicts; for methods that look at it."""
-    score_fp32: float | None = None
     labels: tuple[str, ...] = ()
 
     def batches(self) -> list[dict[str, object]]:

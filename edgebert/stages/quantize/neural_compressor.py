@@ -1,0 +1,183 @@
+"""Intel's neural-compressor: its PyTorch 2 export path, static INT8, written as a QDQ graph for ONNX Runtime.
+
+torch.export -> prepare, calibrate, convert -> torch.onnx.export -> weights folded to INT8. Linear layers are quantised, eight
+bits by channel against eight bits by tensor; residual Adds, LayerNorm, softmax and the products inside attention stay float.
+Which of four ways to find ranges is taken, neural-compressor's own `autotune` decides by the score on the eval set: the first
+that loses at most `max_drop`, else the best. What is scored is the file that would ship, in ONNX Runtime.
+
+SmoothQuant is not offered: neural-compressor 3.10 runs it through Intel's extension for PyTorch alone, whose last release is
+for older versions of torch; without it `quantize` with a SmoothQuantConfig fails on the import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgebert.errors import StageError
+from edgebert.quiet import quiet_libraries
+from edgebert.runtimes import get_runtime
+from edgebert.runtimes.target import Target
+from edgebert.stages.quantize.fold import fold_weights
+from edgebert.stages.quantize.settings import Settings
+from edgebert.stages.quantize.tables import quantize_tables
+
+WAYS = (("minmax", False), ("kl", False), ("minmax", True), ("kl", True))
+"""(how a range is found, whether it is symmetric), the likeliest first. `kl` is torchao's histogram observer."""
+NOT_QUANTISED = {"w_dtype": "fp32", "act_dtype": "fp32"}
+
+
+def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any]:
+    """Writes model.onnx from a Transformers folder.
+
+    Raises:
+        StageError: the model cannot be exported or quantised.
+    """
+    from edgebert.models import load_model
+    from edgebert.stages.export import OutputsOnly
+
+    assert settings.task is not None
+    module = OutputsOnly(load_model(source, settings.task), settings.task.outputs).module
+    work = _Work(module, target / "model.onnx", settings)
+    try:
+        with quiet_libraries():
+            return work.run()
+    except StageError:
+        raise
+    except Exception as error:  # torch, torchao and neural-compressor each raise classes of their own
+        first = (str(error).strip().splitlines() or [error.__class__.__name__])[0]
+        raise StageError(f"neural-compressor could not quantise {source}: {first}") from error
+
+
+@dataclass
+class _Work:
+    """One model on its way into one file."""
+
+    module: Any
+    graph: Path
+    settings: Settings
+    written: Any = None
+    """The converted model that the file holds."""
+    scores: list[float] = field(default_factory=list)
+    """Of FP32 and then of each trial."""
+
+    def run(self) -> Mapping[str, Any]:
+        """Writes the file; returns the facts."""
+        import torch
+        from neural_compressor.torch.export import export
+
+        from edgebert.stages.export import INPUTS
+
+        ids = torch.arange(16, dtype=torch.int64).reshape(2, 8)
+        example = (ids, torch.ones_like(ids), torch.zeros_like(ids))
+        longest = int(self.module.model.config.max_position_embeddings)
+        dimensions = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence", max=longest)}
+        exported = export(self.module, example, tuple(dimensions for _ in INPUTS))
+        ways = [self._config(algorithm, symmetric) for algorithm, symmetric in WAYS]
+        chosen = self._tuned(exported, ways, example) if self.settings.score else self._converted(exported, ways[0], example)
+        if chosen is not self.written:
+            self._write(chosen)
+        config = next(iter(chosen.qconfig.values()))
+        facts = {"calibration_samples": len(self.settings.calibration), "ranges": config.act_algo, "symmetric": config.act_sym}
+        return {**facts, "trials": max(len(self.scores) - 1, 0)}
+
+    def _config(self, algorithm: str, symmetric: bool) -> Any:
+        from neural_compressor.torch.quantization import StaticQuantConfig
+
+        width = "per_channel" if self.settings.per_channel else "per_tensor"
+        config = StaticQuantConfig(w_granularity=width, act_algo=algorithm, act_sym=symmetric)
+        for name in _linear_modules(self.module, self.settings.keep_float):
+            config.set_local(name, StaticQuantConfig(**NOT_QUANTISED))
+        return config
+
+    def _converted(self, exported: Any, config: Any, example: tuple[Any, ...]) -> Any:
+        from neural_compressor.torch.quantization import convert, prepare
+
+        prepared = prepare(exported, config, example_inputs=example)
+        self._calibrate(prepared)
+        return convert(prepared)
+
+    def _tuned(self, exported: Any, ways: Sequence[Any], example: tuple[Any, ...]) -> Any:
+        from neural_compressor.torch.quantization import TuningConfig, autotune
+
+        fp32 = self._scored(exported)
+        # It counts the loss as a share of the FP32 score.
+        tuning = TuningConfig(config_set=list(ways), tolerable_loss=self.settings.max_drop / max(fp32, 1e-9))
+
+        def score(model: Any) -> float:
+            return self._scored(model) if hasattr(model, "qconfig") else fp32
+
+        return autotune(exported, tuning, score, run_fn=self._calibrate, example_inputs=example)
+
+    def _scored(self, model: Any) -> float:
+        assert self.settings.score is not None
+        if hasattr(model, "qconfig"):
+            self._write(model)
+            session = get_runtime("onnxruntime").open(self.graph, Target(runtime="onnxruntime"))
+            predict: Callable[..., Mapping[str, Any]] = session.predict
+        else:
+            predict = self._predict_with(model)
+        self.scores.append(self.settings.score(predict))
+        return self.scores[-1]
+
+    def _predict_with(self, model: Any) -> Callable[..., Mapping[str, Any]]:
+        import torch
+
+        assert self.settings.task is not None
+        names = self.settings.task.outputs
+
+        def predict(batch: Mapping[str, Any]) -> Mapping[str, Any]:
+            with torch.no_grad():
+                values = model(*_inputs(batch))
+            return {name: value.numpy() for name, value in zip(names, values, strict=True)}
+
+        return predict
+
+    def _calibrate(self, prepared: Any) -> None:
+        import torch
+
+        with torch.no_grad():
+            for batch in self.settings.batches():
+                prepared(*_inputs(batch))
+
+    def _write(self, model: Any) -> None:
+        """Writes a converted model."""
+        from edgebert.stages.export import onnx_program, write_clean
+
+        assert self.settings.task is not None
+        proto = onnx_program(model, self.settings.task, "what neural-compressor made")
+        fold_weights(proto.graph, reduce_range=self.settings.reduce_range)
+        _give_modules(proto.graph)
+        write_clean(proto, self.graph)
+        if self.settings.embeddings:
+            quantize_tables(self.graph, self.graph)
+        self.written = model
+
+
+def _inputs(batch: Mapping[str, Any]) -> tuple[Any, ...]:
+    import torch
+
+    from edgebert.stages.export import INPUTS
+
+    return tuple(torch.from_numpy(batch[name]) for name in INPUTS)
+
+
+def _linear_modules(module: Any, nodes: Sequence[str]) -> list[str]:
+    """Linear modules, as they are called below the wrapper, whose nodes are among these."""
+    import torch
+
+    wanted = {f"model.{node.rpartition('/')[0]}" for node in nodes}
+    return [name for name, part in module.named_modules() if name in wanted and isinstance(part, torch.nn.Linear)]
+
+
+def _give_modules(graph: Any) -> None:
+    """Notes on QuantizeLinear and DequantizeLinear the module that reads them: their own notes name none."""
+    readers: dict[str, Any] = {}
+    for node in reversed(graph.node):
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            reader = readers[node.output[0]]
+            del node.metadata_props[:]
+            node.metadata_props.extend(reader.metadata_props)
+        readers |= dict.fromkeys(node.input, node)

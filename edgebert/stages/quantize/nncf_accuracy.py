@@ -1,0 +1,73 @@
+"""NNCF with accuracy control: what is quantised goes back to FP32, group by group, until the score is near enough FP32's.
+
+`nncf.quantize_with_accuracy_control`: quantise all, score on the eval set; while more than `max_drop` is lost, rank the groups
+of quantisers by how far the logits move without each, and take back the one that matters most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgebert.errors import StageError
+from edgebert.openvino_ir import save_ir
+from edgebert.quiet import quiet_libraries
+from edgebert.scorer import Scorer
+from edgebert.signal_stack import signal_stack_kept
+from edgebert.stages.quantize.nncf import advanced, common_options
+from edgebert.stages.quantize.settings import Settings
+
+
+def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any]:
+    """Writes openvino_model.xml and .bin.
+
+    Raises:
+        StageError: NNCF cannot quantise the graph.
+    """
+    assert settings.score is not None
+    validation = _Validation(settings.score)
+    try:
+        with quiet_libraries(), signal_stack_kept():
+            import nncf
+            import openvino as ov
+
+            model = ov.Core().read_model(str(source))
+            quantized = nncf.quantize_with_accuracy_control(
+                model,
+                calibration_dataset=nncf.Dataset(settings.batches()),
+                validation_dataset=nncf.Dataset(list(settings.score.batches())),
+                validation_fn=validation,
+                max_drop=settings.max_drop,
+                drop_type=nncf.DropType.ABSOLUTE,
+                advanced_quantization_parameters=advanced(settings),
+                **common_options(nncf, model, settings),
+            )
+            save_ir(quantized, target / "openvino_model.xml")
+    except RuntimeError as error:
+        raise StageError(f"NNCF could not quantise {source}: {str(error).splitlines()[0]}") from error
+    fp32, first, *rest = validation.scores
+    return {
+        "calibration_samples": len(settings.calibration),
+        "score_fp32": fp32,
+        "score_int8": first,
+        "trials": 1 + len(rest),
+    }
+
+
+@dataclass
+class _Validation:
+    """What NNCF asks for a compiled graph's score, and for its outputs, by which it ranks the groups."""
+
+    scorer: Scorer
+    scores: list[float] = field(default_factory=list)
+    """On the whole eval set, in order: of FP32, of INT8, and of each graph with groups taken back."""
+
+    def __call__(self, compiled: Any, batches: Iterable[Any]) -> tuple[float, list[list[Any]]]:
+        names = [port.get_any_name() for port in compiled.outputs]
+        outputs = [dict(zip(names, compiled(batch).values(), strict=True)) for batch in batches]
+        score = self.scorer.score(outputs)
+        if len(outputs) == len(self.scorer.encoded):  # it tries the function on one example first
+            self.scores.append(score)
+        return score, [list(answer.values()) for answer in outputs]
