@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from edgebert.stages.quantize.observers import (
     BINS,
+    FULL,
     LEVELS,
     Histogram,
     MinMax,
@@ -217,18 +218,35 @@ def test_divergence_of_fewer_bins_than_levels_is_no_choice() -> None:
 
 @every_shape
 def test_entropy_diverges_less_than_any_move_of_one_end(values: Array) -> None:
-    histogram = histogram_of(values)
+    histogram = histogram_of(np.repeat(values, 20, axis=0))
     lows, highs = candidates(histogram)
     assert lows[0] == 0 and highs[0] == histogram.counts.size and lows[-1] == highs[-1] == histogram.below
     low, high = (int(np.flatnonzero(histogram.edges == end)[0]) for end in least_divergence(histogram))
+    assert histogram.counts.sum() >= FULL * histogram.counts.size
     found = divergence(histogram.counts, low, high)
     others = [(end, high) for end in lows] + [(low, end) for end in highs]
     assert found == min(divergence(histogram.counts, *pair) for pair in others) < math.inf
     assert found <= divergence(histogram.counts, 0, histogram.counts.size)
 
 
+@every_shape
+def test_coarser_histogram_is_that_of_twice_the_width(values: Array) -> None:
+    fine = histogram_of(values)
+    coarse = fine.coarser()
+    assert coarse.width == 2 * fine.width and (coarse.low, coarse.high) == (fine.low, fine.high)
+    expected = np.histogram(values[values != 0].astype(float), coarse.edges)[0]
+    np.testing.assert_array_equal(coarse.counts, expected)
+
+
+def test_entropy_clips_little_where_there_are_few_values() -> None:
+    assert seen(normal(shape=(1, 300)), "entropy") == seen(normal(shape=(1, 300)), "minmax")
+    few = normal(shape=(8, 1000))
+    assert seen(few, "entropy")[1] > 0.7 * few.max()
+
+
 def test_entropy_clips_outliers_and_keeps_what_has_none() -> None:
-    assert seen(with_outliers(normal()), "entropy")[1] < 0.5 * with_outliers(normal()).max()
+    values = with_outliers(normal(shape=(40, 10_000)))
+    assert seen(values, "entropy")[1] < 0.5 * values.max()
     even = np.random.default_rng(0).uniform(-1, 2, (10, 10_000))
     assert seen(even, "entropy") == pytest.approx((-1, 2), rel=0.02)
 

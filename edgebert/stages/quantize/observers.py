@@ -7,6 +7,7 @@ then represent exactly: padding, ReLU and masks make many zeros.
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -28,6 +29,8 @@ BLOCK = 1 << 16
 """Values that are counted at a time, so that large activations are not copied as a whole."""
 FINEST = -1000
 """Exponent of a width that is finer than any activation asks for: 2^-149 / BINS is the finest for FP32."""
+FULL = 32
+"""Values for each bin, on average, that tell a distribution from chance."""
 RARE = 1e-9
 """Share of a bin that is empty in the quantised histogram, so that its divergence stays finite."""
 
@@ -129,6 +132,12 @@ class Histogram:
             places = np.floor(block * math.ldexp(1.0, -self._exponent)).astype(np.int64) - self._first
             self._counts += np.bincount(places, minlength=BINS)
 
+    def coarser(self) -> Histogram:
+        """The same values in bins of twice the width."""
+        other = copy.copy(self)
+        other._widen(self.low, self.high, self._exponent + 1)
+        return other
+
     def _span(self, low: float, high: float) -> None:
         """Makes room for a range."""
         if (low, high) == (self.low, self.high):
@@ -136,6 +145,9 @@ class Histogram:
         exponent = max(self._exponent, math.frexp((high - low) / BINS)[1] - 1)
         while self._place(high, exponent) - self._place(low, exponent) >= BINS:
             exponent += 1
+        self._widen(low, high, exponent)
+
+    def _widen(self, low: float, high: float, exponent: int) -> None:
         first = self._place(low, exponent)
         held = np.flatnonzero(self._counts)
         places = ((held + self._first) >> min(exponent - self._exponent, 62)) - first
@@ -199,8 +211,13 @@ def least_divergence(histogram: Histogram) -> Range:
     Migacz, "8-bit inference with TensorRT", GTC 2017, carried over from a threshold on |x| to two ends: what lies outside
     falls on the bin at the end, LEVELS levels share the bins of the range, and a level's values spread evenly over its bins
     that hold any. As there, a range has as many bins as levels at least: in fewer, clipping would cost nothing. Zeros are
-    left out: they are exact, and many.
+    left out: they are exact, and many. Where there are few values for so many bins, bins are made wider, or nothing is
+    clipped: else levels would seem to lose what is only chance.
     """
+    while histogram.counts.sum() < FULL * histogram.counts.size:
+        if histogram.counts.size < 2 * LEVELS:
+            return histogram.low, histogram.high
+        histogram = histogram.coarser()
     return descend(histogram, lambda low, high: divergence(histogram.counts, low, high))
 
 

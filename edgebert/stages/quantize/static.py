@@ -1,7 +1,8 @@
 """ONNX Runtime static quantisation: activation ranges from calibration data, found by our own observers.
 
 Only MatMul, Gemm and embedding Gathers are quantised: residual Adds, LayerNorm and softmax stay float, because their
-outliers ruin eight bits. In QDQ form the products' outputs stay float as well; integer operators need a range for them too.
+outliers ruin eight bits. In QDQ form the products' outputs stay float as well: ONNX Runtime then fuses each product to one
+operator, MatMulIntegerToFloat. Integer operators need a range for their outputs too.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any
         _tell_types(model, tensors)
         quantizer = _quantizer(model, ranges, settings)
         quantizer.quantize_model()
+        _restore(quantizer.model.graph(), settings.keep_float)
         quantizer.model.save_model_to_file(str(target / "model.onnx"))
     return {"calibration_samples": len(settings.calibration)}
 
@@ -70,7 +72,15 @@ def _quantizer(model: Any, ranges: Mapping[str, Range], settings: Settings) -> A
     }
     if settings.graph_format == "qoperator":
         return ONNXQuantizer(mode=QuantizationMode.QLinearOps, static=True, extra_options={}, **common)
-    return QDQQuantizer(extra_options={"OpTypesToExcludeOutputQuantization": list(PRODUCTS)}, **common)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    tables = (
+        {node.input[0] for node in model.graph.node if node.op_type == "Gather"} & weights if settings.embeddings else set()
+    )
+    options = {
+        "OpTypesToExcludeOutputQuantization": list(PRODUCTS),
+        "TensorQuantOverrides": {name: [{"reduce_range": False}] for name in tables},  # they are not multiplied
+    }
+    return QDQQuantizer(extra_options=options, **common)
 
 
 def _tell_types(model: Any, tensors: Sequence[str]) -> None:
@@ -82,6 +92,24 @@ def _tell_types(model: Any, tensors: Sequence[str]) -> None:
     graph.value_info.extend(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors if name not in known
     )
+
+
+def _restore(graph: Any, keep_float: Sequence[str]) -> None:
+    """Gives float nodes the exact activation to read: QDQ rounds it for all that read it, residual Adds too."""
+    makers = {name: node for node in graph.node for name in node.output}
+
+    def exact(name: str) -> str:
+        dequantize = makers.get(name)
+        quantize = makers.get(dequantize.input[0]) if dequantize and dequantize.op_type == "DequantizeLinear" else None
+        if quantize is None or quantize.op_type != "QuantizeLinear":
+            return name
+        source = quantize.input[0]
+        # ONNX Runtime looks rows up in eight bits only where they are rounded afterwards: by their own scale, which is exact.
+        return name if source in makers and makers[source].op_type == "Gather" else source
+
+    for node in graph.node:
+        if node.op_type not in (*PRODUCTS, "QuantizeLinear", "DequantizeLinear") or node.name in keep_float:
+            node.input[:] = [exact(name) for name in node.input]
 
 
 def _require_nodes(model: Any, names: Sequence[str]) -> None:
