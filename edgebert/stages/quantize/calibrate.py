@@ -18,7 +18,7 @@ def tensor_ranges(
     model: Any,
     tensors: Sequence[str],
     batches: Sequence[Mapping[str, Any]],
-    observer: Callable[[], Observer],
+    observer: Callable[[str], Observer],
     *,
     limit: int = ACTIVATION_BYTES,
 ) -> dict[str, Range]:
@@ -31,7 +31,7 @@ def tensor_ranges(
         model: an ONNX model, with its weights.
         tensors: names of FP32 tensors in it.
         batches: input name -> array of shape (1, tokens).
-        observer: makes the observer of one tensor.
+        observer: makes the observer of a tensor, by its name.
 
     Returns:
         tensor -> (low, high).
@@ -41,7 +41,7 @@ def tensor_ranges(
     """
     longest = max(batch["input_ids"].shape[-1] for batch in batches)
     sizes = activation_bytes(model, longest)
-    observers = {name: observer() for name in tensors}
+    observers = {name: observer(name) for name in tensors}
     for group in grouped({name: sizes.get(name, 0) for name in tensors}, limit):
         session = _session(model, group)
         known = {value.name for value in session.get_inputs()}

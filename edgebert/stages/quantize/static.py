@@ -7,14 +7,14 @@ operator, MatMulIntegerToFloat. Integer operators need a range for their outputs
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgebert.errors import StageError
 from edgebert.quiet import quiet_libraries
 from edgebert.stages.quantize.calibrate import tensor_ranges
-from edgebert.stages.quantize.observers import Range, observer_for
+from edgebert.stages.quantize.observers import MinMax, Observer, Range, observer_for
 from edgebert.stages.quantize.settings import GraphFormat, Settings
 
 PRODUCTS = ("MatMul", "Gemm")
@@ -32,7 +32,7 @@ def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any
     _require_nodes(model, settings.keep_float)
     tensors = activations(model, settings.graph_format, settings.keep_float)
     with quiet_libraries():
-        ranges = tensor_ranges(model, tensors, settings.batches(), lambda: observer_for(settings.ranges, settings.percentile))
+        ranges = tensor_ranges(model, tensors, settings.batches(), _observers(model, settings))
         _tell_types(model, tensors)
         quantizer = _quantizer(model, ranges, settings)
         quantizer.quantize_model()
@@ -50,6 +50,12 @@ def activations(model: Any, graph_format: GraphFormat, keep_float: Sequence[str]
             names = [*node.input[:2], *(node.output if graph_format == "qoperator" else ())]
             found |= dict.fromkeys(name for name in names if name not in weights)
     return list(found)
+
+
+def _observers(model: Any, settings: Settings) -> Callable[[str], Observer]:
+    """Makes the observer of a tensor. Softmax is never clipped: most of what it gives is near 0, what counts is near 1."""
+    shares = {name for node in model.graph.node if node.op_type == "Softmax" for name in node.output}
+    return lambda name: MinMax() if name in shares else observer_for(settings.ranges, settings.percentile)
 
 
 def _quantizer(model: Any, ranges: Mapping[str, Range], settings: Settings) -> Any:
