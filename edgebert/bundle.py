@@ -136,8 +136,8 @@ def _write_variant(folder: Path, variant: Variant, file: str) -> VariantEntry:
 
 
 def required_isa(contender: Contender) -> tuple[Isa, ...]:
-    """Instruction sets of which a CPU needs one for a contender's weights: fewer bits than 8, and FP32, run anywhere."""
-    return EXACT if contender.precision == "int8" and contender.artifact.facts.get("weight_bits", 8) == 8 else ()
+    """Instruction sets of which a CPU needs one, for the contender's answers to be right."""
+    return () if contender.precision == "fp32" or contender.artifact.facts.get("any_cpu") else EXACT
 
 
 def variant_file(variant: Variant, parts: BundleParts) -> str:

@@ -241,17 +241,18 @@ def _metric_problems(recipe: Recipe) -> list[Problem]:
 
 
 def _width_problems(recipe: Recipe) -> list[Problem]:
-    """Weights that a recipe wants in 8 bits where they overflow."""
+    """What a recipe insists on although a target's CPU sums it up wrongly."""
     return [
         Problem(
-            f"stages.{place}.quantize.reduce_range",
-            f"weights of 8 bits overflow on the target {target.name}, or on this machine, which measures it.",
-            suggestion="Drop reduce_range.",
+            f"stages.{place}.quantize.{'reduce_range' if step.reduce_range is False else 'accuracy_level'}",
+            f"`{step.label}` overflows on the target {target.name}, or on this machine, which measures it.",
+            suggestion="Drop reduce_range." if step.reduce_range is False else "Take `accuracy_level: 1`.",
         )
         for place, stage in enumerate(recipe.stages)
-        if isinstance(stage, Quantize) and stage.reduce_range is False and not stage.automatic
         for target in recipe.targets
-        if overflows(target) and any(step.output_format() == get_runtime(target.runtime).format for step in stage.expand([]))
+        if overflows(target)
+        for step in stage.expand([target])
+        if isinstance(step, Quantize) and step.output_format() == get_runtime(target.runtime).format and not step.any_cpu
     ]
 
 

@@ -140,7 +140,17 @@ def test_a_recipe_may_ask_for_7_bits_and_not_for_8_that_overflow(host: Callable[
     assert found == {"onnxruntime": ["int8-dynamic-7bit"], "onnxruntime-avx2": ["int8-dynamic-7bit"]}
     assert candidates(laid_out(wide, [PLAIN[0]])) == {"onnxruntime": ["int8-dynamic"]}
     (problem,) = laid_out(wide, targets)  # type: ignore[misc]
-    assert problem.startswith("stages.1.quantize.reduce_range: weights of 8 bits overflow on the target onnxruntime-avx2")
+    assert problem.startswith("stages.1.quantize.reduce_range: `int8-dynamic` overflows on the target onnxruntime-avx2")
+
+
+def test_weights_in_blocks_keep_their_activations_float_where_products_overflow(host: Callable[[str], None]) -> None:
+    """ONNX Runtime's AVX2 kernel of 4-bit blocks with INT8 activations is wrong for one row (its issue 29853)."""
+    host(CASCADE_LAKE)
+    rounded, kept = ({"quantize": {"method": "weight-only", "accuracy_level": level}} for level in (4, 1))
+    assert candidates(laid_out(rounded, [PLAIN[0]])) == {"onnxruntime": ["int8-weight-only"]}
+    (problem,) = laid_out(rounded, [OLD[0]])  # type: ignore[misc]
+    assert problem.startswith("stages.1.quantize.accuracy_level: `int8-weight-only` overflows on the target onnxruntime-avx2")
+    assert candidates(laid_out(kept, [OLD[0]])) == {"onnxruntime-avx2": ["int8-weight-only-act32"]}
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -11,20 +12,24 @@ from edgebert.artifact import Artifact
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.isa import overflows
 from edgebert.runtimes.target import Target
+from edgebert.scorer import Scorer
 from edgebert.stages.base import RunContext, Stage
 from edgebert.stages.quantize.auto import for_targets
 from edgebert.stages.quantize.methods import APPLIES, AUTO, METHODS, Method, MethodName
 from edgebert.stages.quantize.settings import GraphFormat, Ranges, Settings
+from edgebert.stages.quantize.tables import quantize_tables
 
 
 class Quantize(Stage):
     """Post-training quantisation of weights and activations to INT8; one candidate for each method.
 
     Methods: `dynamic` (ONNX Runtime, activation ranges at run time), `static` (ONNX Runtime QDQ, ranges from calibration),
-    `nncf` (OpenVINO's NNCF, ranges from calibration).
+    `nncf` (OpenVINO's NNCF, ranges from calibration), `nncf-accuracy` (the same, and what loses more than `max_drop` goes
+    back to FP32), `neural-compressor` (Intel's, from PyTorch to a QDQ graph; it tries ways to find ranges until one loses no
+    more than `max_drop`), `weight-only` (INT8 or INT4 weights by blocks, where memory is the budget, not time).
 
-    `auto` searches, for each target, for the fastest model that holds the gates on answers: it measures methods, rewrites of the
-    graph and settings of the runtime, repairs a model that misses a gate, and says what it tried.
+    `auto` searches, for each target, for the fastest model that holds the gates on answers: it measures methods, rewrites of
+    the graph and settings of the runtime, repairs a model that misses a gate, and says what it tried.
 
     Sample:
 
@@ -55,6 +60,20 @@ class Quantize(Stage):
         None,
         description="Weights in 7 bits, whose products no CPU sums up wrongly. By default where the target's instruction set "
         "asks for it.",
+    )
+    max_drop: float = Field(
+        0.01,
+        ge=0,
+        lt=1,
+        description="Of nncf-accuracy and neural-compressor: how far the task's first metric on the eval set may fall below "
+        "FP32's before they try something else.",
+    )
+    bits: Literal[4, 8] = Field(8, description="Of weight-only: bits of a weight.")
+    block_size: Literal[16, 32, 64, 128, 256] = Field(
+        32, description="Of weight-only: weights that share a scale. Larger blocks are smaller and faster, and lose more."
+    )
+    accuracy_level: Literal[1, 4] = Field(
+        4, description="Of weight-only: products round activations to INT8 (4) or keep FP32 (1), which is much slower."
     )
 
     version: ClassVar[int] = 1
@@ -100,7 +119,10 @@ class Quantize(Stage):
         marks += [self.ranges] if self.ranges != "minmax" else []
         marks += [self.graph_format] if self.graph_format != "qdq" else []
         marks += ["7bit"] if self.reduce_range else []
-        return "-".join(["int8", *self.method, *marks])
+        marks += [f"drop{self.max_drop:g}"] if self._given("max_drop") else []
+        marks += [f"b{self.block_size}"] if self._given("block_size") else []
+        marks += ["act32"] if self.accuracy_level == 1 else []
+        return "-".join([f"int{self.bits}", *self.method, *marks])
 
     def expand(self, targets: Sequence[Target]) -> tuple[Stage, ...]:
         """One step for each method, and for each width of weights that its targets need; `auto` makes one for each target."""
@@ -128,10 +150,15 @@ class Quantize(Stage):
 
     def fits(self, target: Target, steps: Collection[Stage]) -> bool:
         """Whether a target takes this expanded step: that of 8 bits where they do not overflow, if it is among the steps."""
-        if self.chosen.name not in APPLIES["reduce_range"]:
-            return True
-        wide = self.model_copy(update={"reduce_range": None})
-        return overflows(target) or wide not in steps if self.reduce_range else not overflows(target)
+        if overflows(target):
+            return self.any_cpu
+        return not (self.reduce_range and self.model_copy(update={"reduce_range": None}) in steps)
+
+    @property
+    def any_cpu(self) -> bool:
+        """Whether every CPU sums the products of this expanded step up rightly: those of 7 bits, or of FP32 activations."""
+        float_activations = self.chosen.name in APPLIES["accuracy_level"] and self.accuracy_level == 1
+        return bool(self.reduce_range) or float_activations
 
     def _given(self, name: str) -> bool:
         return bool(getattr(self, name) != type(self).model_fields[name].default)
@@ -143,15 +170,20 @@ class Quantize(Stage):
 
     def input_format(self) -> str:
         """That of its method."""
-        return self.chosen.format
+        return self.chosen.source_format
 
     def output_format(self) -> str:
         """That of its method."""
         return self.chosen.format
 
     def needed(self) -> frozenset[str]:
-        """Calibration data, where ranges are fixed beforehand."""
-        return frozenset({"calibration"}) if self.chosen.calibrated else frozenset()
+        """Calibration data where ranges are fixed beforehand, the eval set where the score decides, a head to export."""
+        wanted = {
+            "calibration": self.chosen.calibrated,
+            "eval": self.chosen.scored,
+            "head": self.chosen.source_format == "transformers",
+        }
+        return frozenset(need for need, is_needed in wanted.items() if is_needed)
 
     def required_packages(self) -> tuple[str, ...]:
         """Those of its method."""
@@ -167,9 +199,23 @@ class Quantize(Stage):
             percentile=self.percentile,
             graph_format=self.graph_format,
             reduce_range=bool(self.reduce_range),
+            max_drop=self.max_drop,
+            bits=self.bits,
+            block_size=self.block_size,
+            accuracy_level=self.accuracy_level,
+            score=Scorer.of(context.serving(source), context.data["eval"]) if self.chosen.scored else None,
             task=context.task,
             labels=context.labels,
         )
         with context.progress.step(f"quantize ({self.chosen.name})"):
-            facts = self.chosen.run(source.path / self.chosen.source_file, context.out, settings)
-        return {"weight_bits": 7 if self.reduce_range else 8, **facts}
+            facts = self.chosen.run(self._graph(source, context), context.out, settings)
+        return {"any_cpu": self.any_cpu, **facts}
+
+    def _graph(self, source: Artifact, context: RunContext) -> Path:
+        """What the method is given; an ONNX graph whose embedding tables are to be INT8 has them so already."""
+        file = source.path / self.chosen.source_file
+        if not self.embeddings or self.chosen.source_format != "onnx" or self.bits == 4:  # those have a form of their own
+            return file
+        prepared = context.work / "model.onnx"
+        quantize_tables(file, prepared)
+        return prepared
