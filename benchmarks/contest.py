@@ -1,0 +1,177 @@
+"""One contest: every contender answers the same texts, at the same batch and threads, in fresh processes that take turns.
+
+As a script it is the process that opens one contender, told on its standard input.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel
+
+from edgebert.measure.latency import query_order, rotated
+from edgebert.runtimes import get_runtime
+from edgebert.runtimes.base import Session
+from edgebert.runtimes.target import Target
+from edgebert.serving import Serving
+from edgebert.tasks import get_task
+
+LABELS = ("negative", "positive")
+PAD_ID = 0
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One graph, and how its user would serve it."""
+
+    name: str
+    file: Path
+    target: Target
+    one_graph: bool = False
+    """OpenVINO as its own documentation has it: one compiled model for all lengths."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What is answered. `rows` have a `text` and a `label`."""
+
+    rows: Sequence[Mapping[str, str]]
+    tokenizer: Path
+    max_length: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one contender did."""
+
+    accuracy: float
+    milliseconds: np.ndarray[Any, Any]
+    """Of every timed query, all rounds."""
+
+    def percentile(self, percent: int) -> float:
+        """In milliseconds."""
+        return float(np.percentile(self.milliseconds, percent))
+
+    @property
+    def spread(self) -> float:
+        """p90 over p50."""
+        return self.percentile(90) / self.percentile(50)
+
+
+class Job(BaseModel):
+    """What one process is told."""
+
+    file: str
+    target: Target
+    one_graph: bool
+    tokenizer: str
+    max_length: int
+    texts: tuple[str, ...]
+    """In the order of the queries, `target.batch` to each."""
+    warmup: int
+    """Queries that are answered but not timed."""
+
+
+class Answers(BaseModel):
+    """What one process says."""
+
+    nanoseconds: tuple[int, ...]
+    predictions: tuple[int, ...]
+
+
+class OneGraph(Session):
+    """OpenVINO, one compiled model with dynamic shapes and the runtime's own choice of precision."""
+
+    def __init__(self, file: Path, threads: int) -> None:
+        import openvino as ov
+
+        settings: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+        compiled = ov.Core().compile_model(str(file), "CPU", settings)
+        self._inputs = {port.get_any_name() for port in compiled.inputs}
+        self._outputs = [port.get_any_name() for port in compiled.outputs]
+        self._request = compiled.create_infer_request()
+
+    def predict(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Runs one batch."""
+        self._request.infer({name: value for name, value in batch.items() if name in self._inputs}, share_inputs=True)
+        return {name: self._request.get_output_tensor(place).data.copy() for place, name in enumerate(self._outputs)}
+
+
+def serve(job: Job) -> Answers:
+    """Opens the model, warms up, answers."""
+    serving = Serving(get_task("text-classification"), LABELS, job.max_length, PAD_ID, Path(job.tokenizer))
+    encoded = serving.encode(serving.open_tokenizer(), [{"text": text} for text in job.texts])
+    queries = list(serving.batches(encoded, job.target))
+    session = (
+        OneGraph(Path(job.file), job.target.threads)
+        if job.one_graph
+        else get_runtime(job.target.runtime).open(Path(job.file), job.target)
+    )
+    session.prepare([query["input_ids"].shape for query in queries])
+    for query in queries[: job.warmup]:
+        session.predict(query)
+    clock, outputs, times = time.perf_counter_ns, [], []
+    for query in queries[job.warmup :]:
+        before = clock()
+        outputs.append(session.predict(query))
+        times.append(clock() - before)
+    # Files of different tools name their output differently; a classifier has one.
+    predictions = [int(place) for output in outputs for place in next(iter(output.values())).argmax(axis=-1)]
+    return Answers(nanoseconds=tuple(times), predictions=tuple(predictions))
+
+
+def in_process(contender: Contender, job: Job) -> Answers:
+    """One job in a fresh process; ends the benchmark when that process fails."""
+    done = subprocess.run([sys.executable, __file__], input=job.model_dump_json(), capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{contender.name} on {job.file} failed:\n{done.stderr[-2000:]}")
+    return Answers.model_validate_json(done.stdout)
+
+
+def hold(contenders: Sequence[Contender], texts: Texts, *, rounds: int, queries: int, warmup: int = 10) -> dict[str, Result]:
+    """Accuracy on all texts, and `rounds` times the latency of `queries` seeded queries, by contender's name.
+
+    All contenders have the same batch and threads.
+    """
+    batch = contenders[0].target.batch
+    order = query_order(len(texts.rows), (warmup + queries) * batch, seed=0)
+    timed = tuple(texts.rows[place]["text"] for place in order)
+    whole = tuple(row["text"] for row in texts.rows)
+    references = np.array([int(row["label"]) for row in texts.rows])
+
+    def job(contender: Contender, chosen: tuple[str, ...], skipped: int) -> Job:
+        return Job(
+            file=str(contender.file),
+            target=contender.target,
+            one_graph=contender.one_graph,
+            tokenizer=str(texts.tokenizer),
+            max_length=texts.max_length,
+            texts=chosen,
+            warmup=skipped,
+        )
+
+    right = [np.mean(np.array(in_process(one, job(one, whole, 0)).predictions) == references) for one in contenders]
+    times: list[list[int]] = [[] for _ in contenders]
+    for turn in range(rounds):
+        for place in rotated(len(contenders), turn):
+            times[place] += in_process(contenders[place], job(contenders[place], timed, warmup)).nanoseconds
+    return {
+        one.name: Result(float(score), np.array(found) / 1e6)
+        for one, score, found in zip(contenders, right, times, strict=True)
+    }
+
+
+def served(runtime: Literal["onnxruntime", "openvino"], threads: int = 1, batch: int = 1, **settings: Any) -> Target:
+    """A target with that runtime's own choices, but for what is said."""
+    return Target(runtime=runtime, threads=threads, batch=batch, **settings)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(serve(Job.model_validate_json(sys.stdin.read())).model_dump_json())

@@ -1,0 +1,105 @@
+"""`edgebert compress` as benchmarks run it, and what it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from contest import LABELS, Contender
+
+from edgebert.bundle import read_bundle
+from edgebert.manifest import BundleManifest, VariantEntry
+from edgebert.report import Entry, Report, read_report
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """What one run left."""
+
+    folder: Path
+    code: int
+    output: str
+
+    @cached_property
+    def report(self) -> Report:
+        """report.json."""
+        return read_report(self.folder / "report.json")
+
+    @cached_property
+    def manifest(self) -> BundleManifest:
+        """The bundle's, its files checked."""
+        return read_bundle(self.folder / "bundle")
+
+    @property
+    def entry(self) -> Entry:
+        """The report's on the selected variant."""
+        return next(entry for entry in self.report.entries if entry.name == self.manifest.selected)
+
+    @property
+    def chosen(self) -> Contender:
+        """The selected variant, under the name `edgebert`, as the bundle says to serve it."""
+        return self._contender("edgebert", next(one for one in self.manifest.variants if one.name == self.manifest.selected))
+
+    def baseline(self, runtime: str, name: str) -> Contender:
+        """The bundle's FP32 for a runtime."""
+        found = (one for one in self.manifest.variants if one.role == "baseline" and one.target.runtime == runtime)
+        return self._contender(name, next(found))
+
+    @property
+    def search(self) -> dict[str, Any]:
+        """What `quantize: auto` says that it did for the selected variant; empty for another method."""
+        steps = json.loads((self.folder / "run.json").read_text())["steps"]
+        found: dict[str, Any] = next(step for step in steps if step["sha256"] == self.entry.artifact)["facts"]
+        return dict(found.get("search", {}))
+
+    @property
+    def coverage(self) -> float:
+        """Share of the arithmetic that runs in INT8; NaN, which holds to no bound, where nobody counted."""
+        found = self.report.value(self.entry, "int8_coverage")
+        return float("nan") if found is None else found
+
+    def _contender(self, name: str, variant: VariantEntry) -> Contender:
+        return Contender(name, self.folder / "bundle" / variant.file, variant.target)
+
+
+def compress(recipe: Mapping[str, Any], folder: Path, store: Path, name: str) -> Compressed:
+    """Runs a recipe; a gate that fails is a result as well."""
+    file = folder / f"{name}.yaml"
+    file.write_text(json.dumps(recipe))  # JSON is YAML
+    command = [sys.executable, "-m", "edgebert", "compress", str(file), "--quiet"]
+    command += ["--store", str(store), "--out", str(folder / name)]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    print(f"{name}: edgebert compress", file=sys.stderr, flush=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 1):
+        sys.exit(f"{name}: edgebert ended with code {done.returncode}:\n{(done.stdout + done.stderr)[-2000:]}")
+    return Compressed(folder / name, done.returncode, done.stdout)
+
+
+def recipe(
+    model: Path,
+    *,
+    stages: Sequence[Any],
+    targets: Sequence[Mapping[str, Any]],
+    data: Mapping[str, Any],
+    gates: Sequence[Mapping[str, Any]],
+    measure: Mapping[str, int],
+    max_length: int,
+) -> dict[str, Any]:
+    """Of a text classifier with two labels."""
+    return {
+        "model": str(model),
+        "task": {"name": "text-classification", "labels": list(LABELS), "max_length": max_length},
+        "data": data,
+        "stages": list(stages),
+        "targets": list(targets),
+        "gates": list(gates),
+        "measure": dict(measure),
+    }
