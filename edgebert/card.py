@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from edgebert.errors import MissingPackage
 from edgebert.manifest import VariantEntry
 from edgebert.removal import removal_lines
+from edgebert.search_lines import advice_lines, choice_lines, sensitivity_lines, trial_rows
 from edgebert.shipped import template
 from edgebert.table import markdown_table, verdict_lines
 
@@ -32,6 +33,11 @@ def model_card(parts: BundleParts, variants: Sequence[VariantEntry]) -> str:
         table=markdown_table(report, parts.verdict),
         verdict_lines=verdict_lines(parts.verdict),
         removal_lines=removal_lines(report, parts.verdict.best.entry),
+        searched=[entry for entry in report.entries if entry.search],
+        choice_lines=choice_lines,
+        trial_rows=trial_rows,
+        sensitivity_lines=sensitivity_lines,
+        advice_lines=advice_lines(report, parts.verdict),
         steps=any(entry.role == "step" for entry in report.entries),
         missing_fp32=all(variant.role != "baseline" for variant in variants),
         queries=len(parts.verdict.best.entry.latencies_ms()),

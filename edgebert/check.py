@@ -30,6 +30,7 @@ from edgebert.recipe_file import RecipeFile
 from edgebert.report import Entry, Report
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
+from edgebert.search_record import SearchRecord
 from edgebert.serving import Serving
 from edgebert.shipped import sentences
 
@@ -109,6 +110,7 @@ class Check:
                 parameters=count_parameters(contender.model.path),
                 macs=mean_macs(encoders[contender.name].shape, self.lengths(contender.serving)),
                 encoder=encoders[contender.name],
+                search=_search(contender.artifact),
                 coverage=covered[contender.name],
             )
             for contender, measured in zip(contenders, rounds, strict=True)
@@ -238,6 +240,11 @@ class Check:
     ) -> Artifact:
         made_by = MadeBy(name=name, version=VERSION, parameters={}, packages={})
         return self.store.get_or_make(_key(identity), format="measurement", parent=parent, made_by=made_by, make=make)
+
+
+def _search(artifact: Artifact) -> SearchRecord | None:
+    found = artifact.facts.get("search")
+    return None if found is None else SearchRecord.model_validate(found)
 
 
 def _key(identity: Mapping[str, Any]) -> str:

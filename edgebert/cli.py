@@ -300,6 +300,7 @@ def _print_outcome(outcome: Outcome) -> None:
     import shutil
 
     from edgebert.removal import marks_for, removal_lines
+    from edgebert.search_lines import advice_lines, choice_lines
     from edgebert.table import text_table, verdict_lines
 
     # A file or a pipe has no width; a table that lost columns there could not be read again.
@@ -312,7 +313,9 @@ def _print_outcome(outcome: Outcome) -> None:
     best = outcome.verdict.best.entry
     if picture := removal_lines(outcome.report, best, marks_for(sys.stdout.encoding)):
         typer.echo("\n".join([f"What is left of the encoder in {best.name}:", *picture, ""]))
-    typer.echo("\n".join(verdict_lines(outcome.verdict)))
+    if chosen := [line for entry in outcome.report.entries for line in choice_lines(entry)]:
+        typer.echo("\n".join([*chosen, ""]))
+    typer.echo("\n".join([*verdict_lines(outcome.verdict), *advice_lines(outcome.report, outcome.verdict)]))
     typer.echo(f"bundle: {outcome.bundle}")
 
 

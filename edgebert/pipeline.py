@@ -37,6 +37,7 @@ from edgebert.stages.base import RunContext
 from edgebert.step_keys import step_key
 from edgebert.steps import BASE, Step, numbered
 from edgebert.tasks.base import Encoded
+from edgebert.trials import Reference, Trials
 from edgebert.verdict import Verdict, judge
 
 if TYPE_CHECKING:
@@ -113,8 +114,18 @@ class Compression:
         """Makes the artifact of every step."""
         self.require_packages()
         _ = self.base, self.models, self.data, self.labels  # faults in the input come before the first minute of work
-        for place, step in enumerate(self.inputs.layout.steps):
+        for place in range(len(self.inputs.layout.steps)):
+            self._make(place)
+
+    def _make(self, place: int) -> Artifact:
+        """The artifact of a step, whose source is made before."""
+        if place == BASE:
+            return self.base
+        if place not in self.made:
+            step = self.inputs.layout.steps[place]
+            self._make(step.source)
             self.made[place] = self._run(place, step)
+        return self.made[place]
 
     def require_packages(self) -> None:
         """Raises MissingPackage for what a step or a target lacks, but not for a stage that the store may have done."""
@@ -199,6 +210,7 @@ class Compression:
             examples=self.examples,
             lineage=self.store.lineage,
             cached=self._cached,
+            trials=self._trials,
             layer_costs=lambda shape, lengths: self._layer_costs(shape, lengths, draft.work),
             seed=self.inputs.file.recipe.seed,
             progress=self.progress,
@@ -249,6 +261,17 @@ class Compression:
             )
         return LatencyCosts(table, served)
 
+    def _trials(self, target: Target, model: Artifact) -> Trials:
+        """What measures candidates of a model for a target, against FP32 and the recipe's gates."""
+
+        def reference() -> Reference:
+            graph = self._make(self.inputs.layout.baselines[target.name])
+            file = graph.path / get_runtime(target.runtime).model_file
+            return Reference(file, target.for_baseline(), self.serving(graph))
+
+        recipe = self.inputs.file.recipe
+        return Trials(reference, self.serving(model), self.data["eval"], recipe.gates, recipe.seed, self.progress)
+
     def calibration(self, step: Step) -> list[Encoded]:
         """The tokenised calibration rows."""
         recipe = self.inputs.file.recipe
@@ -293,7 +316,7 @@ class Compression:
         for name, baseline in layout.baselines.items():
             found.append(self._contender(targets[name], "baseline", baseline, "fp32"))
             found += [self._contender(targets[name], "step", point.graph, point.name, point.step) for point in waypoints]
-            labels = numbered([layout.steps[place].stage.label for place in layout.candidates[name]])
+            labels = numbered([layout.steps[place].stage.candidate_name for place in layout.candidates[name]])
             places = zip(layout.candidates[name], labels, strict=True)
             found += [self._contender(targets[name], "candidate", place, label) for place, label in places]
             waypoints = ()  # one target shows what a step does to the model
@@ -311,9 +334,15 @@ class Compression:
             precision=steps[graph].stage.graph_precision,
             artifact=artifact,
             model=self.transformers_of(artifact),
-            target=target if role == "candidate" else target.for_baseline(),  # only candidates are tuned
+            target=tuned(target, artifact) if role == "candidate" else target.for_baseline(),  # only candidates are tuned
             serving=self.serving(artifact),
         )
+
+
+def tuned(target: Target, artifact: Artifact) -> Target:
+    """The target with the settings that a search found best for the artifact."""
+    search = artifact.facts.get("search")
+    return target.with_tuning(search["tuning"]) if search else target
 
 
 def compress(file: RecipeFile, *, store: ArtifactStore, out: Path, progress: Progress, remeasure: bool = False) -> Outcome:

@@ -15,6 +15,7 @@ from edgebert.measure.coverage import Coverage
 from edgebert.measure.environment import Environment
 from edgebert.measure.latency import Round
 from edgebert.runtimes.target import Target
+from edgebert.search_record import SearchRecord
 from edgebert.tasks import get_task
 
 SAMPLES_FOR = {50: 16, 90: 64, 95: 130, 99: 662}
@@ -47,6 +48,8 @@ class Entry(Frozen):
     """Multiply-accumulates of its encoder's layers for one eval text, padding left out: mean over the eval texts."""
     encoder: EncoderSizes | None = None
     """What is left of its encoder."""
+    search: SearchRecord | None = None
+    """How it was found, where `quantize: auto` made it."""
     coverage: Coverage | None = None
     """What one query of the middle length runs in INT8."""
 

@@ -40,6 +40,8 @@ def step_key(step: Step, source: Artifact, inputs: Inputs, labels: tuple[str, ..
     if "target" in needed:
         environment = read_environment()
         parts |= {"target": inputs.layout.target.identity(), "machine": [environment.cpu, *environment.isa]}
+    if "gates" in needed:
+        parts["gates"] = [gate.model_dump(mode="json") for gate in inputs.file.recipe.gates]
     if "calibration" in needed:
         spec = inputs.specs.get("calibration") or inputs.specs["train"]
         samples = calibration_samples(inputs.file.recipe.data.calibration)

@@ -14,7 +14,7 @@ mask out of a dozen operators, and computes the last layer for tokens that no cl
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -60,24 +60,29 @@ class _Encoder(nn.Module):
         super().__init__()
         body = encoder_of(model)
         self.embeddings = _Embeddings(body.embeddings)
-        self.encoder = nn.Module()
-        layers = layers_of(model)
-        last = len(layers) - 1
-        self.encoder.layer = nn.ModuleList(
-            [
-                _Layer(layer, rewrites, first_only=place == last and "first_token" in rewrites)
-                for place, layer in enumerate(layers)
-            ]
-        )
+        self.encoder = _Layers(layers_of(model), rewrites)
         self.pooler = body.pooler
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor) -> torch.Tensor:
         hidden = self.embeddings(input_ids, token_type_ids)
         mask = (attention_mask.to(hidden.dtype)[:, None, None, :] - 1.0) * BOUND
-        for layer in self.encoder.layer:
-            hidden = layer(hidden, mask, attention_mask)
-        pooled: torch.Tensor = self.pooler(hidden)
+        pooled: torch.Tensor = self.pooler(self.encoder(hidden, mask, attention_mask))
         return pooled
+
+
+class _Layers(nn.Module):
+    def __init__(self, layers: Sequence[Any], rewrites: frozenset[str]) -> None:
+        super().__init__()
+        last = len(layers) - 1
+        reads_first = "first_token" in rewrites
+        self.layer = nn.ModuleList(
+            [_Layer(layer, rewrites, first_only=reads_first and place == last) for place, layer in enumerate(layers)]
+        )
+
+    def forward(self, hidden: torch.Tensor, mask: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        for layer in self.layer:
+            hidden = layer(hidden, mask, tokens)
+        return hidden
 
 
 class _Embeddings(nn.Module):
@@ -97,17 +102,26 @@ class _Embeddings(nn.Module):
 class _Layer(nn.Module):
     def __init__(self, source: Any, rewrites: frozenset[str], *, first_only: bool) -> None:
         super().__init__()
-        self.attention = nn.Module()
-        self.attention.self = _Attention(source.attention.self, rewrites, first_only=first_only)
-        self.attention.output = source.attention.output
+        self.attention = _AttentionHalf(source.attention, rewrites, first_only=first_only)
         self.intermediate = source.intermediate
+        self.output = source.output
+
+    def forward(self, hidden: torch.Tensor, mask: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        attended = self.attention(hidden, mask, tokens)
+        found: torch.Tensor = self.output(self.intermediate(attended), attended)
+        return found
+
+
+class _AttentionHalf(nn.Module):
+    def __init__(self, source: Any, rewrites: frozenset[str], *, first_only: bool) -> None:
+        super().__init__()
+        self.self = _Attention(source.self, rewrites, first_only=first_only)
         self.output = source.output
         self.first_only = first_only
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        mixed = self.attention.self(hidden, mask, tokens)
-        attended = self.attention.output(mixed, hidden[:, :1] if self.first_only else hidden)
-        found: torch.Tensor = self.output(self.intermediate(attended), attended)
+        mixed = self.self(hidden, mask, tokens)
+        found: torch.Tensor = self.output(mixed, hidden[:, :1] if self.first_only else hidden)
         return found
 
 
@@ -151,7 +165,8 @@ class _Attention(nn.Module):
         return tuple(self.qkv(hidden).chunk(3, dim=-1))
 
     def _split(self, part: torch.Tensor) -> torch.Tensor:
-        return part.unflatten(2, (self.heads, self.size)).transpose(1, 2)
+        rows, length, _ = part.shape
+        return part.view(rows, length, self.heads, self.size).transpose(1, 2)
 
     def _in_one(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         mixed: torch.Tensor = torch.onnx.ops.symbolic(

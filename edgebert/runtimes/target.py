@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -85,7 +86,7 @@ class Target(Strict):
 
     def with_tuning(self, settings: Mapping[str, Any]) -> Target:
         """The same service with other settings of its runtime, checked as a recipe's are."""
-        return type(self).model_validate({**self.model_dump(), **settings})
+        return type(self).model_validate_json(json.dumps({**self.model_dump(mode="json"), **settings}))
 
     def identity(self) -> dict[str, Any]:
         """Its fields, for keys. Those that came later are left out at their default, so that older keys stay good."""

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
+
+import numpy.typing as npt
 
 from edgebert.artifact import Artifact
 from edgebert.errors import MissingPackage
@@ -66,6 +68,51 @@ class LayerCosts(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Scored:
+    """A candidate's answers on eval rows."""
+
+    outputs: npt.NDArray[Any]
+    """The task's first output for each row, of shape (rows, ...)."""
+    metrics: Mapping[str, float]
+    """The task's own, and `agreement` with FP32."""
+    failures: tuple[str, ...]
+    """The reasons of the gates on them that it misses."""
+
+
+class Speeds(Protocol):
+    """Models that took turns at the same queries."""
+
+    def ratio(self, place: int, reference: int = 0) -> float:
+        """How many times faster a model is than the reference."""
+        ...
+
+    def p50_ms(self, place: int) -> float:
+        """Median latency."""
+        ...
+
+
+class Trials(Protocol):
+    """Measures candidates for one target."""
+
+    @property
+    def rows(self) -> Sequence[Any]:
+        """The eval rows that it looks at."""
+        ...
+
+    def score(self, file: Path, target: Target, rows: int | None = None) -> Scored:
+        """A candidate's answers; on the first rows alone, where their number is given."""
+        ...
+
+    def baseline(self, rows: int | None = None) -> Scored:
+        """FP32's own."""
+        ...
+
+    def time(self, models: Sequence[tuple[Path, Target]]) -> Speeds:
+        """Lets models take turns."""
+        ...
+
+
 class Cached(Protocol):
     """Keeps in the store what is expensive and may serve again."""
 
@@ -103,6 +150,8 @@ class RunContext:
     layer_costs: Callable[[Shape, Sequence[int]], LayerCosts]
     """(shape, lengths of texts) -> what layers cost in INT8 on the first target that has a candidate, measured once on
     a machine."""
+    trials: Callable[[Target, Artifact], Trials]
+    """(target, model) -> what measures INT8 candidates of that model for that target of the recipe."""
     seed: int
     progress: Progress
 
@@ -119,8 +168,8 @@ class Stage(Strict, ABC):
     accepts: ClassVar[str]
     produces: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset()
-    """Of `train`, `examples` (train, or rows without labels: transfer), `eval`, `calibration`, `teacher`, `target`, `head` (a
-    model that was fine-tuned for the task)."""
+    """Of `train`, `examples` (train, or rows without labels: transfer), `eval`, `calibration`, `teacher`, `target`, `gates`,
+    `head` (a model that was fine-tuned for the task)."""
     packages: ClassVar[tuple[str, ...]] = ()
     """What must be installed."""
     keyed_by_packages: ClassVar[bool] = False
@@ -143,9 +192,18 @@ class Stage(Strict, ABC):
         """Short name of this step in tables; unique within a recipe when its parameters are."""
         return self.stage_name()
 
+    @property
+    def candidate_name(self) -> str:
+        """Name of what it makes, beside the target's; unique among a target's steps when its parameters are."""
+        return self.label
+
     def expand(self, targets: Sequence[Target]) -> tuple[Stage, ...]:
         """The steps that one entry of a recipe stands for, given the recipe's targets."""
         return (self,)
+
+    def fits(self, target: Target, steps: Collection[Stage]) -> bool:
+        """Whether a target takes this step's graph as a candidate. `steps` are all of the run's."""
+        return True
 
     def input_format(self) -> str:
         """Format of the source artifact."""

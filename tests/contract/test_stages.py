@@ -33,11 +33,12 @@ from edgebert.serving import Serving
 from edgebert.stages import STAGES
 from edgebert.stages.base import ModelFacts, RunContext, Stage
 from edgebert.stages.export import Export
+from edgebert.stages.quantize import METHODS, Quantize
 from edgebert.steps import BASE, lay_out
 from edgebert.tasks import TASKS
 
 FORMATS = {"transformers", *(runtime.format for runtime in RUNTIMES)}
-NEEDS = {"train", "examples", "eval", "calibration", "head", "teacher", "target"}
+NEEDS = {"train", "examples", "eval", "calibration", "head", "teacher", "target", "gates"}
 TARGETS = [Target(runtime=runtime.name) for runtime in RUNTIMES]
 LABELS = ("negative", "positive")
 
@@ -59,6 +60,8 @@ def recipe_with(stages: Any) -> Recipe:
 def steps_of(stage: type[Stage]) -> list[Stage]:
     """Every step that the stage's example and its sample stand for."""
     entries = [stage.example(), *recipe_with(sample_of(stage)).stages]
+    if issubclass(stage, Quantize):
+        entries += [Quantize(method=tuple(method.name for method in METHODS))]
     return list(dict.fromkeys(step for entry in entries for step in entry.expand(TARGETS)))
 
 

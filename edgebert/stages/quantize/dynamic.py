@@ -11,19 +11,18 @@ from edgebert.stages.quantize.settings import Settings
 
 
 def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any]:
-    """Writes model.onnx with INT8 MatMul weights and, where asked, INT8 embedding tables."""
+    """Writes model.onnx with INT8 weights. Embedding tables are as the source has them."""
     from onnx import TensorProto
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    operators = ["MatMul", "Gemm", *(["Gather"] if settings.embeddings else [])]
     with quiet_libraries():
         quantize_dynamic(
             str(source),
             str(target / "model.onnx"),
-            op_types_to_quantize=operators,
+            op_types_to_quantize=["MatMul", "Gemm"],
             per_channel=settings.per_channel,
             weight_type=QuantType.QInt8,
-            reduce_range=settings.reduce_range,  # of what is multiplied; embeddings keep their 8 bits
+            reduce_range=settings.reduce_range,
             nodes_to_exclude=list(settings.keep_float),
             extra_options={"DefaultTensorType": TensorProto.FLOAT},  # of what ONNX's shape inference does not know
         )

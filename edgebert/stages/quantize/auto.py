@@ -1,0 +1,85 @@
+"""quantize: auto. Finds the INT8 model that is fastest on one target among those that hold the gates on answers.
+
+1. Settings of the runtime and rewrites of the graph, one after the other: each is kept only where it measured faster.
+2. Every method that fits the target, on the best graph: scored on eval rows, timed in turns.
+3. The fastest that holds the gates wins. Where none holds, the model is repaired, and its weakest layers stay float.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from edgebert.artifact import Artifact
+from edgebert.runtimes import get_runtime
+from edgebert.runtimes.isa import overflows
+from edgebert.runtimes.target import Target
+from edgebert.stages.base import RunContext, Stage
+from edgebert.stages.quantize.methods import METHODS, Method
+
+
+class QuantizeAuto(Stage):
+    """One target's search; recipes write `quantize: {method: auto}`."""
+
+    stage: Literal["quantize"] = "quantize"
+    target: Target = Field(Target(runtime="onnxruntime"), description="The target that the model is for.")
+    embeddings: bool = Field(True, description="Quantise the embedding tables too.")
+
+    version: ClassVar[int] = 1
+    accepts: ClassVar[str] = "transformers"
+    produces: ClassVar[str] = "onnx"
+    needs: ClassVar[frozenset[str]] = frozenset({"head", "eval", "calibration", "teacher", "target", "gates"})
+    graph_precision: ClassVar[Literal["fp32", "int8"]] = "int8"
+    final: ClassVar[bool] = True
+    keyed_by_packages: ClassVar[bool] = True
+
+    @property
+    def label(self) -> str:
+        """`int8-auto`, with the target's name."""
+        return f"int8-auto-{self.target.name}"
+
+    @property
+    def candidate_name(self) -> str:
+        """The target's name is beside it."""
+        return "int8-auto"
+
+    def fits(self, target: Target, steps: Collection[Stage]) -> bool:
+        """Its own target alone."""
+        return target == self.target
+
+    def output_format(self) -> str:
+        """What the target's runtime opens."""
+        return get_runtime(self.target.runtime).format
+
+    def parameters(self) -> dict[str, Any]:
+        """Its fields, the target as keys know it."""
+        return {**super().parameters(), "target": self.target.identity()}
+
+    def required_packages(self) -> tuple[str, ...]:
+        """Those of the export and of the methods that every search tries."""
+        runtime = ("openvino", "nncf") if self.target.runtime == "openvino" else ()
+        return ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "optimum", *runtime)
+
+    def methods(self) -> list[Method]:
+        """Those that make what the target runs."""
+        fitting = [method for method in METHODS if method.format == self.output_format() and method.searched]
+        return [method for method in fitting if not method.missing_packages()]
+
+    def run(self, source: Artifact, context: RunContext) -> Mapping[str, Any]:
+        """Writes the winner; its settings and the search's record are in the facts."""
+        from edgebert.stages.quantize.search import Search
+
+        common = {"per_channel": True, "embeddings": self.embeddings, "reduce_range": overflows(self.target)}
+        search = Search(source, context, self.target, self.methods(), common)
+        file, record = search.run()
+        for part in file.parent.glob(f"{file.stem}.*"):  # an .xml has its .bin beside it
+            shutil.copyfile(part, context.out / part.name)
+        return {"any_cpu": overflows(self.target), "search": record.model_dump(mode="json")}
+
+
+def for_targets(targets: Sequence[Target], *, embeddings: bool) -> tuple[Stage, ...]:
+    """A search for each target."""
+    return tuple(QuantizeAuto(target=target, embeddings=embeddings) for target in targets)

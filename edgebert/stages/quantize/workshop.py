@@ -1,0 +1,163 @@
+"""Workshop: makes the graphs and INT8 files that a search asks for, each once, in a folder that survives a kill."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgebert.artifact import Artifact, hash_json
+from edgebert.rewrites import Rewrite
+from edgebert.runtimes import get_runtime
+from edgebert.runtimes.target import Target
+from edgebert.stages.base import RunContext
+from edgebert.stages.quantize.settings import Settings
+from edgebert.stages.quantize.tables import quantize_tables
+
+if TYPE_CHECKING:
+    from edgebert.stages.quantize.methods import Method
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a model is written before it is quantised."""
+
+    rewrites: tuple[Rewrite, ...] = ()
+    repairs: tuple[str, ...] = ()
+    """Of `edgebert.stages.quantize.repair`, in order: changes of the weights that leave FP32's answers as they are."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One INT8 file to make."""
+
+    form: Form
+    method: Method
+    settings: tuple[tuple[str, Any], ...] = ()
+    """Fields of Settings that differ from its defaults."""
+    keep_float: tuple[str, ...] = ()
+
+    def with_form(self, **changes: Any) -> Plan:
+        """The same in another form."""
+        return Plan(Form(**{**self.form.__dict__, **changes}), self.method, self.settings, self.keep_float)
+
+    @property
+    def key(self) -> str:
+        """Short and different for different plans."""
+        return hash_json([self.form.__dict__, self.method.name, list(self.settings), list(self.keep_float)])[:16]
+
+
+@dataclass
+class Workshop:
+    """Makes files of one model for one target."""
+
+    source: Artifact
+    context: RunContext
+    target: Target
+    repairs: Mapping[str, Callable[[Any, Sequence[Mapping[str, Any]]], Any]]
+    """Name -> (model, calibration batches) -> facts; edits the model in place."""
+    common: Mapping[str, Any]
+    """Fields of Settings that every file shares."""
+    models: dict[tuple[str, ...], Any] = field(default_factory=dict)
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where files are kept; those of another source are dropped."""
+        folder = self.context.work / "search"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def model(self, repairs: tuple[str, ...]) -> Any:
+        """The torch model with these repairs done."""
+        if repairs not in self.models:
+            if repairs:
+                repaired = copy.deepcopy(self.model(repairs[:-1]))
+                self.repairs[repairs[-1]](repaired, self.batches)
+                self.models[repairs] = repaired
+            else:
+                from edgebert.models import load_model
+
+                self.models[repairs] = load_model(self.source.path, self.context.task)
+        return self.models[repairs]
+
+    @cached_property
+    def batches(self) -> list[Mapping[str, Any]]:
+        """Calibration texts as torch tensors, each alone."""
+        import torch
+
+        settings = self.settings()
+        return [{name: torch.from_numpy(value) for name, value in batch.items()} for batch in settings.batches()]
+
+    def settings(self, **fields: Any) -> Settings:
+        """What methods are told."""
+        return Settings(**{"calibration": tuple(self.context.calibration), **self.common, **fields})
+
+    def onnx(self, form: Form) -> Path:
+        """The FP32 graph of a form.
+
+        Raises:
+            StageError: a rewrite changes the answers.
+        """
+        from edgebert.stages.export import export_model
+
+        def make(folder: Path) -> None:
+            model = self.model(form.repairs)
+            export_model(model, self.context.task, folder / "model.onnx", name="the model", rewrites=form.rewrites)
+
+        return self._once(f"onnx-{hash_json(form.__dict__)[:16]}", make) / "model.onnx"
+
+    def graph(self, form: Form) -> Path:
+        """The FP32 graph in the format of the target's runtime."""
+        runtime = get_runtime(self.target.runtime)
+        if runtime.format == "onnx":
+            return self.onnx(form)
+        from edgebert.stages.export import convert_to_openvino
+
+        def make(folder: Path) -> None:
+            convert_to_openvino(self.onnx(form), folder / runtime.model_file)
+
+        return self._once(f"{runtime.format}-{hash_json(form.__dict__)[:16]}", make) / runtime.model_file
+
+    def quantized(self, plan: Plan) -> Path:
+        """The INT8 file of a plan."""
+        settings = self.settings(**dict(plan.settings), keep_float=plan.keep_float)
+
+        def make(folder: Path) -> None:
+            source = self.graph(plan.form)
+            if plan.method.format == "onnx" and settings.embeddings:
+                source = folder / "tables.onnx"
+                quantize_tables(self.graph(plan.form), source)
+            plan.method.run(source, folder, settings)
+            (folder / "tables.onnx").unlink(missing_ok=True)
+
+        name = get_runtime(self.target.runtime).model_file
+        return self._once(f"int8-{plan.key}", make) / name
+
+    def drop(self, plan: Plan) -> None:
+        """Forgets the file of a plan."""
+        shutil.rmtree(self.folder / f"int8-{plan.key}", ignore_errors=True)
+
+    def remembered(self, name: str, measure: Callable[[], Any]) -> Any:
+        """What was measured under that name before the process was killed, or now. Plain JSON."""
+        file = self.folder / f"{hash_json(name)[:16]}.json"
+        if not file.is_file():
+            found = measure()
+            draft = file.with_suffix(".draft")
+            draft.write_text(json.dumps(found))
+            draft.replace(file)
+        return json.loads(file.read_text())
+
+    def _once(self, name: str, make: Callable[[Path], None]) -> Path:
+        folder = self.folder / name
+        if not folder.is_dir():
+            draft = self.folder / f"{name}.draft"
+            shutil.rmtree(draft, ignore_errors=True)  # a killed run's
+            draft.mkdir()
+            make(draft)
+            draft.rename(folder)
+        return folder
