@@ -149,6 +149,7 @@ LIGHT = [
     "stages.prune.faults",
     "steps",
     "examples",
+    "scorer",
     "bert.shape",
     "bert.tokenizer",
 ]
@@ -271,6 +272,7 @@ MAY_NOT_IMPORT = {
     "step_keys": ("pipeline", "cli", "plan", "model_import", "check", "bundle", "report", "training", "models"),
     "examples": ("stages", "pipeline", "cli", "recipe", "recipe_file", "training", "models", "bert", "runtimes"),
     "augment": ("stages", "pipeline", "cli", "recipe", "recipe_file", "training", "models", "bert", "runtimes", "examples"),
+    "scorer": ("stages", "pipeline", "cli", "recipe", "recipe_file", "training", "models", "bert", "measure"),
 }
 """Room -> what it may not import."""
 TORCH = ("bert", "stages.distill.learn", "stages.distill.objective", "stages.prune.cut", "stages.prune.score")
