@@ -5,8 +5,8 @@ bits by channel against eight bits by tensor; residual Adds, LayerNorm, softmax 
 Which of four ways to find ranges is taken, neural-compressor's own `autotune` decides by the score on the eval set: the first
 that loses at most `max_drop`, else the best. What is scored is the file that would ship, in ONNX Runtime.
 
-SmoothQuant is not offered: neural-compressor 3.10 runs it through Intel's extension for PyTorch alone, whose last release is
-for older versions of torch; without it `quantize` with a SmoothQuantConfig fails on the import.
+SmoothQuant is not offered: neural-compressor 3.10 runs it through Intel's extension for PyTorch alone. Without that package
+its `quantize` with a SmoothQuantConfig fails on the import.
 """
 
 from __future__ import annotations
