@@ -27,6 +27,8 @@ MOST_ROWS = 4000
 """Of the eval set, drawn by the seed. The final check looks at all of them."""
 TIMED_TEXTS = 64
 """Queries that models take turns at."""
+ROUNDS, SECONDS = 7, 0.25
+"""Turns of each model, and how long one lasts."""
 
 
 @dataclass(frozen=True)
@@ -123,4 +125,11 @@ class Trials:
 
     def time(self, models: Sequence[tuple[Path, Target]]) -> Timings:
         """Lets models take turns at the same queries."""
-        return take_turns(models, self._texts, pad_id=self.serving.pad_id, max_length=self.serving.max_length)
+        return take_turns(
+            models,
+            self._texts,
+            pad_id=self.serving.pad_id,
+            max_length=self.serving.max_length,
+            rounds=ROUNDS,
+            seconds=SECONDS,
+        )

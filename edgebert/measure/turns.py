@@ -70,8 +70,8 @@ def take_turns(
     *,
     pad_id: int,
     max_length: int,
-    rounds: int = 7,
-    seconds: float = 0.25,
+    rounds: int,
+    seconds: float,
 ) -> Timings:
     """Times the models in one fresh process.
 

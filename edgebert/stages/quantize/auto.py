@@ -64,8 +64,8 @@ class QuantizeAuto(Stage):
         return ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "optimum", *runtime)
 
     def methods(self) -> list[Method]:
-        """Those that make what the target runs."""
-        fitting = [method for method in METHODS if method.format == self.output_format() and method.searched]
+        """Those that make what the target runs. Weights alone are no way to speed."""
+        fitting = [method for method in METHODS if method.format == self.output_format() and (method.searched or method.scored)]
         return [method for method in fitting if not method.missing_packages()]
 
     def run(self, source: Artifact, context: RunContext) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -184,8 +184,8 @@ class Search:
         return plan
 
     def _methods(self, plan: Plan) -> list[Candidate]:
-        """Every method on the same graph, scored and timed."""
-        plans, failed = [], 0
+        """Every method that does not look at the score, on the same graph; scored and timed."""
+        plans = []
         for method in self.methods:
             for settings in method.searched:
                 one = Plan(plan.form, method, settings)
@@ -193,7 +193,6 @@ class Search:
                     self.shop.quantized(one)
                     plans.append(one)
                 except EdgebertError as error:
-                    failed += 1
                     self._note(_title(one), kept=False, note=error.message)
         return self._candidates(plans, "method")
 
@@ -235,8 +234,23 @@ class Search:
                 best, candidates, repairs = first, repaired, (*repairs, name)
             if not best.scored.failures:
                 return best, repairs
-        found = self._fall_back(best)
-        return (found, (*repairs, "fallback")) if found is not best else (best, repairs)
+        searched = best
+        for scored in self._scored(best, candidates[0].plan):
+            if self._better(scored, best):
+                best = scored
+            if not best.scored.failures:
+                return best, repairs
+        found = self._fall_back(searched)  # what looks at the score itself is written in another form
+        return (found, (*repairs, "fallback")) if found is not searched and self._better(found, best) else (best, repairs)
+
+    def _scored(self, best: Candidate, against: Plan) -> Iterator[Candidate]:
+        """The methods that look at the score themselves: minutes each, so they come late."""
+        for method in self.methods:
+            if method.scored:
+                try:
+                    yield from self._candidates([Plan(best.plan.form, method)], "method", against=against)
+                except EdgebertError as error:
+                    self._note(f"method {method.name}", kept=False, note=error.message)
 
     def _better(self, challenger: Candidate, best: Candidate) -> bool:
         ours, theirs = challenger.scored, best.scored

@@ -15,12 +15,16 @@ from edgebert.artifact import Artifact, hash_json
 from edgebert.rewrites import Rewrite
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
+from edgebert.scorer import Scorer
 from edgebert.stages.base import RunContext
 from edgebert.stages.quantize.settings import Settings
 from edgebert.stages.quantize.tables import quantize_tables
 
 if TYPE_CHECKING:
     from edgebert.stages.quantize.methods import Method
+
+
+TABLES = "tables.onnx"
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,9 @@ class Workshop:
 
     def settings(self, **fields: Any) -> Settings:
         """What methods are told."""
-        return Settings(**{"calibration": tuple(self.context.calibration), **self.common, **fields})
+        context = self.context
+        told = {"calibration": tuple(context.calibration), "task": context.task, "labels": context.labels}
+        return Settings(**{**told, **self.common, **fields})
 
     def onnx(self, form: Form) -> Path:
         """The FP32 graph of a form.
@@ -125,18 +131,40 @@ class Workshop:
 
     def quantized(self, plan: Plan) -> Path:
         """The INT8 file of a plan."""
-        settings = self.settings(**dict(plan.settings), keep_float=plan.keep_float)
+        fields = dict(plan.settings)
+        if plan.method.scored:
+            fields["score"] = Scorer.of(self.context.serving(self.source), self.context.data["eval"])
+        settings = self.settings(**fields, keep_float=plan.keep_float)
 
         def make(folder: Path) -> None:
-            source = self.graph(plan.form)
-            if plan.method.format == "onnx" and settings.embeddings:
-                source = folder / "tables.onnx"
-                quantize_tables(self.graph(plan.form), source)
-            plan.method.run(source, folder, settings)
-            (folder / "tables.onnx").unlink(missing_ok=True)
+            plan.method.run(self._source(plan, folder), folder, settings)
+            (folder / TABLES).unlink(missing_ok=True)
 
         name = get_runtime(self.target.runtime).model_file
         return self._once(f"int8-{plan.key}", make) / name
+
+    def _source(self, plan: Plan, folder: Path) -> Path:
+        """What the method reads; for ONNX with its embedding tables in INT8 already."""
+        if plan.method.source_format == "transformers":
+            return self.weights(plan.form)
+        graph = self.graph(plan.form)
+        if plan.method.source_format != "onnx" or not self.common.get("embeddings", True):
+            return graph
+        quantize_tables(graph, folder / TABLES)
+        return folder / TABLES
+
+    def weights(self, form: Form) -> Path:
+        """A Transformers folder with the repairs of a form."""
+        if not form.repairs:
+            return self.source.path
+
+        def make(folder: Path) -> None:
+            from edgebert.models import copy_tokenizer, save_model
+
+            save_model(self.model(form.repairs), folder)
+            copy_tokenizer(self.source.path, folder)
+
+        return self._once(f"weights-{'-'.join(form.repairs)}", make)
 
     def drop(self, plan: Plan) -> None:
         """Forgets the file of a plan."""
