@@ -84,7 +84,7 @@ INVALID = {
     "unknown data set": changed(SHORT, "data", "test", value="x.csv"),
     "unknown key of a data set": changed(LONG, "data", "train", "column", value={}),
     "samples of training data": changed(LONG, "data", "train", "samples", value=3),
-    "unknown key of a stage": changed(LONG, "stages", 2, "quantize", "bits", value=4),
+    "unknown key of a stage": changed(LONG, "stages", 2, "quantize", "width", value=4),
     "unknown key of a target": changed(LONG, "targets", 0, "device", value="cpu"),
     "unknown key of a gate": changed(LONG, "gates", 0, "minimum", value=1),
     "unknown key of measure": changed(LONG, "measure", "runs", value=1),
@@ -366,7 +366,7 @@ stages:
   - export
   - quantize:
       method: static
-      bits: 4
+      width: 4
 targets:
   - runtime: onnxruntime
     threads: 0
@@ -385,7 +385,7 @@ def test_load_recipe_names_every_fault_with_its_path_and_its_line(tmp_path: Path
     assert [(problem.path, problem.line) for problem in caught.value.problems] == [
         ("task.max_length", 4),
         ("data.eval.colums", 9),
-        ("stages.1.quantize.bits", 14),
+        ("stages.1.quantize.width", 14),
         ("targets.0.threads", 17),
         ("gates.0", 19),
         ("seed", 22),
