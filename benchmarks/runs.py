@@ -17,6 +17,7 @@ from contest import LABELS, Contender
 from edgebert.bundle import read_bundle
 from edgebert.manifest import BundleManifest, VariantEntry
 from edgebert.report import Entry, Report, read_report
+from edgebert.search_lines import choice_lines
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,9 @@ class Compressed:
         return self._contender(name, next(found))
 
     @property
-    def search(self) -> dict[str, Any]:
-        """What `quantize: auto` says that it did for the selected variant; empty for another method."""
-        steps = json.loads((self.folder / "run.json").read_text())["steps"]
-        found: dict[str, Any] = next(step for step in steps if step["sha256"] == self.entry.artifact)["facts"]
-        return dict(found.get("search", {}))
+    def choice(self) -> str:
+        """What `quantize: auto` chose for the selected variant, and how much of it runs in INT8."""
+        return "\n".join([*choice_lines(self.entry), f"  int8_coverage {self.coverage:.3f}"])
 
     @property
     def coverage(self) -> float:

@@ -13,6 +13,7 @@ NAMED = 3
 """Sensitive layers that are named where no candidate passes."""
 REPAIRS = {
     "values": "value channels that share their range with attention's output matrix",
+    "norms": "LayerNorms that share their range with the matrices that read them",
     "biases": "biases that take up the mean error of the rounded weights",
     "fallback": "matrix products that stay float",
 }
@@ -59,7 +60,7 @@ def advice_lines(report: Report, verdict: Verdict) -> list[str]:
     if search is None:
         lines.append("  quantize: {method: auto}, which repairs a model and leaves its weakest layers float")
     lines.append(
-        "  distill: {quantization_aware: dynamic, epochs: 1, learning_rate: 1.0e-5}, before quantize: training for INT8"
+        "  distill: {quantization_aware: dynamic, epochs: 1, learning_rate: 3.0e-6}, before quantize: training for INT8"
     )
     lines.append("  more calibration rows like the ones that will be served, in data.calibration")
     lines.append("  a gate that the best candidate holds, if its answers are good enough for you")

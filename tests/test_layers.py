@@ -308,7 +308,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 
 TORCH_ROOMS = (
     *(f"bert.{name}" for name in ("capture", "embeddings", "importance", "losses", "masks", "pruned", "reconstruct", "search")),
-    *(f"bert.{name}" for name in ("bias_correction", "equalize", "fake_quant", "observe", "serving_form", "surgery")),
+    *(f"bert.{name}" for name in ("bias_correction", "equalize", "fake_quant", "observe", "serving_form", "smooth", "surgery")),
     *(f"stages.distill.{name}" for name in ("learn", "objective", "teachers")),
     *(f"stages.prune.{name}" for name in ("budget", "cut", "run", "score")),
 )

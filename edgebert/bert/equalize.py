@@ -50,13 +50,13 @@ def equalize_values(model: Any, batches: Sequence[Mapping[str, torch.Tensor]], *
         raise ValueError(f"alpha is {alpha}, not a number from 0 to 1")
     found = []
     for layer, ranges in zip(layers_of(model), context_ranges(model, batches), strict=True):
-        scales = _scales(ranges, layer.attention.output.dense.weight, alpha)
+        scales = scales_of(ranges, layer.attention.output.dense.weight, alpha)
         value = layer.attention.self.value
         value.weight /= scales[:, None]
         if value.bias is not None:
             value.bias /= scales
         layer.attention.output.dense.weight *= scales
-        found.append(Balance(_unevenness(ranges), _unevenness(ranges / scales)))
+        found.append(Balance(unevenness(ranges), unevenness(ranges / scales)))
     return found
 
 
@@ -76,7 +76,7 @@ def context_ranges(model: Any, batches: Sequence[Mapping[str, torch.Tensor]]) ->
     return list(ranges.values())
 
 
-def _scales(ranges: torch.Tensor, weight: torch.Tensor, alpha: float) -> torch.Tensor:
+def scales_of(ranges: torch.Tensor, weight: torch.Tensor, alpha: float) -> torch.Tensor:
     """s_j = max|x_j|^alpha / max|W_j|^(1 - alpha); 1 for a channel that is always 0, which a scale could only harm."""
     columns = weight.abs().amax(dim=0)
     columns = columns.clamp_min(FLOOR * columns.max().clamp_min(torch.finfo(columns.dtype).tiny / FLOOR))
@@ -85,6 +85,7 @@ def _scales(ranges: torch.Tensor, weight: torch.Tensor, alpha: float) -> torch.T
     return torch.where(usable, scales, torch.ones_like(scales))
 
 
-def _unevenness(ranges: torch.Tensor) -> float:
+def unevenness(ranges: torch.Tensor) -> float:
+    """Largest over median of the channels that are not always 0; at least 1."""
     live = ranges[ranges > 0]
     return float(live.max() / live.median()) if len(live) else 1.0

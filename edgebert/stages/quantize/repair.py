@@ -1,7 +1,7 @@
 """Repairs: what is done to a model whose INT8 answers miss the gates.
 
-`values` and `biases` change the weights before they are quantised; `fallback` leaves the most sensitive matrix products float.
-They are tried in this order, and kept where the score rises.
+`values`, `norms` and `biases` change the weights before they are quantised; `fallback` leaves the most sensitive matrix
+products float. They are tried in this order, and kept where the score rises.
 """
 
 from __future__ import annotations
@@ -26,19 +26,25 @@ def _values(model: Any, batches: Sequence[Mapping[str, Any]]) -> None:
     equalize_values(model, batches)
 
 
+def _norms(model: Any, batches: Sequence[Mapping[str, Any]]) -> None:
+    from edgebert.bert.smooth import smooth_norms
+
+    smooth_norms(model, batches)
+
+
 def _biases(model: Any, batches: Sequence[Mapping[str, Any]]) -> None:
     from edgebert.bert.bias_correction import correct_biases
 
     correct_biases(model, batches)
 
 
-WEIGHT_REPAIRS: dict[str, Callable[[Any, Sequence[Mapping[str, Any]]], None]] = {"values": _values, "biases": _biases}
-SAYS = {
-    "values": "value channels share their range with the output matrix of attention",
-    "biases": "biases take up the mean error of the rounded weights",
-    "fallback": "the most sensitive matrix products stay float",
+WEIGHT_REPAIRS: dict[str, Callable[[Any, Sequence[Mapping[str, Any]]], None]] = {
+    "values": _values,
+    "norms": _norms,
+    "biases": _biases,
 }
-"""What each repair does, for people."""
+NOT_IN_WEIGHTS = ("norms",)
+"""Repairs that a saved folder of weights does not hold."""
 
 
 def weighted_products(graph: Path) -> dict[str, int]:

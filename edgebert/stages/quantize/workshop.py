@@ -17,6 +17,7 @@ from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
 from edgebert.scorer import Scorer
 from edgebert.stages.base import RunContext
+from edgebert.stages.quantize.repair import NOT_IN_WEIGHTS
 from edgebert.stages.quantize.settings import Settings
 from edgebert.stages.quantize.tables import quantize_tables
 
@@ -154,17 +155,18 @@ class Workshop:
         return folder / TABLES
 
     def weights(self, form: Form) -> Path:
-        """A Transformers folder with the repairs of a form."""
-        if not form.repairs:
+        """A Transformers folder with those repairs of a form that weights can hold."""
+        repairs = tuple(name for name in form.repairs if name not in NOT_IN_WEIGHTS)
+        if not repairs:
             return self.source.path
 
         def make(folder: Path) -> None:
             from edgebert.models import copy_tokenizer, save_model
 
-            save_model(self.model(form.repairs), folder)
+            save_model(self.model(repairs), folder)
             copy_tokenizer(self.source.path, folder)
 
-        return self._once(f"weights-{'-'.join(form.repairs)}", make)
+        return self._once(f"weights-{'-'.join(repairs)}", make)
 
     def drop(self, plan: Plan) -> None:
         """Forgets the file of a plan."""
