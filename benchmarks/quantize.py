@@ -35,10 +35,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from contest import Contender, Result, Texts, hold, served
 from figures import Figures, options, print_table
+from peers.contest import Contender, Result, Texts, hold, served
 from peers.tools import TOOLS, Raw
 from runs import Compressed, compress, recipe
+
+from edgebert.quiet import quiet_libraries
 
 STAGES = [{"quantize": {"method": "auto"}}]
 BOTH: tuple[Literal["onnxruntime", "openvino"], ...] = ("onnxruntime", "openvino")
@@ -265,7 +267,8 @@ def base(bench: Bench, figures: Figures) -> None:
         for slow in [results[FP32["onnxruntime"]]]
         for name, one in results.items()
     ]
-    print_table([f"BERT-base's size, random weights, {length} tokens", "p50 ms", "p90 ms", "faster"], rows)
+    size = "two narrow layers" if bench.quick else "BERT-base's size"
+    print_table([f"{size}, random weights, {length} tokens", "p50 ms", "p90 ms", "faster"], rows)
     print(f"{run.choice}\n", flush=True)
     same = results[FP32[run.chosen.target.runtime]]
     figures.at_least("base: speed over FP32", same.percentile(50) / results["edgebert"].percentile(50), FASTER_BASE)
@@ -276,8 +279,9 @@ def random_model(bench: Bench) -> Path:
 
     The bias of its head makes every answer the second label, whatever is quantised: there is no accuracy to lose.
     """
-    import torch
-    from transformers import BertConfig, BertForSequenceClassification
+    with quiet_libraries():
+        import torch
+        from transformers import BertConfig, BertForSequenceClassification
 
     target = bench.work / "base-model"
     teacher = json.loads((bench.teacher / "config.json").read_text())
@@ -287,7 +291,8 @@ def random_model(bench: Bench) -> Path:
     model = BertForSequenceClassification(config).eval()
     with torch.no_grad():
         model.classifier.bias.copy_(torch.tensor([0.0, 10.0]))
-    model.save_pretrained(target)
+    with quiet_libraries():
+        model.save_pretrained(target)
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
         if (bench.teacher / name).is_file():
             shutil.copyfile(bench.teacher / name, target / name)

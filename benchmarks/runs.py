@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from contest import LABELS, Contender
+from peers.contest import LABELS, Contender
 
 from edgebert.bundle import read_bundle
 from edgebert.manifest import BundleManifest, VariantEntry

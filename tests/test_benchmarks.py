@@ -26,8 +26,8 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def quick(name: str, assets: Path, folder: Path) -> str:
-    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--assets", str(assets), "--quick"]
+def quick(name: str, assets: Path, folder: Path, *options: str) -> str:
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--assets", str(assets), "--quick", *options]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -54,6 +54,18 @@ def test_prune_distill_prints_its_tables_and_its_figures(assets: Path, tmp_path:
     for name in ("3x-seed0", "5x-seed0", "8x-seed0", "free-2x", "2x, as cut", "3x, repaired", "macs-0.5", "latency-2x", "fp32"):
         assert name in starts
     assert lines[-1].startswith("quick run, figures do not count: 3x MACs cut=")
+
+
+def test_quantize_prints_its_four_parts_and_its_figures(assets: Path, tmp_path: Path) -> None:
+    lines = quick("quantize", assets, tmp_path, "--peers", str(tmp_path / "none")).splitlines()
+    starts = [line.split("  ")[0] for line in lines]
+    for name in ("ONNX Runtime static", "NNCF on OpenVINO", "neural-compressor", "olive: left out, no environment"):
+        assert name in starts
+    assert starts.count("edgebert") == 3
+    assert "exit code 1" in starts
+    assert lines[-1].startswith("quick run, figures do not count: t1 b1 accuracy of FP32=")
+    for figure in ("base: speed over FP32=", "failed: exit code 1, best kept, FAILED=1 ", "failed: sensitive layers named=3 "):
+        assert figure in lines[-1]
 
 
 def test_every_benchmark_is_described() -> None:
