@@ -158,8 +158,14 @@ def variant_file(variant: Variant, parts: BundleParts) -> str:
         baselines = [other for other in parts.variants if other.judgement is None]
         if not any(other.contender.target.runtime == runtime for other in baselines):
             return f"{folder}/{stem}.{ending}"
-    label = variant.contender.name.rpartition("/")[2]  # not the stage's: two steps of one recipe may have the same
+    target, _, label = variant.contender.name.rpartition("/")  # not the stage's: two steps of one recipe may have the same
+    if any(_same_label(other, label) and other.contender.artifact.key != variant.contender.artifact.key for other in rivals):
+        label += target.removeprefix(runtime)  # one search for each target, and all are called alike
     return f"{folder}/{stem}_{re.sub(r'[^a-z0-9]+', '_', label)}.{ending}"
+
+
+def _same_label(variant: Variant, label: str) -> bool:
+    return variant.contender.name.rpartition("/")[2] == label
 
 
 def _speed_rank(variant: Variant, parts: BundleParts) -> tuple[bool, float]:

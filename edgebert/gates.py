@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -94,6 +95,11 @@ class Gate(Strict):
             "max_drop": f"{self.metric} >= FP32 - {value:g}",
             "max_rise": f"{self.metric} <= FP32 + {value:g}",
         }[kind]
+
+
+def answer_gates(gates: Sequence[Gate], metrics: Collection[str]) -> list[Gate]:
+    """The gates that a model's answers decide: on the task's own metrics, and on agreement with FP32."""
+    return [gate for gate in gates if gate.metric in (*metrics, "agreement")]
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ class Compression:
 
     def _run(self, place: int, step: Step) -> Artifact:
         stage, source, key = step.stage, self.artifact(step.source), self.key_of(step)
-        measured = "target" in stage.needed()
+        measured = bool({"target", "machine"} & stage.needed())
         if self.remeasure and measured and (old := self.store.get(key)):
             self.store.remove(old)
         if found := self.store.get(key):

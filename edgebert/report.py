@@ -98,11 +98,11 @@ class Report(Frozen):
     entries: tuple[Entry, ...] = Field(min_length=1)
 
     def baseline_of(self, entry: Entry) -> Entry | None:
-        """FP32 on the same target of the recipe. A tuned candidate's own target says more: there the names tell."""
+        """FP32 on the same target of the recipe: by its name, for a search may have tuned the entry's own; else as it is."""
         baselines = [other for other in self.entries if other.role == "baseline"]
         target, prefix = entry.target.for_baseline(), entry.name.partition("/")[0]
-        same = [other for other in baselines if other.target == target]
-        return next(iter(same + [other for other in baselines if other.name.partition("/")[0] == prefix]), None)
+        named = [other for other in baselines if other.name.partition("/")[0] == prefix]
+        return next(iter(named + [other for other in baselines if other.target == target]), None)
 
     def candidates(self) -> list[Entry]:
         """All that may be shipped."""

@@ -41,9 +41,10 @@ def _plain(value: object) -> str:
 
 
 def _price(search: SearchRecord) -> str:
-    """What the float products cost in latency."""
-    kept = [trial for trial in search.trials if trial.what.startswith("fallback") and trial.ratio]
-    return f"{1 / kept[-1].ratio - 1:+.0%} latency" if kept and kept[-1].ratio else "its price was not measured"
+    """What the float products cost in latency, over the first method on the best graph."""
+    name = f"fallback of {len(search.kept_float)}:"
+    ratio = next((trial.ratio for trial in search.trials if trial.what.startswith(name)), None)
+    return f"{1 / ratio - 1:+.0%} latency" if ratio else "its price was not measured"
 
 
 def advice_lines(report: Report, verdict: Verdict) -> list[str]:

@@ -34,8 +34,8 @@ class LayerSensitivity(Frozen):
     """Of the task's first metric, on the rows that the search looks at."""
     divergence: float
     """Mean over these rows of KL(FP32 || this) of the class probabilities, in nats."""
-    macs_share: float
-    """Of the multiply-accumulates of all matrix products with weights."""
+    weights_share: float
+    """Of the weights of all matrix products; 0 for a product of two activations."""
 
 
 class SearchRecord(Frozen):
@@ -46,7 +46,7 @@ class SearchRecord(Frozen):
     repairs: tuple[str, ...]
     """What had to be done to hold the gates, in order; empty when nothing had to."""
     kept_float: tuple[str, ...]
-    """Matrix products that stay FP32."""
+    """Names of the matrix products that stay FP32."""
     tuning: dict[str, Any]
     """Settings of the runtime that differ from the target's own."""
     passed: bool

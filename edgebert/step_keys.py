@@ -7,6 +7,7 @@ from typing import Any
 from edgebert.artifact import Artifact, hash_json
 from edgebert.data import source_hash
 from edgebert.examples import ROLES
+from edgebert.gates import answer_gates
 from edgebert.inputs import Inputs, calibration_samples
 from edgebert.measure.environment import read_environment
 from edgebert.steps import Step
@@ -40,8 +41,12 @@ def step_key(step: Step, source: Artifact, inputs: Inputs, labels: tuple[str, ..
     if "target" in needed:
         environment = read_environment()
         parts |= {"target": inputs.layout.target.identity(), "machine": [environment.cpu, *environment.isa]}
+    if "machine" in needed:
+        environment = read_environment()
+        parts |= {"machine": [environment.cpu, *environment.isa], "cores": environment.cores}
     if "gates" in needed:
-        parts["gates"] = [gate.model_dump(mode="json") for gate in inputs.file.recipe.gates]
+        asked = answer_gates(inputs.file.recipe.gates, inputs.task.metrics)
+        parts["gates"] = [gate.model_dump(mode="json") for gate in asked]
     if "calibration" in needed:
         spec = inputs.specs.get("calibration") or inputs.specs["train"]
         samples = calibration_samples(inputs.file.recipe.data.calibration)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgebert.data import PreparedData, label_places
-from edgebert.errors import StageError
-from edgebert.gates import Gate, judge_gate
+from edgebert.gates import Gate, answer_gates, judge_gate
 from edgebert.measure.turns import Timings, take_turns
 from edgebert.progress import Progress
 from edgebert.quiet import quiet_libraries
@@ -56,9 +56,8 @@ class Trials:
     @cached_property
     def rows(self) -> list[Row]:
         """The eval rows that are looked at."""
-        if len(self.data) <= MOST_ROWS:
-            return list(self.data.rows())
-        return list(self.data.sample(MOST_ROWS, self.seed))
+        order = np.random.default_rng(self.seed).permutation(len(self.data))  # a file may be sorted by label
+        return list(self.data.rows([int(place) for place in order[:MOST_ROWS]]))
 
     @cached_property
     def fp32(self) -> npt.NDArray[Any]:
@@ -68,9 +67,21 @@ class Trials:
 
     @property
     def asked(self) -> list[Gate]:
-        """The gates that answers decide."""
-        known = {*self.serving.task.metrics, "agreement"}
-        return [gate for gate in self.gates if gate.metric in known]
+        """The gates that answers decide; where a recipe has none, 99 % of FP32's score."""
+        asked = answer_gates(self.gates, self.serving.task.metrics)
+        return asked or [Gate.model_validate({"metric": self.serving.task.metrics[0], "min_ratio": 0.99})]
+
+    @property
+    def allowed_drop(self) -> float:
+        """How far the task's first metric may fall below FP32's, by the gates on it; a percentage point where none is."""
+        metric = self.serving.task.metrics[0]
+        fp32 = self.baseline().metrics[metric]
+        limits = [
+            {"min": value, "min_ratio": fp32 * value, "max_drop": fp32 - value}.get(kind)
+            for kind, value in (gate.bound for gate in self.asked if gate.metric == metric)
+        ]
+        drops = [fp32 - limit for limit in limits if limit is not None]
+        return max(0.0, min(drops, default=0.01))
 
     def score(self, file: Path, target: Target, rows: int | None = None) -> Scored:
         """A candidate's answers, judged.
@@ -87,9 +98,12 @@ class Trials:
 
     def judged(self, outputs: npt.NDArray[Any]) -> Scored:
         """Answers on the first rows -> metrics, and the reasons of the gates that they miss."""
+        if not np.isfinite(outputs).all():
+            return Scored(outputs, {}, -math.inf, tuple(f"{gate}: the answers hold NaN or infinity" for gate in self.asked))
         ours, theirs = self._metrics(outputs), self._metrics(self.fp32[: len(outputs)])
         results = [judge_gate(gate, ours[gate.metric], theirs[gate.metric]) for gate in self.asked]
-        return Scored(outputs, ours, tuple(result.reason for result in results if not result.passed))
+        metric = self.serving.task.metrics[0]
+        return Scored(outputs, ours, ours[metric], tuple(result.reason for result in results if not result.passed))
 
     def _metrics(self, outputs: npt.NDArray[Any]) -> dict[str, float]:
         task = self.serving.task
@@ -111,10 +125,7 @@ class Trials:
         with quiet_libraries():
             session = get_runtime(target.runtime).open(file, target)
             encoded = serving.encode(serving.open_tokenizer(), rows)
-            found = np.concatenate([session.predict(batch)[name] for batch in serving.batches(encoded, target)])
-        if not np.isfinite(found).all():
-            raise StageError(f"{file.name} answers NaN or infinity.")
-        return found
+            return np.concatenate([session.predict(batch)[name] for batch in serving.batches(encoded, target)])
 
     @cached_property
     def _texts(self) -> list[Encoded]:

@@ -32,6 +32,8 @@ ISA_FLAGS: dict[str, Isa] = {
     "asimd": "arm-neon",
 }
 """Flag in Linux's /proc/cpuinfo -> instruction set."""
+BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
+"""Flags of which any means products in bfloat16."""
 EXACT: tuple[Isa, ...] = ("avx_vnni", "avx512_vnni", "amx", "arm-neon", "arm-dotprod", "arm-i8mm")
 """Any of them is enough for weights that use all 8 bits."""
 
@@ -42,6 +44,8 @@ class Cpu:
 
     model: str
     isas: tuple[Isa, ...]
+    bfloat16: bool = False
+    """Whether it multiplies in bfloat16."""
 
 
 def host_cpu() -> Cpu:
@@ -61,6 +65,7 @@ def parse_cpuinfo(text: str) -> Cpu:
     return Cpu(
         model=values.get("model name") or values.get("Model") or platform.processor() or "unknown",
         isas=tuple(isa for flag, isa in ISA_FLAGS.items() if flag in flags),
+        bfloat16=bool(flags & BFLOAT16),
     )
 
 

@@ -76,6 +76,8 @@ class Scored:
     """The task's first output for each row, of shape (rows, ...)."""
     metrics: Mapping[str, float]
     """The task's own, and `agreement` with FP32."""
+    score: float
+    """The task's first; -inf for answers that are not finite."""
     failures: tuple[str, ...]
     """The reasons of the gates on them that it misses."""
 
@@ -98,6 +100,11 @@ class Trials(Protocol):
     @property
     def rows(self) -> Sequence[Any]:
         """The eval rows that it looks at."""
+        ...
+
+    @property
+    def allowed_drop(self) -> float:
+        """How far the task's first metric may fall below FP32's, by the gates on it."""
         ...
 
     def score(self, file: Path, target: Target, rows: int | None = None) -> Scored:
@@ -168,8 +175,8 @@ class Stage(Strict, ABC):
     accepts: ClassVar[str]
     produces: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset()
-    """Of `train`, `examples` (train, or rows without labels: transfer), `eval`, `calibration`, `teacher`, `target`, `gates`,
-    `head` (a model that was fine-tuned for the task)."""
+    """Of `train`, `examples` (train, or rows without labels: transfer), `eval`, `calibration`, `teacher`, `target` (the
+    first that has a candidate), `machine`, `gates` (those on answers), `head` (a model that was fine-tuned for the task)."""
     packages: ClassVar[tuple[str, ...]] = ()
     """What must be installed."""
     keyed_by_packages: ClassVar[bool] = False

@@ -38,7 +38,7 @@ from edgebert.steps import BASE, lay_out
 from edgebert.tasks import TASKS
 
 FORMATS = {"transformers", *(runtime.format for runtime in RUNTIMES)}
-NEEDS = {"train", "examples", "eval", "calibration", "head", "teacher", "target", "gates"}
+NEEDS = {"train", "examples", "eval", "calibration", "head", "teacher", "target", "machine", "gates"}
 TARGETS = [Target(runtime=runtime.name) for runtime in RUNTIMES]
 LABELS = ("negative", "positive")
 

@@ -24,8 +24,8 @@ from edgebert.runtimes.target import Target
 from edgebert.search_lines import advice_lines, choice_lines, sensitivity_lines, trial_rows
 from edgebert.search_record import SearchRecord
 from edgebert.stages.quantize import Quantize
-from edgebert.stages.quantize.repair import divergence, fallback_steps
-from edgebert.stages.quantize.search import settings_of
+from edgebert.stages.quantize.fallback import divergence, fallback_steps
+from edgebert.stages.quantize.tuning import settings_of
 
 AUTO = RECIPE.replace("  - export\n  - quantize: {method: [dynamic]}\n", "  - quantize: {method: auto}\n")
 CHANNELS = [3, 17]
@@ -152,7 +152,7 @@ def test_where_nothing_passes_the_best_is_kept_and_the_weakest_layers_are_named(
     search = search_of(outcome)
     assert outcome.verdict.status == "FAILED" and not search.passed
     assert 10 <= len(search.sensitivity) <= 14  # four to six a layer, by the rewrites, pooler and classifier
-    assert sum(layer.macs_share for layer in search.sensitivity) == pytest.approx(1, abs=1e-4)
+    assert sum(layer.weights_share for layer in search.sensitivity) == pytest.approx(1, abs=1e-4)
     ranked = [(layer.lost, layer.divergence) for layer in search.sensitivity]
     assert ranked == sorted(ranked, reverse=True)
     advice = "\n".join(advice_lines(outcome.report, outcome.verdict))

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from edgebert.artifact import Artifact
+from edgebert.packages import package_version
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.isa import overflows
 from edgebert.runtimes.target import Target
@@ -28,10 +29,10 @@ class QuantizeAuto(Stage):
     target: Target = Field(Target(runtime="onnxruntime"), description="The target that the model is for.")
     embeddings: bool = Field(True, description="Quantise the embedding tables too.")
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     accepts: ClassVar[str] = "transformers"
     produces: ClassVar[str] = "onnx"
-    needs: ClassVar[frozenset[str]] = frozenset({"head", "eval", "calibration", "teacher", "target", "gates"})
+    needs: ClassVar[frozenset[str]] = frozenset({"head", "eval", "calibration", "teacher", "machine", "gates"})
     graph_precision: ClassVar[Literal["fp32", "int8"]] = "int8"
     final: ClassVar[bool] = True
     keyed_by_packages: ClassVar[bool] = True
@@ -55,8 +56,14 @@ class QuantizeAuto(Stage):
         return get_runtime(self.target.runtime).format
 
     def parameters(self) -> dict[str, Any]:
-        """Its fields, the target as keys know it."""
-        return {**super().parameters(), "target": self.target.identity()}
+        """Its fields, the target as keys know it, and the methods that can be tried here."""
+        names = [method.name for method in self.methods()]
+        return {**super().parameters(), "target": self.target.identity(), "methods": names}
+
+    def package_versions(self) -> dict[str, str]:
+        """Those of every method that can be tried here as well."""
+        names = dict.fromkeys(name for method in self.methods() for name in method.packages)
+        return {**super().package_versions(), **{name: package_version(name) for name in names}}
 
     def required_packages(self) -> tuple[str, ...]:
         """Those of the export and of the methods that every search tries."""
@@ -65,13 +72,18 @@ class QuantizeAuto(Stage):
 
     def methods(self) -> list[Method]:
         """Those that make what the target runs. Weights alone are no way to speed."""
-        fitting = [method for method in METHODS if method.format == self.output_format() and (method.searched or method.scored)]
-        return [method for method in fitting if not method.missing_packages()]
+        return [method for method in self._fitting() if not method.missing_packages()]
+
+    def _fitting(self) -> list[Method]:
+        return [method for method in METHODS if method.format == self.output_format() and (method.searched or method.scored)]
 
     def run(self, source: Artifact, context: RunContext) -> Mapping[str, Any]:
         """Writes the winner; its settings and the search's record are in the facts."""
         from edgebert.stages.quantize.search import Search
 
+        for method in self._fitting():
+            if missing := method.missing_packages():
+                context.progress.note(f"{self.target.name}: {method.name} is not tried: {', '.join(missing)} is not installed")
         common = {"per_channel": True, "embeddings": self.embeddings, "reduce_range": overflows(self.target)}
         search = Search(source, context, self.target, self.methods(), common)
         file, record = search.run()

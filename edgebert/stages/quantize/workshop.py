@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgebert.artifact import Artifact, hash_json
+from edgebert.artifact import Artifact, hash_json, sync_folder
+from edgebert.errors import EdgebertError, StageError
 from edgebert.rewrites import Rewrite
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
 from edgebert.scorer import Scorer
 from edgebert.stages.base import RunContext
-from edgebert.stages.quantize.repair import NOT_IN_WEIGHTS
+from edgebert.stages.quantize.repair import NOT_IN_WEIGHTS, WEIGHT_REPAIRS
 from edgebert.stages.quantize.settings import Settings
 from edgebert.stages.quantize.tables import quantize_tables
 
@@ -64,15 +66,15 @@ class Workshop:
     source: Artifact
     context: RunContext
     target: Target
-    repairs: Mapping[str, Callable[[Any, Sequence[Mapping[str, Any]]], Any]]
-    """Name -> (model, calibration batches) -> facts; edits the model in place."""
     common: Mapping[str, Any]
     """Fields of Settings that every file shares."""
+    max_drop: float
+    """For methods that look at the score."""
     models: dict[tuple[str, ...], Any] = field(default_factory=dict)
 
     @cached_property
     def folder(self) -> Path:
-        """Where files are kept; those of another source are dropped."""
+        """Where files are kept until the search is over."""
         folder = self.context.work / "search"
         folder.mkdir(exist_ok=True)
         return folder
@@ -82,7 +84,7 @@ class Workshop:
         if repairs not in self.models:
             if repairs:
                 repaired = copy.deepcopy(self.model(repairs[:-1]))
-                self.repairs[repairs[-1]](repaired, self.batches)
+                WEIGHT_REPAIRS[repairs[-1]](repaired, self.batches, 7 if self.common["reduce_range"] else 8)
                 self.models[repairs] = repaired
             else:
                 from edgebert.models import load_model
@@ -134,11 +136,19 @@ class Workshop:
         """The INT8 file of a plan."""
         fields = dict(plan.settings)
         if plan.method.scored:
+            fields["max_drop"] = self.max_drop
             fields["score"] = Scorer.of(self.context.serving(self.source), self.context.data["eval"])
         settings = self.settings(**fields, keep_float=plan.keep_float)
 
         def make(folder: Path) -> None:
-            plan.method.run(self._source(plan, folder), folder, settings)
+            source = self._source(plan, folder)
+            try:
+                plan.method.run(source, folder, settings)
+            except (EdgebertError, OSError, MemoryError):
+                raise
+            except Exception as error:  # each library has classes of its own
+                first = (str(error).strip().splitlines() or [""])[0]
+                raise StageError(f"{plan.method.name} failed: {error.__class__.__name__}: {first}") from error
             (folder / TABLES).unlink(missing_ok=True)
 
         name = get_runtime(self.target.runtime).model_file
@@ -170,17 +180,22 @@ class Workshop:
 
     def drop(self, plan: Plan) -> None:
         """Forgets the file of a plan."""
-        shutil.rmtree(self.folder / f"int8-{plan.key}", ignore_errors=True)
+        folder, gone = self.folder / f"int8-{plan.key}", self.folder / f"int8-{plan.key}.gone"
+        if folder.is_dir():
+            shutil.rmtree(gone, ignore_errors=True)
+            folder.rename(gone)  # a kill in the midst of it must not leave half a folder of that name
+            shutil.rmtree(gone, ignore_errors=True)
 
     def remembered(self, name: str, measure: Callable[[], Any]) -> Any:
         """What was measured under that name before the process was killed, or now. Plain JSON."""
         file = self.folder / f"{hash_json(name)[:16]}.json"
-        if not file.is_file():
-            found = measure()
-            draft = file.with_suffix(".draft")
-            draft.write_text(json.dumps(found))
-            draft.replace(file)
-        return json.loads(file.read_text())
+        with contextlib.suppress(OSError, json.JSONDecodeError):  # a power cut leaves an empty file
+            return json.loads(file.read_text())
+        found = measure()
+        draft = file.with_suffix(".draft")
+        draft.write_text(json.dumps(found))
+        draft.replace(file)
+        return found
 
     def _once(self, name: str, make: Callable[[Path], None]) -> Path:
         folder = self.folder / name
@@ -189,5 +204,6 @@ class Workshop:
             shutil.rmtree(draft, ignore_errors=True)  # a killed run's
             draft.mkdir()
             make(draft)
+            sync_folder(draft)
             draft.rename(folder)
         return folder

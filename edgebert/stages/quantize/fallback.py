@@ -1,0 +1,106 @@
+"""Fallback: which matrix products a model's answers suffer most from in INT8, and leaving those float."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgebert.errors import EdgebertError
+from edgebert.runtimes.target import Target
+from edgebert.search_record import LayerSensitivity
+from edgebert.stages.base import Scored
+from edgebert.stages.quantize.ledger import Candidate, Ledger
+from edgebert.stages.quantize.workshop import Plan
+
+SENSITIVITY_ROWS = 256
+"""Eval rows that the sensitivity of a product is taken from."""
+STEPS = (1, 2, 3, 5, 8, 12, 16, 24, 32, 48)
+
+
+def matrix_products(graph: Path) -> dict[str, int]:
+    """Matrix products of an ONNX graph: node name -> number of weights, in the graph's order; 0 for two activations."""
+    import onnx
+
+    model = onnx.load(graph)
+    sizes = {item.name: int(np.prod(item.dims)) for item in model.graph.initializer if len(item.dims) == 2}
+    nodes = [node for node in model.graph.node if node.op_type in ("MatMul", "Gemm")]
+    return {node.name: sizes.get(node.input[1], 0) for node in nodes}
+
+
+def divergence(reference: npt.NDArray[Any], found: npt.NDArray[Any]) -> float:
+    """Mean KL(reference || found) of the class probabilities, in nats.
+
+    Args:
+        reference: logits, of shape (rows, classes); so `found`.
+    """
+    ours, theirs = _log_softmax(reference), _log_softmax(found)
+    return float((np.exp(ours) * (ours - theirs)).sum(axis=-1).mean())
+
+
+def _log_softmax(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+
+
+def fallback_steps(count: int) -> list[int]:
+    """How many of the most sensitive products stay float, one try after another: at most half of all."""
+    return [step for step in STEPS if step <= count // 2]
+
+
+def fall_back(ledger: Ledger, original: Candidate, target: Target) -> tuple[Candidate | None, tuple[LayerSensitivity, ...]]:
+    """The most sensitive products stay float, ever more of them, until the gates hold.
+
+    Returns:
+        The first that holds them, else the best that is better than the original, if any; and each product's sensitivity.
+    """
+    products = matrix_products(ledger.shop.onnx(original.plan.form))
+    if not original.plan.method.calibrated:  # then products of two activations are float anyway
+        products = {name: size for name, size in products.items() if size}
+    layers = _sensitivity(ledger, original.plan, target, products)
+    order = [layer.name for layer in layers]
+    best = original
+    for count in fallback_steps(len(order)):
+        plan = Plan(original.plan.form, original.plan.method, original.plan.settings, tuple(order[:count]))
+        try:
+            challenger = ledger.candidates([plan], target, original.plan)[0]
+        except EdgebertError as error:
+            ledger.note(f"fallback of {count}", kept=False, why=error.message)
+            continue
+        challenger.speed *= original.speed
+        kept = challenger.better_than(best)
+        ledger.note_all(f"fallback of {count}:", [challenger], challenger if kept else None)
+        best = challenger if kept else best
+        if not challenger.scored.failures:
+            break
+    return (best if best is not original else None), layers
+
+
+def _sensitivity(ledger: Ledger, plan: Plan, target: Target, products: dict[str, int]) -> tuple[LayerSensitivity, ...]:
+    """Each product alone in INT8, most sensitive first."""
+    fp32, total = ledger.trials.baseline(SENSITIVITY_ROWS), sum(products.values())
+    found = []
+    with ledger.context.progress.step("sensitivity of each layer", len(products)) as step:
+        for name, size in products.items():
+            alone = Plan(plan.form, plan.method, plan.settings, tuple(other for other in products if other != name))
+
+            def measure(alone: Plan = alone, name: str = name, size: int = size) -> dict[str, Any]:
+                scored = ledger.trials.score(ledger.shop.quantized(alone), target, SENSITIVITY_ROWS)
+                return sensitivity_of(name, scored, fp32, size / total).model_dump()
+
+            found.append(LayerSensitivity.model_validate(ledger.shop.remembered(f"sensitivity {alone.key}", measure)))
+            ledger.shop.drop(alone)  # dozens of files, each needed once
+            step.advance()
+    return tuple(sorted(found, key=lambda layer: (-layer.lost, -layer.divergence)))
+
+
+def sensitivity_of(name: str, alone: Scored, fp32: Scored, share: float) -> LayerSensitivity:
+    """What is lost when only one product is INT8."""
+    return LayerSensitivity(
+        name=name,
+        lost=round(fp32.score - alone.score, 6),
+        divergence=max(0.0, divergence(fp32.outputs, alone.outputs)),
+        weights_share=round(share, 6),
+    )

@@ -1,0 +1,92 @@
+"""Tuning: which settings of the runtime, and which rewrites of the graph, measured faster on a target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edgebert.errors import EdgebertError
+from edgebert.rewrites import FOR_ONNXRUNTIME_ALONE, REWRITES
+from edgebert.runtimes.isa import host_cpu
+from edgebert.runtimes.target import Target
+from edgebert.stages.quantize.ledger import Ledger
+from edgebert.stages.quantize.workshop import Plan
+
+FASTER = 1.005
+"""A change is kept when it is at least so much faster: a smaller gain could be noise."""
+
+Setting = tuple[str, dict[str, Any]]
+"""What it is called, and the fields of Target."""
+
+
+def settings_of(target: Target) -> list[Setting]:
+    """What of the runtime's settings is tried for a target: nothing that it has already."""
+    options = _openvino(target) if target.runtime == "openvino" else _onnxruntime(target)
+    return [(what, fields) for what, fields in options if joined(target, fields) != target]
+
+
+def _openvino(target: Target) -> list[Setting]:
+    fixed = target.length_bucket or target.padding == "max_length"
+    options: list[Setting] = [] if fixed else [(f"buckets of {step} tokens", {"length_bucket": step}) for step in (4, 16)]
+    return options + ([("bfloat16 beside INT8", {"precision": "bf16"})] if host_cpu().bfloat16 else [])
+
+
+def _onnxruntime(target: Target) -> list[Setting]:
+    options: list[Setting] = [
+        ("without SkipLayerNormFusion", {"disabled_optimizers": ("SkipLayerNormFusion",)}),
+        ("without BiasGeluFusion", {"disabled_optimizers": ("BiasGeluFusion",)}),
+        ("denormals as zero", {"denormals_as_zero": True}),
+        ("without an arena", {"arena": False}),
+    ]
+    if target.threads > 1:
+        options.append(("threads that sleep between queries", {"spinning": False}))
+        options.append((f"{target.threads // 2} of {target.threads} threads", {"threads": target.threads // 2}))
+    return options
+
+
+def joined(target: Target, fields: Mapping[str, Any]) -> Target:
+    """The target with these fields; optimisers that it switches off already stay off."""
+    off = tuple(dict.fromkeys((*target.disabled_optimizers, *fields.get("disabled_optimizers", ()))))
+    return target.with_tuning({**fields, "disabled_optimizers": off})
+
+
+def changes(target: Target, tuned: Target) -> dict[str, Any]:
+    """Fields of a tuned target that differ from the target's own, as plain JSON."""
+    ours = target.model_dump(mode="json")
+    return {name: value for name, value in tuned.model_dump(mode="json").items() if value != ours[name]}
+
+
+def tune_settings(ledger: Ledger, plan: Plan) -> Target:
+    """Each setting alone against the target's own; then those that were faster, fastest first, while it stays so."""
+    target, file = ledger.target, ledger.shop.quantized(plan)
+    options = settings_of(target)
+    models = [(file, target), *((file, joined(target, fields)) for _, fields in options)]
+    alone = ledger.ratios(f"settings {plan.key}", models) if options else []
+    tuned = target
+    for ratio, (what, fields) in sorted(zip(alone, options, strict=True), key=lambda pair: -pair[0]):
+        if ratio >= FASTER and tuned != target:
+            both = [(file, tuned), (file, joined(tuned, fields))]
+            ratio = ledger.ratios(f"setting {what} {plan.key}", both)[0]
+        if ratio >= FASTER:
+            tuned = joined(tuned, fields)
+        ledger.note(what, kept=ratio >= FASTER, ratio=ratio)
+    return tuned
+
+
+def tune_graph(ledger: Ledger, plan: Plan, target: Target) -> Plan:
+    """Rewrites in their order, each on top of those that were kept."""
+    for rewrite in REWRITES:
+        if rewrite in FOR_ONNXRUNTIME_ALONE and target.runtime != "onnxruntime":
+            continue
+        challenger = plan.with_form(rewrites=(*plan.form.rewrites, rewrite))
+        try:
+            files = [ledger.shop.quantized(plan), ledger.shop.quantized(challenger)]
+            ratio = ledger.ratios(f"rewrite {plan.key} {challenger.key}", [(file, target) for file in files])[0]
+        except EdgebertError as error:
+            ledger.note(f"rewrite {rewrite}", kept=False, why=error.message)
+            continue
+        kept = ratio >= FASTER or (rewrite == "mask" and ratio >= 1 / FASTER)  # the others are written on top of it
+        ledger.note(f"rewrite {rewrite}", kept=kept, ratio=ratio)
+        ledger.shop.drop(plan if kept else challenger)
+        plan = challenger if kept else plan
+    return plan
