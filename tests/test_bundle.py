@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from fake_stages import Cut, Retoken, compressed
 
 from edgebert import load
 from edgebert.artifact import ArtifactStore, hash_file
-from edgebert.bundle import open_variant, read_bundle, serving_of, verify_bundle
+from edgebert.bundle import open_variant, read_bundle, serving_of, variant_file, verify_bundle
 from edgebert.errors import BundleError
 from edgebert.gates import Gate
 from edgebert.manifest import MANIFEST
@@ -27,6 +28,7 @@ from edgebert.predictor import load_predictor
 from edgebert.progress import Silent
 from edgebert.recipe_file import load_recipe
 from edgebert.runtimes import RUNTIMES
+from edgebert.runtimes.target import Target
 from edgebert.shipped import sentences
 from edgebert.stages.export import Export
 from edgebert.stages.quantize import Quantize
@@ -496,3 +498,23 @@ def test_fp32_candidate_takes_the_name_that_clients_look_for_when_fp32_itself_is
     outcome = compressed(tmp_path, Retoken(), Export())
     assert [variant.file for variant in read_bundle(outcome.bundle).variants] == ["onnx/model.onnx"]
     assert all(test.state == "ok" for test in verify_bundle(outcome.bundle)[1])
+
+
+def test_graphs_of_one_name_that_are_not_the_same_lie_apart() -> None:
+    def variant(target: Target, key: str, p50: float) -> Any:
+        contender = SimpleNamespace(
+            name=f"{target.name}/int8-auto", target=target, precision="int8", artifact=SimpleNamespace(key=key)
+        )
+        judged = SimpleNamespace(passed=True, entry=SimpleNamespace(percentile_ms=lambda percent: p50))
+        return SimpleNamespace(contender=contender, judgement=judged)
+
+    targets = [Target(runtime="onnxruntime", threads=threads) for threads in (1, 2, 4)]
+    searched = [variant(target, f"key-{place}", 3.0 - place) for place, target in enumerate(targets)]
+    parts: Any = SimpleNamespace(variants=searched)
+    assert [variant_file(one, parts) for one in searched] == [
+        "onnx/model_int8_auto.onnx",
+        "onnx/model_int8_auto_t2.onnx",
+        "onnx/model_quantized.onnx",
+    ]
+    shared: Any = SimpleNamespace(variants=[variant(target, "one", 1.0) for target in targets])
+    assert {variant_file(one, shared) for one in shared.variants} == {"onnx/model_quantized.onnx"}

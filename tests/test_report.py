@@ -113,6 +113,18 @@ def test_value_compares_with_fp32_of_the_same_target_only() -> None:
     assert alone.value(alone.entries[1], "agreement") is None
 
 
+def test_a_candidate_that_runs_on_fewer_threads_than_asked_is_held_against_its_own_targets_fp32() -> None:
+    def named(name: str, found: Entry) -> Entry:
+        return found.model_copy(update={"name": name})
+
+    four = named("onnxruntime-t4/fp32", entry(timed(20), role="baseline", threads=4))
+    two = named("onnxruntime-t2/fp32", entry(timed(40), role="baseline", threads=2))
+    tuned = named("onnxruntime-t4/int8-auto", entry(timed(20), threads=2))
+    mixed = report(two, four, tuned)
+    assert mixed.baseline_of(tuned) is four
+    assert mixed.value(tuned, "speedup") == 1.0
+
+
 def keys_of(value: Any) -> set[str]:
     """Every key anywhere in a JSON value."""
     if isinstance(value, dict):

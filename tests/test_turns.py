@@ -24,8 +24,8 @@ def graph(folder: Path, layers: int) -> Path:
 
 def test_a_model_of_eight_layers_is_slower_than_one_of_one(tmp_path: Path) -> None:
     small, large = graph(tmp_path, 1), graph(tmp_path, 8)
-    found = take_turns([(small, TARGET), (large, TARGET)], TEXTS, pad_id=0, max_length=64, rounds=3, seconds=0.02)
-    assert [len(row) for row in found.medians] == [3, 3]
+    found = take_turns([(small, TARGET), (large, TARGET)], TEXTS, pad_id=0, max_length=64, seconds=0.05)
+    assert len(found.medians) == 2 and len(found.medians[0]) == len(found.medians[1]) >= 5
     assert found.ratio(0) == 1.0
     assert found.ratio(1) < 1 / 1.5
     assert found.p50_ms(1) > found.p50_ms(0) > 0
@@ -34,7 +34,7 @@ def test_a_model_of_eight_layers_is_slower_than_one_of_one(tmp_path: Path) -> No
 def test_batches_are_those_of_the_target(tmp_path: Path) -> None:
     small = graph(tmp_path, 1)
     alone, eight = TARGET, Target(runtime="onnxruntime", batch=8)
-    found = take_turns([(small, alone), (small, eight)], TEXTS, pad_id=0, max_length=64, rounds=3, seconds=0.02)
+    found = take_turns([(small, alone), (small, eight)], TEXTS, pad_id=0, max_length=64, seconds=0.05)
     assert found.ratio(1) < 1 / 1.5
 
 
@@ -46,4 +46,4 @@ def test_ratio_is_taken_round_by_round() -> None:
 def test_a_file_that_is_no_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"no graph")
     with pytest.raises(StageError, match=r"broken\.onnx"):
-        take_turns([(tmp_path / "broken.onnx", TARGET)], TEXTS, pad_id=0, max_length=64, rounds=1, seconds=0.01)
+        take_turns([(tmp_path / "broken.onnx", TARGET)], TEXTS, pad_id=0, max_length=64, seconds=0.01)

@@ -1,6 +1,6 @@
 """Models taking turns: small comparisons of latency, for choosing between graphs and settings of one target.
 
-All models are open in one fresh process and serve the same queries, one model after the other, round after round, so that
+All models are open in one fresh process and serve the same few queries, one model after the other, round after round, so that
 what disturbs the machine disturbs them alike. The ratio of two models is taken round by round.
 """
 
@@ -39,9 +39,8 @@ class Job(BaseModel):
     """Token and segment ids of each text, in the order of the queries."""
     pad_id: int
     max_length: int
-    rounds: int
     seconds: float
-    """For one model in one round; the first model's speed decides how many queries that is."""
+    """For one model in all; the first model's speed decides how many turns that is."""
 
 
 class Timings(BaseModel):
@@ -70,7 +69,6 @@ def take_turns(
     *,
     pad_id: int,
     max_length: int,
-    rounds: int,
     seconds: float,
 ) -> Timings:
     """Times the models in one fresh process.
@@ -83,7 +81,6 @@ def take_turns(
         texts=tuple((text.ids, text.type_ids) for text in texts),
         pad_id=pad_id,
         max_length=max_length,
-        rounds=rounds,
         seconds=seconds,
     )
     command = [sys.executable, "-P", "-m", "edgebert.measure.turns_worker"]

@@ -15,8 +15,10 @@ from edgebert.runtimes.base import Session
 from edgebert.runtimes.target import Target
 from edgebert.tasks.base import Batch, Encoded, collate
 
-QUERIES = (8, 64)
-"""At least and at most, for one model in one round."""
+QUERIES = 8
+"""Of one model in one turn: few, so that what disturbs the machine for a while disturbs every model."""
+ROUNDS = (5, 60)
+"""Turns of each model, at least and at most."""
 
 
 def serve(job: Job) -> Timings:
@@ -27,14 +29,19 @@ def serve(job: Job) -> Timings:
         session = get_runtime(turn.target.runtime).open(Path(turn.model), turn.target)
         session.prepare([query["input_ids"].shape for query in asked])
         sessions.append(session)
-    count = _affordable(sessions[0], queries[0], job.seconds)
     for session, asked in zip(sessions, queries, strict=True):
-        _medians(session, asked[:count])
-    medians = np.zeros((len(sessions), job.rounds))
-    for number in range(job.rounds):
+        _median(session, asked)
+    rounds = _affordable(sessions[0], queries[0], job.seconds)
+    medians = np.zeros((len(sessions), rounds))
+    for number in range(rounds):
         for place in rotated(len(sessions), number):
-            medians[place, number] = _medians(sessions[place], queries[place][:count])
+            medians[place, number] = _median(sessions[place], _share(queries[place], number))
     return Timings(medians=tuple(tuple(map(float, row)) for row in medians))
+
+
+def _share(queries: list[Batch], number: int) -> list[Batch]:
+    """The queries of one turn: the next ones, from the start again after the last."""
+    return [queries[(number * QUERIES + place) % len(queries)] for place in range(QUERIES)]
 
 
 def _queries(job: Job, target: Target) -> list[Batch]:
@@ -44,22 +51,18 @@ def _queries(job: Job, target: Target) -> list[Batch]:
         group = texts[start : start + target.batch]
         length = target.padded_length(max(map(len, group)), job.max_length)
         found.append(collate(group, length=length, pad_id=job.pad_id))
-    return found[: QUERIES[1]]
+    return found
 
 
 def _affordable(session: Session, queries: list[Batch], seconds: float) -> int:
-    """How many queries fit into the time, by the first few."""
-    first = queries[: QUERIES[0]]
-    for query in first:
-        session.predict(query)
+    """How many turns fit into the time, by one."""
     before = time.perf_counter()
-    for query in first:
-        session.predict(query)
-    each = (time.perf_counter() - before) / len(first)
-    return int(min(max(seconds / each, QUERIES[0]), len(queries)))
+    _median(session, _share(queries, 0))
+    turn = time.perf_counter() - before
+    return int(min(max(seconds / turn, ROUNDS[0]), ROUNDS[1]))
 
 
-def _medians(session: Session, queries: list[Batch]) -> float:
+def _median(session: Session, queries: list[Batch]) -> float:
     clock = time.perf_counter_ns
     latencies = []
     for query in queries:

@@ -33,7 +33,6 @@ CHANNELS = [3, 17]
 
 @pytest.fixture(autouse=True)
 def _short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trials, "ROUNDS", 2)
     monkeypatch.setattr(trials, "SECONDS", 0.01)
 
 
@@ -80,7 +79,6 @@ def search_of(outcome: Outcome) -> SearchRecord:
 def plain(made: Callable[..., Path]) -> tuple[Path, Outcome]:
     """What auto makes of a model that needs no repair."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trials, "ROUNDS", 2)
         patch.setattr(trials, "SECONDS", 0.01)
         folder = made()
         return folder, run(folder, "gates=[{metric: agreement, min: 0.5}]")
