@@ -74,7 +74,7 @@ def _quantizer(model: Any, ranges: Mapping[str, Range], settings: Settings) -> A
         "tensors_range": TensorsData(CalibrationMethod.MinMax, data),
         "nodes_to_quantize": [],
         "nodes_to_exclude": list(settings.keep_float),
-        "op_types_to_quantize": list(PRODUCTS),
+        "op_types_to_quantize": [*PRODUCTS, *(["Gather"] if settings.embeddings else [])],
     }
     if settings.graph_format == "qoperator":
         return ONNXQuantizer(mode=QuantizationMode.QLinearOps, static=True, extra_options={}, **common)
