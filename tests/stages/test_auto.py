@@ -139,7 +139,7 @@ def test_outliers_in_value_channels_are_repaired_and_it_says_by_what(made: Calla
     assert not ruined.verdict.passed
     repaired = run(folder, gate)
     search = search_of(repaired)
-    assert repaired.verdict.passed and search.repairs == ("values",)
+    assert repaired.verdict.passed and search.repairs[:1] == ("values",)
     assert any("repaired by value channels" in line for line in choice_lines(repaired.verdict.best.entry))
 
 
@@ -149,7 +149,7 @@ def test_where_nothing_passes_the_best_is_kept_and_the_weakest_layers_are_named(
     outcome = run(made(), "gates=[{metric: accuracy, min: 1.0}]")
     search = search_of(outcome)
     assert outcome.verdict.status == "FAILED" and not search.passed
-    assert 10 <= len(search.sensitivity) <= 14  # four to six a layer, by the rewrites, pooler and classifier
+    assert 10 <= len(search.sensitivity) <= 18  # by the rewrites and the method, four to eight a layer, and the head's two
     assert sum(layer.weights_share for layer in search.sensitivity) == pytest.approx(1, abs=1e-4)
     ranked = [(layer.lost, layer.divergence) for layer in search.sensitivity]
     assert ranked == sorted(ranked, reverse=True)
@@ -164,24 +164,28 @@ def test_where_nothing_passes_the_best_is_kept_and_the_weakest_layers_are_named(
 
 
 def test_a_killed_search_goes_on_where_it_stopped(made: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, timed = made(), []
-    real = trials.take_turns
+    folder, real = made(), trials.take_turns
+    timed: list[list[tuple[Path, Target]]] = []
 
-    def limited(*arguments: Any, **options: Any) -> Any:
+    def limited(models: Any, *arguments: Any, **options: Any) -> Any:
         if len(timed) == 3:
             raise KeyboardInterrupt
-        timed.append(1)
-        return real(*arguments, **options)
+        timed.append(list(models))
+        return real(models, *arguments, **options)
 
     monkeypatch.setattr(trials, "take_turns", limited)
     with pytest.raises(KeyboardInterrupt):
         run(folder)
     assert not (folder / "run").exists()
-    counted: list[int] = []
-    monkeypatch.setattr(trials, "take_turns", lambda *a, **o: counted.append(1) or real(*a, **o))
-    found = search_of(run(folder))
-    timings = 1 + len([t for t in found.trials if "rewrite" in t.what]) + 1
-    assert len(counted) < timings
+    again: list[list[tuple[Path, Target]]] = []
+
+    def counting(models: Any, *arguments: Any, **options: Any) -> Any:
+        again.append(list(models))
+        return real(models, *arguments, **options)
+
+    monkeypatch.setattr(trials, "take_turns", counting)
+    assert search_of(run(folder)).passed
+    assert again and not [models for models in again if models in timed]
 
 
 def test_openvino_gets_a_search_of_its_own(made: Callable[..., Path]) -> None:
