@@ -9,7 +9,6 @@ from pathlib import Path
 from edgebert.runtimes.target import Target
 from edgebert.search_record import Trial
 from edgebert.stages.base import RunContext, Scored, Trials
-from edgebert.stages.quantize.methods import Method
 from edgebert.stages.quantize.workshop import Plan, Workshop
 
 
@@ -41,7 +40,6 @@ class Ledger:
     target: Target
     shop: Workshop
     trials: Trials
-    methods: Sequence[Method]
     tried: list[Trial] = field(default_factory=list)
 
     def note(self, what: str, *, kept: bool, ratio: float | None = None, score: float | None = None, why: str = "") -> None:

@@ -43,7 +43,7 @@ class Search:
         """What measures and records."""
         trials = self.context.trials(self.target, self.source)
         shop = Workshop(self.source, self.context, self.target, self.common, trials.allowed_drop)
-        return Ledger(self.context, self.target, shop, trials, self.methods)
+        return Ledger(self.context, self.target, shop, trials)
 
     def run(self) -> tuple[Path, SearchRecord]:
         """The winner's file, and how it was found.
