@@ -16,7 +16,8 @@ from peers.contest import LABELS, Contender
 
 from edgebert.bundle import read_bundle
 from edgebert.manifest import BundleManifest, VariantEntry
-from edgebert.report import Entry, Report, read_report
+from edgebert.report import Entry, Report
+from edgebert.report_file import read_report
 from edgebert.search_lines import choice_lines
 
 

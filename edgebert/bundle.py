@@ -63,11 +63,12 @@ class BundleParts:
 def write_bundle(folder: Path, parts: BundleParts) -> None:
     """Writes the whole bundle into a new folder."""
     from edgebert.card import model_card
+    from edgebert.report_file import write_report
 
     folder.mkdir(parents=True)
     _copy_model_files(parts, folder)
     variants = [_write_variant(folder, variant, variant_file(variant, parts)) for variant in parts.variants]
-    (folder / "report.json").write_text(parts.report.model_dump_json())
+    write_report(folder / "report.json", parts.report)
     (folder / "README.md").write_text(model_card(parts, variants), encoding="utf-8")
     goldens = next(item.goldens for item in parts.variants if item.contender.name == parts.verdict.best.entry.name)
     manifest = BundleManifest(

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from edgebert import __version__
 from edgebert.artifact import Artifact, ArtifactStore, Draft, MadeBy, hash_file, hash_json
 from edgebert.bert.shape import mean_macs
 from edgebert.data import PreparedData, label_indices
@@ -21,6 +22,7 @@ from edgebert.measure.coverage import Coverage, measure_coverage
 from edgebert.measure.environment import Environment
 from edgebert.measure.latency import Job, Round, measure_rounds, query_order, write_rows
 from edgebert.measure.layer_latency import served_lengths
+from edgebert.measure.setting import Setting
 from edgebert.model_folder import count_parameters
 from edgebert.packages import package_version
 from edgebert.progress import Progress
@@ -107,6 +109,8 @@ class Check:
                 size_bytes=contender.artifact.size,
                 predictions=tuple(answers[contender.name][0]),
                 rounds=tuple(measured),
+                setting=Setting(queries=self.queries(contender.target.batch)),
+                tokenizer=hash_file(contender.serving.tokenizer),
                 parameters=count_parameters(contender.model.path),
                 macs=mean_macs(encoders[contender.name].shape, self.lengths(contender.serving)),
                 encoder=encoders[contender.name],
@@ -117,6 +121,7 @@ class Check:
         ]
         serving = contenders[0].serving
         report = Report(
+            edgebert_version=__version__,
             recipe=self.recipe.name,
             task=serving.task.name,
             labels=serving.labels,
@@ -151,6 +156,12 @@ class Check:
         artifact = self._measured("predict", identity, contender.artifact.key, make)
         answers = json.loads((artifact.path / "answers.json").read_text())
         return answers["predictions"], Goldens(**answers["goldens"])
+
+    def queries(self, batch: int) -> str:
+        """sha256 of what the timed queries ask: which rows of which data, in which order."""
+        count, warmup = self.settings.queries * batch, self.settings.warmup * batch
+        order = query_order(len(self.data), warmup + count, self.seed)
+        return hash_json({"data": self.data.artifact.sha256, "rows": order[warmup:]})
 
     def lengths(self, serving: Serving) -> list[int]:
         """Tokens of each eval text, as that tokenizer makes them, without padding."""

@@ -30,6 +30,7 @@ from edgebert.output import output_folder
 from edgebert.progress import Progress
 from edgebert.recipe_file import RecipeFile
 from edgebert.report import Report
+from edgebert.report_file import write_report
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
 from edgebert.serving import Serving
@@ -369,7 +370,7 @@ def compress(file: RecipeFile, *, store: ArtifactStore, out: Path, progress: Pro
         verdict = judge(report)
         with progress.step("write the bundle"):
             write_bundle(folder / "bundle", _parts(run, contenders, report, verdict, outputs))
-        (folder / "report.json").write_text(report.model_dump_json(indent=1))
+        write_report(folder / "report.json", report)
         (folder / "run.json").write_text(json.dumps(run_record(run, verdict, started), indent=1))
     return Outcome(verdict, report, out, out / "bundle")
 

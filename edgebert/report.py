@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
 
 from edgebert.encoder import EncoderSizes
-from edgebert.errors import InputError
 from edgebert.gates import Gate
 from edgebert.measure.coverage import Coverage
 from edgebert.measure.environment import Environment
 from edgebert.measure.latency import Round
+from edgebert.measure.samples import Samples
+from edgebert.measure.setting import Setting
 from edgebert.runtimes.target import Target
 from edgebert.search_record import SearchRecord
 from edgebert.tasks import get_task
 
-SAMPLES_FOR = {50: 16, 90: 64, 95: 130, 99: 662}
-"""Fewest samples that carry a percentile."""
+Values = npt.NDArray[np.float64]
+SAMPLES_FOR: dict[float, int] = {50: 16, 90: 64, 95: 130, 99: 662, 99.9: 6636}
+"""Fewest samples that carry a percentile: enough for a 95 % interval of it to end before the largest sample."""
 
 
 class Frozen(BaseModel):
@@ -42,6 +45,10 @@ class Entry(Frozen):
     size_bytes: int
     predictions: tuple[int, ...] | None
     rounds: tuple[Round, ...]
+    setting: Setting = Setting()
+    """Under which load it was measured."""
+    tokenizer: str | None = None
+    """sha256 of its tokenizer's file; None where it was asked without text."""
     parameters: int | None = None
     """Weights of the Transformers model that the graph was made from; quantising removes none."""
     macs: float | None = None
@@ -53,11 +60,11 @@ class Entry(Frozen):
     coverage: Coverage | None = None
     """What one query of the middle length runs in INT8."""
 
-    def latencies_ms(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    def latencies_ms(self) -> Values:
         """All timed queries, all rounds in order."""
-        return np.array([ns for item in self.rounds for ns in item.latencies_ns], dtype=np.float64) / 1e6
+        return _joined([item.latencies_ns for item in self.rounds]) / 1e6
 
-    def percentile_ms(self, percent: int) -> float | None:
+    def percentile_ms(self, percent: float) -> float | None:
         """A percentile of latency; None when there are too few samples for it."""
         values = self.latencies_ms()
         return float(np.percentile(values, percent)) if len(values) >= SAMPLES_FOR[percent] else None
@@ -69,8 +76,33 @@ class Entry(Frozen):
 
     def tokenise_ms(self) -> float | None:
         """Median time to tokenise one query."""
-        values = [ns for item in self.rounds for ns in item.tokenise_ns]
-        return float(np.median(values)) / 1e6 if values else None
+        values = _joined([item.tokenise_ns for item in self.rounds])
+        return float(np.median(values)) / 1e6 if len(values) else None
+
+    def end_to_end_ms(self) -> float | None:
+        """Median time from text to answer."""
+        values = _joined([item.end_to_end_ns for item in self.rounds])
+        return float(np.median(values)) / 1e6 if len(values) else None
+
+    def throughput(self) -> float | None:
+        """Texts a second: median over the processes."""
+        known = [item.examples / item.wall_ns * 1e9 for item in self.rounds if item.examples and item.wall_ns]
+        return float(np.median(known)) if known and len(known) == len(self.rounds) else None
+
+    def cold_start_ms(self) -> float | None:
+        """Median over the processes of the time from a process's start to its first answer."""
+        known = [item.cold_start_ns for item in self.rounds if item.cold_start_ns is not None]
+        return float(np.median(known)) / 1e6 if known and len(known) == len(self.rounds) else None
+
+    def pss_mb(self) -> float | None:
+        """Median over the processes, in units of 10^6 bytes."""
+        known = [item.pss_bytes for item in self.rounds if item.pss_bytes is not None]
+        return float(np.median(known)) / 1e6 if known and len(known) == len(self.rounds) else None
+
+    def energy_mj(self) -> float | None:
+        """Millijoules for one text, of the whole package: median over the processes."""
+        known = [item.energy_uj / item.examples / 1e3 for item in self.rounds if item.energy_uj is not None and item.examples]
+        return float(np.median(known)) if known and len(known) == len(self.rounds) else None
 
     def load_ms(self) -> float | None:
         """Median over the processes."""
@@ -83,14 +115,20 @@ class Entry(Frozen):
 
 
 class Report(Frozen):
-    """One check of FP32 and its candidates."""
+    """What was measured in one go: by `compress` FP32 and its candidates, by `bench` any models under any load."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
+    """1 has its samples as lists and no checksum, and is read as well."""
+    sha256: str | None = Field(None, exclude=True)
+    """Checksum of the file that it was read from; see report_file.py."""
+    edgebert_version: str | None = None
     recipe: str
-    task: str
+    """Name of the recipe; of what `bench` measured."""
+    task: str | None
+    """None where `bench` measured a graph that says nothing of its task."""
     labels: tuple[str, ...]
-    eval_data: str
-    """sha256 of the prepared eval set."""
+    eval_data: str | None
+    """sha256 of the prepared eval set; None where no answers were scored."""
     references: tuple[int, ...]
     """The right label of each eval example, as its place in `labels`."""
     environment: Environment
@@ -103,6 +141,11 @@ class Report(Frozen):
         target, prefix = entry.target.for_baseline(), entry.name.partition("/")[0]
         named = [other for other in baselines if other.name.partition("/")[0] == prefix]
         return next(iter(named + [other for other in baselines if other.target == target]), None)
+
+    @property
+    def task_metrics(self) -> tuple[str, ...]:
+        """What the task scores; nothing where the task is not known."""
+        return get_task(self.task).metrics if self.task else ()
 
     def candidates(self) -> list[Entry]:
         """All that may be shipped."""
@@ -133,7 +176,7 @@ class Report(Frozen):
         return measured[metric]
 
     def _score(self, entry: Entry, metric: str) -> float | None:
-        if entry.predictions is None:
+        if entry.predictions is None or self.task is None or not self.references:
             return None
         return get_task(self.task).score(metric, np.array(entry.predictions), np.array(self.references))
 
@@ -144,15 +187,5 @@ def _agreement(entry: Entry, baseline: Entry | None) -> float | None:
     return float(np.mean(np.array(entry.predictions) == np.array(baseline.predictions)))
 
 
-def read_report(path: Path) -> Report:
-    """Reads a report file.
-
-    Raises:
-        InputError: it is not a report of this version.
-    """
-    try:
-        return Report.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a report that this version of edgebert can read.") from error
+def _joined(parts: Sequence[Samples]) -> Values:
+    return np.concatenate([part.values for part in parts]).astype(np.float64) if parts else np.array([], dtype=np.float64)

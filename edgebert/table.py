@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgebert.report import Entry, Report
-from edgebert.tasks import get_task
 from edgebert.verdict import Verdict
 
 DROPPED_FIRST = ("load_ms", "macro_f1", "int8_coverage", "peak_rss_mb", "parameters", "agreement", "size_mb", "p90_ms", "macs")
@@ -43,7 +42,7 @@ def columns_for(report: Report) -> list[Column]:
     """The task's own metrics, then those that every task has and that say something here."""
     unchanged = [metric for metric in SHOWN_WHEN_CHANGED if len({report.value(item, metric) for item in report.entries}) == 1]
     unchanged += [] if any(report.value(item, "int8_coverage") for item in report.entries) else ["int8_coverage"]
-    own = [Column(metric, metric, "{:.4f}") for metric in get_task(report.task).metrics]
+    own = [Column(metric, metric, "{:.4f}") for metric in report.task_metrics]
     return [*own, *(column for column in COLUMNS if column.metric not in unchanged)]
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from edgebert.gates import GateResult, judge_gate
 from edgebert.report import Entry, Report
-from edgebert.tasks import get_task
 
 
 @dataclass(frozen=True)
@@ -71,5 +70,5 @@ def _rank(report: Report, judgement: Judgement) -> tuple[float, float, float]:
     speed = p50 if p50 is not None else math.inf
     if judgement.passed:
         return (0, 0.0, speed)
-    score = report.value(judgement.entry, get_task(report.task).metrics[0])
+    score = report.value(judgement.entry, report.task_metrics[0])
     return (len(judgement.failures), -(score if score is not None else -math.inf), speed)

@@ -18,7 +18,7 @@ from edgebert.manifest import BundleManifest
 from edgebert.packages import package_version
 from edgebert.pipeline import Outcome
 from edgebert.removal import removal_lines
-from edgebert.report import read_report
+from edgebert.report_file import read_report
 from edgebert.runtimes.target import Target
 from edgebert.stages.export import Export
 from edgebert.stages.quantize import Quantize

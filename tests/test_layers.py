@@ -139,6 +139,7 @@ LIGHT = [
     "recipe",
     "artifact",
     "report",
+    "report_file",
     "bundle",
     "runtimes",
     "tasks",
@@ -252,6 +253,7 @@ MAY_NOT_IMPORT = {
     "artifact": ("stages", "pipeline", "cli", "recipe", "bundle", "report", "data", "tasks", "runtimes"),
     "data": ("pipeline", "cli", "stages", "recipe", "recipe_file", "runtimes", "bundle", "report"),
     "report": ("pipeline", "cli", "stages", "bundle", "check", "data", "recipe_file"),
+    "report_file": ("pipeline", "cli", "stages", "bundle", "check", "data", "recipe_file"),
     "verdict": ("pipeline", "cli", "stages", "bundle", "check", "data"),
     "bundle": (
         "pipeline",

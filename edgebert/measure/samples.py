@@ -1,0 +1,122 @@
+"""Samples: integers, one for each query, in the order in which they were taken. Kept whole, packed in files."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import core_schema
+
+ENCODING = "delta-shuffle-zlib"
+"""int64 differences, little-endian; the first bytes of all, then the second bytes, and so on; deflated; base64."""
+LARGEST = 2**53
+"""Beyond it a JSON reader elsewhere would round: 104 days in nanoseconds."""
+MOST = 50_000_000
+"""Of one list of samples, so that a file that claims more cannot fill the memory."""
+
+
+class Samples(Sequence[int]):
+    """An immutable array of int64 that is not negative. Reads a JSON list or the packed form; writes the packed form."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Iterable[int] | npt.NDArray[np.int64] = ()) -> None:
+        """Takes integers from 0 to 2^53.
+
+        Raises:
+            ValueError: one is not an integer, is negative or is larger.
+        """
+        array = np.asarray(values if isinstance(values, np.ndarray) else list(values))
+        if array.size == 0:
+            array = array.astype(np.int64)
+        if array.dtype.kind not in "iu" or array.ndim != 1:
+            raise ValueError("samples are a list of whole numbers")
+        if array.size > MOST:
+            raise ValueError(f"{array.size} samples are more than {MOST}")
+        if array.size and (array.min() < 0 or array.max() > LARGEST):
+            raise ValueError("a sample is negative or larger than 2^53")
+        self._values: npt.NDArray[np.int64] = array.astype(np.int64)
+        self._values.setflags(write=False)
+
+    @property
+    def values(self) -> npt.NDArray[np.int64]:
+        """All of them, of shape (samples,), read-only."""
+        return self._values
+
+    @overload
+    def __getitem__(self, place: int) -> int: ...
+    @overload
+    def __getitem__(self, place: slice) -> Samples: ...
+    def __getitem__(self, place: int | slice) -> int | Samples:
+        """One sample, or some of them."""
+        return Samples(self._values[place]) if isinstance(place, slice) else int(self._values[place])
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._values.tolist())
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Samples):
+            return np.array_equal(self._values, other._values)
+        return isinstance(other, tuple | list) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self._values.tobytes())
+
+    def __repr__(self) -> str:
+        return f"Samples({len(self)})"
+
+    def packed(self) -> dict[str, Any]:
+        """The form in files."""
+        differences = np.diff(self._values, prepend=np.int64(0)).astype("<i8")
+        shuffled = differences.view(np.uint8).reshape(-1, 8).T.tobytes()
+        return {"count": len(self), "encoding": ENCODING, "data": base64.b64encode(zlib.compress(shuffled, 6)).decode("ascii")}
+
+    @classmethod
+    def unpacked(cls, form: Mapping[str, Any]) -> Samples:
+        """Reads the form in files, and never more bytes than its count says.
+
+        Raises:
+            ValueError: it is not that form, or does not hold as many samples as it says.
+        """
+        count, data = form.get("count"), form.get("data")
+        if set(form) != {"count", "encoding", "data"} or form["encoding"] != ENCODING or not isinstance(data, str):
+            raise ValueError(f"samples are neither a list nor packed as {ENCODING}")
+        if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MOST:
+            raise ValueError(f"the count of samples is not a whole number from 0 to {MOST}")
+        try:
+            inflate = zlib.decompressobj()
+            raw = inflate.decompress(base64.b64decode(data, validate=True), 8 * count + 1)  # 0 would mean no limit
+        except (binascii.Error, zlib.error) as error:
+            raise ValueError("packed samples are damaged") from error
+        if len(raw) != 8 * count or not inflate.eof or inflate.unused_data:
+            raise ValueError(f"packed samples do not hold the {count} that they say")
+        differences = np.frombuffer(raw, np.uint8).reshape(8, count).T.copy().view("<i8").reshape(count)
+        return cls(np.cumsum(differences, dtype=np.int64))
+
+    @classmethod
+    def _validated(cls, value: Any) -> Samples:
+        if isinstance(value, Samples):
+            return value
+        if isinstance(value, Mapping):
+            return cls.unpacked(value)
+        if isinstance(value, list | tuple):
+            if any(isinstance(item, bool) for item in value[:1]):
+                raise ValueError("samples are a list of whole numbers")
+            return cls(value)
+        raise ValueError("samples are a list of whole numbers")
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        """Validates what a file or a caller holds; every dump has the packed form."""
+        return core_schema.no_info_plain_validator_function(
+            cls._validated, serialization=core_schema.plain_serializer_function_ser_schema(cls.packed)
+        )
