@@ -6,10 +6,8 @@ Exit codes: 0 done and passed, 1 a gate failed, 2 the recipe or input has to cha
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,11 +15,11 @@ import typer
 
 from edgebert import interrupts
 from edgebert.errors import EXIT_ENVIRONMENT, EXIT_GATE_FAILED, EXIT_INPUT, EXIT_INTERRUPTED, EdgebertError, InputError
+from edgebert.verbs.common import JsonOption, QuietOption, open_progress, print_json, reader_may_leave
 
 if TYPE_CHECKING:
     from edgebert.artifact import ArtifactStore
     from edgebert.pipeline import Outcome
-    from edgebert.progress import Progress
 
 app = typer.Typer(
     name="edgebert",
@@ -42,8 +40,6 @@ SetOption = Annotated[
 StoreOption = Annotated[
     Path | None, typer.Option("--store", metavar="DIR", help="Default: $EDGEBERT_HOME, else .edgebert here.")
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="The result as one JSON document.")]
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder that compress wrote.")]
 
 
@@ -63,9 +59,9 @@ def compress(
 
     file = load_recipe(recipe, overrides or ())
     folder = out or Path("runs") / file.name
-    outcome = run(file, store=_store(store), out=folder, progress=_progress(quiet), remeasure=remeasure)
-    with _reader_may_leave():
-        _print_json(_outcome_json(outcome)) if json_output else _print_outcome(outcome)
+    outcome = run(file, store=_store(store), out=folder, progress=open_progress(quiet), remeasure=remeasure)
+    with reader_may_leave():
+        print_json(_outcome_json(outcome)) if json_output else _print_outcome(outcome)
     raise typer.Exit(0 if outcome.verdict.passed else EXIT_GATE_FAILED)
 
 
@@ -79,7 +75,7 @@ def plan(
 
     lines = make_plan(load_recipe(recipe, overrides or ()), _store(store))
     if json_output:
-        _print_json([line.__dict__ for line in lines])
+        print_json([line.__dict__ for line in lines])
     else:
         width = max(len(line.name) for line in lines)
         for line in lines:
@@ -103,7 +99,7 @@ def schema() -> None:
     """Prints the JSON Schema of a recipe, for editors."""
     from edgebert.recipe import json_schema
 
-    _print_json(json_schema())
+    print_json(json_schema())
 
 
 @app.command()
@@ -151,7 +147,7 @@ def run_bundle(
         typer.echo(f"note: {note}", err=True)
     answers = predictor.predict(lines)
     if json_output:
-        _print_json(
+        print_json(
             [{"text": text, "label": answer.label, "score": answer.score} for text, answer in zip(lines, answers, strict=True)]
         )
         return
@@ -168,9 +164,9 @@ def verify(bundle: BundleArgument, json_output: JsonOption = False) -> None:
     from edgebert.runtimes import get_runtime
 
     manifest, tests = verify_bundle(bundle)
-    with _reader_may_leave():
+    with reader_may_leave():
         if json_output:
-            _print_json(
+            print_json(
                 [
                     {
                         "variant": test.variant.name,
@@ -199,7 +195,7 @@ def store_ls(store: StoreOption = None, json_output: JsonOption = False) -> None
     """Lists the artifacts."""
     artifacts = _existing_store(store).artifacts()
     if json_output:
-        _print_json([artifact.manifest.model_dump(mode="json") for artifact in artifacts])
+        print_json([artifact.manifest.model_dump(mode="json") for artifact in artifacts])
         return
     for artifact in artifacts:
         made_by = artifact.manifest.made_by
@@ -266,12 +262,6 @@ def _existing_store(place: Path | None) -> ArtifactStore:
     return store
 
 
-def _progress(quiet: bool) -> Progress:
-    from edgebert.progress import progress_for
-
-    return interrupts.Interruptible(progress_for(quiet=quiet))
-
-
 def _texts(texts: list[str] | None, file: Path | None) -> list[str]:
     if texts and file:
         raise InputError("There are both texts and --file.", hint="Give one of them.")
@@ -288,12 +278,6 @@ def _texts(texts: list[str] | None, file: Path | None) -> list[str]:
     if not lines:
         raise InputError("There is no text to predict.", hint='Give it as arguments: edgebert run BUNDLE "some text"')
     return lines
-
-
-def _print_json(value: Any) -> None:
-    import json
-
-    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
 
 
 def _print_outcome(outcome: Outcome) -> None:
@@ -362,16 +346,6 @@ def main() -> None:
         if code == EXIT_INTERRUPTED:  # newer versions of Typer turn Ctrl-C into this
             _interrupted()
         sys.exit(code or 0)
-
-
-@contextlib.contextmanager
-def _reader_may_leave() -> Iterator[None]:
-    """Lets a verb end with its own exit code although nobody reads its output any more (`| head -1`)."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _interrupted() -> None:

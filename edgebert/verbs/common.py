@@ -1,0 +1,43 @@
+"""What the verbs share: options that mean the same everywhere, and how results leave."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgebert import interrupts
+
+if TYPE_CHECKING:
+    from edgebert.progress import Progress
+
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="The result as one JSON document.")]
+
+
+def open_progress(quiet: bool) -> Progress:
+    """Progress on standard error, which Ctrl-C can always get through."""
+    from edgebert.progress import progress_for
+
+    return interrupts.Interruptible(progress_for(quiet=quiet))
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    import json
+
+    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+@contextlib.contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Lets a verb end with its own exit code although nobody reads its output any more (`| head -1`)."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
