@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from edgebert.errors import StageError
 from edgebert.measure.samples import Samples
+from edgebert.measure.setting import Setting
 from edgebert.progress import Progress
 from edgebert.runtimes.target import Target
 
@@ -75,19 +76,57 @@ class Round(BaseModel):
 class Job(BaseModel):
     """What one process is told, on its standard input."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    round: int
+    round: int = Field(ge=0)
+    process: int | None = Field(None, ge=0)
+    """Place of the process among all of the run; `measure_rounds` counts them."""
+    started_ns: int | None = None
+    """The system's monotonic clock just before the process was started; set when it is."""
     model: str
     target: Target
-    task: str
+    task: str | None
+    """None where the queries are token ids and nobody reads the answers."""
     labels: tuple[str, ...]
     max_length: int
     pad_id: int
-    tokenizer: str
+    tokenizer: str | None
+    """None where `rows` holds lists of token ids."""
     rows: str
-    """JSON file with the rows, in the order of the queries; the first `warmup` queries are served but not timed."""
-    warmup: int
+    """File of `write_rows`: rows of text, or lists of token ids where there is no tokenizer, `texts_per_query` of them for each
+    query, in order. The first `warmup` queries are served but not timed."""
+    warmup: int = Field(ge=0)
+    setting: Setting = Setting()
+    settle: bool = False
+    """Whether the first `warmup` queries are repeated until their latency has settled."""
+    end_to_end: bool = False
+    """Whether the timed queries are served once more from their text. Needs a tokenizer."""
+    pin: tuple[int, ...] = ()
+    """Cores to keep to; empty: any."""
+    slowdown: float = Field(0.0, ge=0)
+    """Share of its own time that every query is made to last longer: for proving that a slowdown is found."""
+    seed: int = 0
+    """Of the arrivals of a server's queries, which differ from round to round and not from model to model."""
+
+    @property
+    def texts_per_query(self) -> int:
+        """Rows that make one query."""
+        return texts_per_query(self.setting, self.target)
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Job:
+        if self.tokenizer is not None and self.task is None:
+            raise ValueError("text needs a task")
+        if self.tokenizer is None and self.end_to_end:
+            raise ValueError("end to end needs text and a tokenizer")
+        if self.setting.scenario == "server" and self.setting.rate is None:
+            raise ValueError("the server scenario needs a rate")
+        return self
+
+
+def texts_per_query(setting: Setting, target: Target) -> int:
+    """Texts that make one query: `streams` where several arrive at once, else one batch of the target."""
+    return setting.streams if setting.scenario == "multi-stream" else target.batch
 
 
 def query_order(examples: int, queries: int, seed: int) -> list[int]:
@@ -97,17 +136,22 @@ def query_order(examples: int, queries: int, seed: int) -> list[int]:
     return [int(index) for _ in range(passes) for index in generator.permutation(examples)][:queries]
 
 
-def measure_rounds(jobs: Sequence[Job], rounds: int, progress: Progress) -> list[list[Round]]:
+def measure_rounds(jobs: Sequence[Job], rounds: int, progress: Progress, *, first_process: int = 0) -> list[list[Round]]:
     """Runs every job once a round, in fresh processes, and returns the rounds of each job.
+
+    Args:
+        first_process: processes that the run had before; the new ones are counted from there.
 
     Raises:
         StageError: a process failed; the message holds its last line.
     """
     results: list[list[Round]] = [[] for _ in jobs]
+    process = first_process
     with progress.step("measure latency", rounds * len(jobs)) as step:
         for number in range(rounds):
             for place in rotated(len(jobs), number):
-                results[place].append(run_job(jobs[place].model_copy(update={"round": number})))
+                results[place].append(run_job(jobs[place].model_copy(update={"round": number, "process": process})))
+                process += 1
                 step.advance()
     return results
 
@@ -128,6 +172,6 @@ def run_job(job: Job) -> Round:
     return Round.model_validate_json(done.stdout)
 
 
-def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """The rows of the queries, for the processes."""
+def write_rows(path: Path, rows: Sequence[dict[str, Any]] | Sequence[Sequence[int]]) -> None:
+    """The rows of the queries, or their token ids, for the processes."""
     path.write_text(json.dumps(rows))

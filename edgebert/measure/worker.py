@@ -15,6 +15,8 @@ from edgebert.tasks import get_task
 
 def serve(job: Job) -> Round:
     """Opens the model, warms up, serves the queries."""
+    if job.tokenizer is None or job.task is None:
+        raise NotImplementedError
     rows = json.loads(Path(job.rows).read_text())
     serving = Serving(get_task(job.task), job.labels, job.max_length, job.pad_id, Path(job.tokenizer))
     tokenizer = serving.open_tokenizer()
@@ -40,6 +42,7 @@ def serve(job: Job) -> Round:
         latencies.append(clock() - before)
     return Round(
         round=job.round,
+        process=job.process,
         latencies_ns=tuple(latencies),
         tokenise_ns=tuple(tokenise[job.warmup :]),
         lengths=tuple(query["input_ids"].shape[1] for query in queries[job.warmup :]),
