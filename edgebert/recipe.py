@@ -101,6 +101,13 @@ class Recipe(Strict):
 
     @field_validator("targets")
     @classmethod
+    def _targets_can_be_shipped(cls, targets: tuple[Target, ...]) -> tuple[Target, ...]:
+        if strange := next((target.runtime for target in targets if target.runtime not in RUNTIME_NAMES), None):
+            raise ValueError(f"{strange} can be measured with `edgebert bench`, but a target is {' or '.join(RUNTIME_NAMES)}")
+        return targets
+
+    @field_validator("targets")
+    @classmethod
     def _targets_distinct(cls, targets: tuple[Target, ...]) -> tuple[Target, ...]:
         names = [target.name for target in targets]
         repeated = next((name for name in names if names.count(name) > 1), None)
@@ -150,6 +157,7 @@ def json_schema() -> dict[str, Any]:
     for field in ("train", "transfer", "eval", "calibration"):
         entry = definitions["Data"]["properties"][field]
         entry["anyOf"] = [{"type": "string"}, *entry.get("anyOf", [{"$ref": entry.pop("$ref", "#/$defs/DataSpec")}])]
+    definitions["Target"]["properties"]["runtime"]["enum"] = list(RUNTIME_NAMES)
     schema["properties"]["stages"]["items"] = {"anyOf": [_stage_schema(definitions, stage) for stage in STAGES]}
     return {"$schema": SCHEMA_URI, **schema, "title": "edgebert recipe"}
 

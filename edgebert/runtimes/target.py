@@ -15,7 +15,7 @@ TUNED = ("disabled_optimizers", "spinning", "denormals_as_zero", "arena", "preci
 """What may differ between FP32 and a candidate on the same target."""
 ONLY_ONNXRUNTIME = {"disabled_optimizers", "spinning", "denormals_as_zero", "arena"}
 ONLY_OPENVINO = {"precision"}
-TITLES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+TITLES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "torch": "PyTorch"}
 
 
 class Target(Strict):
@@ -27,7 +27,8 @@ class Target(Strict):
         - {runtime: openvino, threads: 1, length_bucket: 16}
     """
 
-    runtime: Literal["onnxruntime", "openvino"]
+    runtime: Literal["onnxruntime", "openvino", "torch"]
+    """torch runs Transformers folders as they are, to be measured beside; a recipe's targets have the other two."""
     threads: int = Field(1, ge=1, le=1024, description="Threads for one query.")
     batch: int = Field(1, ge=1, le=4096, description="Examples in one query.")
     padding: Literal["longest", "max_length"] = Field(

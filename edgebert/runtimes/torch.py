@@ -1,9 +1,12 @@
-"""PyTorch: the reference that exports are checked against. Not a target."""
+"""PyTorch: the reference that exports are checked against, and what a service runs today. Not a target of a recipe."""
 
 from __future__ import annotations
 
+import inspect
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,27 +14,44 @@ from edgebert.errors import SourceError
 from edgebert.runtimes.base import Array, Runtime, Session
 from edgebert.runtimes.target import Target
 
+AUTO_CLASSES = {
+    f"For{head}": f"AutoModelFor{head}"
+    for head in ("SequenceClassification", "TokenClassification", "QuestionAnswering", "MaskedLM")
+}
+"""Ending of the class that config.json names -> the Auto class that opens it; any other is opened without a head."""
+
 
 class TorchSession(Session):
-    """A model in evaluation mode, FP32."""
+    """A model in evaluation mode, FP32. The number of threads is the process's, so the session opened last decides it."""
 
-    def __init__(self, folder: Path, auto_class: str) -> None:
+    def __init__(self, folder: Path, threads: int) -> None:
         import torch
-        import transformers
 
-        loader = getattr(transformers, auto_class)
         self._torch = torch
-        options = {"dtype": torch.float32, "local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
+        torch.set_num_threads(threads)
         try:
-            self._model = loader.from_pretrained(folder, **options).eval()
+            self._model = _load(folder, torch.float32)
         except Exception as error:  # torch, transformers and safetensors each have classes of their own for a bad file
             raise SourceError(f"torch cannot open {folder}: {(str(error).splitlines() or [''])[0]}") from error
+        self._inputs = set(inspect.signature(self._model.forward).parameters)
 
     def predict(self, batch: Mapping[str, Array]) -> dict[str, Array]:
         """Runs one batch."""
+        feeds = {name: self._torch.from_numpy(value) for name, value in batch.items() if name in self._inputs}
         with self._torch.inference_mode():
-            outputs = self._model(**{name: self._torch.from_numpy(value) for name, value in batch.items()})
+            outputs = self._model(**feeds)
         return {name: np.asarray(value) for name, value in outputs.items()}
+
+
+def _load(folder: Path, dtype: Any) -> Any:
+    import transformers
+
+    import edgebert.bert.pruned  # noqa: F401 - registers the pruned classes
+
+    named = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or [""]
+    loader = getattr(transformers, next((AUTO_CLASSES[end] for end in AUTO_CLASSES if named[0].endswith(end)), "AutoModel"))
+    options = {"dtype": dtype, "local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
+    return loader.from_pretrained(folder, **options).eval()
 
 
 class Torch(Runtime):
@@ -43,10 +63,7 @@ class Torch(Runtime):
     package = "torch"
     extra = "compress"
 
-    def __init__(self, auto_class: str = "AutoModelForSequenceClassification") -> None:
-        self._auto_class = auto_class
-
     def open(self, model: Path, target: Target) -> Session:
         """Opens a folder of safetensors."""
         self.require()
-        return TorchSession(model, self._auto_class)
+        return TorchSession(model, target.threads)
