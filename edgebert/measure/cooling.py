@@ -1,0 +1,108 @@
+"""Waits until a hot CPU has cooled down, and tells whether it throttled while something was measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from edgebert.measure import heat
+from edgebert.measure.kernel_files import THIS_MACHINE
+from edgebert.measure.machine_state import MachineState, read_state
+from edgebert.progress import Progress
+
+LOOK_EVERY_S = 2.0
+COOLER_BY_C = 5.0
+"""A wait ends this far below the limit, or the next process would be at it at once."""
+LARGEST_QUOTA_SHARE = 0.01
+"""Of a process's wall time that the cgroup's quota may hold it back unmarked."""
+
+
+def held_back(before: MachineState, after: MachineState) -> bool | None:
+    """Whether something held the CPU's speed down between two looks, or does now; None where the system tells nothing."""
+    signs: list[bool] = []
+    if before.throttle_count is not None and after.throttle_count is not None:
+        signs.append(after.throttle_count > before.throttle_count)
+    if after.firmware_flags is not None:
+        new = after.firmware_flags & ~(before.firmware_flags or 0)
+        signs.append(bool(after.firmware_flags & heat.HELD_NOW or new & heat.HELD_SINCE_START))
+    if after.capped is not None:
+        signs.append(after.capped)
+    return any(signs) if signs else None
+
+
+def throttled(before: MachineState, after: MachineState, wall_ns: int | None, limit_c: float) -> bool | None:
+    """Whether the machine throttled, or was too hot, from one look to a later one.
+
+    Args:
+        wall_ns: how long the process ran; the quota's part is known only with it.
+        limit_c: the temperature from which on the CPU is slowed down.
+
+    Returns:
+        None where the system tells of no heat at all; a quota alone can say yes, but not no.
+    """
+    if wall_ns and before.quota_throttled_us is not None and after.quota_throttled_us is not None:
+        held_us = after.quota_throttled_us - before.quota_throttled_us
+        if held_us > LARGEST_QUOTA_SHARE * wall_ns / 1e3:
+            return True
+    warm = [state.temperature_c for state in (before, after) if state.temperature_c is not None]
+    signs = [
+        sign
+        for sign in (held_back(before, after), any(value >= limit_c for value in warm) if warm else None)
+        if sign is not None
+    ]
+    return any(signs) if signs else None
+
+
+@dataclass
+class Cooling:
+    """Waits before a process while the CPU is too hot or throttles. All waits of one run share `allowance_s`."""
+
+    progress: Progress
+    allowance_s: float = 120.0
+    limit_c: float = heat.DEFAULT_LIMIT_C
+    read: Callable[[], MachineState] = read_state
+    sleep: Callable[[float], None] = time.sleep
+    waited_s: float = field(default=0.0, init=False)
+    _seen: MachineState | None = field(default=None, init=False)
+
+    def wait(self) -> MachineState:
+        """Returns the state in which the next process starts: cool, or as it is once the allowance is spent."""
+        state = self.read()
+        if self._is_hot(self._seen or state, state, self.limit_c):
+            state = self._cool(state)
+        self._seen = state
+        return state
+
+    def after(self, before: MachineState, wall_ns: int | None) -> bool | None:
+        """Whether it throttled, or was too hot, since `wait` returned `before`."""
+        self._seen = before  # what throttled within a process is seen again by the next wait
+        return throttled(before, self.read(), wall_ns, self.limit_c)
+
+    def _cool(self, state: MachineState) -> MachineState:
+        if self.waited_s >= self.allowance_s:
+            return state
+        goal = self.limit_c - COOLER_BY_C
+        warm = "" if state.temperature_c is None else f" from {state.temperature_c:.0f} to {goal:.0f} C"
+        with self.progress.step(f"waits until the CPU has cooled{warm}", self.allowance_s) as step:
+            step.skip_to(self.waited_s)
+            hot, last = True, state
+            while hot and self.waited_s < self.allowance_s:
+                pause = min(LOOK_EVERY_S, self.allowance_s - self.waited_s)
+                self.sleep(pause)
+                self.waited_s += pause
+                step.advance(pause)
+                last, state = state, self.read()
+                hot = self._is_hot(last, state, goal)
+        if self._is_hot(last, state, self.limit_c):
+            self.progress.note(f"the CPU is still too hot after {self.waited_s:.0f} s; what is measured now is marked")
+        return state
+
+    def _is_hot(self, before: MachineState, after: MachineState, limit_c: float) -> bool:
+        warm = after.temperature_c is not None and after.temperature_c >= limit_c
+        return warm or held_back(before, after) is True
+
+
+def open_cooling(progress: Progress, allowance_s: float = 120.0) -> Cooling:
+    """For this machine, whose own limit counts."""
+    return Cooling(progress, allowance_s, heat.limit_c(THIS_MACHINE))
