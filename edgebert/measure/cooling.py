@@ -80,27 +80,29 @@ class Cooling:
         return throttled(before, self.read(), wall_ns, self.limit_c)
 
     def _cool(self, state: MachineState) -> MachineState:
-        if self.waited_s >= self.allowance_s:
+        goal, started = self.limit_c - COOLER_BY_C, self.waited_s
+        if started >= self.allowance_s:
             return state
-        goal = self.limit_c - COOLER_BY_C
-        warm = "" if state.temperature_c is None else f" from {state.temperature_c:.0f} to {goal:.0f} C"
-        with self.progress.step(f"waits until the CPU has cooled{warm}", self.allowance_s) as step:
-            step.skip_to(self.waited_s)
-            hot, last = True, state
-            while hot and self.waited_s < self.allowance_s:
-                pause = min(LOOK_EVERY_S, self.allowance_s - self.waited_s)
-                self.sleep(pause)
-                self.waited_s += pause
-                step.advance(pause)
-                last, state = state, self.read()
-                hot = self._is_hot(last, state, goal)
-        if self._is_hot(last, state, self.limit_c):
-            self.progress.note(f"the CPU is still too hot after {self.waited_s:.0f} s; what is measured now is marked")
+        self.progress.note(f"waits until the CPU has cooled{_to(state, goal)}, at most {self.allowance_s - started:.0f} s")
+        last, hot = state, True
+        while hot and self.waited_s < self.allowance_s:
+            pause = min(LOOK_EVERY_S, self.allowance_s - self.waited_s)
+            self.sleep(pause)
+            self.waited_s += pause
+            last, state = state, self.read()
+            hot = self._is_hot(last, state, goal)
+        end = "the CPU is still too hot" if hot else "the CPU has cooled"
+        self.progress.note(f"{end} after {self.waited_s - started:.0f} s")
         return state
 
     def _is_hot(self, before: MachineState, after: MachineState, limit_c: float) -> bool:
         warm = after.temperature_c is not None and after.temperature_c >= limit_c
         return warm or held_back(before, after) is True
+
+
+def _to(state: MachineState, goal: float) -> str:
+    """` to 75 C`; nothing where there is no thermometer, only a count of throttling."""
+    return "" if state.temperature_c is None else f" from {state.temperature_c:.0f} to {goal:.0f} C"
 
 
 def open_cooling(progress: Progress, allowance_s: float = 120.0) -> Cooling:

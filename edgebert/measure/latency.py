@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from edgebert.errors import StageError
+from edgebert.measure.cooling import Cooling, open_cooling
 from edgebert.measure.samples import Samples
 from edgebert.measure.setting import Setting
 from edgebert.progress import Progress
@@ -136,21 +138,26 @@ def query_order(examples: int, queries: int, seed: int) -> list[int]:
     return [int(index) for _ in range(passes) for index in generator.permutation(examples)][:queries]
 
 
-def measure_rounds(jobs: Sequence[Job], rounds: int, progress: Progress, *, first_process: int = 0) -> list[list[Round]]:
+def measure_rounds(
+    jobs: Sequence[Job], rounds: int, progress: Progress, *, first_process: int = 0, cooling: Cooling | None = None
+) -> list[list[Round]]:
     """Runs every job once a round, in fresh processes, and returns the rounds of each job.
 
     Args:
         first_process: processes that the run had before; the new ones are counted from there.
+        cooling: waits before each process while the CPU is too hot; by default as `open_cooling` does.
 
     Raises:
         StageError: a process failed; the message holds its last line.
     """
     results: list[list[Round]] = [[] for _ in jobs]
+    cooling = cooling or open_cooling(progress)
     process = first_process
     with progress.step("measure latency", rounds * len(jobs)) as step:
         for number in range(rounds):
             for place in rotated(len(jobs), number):
-                results[place].append(run_job(jobs[place].model_copy(update={"round": number, "process": process})))
+                job = jobs[place].model_copy(update={"round": number, "process": process})
+                results[place].append(_run_cool(job, cooling))
                 process += 1
                 step.advance()
     return results
@@ -160,6 +167,14 @@ def rotated(count: int, turn: int) -> list[int]:
     """0..count-1, starting one further each turn and backwards on odd ones, so that nobody always follows the same."""
     order = [(turn + place) % count for place in range(count)]
     return order if turn % 2 == 0 else order[::-1]
+
+
+def _run_cool(job: Job, cooling: Cooling) -> Round:
+    """One job in a fresh process on a CPU that has cooled down; marked where it did not, or throttled meanwhile."""
+    before = cooling.wait()
+    started = time.perf_counter_ns()
+    found = run_job(job)
+    return found.model_copy(update={"throttled": cooling.after(before, time.perf_counter_ns() - started)})
 
 
 def run_job(job: Job) -> Round:
