@@ -22,6 +22,7 @@ from edgebert.measure.coverage import Coverage, measure_coverage
 from edgebert.measure.environment import Environment
 from edgebert.measure.latency import Job, Round, measure_rounds, query_order, write_rows
 from edgebert.measure.layer_latency import served_lengths
+from edgebert.measure.machine_state import MachineState, read_state
 from edgebert.measure.setting import Setting
 from edgebert.model_folder import count_parameters
 from edgebert.packages import package_version
@@ -37,6 +38,8 @@ from edgebert.serving import Serving
 from edgebert.shipped import sentences
 
 VERSION = 1
+STATES = "states.json"
+"""Of the machine, before and after its rounds; older measurements have none."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ class Check:
             The report, and for each contender's name its goldens.
         """
         answers = {contender.name: self.predict(contender) for contender in contenders}
-        rounds = self.time(contenders)
+        rounds, states = self.time(contenders)
         covered = {contender.name: self.coverage(contender) for contender in contenders}
         encoders = {contender.name: _encoder(contender.model) for contender in contenders}
         entries = [
@@ -127,7 +130,7 @@ class Check:
             labels=serving.labels,
             eval_data=self.data.artifact.sha256,
             references=tuple(label_indices(self.data, serving.task, serving.labels)),
-            environment=self.environment,
+            environment=self.environment.model_copy(update=states),
             gates=self.recipe.recipe.gates,
             entries=tuple(entries),
         )
@@ -216,15 +219,18 @@ class Check:
             return None
         return Coverage.model_validate_json((artifact.path / "coverage.json").read_text())
 
-    def time(self, contenders: Sequence[Contender]) -> list[list[Round]]:
-        """The latency rounds of each contender, all measured in one go."""
+    def time(self, contenders: Sequence[Contender]) -> tuple[list[list[Round]], dict[str, MachineState]]:
+        """The latency rounds of each contender, all measured in one go, and the machine's state `before` and `after`."""
 
         def make(draft: Draft) -> Mapping[str, Any]:
             with tempfile.TemporaryDirectory(dir=draft.work) as folder:
                 jobs = _jobs(contenders, self.data, self.settings, self.seed, Path(folder))
+                before = read_state()
                 measured = measure_rounds(jobs, self.settings.rounds, self.progress)
+                states = {"before": before, "after": read_state()}
             rounds = [[item.model_dump(mode="json") for item in job] for job in measured]
             (draft.out / "rounds.json").write_text(json.dumps(rounds))
+            (draft.out / STATES).write_text(json.dumps({name: state.model_dump(mode="json") for name, state in states.items()}))
             return {}
 
         identity = {
@@ -237,7 +243,9 @@ class Check:
         }
         artifact = self._measured("latency", identity, None, make)
         loaded = json.loads((artifact.path / "rounds.json").read_text())
-        return [[Round.model_validate(item) for item in job] for job in loaded]
+        states = json.loads((artifact.path / STATES).read_text()) if (artifact.path / STATES).exists() else {}
+        rounds = [[Round.model_validate(item) for item in job] for job in loaded]
+        return rounds, {name: MachineState.model_validate(state) for name, state in states.items()}
 
     def _measured(
         self, name: str, identity: Mapping[str, Any], parent: str | None, make: Callable[[Draft], Mapping[str, Any]]
