@@ -45,6 +45,8 @@ ARM_PARTS = {
 class Topology:
     """Which cores there are. A core here is what the kernel numbers: one hardware thread."""
 
+    online: tuple[int, ...] = ()
+    """All that work."""
     usable: tuple[int, ...] = ()
     """Those that this process may use."""
     isolated: tuple[int, ...] = ()
@@ -63,6 +65,7 @@ def read_topology(usable: Sequence[int], files: KernelFiles = THIS_MACHINE) -> T
     """
     groups = {files.cores(path) for path in files.find(f"{CPUS}/cpu[0-9]*/topology/thread_siblings_list")}
     return Topology(
+        online=files.cores(f"{CPUS}/online"),
         usable=tuple(usable),
         isolated=files.cores(f"{CPUS}/isolated"),
         siblings=tuple(sorted(group for group in groups if group)),

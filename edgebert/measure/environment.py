@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
@@ -12,6 +13,7 @@ from edgebert.artifact import hash_json
 from edgebert.measure import cgroup, cpu_topology
 from edgebert.measure.kernel_files import THIS_MACHINE, KernelFiles
 from edgebert.measure.machine_state import MachineState, kilobytes, load_average
+from edgebert.measure.pinning import usable
 from edgebert.packages import package_version
 from edgebert.runtimes.isa import Cpu, host_cpu, parse_cpuinfo
 
@@ -125,7 +127,7 @@ class Environment(BaseModel):
     memory_limit_bytes: int | None = None
     """Of the cgroup."""
     variables: dict[str, str] = {}
-    """Of the process, that change how libraries compute."""
+    """Of the process, that change how libraries compute; of a path only its last part, for reports are given away."""
     before: MachineState | None = None
     after: MachineState | None = None
     """At the end of the measurements."""
@@ -167,20 +169,13 @@ def read_environment(files: KernelFiles = THIS_MACHINE) -> Environment:
         memory_bytes=kilobytes(files.fields("proc/meminfo"), "MemTotal"),
         cpu_quota=cgroup.cpu_quota(files),
         memory_limit_bytes=cgroup.memory_limit(files),
-        variables={name: os.environ[name] for name in VARIABLES if os.environ.get(name)},
+        variables={name: Path(value).name for name in VARIABLES if (value := os.environ.get(name))},
     )
 
 
 def usable_cores() -> int:
     """Cores that this process may use."""
-    return len(usable())
-
-
-def usable() -> tuple[int, ...]:
-    """The numbers of the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return tuple(sorted(os.sched_getaffinity(0)))
-    return tuple(range(os.cpu_count() or 1))
+    return len(usable()) or os.cpu_count() or 1
 
 
 def _cpu(files: KernelFiles) -> Cpu:
