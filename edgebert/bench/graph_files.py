@@ -1,0 +1,63 @@
+"""The files that a graph consists of, found without the libraries that made them."""
+
+from __future__ import annotations
+
+import mmap
+import re
+from pathlib import Path
+
+from edgebert.errors import SourceError
+
+LOCATION = re.compile(rb"\x0a\x08location\x12([\x80-\xff]?[\x01-\x7f])", re.DOTALL)
+"""Where an ONNX file says in which file a tensor's numbers are: a StringStringEntryProto (onnx.proto3), key 1 is `location` and
+field 2 the file's name, its length before it as a varint."""
+LFS_POINTER = b"version https://git-lfs"
+
+
+def graph_files(model: Path) -> dict[str, Path]:
+    """Every file of an ONNX graph or an OpenVINO IR, by the name that it has in an artifact, such as `openvino_model.bin`.
+
+    Raises:
+        SourceError: one is missing, or is no model file at all.
+    """
+    _check_file(model)
+    if model.suffix == ".xml":
+        weights = model.with_suffix(".bin")
+        if not weights.is_file():
+            hint = "An OpenVINO IR is both files; copy them together."
+            raise SourceError(f"{model} has no {weights.name} beside it, which holds its weights.", hint=hint)
+        return {"openvino_model.xml": model, "openvino_model.bin": weights}
+    files = {"model.onnx": model}
+    for location in external_files(model):
+        if not (model.parent / location).is_file():
+            raise SourceError(f"{model} keeps its weights in {location}, which is not beside it.", hint="Copy both together.")
+        files[location.replace(model.stem, "model", 1)] = model.parent / location
+    return files
+
+
+def external_files(model: Path) -> list[str]:
+    """Names of the files beside an ONNX file that hold tensors of it; names that lead elsewhere are not among them."""
+    names = set()
+    with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for match in LOCATION.finditer(content):
+            length = sum((byte & 0x7F) << (7 * place) for place, byte in enumerate(match[1]))
+            names.add(bytes(content[match.end() : match.end() + length]).decode("utf-8", errors="replace"))
+    return sorted(name for name in names if _stays_inside(name))
+
+
+def _stays_inside(name: str) -> bool:
+    return bool(name) and not Path(name).is_absolute() and ".." not in Path(name).parts and name.isprintable()
+
+
+def _check_file(model: Path) -> None:
+    try:
+        with model.open("rb") as file:
+            start = file.read(len(LFS_POINTER))
+    except OSError as error:
+        raise SourceError(f"{model} cannot be read: {error.strerror}.") from error
+    if not start:
+        raise SourceError(f"{model} is empty.", hint="It may be a partial download: fetch it again.")
+    if start == LFS_POINTER:
+        raise SourceError(f"{model} is a Git LFS pointer, not the model.", hint="Fetch the file itself: git lfs pull")
+    if model.suffix == ".xml" and not start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+        raise SourceError(f"{model} is not an OpenVINO IR: it is no XML.", hint="Name the .xml that save_model() wrote.")

@@ -1,0 +1,189 @@
+"""`edgebert bench`: measures models as they are, one beside the other."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from edgebert.errors import InputError
+from edgebert.verbs.common import JsonOption, QuietOption, open_progress, print_json, reader_may_leave
+
+if TYPE_CHECKING:
+    from edgebert.bench.subjects import Subject
+    from edgebert.measure.setting import Scenario
+    from edgebert.progress import Progress
+    from edgebert.report import Report
+
+SUBJECT = "A bundle or a run's folder, an .onnx file, the .xml of an OpenVINO IR, or a Transformers folder."
+SCENARIOS: tuple[Scenario, ...] = ("single-stream", "multi-stream", "offline", "server")
+
+
+def bench(
+    subjects: Annotated[list[str], typer.Argument(metavar="SUBJECT", help=SUBJECT)],
+    baseline: Annotated[str | None, typer.Option(metavar="SUBJECT", help="Measured in turns with the others.")] = None,
+    variants: Annotated[
+        list[str] | None, typer.Option("--variant", metavar="NAME", help="Of a bundle; default: the selected one. Repeatable.")
+    ] = None,
+    baseline_variant: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the baseline's bundle; without --baseline of the first SUBJECT.")
+    ] = None,
+    runtime: Annotated[Literal["onnxruntime", "openvino"] | None, typer.Option(help="Where a subject leaves a choice.")] = None,
+    scenario: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help=f"{', '.join(SCENARIOS)}; default the first. Repeatable.")
+    ] = None,
+    streams: Annotated[int | None, typer.Option(min=1, help="multi-stream: texts in one query; default 8.")] = None,
+    instances: Annotated[int, typer.Option(min=1, help="Sessions in one process, each with its own threads.")] = 1,
+    rate: Annotated[list[float] | None, typer.Option(help="server: queries that arrive in a second. Repeatable.")] = None,
+    bound: Annotated[float | None, typer.Option(metavar="MS", help="server: the latency that must hold.")] = None,
+    bound_percent: Annotated[int, typer.Option(help="The percentile at which it must hold.")] = 99,
+    batch: Annotated[str | None, typer.Option(metavar="N,N", help="Texts in one query; default as the subject says.")] = None,
+    threads: Annotated[str | None, typer.Option(metavar="N,N", help="Default: as the subject says.")] = None,
+    lengths: Annotated[
+        list[str] | None, typer.Option(metavar="data|16,32|log:FILE", help="In tokens; default data: real texts. Repeatable.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="FILE[:COLUMN]", help="Texts (csv, tsv, jsonl, txt); default: those that ship.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(metavar="COLUMN", help="Of --data: scores the answers as well.")] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="tokenizer.json of graphs that have none beside them.")
+    ] = None,
+    queries: Annotated[int, typer.Option(min=1, help="In each process.")] = 200,
+    rounds: Annotated[int, typer.Option(min=1, help="Fresh processes for each combination.")] = 5,
+    warmup: Annotated[int, typer.Option(min=0, help="Queries before the clock starts.")] = 20,
+    settle: Annotated[bool, typer.Option(help="Repeat the warm-up until latency has settled.")] = True,
+    end_to_end: Annotated[bool, typer.Option(help="Serve the queries once more from their text.")] = True,
+    pin: Annotated[str, typer.Option(metavar="auto|none|0,1", help="Cores that each process keeps to.")] = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Of the order of queries and of arrivals.")] = 0,
+    driver: Annotated[Literal["edgebert", "mlcommons-loadgen"], typer.Option(help="Who issues the queries.")] = "edgebert",
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The report.")] = Path("bench.json"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is no report of bench.")] = False,
+    json_output: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measures models: latency, throughput, start and memory, in alternating fresh processes, into a report."""
+    from edgebert.bench.data_file import DataFile
+    from edgebert.bench.out_file import check_out
+    from edgebert.bench.queries import Source, parse_lengths
+    from edgebert.bench.run import run
+    from edgebert.bench.subjects import Wanted
+    from edgebert.bench.sweep import Options, make_plan
+    from edgebert.report_file import write_report
+
+    if label and not data:
+        raise InputError("--label names a column of --data, which is not given.", hint="--data FILE --label COLUMN")
+    options = Options(
+        scenarios=tuple(map(_scenario, scenario or SCENARIOS[:1])),
+        streams=streams,
+        instances=instances,
+        rates=tuple(rate or ()),
+        bound_ms=bound,
+        bound_percent=bound_percent,
+        batches=_numbers(batch, "--batch"),
+        threads=_numbers(threads, "--threads"),
+        lengths=tuple(item for text in lengths or ["data"] for item in parse_lengths(text)),
+        queries=queries,
+        rounds=rounds,
+        warmup=warmup,
+        settle=settle,
+        end_to_end=end_to_end,
+        pin=_cores(pin),
+        seed=seed,
+        driver=driver,
+    )
+    options.check()
+    progress = open_progress(quiet)
+    check_out(out, progress, force=force)
+    source = Source(DataFile.parse(data, label) if data else None, seed)
+    wanted = Wanted(tuple(variants or ()), runtime, _tokenizer(tokenizer))
+    found = _subjects(subjects, baseline, baseline_variant, wanted, progress)
+    report = run(make_plan(found, options, source, progress), options, source, progress)
+    write_report(out, report)
+    with reader_may_leave():
+        _print_json(report, out) if json_output else _print(report, out)
+
+
+def _subjects(
+    places: list[str], baseline: str | None, baseline_variant: str | None, wanted: Any, progress: Progress
+) -> list[tuple[Subject, Literal["baseline", "candidate"]]]:
+    """All that is measured, the baseline first."""
+    from dataclasses import replace
+
+    from edgebert.bench.subjects import find_subjects, named_apart
+
+    theirs: list[Subject] = []
+    if baseline or baseline_variant:
+        of_baseline = replace(wanted, variants=(baseline_variant,) if baseline_variant else ())
+        theirs = find_subjects(baseline or places[0], of_baseline, progress)
+    ours = [subject for place in places for subject in find_subjects(place, wanted, progress)]
+    if wanted.variants and not any(subject.checked_at for subject in ours):
+        raise InputError("--variant names a part of a bundle, and there is none.", hint="Drop it.")
+    if baseline_variant and not theirs[0].checked_at:
+        raise InputError(f"--baseline-variant names a part of a bundle, and {baseline or places[0]} is none.", hint="Drop it.")
+    named = named_apart([*theirs, *ours])
+    return [(subject, "baseline" if place < len(theirs) else "candidate") for place, subject in enumerate(named)]
+
+
+def _scenario(name: str) -> Scenario:
+    known = next((item for item in SCENARIOS if item == name), None)
+    if known is None:
+        raise InputError(f"There is no scenario {name}.", hint=f"There are {', '.join(SCENARIOS)}.")
+    return known
+
+
+def _numbers(text: str | None, option: str) -> tuple[int, ...]:
+    """`1,8` -> (1, 8).
+
+    Raises:
+        InputError: one is not a number from 1 on.
+    """
+    parts = [part.strip() for part in text.split(",")] if text else []
+    if strange := next((part for part in parts if not part.isdecimal() or not 0 < int(part) <= 4096), None):
+        raise InputError(f"{option} {text}: {strange!r} is not a number from 1 to 4096.", hint=f"For example {option} 1,8")
+    return tuple(int(part) for part in parts)
+
+
+def _cores(text: str) -> tuple[int, ...] | None:
+    """None for cores that are chosen, nothing for none.
+
+    Raises:
+        InputError: it is no list of cores, or one is not for this process.
+    """
+    from edgebert.measure.pinning import check_cores
+
+    if text in ("auto", "none"):
+        return None if text == "auto" else ()
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise InputError(f"--pin {text} is no list of cores.", hint="Give auto, none, or numbers of cores such as 0,1.")
+    cores = tuple(sorted({int(part) for part in parts}))
+    check_cores(cores)
+    return cores
+
+
+def _tokenizer(path: Path | None) -> Path | None:
+    if path is None:
+        return None
+    file = path / "tokenizer.json" if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(f"There is no tokenizer {file}.", hint="Name a tokenizer.json.")
+    return file.absolute()
+
+
+def _print(report: Report, out: Path) -> None:
+    import shutil
+
+    from edgebert.bench.lines import remark_lines, text_table
+
+    # A file or a pipe has no width; a table that lost columns there could not be read again.
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
+    typer.echo("\n".join([*text_table(report, width), "", *remark_lines(report), f"report: {out}"]))
+
+
+def _print_json(report: Report, out: Path) -> None:
+    from edgebert.bench.lines import summary
+
+    print_json({"report": str(out), "models": summary(report)})
