@@ -1,0 +1,26 @@
+"""Texts inside plotly figures, which it reads as markup of its own: names are escaped, lines are joined with its tag."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+
+NEXT_LINE = "<br>"
+LONGEST = 60
+
+
+def plain(text: object) -> str:
+    """A text that is shown as it is, cut where it is very long. Quotes mean nothing to plotly, and stay."""
+    line = " ".join(str(text).split())
+    return html.escape(line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…", quote=False)
+
+
+def lines(texts: Iterable[str]) -> str:
+    """Texts one below the other, each escaped."""
+    return NEXT_LINE.join(plain(text) for text in texts)
+
+
+def tick(text: str) -> str:
+    """A name beside an axis: after its runtime on a line of its own, so that it is half as wide on a phone."""
+    first, slash, rest = text.partition("/")
+    return f"{plain(first + slash)}{NEXT_LINE}{plain(rest)}" if slash else plain(first)

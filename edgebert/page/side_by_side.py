@@ -1,0 +1,106 @@
+"""Section: several reports beside each other, each with its best model. Verdicts between them are compare.py's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from edgebert.page.distribution import ecdf, percentiles
+from edgebert.page.palette import FILLED, SERIES
+from edgebert.page.parts import Cell, Column, Picture, Section, Table, number, words
+from edgebert.page.plot_text import plain
+from edgebert.page.source import Source
+from edgebert.page.summary import fastest_of_each_load, load_of
+from edgebert.report import Entry
+
+
+def section(sources: Sequence[Source]) -> Section:
+    """Empty where there is one report."""
+    if len(sources) < 2:
+        return Section("beside", "Side by side")
+    lead = (
+        "The best model of each report. Latencies of different machines, loads or library versions are shown, not judged: "
+        "`edgebert compare` judges what can be compared.",
+    )
+    return Section("beside", "Side by side", lead, pictures=(_curves(sources),), tables=(_table(sources),))
+
+
+def best(source: Source) -> Entry:
+    """What the verdict chose, or the fastest under the first load."""
+    return source.verdict.best.entry if source.verdict else fastest_of_each_load(source)[0]
+
+
+def _table(sources: Sequence[Source]) -> Table:
+    rows = []
+    for source in sources:
+        entry, report = best(source), source.report
+        status = source.verdict.status if source.verdict else ""
+        score = report.value(entry, report.task_metrics[0]) if report.task_metrics else None
+        rows.append(
+            (
+                words(source.name),
+                Cell(status or "no gates", status, {"PASSED": "good", "FAILED": "bad"}.get(status)),
+                words(source.label(entry)),
+                words(load_of(entry)),
+                number(entry.percentile_ms(50), "{:.3f}"),
+                number(entry.percentile_ms(90), "{:.3f}"),
+                number(report.value(entry, "speedup"), "{:.2f}x"),
+                number(score, "{:.4f}"),
+                number(entry.size_bytes / 1e6, "{:.1f}"),
+                words(report.environment.board or report.environment.cpu),
+                words(report.environment.fingerprint[:8]),
+            )
+        )
+    texts = {"report", "verdict", "best model", "load", "machine", "fingerprint"}
+    titles = (
+        "report",
+        "verdict",
+        "best model",
+        "load",
+        "p50 ms",
+        "p90 ms",
+        "faster",
+        "score",
+        "size MB",
+        "machine",
+        "fingerprint",
+    )
+    meanings = {
+        "faster": "than FP32 of the same report",
+        "score": "the task's first metric",
+        "fingerprint": "equal on the same machine with the same libraries",
+    }
+    columns = tuple(Column(title, title not in texts, meanings.get(title, "")) for title in titles)
+    return Table("The best model of each report", columns, tuple(rows))
+
+
+def _curves(sources: Sequence[Source]) -> Picture:
+    named = [(source.name, best(source)) for source in sources]
+    timed = [(place, name, entry) for place, (name, entry) in enumerate(named) if len(entry.latencies_ms())]
+    return Picture(
+        title="Latency of the best models: share of queries that took no longer",
+        label=f"Cumulative distribution of latency: the best model of {len(timed)} reports; percentiles are in the table.",
+        data=[_curve(place, name, entry) for place, name, entry in timed],
+        layout={
+            "xaxis": {"title": {"text": "latency of one query, ms"}},
+            "yaxis": {"title": {"text": "share of queries"}, "range": [0, 1.01], "tickformat": ".0%"},
+            "hovermode": "closest",
+        },
+        table=percentiles([(name, entry) for _, name, entry in timed]),
+        log_axis="x",
+    )
+
+
+def _curve(place: int, name: str, entry: Entry) -> dict[str, Any]:
+    values, shares = ecdf(entry.latencies_ms())
+    marks = {"symbol": FILLED[place % len(FILLED)], "size": 9, "maxdisplayed": 8}
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": plain(name),
+        "x": [float(f"{value:.5g}") for value in values],
+        "y": [round(float(share), 5) for share in shares],
+        "line": {"shape": "hv", "color": f"--series-{place % SERIES + 1}", "width": 2},
+        "marker": {**marks, "color": f"--series-{place % SERIES + 1}"},
+        "hovertemplate": "%{y:.1%} within %{x:.3~f} ms<extra>%{fullData.name}</extra>",
+    }

@@ -1,0 +1,145 @@
+"""Source: one report with what is known of it: its name on the page, its verdict, and the record of its run."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from edgebert.errors import InputError
+from edgebert.report import Entry, Report
+from edgebert.report_file import NAME, read_reports
+from edgebert.verdict import Verdict, judge
+
+RECORD = "run.json"
+
+
+class Lenient(BaseModel):
+    """What is read of a record that other versions may have written with more in it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class StepRecord(Lenient):
+    """One step of a run."""
+
+    step: str
+    key: str
+    sha256: str
+    parent: str | None = None
+    found_in_store: bool = False
+    seconds: float = 0.0
+    facts: dict[str, Any] = {}
+
+
+class DataRecord(Lenient):
+    """One data set of a run."""
+
+    rows: int
+    sha256: str
+
+
+class ModelRecord(Lenient):
+    """What a run began with."""
+
+    origin: dict[str, Any]
+    sha256: str
+
+
+class RunRecord(Lenient):
+    """run.json, as far as the page shows it."""
+
+    recipe: dict[str, Any]
+    steps: tuple[StepRecord, ...]
+    model: ModelRecord | None = None
+    data: dict[str, DataRecord] = {}
+    left_out: tuple[str, ...] = ()
+    started: str | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """One report. `name` is unique on the page."""
+
+    name: str
+    path: Path
+    report: Report
+    record: RunRecord | None = None
+
+    @cached_property
+    def verdict(self) -> Verdict | None:
+        """None where nothing was asked of anything: no gates, or no candidates."""
+        return judge(self.report) if self.report.gates and self.report.candidates() else None
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """A name for each entry, unique in the report: its own, with its load and its target where those tell it apart."""
+        names = [entry.name for entry in self.report.entries]
+        for longer in (
+            [entry.setting.name for entry in self.report.entries],
+            [entry.target.name for entry in self.report.entries],
+        ):
+            count = Counter(names)
+            names = [f"{name} {more}" if count[name] > 1 else name for name, more in zip(names, longer, strict=True)]
+        return tuple(numbered(names))
+
+    def label(self, entry: Entry) -> str:
+        """The name of an entry on the page."""
+        return next(label for label, other in zip(self.labels, self.report.entries, strict=True) if other is entry)
+
+    @property
+    def labelled(self) -> list[tuple[str, Entry]]:
+        """All entries with their names."""
+        return list(zip(self.labels, self.report.entries, strict=True))
+
+
+def read_sources(places: Sequence[Path]) -> list[Source]:
+    """The reports of all places, in order.
+
+    Raises:
+        InputError: one is no report, or its run's record is damaged.
+    """
+    found = [(file, report, read_record(file)) for file, report in read_reports(places)]
+    names = unique_names([(file, report) for file, report, _ in found])
+    return [Source(name, file, report, record) for name, (file, report, record) in zip(names, found, strict=True)]
+
+
+def unique_names(found: Sequence[tuple[Path, Report]]) -> list[str]:
+    """The name of what was measured; with the file's or the folder's where two are called the same, then with a number."""
+    names = [report.recipe for _, report in found]
+    places = [file.parent.name if file.name == NAME else file.stem for file, _ in found]
+    names = [f"{name} ({place})" if names.count(name) > 1 else name for name, place in zip(names, places, strict=True)]
+    return numbered(names)
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """The names, with `#1`, `#2`, ... behind those that are there more than once."""
+    count, seen, found = Counter(names), Counter[str](), []
+    for name in names:
+        seen[name] += 1
+        found.append(f"{name} #{seen[name]}" if count[name] > 1 else name)
+    return found
+
+
+def read_record(file: Path) -> RunRecord | None:
+    """The record beside a run's report; None where there is none.
+
+    Raises:
+        InputError: it is not what `compress` writes.
+    """
+    path = file.with_name(RECORD)
+    if file.name != NAME or not path.is_file():
+        return None
+    try:
+        return RunRecord.model_validate(json.loads(path.read_bytes()))
+    except (OSError, ValueError, ValidationError, RecursionError) as error:
+        raise InputError(
+            f"{path} is damaged: it is not what compress writes.", hint=f"Name the report alone: {file}, elsewhere."
+        ) from error
