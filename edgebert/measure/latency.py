@@ -1,24 +1,24 @@
-"""Single-stream latency: the next query starts when the last one ended, in fresh processes, models taking turns.
+"""Latency in fresh processes, models taking turns.
 
 Each round starts one process for every model, in an order that rotates; each process opens its model, warms up, and
-serves the same seeded queries. Tokenisation is timed apart. Raw nanoseconds are kept in their order.
+serves the same seeded queries under the load that its setting names. Raw nanoseconds are kept in their order.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgebert.errors import StageError
 from edgebert.measure.cooling import Cooling, open_cooling
+from edgebert.measure.pinning import check_cores
+from edgebert.measure.process import run_worker
 from edgebert.measure.samples import Samples
 from edgebert.measure.setting import Setting
 from edgebert.progress import Progress
@@ -41,9 +41,9 @@ class Round(BaseModel):
     end_to_end_ns: Samples = Samples()
     """From text to answer, tokenisation included: the same queries, served once more."""
     load_ns: int = Field(ge=0)
-    """Opening the model, up to and with its first query."""
+    """Opening the model, preparing it for the queries' shapes, and its first query."""
     cold_start_ns: int | None = Field(None, ge=0)
-    """From the start of the process to its first answer."""
+    """From just before the process was started to its first answer: Python, tokenizer and model opened, text tokenised."""
     peak_rss_bytes: int | None = Field(None, ge=0)
     pss_bytes: int | None = Field(None, ge=0)
     """Proportional set size after the last query: pages that others share count by their share."""
@@ -107,7 +107,7 @@ class Job(BaseModel):
     """Cores to keep to; empty: any."""
     slowdown: float = Field(0.0, ge=0)
     """Share of its own time that every query is made to last longer: for proving that a slowdown is found."""
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     """Of the arrivals of a server's queries, which differ from round to round and not from model to model."""
 
     @property
@@ -148,8 +148,11 @@ def measure_rounds(
         cooling: waits before each process while the CPU is too hot; by default as `open_cooling` does.
 
     Raises:
-        StageError: a process failed; the message holds its last line.
+        InputError: a job is to be pinned to a core that this process may not use.
+        StageError: a process failed, was ended or went silent.
     """
+    for job in jobs:
+        check_cores(job.pin)
     results: list[list[Round]] = [[] for _ in jobs]
     cooling = cooling or open_cooling(progress)
     process = first_process
@@ -178,15 +181,19 @@ def _run_cool(job: Job, cooling: Cooling) -> Round:
 
 
 def run_job(job: Job) -> Round:
-    """One job in a fresh process."""
-    command = [sys.executable, "-P", "-m", "edgebert.measure.worker"]
-    done = subprocess.run(command, input=job.model_dump_json(), capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise StageError(f"The process that measures {job.model} ended with code {done.returncode}: {last}")
-    return Round.model_validate_json(done.stdout)
+    """One job in a fresh process.
+
+    Raises:
+        StageError: it failed, was ended or went silent.
+    """
+    told = job.model_copy(update={"started_ns": time.monotonic_ns()}).model_dump_json()
+    said = run_worker("edgebert.measure.worker", told, f"measures {job.model}")
+    try:
+        return Round.model_validate_json(said)
+    except ValidationError as error:
+        raise StageError(f"The process that measures {job.model} gave no usable result: {said[:200]!r}") from error
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, Any]] | Sequence[Sequence[int]]) -> None:
-    """The rows of the queries, or their token ids, for the processes."""
-    path.write_text(json.dumps(rows))
+    """The rows of the queries, or their token ids, for the processes: one a line, as JSON."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -1,68 +1,53 @@
-"""The process that serves one model and times it. Imports only what a device has."""
+"""The process that serves one model and times it. Imports only what a device has.
+
+When something is imported is part of what is measured: until the first answer only what serving needs, and before any of it
+the process is pinned, for threads keep to the cores that they were started on.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
-import time
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
-from edgebert.measure.latency import Job, Round
-from edgebert.runtimes import get_runtime
-from edgebert.serving import Serving
-from edgebert.tasks import get_task
+from edgebert.errors import EdgebertError
+from edgebert.measure.pinning import pin
 
 
-def serve(job: Job) -> Round:
-    """Opens the model, warms up, serves the queries."""
-    if job.tokenizer is None or job.task is None:
-        raise NotImplementedError
-    rows = json.loads(Path(job.rows).read_text())
-    serving = Serving(get_task(job.task), job.labels, job.max_length, job.pad_id, Path(job.tokenizer))
-    tokenizer = serving.open_tokenizer()
-    clock = time.perf_counter_ns
-    queries, tokenise = [], []
-    step = job.target.batch
-    for start in range(0, len(rows), step):
-        before = clock()
-        encoded = serving.encode(tokenizer, rows[start : start + step])
-        tokenise.append(clock() - before)
-        queries.append(serving.batch(encoded, job.target))
-    before = clock()
-    session = get_runtime(job.target.runtime).open(Path(job.model), job.target)
-    session.prepare([query["input_ids"].shape for query in queries])
-    session.predict(queries[0])  # some runtimes finish loading at their first query
-    load_ns = clock() - before
-    for query in queries[: job.warmup]:
-        session.predict(query)
-    latencies = []
-    for query in queries[job.warmup :]:
-        before = clock()
-        session.predict(query)
-        latencies.append(clock() - before)
-    return Round(
-        round=job.round,
-        process=job.process,
-        latencies_ns=tuple(latencies),
-        tokenise_ns=tuple(tokenise[job.warmup :]),
-        lengths=tuple(query["input_ids"].shape[1] for query in queries[job.warmup :]),
-        load_ns=load_ns,
-        peak_rss_bytes=peak_rss(),
-    )
-
-
-def peak_rss() -> int | None:
-    """Largest resident memory of this process, in bytes; None where the system does not say.
-
-    From VmHWM: `getrusage` would report the parent's peak, which a child inherits across exec on Linux.
-    """
+def main() -> int:
+    """Reads a job from standard input, writes a round to standard output. Returns the exit code."""
+    told = sys.stdin.read()
+    say = _voice()
     try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return None
-    line = next((line for line in status.splitlines() if line.startswith("VmHWM:")), None)
-    return int(line.split()[1]) * 1024 if line else None
+        cores = pin(json.loads(told)["pin"])
+        from edgebert.measure.first_answer import answer_first
+        from edgebert.measure.latency import Job
+
+        job = Job.model_validate_json(told)
+        opened = answer_first(job)
+        from edgebert.measure.timed import measure
+
+        found = measure(job, opened, lambda seconds: say({"lasts_s": seconds}))
+        say(found.model_copy(update={"pinned": cores}).model_dump(mode="json"))
+    except EdgebertError as error:
+        say({"failure": error.message, "hint": error.hint})
+        return error.exit_code
+    return 0
+
+
+def _voice() -> Callable[[dict[str, Any]], None]:
+    """Writes a line of JSON to the parent, who hears nothing else: what libraries print goes to standard error."""
+    stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def say(facts: dict[str, Any]) -> None:
+        stream.write(json.dumps(facts) + "\n")
+        stream.flush()
+
+    return say
 
 
 if __name__ == "__main__":
-    sys.stdout.write(serve(Job.model_validate_json(sys.stdin.read())).model_dump_json())
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""The four scenarios: when queries are sent to opened sessions, and from when their latency counts.
+
+In the sense of MLPerf Inference (Reddi et al., 2020, arXiv:1911.02549, section IV). Nothing is read or written here. Several
+sessions are served by a thread each; the caller keeps Python's collector away (undisturbed.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgebert.runtimes.base import Session
+from edgebert.runtimes.waiting import wait_until
+from edgebert.tasks.base import Batch, Encoded
+
+Text = tuple[Any, Encoded]
+"""A row of text, or a list of token ids; and itself tokenised."""
+LONGEST_S = 1e6
+"""Until the last arrival: more would overflow a sleep."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is sent at once: one batch, or several in multi-stream. All are collated before anything is timed."""
+
+    batches: tuple[Batch, ...]
+    texts: tuple[Text, ...] = ()
+    """What they were made of."""
+
+    @property
+    def length(self) -> int:
+        """Tokens of its longest text, padding included."""
+        return max(int(batch["input_ids"].shape[1]) for batch in self.batches)
+
+    @property
+    def examples(self) -> int:
+        """Texts in it."""
+        return sum(len(batch["input_ids"]) for batch in self.batches)
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a scenario measured, one latency and one length for each query, in order."""
+
+    latencies_ns: Sequence[int]
+    lengths: Sequence[int]
+    wall_ns: int
+    """From the first query's start to the last one's end."""
+    examples: int
+    """Texts."""
+
+
+def single_stream(sessions: Sequence[Session], queries: Sequence[Query]) -> Served:
+    """The next query starts when the last one ended. The first session serves."""
+    batches = [query.batches[0] for query in queries]
+    latencies = [0] * len(batches)
+    predict, clock = sessions[0].predict, time.perf_counter_ns
+    started = clock()
+    for place, batch in enumerate(batches):
+        before = clock()
+        predict(batch)
+        latencies[place] = clock() - before
+    wall = clock() - started
+    return _served(queries, latencies, wall)
+
+
+def multi_stream(sessions: Sequence[Session], queries: Sequence[Query]) -> Served:
+    """A query's batches are shared out among the sessions; the next query starts when the last batch ended."""
+    if len(sessions) == 1:
+        return _one_by_one(sessions[0], queries)
+    latencies = [0] * len(queries)
+    clock = time.perf_counter_ns
+    with crew(sessions) as serve:
+        started = clock()
+        for place, query in enumerate(queries):
+            before = clock()
+            serve(query.batches)
+            latencies[place] = clock() - before
+        wall = clock() - started
+    return _served(queries, latencies, wall)
+
+
+def offline(sessions: Sequence[Session], queries: Sequence[Query]) -> Served:
+    """All queries are there at once; each session takes the next one when it is free. The latency is of each batch alone."""
+    latencies = [0] * len(queries)
+    clock = time.perf_counter_ns
+
+    def serve(session: Session, place: int) -> None:
+        (batch,) = queries[place].batches
+        before = clock()
+        session.predict(batch)
+        latencies[place] = clock() - before
+
+    started = clock()
+    share_out(sessions, len(queries), serve)
+    wall = clock() - started
+    return _served(queries, latencies, wall)
+
+
+def server(sessions: Sequence[Session], queries: Sequence[Query], arrivals_ns: Sequence[int]) -> Served:
+    """Queries arrive at given times and wait, first come first served, for a session that is free.
+
+    A latency counts from the scheduled arrival, so that a query which could not be sent in time counts its wait, too
+    (otherwise the load would adapt to the slow: Tene's "coordinated omission"). A free session takes the next query and
+    waits for its arrival: the same order and times as a queue gives, without a thread that hands queries over.
+
+    Args:
+        arrivals_ns: of each query, from the start; ascending.
+    """
+    latencies = [0] * len(queries)
+    clock = time.perf_counter_ns
+    started = 0
+
+    def serve(session: Session, place: int) -> None:
+        (batch,) = queries[place].batches
+        arrival = started + arrivals_ns[place]
+        wait_until(arrival)
+        session.predict(batch)
+        latencies[place] = clock() - arrival
+
+    started = clock()
+    share_out(sessions, len(queries), serve)
+    wall = clock() - started
+    return _served(queries, latencies, wall)
+
+
+def poisson_arrivals(count: int, rate: float, seed: Sequence[int]) -> list[int]:
+    """Times in nanoseconds, from 0, at which queries arrive that know nothing of each other: a Poisson process.
+
+    Args:
+        rate: arrivals a second, on average.
+        seed: the same numbers give the same arrivals.
+    """
+    gaps = np.random.default_rng(list(seed)).exponential(1 / rate, count)
+    return [int(moment) for moment in np.minimum(np.cumsum(gaps), LONGEST_S) * 1e9]
+
+
+def _one_by_one(session: Session, queries: Sequence[Query]) -> Served:
+    latencies = [0] * len(queries)
+    predict, clock = session.predict, time.perf_counter_ns
+    started = clock()
+    for place, query in enumerate(queries):
+        before = clock()
+        for batch in query.batches:
+            predict(batch)
+        latencies[place] = clock() - before
+    wall = clock() - started
+    return _served(queries, latencies, wall)
+
+
+def _served(queries: Sequence[Query], latencies: Sequence[int], wall: int) -> Served:
+    return Served(latencies, [query.length for query in queries], wall, sum(query.examples for query in queries))
+
+
+def share_out(sessions: Sequence[Session], count: int, serve: Callable[[Session, int], None]) -> None:
+    """Every session takes the next place in turn until all are taken. The first failure of any ends all, and is raised."""
+    places = itertools.count()  # its next() is atomic
+    failures: list[BaseException] = []
+
+    def work(session: Session) -> None:
+        try:
+            while (place := next(places)) < count and not failures:
+                serve(session, place)
+        except BaseException as failure:  # raised again in the thread that waits
+            failures.append(failure)
+
+    threads = [threading.Thread(target=work, args=(session,), daemon=True) for session in sessions[1:]]
+    for thread in threads:
+        thread.start()
+    work(sessions[0])
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+@contextlib.contextmanager
+def crew(sessions: Sequence[Session]) -> Iterator[Callable[[Sequence[Batch]], None]]:
+    """A waiting thread for each session, and a function that has batches served by them and returns after the last.
+
+    A failure is raised by that function.
+    """
+    waiting: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+    done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    def work(session: Session) -> None:
+        while (batch := waiting.get()) is not None:
+            try:
+                session.predict(batch)
+                done.put(None)
+            except BaseException as failure:  # raised again in the thread that waits
+                done.put(failure)
+
+    def serve(batches: Sequence[Batch]) -> None:
+        for batch in batches:
+            waiting.put(batch)
+        for failure in [done.get() for _ in batches]:
+            if failure is not None:
+                raise failure
+
+    threads = [threading.Thread(target=work, args=(session,), daemon=True) for session in sessions]
+    for thread in threads:
+        thread.start()
+    try:
+        yield serve
+    finally:
+        for _ in threads:
+            waiting.put(None)
+        for thread in threads:
+            thread.join()

@@ -1,0 +1,115 @@
+"""What a process measures once its model has answered: it warms up, times the queries, and looks at itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from edgebert.errors import StageError
+from edgebert.measure.driver import Driver, open_driver, shapes_of
+from edgebert.measure.energy import open_meter
+from edgebert.measure.first_answer import Opened, open_session
+from edgebert.measure.latency import Job, Round
+from edgebert.measure.memory import peak_rss, pss
+from edgebert.measure.pulse import take_pulse
+from edgebert.measure.query_maker import QueryMaker, by_length, read_rows
+from edgebert.measure.scenarios import Query, Served
+from edgebert.measure.undisturbed import undisturbed
+from edgebert.measure.warm_up import MOST_SECONDS, WarmUp, warm_up
+from edgebert.runtimes.base import Session
+
+
+def measure(job: Job, opened: Opened, expect: Callable[[float], None]) -> Round:
+    """One round, without the cores that it was pinned to.
+
+    Args:
+        expect: told, before long work, how many seconds it may take.
+
+    Raises:
+        EdgebertError: a session cannot be opened, or there is nothing to time.
+    """
+    maker = opened.maker
+    first, timed, driver, tokenise_ns = _asked(job, maker)
+    shapes = driver.shapes() | shapes_of(first) | shapes_of(timed)
+    expect(MOST_SECONDS * job.setting.instances + opened.load_ns / 1e9 * job.setting.instances * (1 + len(shapes)))
+    sessions, prepare_ns = _open_all(job, opened.session, sorted(shapes))
+    pulse_ns = take_pulse()
+    warmed = warm_up(sessions, first or timed, least=job.warmup, settle=job.settle)
+    expect(_seconds(job, opened, warmed, len(timed)))
+    served, energy_uj = _serve(driver, sessions)
+    memory = {"peak_rss_bytes": peak_rss(), "pss_bytes": pss()}
+    pulse_ns += take_pulse()
+    with undisturbed():
+        end_to_end_ns = _end_to_end(sessions[0], maker, timed) if job.end_to_end else []
+        overhead_ns = driver.overhead_ns()
+    return Round(
+        round=job.round,
+        process=job.process,
+        latencies_ns=served.latencies_ns,
+        tokenise_ns=tokenise_ns,
+        lengths=served.lengths,
+        end_to_end_ns=end_to_end_ns,
+        load_ns=opened.load_ns + prepare_ns,
+        cold_start_ns=opened.cold_start_ns,
+        wall_ns=served.wall_ns,
+        examples=served.examples,
+        warmup=warmed.queries,
+        stable=warmed.stable,
+        overhead_ns=overhead_ns,
+        pulse_ns=pulse_ns,
+        energy_uj=energy_uj,
+        **memory,
+    )
+
+
+def _asked(job: Job, maker: QueryMaker) -> tuple[list[Query], list[Query], Driver, list[int]]:
+    """Queries of the warm-up, timed ones, who sends these, and how long their tokenisation took."""
+    each = job.texts_per_query
+    texts, tokenise_ns = maker.texts(read_rows(Path(job.rows)), each)
+    first, rest = texts[: job.warmup * each], texts[job.warmup * each :]
+    if not rest:
+        raise StageError(f"There is nothing to time: {len(texts)} texts are used up by {job.warmup} queries of warm-up.")
+    if job.setting.scenario == "offline":
+        rest = by_length(rest)
+    timed = maker.queries(rest, each)
+    return maker.queries(first, each), timed, open_driver(job, maker, timed, rest), tokenise_ns[job.warmup :]
+
+
+def _open_all(job: Job, session: Session, shapes: Sequence[tuple[int, int]]) -> tuple[list[Session], int]:
+    """All sessions, ready for the shapes, and the nanoseconds that this took the first one."""
+    before = time.perf_counter_ns()
+    session.prepare(shapes)
+    prepare_ns = time.perf_counter_ns() - before
+    others = [open_session(job) for _ in range(job.setting.instances - 1)]
+    for other in others:
+        other.prepare(shapes)
+    return [session, *others], prepare_ns
+
+
+def _serve(driver: Driver, sessions: Sequence[Session]) -> tuple[Served, int | None]:
+    """What was timed, and the energy that it took."""
+    with undisturbed():
+        meter = open_meter()
+        before = meter.read()
+        served = driver.run(sessions)
+        return served, meter.between(before, meter.read())
+
+
+def _seconds(job: Job, opened: Opened, warmed: WarmUp, queries: int) -> float:
+    """That the timed queries may take: each served twice, and the last one's arrival."""
+    each = (warmed.query_ns or opened.load_ns) / 1e9
+    return 2 * queries * each + (queries / job.setting.rate if job.setting.rate else 0.0)
+
+
+def _end_to_end(session: Session, maker: QueryMaker, queries: Sequence[Query]) -> list[int]:
+    """Nanoseconds from each query's text to its answers, one query after the other."""
+    clock = time.perf_counter_ns
+    found = [0] * len(queries)
+    for place, query in enumerate(queries):
+        rows = [row for row, _ in query.texts]
+        before = clock()
+        for batch in maker.query_of(rows).batches:
+            maker.answer(session.predict(batch))
+        found[place] = clock() - before
+    return found
