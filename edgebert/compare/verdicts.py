@@ -1,0 +1,148 @@
+"""From an estimate to a verdict and its reason.
+
+The rule, on the logarithm of the cost ratio (time, or 1 / throughput), with the band from -log(1.02) to log(1.02):
+
+- slower, or faster: the whole 95 % interval lies beyond the band on that side, Mann-Whitney's test agrees at 5 %, and it would
+  still lie beyond it were the machine's own change taken off;
+- equivalent: the whole interval lies within the band, with and without the machine's own change;
+- inconclusive: neither, with what would settle it.
+
+So noise leads to `inconclusive` and not to a false verdict: among metrics of equal models whose interval is as wide as the
+band, one in some thousands lies beyond it, where "the interval excludes 1" is wrong for one in twenty.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from edgebert.compare.accuracy import Difference
+from edgebert.compare.findings import Verdict
+from edgebert.compare.metrics import Metric
+from edgebert.compare.statistics import FEWEST_PROCESSES, Estimate
+from edgebert.compare.wording import BETTER, WORSE, cost_sign, points, said, share, span
+
+AGREES = 0.05
+"""Mann-Whitney's p-value up to which it agrees that there is a difference."""
+
+MOST_WORTH_ASKING = 100
+"""Processes more; beyond it the answer is that they will not help."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A log ratio of cost and the half-width of its interval: above 0 is worse."""
+
+    value: float
+    half_width: float
+
+    @property
+    def low(self) -> float:
+        """Of the interval."""
+        return self.value - self.half_width
+
+    @property
+    def high(self) -> float:
+        """Of the interval."""
+        return self.value + self.half_width
+
+    def without(self, other: Cost) -> Cost:
+        """What is left of the change when another is taken off."""
+        return Cost(self.value - other.value, math.hypot(self.half_width, other.half_width))
+
+    def place(self, band: float) -> str:
+        """Where the interval lies: `above`, `below` or `within` the band, or `across` one of its edges."""
+        edge = math.log1p(band)
+        if self.low > edge:
+            return "above"
+        if self.high < -edge:
+            return "below"
+        return "within" if -edge <= self.low and self.high <= edge else "across"
+
+
+def cost_of(metric: Metric, estimate: Estimate) -> Cost:
+    """The estimate as a cost."""
+    return Cost(cost_sign(metric.kind) * estimate.log_ratio, estimate.half_width)
+
+
+def too_few(processes: tuple[int, int]) -> str | None:
+    """Says so where a side has too few processes for any verdict."""
+    if min(processes) >= FEWEST_PROCESSES:
+        return None
+    return f"too few processes: {min(processes)}; measure with --rounds {FEWEST_PROCESSES + 1} or more"
+
+
+def judge(
+    metric: Metric, estimate: Estimate, *, band: float, processes: tuple[int, int], machine: Cost | None, one_run: bool
+) -> tuple[Verdict, str]:
+    """The verdict on a metric that processes measured, and its reason. `machine` is the machine's own change."""
+    cost = cost_of(metric, estimate)
+    place = cost.place(band)
+    interval = span(metric.kind, cost.low, cost.high)
+    moved = machine if machine and has_moved(machine, band) else None
+    told = f"the machine itself was {said('time', moved.value)} {'in its processes' if one_run else 'then'}" if moved else ""
+    if place == "across":
+        return "inconclusive", f"{interval}, {_undecided(cost, band, processes)}" + (f"; {told}" if told else "")
+    if moved and _may_explain(moved, cost, place) and cost.without(moved).place(band) != place:
+        return "inconclusive", f"{interval}, but {told}"
+    if place == "within":
+        return "equivalent", f"within {share(band)} either way: {interval}"
+    if estimate.p_value > AGREES:
+        return "inconclusive", f"{interval}, but Mann-Whitney's test does not agree (p = {estimate.p_value:.2g})"
+    verdict = WORSE[metric.kind] if place == "above" else BETTER[metric.kind]
+    part = f"; {told}, which does not explain it" if told else ""
+    return verdict, f"{said(metric.kind, cost.value)} ({interval}), beyond the band of {share(band)}{part}"
+
+
+def at_worst(metric: Metric, estimate: Estimate, band: float, machine: Cost | None) -> float:
+    """The largest ratio of cost that is not ruled out; a machine that was faster may hide what the model lost."""
+    cost = cost_of(metric, estimate)
+    moved = machine is not None and has_moved(machine, band)
+    return math.exp(max(cost.high, cost.without(machine).high if machine and moved else cost.high))
+
+
+def judge_size(metric: Metric, ref: float, changed: float, band: float) -> tuple[Verdict, str]:
+    """The verdict on a number that is exact."""
+    cost = Cost(math.log(changed / ref), 0.0)
+    place = cost.place(band)
+    if place == "within":
+        return "equivalent", "the same" if changed == ref else f"{said(metric.kind, cost.value)}, within {share(band)}"
+    verdict = WORSE[metric.kind] if place == "above" else BETTER[metric.kind]
+    return verdict, f"{said(metric.kind, cost.value)}, beyond the band of {share(band)}"
+
+
+def judge_answers(difference: Difference, band: float) -> tuple[Verdict, str]:
+    """The verdict on a score of answers to the same examples."""
+    low, high = difference.low, difference.high
+    interval = f"{points(low)} to {points(high)}"
+    if -band <= low and high <= band:
+        return "equivalent", f"within {band * 100:g} points either way: {interval}"
+    if low <= band and high >= -band:
+        return (
+            "inconclusive",
+            f"{interval}, across the edge of the band of {band * 100:g} points: more eval examples would settle it",
+        )
+    if difference.p_value is not None and difference.p_value > AGREES:
+        return "inconclusive", f"{interval}, but McNemar's test does not agree (p = {difference.p_value:.2g})"
+    verdict: Verdict = "more-accurate" if low > band else "less-accurate"
+    return verdict, f"{points(difference.value)} ({interval}), beyond the band of {band * 100:g} points"
+
+
+def has_moved(machine: Cost, band: float) -> bool:
+    """Whether the machine's own change is one: its interval lies beyond half the band."""
+    return machine.place(band / 2) in ("above", "below")
+
+
+def _may_explain(machine: Cost, cost: Cost, place: str) -> bool:
+    """A machine that changed may have made a difference in its own direction, and hidden one in any."""
+    return place == "within" or machine.value * cost.value > 0
+
+
+def _undecided(cost: Cost, band: float, processes: tuple[int, int]) -> str:
+    """Why neither rule holds, and about how many more processes would settle it."""
+    text = f"across the edge of the band of {share(band)}"
+    room = abs(abs(cost.value) - math.log1p(band))
+    more = math.ceil(min(processes) * ((cost.half_width / room) ** 2 - 1)) if room > cost.half_width / 10 else None
+    if more is None or more > MOST_WORTH_ASKING:
+        return f"{text}, which is about the difference itself: more processes will hardly settle it"
+    return f"{text}; about {max(more, 1)} more processes a side would settle it"
