@@ -15,7 +15,11 @@ import typer
 
 from edgebert import interrupts
 from edgebert.errors import EXIT_ENVIRONMENT, EXIT_GATE_FAILED, EXIT_INPUT, EXIT_INTERRUPTED, EdgebertError, InputError
+from edgebert.verbs.bench import bench
 from edgebert.verbs.common import JsonOption, QuietOption, open_progress, print_json, reader_may_leave
+from edgebert.verbs.compare import compare
+from edgebert.verbs.doctor import doctor
+from edgebert.verbs.report import report
 
 if TYPE_CHECKING:
     from edgebert.artifact import ArtifactStore
@@ -31,6 +35,10 @@ app = typer.Typer(
 )
 store_app = typer.Typer(help="Looks after the store of finished stages.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(store_app, name="store")
+app.command("compare")(compare)
+app.command("report")(report)
+app.command("bench")(bench)
+app.command("doctor")(doctor)
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.")]
 SetOption = Annotated[
