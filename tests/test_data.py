@@ -295,7 +295,7 @@ import sys
 from pathlib import Path
 from edgebert.artifact import ArtifactStore
 from edgebert.data import prepare_data
-from edgebert.measure.worker import peak_rss
+from edgebert.measure.memory import peak_rss
 from edgebert.progress import Silent
 from edgebert.readers import read_rows
 from edgebert.recipe import DataSpec

@@ -146,6 +146,13 @@ LIGHT = [
     "predictor",
     "serving",
     "measure.worker",
+    "measure.environment",
+    "measure.cooling",
+    "doctor.examine",
+    "doctor.trial_worker",
+    "measure.first_answer",
+    "measure.timed",
+    "runtimes.slowed",
     "stages",
     "stages.prune.faults",
     "steps",
@@ -274,6 +281,7 @@ MAY_NOT_IMPORT = {
     "step_keys": ("pipeline", "cli", "plan", "model_import", "check", "bundle", "report", "training", "models"),
     "examples": ("stages", "pipeline", "cli", "recipe", "recipe_file", "training", "models", "bert", "runtimes"),
     "augment": ("stages", "pipeline", "cli", "recipe", "recipe_file", "training", "models", "bert", "runtimes", "examples"),
+    "doctor": ("stages", "pipeline", "cli", "recipe", "recipe_file", "training", "models", "bert", "report", "data"),
     "scorer": ("stages", "pipeline", "cli", "recipe", "recipe_file", "training", "models", "bert", "measure"),
 }
 """Room -> what it may not import."""

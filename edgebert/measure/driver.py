@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgebert.measure import loadgen, scenarios
-from edgebert.measure.latency import Job
+from edgebert.measure.job import Job
 from edgebert.measure.overhead import QUERIES, Idle, loop_overhead
 from edgebert.measure.query_maker import QueryMaker
 from edgebert.measure.scenarios import Query, Served, Text

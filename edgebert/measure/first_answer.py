@@ -17,7 +17,7 @@ from edgebert.runtimes import get_runtime
 from edgebert.runtimes.base import Array, Session
 
 if TYPE_CHECKING:
-    from edgebert.measure.latency import Job
+    from edgebert.measure.job import Job
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgebert.errors import InputError
 
-CPUS = Path("/sys/devices/system/cpu")
+if TYPE_CHECKING:
+    from edgebert.measure.kernel_files import KernelFiles
 
 
 def usable() -> tuple[int, ...]:
@@ -40,45 +41,29 @@ def check_cores(cores: Sequence[int]) -> None:
         raise InputError(f"There is no core {strange[0]} for this process to be pinned to: it may use {_ranges(allowed)}.")
 
 
-def choose_cores(threads: int, instances: int = 1, *, cpus: Path = CPUS) -> tuple[int, ...]:
+def choose_cores(threads: int, instances: int = 1, *, files: KernelFiles | None = None) -> tuple[int, ...]:
     """Cores for `threads * instances` busy threads, in ascending order: all that there are where those are fewer.
 
-    Whole physical cores first, one hardware thread of each, and the highest numbers first, for core 0 takes most interrupts.
+    One hardware thread of each physical core before the second of any; the fastest kind first; of those the highest numbers,
+    for core 0 takes most interrupts.
 
     Args:
-        cpus: the kernel's folder of CPUs (Documentation/ABI/stable/sysfs-devices-system-cpu: topology/thread_siblings_list).
+        files: the kernel's; by default this machine's.
 
     Returns:
         Empty where the system cannot pin.
     """
-    allowed = usable()
-    groups = {_siblings(core, cpus) & set(allowed) for core in allowed}
-    ordered = [sorted(group) for group in sorted(groups, key=min, reverse=True)]
+    from edgebert.measure.cpu_topology import read_topology  # here, for a process that starts needs only `pin`
+    from edgebert.measure.kernel_files import THIS_MACHINE
+
+    topology = read_topology(usable(), files or THIS_MACHINE)
+    fast = set(topology.fast) or set(topology.usable)
+    of_core = {core: group for group in topology.siblings for core in group}
+    groups = {tuple(sorted({core, *of_core.get(core, ())} & set(topology.usable))) for core in topology.usable}
+    ordered = sorted(groups, key=lambda group: (group[0] in fast, group[0]), reverse=True)
     most = max(map(len, ordered), default=0)
     by_turns = [group[turn] for turn in range(most) for group in ordered if turn < len(group)]
     return tuple(sorted(by_turns[: threads * instances]))
-
-
-def _siblings(core: int, cpus: Path) -> frozenset[int]:
-    """The hardware threads of a core's physical core, itself among them."""
-    try:
-        listed = parse_list((cpus / f"cpu{core}" / "topology" / "thread_siblings_list").read_text())
-    except (OSError, ValueError):
-        return frozenset({core})
-    return frozenset({core, *listed})
-
-
-def parse_list(text: str) -> tuple[int, ...]:
-    """The kernel's lists of CPUs: `0-2,5` -> (0, 1, 2, 5).
-
-    Raises:
-        ValueError: it is not one.
-    """
-    found: list[int] = []
-    for part in text.strip().split(","):
-        first, _, last = part.partition("-")
-        found += range(int(first), int(last or first) + 1)
-    return tuple(found)
 
 
 def _ranges(cores: Iterable[int]) -> str:

@@ -16,7 +16,7 @@ from edgebert.tasks import get_task
 from edgebert.tasks.base import Array, Encoded, collate
 
 if TYPE_CHECKING:
-    from edgebert.measure.latency import Job
+    from edgebert.measure.job import Job
 
 
 class QueryMaker:

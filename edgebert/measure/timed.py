@@ -10,7 +10,8 @@ from edgebert.errors import StageError
 from edgebert.measure.driver import Driver, open_driver, shapes_of
 from edgebert.measure.energy import open_meter
 from edgebert.measure.first_answer import Opened, open_session
-from edgebert.measure.latency import Job, Round
+from edgebert.measure.job import Job
+from edgebert.measure.latency import Round
 from edgebert.measure.memory import peak_rss, pss
 from edgebert.measure.pulse import take_pulse
 from edgebert.measure.query_maker import QueryMaker, by_length, read_rows

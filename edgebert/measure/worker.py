@@ -23,7 +23,7 @@ def main() -> int:
     try:
         cores = pin(json.loads(told)["pin"])
         from edgebert.measure.first_answer import answer_first
-        from edgebert.measure.latency import Job
+        from edgebert.measure.job import Job
 
         job = Job.model_validate_json(told)
         opened = answer_first(job)
