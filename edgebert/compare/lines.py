@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 
 from edgebert.compare.findings import Comparison, Document, Failure, Finding, PairFindings, Verdict
@@ -12,6 +13,9 @@ from edgebert.compare.wording import amount, points, share
 CHANGES: tuple[Verdict, ...] = ("slower", "larger", "less-accurate", "faster", "smaller", "more-accurate")
 TITLES = ("metric", "ref", "changed", "ratio", "95 % interval", "verdict")
 RULE = "A change: its whole 95 % interval lies beyond {band}; equivalent: all of it within. For answers: {points} points."
+
+MARKS = re.compile(r"[\\|`*\[\]]|(?<!\w)_|_(?!\w)")
+"""What Markdown reads as more than itself."""
 
 
 def headline(pair: PairFindings) -> str:
@@ -105,7 +109,8 @@ def _aligned(pair: PairFindings) -> list[str]:
 def _remarks(pair: PairFindings) -> Iterator[str]:
     """Reasons of verdicts, what differs, and notes."""
     for finding in pair.findings:
-        if finding.verdict != "equivalent" and finding.reason != "; ".join(pair.obstacles):
+        undecided = finding.verdict in ("inconclusive", "incomparable") and finding.reason != "; ".join(pair.obstacles)
+        if undecided or (finding.verdict in CHANGES and "; " in finding.reason):  # the table says what a plain reason does
             yield f"{finding.metric} {finding.verdict}: {finding.reason}"
     if pair.differs:
         yield f"differs: {'; '.join(pair.differs)}"
@@ -144,6 +149,5 @@ def _rules(document: Document) -> list[str]:
 
 
 def _escaped(text: str) -> str:
-    """As one cell of a Markdown table: no bar, no line break, no tag."""
-    plain = " ".join(text.split())
-    return plain.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_")
+    """As text in a cell of a Markdown table: no bar, no line break, no tag, no emphasis."""
+    return MARKS.sub(r"\\\g<0>", " ".join(text.split())).replace("<", "&lt;")

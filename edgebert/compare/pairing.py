@@ -68,12 +68,15 @@ def baselines_and_candidates(report: Report) -> Matched:
 
 
 def _baseline(report: Report, entry: Entry) -> Entry | None:
-    alike = [
-        other
-        for other in report.entries
-        if other.role == "baseline" and other.setting == entry.setting and other.target == entry.target.for_baseline()
-    ]
-    return alike[0] if len(alike) == 1 else report.baseline_of(entry)
+    """FP32 on the same target, or whatever else was made the baseline under the same load."""
+    under_load = [other for other in report.entries if other.role == "baseline" and _load(other) == _load(entry)]
+    own = [other for other in under_load if other.target == entry.target.for_baseline()]
+    usual = report.baseline_of(entry)
+    return next(iter([*own[:1], *(other for other in under_load if other is usual), *under_load]), usual)
+
+
+def _load(entry: Entry) -> tuple[object, ...]:
+    return entry.setting.name, entry.target.threads, entry.target.batch
 
 
 def _key(entry: Entry, exact: bool, nameless: bool) -> tuple[object, ...]:
