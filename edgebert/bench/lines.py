@@ -120,10 +120,13 @@ def _grid(report: Report) -> dict[str, list[str]]:
     entries = report.entries
     grid = {
         "model": [entry.name + (" (baseline)" if entry.role == "baseline" else "") for entry in entries],
+        "runtime": [entry.target.runtime for entry in entries],
         "scenario": [entry.setting.model_copy(update={"lengths": "data"}).name for entry in entries],
         "t/b": [f"{entry.target.threads}/{entry.target.batch}" for entry in entries],
         "length": [_length(entry) for entry in entries],
     }
+    if all(entry.name.startswith(f"{entry.target.runtime}/") for entry in entries):
+        del grid["runtime"]  # the names say it
     for column in COLUMNS:
         values = [column.value(report, entry) for entry in entries]
         grid[column.title] = [NOT_KNOWN if value is None else column.form.format(value) for value in values]
@@ -153,7 +156,7 @@ def _aligned(grid: dict[str, list[str]]) -> list[str]:
     columns = []
     for title, cells in grid.items():
         width = max(map(len, (title, *cells)))
-        left = title in ("model", "scenario")
+        left = title in ("model", "runtime", "scenario")
         columns.append([cell.ljust(width) if left else cell.rjust(width) for cell in (title, *cells)])
     return ["  ".join(row) for row in zip(*columns, strict=True)]
 

@@ -95,7 +95,7 @@ def find_subjects(place: str, wanted: Wanted, progress: Progress) -> list[Subjec
     for folder in (path, path / "bundle"):
         if (folder / MANIFEST).is_file():
             return _bundle_subjects(folder, path, wanted, progress)
-    if _is_transformers(path) and wanted.runtime in (None, "torch"):
+    if _is_transformers(path) and not (wanted.runtime and _graphs_of(path)):
         return [_torch_subject(path)]
     return [_graph_subject(_graph_of(path, wanted), path, wanted)]
 
@@ -200,8 +200,12 @@ def _torch_subject(folder: Path) -> Subject:
     )
 
 
+def _graphs_of(folder: Path) -> list[Path]:
+    return [folder / name for name in GRAPHS_OF_A_FOLDER if (folder / name).is_file()]
+
+
 def _graph_of(folder: Path, wanted: Wanted) -> Path:
-    found = [folder / name for name in GRAPHS_OF_A_FOLDER if (folder / name).is_file()]
+    found = _graphs_of(folder)
     usable = [file for file in found if wanted.runtime in (None, *GRAPH_RUNTIMES[file.suffix])]
     if usable:
         return usable[0]
