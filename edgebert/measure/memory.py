@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 PROCESS = Path("/proc/self")
@@ -13,6 +14,12 @@ def peak_rss() -> int | None:
     From VmHWM: `getrusage` would report the parent's peak, which a child inherits across exec on Linux.
     """
     return _field(PROCESS / "status", "VmHWM:")
+
+
+def forget_peak() -> None:
+    """Starts a new peak at what is resident now, where the system allows it (kernel doc: filesystems/proc.rst, clear_refs)."""
+    with contextlib.suppress(OSError):
+        (PROCESS / "clear_refs").write_text("5")
 
 
 def pss() -> int | None:

@@ -12,7 +12,7 @@ from edgebert.measure.energy import open_meter
 from edgebert.measure.first_answer import Opened, open_session
 from edgebert.measure.job import Job
 from edgebert.measure.latency import Round
-from edgebert.measure.memory import peak_rss, pss
+from edgebert.measure.memory import forget_peak, peak_rss, pss
 from edgebert.measure.pulse import take_pulse
 from edgebert.measure.query_maker import QueryMaker, by_length, read_rows
 from edgebert.measure.scenarios import Query, Served
@@ -35,11 +35,11 @@ def measure(job: Job, opened: Opened, expect: Callable[[float], None]) -> Round:
     shapes = driver.shapes() | shapes_of(first) | shapes_of(timed)
     expect(MOST_SECONDS * job.setting.instances + opened.load_ns / 1e9 * job.setting.instances * (1 + len(shapes)))
     sessions, prepare_ns = _open_all(job, opened.session, sorted(shapes))
-    pulse_ns = take_pulse()
+    peak, pulse_ns = _pulse_apart()
     warmed = warm_up(sessions, first or timed, least=job.warmup, settle=job.settle)
     expect(_seconds(job, opened, warmed, len(timed)))
     served, energy_uj = _serve(driver, sessions)
-    memory = {"peak_rss_bytes": peak_rss(), "pss_bytes": pss()}
+    peak_rss_bytes, pss_bytes = max(peak, peak_rss() or 0) or None, pss()
     pulse_ns += take_pulse()
     with undisturbed():
         end_to_end_ns = _end_to_end(sessions[0], maker, timed) if job.end_to_end else []
@@ -53,6 +53,8 @@ def measure(job: Job, opened: Opened, expect: Callable[[float], None]) -> Round:
         end_to_end_ns=end_to_end_ns,
         load_ns=opened.load_ns + prepare_ns,
         cold_start_ns=opened.cold_start_ns,
+        peak_rss_bytes=peak_rss_bytes,
+        pss_bytes=pss_bytes,
         wall_ns=served.wall_ns,
         examples=served.examples,
         warmup=warmed.queries,
@@ -60,7 +62,6 @@ def measure(job: Job, opened: Opened, expect: Callable[[float], None]) -> Round:
         overhead_ns=overhead_ns,
         pulse_ns=pulse_ns,
         energy_uj=energy_uj,
-        **memory,
     )
 
 
@@ -86,6 +87,14 @@ def _open_all(job: Job, session: Session, shapes: Sequence[tuple[int, int]]) -> 
     for other in others:
         other.prepare(shapes)
     return [session, *others], prepare_ns
+
+
+def _pulse_apart() -> tuple[int, list[int]]:
+    """Peak memory before the pulse, whose own is forgotten; and the pulse."""
+    peak = peak_rss() or 0
+    pulse_ns = take_pulse()
+    forget_peak()
+    return peak, pulse_ns
 
 
 def _serve(driver: Driver, sessions: Sequence[Session]) -> tuple[Served, int | None]:
