@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from edgebert.measure.coverage import Coverage
@@ -10,8 +11,8 @@ from edgebert.page.plot_text import lines, tick
 from edgebert.page.source import Source
 from edgebert.report import Entry
 
-LARGEST = 5
-"""Float products that are named."""
+LARGEST = 10
+"""Float products of a model that are named."""
 
 
 def section(source: Source) -> Section:
@@ -20,14 +21,18 @@ def section(source: Source) -> Section:
     if not known:
         return Section("arithmetic", "INT8 coverage and the floor")
     timed = [item for item in known if item[1].floor_ratio()]
-    kernels = tuple(_kernels(label, coverage) for label, _, coverage in known if coverage.kernels)
     lead = (
         "A quantised file is no proof of INT8 arithmetic: the share is counted from the kernels that ran. The floor is the "
         "time that the model's multiply-accumulates take at this core's INT8 rate; the rest is overhead, float, or waiting.",
     )
-    pictures = (_floor_picture(timed),) if timed else ()
+    untimed = [item for item in known if item not in timed]
     return Section(
-        "arithmetic", "INT8 coverage and the floor", lead, pictures=pictures, tables=(_table(known),), folded=kernels
+        "arithmetic",
+        "INT8 coverage and the floor",
+        lead,
+        pictures=(_floor_picture(timed),) if timed else (),
+        tables=(_table(untimed),) if untimed else (),
+        folded=tuple(table for table in (_float_products(known), _kernels(known)) if table.rows),
     )
 
 
@@ -52,6 +57,7 @@ def _floor_picture(timed: list[tuple[str, Entry, Coverage]]) -> Picture:
         ],
         layout={
             "barmode": "stack",
+            "legend": {"traceorder": "normal"},
             "bargap": 0.4,
             "xaxis": {"title": {"text": "ms"}},
             "yaxis": {
@@ -61,6 +67,7 @@ def _floor_picture(timed: list[tuple[str, Entry, Coverage]]) -> Picture:
             },
         },
         table=_table(timed),
+        opened=True,
         height=130 + 44 * len(timed),
     )
 
@@ -90,7 +97,7 @@ def _table(known: list[tuple[str, Entry, Coverage]]) -> Table:
             number(coverage.floor_ms, "{:.3f}"),
             number(entry.percentile_ms(50), "{:.3f}"),
             number(entry.floor_ratio(), "{:.1f}x"),
-            words(_float_products(coverage)),
+            number(len(coverage.float_products), "{:,.0f}"),
         )
         for label, entry, coverage in known
     ]
@@ -103,20 +110,43 @@ def _table(known: list[tuple[str, Entry, Coverage]]) -> Table:
         Column("floor ms"),
         Column("p50 ms"),
         Column("over the floor"),
-        Column("largest products in float", numeric=False),
+        Column("products in float"),
     )
     return Table("What one query of the middle length runs in INT8", columns, tuple(rows))
 
 
-def _float_products(coverage: Coverage) -> str:
-    named = [f"{item.name} ({item.macs / coverage.all_macs:.1%})" for item in coverage.float_products[:LARGEST]]
-    more = len(coverage.float_products) - LARGEST
-    return ", ".join(named + ([f"{more} more"] if more > 0 else []))
-
-
-def _kernels(label: str, coverage: Coverage) -> Table:
+def _float_products(known: list[tuple[str, Entry, Coverage]]) -> Table:
+    """Of the models that are not FP32 itself."""
     rows = [
-        (words(name), number(count, "{:,.0f}"))
-        for name, count in sorted(coverage.kernels.items(), key=lambda item: (-item[1], item[0]))
+        (
+            words(label),
+            words(product.name),
+            words(product.op),
+            words(" × ".join(map(str, product.shape)) or "n/a"),
+            number(product.macs / coverage.all_macs, "{:.2%}"),
+        )
+        for label, entry, coverage in known
+        if entry.role == "candidate"
+        for product in coverage.float_products[:LARGEST]
     ]
-    return Table(f"Kernels that {label} ran for one query", (Column("kernel", numeric=False), Column("times")), tuple(rows))
+    columns = (
+        Column("model", numeric=False),
+        Column("product", numeric=False),
+        Column("kernel", numeric=False),
+        Column("shape", numeric=False, meaning="rows, inner, columns; their product is the MACs"),
+        Column("share of MACs"),
+    )
+    return Table(f"Largest matrix products that ran in float, up to {LARGEST} of each model", columns, tuple(rows))
+
+
+def _kernels(known: list[tuple[str, Entry, Coverage]]) -> Table:
+    """A row for each kind of kernel, a column for each model."""
+    total: Counter[str] = Counter()
+    for _, _, coverage in known:
+        total.update(coverage.kernels)
+    rows = tuple(
+        (words(name), *(number(coverage.kernels.get(name), "{:,.0f}") for _, _, coverage in known))
+        for name, _ in sorted(total.items(), key=lambda item: (-item[1], item[0]))
+    )
+    columns = (Column("kernel", numeric=False), *(Column(label) for label, _, _ in known))
+    return Table("Kernels that one query ran, and how often", columns, rows)

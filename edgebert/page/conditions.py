@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgebert.measure.environment import Environment, MachineState
+from edgebert.measure.environment import Environment
+from edgebert.measure.machine_state import MachineState
 from edgebert.page.parts import Block, Cell, Column, Section, Table, number, short, words
 from edgebert.page.source import Source
 from edgebert.report import Entry
@@ -132,7 +133,7 @@ def _packages(environment: Environment) -> Table:
 
 def _pairs(caption: str, title: str, told: Sequence[tuple[str, object]]) -> Table:
     rows = tuple((words(name), words(value)) for name, value in told if value is not None)
-    return Table(caption, (Column(title, numeric=False), Column("value", numeric=False)), rows)
+    return Table(caption, (Column(title, numeric=False), Column("value", numeric=False)), rows, sortable=False)
 
 
 def _gb(count: int | None) -> str | None:
@@ -160,7 +161,7 @@ def _state(environment: Environment) -> Table:
     rows = [(words(name), number(read(before), form), number(read(after), form)) for name, read, form in STATES]
     known = tuple(row for row in rows if any(cell.value is not None for cell in row[1:]))
     columns = (Column("state of the machine", numeric=False), Column("before"), Column("after"))
-    return Table("The machine before and after", columns, known)
+    return Table("The machine before and after", columns, known, sortable=False)
 
 
 def _flags(flags: Sequence[str]) -> tuple[Block, ...]:

@@ -34,6 +34,7 @@ def section(source: Source) -> Section:
         },
         table=percentiles([(label, entry) for _, label, entry in timed]),
         log_axis="x",
+        opened=True,
     )
     lead = ["Raw samples of every process, tokenisation apart. A percentile that has too few samples under it is n/a."]
     lead += [f"The picture begins with {SERIES} of {len(timed)}; the legend adds the others."] if len(timed) > SERIES else []

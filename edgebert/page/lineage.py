@@ -21,7 +21,7 @@ def section(source: Source) -> Section:
     record = source.record
     if record is None:
         return Section("lineage", "What was measured", folded=(_artifacts(source),))
-    lead = [f"Started {record.started}, took {short(record.seconds)} s."] if record.started and record.seconds else []
+    lead = [f"Started {moment(record.started)}, took {short(record.seconds)} s."] if record.started and record.seconds else []
     lead += [f"Left out, for no stage makes a candidate for it: {', '.join(record.left_out)}."] if record.left_out else []
     tables = (_steps(record), *([_data(record)] if record.data else []))
     recipe = Block("The recipe as it ran", recipe_text(record.recipe), folded=True)
@@ -45,7 +45,7 @@ def _steps(record: RunRecord) -> Table:
         Column("seconds", meaning="when it was made; (store): it was made by an earlier run"),
         Column("facts", numeric=False),
     )
-    return Table("Steps of the run", columns, tuple(rows))
+    return Table("Steps of the run", columns, tuple(rows), sortable=False)
 
 
 def _data(record: RunRecord) -> Table:
@@ -61,6 +61,12 @@ def _artifacts(source: Source) -> Table:
     )
     titles = ("model", "step", "target", "sha256")
     return Table("Artifact of each model", tuple(Column(title, numeric=False) for title in titles), rows)
+
+
+def moment(started: str) -> str:
+    """`2026-11-25T02:45:24Z` as it is read; as it stands where it is no such moment."""
+    day, mark, time = started.partition("T")
+    return f"{day} {time[:5]} UTC" if mark and time.endswith("Z") else started
 
 
 def _hash(text: str) -> Cell:
@@ -120,8 +126,8 @@ def again(source: Source) -> Section:
     name = shlex.quote(source.report.recipe)
     commands = f"pip install 'edgebert[compress]=={_version(source)}'\nedgebert compress {name}.yaml   # the recipe above\n"
     lead = (
-        "Save the recipe above beside the data that it names: its paths count from its own folder. Every hash of a data set "
-        "and of a model is compared; latencies are this machine's and are measured anew.",
+        "Save the recipe above where the paths that it names hold. The hashes above tell whether data and models are the same; "
+        "latencies are measured anew, and are those of the machine that runs it.",
     )
     return Section("again", "How to reproduce it", lead, blocks=(Block("Commands", commands),))
 

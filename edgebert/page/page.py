@@ -12,6 +12,7 @@ from edgebert.errors import MissingPackage
 from edgebert.page import (
     arithmetic,
     conditions,
+    differences,
     distribution,
     lineage,
     palette,
@@ -31,6 +32,7 @@ GENERATOR = "edgebert report"
 """By this a page is known as one of ours."""
 SECTIONS = (
     summary.models,
+    differences.section,
     tradeoff.section,
     distribution.section,
     structure.section,
@@ -85,6 +87,7 @@ def render(sources: Sequence[Source]) -> str:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )
+    environment.filters |= {"breakable": breakable, "moment": lineage.moment, "plain_reason": summary.plain_reason}
     found, beside = chapters(sources), side_by_side.section(sources)
     plotly, script = plotly_bundle(), template("report.js")
     return environment.from_string(template("report.html.j2")).render(
@@ -98,6 +101,13 @@ def render(sources: Sequence[Source]) -> str:
         plotly=Markup(plotly.packed),  # noqa: S704 - base64
         figures=Markup(script_json(figures(found, beside))),  # noqa: S704 - escaped by script_json
     )
+
+
+def breakable(text: str) -> Any:
+    """Escaped, with a place to break a line after every slash."""
+    from markupsafe import Markup, escape
+
+    return escape(text).replace("/", Markup("/<wbr>"))
 
 
 def figures(found: Sequence[Chapter], beside: Section) -> dict[str, Any]:

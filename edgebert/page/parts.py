@@ -36,6 +36,8 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
+    sortable: bool = True
+    """Not where the order of the rows is their meaning."""
 
     @property
     def meanings(self) -> list[Column]:
@@ -58,6 +60,8 @@ class Picture:
     """`x` or `y`, where the reader may ask for a logarithmic one."""
     half: bool = False
     """Two of these stand side by side where there is room."""
+    opened: bool = False
+    """Whether its numbers are shown from the start."""
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ NEXT_LINE = "<br>"
 LONGEST = 60
 
 
-def plain(text: object) -> str:
+def plain(text: object, longest: int = LONGEST) -> str:
     """A text that is shown as it is, cut where it is very long. Quotes mean nothing to plotly, and stay."""
     line = " ".join(str(text).split())
-    return html.escape(line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…", quote=False)
+    return html.escape(line if len(line) <= longest else f"{line[: longest - 1]}…", quote=False)
 
 
 def lines(texts: Iterable[str]) -> str:

@@ -1,10 +1,12 @@
-"""Section: several reports beside each other, each with its best model. Verdicts between them are compare.py's."""
+"""Section: several reports beside each other, each with its best model. Verdicts between them are those of compare/."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from edgebert.compare.comparison import compare
+from edgebert.page import differences
 from edgebert.page.distribution import ecdf, percentiles
 from edgebert.page.palette import FILLED, SERIES
 from edgebert.page.parts import Cell, Column, Picture, Section, Table, number, words
@@ -18,11 +20,21 @@ def section(sources: Sequence[Source]) -> Section:
     """Empty where there is one report."""
     if len(sources) < 2:
         return Section("beside", "Side by side")
+    first, *others = sources
+    compared = [compare(first.report, other.report, names=(first.name, other.name)) for other in others]
     lead = (
-        "The best model of each report. Latencies of different machines, loads or library versions are shown, not judged: "
-        "`edgebert compare` judges what can be compared.",
+        f"The best model of each report, and every model of {first.name} against its namesake in the others. Latencies of "
+        "different machines, loads or texts are shown, and not judged.",
+        *differences.rule(compared[0]),
     )
-    return Section("beside", "Side by side", lead, pictures=(_curves(sources),), tables=(_table(sources),))
+    return Section(
+        "beside",
+        "Side by side",
+        lead,
+        pictures=(*_curves(sources), *differences.interval_pictures(compared)),
+        tables=(_table(sources), differences.headlines(compared)),
+        folded=tuple(differences.tables(compared)),
+    )
 
 
 def best(source: Source) -> Entry:
@@ -44,7 +56,7 @@ def _table(sources: Sequence[Source]) -> Table:
                 words(load_of(entry)),
                 number(entry.percentile_ms(50), "{:.3f}"),
                 number(entry.percentile_ms(90), "{:.3f}"),
-                number(report.value(entry, "speedup"), "{:.2f}x"),
+                number(source.speedup(entry), "{:.2f}x"),
                 number(score, "{:.4f}"),
                 number(entry.size_bytes / 1e6, "{:.1f}"),
                 words(report.environment.board or report.environment.cpu),
@@ -66,7 +78,7 @@ def _table(sources: Sequence[Source]) -> Table:
         "fingerprint",
     )
     meanings = {
-        "faster": "than FP32 of the same report",
+        "faster": "than the baseline of the same report",
         "score": "the task's first metric",
         "fingerprint": "equal on the same machine with the same libraries",
     }
@@ -74,10 +86,12 @@ def _table(sources: Sequence[Source]) -> Table:
     return Table("The best model of each report", columns, tuple(rows))
 
 
-def _curves(sources: Sequence[Source]) -> Picture:
+def _curves(sources: Sequence[Source]) -> tuple[Picture, ...]:
     named = [(source.name, best(source)) for source in sources]
     timed = [(place, name, entry) for place, (name, entry) in enumerate(named) if len(entry.latencies_ms())]
-    return Picture(
+    if not timed:
+        return ()
+    picture = Picture(
         title="Latency of the best models: share of queries that took no longer",
         label=f"Cumulative distribution of latency: the best model of {len(timed)} reports; percentiles are in the table.",
         data=[_curve(place, name, entry) for place, name, entry in timed],
@@ -89,6 +103,7 @@ def _curves(sources: Sequence[Source]) -> Picture:
         table=percentiles([(name, entry) for _, name, entry in timed]),
         log_axis="x",
     )
+    return (picture,)
 
 
 def _curve(place: int, name: str, entry: Entry) -> dict[str, Any]:

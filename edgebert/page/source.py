@@ -12,6 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from edgebert.bench import lines as bench
+from edgebert.compare.findings import Comparison
 from edgebert.errors import InputError
 from edgebert.report import Entry, Report
 from edgebert.report_file import NAME, read_reports
@@ -90,6 +92,29 @@ class Source:
             names = [f"{name} {more}" if count[name] > 1 else name for name, more in zip(names, longer, strict=True)]
         return tuple(numbered(names))
 
+    @cached_property
+    def within(self) -> Comparison:
+        """Each candidate against its baseline, metric by metric."""
+        from edgebert.compare.comparison import compare_within
+
+        return compare_within(self.report, name=self.name)
+
+    def baseline_of(self, entry: Entry) -> Entry | None:
+        """What an entry is measured against: FP32 of its target, or what bench was told, under the same load."""
+        found = self.report.baseline_of(entry)
+        return found if found and _load(found) == _load(entry) else bench.baseline_of(self.report, entry)
+
+    def speedup(self, entry: Entry) -> float | None:
+        """How many times as fast as its baseline: by median latency, offline by throughput; None for a baseline."""
+        baseline = self.baseline_of(entry)
+        if baseline is None or entry.role == "baseline":
+            return None
+        if entry.setting.scenario == "offline":
+            ours, theirs = entry.throughput(), baseline.throughput()
+            return ours / theirs if ours and theirs else None
+        ours, theirs = entry.percentile_ms(50), baseline.percentile_ms(50)
+        return theirs / ours if ours and theirs else None
+
     def label(self, entry: Entry) -> str:
         """The name of an entry on the page."""
         return next(label for label, other in zip(self.labels, self.report.entries, strict=True) if other is entry)
@@ -98,6 +123,10 @@ class Source:
     def labelled(self) -> list[tuple[str, Entry]]:
         """All entries with their names."""
         return list(zip(self.labels, self.report.entries, strict=True))
+
+
+def _load(entry: Entry) -> tuple[str, int, int]:
+    return entry.setting.name, entry.target.threads, entry.target.batch
 
 
 def read_sources(places: Sequence[Path]) -> list[Source]:

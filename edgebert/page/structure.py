@@ -106,7 +106,13 @@ def widths_picture(label: str, encoder: EncoderSizes) -> Picture:
                 },
             ),
         ],
-        layout={"barmode": "stack", "xaxis": {"title": {"text": "neurons"}}, "yaxis": _layer_axis(encoder), "bargap": 0.35},
+        layout={
+            "barmode": "stack",
+            "legend": {"traceorder": "normal"},
+            "xaxis": {"title": {"text": "neurons"}},
+            "yaxis": _layer_axis(encoder),
+            "bargap": 0.35,
+        },
         table=removal_table(label, encoder),
         height=120 + LAYER * max(encoder.original_layers, 3),
         half=True,
@@ -151,7 +157,7 @@ def removal_table(label: str, encoder: EncoderSizes) -> Table:
         Column(f"FFN neurons of {encoder.original_intermediate_size:,}"),
         Column("share"),
     )
-    return Table(f"What is left of each layer in {label}", columns, tuple(rows))
+    return Table(f"What is left of each layer in {label}", columns, tuple(rows), sortable=False)
 
 
 def sensitivity_picture(label: str, layers: Sequence[LayerSensitivity]) -> Picture:
@@ -177,7 +183,7 @@ def sensitivity_picture(label: str, layers: Sequence[LayerSensitivity]) -> Pictu
             }
         ],
         layout={
-            "xaxis": {"title": {"text": "divergence from FP32's answers, nats"}, "exponentformat": "power"},
+            "xaxis": {"title": {"text": "divergence, nats"}, "exponentformat": "power"},
             "yaxis": {
                 "tickvals": list(range(len(shown))),
                 "ticktext": [plain(_brief(layer.name)) for layer in shown],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgebert.bench import lines as bench
 from edgebert.gates import METRICS, GateResult
 from edgebert.page.parts import Cell, Column, Section, Table, number, short, words
 from edgebert.page.source import Source
@@ -23,6 +24,14 @@ class Fact:
 
 
 @dataclass(frozen=True)
+class Advice:
+    """A sentence, and what it introduces."""
+
+    text: str
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Summary:
     """What is read first."""
 
@@ -34,7 +43,7 @@ class Summary:
     gates: tuple[GateResult, ...] = ()
     others: tuple[str, ...] = ()
     """The fastest under each other load."""
-    advice: tuple[str, ...] = ()
+    advice: tuple[Advice, ...] = ()
 
 
 def summary(source: Source) -> Summary:
@@ -51,8 +60,19 @@ def summary(source: Source) -> Summary:
         sentence(source, best),
         facts(source, best),
         verdict.best.results,
-        advice=tuple(line.strip() for line in advice_lines(source.report, verdict)),
+        advice=_advice(advice_lines(source.report, verdict)),
     )
+
+
+def _advice(lines: Sequence[str]) -> tuple[Advice, ...]:
+    """Indented lines belong to the one before them."""
+    found: list[Advice] = []
+    for line in lines:
+        if line.startswith(" ") and found:
+            found[-1] = Advice(found[-1].text, (*found[-1].items, line.strip()))
+        else:
+            found.append(Advice(line.strip()[:1].upper() + line.strip()[1:], ()))
+    return tuple(found)
 
 
 def load_of(entry: Entry) -> str:
@@ -85,25 +105,15 @@ def speed(entry: Entry) -> str:
     if setting.scenario == "offline" and rate:
         return f"{short(rate)} texts a second"
     told = [f"{short(p50)} ms at the median" if p50 else "too few samples for a median"]
-    held = bound_held(entry)
+    held = bench.bound_held(entry)
     if held is not None:
         told.append(f"the bound of {setting.bound_ms:g} ms at p{setting.bound_percent} {'holds' if held else 'is missed'}")
     return ", ".join(told)
 
 
-def bound_held(entry: Entry) -> bool | None:
-    """Whether a server's latency bound holds; None where there is none, or too few samples to tell."""
-    setting = entry.setting
-    if setting.bound_ms is None or setting.bound_percent not in (50, 90, 95, 99):
-        return None
-    value = entry.percentile_ms(setting.bound_percent)
-    return value <= setting.bound_ms if value is not None else None
-
-
 def sentence(source: Source, entry: Entry) -> str:
     """Speed, answers and size beside FP32's, as far as they were measured."""
-    report, baseline = source.report, source.report.baseline_of(entry)
-    speedup = report.value(entry, "speedup")
+    baseline, speedup = source.baseline_of(entry), source.speedup(entry)
     parts = [speed(entry)]
     if baseline is not None and baseline is not entry:
         if speedup:
@@ -126,16 +136,16 @@ def _score_part(source: Source, entry: Entry, baseline: Entry) -> list[str]:
 
 def facts(source: Source, entry: Entry) -> tuple[Fact, ...]:
     """The cards: what was measured, each beside FP32's."""
-    report, baseline = source.report, source.report.baseline_of(entry)
+    report, baseline, speedup = source.report, source.baseline_of(entry), source.speedup(entry)
     metric = report.task_metrics[0] if report.task_metrics else None
-    speedup = report.value(entry, "speedup") if baseline is not entry else None
-    found = [Fact("Speed", f"{speedup:.2f}×", "FP32's median over its own")] if speedup else []
+    than = "FP32" if source.verdict or baseline is None else "baseline"
+    found = [Fact("Speed", f"{speedup:.2f}×", f"as fast as {than}{_interval(source, entry)}")] if speedup else []
     wanted = [("Median latency", "p50_ms", "{} ms"), *([(metric, metric, "{:.4f}")] if metric else [])]
     wanted += [("Size", "size_mb", "{} MB"), ("Peak memory", "peak_rss_mb", "{} MB")]
     for title, name, form in wanted:
         value, other = report.value(entry, name), report.value(baseline, name) if baseline else None
         if value is not None:
-            beside = f"FP32 {_written(form, other)}" if other is not None and baseline is not entry else ""
+            beside = f"{than} {_written(form, other)}" if other is not None and baseline is not entry else ""
             found.append(Fact(title.capitalize() if title == metric else title, _written(form, value), beside))
     rate = entry.throughput()
     if rate and entry.setting.scenario != "single-stream":
@@ -143,34 +153,78 @@ def facts(source: Source, entry: Entry) -> tuple[Fact, ...]:
     return tuple(found)
 
 
+def _interval(source: Source, entry: Entry) -> str:
+    """The 95 % interval of the speed-up, where it could be estimated."""
+    for pair in source.within.pairs:
+        if (pair.changed, pair.target, pair.setting) == (entry.name, entry.target.name, entry.setting.name):
+            found = next((item.interval for item in pair.findings if item.metric == "p50_ms"), None)
+            return f", 95 %: {1 / found[1]:.2f} to {1 / found[0]:.2f}" if found and min(found) > 0 else ""
+    return ""
+
+
 def _written(form: str, value: float) -> str:
     return form.format(value) if ":" in form else form.format(short(value))
 
 
 def models(source: Source) -> Section:
-    """The table of all models: the columns of the terminal's table, with throughput and load where they differ."""
-    report, verdict = source.report, source.verdict
-    shared = columns_for(report)
-    loads = {load_of(entry) for entry in report.entries}
-    rates = any(entry.throughput() and entry.setting.scenario != "single-stream" for entry in report.entries)
+    """The table of all models: the columns that the terminal's table has, for compress or for bench."""
+    loads = len({load_of(entry) for entry in source.report.entries}) > 1
+    columns, values = _measured(source)
     rows = []
-    for label, entry in source.labelled:
-        row = [words(label)] + ([words(load_of(entry))] if len(loads) > 1 else [])
-        for column, text in zip(shared, cells(report, entry, shared), strict=True):
-            row.append(Cell(text, report.value(entry, column.metric)))
-        row += [number(entry.throughput(), "{:,.0f}")] if rates else []
-        state = standing(verdict, entry) if verdict else {"baseline": "baseline", "step": "step"}.get(entry.role, "")
-        rows.append((*row, Cell(state, state, _mark(state))))
-    columns = [Column("model", numeric=False)] + ([Column("load", numeric=False)] if len(loads) > 1 else [])
-    columns += [Column(column.title, meaning=METRICS.get(column.metric, "")) for column in shared]
-    columns += [Column("texts/s", meaning="texts answered in a second")] if rates else []
-    columns.append(Column("verdict" if verdict else "role", numeric=False))
-    note = "Sort by a column: click its title, or press Enter on it." if len(rows) > 1 else ""
-    return Section("models", "All models", tables=(Table("Every model that was measured", tuple(columns), tuple(rows), note),))
+    for (label, entry), measured in zip(source.labelled, values, strict=True):
+        state = _state(source, entry)
+        held = bench.bound_held(entry)
+        first = [words(label), Cell(state, state, _mark(state))] + ([words(load_of(entry))] if loads else [])
+        first += [Cell("n/a") if held is None else _held(held)] if _bounded(source) else []
+        rows.append((*first, *measured))
+    titles = [
+        "model",
+        "verdict" if source.verdict else "role",
+        *(["load"] if loads else []),
+        *(["bound"] if _bounded(source) else []),
+    ]
+    every = (*(Column(title, numeric=False) for title in titles), *columns)
+    return Section("models", "All models", tables=(Table("Every model that was measured", every, tuple(rows)),))
+
+
+def _measured(source: Source) -> tuple[list[Column], list[list[Cell]]]:
+    """The columns of the table that its verb prints, and their cells, entry by entry."""
+    report = source.report
+    if source.verdict or any(entry.coverage for entry in report.entries):
+        shared = columns_for(report)
+        rows = [
+            [
+                Cell(text, report.value(entry, column.metric))
+                for column, text in zip(shared, cells(report, entry, shared), strict=True)
+            ]
+            for entry in report.entries
+        ]
+        return [Column(column.title, meaning=METRICS.get(column.metric, "")) for column in shared], rows
+    known = [column for column in bench.COLUMNS if any(column.value(report, entry) is not None for entry in report.entries)]
+    rows = [[number(column.value(report, entry), column.form) for column in known] for entry in report.entries]
+    return [Column(column.title, meaning=METRICS.get(column.key, "")) for column in known], rows
+
+
+def _state(source: Source, entry: Entry) -> str:
+    return standing(source.verdict, entry) if source.verdict else entry.role
+
+
+def _bounded(source: Source) -> bool:
+    return any(entry.setting.bound_ms for entry in source.report.entries)
+
+
+def _held(held: bool) -> Cell:
+    word = "held" if held else "missed"
+    return Cell(word, word, "good" if held else "bad")
 
 
 def _mark(state: str) -> str | None:
     return "good" if state.startswith("PASSED") else "bad" if state.startswith("FAILED") else None
+
+
+def plain_reason(result: GateResult) -> str:
+    """A gate's reason without the word that stands in front of it on the page."""
+    return result.reason.removesuffix(", holds").removesuffix(", missed")
 
 
 def failures(source: Source) -> Sequence[str]:

@@ -15,6 +15,8 @@ from edgebert.report import Entry
 from edgebert.search_record import SearchRecord, Trial
 
 ROLES = {"baseline": "FP32", "candidate": "candidate", "step": "after a step"}
+SHORT = 34
+"""Characters of a trial's name beside the axis."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,9 @@ class Point:
 def section(source: Source) -> Section:
     """The picture of all models, and one of each search."""
     pictures = [found for found in (tradeoff(source), *(trials(*searched) for searched in searches(source))) if found]
-    return Section("tradeoff", "Accuracy against latency", pictures=tuple(pictures), folded=tuple(untimed(source)))
+    rows = len(source.report.references)
+    lead = (f"{rows:,} eval texts: one of them is {1 / rows:.2%}.",) if rows else ()
+    return Section("tradeoff", "Accuracy against latency", lead, pictures=tuple(pictures), folded=tuple(untimed(source)))
 
 
 def points(source: Source) -> list[Point]:
@@ -68,7 +72,7 @@ def tradeoff(source: Source) -> Picture | None:
     metric, best = source.report.task_metrics[0], front(found)
     names = ", ".join(point.label for point in best)
     return Picture(
-        title=f"{metric} against median latency: further up and to the left is better",
+        title=f"{metric.capitalize()} against median latency: further up and to the left is better",
         label=f"{metric} against median latency of {len(found)} models. On the Pareto front, fastest first: {names}.",
         data=[_front_line(best), *(_mark(source, point, metric, point in best) for point in found)],
         layout={
@@ -95,10 +99,10 @@ def _front_line(best: Sequence[Point]) -> dict[str, Any]:
 
 
 def _mark(source: Source, point: Point, metric: str, leading: bool) -> dict[str, Any]:
-    look, report = style(point.entry, point.place), source.report
+    look = style(point.entry, point.place)
     hover = [point.label, ROLES[point.entry.role], f"{metric} {point.score:.4f}", f"p50 {short(point.p50)} ms"]
-    speedup = report.value(point.entry, "speedup")
-    hover += [f"{speedup:.2f}x as fast as FP32"] if speedup and point.entry.role != "baseline" else []
+    speedup = source.speedup(point.entry)
+    hover += [f"{speedup:.2f}x as fast as its baseline"] if speedup else []
     hover += [f"{short(point.entry.size_bytes / 1e6)} MB"] + (["on the Pareto front"] if leading else [])
     return {
         "type": "scatter",
@@ -119,7 +123,7 @@ def _tradeoff_table(source: Source, found: Sequence[Point], best: Sequence[Point
             words(ROLES[point.entry.role]),
             number(point.p50, "{:.3f}"),
             number(point.score, "{:.4f}"),
-            number(source.report.value(point.entry, "speedup"), "{:.2f}x"),
+            number(source.speedup(point.entry), "{:.2f}x"),
             words("yes" if point in best else "no"),
         )
         for point in sorted(found, key=lambda point: point.p50)
@@ -141,47 +145,52 @@ def searches(source: Source) -> list[tuple[str, SearchRecord]]:
 
 
 def trials(label: str, search: SearchRecord) -> Picture | None:
-    """Each trial with both numbers as a mark; the table has all. None where no trial has both."""
-    found = [trial for trial in search.trials if trial.ratio is not None and trial.score is not None]
-    if not found:
+    """A mark for the speed of each trial that was timed, in order; the table has all. None where none was timed."""
+    timed = [trial for trial in search.trials if trial.ratio is not None]
+    if not timed:
         return None
     kept = sum(trial.kept for trial in search.trials)
     return Picture(
-        title=f"What the search for {label} tried: right is faster than the best so far",
+        title=f"What the search for {label} tried, in order: beyond 1 it was faster than the best so far",
         label=f"{len(search.trials)} trials of the search for {label}, of which {kept} were kept, on {search.rows} eval rows.",
-        data=[series for series in (_trials(found, True), _trials(found, False)) if series["x"]],
+        data=[series for series in (_trials(timed, True), _trials(timed, False)) if series["x"]],
         layout={
-            "xaxis": {"title": {"text": "speed over the best so far (1 = as fast)"}},
-            "yaxis": {"title": {"text": f"score on {search.rows} eval rows"}},
-            "hovermode": "closest",
+            "xaxis": {"title": {"text": "speed over the best so far"}},
+            "yaxis": {
+                "tickvals": list(range(len(timed))),
+                "ticktext": [plain(trial.what, SHORT) for trial in timed],
+                "range": [len(timed) - 0.4, -0.6],
+            },
             "shapes": [_line_at_one()],
         },
         table=trial_table(label, search),
+        height=130 + 26 * len(timed),
     )
 
 
 def _line_at_one() -> dict[str, Any]:
-    line = {"color": "--grey", "width": 1, "dash": "dot"}
+    line = {"color": "--soft", "width": 1, "dash": "dot"}
     return {"type": "line", "x0": 1, "x1": 1, "y0": 0, "y1": 1, "yref": "paper", "line": line}
 
 
-def _trials(found: Sequence[Trial], kept: bool) -> dict[str, Any]:
-    these = [trial for trial in found if trial.kept == kept]
+def _trials(timed: Sequence[Trial], kept: bool) -> dict[str, Any]:
+    these = [(place, trial) for place, trial in enumerate(timed) if trial.kept == kept]
     symbol, colour = ("circle", "--series-1") if kept else ("x-thin-open", "--series-2")
     return {
         "type": "scatter",
         "mode": "markers",
         "name": "kept" if kept else "not kept",
-        "x": [trial.ratio for trial in these],
-        "y": [trial.score for trial in these],
-        "text": [lines(_hover(trial)) for trial in these],
+        "x": [trial.ratio for _, trial in these],
+        "y": [place for place, _ in these],
+        "text": [lines(_hover(trial)) for _, trial in these],
         "hovertemplate": "%{text}<extra></extra>",
-        "marker": {"color": colour, "symbol": symbol, "size": 12, "line": {"width": 2, "color": colour}},
+        "marker": {"color": colour, "symbol": symbol, "size": 11, "line": {"width": 2, "color": colour}},
     }
 
 
 def _hover(trial: Trial) -> list[str]:
-    told = [trial.what, f"{trial.ratio:.3f}x the speed of the best so far", f"score {trial.score:.4f}"]
+    told = [trial.what, f"{trial.ratio:.3f}x the speed of the best so far"]
+    told += [f"score {trial.score:.4f}"] if trial.score is not None else []
     return [*told, *([trial.note] if trial.note else []), "kept" if trial.kept else "not kept"]
 
 

@@ -14,7 +14,7 @@
 
   let figures = {};
   const colour = (name) => getComputedStyle(root).getPropertyValue(name).trim();
-  const COLOURS = new Set(["color", "fgcolor", "bgcolor"]);
+  const COLOURS = new Set(["color", "fgcolor", "bgcolor", "fillcolor"]);
 
   // Colours stand in the figures by name, so that both themes draw the same figure.
   function coloured(value, key) {
@@ -36,7 +36,6 @@
       autosize: true, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", uirevision: "kept",
       font: { family: getComputedStyle(document.body).fontFamily, size: narrow ? 11 : 13, color: ink },
       margin: { l: 8, r: 12, t: 12, b: 8 },
-      legend: { orientation: "h", x: 0, y: 1.02, xanchor: "left", yanchor: "bottom", font: { color: ink } },
       hoverlabel: { bgcolor: surface, bordercolor: soft, align: "left", font: { color: ink, size: 13 }, namelength: -1 },
       dragmode: narrow ? false : "zoom",
       ...given,
@@ -46,14 +45,12 @@
       layout[name] = { ...axis, ...own, title: { ...axis.title, ...own.title } };
       if (own.tickvals) delete layout[name].nticks;
     }
-    layout.legend = { ...layout.legend, ...given.legend, orientation: "h" };
+    const legend = { orientation: "h", x: 0, y: 1.02, xanchor: "left", yanchor: "bottom", itemsizing: "constant", font: { color: ink } };
+    layout.legend = { ...legend, ...given.legend };
     return layout;
   }
 
-  const CONFIG = {
-    responsive: true, displaylogo: false,
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
-  };
+  const CONFIG = { responsive: true, displaylogo: false, displayModeBar: false };
 
   function draw(place) {
     const figure = coloured(figures[place.id]);
@@ -61,7 +58,7 @@
     const extra = place.clientWidth < NARROW ? 17 * Math.max(0, legends - 2) : 0;
     const layout = withTheme(figure.layout, place.clientWidth);
     layout.height = (figure.layout.height ?? 420) + extra;
-    return Plotly.react(place, figure.data, layout, { ...CONFIG, displayModeBar: place.clientWidth < NARROW ? false : "hover" });
+    return Plotly.react(place, figure.data, layout, CONFIG);
   }
 
   const places = () => [...document.querySelectorAll(".plot")];
@@ -137,10 +134,14 @@
     document.querySelectorAll("table.sortable").forEach(makeSortable);
     document.getElementById("theme").addEventListener("click", () => setTheme(isDark() ? "light" : "dark"));
     system.addEventListener("change", () => { showTheme(); redraw(); });
-    document.querySelectorAll(".log input").forEach((box) => box.addEventListener("change", () => {
+    document.querySelectorAll(".tools input").forEach((box) => box.addEventListener("change", () => {
       const axis = figures[box.dataset.figure].layout[`${box.dataset.axis}axis`];
       axis.type = box.checked ? "log" : "linear";
       if (window.Plotly) draw(document.getElementById(box.dataset.figure));
+    }));
+    document.querySelectorAll(".save").forEach((button) => button.addEventListener("click", () => {
+      const place = document.getElementById(button.dataset.figure);
+      if (window.Plotly) Plotly.downloadImage(place, { format: "png", scale: 2, filename: `edgebert-${place.id}` });
     }));
     matchMedia(`(max-width: ${NARROW}px)`).addEventListener("change", redraw);
     let before;
