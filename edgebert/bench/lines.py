@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from edgebert.compare.comparison import compare_within
+from edgebert.compare.lines import headline
+from edgebert.compare.pairing import baselines_and_candidates
 from edgebert.report import SAMPLES_FOR, Entry, Report
 
 NOT_KNOWN = "n/a"
@@ -29,7 +32,7 @@ class Column:
 def speedup(report: Report, entry: Entry) -> float | None:
     """How many times as fast as the baseline under the same load; by throughput where all texts are there at once."""
     baseline = baseline_of(report, entry)
-    if baseline is None or baseline is entry:
+    if baseline is None:
         return None
     if entry.setting.scenario == "offline":
         ours, theirs = entry.throughput(), baseline.throughput()
@@ -40,12 +43,7 @@ def speedup(report: Report, entry: Entry) -> float | None:
 
 def baseline_of(report: Report, entry: Entry) -> Entry | None:
     """The baseline under the same load, at the same threads and batch; None where there is none."""
-    rivals = (other for other in report.entries if other.role == "baseline")
-    return next((other for other in rivals if _load(other) == _load(entry)), None)
-
-
-def _load(entry: Entry) -> tuple[str, int, int]:
-    return entry.setting.name, entry.target.threads, entry.target.batch
+    return next((pair.ref for pair in baselines_and_candidates(report).pairs if pair.changed is entry), None)
 
 
 def bound_held(entry: Entry) -> bool | None:
@@ -118,7 +116,7 @@ ONLY_WHERE_ASKED = ("faster", "accuracy", "macro_f1")
 def _grid(report: Report) -> dict[str, list[str]]:
     """Title -> a cell for each entry, in the order of the columns."""
     entries = report.entries
-    grid = {
+    grid: dict[str, list[str]] = {
         "model": [entry.name + (" (baseline)" if entry.role == "baseline" else "") for entry in entries],
         "runtime": [entry.target.runtime for entry in entries],
         "scenario": [entry.setting.model_copy(update={"lengths": "data"}).name for entry in entries],
@@ -228,3 +226,14 @@ def summary(report: Report) -> list[dict[str, Any]]:
         }
         for entry in report.entries
     ]
+
+
+def verdict_lines(report: Report) -> list[str]:
+    """For each candidate what really changed against its baseline, in one line; nothing where there is no baseline.
+
+    Raises:
+        MissingPackage: what comparing needs is not installed.
+    """
+    pairs = compare_within(report).pairs
+    places = {(pair.setting, pair.target) for pair in pairs}
+    return [f"{pair.name}{f' ({pair.setting}, {pair.target})' if len(places) > 1 else ''}: {headline(pair)}" for pair in pairs]

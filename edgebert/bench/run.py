@@ -13,8 +13,10 @@ from edgebert.bench.queries import Source
 from edgebert.bench.subjects import Subject
 from edgebert.bench.sweep import Options, Planned
 from edgebert.errors import InputError
+from edgebert.measure.cooling import open_cooling
 from edgebert.measure.environment import read_environment
-from edgebert.measure.latency import Job, Round, measure_rounds, write_rows
+from edgebert.measure.job import Job
+from edgebert.measure.latency import Round, measure_rounds, write_rows
 from edgebert.measure.machine_state import read_state
 from edgebert.measure.pinning import choose_cores
 from edgebert.progress import Progress, format_seconds
@@ -40,7 +42,7 @@ def run(plan: Sequence[Planned], options: Options, source: Source, progress: Pro
     answers = _answers(rows, plan, progress)
     with tempfile.TemporaryDirectory(prefix="edgebert-bench-") as folder:
         jobs = [_job(item, options, Path(folder) / f"{place}.json") for place, item in enumerate(plan)]
-        rounds = measure_rounds(jobs, options.rounds, progress)
+        rounds = measure_rounds(jobs, options.rounds, progress, cooling=open_cooling(progress, options.cool_down_s))
     labels = {item.subject.labels for item in plan}
     tasks = {item.subject.task for item in plan}
     return Report(

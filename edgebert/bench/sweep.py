@@ -14,8 +14,9 @@ from edgebert.bench.probe import Probe, probe
 from edgebert.bench.queries import Asked, Lengths, Source
 from edgebert.bench.subjects import Subject
 from edgebert.errors import InputError
+from edgebert.measure import loadgen
 from edgebert.measure.environment import usable_cores
-from edgebert.measure.latency import texts_per_query
+from edgebert.measure.job import texts_per_query
 from edgebert.measure.setting import Scenario, Setting
 from edgebert.progress import Progress
 from edgebert.report import SAMPLES_FOR
@@ -49,6 +50,8 @@ class Options:
     """None: chosen for the threads of each; empty: not pinned."""
     seed: int = 0
     driver: Driver = "edgebert"
+    cool_down_s: float = 120.0
+    """At most, in all, that processes wait for a hot CPU."""
 
     def check(self) -> None:
         """Raises InputError for options that do not go together."""
@@ -61,6 +64,9 @@ class Options:
         for name, values in (("--rate", self.rates), ("--bound", (self.bound_ms,) if self.bound_ms is not None else ())):
             if strange := [value for value in values if not 0 < value < math.inf]:
                 raise InputError(f"{name} {strange[0]:g} is not a number above 0.", hint=f"For example {name} 50")
+        if self.instances > 1 and set(self.scenarios) == {"single-stream"}:
+            hint = "Add --scenario multi-stream, offline or server."
+            raise InputError("--instances is for several queries at once, and single-stream sends one.", hint=hint)
         if self.streams and "multi-stream" not in self.scenarios:
             raise InputError("--streams belongs to the multi-stream scenario.", hint="Add --scenario multi-stream.")
         if self.bound_percent not in SAMPLES_FOR:
@@ -71,7 +77,8 @@ class Options:
         """Every load, without what is asked."""
         loads: list[Setting] = []
         for scenario in dict.fromkeys(self.scenarios):
-            common = {"scenario": scenario, "instances": self.instances, "driver": self.driver}
+            instances = 1 if scenario == "single-stream" else self.instances
+            common = {"scenario": scenario, "instances": instances, "driver": self.driver}
             if scenario == "server":
                 bound = {"bound_ms": self.bound_ms, "bound_percent": self.bound_percent}
                 loads += [Setting(**common, **bound, rate=rate) for rate in dict.fromkeys(self.rates)]
@@ -120,6 +127,8 @@ def make_plan(
         InputError: options do not go together, or a model cannot be asked so.
     """
     options.check()
+    if options.driver == "mlcommons-loadgen":
+        loadgen.require()
     seen = [_look(subject, options, source, progress) for subject, _ in subjects]
     plan = []
     for (setting, lengths), place in itertools.product(options.settings(), _places(options)):
@@ -127,7 +136,7 @@ def make_plan(
             target = _target(subject, *place)
             asked = _ask(subject, lengths, setting, target, options, source)
             plan.append(Planned(subject, role, target, setting.model_copy(update={"queries": asked.sha256}), asked, found))
-    _say_what_is_unusual(plan, progress)
+    _say_what_is_unusual(plan, options, progress)
     return plan
 
 
@@ -172,8 +181,8 @@ def _check_batch(subject: Subject, batch: int, options: Options) -> None:
         )
 
 
-def _say_what_is_unusual(plan: Sequence[Planned], progress: Progress) -> None:
-    cores = usable_cores()
+def _say_what_is_unusual(plan: Sequence[Planned], options: Options, progress: Progress) -> None:
+    cores = len(options.pin or ()) or usable_cores()
     notes = []
     for item in plan:
         busy = item.target.threads * item.setting.instances

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from edgebert.errors import InputError
+from edgebert.errors import InputError, MissingPackage
 from edgebert.verbs.common import JsonOption, QuietOption, open_progress, print_json, reader_may_leave
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def bench(
     pin: Annotated[str, typer.Option(metavar="auto|none|0,1", help="Cores that each process keeps to.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Of the order of queries and of arrivals.")] = 0,
     driver: Annotated[Literal["edgebert", "mlcommons-loadgen"], typer.Option(help="Who issues the queries.")] = "edgebert",
+    cool_down: Annotated[float, typer.Option(metavar="S", min=0, help="To wait for a hot CPU, at most and in all.")] = 120.0,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The report.")] = Path("bench.json"),
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is no report of bench.")] = False,
     json_output: JsonOption = False,
@@ -93,6 +94,7 @@ def bench(
         pin=_cores(pin),
         seed=seed,
         driver=driver,
+        cool_down_s=cool_down,
     )
     options.check()
     progress = open_progress(quiet)
@@ -180,7 +182,18 @@ def _print(report: Report, out: Path) -> None:
 
     # A file or a pipe has no width; a table that lost columns there could not be read again.
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
-    typer.echo("\n".join([*text_table(report, width), "", *remark_lines(report), f"report: {out}"]))
+    verdicts = _verdicts(report, out)
+    typer.echo("\n".join([*text_table(report, width), "", *remark_lines(report), *verdicts, f"report: {out}"]))
+
+
+def _verdicts(report: Report, out: Path) -> list[str]:
+    """What really changed against the baseline, where there is one; how to find out, where comparing is not installed."""
+    from edgebert.bench.lines import verdict_lines
+
+    try:
+        return verdict_lines(report)
+    except MissingPackage as error:
+        return [f"no verdicts here: {error.message} Elsewhere: edgebert compare {out}"]
 
 
 def _print_json(report: Report, out: Path) -> None:
