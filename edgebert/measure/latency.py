@@ -111,8 +111,11 @@ def measure_rounds(
 
 
 def rotated(count: int, turn: int) -> list[int]:
-    """0..count-1, starting one further each turn and backwards on odd ones, so that nobody always follows the same."""
-    order = [(turn + place) % count for place in range(count)]
+    """0..count-1, backwards on odd turns and starting one further after each two, so that nobody always follows the same.
+
+    Two take turns as ABBA; three go through all six orders.
+    """
+    order = [(turn // 2 + place) % count for place in range(count)]
     return order if turn % 2 == 0 else order[::-1]
 
 
