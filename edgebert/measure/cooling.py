@@ -76,7 +76,6 @@ class Cooling:
 
     def after(self, before: MachineState, wall_ns: int | None) -> bool | None:
         """Whether it throttled, or was too hot, since `wait` returned `before`."""
-        self._seen = before  # what throttled within a process is seen again by the next wait
         return throttled(before, self.read(), wall_ns, self.limit_c)
 
     def _cool(self, state: MachineState) -> MachineState:
