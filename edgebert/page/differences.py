@@ -23,6 +23,9 @@ MARKS = {
 }
 """Of each verdict that has an interval."""
 ARROW = " -> "
+NEAR = (0.8, 0.85, 0.9, 0.95, 1, 1.05, 1.1, 1.15, 1.2)
+FAR = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 20, 50, 100)
+"""Speeds that an axis is labelled with, near 1 and over a wide range."""
 
 
 def section(source: Source) -> Section:
@@ -30,11 +33,13 @@ def section(source: Source) -> Section:
     title = "Which differences are real"
     if not source.within.pairs:
         return Section("differences", title)
+    pictures = interval_pictures([source.within])
     return Section(
         "differences",
         title,
         rule(source.within),
-        pictures=interval_pictures([source.within]),
+        pictures=pictures,
+        tables=() if pictures else (headlines([source.within]),),
         folded=tuple(tables([source.within])),
     )
 
@@ -78,18 +83,31 @@ def _picture(found: Sequence[tuple[str, Finding]], band: float) -> Picture:
         label=f"Speed of {len(found)} pairs with their 95 % intervals. {told}.",
         data=[series for verdict in MARKS if (series := _series(found, verdict))["x"]],
         layout={
-            "xaxis": {"title": {"text": "times as fast (beyond 1: faster)"}, "type": "log", "dtick": "D1"},
+            "xaxis": {"title": {"text": "times as fast"}, "type": "log", **_ticks(found)},
             "yaxis": {
                 "tickvals": list(range(len(found))),
                 "ticktext": [_tick(name) for name, _ in found],
                 "range": [len(found) - 0.4, -0.6],
             },
             "shapes": [_band(band)],
+            "showlegend": True,
         },
         table=_median_table(found),
         height=150 + 46 * len(found),
         opened=True,
     )
+
+
+def _ticks(found: Sequence[tuple[str, Finding]]) -> dict[str, Any]:
+    """Round speeds between the least and the most that the intervals reach, 1 among them."""
+    ends = [1 / end for _, finding in found for end in finding.interval or ()] + [1.0]
+    near = [speed for speed in NEAR if min(ends) * 0.97 <= speed <= max(ends) * 1.03]
+    shown = (
+        near
+        if max(ends) < 1.25 and min(ends) > 0.8
+        else [speed for speed in FAR if min(ends) / 1.2 <= speed <= max(ends) * 1.2]
+    )
+    return {"tickvals": shown, "ticktext": [f"{speed:g}" for speed in shown]}
 
 
 def _tick(name: str) -> str:
@@ -151,9 +169,11 @@ def headlines(comparisons: Sequence[Comparison]) -> Table:
     """One line for each pair, and for each entry that has no counterpart."""
     rows = [(words(name), words(headline(pair))) for name, pair in named(comparisons)]
     for comparison in comparisons:
-        beside = f" ({comparison.changed})" if len(comparisons) > 1 else ""
-        rows += [(words(title + beside), words(f"only in {comparison.ref}")) for title in comparison.missing]
-        rows += [(words(title + beside), words(f"only in {comparison.changed}")) for title in comparison.extra]
+        for only, other, titles in (
+            (comparison.ref, comparison.changed, comparison.missing),
+            (comparison.changed, comparison.ref, comparison.extra),
+        ):
+            rows += [(words(f"only in {only}, not in {other}"), words("; ".join(titles)))] if titles else []
     columns = (Column("model", numeric=False), Column("what changed", numeric=False))
     return Table("What changed, model by model", columns, tuple(rows))
 

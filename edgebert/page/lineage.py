@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgebert.page.parts import Block, Cell, Column, Section, Table, number, short, words
 from edgebert.page.source import RunRecord, Source
+from edgebert.report import Entry
 
 HASH = 12
 """Characters of a hash that are shown."""
@@ -122,7 +123,7 @@ def again(source: Source) -> Section:
     """The commands that do it again."""
     record = source.record
     if record is None:
-        return Section("again", "Again")
+        return _bench_again(source)
     name = shlex.quote(source.report.recipe)
     commands = f"pip install 'edgebert[compress]=={_version(source)}'\nedgebert compress {name}.yaml   # the recipe above\n"
     lead = (
@@ -130,6 +131,40 @@ def again(source: Source) -> Section:
         "latencies are measured anew, and are those of the machine that runs it.",
     )
     return Section("again", "How to reproduce it", lead, blocks=(Block("Commands", commands),))
+
+
+def _bench_again(source: Source) -> Section:
+    """What bench was told, as far as its report says; nothing of a report that compress wrote."""
+    entries = source.report.entries
+    if source.report.gates or any(entry.coverage for entry in entries):
+        return Section("again", "How to reproduce it")
+    lead = ("SUBJECT stands for the model as it was named then; its sha256 is in the table above.",)
+    return Section("again", "How to reproduce it", lead, blocks=(Block("Command", bench_command(entries) + "\n"),))
+
+
+def bench_command(entries: Sequence[Entry]) -> str:
+    """The options that differ from bench's own."""
+    settings, rounds = [entry.setting for entry in entries], max(len(entry.rounds) for entry in entries)
+    queries = max((len(item.latencies_ns) for entry in entries for item in entry.rounds), default=0)
+    options: list[tuple[str, list[object]]] = [
+        ("--scenario", [setting.scenario for setting in settings]),
+        ("--streams", [setting.streams for setting in settings if setting.streams != 1]),
+        ("--instances", [setting.instances for setting in settings if setting.instances != 1]),
+        ("--rate", [f"{setting.rate:g}" for setting in settings if setting.rate]),
+        ("--bound", [f"{setting.bound_ms:g}" for setting in settings if setting.bound_ms]),
+        ("--lengths", [setting.lengths for setting in settings if setting.lengths != "data"]),
+    ]
+    words = ["edgebert", "bench", "SUBJECT"]
+    words += ["--baseline", "SUBJECT"] if any(entry.role == "baseline" for entry in entries) else []
+    words += [str(part) for name, values in options for value in dict.fromkeys(values) for part in (name, value)]
+    for name, counts in (
+        ("--threads", [entry.target.threads for entry in entries]),
+        ("--batch", [entry.target.batch for entry in entries]),
+    ):
+        words += [name, ",".join(map(str, sorted(set(counts))))]
+    driver = next((setting.driver for setting in settings if setting.driver != "edgebert"), None)
+    words += ["--driver", driver] if driver else []
+    return shlex.join([*words, "--queries", str(queries), "--rounds", str(rounds)])
 
 
 def _version(source: Source) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,8 @@ from edgebert.page.plotly_bundle import csp_hash, plotly_bundle
 from edgebert.page.source import Source
 from edgebert.shipped import template
 
+WHOLE = 24
+"""Characters of a word up to which it is kept on one line."""
 GENERATOR = "edgebert report"
 """By this a page is known as one of ours."""
 SECTIONS = (
@@ -104,10 +107,16 @@ def render(sources: Sequence[Source]) -> str:
 
 
 def breakable(text: str) -> Any:
-    """Escaped, with a place to break a line after every slash."""
+    """Escaped, with a place to break a line after every slash, and none at the hyphens of short words."""
     from markupsafe import Markup, escape
 
-    return escape(text).replace("/", Markup("/<wbr>"))
+    whole, after_slash = Markup('<span class="whole">{}</span>'), Markup("/<wbr>")
+    parts = re.split(r"([\s/])", text)
+    marked = (
+        after_slash if part == "/" else whole.format(part) if "-" in part and len(part) <= WHOLE else escape(part)
+        for part in parts
+    )
+    return Markup("").join(marked)
 
 
 def figures(found: Sequence[Chapter], beside: Section) -> dict[str, Any]:

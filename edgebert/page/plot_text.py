@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 NEXT_LINE = "<br>"
 LONGEST = 60
+TICK_LINES = 3
 
 
 def plain(text: object, longest: int = LONGEST) -> str:
@@ -21,6 +22,6 @@ def lines(texts: Iterable[str]) -> str:
 
 
 def tick(text: str) -> str:
-    """A name beside an axis: after its runtime on a line of its own, so that it is half as wide on a phone."""
-    first, slash, rest = text.partition("/")
-    return f"{plain(first + slash)}{NEXT_LINE}{plain(rest)}" if slash else plain(first)
+    """A name beside an axis: a line for its runtime, for itself and for its load, so that it is narrow on a phone."""
+    parts = text.replace(", ", ",\n").replace("/", "/\n", 1).split("\n")
+    return lines(parts[:TICK_LINES])

@@ -89,7 +89,7 @@ class Source:
             [entry.target.name for entry in self.report.entries],
         ):
             count = Counter(names)
-            names = [f"{name} {more}" if count[name] > 1 else name for name, more in zip(names, longer, strict=True)]
+            names = [f"{name}, {more}" if count[name] > 1 else name for name, more in zip(names, longer, strict=True)]
         return tuple(numbered(names))
 
     @cached_property

@@ -157,8 +157,10 @@ def _interval(source: Source, entry: Entry) -> str:
     """The 95 % interval of the speed-up, where it could be estimated."""
     for pair in source.within.pairs:
         if (pair.changed, pair.target, pair.setting) == (entry.name, entry.target.name, entry.setting.name):
-            found = next((item.interval for item in pair.findings if item.metric == "p50_ms"), None)
-            return f", 95 %: {1 / found[1]:.2f} to {1 / found[0]:.2f}" if found and min(found) > 0 else ""
+            found = next((item for item in pair.findings if item.metric == "p50_ms"), None)
+            if found and found.interval and min(found.interval) > 0:
+                return f", 95 %: {1 / found.interval[1]:.2f} to {1 / found.interval[0]:.2f}"
+            return f"; {found.verdict}: {found.reason}" if found and not found.interval else ""
     return ""
 
 

@@ -112,7 +112,7 @@ def _mark(source: Source, point: Point, metric: str, leading: bool) -> dict[str,
         "y": [round(point.score, 6)],
         "text": [lines(hover)],
         "hovertemplate": "%{text}<extra></extra>",
-        "marker": {"color": look.colour, "symbol": look.symbol, "size": 15, "line": {"width": 2, "color": look.colour}},
+        "marker": {"color": look.colour, "symbol": look.symbol, "size": 13, "line": {"width": 2, "color": look.colour}},
     }
 
 
@@ -155,7 +155,7 @@ def trials(label: str, search: SearchRecord) -> Picture | None:
         label=f"{len(search.trials)} trials of the search for {label}, of which {kept} were kept, on {search.rows} eval rows.",
         data=[series for series in (_trials(timed, True), _trials(timed, False)) if series["x"]],
         layout={
-            "xaxis": {"title": {"text": "speed over the best so far"}},
+            "xaxis": {"title": {"text": "times as fast"}},
             "yaxis": {
                 "tickvals": list(range(len(timed))),
                 "ticktext": [plain(trial.what, SHORT) for trial in timed],

@@ -45,7 +45,7 @@
       layout[name] = { ...axis, ...own, title: { ...axis.title, ...own.title } };
       if (own.tickvals) delete layout[name].nticks;
     }
-    const legend = { orientation: "h", x: 0, y: 1.02, xanchor: "left", yanchor: "bottom", itemsizing: "constant", font: { color: ink } };
+    const legend = { orientation: "h", x: 0, y: 1.02, xanchor: "left", yanchor: "bottom", font: { color: ink } };
     layout.legend = { ...legend, ...given.legend };
     return layout;
   }
