@@ -5,7 +5,7 @@ its neighbours, the state of the machine. Whole processes are therefore resample
 strategy 1 of Davison & Hinkley (1997), Bootstrap Methods and their Application, sec. 3.8. A bootstrap of few processes cannot
 look beyond the extremes that it saw (with four, an interval of percentiles covers 87 % at most), so the bootstrap gives the
 standard error alone, made larger by n / (n - 1), and Student's t with Welch's degrees of freedom gives the interval, on the
-logarithm of the ratio. Its coverage is held by tests/compare/test_coverage.py.
+logarithm of the ratio. Its coverage is held by tests/compare/test_interval_coverage.py.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The rule, on the logarithm of the cost ratio (time, or 1 / throughput), with the band from -log(1.02) to log(1.02):
 
 - slower, or faster: the whole 95 % interval lies beyond the band on that side, Mann-Whitney's test agrees at 5 %, and it would
-  still lie beyond it were the machine's own change taken off;
+  still lie beyond it were the machine's own change taken off, which must not be large;
 - equivalent: the whole interval lies within the band, with and without the machine's own change;
 - inconclusive: neither, with what would settle it.
 
@@ -25,6 +25,10 @@ from edgebert.compare.wording import BETTER, WORSE, cost_sign, points, said, sha
 AGREES = 0.05
 """Mann-Whitney's p-value up to which it agrees that there is a difference."""
 
+MOST_TAKEN_OFF = 0.1
+"""Change of the machine up to which it can be taken off: tails lose more than the pulse when others work on the machine."""
+STEADY = 0.05
+"""The machine was disturbed where the pulse's interval is not within this."""
 MOST_WORTH_ASKING = 100
 """Processes more; beyond it the answer is that they will not help."""
 
@@ -79,11 +83,10 @@ def judge(
     cost = cost_of(metric, estimate)
     place = cost.place(band)
     interval = span(metric.kind, cost.low, cost.high)
-    moved = machine if machine and has_moved(machine, band) else None
-    told = f"the machine itself was {said('time', moved.value)} {'in its processes' if one_run else 'then'}" if moved else ""
+    told = _told(machine, band, one_run) if machine else ""
     if place == "across":
         return "inconclusive", f"{interval}, {_undecided(cost, band, processes)}" + (f"; {told}" if told else "")
-    if moved and _may_explain(moved, cost, place) and cost.without(moved).place(band) != place:
+    if machine and told and _may_explain(machine, cost, place, band):
         return "inconclusive", f"{interval}, but {told}"
     if place == "within":
         return "equivalent", f"within {share(band)} either way: {interval}"
@@ -97,8 +100,9 @@ def judge(
 def at_worst(metric: Metric, estimate: Estimate, band: float, machine: Cost | None) -> float:
     """The largest ratio of cost that is not ruled out; a machine that was faster may hide what the model lost."""
     cost = cost_of(metric, estimate)
-    moved = machine is not None and has_moved(machine, band)
-    return math.exp(max(cost.high, cost.without(machine).high if machine and moved else cost.high))
+    if machine is None or not has_moved(machine, band):
+        return math.exp(cost.high)
+    return math.exp(max(cost.high, cost.without(machine).high))
 
 
 def judge_size(metric: Metric, ref: float, changed: float, band: float) -> tuple[Verdict, str]:
@@ -133,9 +137,30 @@ def has_moved(machine: Cost, band: float) -> bool:
     return machine.place(band / 2) in ("above", "below")
 
 
-def _may_explain(machine: Cost, cost: Cost, place: str) -> bool:
-    """A machine that changed may have made a difference in its own direction, and hidden one in any."""
-    return place == "within" or machine.value * cost.value > 0
+def _may_explain(machine: Cost, cost: Cost, place: str, band: float) -> bool:
+    """Whether the machine may have made the difference, or hidden one.
+
+    A change of the machine makes a difference in its own direction and may hide one in any; a pulse that varied shows a machine
+    that others disturbed, in no direction. What is left when it is taken off decides, but for a large change.
+    """
+    if has_moved(machine, band):
+        if place != "within" and machine.value * cost.value < 0:
+            return False
+        if machine.place(MOST_TAKEN_OFF) in ("above", "below"):
+            return True
+    elif place == "within":
+        return False
+    return cost.without(machine).place(band) != place
+
+
+def _told(machine: Cost, band: float, one_run: bool) -> str:
+    """What is to be said of the machine; nothing where it kept its speed."""
+    when = "in its processes" if one_run else "then"
+    if has_moved(machine, band):
+        return f"the machine itself was {said('time', machine.value)} {when}"
+    if machine.place(STEADY) != "within":
+        return f"the machine was disturbed: its own speed is only known as {span('time', machine.low, machine.high)}"
+    return ""
 
 
 def _undecided(cost: Cost, band: float, processes: tuple[int, int]) -> str:
