@@ -1,0 +1,229 @@
+"""What `edgebert compare` says of real measurements whose truth is known: the same model again, and planted slowdowns.
+
+    python benchmarks/compare_power.py --assets DIR [--quick]
+
+DIR holds models/sst2-minilm-l6 and sst2/{train,dev}.tsv. The teacher's INT8 model is measured with 20 seeds of queries, each time
+in two runs: one alone, then one in which five take turns in fresh processes: the model, the model again, and the model made
+slower by 3, 5 and 10 %. So every truth is compared twice: with a report that was measured apart, and within one run. Verdicts
+are counted over all times; a slowdown is found when p50 and throughput are `slower`. At last 10^7 samples a side are compared.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from figures import Figures, options, print_table
+from ptq import LABELS, max_length, read_tsv
+
+from edgebert.artifact import ArtifactStore, hash_file, hash_json
+from edgebert.compare.comparison import compare, compare_within
+from edgebert.compare.findings import Comparison
+from edgebert.inputs import check_inputs
+from edgebert.measure.environment import read_environment
+from edgebert.measure.latency import Job, Round, measure_rounds, query_order, write_rows
+from edgebert.measure.pinning import choose_cores
+from edgebert.measure.samples import Samples
+from edgebert.measure.setting import Setting
+from edgebert.pipeline import Compression
+from edgebert.progress import Silent
+from edgebert.recipe_file import load_recipe
+from edgebert.report import Entry, Report
+from edgebert.report_file import read_report, write_report
+from edgebert.runtimes.target import Target
+from edgebert.tasks.base import Row
+
+SLOWDOWNS = (0.0, 0.03, 0.05, 0.10)
+TIMES = ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "end_to_end_ms", "throughput", "tokenise_ms", "cold_start_ms", "load_ms")
+FOUND_BY = ("p50_ms", "throughput")
+SEEDS = {False: 20, True: 1}
+PROCESSES = {False: 9, True: 4}
+QUERIES = {False: 150, True: 48}
+SAMPLES = {False: 10_000_000, True: 400_000}
+WARMUP = 20
+
+RECIPE = """\
+model: {assets}/models/sst2-minilm-l6
+task: {{name: text-classification, labels: [negative, positive], max_length: {length}}}
+data:
+  eval: {{path: {assets}/sst2/dev.tsv, columns: {{text: content}}}}
+stages: [export, {{quantize: {{method: dynamic}}}}]
+targets: [{{runtime: onnxruntime}}]
+"""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The model and how it is measured."""
+
+    assets: Path
+    work: Path
+    model: Path
+    quick: bool
+
+    def measure(self, name: str, slowdowns: Sequence[float], seed: int) -> list[Report]:
+        """One run in which the model takes turns with itself; a report for each, as it is read from its file."""
+        rows = read_tsv(self.assets / "sst2" / "dev.tsv")
+        chosen: list[Row] = [{"text": rows[at]["text"]} for at in query_order(len(rows), WARMUP + QUERIES[self.quick], seed)]
+        write_rows(self.work / "rows.json", chosen)
+        jobs = [self._job(share) for share in slowdowns]
+        environment = read_environment()
+        measured = measure_rounds(jobs, PROCESSES[self.quick], Silent())
+        setting = Setting(queries=hash_json({"rows": chosen[WARMUP:]}))
+        reports = []
+        for place, rounds in enumerate(measured):
+            report = self._report(rounds, setting).model_copy(update={"environment": environment})
+            file = self.work / f"{name}-{seed}-{place}.json"
+            write_report(file, report)
+            reports.append(read_report(file))
+        return reports
+
+    def _job(self, slowdown: float) -> Job:
+        return Job(
+            round=0,
+            model=str(self.model),
+            target=Target(runtime="onnxruntime"),
+            task="text-classification",
+            labels=LABELS,
+            max_length=max_length(self.assets),
+            pad_id=0,
+            tokenizer=str(self.assets / "models" / "sst2-minilm-l6" / "tokenizer.json"),
+            rows=str(self.work / "rows.json"),
+            warmup=WARMUP,
+            settle=True,
+            end_to_end=True,
+            pin=choose_cores(1, 1),
+            slowdown=slowdown,
+        )
+
+    def _report(self, rounds: Sequence[Round], setting: Setting) -> Report:
+        entry = Entry(
+            name="int8-dynamic",
+            role="candidate",
+            stage="int8-dynamic",
+            artifact=hash_file(self.model),
+            target=Target(runtime="onnxruntime"),
+            size_bytes=self.model.stat().st_size,
+            predictions=None,
+            rounds=tuple(rounds),
+            setting=setting,
+        )
+        return Report(
+            recipe="compare-power",
+            task="text-classification",
+            labels=LABELS,
+            eval_data=None,
+            references=(),
+            environment=read_environment(),
+            gates=(),
+            entries=(entry,),
+        )
+
+
+def quantised(assets: Path, work: Path) -> Path:
+    """The teacher exported and quantised dynamically, by edgebert's stages."""
+    recipe = work / "power.yaml"
+    recipe.write_text(RECIPE.format(assets=assets, length=max_length(assets)))
+    store = ArtifactStore(work / "store")
+    store.prepare()
+    run = Compression(check_inputs(load_recipe(str(recipe))), store, Silent())
+    run.run_stages()
+    artifact = next(found for found in run.made.values() if found.manifest.made_by.name == "quantize")
+    return next(artifact.path / name for name in artifact.manifest.files if name.endswith(".onnx"))
+
+
+def in_one_run(ref: Report, changed: Report) -> Comparison:
+    """Two reports of one run, compared as entries of one report are: round by round."""
+    second = changed.entries[0].model_copy(update={"role": "candidate"})
+    both = ref.model_copy(update={"entries": (ref.entries[0].model_copy(update={"role": "baseline"}), second)})
+    return compare_within(both)
+
+
+class Counts:
+    """Verdicts by truth, way of measuring and metric."""
+
+    def __init__(self) -> None:
+        self.verdicts: dict[tuple[str, float], dict[str, Counter[str]]] = {}
+
+    def add(self, way: str, slowdown: float, comparison: Comparison) -> None:
+        """Notes the verdicts of one comparison."""
+        found = self.verdicts.setdefault((way, slowdown), {metric: Counter() for metric in TIMES})
+        for finding in comparison.pairs[0].findings:
+            if finding.metric in found:
+                found[finding.metric][finding.verdict] += 1
+
+    def of(self, way: str, slowdown: float, verdict: str, metrics: Sequence[str] = TIMES) -> int:
+        """How many of the verdicts were that one."""
+        return sum(self.verdicts[way, slowdown][metric][verdict] for metric in metrics)
+
+    def print(self) -> None:
+        """A row for each truth, a column for each metric: faster / slower / equivalent / inconclusive."""
+        words = ("faster", "slower", "equivalent", "inconclusive")
+        rows = [
+            [f"{way}, {slowdown:.0%} slower", *("/".join(str(found[metric][word]) for word in words) for metric in TIMES)]
+            for (way, slowdown), found in self.verdicts.items()
+        ]
+        print_table([" / ".join(words), *TIMES], rows)
+
+
+def many_samples(assets: Path, work: Path, count: int) -> float:
+    """Seconds that the command takes to compare two reports of so many samples, reading included."""
+    generator = np.random.default_rng(0)
+    for name in ("a", "b"):
+        rounds = []
+        for number in range(10):
+            times = generator.lognormal(0, 0.3, count // 10) * 1e6 * generator.normal(1, 0.01)
+            scalars = {"load_ns": 10**8, "peak_rss_bytes": 10**8, "tokenise_ns": (), "lengths": ()}
+            rounds.append(Round(round=number, latencies_ns=Samples(times.astype(np.int64)), **scalars))
+        report = Bench(assets, work, Path(__file__), quick=False)._report(rounds, Setting(queries="q"))
+        write_report(work / f"{name}.json", report)
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "edgebert", "compare", str(work / "a.json"), str(work / "b.json"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    seconds = time.perf_counter() - started
+    samples = json.loads(done.stdout)["comparisons"][0]["pairs"][0]["findings"][0]["samples"]
+    print(f"{samples[0]:,} and {samples[1]:,} samples compared in {seconds:.1f} s")
+    return seconds
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    given = options(__doc__ or "").parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        power(given.assets.resolve(), Path(folder), quick=given.quick)
+
+
+def power(assets: Path, work: Path, *, quick: bool) -> None:
+    """All seeds, measured, compared and printed."""
+    bench = Bench(assets, work, quantised(assets, work), quick)
+    counts, seeds = Counts(), SEEDS[quick]
+    for seed in range(seeds):
+        (apart,) = bench.measure("apart", SLOWDOWNS[:1], seed)
+        plain, *slowed = bench.measure("turns", (0.0, *SLOWDOWNS), seed)
+        for slowdown, report in zip(SLOWDOWNS, slowed, strict=True):
+            counts.add("apart", slowdown, compare(apart, report))
+            counts.add("one run", slowdown, in_one_run(plain, report))
+        print(f"seed {seed + 1} of {seeds}", file=sys.stderr, flush=True)
+    counts.print()
+    figures = Figures(quick)
+    for way in ("apart", "one run"):
+        false = counts.of(way, 0.0, "faster") + counts.of(way, 0.0, "slower")
+        figures.at_most(f"{way}: false verdicts", false, 1)
+        figures.at_most(f"{way}: wrong signs", sum(counts.of(way, share, "faster") for share in SLOWDOWNS[1:]), 0)
+        for share in SLOWDOWNS[2:]:
+            found = min(counts.of(way, share, "slower", [metric]) for metric in FOUND_BY)
+            figures.at_least(f"{way}: {share:.0%} found", found, seeds * 19 // 20)
+    figures.at_most(f"{SAMPLES[quick]:.0e} samples: seconds", many_samples(assets, work, SAMPLES[quick]), 10)
+    figures.finish()
+
+
+if __name__ == "__main__":
+    main()
