@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgebert.errors import DataError, InputError
+from edgebert.paths import local_path
 from edgebert.readers import check_file
 from edgebert.tasks import TASKS
 from edgebert.tasks.base import Row, Task
@@ -37,8 +38,8 @@ class DataFile:
         Raises:
             DataError: there is no such file.
         """
-        path, colon, columns = (text, "", "") if Path(text).is_file() else text.rpartition(":")
-        path = path if colon else text
+        whole = local_path(text, Path.cwd()).is_file()
+        path, columns = (text, "") if whole or ":" not in text else text.rsplit(":", 1)
         if not Path(path).is_file():
             raise DataError(f"There is no data file {path}.", hint="--data FILE, or --data FILE:COLUMN")
         return cls(Path(path), tuple(filter(None, columns.split(","))), label)

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from edgebert.errors import InputError
 from edgebert.manifest import MANIFEST
+from edgebert.paths import local_path
 from edgebert.progress import Progress
 from edgebert.report_file import read_report
 
 
 def check_out(path: Path, progress: Progress, *, force: bool) -> None:
     """Raises InputError where the report cannot be written, or would take the place of something else."""
-    folder = path.absolute().parent
+    folder = local_path(str(path), Path.cwd()).parent
     if path.is_dir():
         raise InputError(f"{path} is a folder.", hint=f"Name a file in it: --out {path / 'bench.json'}")
     if inside := next((parent for parent in path.absolute().parents if (parent / MANIFEST).is_file()), None):

@@ -20,6 +20,8 @@ from edgebert.runtimes.target import Target
 from edgebert.tasks.base import Batch, Encoded, collate
 
 NAMES = ("input_ids", "attention_mask", "token_type_ids")
+LONGEST_REASON = 200
+"""Characters; what a runtime says first is where in its own source it stands."""
 Shapes = Mapping[str, list[Any]]
 
 
@@ -80,7 +82,7 @@ def _fault(session: Session, query: Batch) -> str | None:
         session.predict(query)
     except Exception as error:  # every runtime has classes of its own
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return (lines[-1] if lines else error.__class__.__name__).rstrip(".")[:300]
+        return (lines[-1] if lines else error.__class__.__name__).rstrip(".")[-LONGEST_REASON:]
     return None
 
 

@@ -14,6 +14,7 @@ from edgebert.bench.data_file import MOST_ROWS, DataFile, check_text
 from edgebert.bench.subjects import Subject
 from edgebert.errors import DataError, InputError
 from edgebert.measure.latency import query_order
+from edgebert.paths import local_path
 from edgebert.shipped import sentences
 from edgebert.tasks import TASKS, get_task
 from edgebert.tasks.base import Row
@@ -51,7 +52,7 @@ def parse_lengths(text: str) -> list[Lengths]:
 
 
 def _read_log(path: Path) -> Lengths:
-    if not path.is_file():
+    if not local_path(str(path), Path.cwd()).is_file():
         raise DataError(f"There is no log {path}.", hint="--lengths log:FILE, a text file with one length in tokens a line.")
     check_text(path)
     values = []

@@ -23,8 +23,8 @@ from edgebert.report import SAMPLES_FOR
 from edgebert.runtimes.target import Target
 
 Driver = Literal["edgebert", "mlcommons-loadgen"]
-PROCESS_S = 0.5
-"""Beside what the probe saw: reading the queries, warm caches apart."""
+PROCESS_S, SETTLING = 0.5, 100
+"""For the plan's guess: seconds of a process beside what the probe saw, and queries until latency has settled."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,8 @@ class Planned:
         load = self.probe.open_s + self.probe.first_s * (len(shapes) if self.target.runtime == "openvino" else 1)
         started = max(self.probe.process_s - self.probe.open_s - self.probe.first_s, 0)
         timed = options.queries * (2 if options.end_to_end and self.asked.is_text else 1)
-        return PROCESS_S + started + load + (options.warmup + timed) * served
+        warmup = max(options.warmup, SETTLING) if options.settle else options.warmup
+        return PROCESS_S + started + load + (warmup + timed) * served
 
 
 def make_plan(

@@ -169,10 +169,13 @@ def _cores(text: str) -> tuple[int, ...] | None:
 def _tokenizer(path: Path | None) -> Path | None:
     if path is None:
         return None
-    file = path / "tokenizer.json" if path.is_dir() else path
+    from edgebert.paths import local_path
+
+    place = local_path(str(path), Path.cwd())
+    file = place / "tokenizer.json" if place.is_dir() else place
     if not file.is_file():
-        raise InputError(f"There is no tokenizer {file}.", hint="Name a tokenizer.json.")
-    return file.absolute()
+        raise InputError(f"There is no tokenizer {path}.", hint="Name a tokenizer.json, or a folder that has one.")
+    return file
 
 
 def _print(report: Report, out: Path) -> None:
