@@ -160,6 +160,10 @@ LIGHT = [
     "scorer",
     "bert.shape",
     "bert.tokenizer",
+    "bench.run",
+    "bench.probe_worker",
+    "bench.lines",
+    "verbs.bench",
 ]
 
 
@@ -282,6 +286,7 @@ MAY_NOT_IMPORT = {
     "examples": ("stages", "pipeline", "cli", "recipe", "recipe_file", "training", "models", "bert", "runtimes"),
     "augment": ("stages", "pipeline", "cli", "recipe", "recipe_file", "training", "models", "bert", "runtimes", "examples"),
     "doctor": ("stages", "pipeline", "cli", "recipe", "recipe_file", "training", "models", "bert", "report", "data"),
+    "bench": ("pipeline", "cli", "verbs", "plan", "check", "stages", "recipe", "recipe_file", "training", "models", "data"),
     "scorer": ("stages", "pipeline", "cli", "recipe", "recipe_file", "training", "models", "bert", "measure"),
 }
 """Room -> what it may not import."""
