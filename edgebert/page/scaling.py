@@ -13,7 +13,7 @@ from edgebert.artifact import hash_json
 from edgebert.page.palette import SERIES, style
 from edgebert.page.parts import Column, Picture, Section, Table, number, words
 from edgebert.page.plot_text import plain
-from edgebert.page.source import Source
+from edgebert.page.source import Source, batch_of, setting_of, threads_of
 from edgebert.report import SAMPLES_FOR, Entry
 
 
@@ -39,7 +39,7 @@ def section(source: Source) -> Section:
 def by_length(entry: Entry) -> list[Group]:
     """Medians over groups of lengths, each with enough samples for a median; empty where lengths were not kept."""
     rounds = [item for item in entry.rounds if len(item.lengths)]
-    if not rounds:
+    if not rounds or entry.setting.scenario == "server":  # there a query's latency is what it waits for the others, too
         return []
     lengths = np.concatenate([item.lengths.values for item in rounds])
     latencies = np.concatenate([item.latencies_ns.values for item in rounds]) / 1e6
@@ -124,6 +124,8 @@ class Dimension:
     field: tuple[str, str]
     """Part of the entry, and its field."""
     value: Callable[[Entry], float | None]
+    part: Callable[[Entry], str] = setting_of
+    """What the names of the entries say of it."""
 
 
 def _fixed_length(entry: Entry) -> float | None:
@@ -131,8 +133,8 @@ def _fixed_length(entry: Entry) -> float | None:
 
 
 DIMENSIONS = (
-    Dimension("batch", "texts a query", ("target", "batch"), lambda entry: entry.target.batch),
-    Dimension("threads", "threads", ("target", "threads"), lambda entry: entry.target.threads),
+    Dimension("batch", "texts a query", ("target", "batch"), lambda entry: entry.target.batch, batch_of),
+    Dimension("threads", "threads", ("target", "threads"), lambda entry: entry.target.threads, threads_of),
     Dimension("streams", "texts at once", ("setting", "streams"), lambda entry: entry.setting.streams),
     Dimension("instances", "sessions", ("setting", "instances"), lambda entry: entry.setting.instances),
     Dimension("arrival rate", "queries/s", ("setting", "rate"), lambda entry: entry.setting.rate),
@@ -164,22 +166,30 @@ def sweep_picture(source: Source, dimension: Dimension) -> Picture | None:
     if not lots:
         return None
     texts = all(entry.throughput() for lot in lots for _, _, entry, _ in lot) and dimension.title != "threads"
-    what = "texts a second" if texts else "median latency, ms"
+    what = "texts a second" if texts else "median latency"
+    names = _line_names(lots, dimension)
     return Picture(
         title=f"{what[0].upper()}{what[1:]} over {dimension.title}",
         label=f"{what} of {len(lots)} models over {dimension.title}; the table has latency and throughput at each.",
-        data=[_sweep_line(lot, dimension, texts) for lot in lots],
+        data=[_sweep_line(name, lot, dimension, texts) for name, lot in zip(names, lots, strict=True)],
         layout={
             "xaxis": {"title": {"text": dimension.unit}, "tickvals": sorted({value for lot in lots for *_, value in lot})},
-            "yaxis": {"title": {"text": what}, "rangemode": "tozero"},
+            "yaxis": {"title": {"text": what if texts else f"{what}, ms"}, "rangemode": "tozero"},
         },
         table=_sweep_table(lots, dimension),
         log_axis="y",
     )
 
 
-def _sweep_line(lot: list[tuple[int, str, Entry, float]], dimension: Dimension, texts: bool) -> dict[str, Any]:
-    place, label, entry, _ = lot[0]
+def _line_names(lots: list[list[tuple[int, str, Entry, float]]], dimension: Dimension) -> list[str]:
+    """The name of each lot's first entry without its place on the axis, where it is still its own then."""
+    full = [label for (_, label, _, _), *_ in lots]
+    names = [label.replace(f", {dimension.part(entry)}", "") for (_, label, entry, _), *_ in lots]
+    return names if len(set(names)) == len(names) else full
+
+
+def _sweep_line(label: str, lot: list[tuple[int, str, Entry, float]], dimension: Dimension, texts: bool) -> dict[str, Any]:
+    place, _, entry, _ = lot[0]
     heights = [(entry.throughput() if texts else float(np.median(entry.latencies_ms()))) or 0.0 for _, _, entry, _ in lot]
     return _line(place, label, entry, [value for *_, value in lot], heights, dimension.unit, True)
 

@@ -82,15 +82,11 @@ class Source:
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """A name for each entry, unique in the report: its own, with its load and its target where those tell it apart."""
-        names = [entry.name for entry in self.report.entries]
-        for longer in (
-            [entry.setting.name for entry in self.report.entries],
-            [entry.target.name for entry in self.report.entries],
-        ):
-            count = Counter(names)
-            names = [f"{name}, {more}" if count[name] > 1 else name for name, more in zip(names, longer, strict=True)]
-        return tuple(numbered(names))
+        """A name for each entry, unique in the report: its own, with what tells it apart from its namesakes."""
+        groups: dict[str, list[Entry]] = {}
+        for entry in self.report.entries:
+            groups.setdefault(entry.name, []).append(entry)
+        return tuple(numbered([", ".join([entry.name, *_apart(entry, groups[entry.name])]) for entry in self.report.entries]))
 
     @cached_property
     def within(self) -> Comparison:
@@ -123,6 +119,28 @@ class Source:
     def labelled(self) -> list[tuple[str, Entry]]:
         """All entries with their names."""
         return list(zip(self.labels, self.report.entries, strict=True))
+
+
+def threads_of(entry: Entry) -> str:
+    """`2 threads`."""
+    return f"{entry.target.threads} thread{'s' if entry.target.threads != 1 else ''}"
+
+
+def batch_of(entry: Entry) -> str:
+    """`batch 8`."""
+    return f"batch {entry.target.batch}"
+
+
+def setting_of(entry: Entry) -> str:
+    """`server-20/s`."""
+    return entry.setting.name
+
+
+def _apart(entry: Entry, namesakes: Sequence[Entry]) -> list[str]:
+    """What differs between entries of one name: load, threads, batch, and else the target."""
+    found = [part(entry) for part in (setting_of, threads_of, batch_of) if len({part(other) for other in namesakes}) > 1]
+    alike = [other for other in namesakes if _load(other) == _load(entry)]
+    return found + ([entry.target.name] if len({other.target.name for other in alike}) > 1 else [])
 
 
 def _load(entry: Entry) -> tuple[str, int, int]:

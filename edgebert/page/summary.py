@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgebert.bench import lines as bench
 from edgebert.gates import METRICS, GateResult
 from edgebert.page.parts import Cell, Column, Section, Table, number, short, words
-from edgebert.page.source import Source
+from edgebert.page.source import Source, batch_of, setting_of, threads_of
 from edgebert.report import Entry
 from edgebert.search_lines import advice_lines
 from edgebert.table import cells, columns_for, standing
@@ -77,10 +77,7 @@ def _advice(lines: Sequence[str]) -> tuple[Advice, ...]:
 
 def load_of(entry: Entry) -> str:
     """Under which load an entry was measured."""
-    target = entry.target
-    parts = [entry.setting.name]
-    parts += [f"batch {target.batch}"] if target.batch != 1 else []
-    return ", ".join([*parts, f"{target.threads} thread{'s' if target.threads != 1 else ''}"])
+    return ", ".join([setting_of(entry), *([batch_of(entry)] if entry.target.batch != 1 else []), threads_of(entry)])
 
 
 def fastest_of_each_load(source: Source) -> list[Entry]:
@@ -176,7 +173,9 @@ def models(source: Source) -> Section:
     for (label, entry), measured in zip(source.labelled, values, strict=True):
         state = _state(source, entry)
         held = bench.bound_held(entry)
-        first = [words(label), Cell(state, state, _mark(state))] + ([words(load_of(entry))] if loads else [])
+        first = [words(entry.name if loads else label), Cell(state, state, _mark(state))] + (
+            [words(load_of(entry))] if loads else []
+        )
         first += [Cell("n/a") if held is None else _held(held)] if _bounded(source) else []
         rows.append((*first, *measured))
     titles = [

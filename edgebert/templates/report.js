@@ -55,7 +55,8 @@
   function draw(place) {
     const figure = coloured(figures[place.id]);
     const legends = figure.data.filter((trace) => trace.showlegend !== false).length;
-    const extra = place.clientWidth < NARROW ? 17 * Math.max(0, legends - 2) : 0;
+    const rows = Math.ceil(legends / (place.clientWidth < NARROW ? 1 : 3));
+    const extra = 17 * Math.max(0, rows - 2);  // a long legend takes nothing from the plot
     const layout = withTheme(figure.layout, place.clientWidth);
     layout.height = (figure.layout.height ?? 420) + extra;
     return Plotly.react(place, figure.data, layout, CONFIG);
