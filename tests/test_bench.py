@@ -150,7 +150,7 @@ def test_notes_say_what_is_unusual(cli: CLI, desk: Path) -> None:
         "bench", "alone.onnx", "bundle", "--threads", cores + 1, "--batch", "2", "--data", "eval.csv", *FAST, "--rounds", "1"
     )
     assert result.code == 0, result.err
-    assert f"warning: {cores + 1} threads on {cores} cores" in result.err
+    assert f"warning: {cores + 1} threads on {cores} core" in result.err
     assert "is measured at another batch than its answers were checked at" in result.err
     assert "alone has no tokenizer" in result.err
     assert "2 models" in result.err
@@ -334,7 +334,7 @@ def test_the_table_fits_the_terminal_and_says_what_had_to_go(width: int) -> None
     gone = next((line for line in lines if line.startswith("(no room for ")), "")
     for title in ("p90 ms", "PSS MB", "size MB", "texts/s"):
         assert (title in lines[0]) != (title in gone)
-    assert "(not measured: with text ms, mJ/text)" in lines
+    assert "(not measured: end-to-end ms, mJ/text)" in lines
 
 
 def test_what_was_not_measured_is_none_in_json() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edgebert.bench.sweep import counted
 from edgebert.compare.comparison import compare_within
 from edgebert.compare.lines import headline
 from edgebert.compare.pairing import baselines_and_candidates
@@ -60,7 +61,7 @@ COLUMNS = (
     Column("p99 ms", "{:.2f}", lambda _, entry: entry.percentile_ms(99), "p99_ms"),
     Column("faster", "{:.2f}x", speedup, "speedup"),
     Column("texts/s", "{:.1f}", lambda _, entry: entry.throughput(), "texts_per_second"),
-    Column("with text ms", "{:.2f}", lambda _, entry: entry.end_to_end_ms(), "end_to_end_p50_ms"),
+    Column("end-to-end ms", "{:.2f}", lambda _, entry: entry.end_to_end_ms(), "end_to_end_p50_ms"),
     Column("cold ms", "{:.0f}", lambda _, entry: entry.cold_start_ms(), "cold_start_ms"),
     Column("load ms", "{:.0f}", lambda _, entry: entry.load_ms(), "load_ms"),
     Column("RSS MB", "{:.0f}", lambda _, entry: entry.peak_rss_mb(), "peak_rss_mb"),
@@ -76,7 +77,7 @@ DROPPED_FIRST = (
     "RSS MB",
     "mJ/text",
     "size MB",
-    "with text ms",
+    "end-to-end ms",
     "texts/s",
     "p90 ms",
     "p99 ms",
@@ -176,7 +177,8 @@ def _few_samples(report: Report) -> str:
     percent, entry = max(lacking, key=lambda item: item[0])
     needed = SAMPLES_FOR[percent]
     count, rounds = len(entry.latencies_ms()), max(len(entry.rounds), 1)
-    return f"p{percent} needs {needed} samples, here are {count}: --queries {math.ceil(needed / rounds)} in {rounds} rounds"
+    enough = f"--queries {math.ceil(needed / rounds)} in {counted(rounds, 'round')}"
+    return f"p{percent} needs {needed} samples, here are {count}: {enough}"
 
 
 def _bounds(report: Report) -> list[str]:
@@ -194,8 +196,8 @@ def _marks(entry: Entry) -> str:
     rounds = len(entry.rounds)
     unsettled = sum(item.stable is False for item in entry.rounds)
     throttled = sum(item.throttled is True for item in entry.rounds)
-    marks = [f"latency had not settled in {unsettled} of {rounds} rounds"] if unsettled else []
-    marks += [f"the machine throttled in {throttled} of {rounds} rounds"] if throttled else []
+    marks = [f"latency had not settled in {unsettled} of {counted(rounds, 'round')}"] if unsettled else []
+    marks += [f"the machine throttled in {throttled} of {counted(rounds, 'round')}"] if throttled else []
     return f"{entry.name}, {entry.setting.name}, {entry.target.name}: {'; '.join(marks)}" if marks else ""
 
 

@@ -104,7 +104,7 @@ class Source:
         found = sorted(name for name in rows[0] if name != "label")
         if subject.checked_at is not None and tuple(found) != subject.columns:
             hint = (
-                f"Name its columns: --data {self.data.path}:COLUMN,COLUMN" if len(subject.columns) > 1 else "Name one column."
+                f"Name its columns: --data {self.data.path}:COLUMN,COLUMN" if len(subject.columns) > 1 else "Name one of them."
             )
             raise DataError(
                 f"{self.data.path} has {' and '.join(found)}, but {subject.name} was made for {' and '.join(subject.columns)}.",

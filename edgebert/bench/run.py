@@ -11,7 +11,7 @@ from edgebert.artifact import hash_file, hash_json
 from edgebert.bench.answers import predict, references
 from edgebert.bench.queries import Source
 from edgebert.bench.subjects import Subject
-from edgebert.bench.sweep import Options, Planned
+from edgebert.bench.sweep import Options, Planned, counted
 from edgebert.errors import InputError
 from edgebert.measure.cooling import open_cooling
 from edgebert.measure.environment import read_environment
@@ -59,13 +59,13 @@ def run(plan: Sequence[Planned], options: Options, source: Source, progress: Pro
 
 
 def _announcement(plan: Sequence[Planned], options: Options) -> str:
+    """`2 models in 4 combinations, 5 rounds: 20 fresh processes, about 40 s`."""
     seconds = options.rounds * sum(item.seconds(options) for item in plan)
     models = len({item.subject.name for item in plan})
-    what = f"{models} model{'s' * (models > 1)}"
-    if len(plan) > models:
-        what += f" in {len(plan)} combinations"
-    processes = len(plan) * options.rounds
-    return f"{what}, {options.rounds} rounds: {processes} fresh processes, about {format_seconds(seconds)}"
+    combinations = f" in {counted(len(plan), 'combination')}" if len(plan) > models else ""
+    processes = counted(len(plan) * options.rounds, "fresh process")
+    what = f"{counted(models, 'model')}{combinations}, {counted(options.rounds, 'round')}"
+    return f"{what}: {processes}, about {format_seconds(seconds)}"
 
 
 def _job(item: Planned, options: Options, file: Path) -> Job:

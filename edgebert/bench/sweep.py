@@ -188,11 +188,17 @@ def _say_what_is_unusual(plan: Sequence[Planned], options: Options, progress: Pr
     for item in plan:
         busy = item.target.threads * item.setting.instances
         if busy > cores:
-            many = f"{item.target.threads} threads" + (f" in {item.setting.instances} instances" * (item.setting.instances > 1))
-            notes.append(f"warning: {many} on {cores} cores: they wait for each other, and latencies say little")
+            many = counted(item.target.threads, "thread")
+            many += f" in {item.setting.instances} instances" if item.setting.instances > 1 else ""
+            notes.append(f"warning: {many} on {counted(cores, 'core')}: they wait for each other, and latencies say little")
         if item.checked_elsewhere:
             notes.append(f"{item.subject.name} is measured at another batch than its answers were checked at")
         if item.subject.serving is None and item.setting.lengths == "data":
             notes.append(f"{item.subject.name} has no tokenizer: it is asked token ids, as many as the texts have words")
     for note in dict.fromkeys(notes):
         progress.note(note)
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 round`, `2 processes`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
