@@ -1,0 +1,137 @@
+"""--fail-on never fails open."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from made_reports import MACHINE, a_report, an_entry, measured, rounds
+
+from edgebert.compare.comparison import compare, compare_within
+from edgebert.compare.findings import Comparison, Finding, Options, PairFindings, Policy
+from edgebert.compare.policy import failures
+from edgebert.measure.samples import Samples
+from edgebert.runtimes.target import Target
+
+SLOWER = Policy(fail_on=("slower",))
+
+
+def holding(metric: str, verdict: Any, at_worst: float | None, *, named: bool = False, **changes: Any) -> bool:
+    """Whether a comparison with one finding passes."""
+    kept = {"ref": 1.0, "changed": 1.0, **changes}
+    found = Finding(metric=metric, verdict=verdict, reason="reason", at_worst=at_worst, **kept)
+    pair = PairFindings(ref="a", changed="a", target="t", setting="s", paired=False, findings=(found,))
+    options = Options(metrics=(metric,) if named else ())
+    return not failures([Comparison(ref="a", changed="b", options=options, pairs=(pair,))], SLOWER)
+
+
+TRUTHS = [
+    ("p50_ms", "equivalent", 1.01, True),
+    ("p50_ms", "faster", 0.9, True),
+    ("p50_ms", "slower", 1.049, True),
+    ("p50_ms", "slower", 1.051, False),
+    ("p50_ms", "inconclusive", 1.049, True),
+    ("p50_ms", "inconclusive", 1.05, False),
+    ("p50_ms", "inconclusive", None, False),
+    ("p50_ms", "incomparable", None, False),
+    ("throughput", "inconclusive", 1.2, False),
+    ("load_ms", "inconclusive", 1.2, True),
+    ("load_ms", "inconclusive", None, True),
+    ("load_ms", "slower", 1.2, False),
+    ("p99_ms", "slower", 1.2, False),
+    ("p99_ms", "slower", 1.03, True),
+]
+
+
+@pytest.mark.parametrize(("metric", "verdict", "at_worst", "passes"), TRUTHS)
+def test_policy_passes_only_what_holds(metric: str, verdict: Any, at_worst: float | None, passes: bool) -> None:
+    assert holding(metric, verdict, at_worst) is passes
+
+
+def test_a_metric_that_was_asked_for_by_name_has_to_be_shown_to_hold() -> None:
+    assert holding("p99_ms", "inconclusive", 1.2)
+    assert not holding("p99_ms", "inconclusive", 1.2, named=True)
+    assert not failures([compare(measured(1), measured(2), Options(metrics=("p50_ms",)))], SLOWER)
+    (failure,) = failures([compare(measured(1), measured(2), Options(metrics=("p50_ms", "p99.9_ms")))], SLOWER)
+    assert failure.metric == "p99.9_ms" and failure.reason == "not shown: p99.9_ms was not measured"
+
+
+def test_a_metric_that_changed_lost_fails_whatever_it_is() -> None:
+    assert not holding("load_ms", "incomparable", None, changed=None)
+    assert holding("load_ms", "incomparable", None, ref=None)
+    assert not holding("p50_ms", "incomparable", None, ref=None)
+
+
+def reasons(comparison: Comparison, *words: Any, **changes: Any) -> list[str]:
+    return [failure.reason for failure in failures([comparison], Policy(fail_on=words or ("slower",), **changes))]
+
+
+def test_equal_models_pass_and_a_slower_one_fails() -> None:
+    assert reasons(compare(measured(1), measured(2))) == []
+    found = reasons(compare(measured(1), measured(2, slower=1.2)))
+    assert found and all("slower" in reason for reason in found)
+    assert reasons(compare(measured(1), measured(2, slower=1.2)), "larger") == []
+    assert reasons(compare(measured(1), measured(2, slower=1.2)), threshold=0.5) == []
+    assert reasons(compare(measured(1), measured(2, slower=0.8))) == []
+
+
+def test_too_few_processes_fail() -> None:
+    found = reasons(compare(measured(1, count=3), measured(2, count=3)))
+    assert any("not shown to hold" in reason and "too few processes: 3" in reason for reason in found)
+
+
+def test_another_machine_fails_once_and_says_why() -> None:
+    other = a_report(an_entry(rounds(seed=2)), environment=MACHINE.model_copy(update={"cores": 64}))
+    found = reasons(compare(measured(1), other))
+    assert found == ["not shown: incomparable, another machine: cores 2 -> 64"]
+    assert not reasons(compare(measured(1), other, Options(across_devices=True)))
+
+
+def test_a_throttled_machine_fails() -> None:
+    hot = a_report(an_entry(rounds(seed=2, throttled=True)))
+    assert any("throttled" in reason for reason in reasons(compare(measured(1), hot)))
+
+
+def test_a_machine_that_was_faster_may_hide_a_loss_and_fails() -> None:
+    pulse = Samples(np.full(8, 2_300_000))
+    found = reasons(compare(measured(1), a_report(an_entry(rounds(seed=2, pulse_ns=pulse)))))
+    assert any("the machine itself was" in reason for reason in found)
+
+
+def test_an_entry_without_counterpart_fails() -> None:
+    ref = a_report(an_entry(rounds(seed=1), name="a"), an_entry(rounds(seed=2), name="b"))
+    changed = a_report(an_entry(rounds(seed=3), name="a"))
+    assert reasons(compare(ref, changed)) == ["not shown: CHANGED has no b (onnxruntime, single-stream)"]
+    assert not reasons(compare(changed, ref))
+
+
+def test_nothing_to_compare_fails() -> None:
+    alone = a_report(an_entry(rounds(), name="fp32", role="baseline", target=Target(runtime="openvino")))
+    assert reasons(compare_within(alone), "any") == ["not shown: no entry has a counterpart"]
+
+
+def test_words_of_which_nothing_was_measured_fail() -> None:
+    empty = a_report(an_entry(size_bytes=0))
+    assert reasons(compare(empty, empty), "any") == ["not shown: nothing was measured on both sides"]
+    assert reasons(compare(measured(1), measured(2)), "less-accurate") == [
+        "not shown: nothing was measured on both sides that says whether it is less-accurate"
+    ]
+    assert reasons(compare(measured(1), measured(2)), "any") == []
+
+
+def test_size_and_answers_have_thresholds_of_their_own() -> None:
+    right = (1, 0) * 500
+    ref = a_report(an_entry(rounds(seed=1), predictions=right), references=right)
+    lost = an_entry(rounds(seed=2), predictions=(1,) * 60 + right[60:], size_bytes=30_000_000, artifact="b" * 64)
+    comparison = compare(ref, a_report(lost, references=right))
+    found = reasons(comparison, "any")
+    assert [reason.split(":")[0] for reason in found] == ["size_mb", "accuracy", "macro_f1", "agreement"][: len(found)]
+    assert reasons(comparison, "less-accurate", accuracy_threshold=0.05, threshold=0.0) == []
+    assert len(reasons(comparison, "larger")) == 1
+    assert reasons(comparison, "larger", threshold=0.5) == []
+
+
+def test_a_threshold_of_nothing_passes_the_same_file() -> None:
+    same = a_report(an_entry(predictions=(1, 0)), references=(1, 1))
+    assert reasons(compare(same, same), "less-accurate", accuracy_threshold=0.0) == []
