@@ -20,7 +20,7 @@ from edgebert.errors import StageError
 from edgebert.measure.accuracy import predict_all
 from edgebert.measure.coverage import Coverage, measure_coverage
 from edgebert.measure.environment import Environment
-from edgebert.measure.latency import Job, Round, measure_rounds, query_order, write_rows
+from edgebert.measure.latency import Job, Round, hash_queries, measure_rounds, query_order, write_rows
 from edgebert.measure.layer_latency import served_lengths
 from edgebert.measure.machine_state import MachineState, read_state
 from edgebert.measure.setting import Setting
@@ -112,7 +112,7 @@ class Check:
                 size_bytes=contender.artifact.size,
                 predictions=tuple(answers[contender.name][0]),
                 rounds=tuple(measured),
-                setting=Setting(queries=self.queries(contender.target.batch)),
+                setting=Setting(queries=self.queries(contender)),
                 tokenizer=hash_file(contender.serving.tokenizer),
                 parameters=count_parameters(contender.model.path),
                 macs=mean_macs(encoders[contender.name].shape, self.lengths(contender.serving)),
@@ -160,11 +160,12 @@ class Check:
         answers = json.loads((artifact.path / "answers.json").read_text())
         return answers["predictions"], Goldens(**answers["goldens"])
 
-    def queries(self, batch: int) -> str:
-        """sha256 of what the timed queries ask: which rows of which data, in which order."""
+    def queries(self, contender: Contender) -> str:
+        """sha256 of what the timed queries ask."""
+        batch = contender.target.batch
         count, warmup = self.settings.queries * batch, self.settings.warmup * batch
         order = query_order(len(self.data), warmup + count, self.seed)
-        return hash_json({"data": self.data.artifact.sha256, "rows": order[warmup:]})
+        return hash_queries(self.data.rows(order[warmup:]), contender.serving.task)
 
     def lengths(self, serving: Serving) -> list[int]:
         """Tokens of each eval text, as that tokenizer makes them, without padding."""

@@ -88,6 +88,12 @@ def test_every_combination_is_an_entry(cli: CLI, desk: Path) -> None:
 
 def test_the_same_questions_have_the_same_hash_in_another_report(cli: CLI, desk: Path) -> None:
     first = measured(cli, desk, "bundle", "--variant", "onnxruntime/fp32", "--rounds", "1")
+    assert (
+        cli("bench", "bundle", "--data", "eval.csv", "--queries", "16", "--warmup", "1", "--rounds", "1", "--no-settle").code
+        == 0
+    )
+    compressed = read_report(desk / "bundle" / "report.json").entries[0]
+    assert read_report(desk / "bench.json").entries[0].setting.queries == compressed.setting.queries
     again = measured(cli, desk, "bundle/onnx/model.onnx", "--rounds", "1")
     other = measured(cli, desk, "bundle/onnx/model.onnx", "--rounds", "1", "--seed", "1")
     hashes = [report.entries[0].setting.queries for report in (first, again, other)]

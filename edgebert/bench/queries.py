@@ -13,7 +13,7 @@ from edgebert.artifact import hash_json
 from edgebert.bench.data_file import MOST_ROWS, DataFile, check_text
 from edgebert.bench.subjects import Subject
 from edgebert.errors import DataError, InputError
-from edgebert.measure.latency import query_order
+from edgebert.measure.latency import hash_queries, query_order
 from edgebert.paths import local_path
 from edgebert.shipped import sentences
 from edgebert.tasks import TASKS, get_task
@@ -129,7 +129,7 @@ class Source:
         pool = [{name: row[name] for name in row if name != "label"} for row in self.rows(subject)]
         rows = [pool[place] for place in query_order(len(pool), warmup + timed, self.seed)]
         found = serving.encode(serving.open_tokenizer(), rows)
-        return Asked(rows, hash_json({"rows": rows[warmup:]}), tuple(map(len, found)), is_text=True)
+        return Asked(rows, hash_queries(rows[warmup:], serving.task), tuple(map(len, found)), is_text=True)
 
     def _ids(self, subject: Subject, lengths: Lengths, warmup: int, timed: int) -> Asked:
         """Token ids drawn at random: which they are does not matter to the time that a model takes."""

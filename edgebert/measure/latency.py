@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from edgebert.artifact import hash_json
 from edgebert.errors import StageError
 from edgebert.measure.cooling import Cooling, open_cooling
 from edgebert.measure.job import Job as Job
@@ -23,6 +24,7 @@ from edgebert.measure.pinning import check_cores
 from edgebert.measure.process import run_worker
 from edgebert.measure.samples import Samples
 from edgebert.progress import Progress
+from edgebert.tasks.base import Row, Task
 
 
 class Round(BaseModel):
@@ -139,6 +141,12 @@ def run_job(job: Job) -> Round:
         return Round.model_validate_json(said)
     except ValidationError as error:
         raise StageError(f"The process that measures {job.model} gave no usable result: {said[:200]!r}") from error
+
+
+def hash_queries(rows: Sequence[Row], task: Task) -> str:
+    """sha256 of what is asked, in order: the same for the same texts wherever they come from; labels are not asked."""
+    asked = [column.name for column in task.columns if not column.is_label]
+    return hash_json({"rows": [{name: row[name] for name in asked if name in row} for row in rows]})
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, Any]] | Sequence[Sequence[int]]) -> None:
