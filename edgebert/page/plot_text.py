@@ -7,7 +7,6 @@ from collections.abc import Iterable
 
 NEXT_LINE = "<br>"
 LONGEST = 60
-TICK_LINES = 3
 
 
 def plain(text: object, longest: int = LONGEST) -> str:
@@ -23,5 +22,6 @@ def lines(texts: Iterable[str]) -> str:
 
 def tick(text: str) -> str:
     """A name beside an axis: a line for its runtime, for itself and for its load, so that it is narrow on a phone."""
-    parts = text.replace(", ", ",\n").replace("/", "/\n", 1).split("\n")
-    return lines(parts[:TICK_LINES])
+    name, _, load = text.partition(", ")
+    runtime, slash, rest = name.partition("/")
+    return lines(part for part in (runtime + slash, rest, load) if part)

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgebert.page.parts import Column, Picture, Section, Table, number, short, words
-from edgebert.page.plot_text import lines, plain, tick
+from edgebert.page.plot_text import NEXT_LINE, lines, plain, tick
 from edgebert.page.source import Source
 from edgebert.report import Entry
 
 BAR = 24
 """Pixels of height for one bar."""
+LINE = 20
+"""Of one line of a name."""
 PATTERNS = ("", "/", "x")
 
 
@@ -69,7 +71,7 @@ def bars(source: Source, title: str, unit: str, quantities: Sequence[Quantity]) 
             "legend": {"traceorder": "normal"},
         },
         table=_table(title, unit, known, entries),
-        height=120 + len(entries) * max(len(known) * BAR, 2 * BAR),
+        height=120 + len(entries) * max(len(known) * BAR, LINE * max(tick(label).count(NEXT_LINE) + 1 for label, _ in entries)),
         log_axis="x",
         half=True,
     )

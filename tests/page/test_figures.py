@@ -165,7 +165,7 @@ def test_names_are_no_markup_in_figures(text: str) -> None:
 
 
 def test_ticks_have_a_line_for_the_runtime() -> None:
-    assert tick("onnxruntime/int8-dynamic, single-stream") == "onnxruntime/<br>int8-dynamic,<br>single-stream"
+    assert tick("onnxruntime/int8, 1 thread, batch 4") == "onnxruntime/<br>int8<br>1 thread, batch 4"
 
 
 def test_more_models_than_colours_begin_hidden() -> None:
