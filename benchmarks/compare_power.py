@@ -2,10 +2,11 @@
 
     python benchmarks/compare_power.py --assets DIR [--quick]
 
-DIR holds models/sst2-minilm-l6 and sst2/{train,dev}.tsv. The teacher's INT8 model is measured with 20 seeds of queries, each time
-in two runs: one alone, then one in which five take turns in fresh processes: the model, the model again, and the model made
-slower by 3, 5 and 10 %. So every truth is compared twice: with a report that was measured apart, and within one run. Verdicts
-are counted over all times; a slowdown is found when p50 and throughput are `slower`. At last 10^7 samples a side are compared.
+DIR holds models/sst2-minilm-l6 and sst2/{train,dev}.tsv. The teacher's INT8 model is measured with 20 seeds of queries, each
+time in two runs: one alone, then one in which five take turns in fresh processes: the model, the model again, and the model
+made slower by 3, 5 and 10 %. So every truth is compared twice: with a report that was measured apart, and within one run.
+Verdicts are counted over all times; a slowdown is found when p50 and throughput are `slower`. At last 10^7 samples a side are
+compared. On a machine on which others work, almost everything is `inconclusive`, and slowdowns are not found.
 """
 
 from __future__ import annotations
@@ -41,12 +42,14 @@ from edgebert.report_file import read_report, write_report
 from edgebert.runtimes.target import Target
 from edgebert.tasks.base import Row
 
-SLOWDOWNS = (0.0, 0.03, 0.05, 0.10)
+SLOWDOWNS = {False: (0.0, 0.03, 0.05, 0.10), True: (0.0, 0.10)}
 TIMES = ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "end_to_end_ms", "throughput", "tokenise_ms", "cold_start_ms", "load_ms")
+LATENCY = TIMES[:6]
+"""What a planted slowdown slows down."""
 FOUND_BY = ("p50_ms", "throughput")
 SEEDS = {False: 20, True: 1}
-PROCESSES = {False: 9, True: 4}
-QUERIES = {False: 150, True: 48}
+PROCESSES = {False: 8, True: 4}
+QUERIES = {False: 120, True: 32}
 SAMPLES = {False: 10_000_000, True: 400_000}
 WARMUP = 20
 
@@ -204,11 +207,11 @@ def main() -> None:
 def power(assets: Path, work: Path, *, quick: bool) -> None:
     """All seeds, measured, compared and printed."""
     bench = Bench(assets, work, quantised(assets, work), quick)
-    counts, seeds = Counts(), SEEDS[quick]
+    counts, seeds, slowdowns = Counts(), SEEDS[quick], SLOWDOWNS[quick]
     for seed in range(seeds):
-        (apart,) = bench.measure("apart", SLOWDOWNS[:1], seed)
-        plain, *slowed = bench.measure("turns", (0.0, *SLOWDOWNS), seed)
-        for slowdown, report in zip(SLOWDOWNS, slowed, strict=True):
+        (apart,) = bench.measure("apart", slowdowns[:1], seed)
+        plain, *others = bench.measure("turns", (0.0, *slowdowns), seed)
+        for slowdown, report in zip(slowdowns, others, strict=True):
             counts.add("apart", slowdown, compare(apart, report))
             counts.add("one run", slowdown, in_one_run(plain, report))
         print(f"seed {seed + 1} of {seeds}", file=sys.stderr, flush=True)
@@ -217,10 +220,11 @@ def power(assets: Path, work: Path, *, quick: bool) -> None:
     for way in ("apart", "one run"):
         false = counts.of(way, 0.0, "faster") + counts.of(way, 0.0, "slower")
         figures.at_most(f"{way}: false verdicts", false, 1)
-        figures.at_most(f"{way}: wrong signs", sum(counts.of(way, share, "faster") for share in SLOWDOWNS[1:]), 0)
-        for share in SLOWDOWNS[2:]:
+        figures.at_most(f"{way}: wrong signs", sum(counts.of(way, share, "faster", LATENCY) for share in slowdowns[1:]), 0)
+        for share in slowdowns[1:]:
             found = min(counts.of(way, share, "slower", [metric]) for metric in FOUND_BY)
-            figures.at_least(f"{way}: {share:.0%} found", found, seeds * 19 // 20)
+            if share >= 0.05:
+                figures.at_least(f"{way}: {share:.0%} found", found, seeds * 19 // 20)
     figures.at_most(f"{SAMPLES[quick]:.0e} samples: seconds", many_samples(assets, work, SAMPLES[quick]), 10)
     figures.finish()
 

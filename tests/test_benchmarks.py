@@ -68,6 +68,14 @@ def test_quantize_prints_its_four_parts_and_its_figures(assets: Path, tmp_path: 
         assert figure in lines[-1]
 
 
+def test_compare_power_prints_its_counts_and_its_figures(assets: Path, tmp_path: Path) -> None:
+    lines = quick("compare_power", assets, tmp_path).splitlines()
+    assert lines[0].split()[:2] == ["faster", "/"]
+    assert [line.split(" slower")[0] for line in lines[1:5]] == ["apart, 0%", "one run, 0%", "apart, 10%", "one run, 10%"]
+    assert lines[-1].startswith("quick run, figures do not count: apart: false verdicts=")
+    assert "one run: 10% found=" in lines[-1] and "samples: seconds=" in lines[-1]
+
+
 def test_every_benchmark_is_described() -> None:
     described = (BENCHMARKS / "README.md").read_text()
     for file in BENCHMARKS.glob("*.py"):
