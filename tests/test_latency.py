@@ -250,21 +250,25 @@ say({"said": 1})
     assert "python prints" in done.stderr and "C prints" in done.stderr
 
 
-def nan_model(folder: Path) -> Path:
-    """A graph whose answer is NaN."""
+def times(folder: Path, factor: float, output: str = "logits") -> Path:
+    """A graph that answers its tokens times a factor."""
     import onnx
     from onnx import TensorProto, helper
 
-    nan = helper.make_tensor("nan", TensorProto.FLOAT, [], [float("nan")])
+    constant = helper.make_tensor("factor", TensorProto.FLOAT, [], [factor])
     ids = helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "sequence"])
-    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "sequence"])
+    answer = helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", "sequence"])
     nodes = [
         helper.make_node("Cast", ["input_ids"], ["floats"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["floats", "nan"], ["logits"]),
+        helper.make_node("Mul", ["floats", "factor"], [output]),
     ]
-    graph = helper.make_graph(nodes, "g", [ids], [logits], [nan])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "nan.onnx")
-    return folder / "nan.onnx"
+    graph = helper.make_graph(nodes, "g", [ids], [answer], [constant])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "times.onnx")
+    return folder / "times.onnx"
+
+
+def nan_model(folder: Path) -> Path:
+    return times(folder, float("nan"))
 
 
 def broken_model(folder: Path) -> Path:
@@ -281,6 +285,14 @@ def test_a_model_that_cannot_serve_is_told_in_one_sentence(
         run_job(job(model=str(model)))
     assert str(model) in caught.value.message and said in caught.value.message
     assert "\n" not in caught.value.message and "Traceback" not in caught.value.message
+
+
+@pytest.mark.parametrize(("output", "labels"), [("last_hidden_state", ()), ("logits", ()), ("logits", ("one",))])
+def test_a_graph_is_served_with_text_when_it_is_not_the_tasks_or_its_labels_are_not_known(
+    output: str, labels: tuple[str, ...], job: Callable[..., Job], tmp_path: Path
+) -> None:
+    found = run_job(job(model=str(times(tmp_path, 1.0, output)), labels=labels, end_to_end=True))
+    assert len(found.latencies_ns) == len(found.end_to_end_ns) == 8
 
 
 def test_queries_that_are_all_used_up_by_the_warm_up_are_told(job: Callable[..., Job]) -> None:

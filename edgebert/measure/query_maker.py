@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -72,13 +73,25 @@ class QueryMaker:
         return [self.query(texts[start : start + at_once]) for start in range(0, len(texts), at_once)]
 
     def answer(self, outputs: Mapping[str, Array]) -> None:
-        """Makes of a batch's outputs what a person reads."""
-        if self._serving is not None:
-            self._serving.task.answer(outputs, self._serving.labels)
+        """Makes of a batch's outputs what a person reads: labels, or their numbers where the job names too few.
+
+        Nothing where the outputs are not the task's.
+        """
+        if self._serving is None or not set(self._serving.task.outputs) <= set(outputs):
+            return
+        task, labels = self._serving.task, self._serving.labels
+        classes = outputs[task.outputs[0]].shape[-1]
+        task.answer(outputs, labels if len(labels) >= classes else numbers(classes))
 
     def _batch(self, encoded: Sequence[Encoded]) -> dict[str, Array]:
         length = self._target.padded_length(max(map(len, encoded)), self._max_length)
         return collate(encoded, length=length, pad_id=self._pad_id)
+
+
+@functools.cache
+def numbers(count: int) -> tuple[str, ...]:
+    """`0`, `1`, ..."""
+    return tuple(map(str, range(count)))
 
 
 def by_length(texts: Sequence[Text]) -> list[Text]:
