@@ -10,7 +10,7 @@ from edgebert.compare.findings import Comparison, Finding, Options, PairFindings
 from edgebert.compare.measured import Circumstances, findings_of, machine_of, sides_of, thinning_note, throttled_of
 from edgebert.compare.metrics import SERIES, SIZE
 from edgebert.compare.pairing import Matched, Pair, baselines_and_candidates, match
-from edgebert.compare.verdicts import judge_size
+from edgebert.compare.verdicts import judge_size, machine_told
 from edgebert.report import Entry, Report
 
 DEFAULTS = Options()
@@ -56,7 +56,9 @@ def _pair_findings(ref: Report, changed: Report, pair: Pair, options: Options) -
     )
     found = [*_measured(pair, circumstances), *_size(pair, options), *answer_findings(ref, changed, pair, options)]
     notes = [*comparable.notes(ref, changed, pair), thinning_note(sides_of(pair, SERIES[0]))]
-    if circumstances.machine is None and not another:
+    if circumstances.machine:
+        notes.append(machine_told(circumstances.machine, options.band, one_run=circumstances.paired))
+    elif not another:
         notes.append("not checked whether the machine itself changed: a report holds no pulse, or too few processes")
     return PairFindings(
         ref=pair.ref.name,

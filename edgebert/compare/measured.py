@@ -10,7 +10,7 @@ import numpy as np
 from edgebert.compare.findings import Finding, Verdict
 from edgebert.compare.metrics import PULSE, Metric, Series, side_of
 from edgebert.compare.pairing import Pair
-from edgebert.compare.statistics import FEWEST_PROCESSES, Estimate, Side, compare_sides, rank_error
+from edgebert.compare.statistics import FEWEST_PROCESSES, Estimate, Side, compare_sides, thinned_to
 from edgebert.compare.verdicts import Cost, at_worst, cost_of, judge, too_few
 
 Sides = tuple[Side | None, Side | None]
@@ -57,13 +57,13 @@ def throttled_of(pair: Pair) -> str | None:
 def thinning_note(sides: Sides) -> str | None:
     """Says so where the bootstrap did not use all samples."""
     known = [side for side in sides if side]
-    error = rank_error(known)
-    if not error:
+    kept = thinned_to(known)
+    if kept is None:
         return None
     total = sum(side.samples for side in known)
     return (
-        f"percentiles are of all {total:,} samples, their intervals of evenly spaced ones: "
-        f"a process's ranks are off by at most {error * 100:.2g} %"
+        f"percentiles are of all {total:,} samples, their intervals of {kept:,} evenly spaced ones of each process: "
+        f"its ranks are off by at most {50 / kept:.2g} %"
     )
 
 

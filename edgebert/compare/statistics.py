@@ -110,11 +110,12 @@ def second_opinion(ref: Floats, changed: Floats, *, paired: bool) -> float:
     return float(scipy_stats().mannwhitneyu(*sides, alternative="two-sided").pvalue)
 
 
-def rank_error(sides: Sequence[Side]) -> float:
-    """Largest error of a rank, as a share, that thinning the samples for the bootstrap gives; 0 where all were kept."""
-    kept = [_kept(side) for side in sides]
-    thinned = [1 / (2 * most) for side, most in zip(sides, kept, strict=True) if max(map(len, side.blocks)) > most]
-    return max(thinned, default=0.0)
+def thinned_to(sides: Sequence[Side]) -> int | None:
+    """Fewest order statistics of a process that the bootstrap keeps; None where it keeps all.
+
+    A rank is then off by at most half the distance between two of them, a share of 1 / (2 kept).
+    """
+    return min((_kept(side) for side in sides if max(map(len, side.blocks)) > _kept(side)), default=None)
 
 
 def _errors(ref: Side, changed: Side, percents: Sequence[float], *, paired: bool, seed: int) -> tuple[list[float], list[float]]:

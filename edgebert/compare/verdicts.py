@@ -25,6 +25,8 @@ from edgebert.compare.wording import BETTER, WORSE, cost_sign, points, said, sha
 AGREES = 0.05
 """Mann-Whitney's p-value up to which it agrees that there is a difference."""
 
+NOISY = 3
+"""Half-widths of the interval in bands, beyond which noise is what keeps a verdict away."""
 MOST_TAKEN_OFF = 0.1
 """Change of the machine up to which it can be taken off: tails lose more than the pulse when others work on the machine."""
 STEADY = 0.05
@@ -83,9 +85,10 @@ def judge(
     cost = cost_of(metric, estimate)
     place = cost.place(band)
     interval = span(metric.kind, cost.low, cost.high)
-    told = _told(machine, band, one_run) if machine else ""
+    told = machine_told(machine, band, one_run=one_run) if machine else None
     if place == "across":
-        return "inconclusive", f"{interval}, {_undecided(cost, band, processes)}" + (f"; {told}" if told else "")
+        moved = f"; {told}" if machine and has_moved(machine, band) else ""
+        return "inconclusive", f"{interval}, {_undecided(cost, band, processes)}{moved}"
     if machine and told and _may_explain(machine, cost, place, band):
         return "inconclusive", f"{interval}, but {told}"
     if place == "within":
@@ -153,14 +156,14 @@ def _may_explain(machine: Cost, cost: Cost, place: str, band: float) -> bool:
     return cost.without(machine).place(band) != place
 
 
-def _told(machine: Cost, band: float, one_run: bool) -> str:
-    """What is to be said of the machine; nothing where it kept its speed."""
+def machine_told(machine: Cost, band: float, *, one_run: bool) -> str | None:
+    """What is to be said of the machine; None where it kept its speed."""
     when = "in its processes" if one_run else "then"
     if has_moved(machine, band):
         return f"the machine itself was {said('time', machine.value)} {when}"
     if machine.place(STEADY) != "within":
         return f"the machine was disturbed: its own speed is only known as {span('time', machine.low, machine.high)}"
-    return ""
+    return None
 
 
 def _undecided(cost: Cost, band: float, processes: tuple[int, int]) -> str:
@@ -169,5 +172,7 @@ def _undecided(cost: Cost, band: float, processes: tuple[int, int]) -> str:
     room = abs(abs(cost.value) - math.log1p(band))
     more = math.ceil(min(processes) * ((cost.half_width / room) ** 2 - 1)) if room > cost.half_width / 10 else None
     if more is None or more > MOST_WORTH_ASKING:
+        if cost.half_width > NOISY * math.log1p(band):
+            return f"{text}: too much noise for any verdict; measure when the machine has less to do"
         return f"{text}, which is about the difference itself: more processes will hardly settle it"
     return f"{text}; about {max(more, 1)} more processes a side would settle it"

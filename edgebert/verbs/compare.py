@@ -23,7 +23,7 @@ def compare(
     reports: Annotated[
         list[Path],
         typer.Argument(
-            metavar="REF [CHANGED]...", help="Report files, or folders of them. REF alone: its baselines and its candidates."
+            metavar="REPORT", help="REF, then what it is compared with: files or folders. REF alone: its baselines."
         ),
     ],
     band: Annotated[str, typer.Option(metavar="SHARE", help="Differences within it do not matter.")] = "2%",

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from made_reports import MACHINE, a_report, an_entry, finding, measured, rounds, verdicts
 
+from edgebert.compare import statistics
 from edgebert.compare.comparison import compare
 from edgebert.compare.findings import Options
 from edgebert.measure.samples import Samples
@@ -131,3 +132,12 @@ def test_a_metric_that_one_side_lacks_is_incomparable_and_one_that_both_lack_is_
         an_entry(rounds(seed=1, count=4, queries=20)),
     )
     assert finding(compare(measured(0), short), "p95_ms").reason == "CHANGED has no p95_ms, or fewer than 130 samples"
+
+
+def test_a_note_says_when_intervals_are_not_of_all_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "KEPT_CELLS", 64 * 50)
+    notes = compare(measured(0), measured(1), FEW).pairs[0].notes
+    assert (
+        "percentiles are of all 2,400 samples, their intervals of 50 evenly spaced ones of each process: "
+        "its ranks are off by at most 1 %"
+    ) in notes
