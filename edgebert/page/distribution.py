@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from edgebert.page.source import Source
 from edgebert.report import SAMPLES_FOR, Entry
 
 POINTS = 400
+WIDE = 30
+"""Largest latency over the smallest."""
 PERCENTS = (50, 90, 95, 99, 99.9)
 Curve = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
@@ -28,7 +31,7 @@ def section(source: Source) -> Section:
         label=f"Cumulative distribution of the latency of {len(timed)} models; its percentiles are in the table.",
         data=[_curve(place, label, entry, shown=turn < SERIES) for turn, (place, label, entry) in enumerate(timed)],
         layout={
-            "xaxis": {"title": {"text": "latency of one query, ms"}},
+            "xaxis": latency_axis([entry for _, _, entry in timed]),
             "yaxis": {"title": {"text": "share of queries"}, "range": [0, 1.01], "tickformat": ".0%"},
             "hovermode": "closest",
         },
@@ -39,6 +42,13 @@ def section(source: Source) -> Section:
     lead = ["Raw samples of every process, tokenisation apart. A percentile that has too few samples under it is n/a."]
     lead += [f"The picture begins with {SERIES} of {len(timed)}; the legend adds the others."] if len(timed) > SERIES else []
     return Section("distribution", "Latency distribution", tuple(lead), pictures=(picture,))
+
+
+def latency_axis(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Logarithmic from the start where a few slow queries would squeeze all others against the edge."""
+    least, most = zip(*((entry.latencies_ms().min(), entry.latencies_ms().max()) for entry in entries), strict=True)
+    kind = "log" if max(most) > WIDE * min(least) else "linear"
+    return {"title": {"text": "latency of one query, ms"}, "type": kind}
 
 
 def ecdf(values: npt.NDArray[np.float64], points: int = POINTS) -> Curve:

@@ -63,6 +63,11 @@ class Picture:
     opened: bool = False
     """Whether its numbers are shown from the start."""
 
+    @property
+    def logarithmic(self) -> bool:
+        """Whether the axis that may be logarithmic begins so."""
+        return bool(self.layout.get(f"{self.log_axis}axis", {}).get("type") == "log")
+
 
 @dataclass(frozen=True)
 class Block:

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgebert.compare.comparison import compare
 from edgebert.page import differences
-from edgebert.page.distribution import ecdf, percentiles
+from edgebert.page.distribution import ecdf, latency_axis, percentiles
 from edgebert.page.palette import FILLED, SERIES
 from edgebert.page.parts import Cell, Column, Picture, Section, Table, number, words
 from edgebert.page.plot_text import plain
@@ -96,7 +96,7 @@ def _curves(sources: Sequence[Source]) -> tuple[Picture, ...]:
         label=f"Cumulative distribution of latency: the best model of {len(timed)} reports; percentiles are in the table.",
         data=[_curve(place, name, entry) for place, name, entry in timed],
         layout={
-            "xaxis": {"title": {"text": "latency of one query, ms"}},
+            "xaxis": latency_axis([entry for _, _, entry in timed]),
             "yaxis": {"title": {"text": "share of queries"}, "range": [0, 1.01], "tickformat": ".0%"},
             "hovermode": "closest",
         },

@@ -142,7 +142,10 @@
     }));
     document.querySelectorAll(".save").forEach((button) => button.addEventListener("click", () => {
       const place = document.getElementById(button.dataset.figure);
-      if (window.Plotly) Plotly.downloadImage(place, { format: "png", scale: 2, filename: `edgebert-${place.id}` });
+      if (!window.Plotly) return;
+      const layout = { ...place.layout, paper_bgcolor: colour("--surface") };  // light ink needs its dark ground
+      const size = { width: place.clientWidth, height: place.clientHeight, scale: 2 };
+      Plotly.downloadImage({ data: place.data, layout }, { format: "png", filename: `edgebert-${place.id}`, ...size });
     }));
     matchMedia(`(max-width: ${NARROW}px)`).addEventListener("change", redraw);
     let before;

@@ -14,7 +14,7 @@ def report(
     places: Annotated[list[Path], typer.Argument(metavar="RUN|REPORT...", help="Folders or report.json of compress or bench.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The page to write.")] = Path("report.html"),
     open_page: Annotated[bool, typer.Option("--open", help="Opens it in the browser.")] = False,
-    force: Annotated[bool, typer.Option(help="Overwrite what is no page of edgebert.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is no page of edgebert.")] = False,
     json_output: JsonOption = False,
 ) -> None:
     """Writes one self-contained HTML page of one or more reports: verdict, tables, pictures, how it was measured."""

@@ -187,3 +187,10 @@ def test_offline_speed_is_by_throughput() -> None:
         for name, role, wall in (("fp32", "baseline", 3_000_000), ("int8", "candidate", 1_000_000))
     )
     assert source(a_report(slow, fast)).speedup(fast) == pytest.approx(3)
+
+
+def test_axis_begins_logarithmic_when_a_few_queries_are_very_slow() -> None:
+    quick = an_entry("a", rounds=1)
+    slow = quick.model_copy(update={"rounds": (*quick.rounds, a_round(1, 500.0, 2))})
+    for entry, expected in ((quick, False), (slow, True)):
+        assert distribution.section(source(a_report(entry))).pictures[0].logarithmic is expected
