@@ -37,7 +37,7 @@ from edgebert.search_record import SearchRecord
 from edgebert.serving import Serving
 from edgebert.shipped import sentences
 
-VERSION = 1
+VERSION = 2  # of the measurements: two models now take turns at being first
 STATES = "states.json"
 """Of the machine, before and after its rounds; older measurements have none."""
 

@@ -357,7 +357,9 @@ def main() -> None:
 
 
 def _interrupted() -> None:
-    sys.stderr.write("\nerror: Interrupted.\n  Finished stages are kept; run the same command again to go on.\n")
+    resumes = "compress" in sys.argv[1:2]
+    left = "Finished stages are kept; run the same command again to go on." if resumes else "Nothing was written."
+    sys.stderr.write(f"\nerror: Interrupted.\n  {left}\n")
     sys.exit(EXIT_INTERRUPTED)
 
 

@@ -125,7 +125,8 @@ class Live:
             bars.TimeRemainingColumn(),
         )
         started = time.monotonic()
-        with bars.Progress(*columns, console=self._console, transient=True) as display:
+        # Twice a second: what is measured beside it must not pay for a spinner.
+        with bars.Progress(*columns, console=self._console, transient=True, refresh_per_second=2) as display:
             yield _LiveStep(display, display.add_task(title, total=total))
         self.note(f"{title}: done in {format_seconds(time.monotonic() - started)}")
 
