@@ -70,5 +70,5 @@ def _rank(report: Report, judgement: Judgement) -> tuple[float, float, float]:
     speed = p50 if p50 is not None else math.inf
     if judgement.passed:
         return (0, 0.0, speed)
-    score = report.value(judgement.entry, report.task_metrics[0])
+    score = report.value(judgement.entry, report.task_metrics[0]) if report.task_metrics else None
     return (len(judgement.failures), -(score if score is not None else -math.inf), speed)
