@@ -2,7 +2,8 @@
 
 One vocabulary, of which every metric of every pair of entries gets one word:
 
-    faster | slower            times and throughput: the whole 95 % interval of the ratio lies beyond the band
+    faster | slower            times and throughput: the ratio lies beyond the band, and its whole 95 % interval beyond half of
+                               it where both took turns in one run, beyond all of it where they were measured apart
     smaller | larger           bytes and energy, by the same rule
     more-accurate | less-accurate
                                answers (accuracy, the task's other scores, agreement with FP32): the whole 95 % interval of

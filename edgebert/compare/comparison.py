@@ -56,6 +56,8 @@ def _pair_findings(ref: Report, changed: Report, pair: Pair, options: Options) -
     )
     found = [*_measured(pair, circumstances), *_size(pair, options), *answer_findings(ref, changed, pair, options)]
     notes = [*comparable.notes(ref, changed, pair), thinning_note(sides_of(pair, SERIES[0]))]
+    if not circumstances.paired and not obstacles:
+        notes.append("measured apart; one run of both (edgebert bench --baseline) tells smaller differences")
     if circumstances.machine:
         notes.append(machine_told(circumstances.machine, options.band, one_run=circumstances.paired))
     elif not another:

@@ -12,7 +12,10 @@ from edgebert.compare.wording import amount, points, share
 
 CHANGES: tuple[Verdict, ...] = ("slower", "larger", "less-accurate", "faster", "smaller", "more-accurate")
 TITLES = ("metric", "ref", "changed", "ratio", "95 % interval", "verdict")
-RULE = "A change: its whole 95 % interval lies beyond {band}; equivalent: all of it within. For answers: {points} points."
+RULE = (
+    "A change: a ratio beyond {band}, its 95 % interval beyond half of that in one run, beyond all of it if measured apart. "
+    "Equivalent: the interval is within. For answers: {points} points."
+)
 
 MARKS = re.compile(r"[\\|`*\[\]]|(?<!\w)_|_(?!\w)")
 """What Markdown reads as more than itself."""

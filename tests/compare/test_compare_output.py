@@ -33,7 +33,7 @@ def test_text_says_first_what_really_changed_then_the_table_then_the_reasons() -
     table = text[4:]
     assert table[0].split() == ["metric", "ref", "changed", "ratio", "95", "%", "interval", "verdict"]
     assert table[1].split()[0] == "p50_ms" and table[1].split()[-1] == "slower"
-    assert text[-1].startswith("A change: its whole 95 % interval lies beyond 2 %")
+    assert text[-1].startswith("A change: a ratio beyond 2 %")
 
 
 def test_headline_of_equal_models_says_that_no_change_is_shown() -> None:

@@ -51,6 +51,15 @@ def test_verdict_is_where_the_whole_interval_lies(log_ratio: float, half_width: 
     assert judged(log_ratio, half_width, metric=THROUGHPUT)[0] == mirrored
 
 
+def test_within_one_run_half_the_band_is_margin_enough() -> None:
+    assert judged(0.05, 0.035)[0] == "inconclusive"
+    assert judged(0.05, 0.035, one_run=True)[0] == "slower"
+    assert judged(-0.05, 0.035, one_run=True)[0] == "faster"
+    assert judged(0.05, 0.045, one_run=True)[0] == "inconclusive"
+    assert judged(0.018, 0.001, one_run=True)[0] == "equivalent"
+    assert judged(0.0195, 0.005, one_run=True)[0] == "inconclusive"
+
+
 def test_band_has_the_width_that_was_asked_for() -> None:
     assert judged(0.05, 0.02, band=0.1)[0] == "equivalent"
     assert judged(0.015, 0.003, band=0.005)[0] == "slower"
