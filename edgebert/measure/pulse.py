@@ -1,7 +1,8 @@
 """Pulse: the time of a fixed piece of work that no model is part of, taken before and after the queries.
 
-Where two measurements differ in their pulse as in their latency, the machine changed and not the model. The work is half
-arithmetic and half copying, both outside of Python and on one thread: a few milliseconds.
+Where two measurements differ in their pulse as in their latency, the machine changed and not the model. A fifth of the work is
+arithmetic in a core's own caches; the rest reads more memory than they hold, as a model reads its weights, because that is what
+neighbours slow down most. It runs on one thread: two milliseconds.
 """
 
 from __future__ import annotations
@@ -10,31 +11,34 @@ import hashlib
 import mmap
 import time
 
-HASHED, HASHES = 64 << 10, 64
+import numpy as np
+import numpy.typing as npt
+
+HASHED, HASHES = 64 << 10, 16
 """Bytes of the buffer that is hashed (they fit into a core's own caches), and how often."""
-COPIED, COPIES = 4 << 20, 8
-"""Bytes of the buffer that is copied (they do not), and how often."""
+READ, READS = 24 << 20, 3
+"""Bytes of the buffer that is summed (they do not), and how often."""
 
 
 def take_pulse(times: int = 8) -> list[int]:
     """Nanoseconds of the work, as often as asked, after one that does not count."""
-    # Mapped and not allocated: freeing blocks of this size would change how malloc gives memory to the model afterwards
+    # Mapped and not allocated: freeing a block of this size would change how malloc gives memory to the model afterwards
     # (M_MMAP_THRESHOLD in mallopt(3)).
-    with (
-        mmap.mmap(-1, COPIED) as source,
-        mmap.mmap(-1, COPIED) as copy,
-        memoryview(source) as read,
-        memoryview(copy) as written,
-    ):
-        return [_work(read, written) for _ in range(times + 1)][1:]
+    with mmap.mmap(-1, READ) as memory:
+        numbers: npt.NDArray[np.int64] = np.ndarray(READ // 8, np.int64, memory)
+        numbers[:] = 1  # pages that nobody wrote to are all the same one
+        try:
+            return [_work(bytes(HASHED), numbers) for _ in range(times + 1)][1:]
+        finally:
+            del numbers  # a mapping with a view of it cannot be closed
 
 
-def _work(read: memoryview, written: memoryview) -> int:
+def _work(hashed: bytes, numbers: npt.NDArray[np.int64]) -> int:
     started = time.perf_counter_ns()
     digest = hashlib.sha256()
     for _ in range(HASHES):
-        digest.update(read[:HASHED])
+        digest.update(hashed)
     digest.digest()
-    for _ in range(COPIES):
-        written[:] = read
+    for _ in range(READS):
+        numbers.sum()
     return time.perf_counter_ns() - started
