@@ -134,6 +134,8 @@ class Report(Frozen):
     environment: Environment
     gates: tuple[Gate, ...]
     entries: tuple[Entry, ...] = Field(min_length=1)
+    command: str | None = None
+    """What `bench` was told, without the folders that files lie in."""
 
     def baseline_of(self, entry: Entry) -> Entry | None:
         """FP32 on the same target of the recipe: by its name, for a search may have tuned the entry's own; else as it is."""

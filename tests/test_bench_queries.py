@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgebert.bench.command_line import command_line
 from edgebert.bench.data_file import DataFile
 from edgebert.bench.queries import Lengths, Source, parse_lengths
 from edgebert.bench.subjects import Subject, Wanted, find_subjects
@@ -195,3 +196,18 @@ def test_a_bundle_is_asked_what_it_was_made_for(subject: Subject, tmp_path: Path
     with pytest.raises(EdgebertError, match="has text, but onnxruntime/fp32 was made for text and text_pair"):
         Source(DataFile(tmp_path / "single.txt"), 0).rows(pairs)
     assert isinstance(pairs.serving, Serving)
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        (["bench", "/home/ada/runs/mine/bundle/", "--batch", "1,8"], "edgebert bench bundle --batch 1,8"),
+        (["bench", "m.onnx", "--lengths", "log:/var/log/l.txt"], "edgebert bench m.onnx --lengths log:l.txt"),
+        (["bench", "m.onnx", "--data=../secret/dev.tsv:text"], "edgebert bench m.onnx --data=dev.tsv:text"),
+        (["bench", "my model.onnx"], "edgebert bench 'my model.onnx'"),
+        (["bench", "--variant", "openvino/int8-nncf"], "edgebert bench --variant openvino/int8-nncf"),
+        (["bench", "--baseline-variant=a/b", "c/d"], "edgebert bench --baseline-variant=a/b d"),
+    ],
+)
+def test_command_is_kept_without_the_folders_of_files(told: list[str], kept: str) -> None:
+    assert command_line(told) == kept

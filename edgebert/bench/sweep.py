@@ -41,8 +41,8 @@ class Options:
     """Empty: as each model runs by itself. So are `threads`."""
     threads: tuple[int, ...] = ()
     lengths: tuple[Lengths, ...] = (Lengths("data"),)
-    queries: int = 200
-    rounds: int = 5
+    queries: int = 100
+    rounds: int = 10
     warmup: int = 20
     settle: bool = True
     end_to_end: bool = True

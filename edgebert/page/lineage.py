@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from edgebert.measure.setting import Setting
 from edgebert.page.parts import Block, Cell, Column, Section, Table, number, short, words
 from edgebert.page.source import RunRecord, Source
 from edgebert.report import Entry
@@ -138,8 +139,12 @@ def _bench_again(source: Source) -> Section:
     entries = source.report.entries
     if source.report.gates or any(entry.coverage for entry in entries):
         return Section("again", "How to reproduce it")
-    lead = ("SUBJECT stands for the model as it was named then; its sha256 is in the table above.",)
-    return Section("again", "How to reproduce it", lead, blocks=(Block("Command", bench_command(entries) + "\n"),))
+    if command := source.report.command:
+        lead = ("The folders that the files lay in are left out; the sha256 of each model is in the table above.",)
+    else:
+        lead = ("SUBJECT stands for the model as it was named then; its sha256 is in the table above.",)
+        command = bench_command(entries)
+    return Section("again", "How to reproduce it", lead, blocks=(Block("Command", command + "\n"),))
 
 
 def bench_command(entries: Sequence[Entry]) -> str:
@@ -152,7 +157,11 @@ def bench_command(entries: Sequence[Entry]) -> str:
         ("--instances", [setting.instances for setting in settings if setting.instances != 1]),
         ("--rate", [f"{setting.rate:g}" for setting in settings if setting.rate]),
         ("--bound", [f"{setting.bound_ms:g}" for setting in settings if setting.bound_ms]),
-        ("--lengths", [setting.lengths for setting in settings if setting.lengths != "data"]),
+        (
+            "--bound-percent",
+            [setting.bound_percent for setting in settings if setting.bound_ms and setting.bound_percent != 99],
+        ),
+        ("--lengths", _lengths(settings)),
     ]
     words = ["edgebert", "bench", "SUBJECT"]
     words += ["--baseline", "SUBJECT"] if any(entry.role == "baseline" for entry in entries) else []
@@ -165,6 +174,12 @@ def bench_command(entries: Sequence[Entry]) -> str:
     driver = next((setting.driver for setting in settings if setting.driver != "edgebert"), None)
     words += ["--driver", driver] if driver else []
     return shlex.join([*words, "--queries", str(queries), "--rounds", str(rounds)])
+
+
+def _lengths(settings: Sequence[Setting]) -> list[object]:
+    """As bench takes them; nothing where all are of the data, which is its own default."""
+    named = ["log:FILE" if setting.lengths == "log" else setting.lengths for setting in settings]
+    return list(named) if set(named) != {"data"} else []
 
 
 def _version(source: Source) -> str:

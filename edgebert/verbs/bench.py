@@ -51,8 +51,8 @@ def bench(
     tokenizer: Annotated[
         Path | None, typer.Option(metavar="FILE", help="tokenizer.json of graphs that have none beside them.")
     ] = None,
-    queries: Annotated[int, typer.Option(min=1, help="In each process.")] = 200,
-    rounds: Annotated[int, typer.Option(min=1, help="Fresh processes for each combination.")] = 5,
+    queries: Annotated[int, typer.Option(min=1, help="In each process.")] = 100,
+    rounds: Annotated[int, typer.Option(min=1, help="Fresh processes for each combination.")] = 10,
     warmup: Annotated[int, typer.Option(min=0, help="Queries before the clock starts.")] = 20,
     settle: Annotated[bool, typer.Option(help="Repeat the warm-up until latency has settled.")] = True,
     end_to_end: Annotated[bool, typer.Option(help="Serve the queries once more from their text.")] = True,
@@ -66,6 +66,7 @@ def bench(
     quiet: QuietOption = False,
 ) -> None:
     """Measures models: latency, throughput, start and memory, in alternating fresh processes, into a report."""
+    from edgebert.bench.command_line import command_line
     from edgebert.bench.data_file import DataFile
     from edgebert.bench.out_file import check_out
     from edgebert.bench.queries import Source, parse_lengths
@@ -103,6 +104,7 @@ def bench(
     wanted = Wanted(tuple(variants or ()), runtime, _tokenizer(tokenizer))
     found = _subjects(subjects, baseline, baseline_variant, wanted, progress)
     report = run(make_plan(found, options, source, progress), options, source, progress)
+    report = report.model_copy(update={"command": command_line(sys.argv[1:])})
     write_report(out, report)
     with reader_may_leave():
         _print_json(report, out) if json_output else _print(report, out)
