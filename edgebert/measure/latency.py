@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +85,20 @@ def query_order(examples: int, queries: int, seed: int) -> list[int]:
 
 
 def measure_rounds(
-    jobs: Sequence[Job], rounds: int, progress: Progress, *, first_process: int = 0, cooling: Cooling | None = None
+    jobs: Sequence[Job],
+    rounds: int,
+    progress: Progress,
+    *,
+    first_process: int = 0,
+    cooling: Cooling | None = None,
+    on_round: Callable[[list[list[Round]]], None] | None = None,
 ) -> list[list[Round]]:
     """Runs every job once a round, in fresh processes, and returns the rounds of each job.
 
     Args:
         first_process: processes that the run had before; the new ones are counted from there.
         cooling: waits before each process while the CPU is too hot; by default as `open_cooling` does.
+        on_round: given the rounds of each job whenever all jobs have finished one, for whoever keeps them if a later one fails.
 
     Raises:
         InputError: a job is to be pinned to a core that this process may not use.
@@ -109,6 +116,8 @@ def measure_rounds(
                 results[place].append(_run_cool(job, cooling))
                 process += 1
                 step.advance()
+            if on_round:
+                on_round([list(measured) for measured in results])
     return results
 
 

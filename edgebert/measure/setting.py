@@ -31,7 +31,7 @@ class Setting(BaseModel):
     bound_percent: int = 99
     """server: the percentile at which it must hold."""
     lengths: str = "data"
-    """`data` (texts as they are), a fixed number of tokens (`32`), or `log` (a list of lengths)."""
+    """`data` (texts as they are), a fixed number of tokens (`32`), or `log-traffic` (the list of lengths in traffic.txt)."""
     queries: str | None = None
     """sha256 of what was asked, in order: rows of text, or lengths in tokens. Equal where two measurements asked the same."""
     driver: Literal["edgebert", "mlcommons-loadgen"] = "edgebert"
@@ -41,7 +41,7 @@ class Setting(BaseModel):
         """Short, and unique among the settings of one report: `single-stream`, `server-50/s-32`, `multi-stream-8`."""
         parts: list[str] = [self.scenario]
         parts += [str(self.streams)] if self.scenario == "multi-stream" else []
-        parts += [f"{self.rate:g}/s"] if self.rate else []
+        parts += [f"{repr(self.rate).removesuffix('.0')}/s"] if self.rate else []
         parts += [f"x{self.instances}"] if self.instances != 1 else []
         parts += [self.lengths] if self.lengths != "data" else []
         parts += ["loadgen"] if self.driver != "edgebert" else []
