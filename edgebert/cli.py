@@ -1,11 +1,12 @@
 """The command line: verbs, each one library call. Everything heavy is imported inside the verb that needs it.
 
 Exit codes: 0 done and passed, 1 a gate failed, 2 the recipe or input has to change, 3 the environment has to change,
-130 interrupted. Results go to standard output, progress and errors to standard error.
+130 interrupted, 143 and 129 ended by SIGTERM and SIGHUP. Results go to standard output, progress and errors to standard error.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -358,9 +359,11 @@ def main() -> None:
 
 def _interrupted() -> None:
     resumes = "compress" in sys.argv[1:2]
-    left = "Finished stages are kept; run the same command again to go on." if resumes else "Nothing was written."
-    sys.stderr.write(f"\nerror: Interrupted.\n  {left}\n")
-    sys.exit(EXIT_INTERRUPTED)
+    usual = "Finished stages are kept; run the same command again to go on." if resumes else "Nothing was written."
+    left, code = interrupts.left() or usual, interrupts.exit_code()
+    with contextlib.suppress(OSError):  # a terminal that was closed
+        sys.stderr.write(f"\nerror: {'Interrupted' if code == EXIT_INTERRUPTED else 'Ended'}.\n  {left}\n")
+    sys.exit(code)
 
 
 def _fail(error: EdgebertError) -> None:

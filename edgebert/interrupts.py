@@ -1,12 +1,14 @@
-"""Ctrl-C that cannot get lost.
+"""Ctrl-C that cannot get lost, and the end that others ask for: a supervisor by SIGTERM, a closed terminal by SIGHUP.
 
-Python raises KeyboardInterrupt wherever it happens to be, and some library code takes any exception for a failure of its own,
-most often while it is imported: the interrupt vanishes, or comes out as another error. It is therefore also remembered.
+All three raise KeyboardInterrupt, so that what is left is cleaned up behind it and processes that measure are ended. Python
+raises it wherever it happens to be, and some library code takes any exception for a failure of its own, most often while it is
+imported: the interrupt vanishes, or comes out as another error. It is therefore also remembered.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -16,23 +18,56 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from edgebert.progress import Progress, Step
 
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+"""Not every system has all of them."""
+UNTOUCHED = (signal.default_int_handler, signal.SIG_DFL)
+
 _asked = threading.Event()
+_left: list[str] = []
+_number = signal.SIGINT
+_owner = 0
 
 
 def listen() -> None:
-    """Remembers every Ctrl-C from now on. A handler that somebody else has set stays."""
+    """Remembers every Ctrl-C, SIGTERM and SIGHUP from now on. What somebody else has set stays, as nohup's deafness does."""
+    global _owner, _number
     _asked.clear()
-    main = threading.current_thread() is threading.main_thread()  # no other thread may set a handler
-    if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _remember)
+    _left.clear()
+    _number, _owner = signal.SIGINT, os.getpid()
+    if threading.current_thread() is not threading.main_thread():  # no other thread may set a handler
+        return
+    for number in (getattr(signal, name) for name in NAMES if hasattr(signal, name)):
+        if signal.getsignal(number) in UNTOUCHED:
+            signal.signal(number, _remember)
 
 
 def asked() -> bool:
-    """Whether there was a Ctrl-C."""
+    """Whether there was one of them."""
     return _asked.is_set()
 
 
+def exit_code() -> int:
+    """128 and the signal's number, as a shell reports it: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
+    return 128 + _number
+
+
+def leave(line: str) -> None:
+    """Says what there is of the work although it was interrupted."""
+    _left[:] = [line]
+
+
+def left() -> str | None:
+    """What `leave` was told last."""
+    return _left[0] if _left else None
+
+
 def _remember(number: int, frame: FrameType | None) -> None:
+    global _number
+    if os.getpid() != _owner and number != signal.SIGINT:  # a fork of ours, of which others expect that it ends at once
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    if not _asked.is_set():
+        _number = signal.Signals(number)
     _asked.set()
     raise KeyboardInterrupt
 
@@ -43,7 +78,7 @@ def _stop_if_asked() -> None:
 
 
 class Interruptible:
-    """Progress that ends the run, at its next sign of life, when a Ctrl-C was swallowed."""
+    """Progress that ends the run, at its next sign of life, when an interrupt was swallowed."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -52,7 +87,7 @@ class Interruptible:
         """Prints the line.
 
         Raises:
-            KeyboardInterrupt: there was a Ctrl-C.
+            KeyboardInterrupt: there was an interrupt.
         """
         _stop_if_asked()
         self._progress.note(line)
@@ -62,7 +97,7 @@ class Interruptible:
         """Opens a step.
 
         Raises:
-            KeyboardInterrupt: there was a Ctrl-C.
+            KeyboardInterrupt: there was an interrupt.
         """
         _stop_if_asked()
         with self._progress.step(title, total) as step:

@@ -67,10 +67,16 @@ TABLE: list[tuple[Callable[[Facts], Finding], Facts, str, str]] = [
     ),
     (speed.frequency, facts(after=state(frequencies_mhz=[800, 3000])), "note", "800 to 3000"),
     (speed.temperature, facts(), "note", "does not say"),
-    (speed.temperature, facts(after=state(temperature_c=50)), "ok", "50 C, slows down from 80 C"),
-    (speed.temperature, facts(after=state(temperature_c=76)), "note", "76 C"),
-    (speed.temperature, facts(after=state(temperature_c=80)), "unstable", "80 C"),
-    (speed.temperature, facts(after=state(temperature_c=80), limit_c=95.0), "ok", "95 C"),
+    (speed.temperature, facts(after=state(temperature_c=50)), "ok", "50 C, may slow down from 95 C"),
+    (speed.temperature, facts(after=state(temperature_c=91)), "note", "91 C"),
+    (speed.temperature, facts(after=state(temperature_c=95)), "unstable", "95 C"),
+    (speed.temperature, facts(after=state(temperature_c=80), limit_c=80.0), "unstable", "80 C"),
+    (
+        speed.temperature,
+        facts(before=state(throttle_count=4), after=state(throttle_count=4, temperature_c=95)),
+        "note",
+        "may slow down from 95 C, but has not",
+    ),
     (speed.throttling, facts(), "note", "does not say"),
     (speed.throttling, facts(before=state(throttle_count=0), after=state(throttle_count=0)), "ok", "none"),
     (speed.throttling, facts(before=state(throttle_count=4), after=state(throttle_count=4)), "note", "4 times"),
@@ -193,6 +199,14 @@ def test_what_is_unstable_says_why_and_what_mends_it(row: tuple[Callable[[Facts]
     assert found.why and found.mend
 
 
+def test_doctor_names_the_cores_that_bench_would_choose() -> None:
+    from edgebert.measure.pinning import choose_cores
+
+    for threads in (1, 2):
+        found = sharing.cores(collect(0, Silent(), threads=threads))
+        assert f"--pin {','.join(map(str, choose_cores(threads)))}" in found.mend
+
+
 @pytest.mark.parametrize("make", MACHINES.values(), ids=MACHINES)
 def test_examination_of_any_machine_names_each_finding_once(tmp_path: Path, make: Callable[[], Tree]) -> None:
     found = examine(collect(0, Silent(), grow(tmp_path, make())))
@@ -293,7 +307,7 @@ def test_strict_fails_where_something_is_unstable_and_only_there(
         (hot, [], 0),
         (hot, ["--strict", "--json"], 1),
     ):
-        monkeypatch.setattr(module, "collect", lambda *_, found=found: found)
+        monkeypatch.setattr(module, "collect", lambda *_, found=found, **__: found)
         assert cli("doctor", *options).code == code
 
 

@@ -14,11 +14,12 @@ from edgebert.measure import heat, latency
 from edgebert.measure.cooling import COOLER_BY_C, LOOK_EVERY_S, Cooling, held_back, throttled
 from edgebert.measure.kernel_files import KernelFiles
 from edgebert.measure.latency import Job, Round, measure_rounds
-from edgebert.measure.machine_state import MachineState
+from edgebert.measure.machine_state import MachineState, read_state
 from edgebert.progress import Silent
 from edgebert.runtimes.target import Target
 
 LIMIT = 80.0
+HWMON = "sys/class/hwmon/hwmon0/temp1"
 
 
 def warm(celsius: float | None = None, **more: int | bool) -> MachineState:
@@ -52,17 +53,21 @@ def forever(*states: MachineState) -> Iterator[MachineState]:
 @pytest.mark.parametrize(
     ("tree", "temperature", "limit"),
     [
-        (pi_4(heat=81_300), 81.3, heat.DEFAULT_LIMIT_C),
-        (pi_5(), 51.1, heat.DEFAULT_LIMIT_C),  # an active trip point starts the fan, a critical one ends everything
+        (pi_4(heat=81_300), 81.3, 80.0),
+        (pi_5(), 51.1, 80.0),  # an active trip point starts the fan, a critical one ends everything
         (intel_laptop(heat=62_000), 62.5, 95.0),  # acpitz and trip points that nobody set do not count
-        (amd_server(), 63.0, heat.DEFAULT_LIMIT_C),
+        (amd_server(), 63.0, 95.0),
+        (amd_server() | {f"{HWMON}_max": "70000", f"{HWMON}_crit": "100000"}, 63.0, 100.0),  # k10temp says 70 of every CPU
+        (amd_server() | {f"{HWMON}_crit": "0"}, 63.0, 95.0),
+        (pi_4() | {f"{HWMON}_crit": "110000"}, 51.1, 80.0),  # there all is switched off
+        (intel_laptop() | {"sys/class/hwmon/hwmon2/temp1_crit": "100000"}, 62.5, 95.0),  # the trip point comes first
         (pi_4() | {"sys/class/hwmon/hwmon0/temp1_input": "0", "sys/class/thermal/thermal_zone0/temp": "-273000"}, 0.0, 80.0),
         (
             pi_4() | dict.fromkeys(("sys/class/hwmon/hwmon0/temp1_input", "sys/class/thermal/thermal_zone0/temp"), ""),
             None,
             80.0,
         ),
-        ({}, None, heat.DEFAULT_LIMIT_C),
+        ({}, None, 95.0),
     ],
 )
 def test_temperature_and_its_limit_are_the_cpus(tmp_path: Path, tree: Tree, temperature: float | None, limit: float) -> None:
@@ -119,10 +124,21 @@ SECOND = 1_000_000_000
         (warm(quota_throttled_us=0), warm(quota_throttled_us=10_001), True),
         (warm(quota_throttled_us=0), warm(quota_throttled_us=10_000), None),
         (warm(70, quota_throttled_us=5), warm(70, quota_throttled_us=5), False),
+        (warm(95, throttle_count=1), warm(95, throttle_count=1), False),
+        (warm(95, firmware_flags=0), warm(95, firmware_flags=0), False),
+        (warm(95, capped=False), warm(95, capped=False), False),
+        (warm(95, throttle_count=1), warm(95), True),
     ],
 )
 def test_round_is_marked_where_the_machine_throttled(before: MachineState, after: MachineState, expected: bool | None) -> None:
     assert throttled(before, after, SECOND, LIMIT) is expected
+
+
+def test_cpu_that_works_hot_by_design_is_not_marked(tmp_path: Path) -> None:
+    hot = {"sys/class/hwmon/hwmon0/temp2_input": "94000"}
+    files = grow(tmp_path, amd_server() | hot)
+    state = read_state(files)
+    assert state.temperature_c == 94 and throttled(state, state, SECOND, heat.limit_c(files)) is False
 
 
 def test_quota_does_not_count_where_the_wall_time_is_not_known() -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import alive, measuring, wait_for
 
 from edgebert import interrupts
 from edgebert.errors import EXIT_INTERRUPTED, StageError
@@ -17,11 +22,13 @@ from edgebert.progress import Silent
 @pytest.fixture(autouse=True)
 def listening() -> Iterator[None]:
     """Listens for one test."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     interrupts.listen()
     yield
     interrupts.listen()  # forgets
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def swallowed() -> None:
@@ -69,6 +76,60 @@ def test_without_an_interrupt_progress_is_as_it_was() -> None:
         step.skip_to(1)
         step.advance()
     assert not interrupts.asked()
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [(signal.SIGINT, 130, "Interrupted."), (signal.SIGTERM, 143, "Ended."), (signal.SIGHUP, 129, "Ended.")],
+)
+def test_every_signal_to_end_raises_as_ctrl_c_does_and_has_its_code(
+    number: signal.Signals, code: int, word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from edgebert import cli
+
+    monkeypatch.setattr(cli, "app", lambda **_: signal.raise_signal(number))
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == code
+    assert f"error: {word}" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -9)])
+def test_bench_that_is_ended_leaves_no_process_and_no_texts(
+    number: signal.Signals, code: int, finished: Path, tmp_path: Path
+) -> None:
+    graph = finished / "runs" / "recipe" / "bundle" / "onnx" / "model.onnx"
+    command = [sys.executable, "-m", "edgebert", "bench", str(graph), "--rounds", "99", "--queries", "3000", "--no-settle"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        worker = wait_for(lambda: measuring(process.pid)).pop()
+        process.send_signal(number)  # to it alone, as a supervisor does
+        said = process.communicate(timeout=30)[1].decode()
+    assert process.returncode == code, said
+    wait_for(lambda: not alive(worker))
+    if number != signal.SIGKILL:
+        assert "error: Ended." in said and "Traceback" not in said
+    assert bool(list(tmp_path.glob("edgebert-bench-*"))) == (number == signal.SIGKILL)
+
+
+def test_signal_that_is_ignored_as_nohup_does_stays_ignored() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    interrupts.listen()
+    signal.raise_signal(signal.SIGHUP)
+    assert not interrupts.asked()
+
+
+def test_fork_of_ours_ends_at_once_when_it_is_asked_to() -> None:
+    child = os.fork()
+    if not child:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            os._exit(7)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGTERM
 
 
 def test_a_handler_of_somebody_else_stays() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from itertools import permutations
 from pathlib import Path
@@ -17,10 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import review_rows
+from processes import alive, measuring, wait_for
 from pydantic import ValidationError
 
 from edgebert.errors import InputError, StageError
 from edgebert.measure import process
+from edgebert.measure.energy import Counter, EnergyMeter
+from edgebert.measure.kernel_files import KernelFiles
 from edgebert.measure.latency import Job, Round, measure_rounds, query_order, rotated, run_job, texts_per_query, write_rows
 from edgebert.measure.pinning import choose_cores
 from edgebert.measure.setting import Setting
@@ -132,6 +135,44 @@ def test_arrivals_are_those_of_the_round_and_not_of_the_model(job: Callable[...,
     asked = job(setting=Setting(scenario="server", rate=10.0), seed=7)
     drivers = [Own(asked.setting, [object()] * 5, (asked.seed, number)) for number in (0, 0, 1)]  # type: ignore[list-item]
     assert drivers[0].arrivals_ns == drivers[1].arrivals_ns != drivers[2].arrivals_ns
+
+
+class Growing(KernelFiles):
+    """Counts on whenever it is read."""
+
+    def number(self, path: str, base: int = 10) -> int | None:
+        """5 more each time."""
+        grown = (super().number(path) or 0) + 5
+        (self.root / path).write_text(str(grown))
+        return grown
+
+
+def test_energy_gets_into_a_round(job: Callable[..., Job], tmp_path: Path) -> None:
+    from edgebert.measure.first_answer import answer_first
+    from edgebert.measure.timed import measure
+
+    asked = job()
+    meter = EnergyMeter((Counter("energy"),), Growing(tmp_path))
+    assert measure(asked, answer_first(asked), lambda _: None, meter).energy_uj == 5
+    assert measure(asked, answer_first(asked), lambda _: None, EnergyMeter(())).energy_uj is None
+
+
+def test_offline_tokenises_in_the_order_in_which_it_serves(job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgebert.measure import timed
+    from edgebert.measure.query_maker import QueryMaker
+
+    seen: list[tuple[int, bool]] = []
+
+    class Noting(QueryMaker):
+        def encode(self, rows: Sequence[Any]) -> Any:
+            found = super().encode(rows)
+            seen.append((max(map(len, found)), gc.isenabled()))
+            return found
+
+    asked = job(setting=Setting(scenario="offline"))
+    timed._asked(asked, Noting(asked))
+    timed_lengths = [length for length, collected in seen if not collected][WARMUP:]
+    assert len(timed_lengths) == 8 and timed_lengths == sorted(timed_lengths, reverse=True)
 
 
 def test_token_ids_are_served_without_a_tokenizer(job: Callable[..., Job]) -> None:
@@ -250,19 +291,23 @@ say({"said": 1})
     assert "python prints" in done.stderr and "C prints" in done.stderr
 
 
-def times(folder: Path, factor: float, output: str = "logits") -> Path:
-    """A graph that answers its tokens times a factor."""
+def times(folder: Path, factor: float, output: str = "logits", rank: int = 2) -> Path:
+    """A graph that answers its tokens times a factor; of rank 3 it answers one number for each token."""
     import onnx
     from onnx import TensorProto, helper
 
     constant = helper.make_tensor("factor", TensorProto.FLOAT, [], [factor])
     ids = helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "sequence"])
-    answer = helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", "sequence"])
+    answer = helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", "sequence", 1][:rank])
     nodes = [
         helper.make_node("Cast", ["input_ids"], ["floats"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["floats", "factor"], [output]),
+        helper.make_node("Mul", ["floats", "factor"], ["product"]),
+        helper.make_node("Unsqueeze", ["product", "last"], [output])
+        if rank == 3
+        else helper.make_node("Identity", ["product"], [output]),
     ]
-    graph = helper.make_graph(nodes, "g", [ids], [answer], [constant])
+    last = helper.make_tensor("last", TensorProto.INT64, [1], [-1])
+    graph = helper.make_graph(nodes, "g", [ids], [answer], [constant, last])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "times.onnx")
     return folder / "times.onnx"
 
@@ -287,6 +332,14 @@ def test_a_model_that_cannot_serve_is_told_in_one_sentence(
     assert "\n" not in caught.value.message and "Traceback" not in caught.value.message
 
 
+@pytest.mark.parametrize("labels", [(), ("one",)])
+def test_a_graph_that_answers_each_token_is_served_with_text(
+    labels: tuple[str, ...], job: Callable[..., Job], tmp_path: Path
+) -> None:
+    found = run_job(job(model=str(times(tmp_path, 1.0, rank=3)), labels=labels, end_to_end=True))
+    assert len(found.latencies_ns) == len(found.end_to_end_ns) == 8
+
+
 @pytest.mark.parametrize(("output", "labels"), [("last_hidden_state", ()), ("logits", ()), ("logits", ("one",))])
 def test_a_graph_is_served_with_text_when_it_is_not_the_tasks_or_its_labels_are_not_known(
     output: str, labels: tuple[str, ...], job: Callable[..., Job], tmp_path: Path
@@ -309,17 +362,7 @@ def hanging(job: Callable[..., Job], tmp_path: Path) -> Job:
 
 def children() -> set[int]:
     """Processes that measure, of this one."""
-    listed = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True, check=False)
-    return {int(line.split()[0]) for line in listed.stdout.splitlines() if "edgebert.measure.worker" in line}
-
-
-def wait_for(condition: Callable[[], Any]) -> Any:
-    """What the condition gives as soon as it is true; 30 seconds at most."""
-    ends = time.monotonic() + 30
-    while not (found := condition()):
-        assert time.monotonic() < ends, "it never came to be"
-        time.sleep(0.02)
-    return found
+    return measuring(os.getpid())
 
 
 @LINUX
@@ -387,6 +430,18 @@ def test_ctrl_c_ends_the_process_that_measures(hanging: Job) -> None:
     parent.send_signal(signal.SIGINT)  # to the parent alone, as a supervisor does
     parent.wait(timeout=30)
     wait_for(lambda: not Path(f"/proc/{pid}").exists())
+
+
+@LINUX
+def test_the_process_that_measures_dies_with_a_parent_that_was_killed(hanging: Job) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", INTERRUPTED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert parent.stdin is not None
+    parent.stdin.write(hanging.model_dump_json())
+    parent.stdin.close()
+    pid = wait_for(lambda: measuring(parent.pid)).pop()
+    parent.kill()
+    parent.wait(timeout=30)
+    wait_for(lambda: not alive(pid))
 
 
 def test_a_result_that_is_none_is_told(job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

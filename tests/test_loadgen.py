@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +51,7 @@ def test_it_says_what_to_install_when_loadgen_is_not_there() -> None:
 
 
 pytest.importorskip("mlperf_loadgen", reason="mlcommons-loadgen is not installed")
+from edgebert.measure import loadgen  # noqa: E402 - after the package that it drives is known to be there
 from edgebert.measure.loadgen import drive  # noqa: E402 - after the package that it drives is known to be there
 
 
@@ -140,6 +144,50 @@ def test_single_stream_p90_agrees_with_our_own() -> None:
 class Failing(FakeSession):
     def predict(self, batch: Mapping[str, Array]) -> dict[str, Array]:
         raise RuntimeError("the device is gone")
+
+
+@pytest.mark.parametrize("scenario", ["single-stream", "multi-stream", "offline", "server"])
+def test_what_is_around_it_does_not_span_the_reading_of_its_logs(scenario: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = []
+
+    @contextlib.contextmanager
+    def around() -> Iterator[None]:
+        order.append("begins")
+        yield
+        order.append("ends")
+
+    read = loadgen._events
+    monkeypatch.setattr(loadgen, "_events", lambda trace: (order.append("reads"), read(trace))[1])
+    setting = Setting(scenario=scenario, rate=1000.0)
+    drive([Busy()], queries(8), setting, around=around(), collate=lambda places: queries(8)[places[0]])
+    assert order == ["begins", "ends", "reads"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from edgebert.measure.loadgen import drive
+from edgebert.measure.scenarios import Query
+from edgebert.measure.setting import Setting
+from edgebert.runtimes.base import Session
+class Killing(Session):
+    def predict(self, batch):
+        os.kill(os.getpid(), signal.SIGKILL)
+drive([Killing()], [Query(({"input_ids": np.zeros((1, 4), np.int64)},))] * 8, Setting(), folder=Path(sys.argv[1]))
+"""
+
+
+def test_what_a_killed_process_leaves_lies_where_its_rows_are(tmp_path: Path) -> None:
+    (tmp_path / "rows").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path / "rows")],
+        check=False,
+        env={**os.environ, "TMPDIR": str(tmp_path / "temporary")},
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert [path.name[:17] for path in (tmp_path / "rows").iterdir()] == ["edgebert-loadgen-"]
+    # and the fixture finds nothing beside it
 
 
 @pytest.mark.parametrize("scenario", ["single-stream", "multi-stream", "offline", "server"])

@@ -147,6 +147,21 @@ def test_no_query_of_a_server_is_served_before_it_arrives() -> None:
     assert served.wall_ns >= 9_000_000
 
 
+def test_server_tells_how_late_the_middle_query_was_sent() -> None:
+    session = Noting()
+    arrivals = [place * 2_000_000 for place in range(9)]
+    before = time.perf_counter_ns()
+    served = server([session], queries(9), arrivals)
+    late = [started - before - arrival for started, arrival in zip(session.started, arrivals, strict=True)]
+    assert 0 < served.late_ns <= float(np.median(late))
+
+
+def test_lateness_of_a_busy_session_is_not_the_generators() -> None:
+    session = Noting(PART_S)
+    served = server([session], queries(9), [0] * 9)
+    assert 0 < served.late_ns < 0.5 * min(session.parts)
+
+
 def test_latencies_of_an_overloaded_server_grow_and_all_queries_are_served() -> None:
     served = send("server", [Noting(0.002)], queries(30), rate=1e6)
     latencies = list(served.latencies_ns)

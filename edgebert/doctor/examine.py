@@ -29,8 +29,11 @@ LOOK_S = 0.2
 """Between two looks where no trial is wanted."""
 
 
-def collect(seconds: float, progress: Progress, files: KernelFiles = THIS_MACHINE) -> Facts:
+def collect(seconds: float, progress: Progress, files: KernelFiles = THIS_MACHINE, threads: int = 1) -> Facts:
     """Looks, runs the trial for so many seconds, and looks again; 0: no trial.
+
+    Args:
+        threads: that a model is to be measured with.
 
     Raises:
         StageError: a process of the trial failed.
@@ -51,6 +54,7 @@ def collect(seconds: float, progress: Progress, files: KernelFiles = THIS_MACHIN
         limit_c=heat.limit_c(files),
         energy=_energy(files),
         trial=trial,
+        threads=threads,
     )
 
 

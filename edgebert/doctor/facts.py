@@ -32,6 +32,8 @@ class Facts:
     limit_c: float = DEFAULT_LIMIT_C
     energy: Literal["readable", "forbidden", "absent"] = "absent"
     trial: Trial | None = None
+    threads: int = 1
+    """That a model is to be measured with."""
 
     @property
     def all_cores(self) -> int:

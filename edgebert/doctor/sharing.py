@@ -91,10 +91,10 @@ def stolen(facts: Facts) -> Finding:
 def cores(facts: Facts) -> Finding:
     """Which cores disturb a measurement least."""
     topology, kinds = facts.topology, facts.environment.core_kinds
-    best = cores_to_pin(topology)
+    best = _list(cores_to_pin(topology, facts.threads))
     if not best:
         return Finding("cores", "note", f"{_cores(facts.environment.cores)}; {NOT_TOLD} which are which")
-    command = f"edgebert bench ... --pin {best[0]}"
+    command = f"edgebert bench ... --pin {best}"
     seen = _cores(len(topology.usable)) + (f", {' and '.join(kinds)}" if len(kinds) > 1 else "")
     if set(topology.usable) & set(topology.isolated):
         return Finding("cores", "ok", f"{seen}; the scheduler leaves {_list(topology.isolated)} alone", mend=command)
@@ -102,7 +102,7 @@ def cores(facts: Facts) -> Finding:
         why = "a process that wanders between kinds of cores has two latencies"
         return Finding("cores", "unstable", f"{seen}; the fast ones are {_list(topology.fast)}", why, command)
     why = "none is kept free: the scheduler moves processes and puts others beside them"
-    return Finding("cores", "note", seen, why, f"{command} (and isolcpus={best[0]} on the kernel's command line)")
+    return Finding("cores", "note", seen, why, f"{command} (and isolcpus={best} on the kernel's command line)")
 
 
 def autogroup(facts: Facts) -> Finding:

@@ -65,9 +65,11 @@ def temperature(facts: Facts) -> Finding:
     found = facts.after.temperature_c
     if found is None:
         return Finding("temperature", "note", NOT_TOLD, "a hot CPU slows itself down, and nobody could tell")
-    seen = f"{found:.0f} C, slows down from {facts.limit_c:.0f} C"
+    held = held_back(facts.before, facts.after)
+    seen = f"{found:.0f} C, may slow down from {facts.limit_c:.0f} C"
+    seen += ", but has not" if found >= facts.limit_c and held is False else ""
     why, mend = "a hot CPU slows itself down", "cool it (a fan, a heat sink, space), or let it rest between measurements"
-    if found >= facts.limit_c:
+    if found >= facts.limit_c and held is not False:
         return Finding("temperature", "unstable", seen, why, mend)
     return Finding("temperature", "note" if found >= facts.limit_c - COOLER_BY_C else "ok", seen, why, mend)
 

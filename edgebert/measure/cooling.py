@@ -32,7 +32,7 @@ def held_back(before: MachineState, after: MachineState) -> bool | None:
 
 
 def throttled(before: MachineState, after: MachineState, wall_ns: int | None, limit_c: float) -> bool | None:
-    """Whether the machine throttled, or was too hot, from one look to a later one.
+    """Whether the machine throttled from one look to a later one. Where nothing tells, a CPU that was too hot counts for it.
 
     Args:
         wall_ns: how long the process ran; the quota's part is known only with it.
@@ -45,13 +45,11 @@ def throttled(before: MachineState, after: MachineState, wall_ns: int | None, li
         held_us = after.quota_throttled_us - before.quota_throttled_us
         if held_us > LARGEST_QUOTA_SHARE * wall_ns / 1e3:
             return True
+    told = held_back(before, after)
     warm = [state.temperature_c for state in (before, after) if state.temperature_c is not None]
-    signs = [
-        sign
-        for sign in (held_back(before, after), any(value >= limit_c for value in warm) if warm else None)
-        if sign is not None
-    ]
-    return any(signs) if signs else None
+    if told is not None or not warm:
+        return told
+    return any(value >= limit_c for value in warm)
 
 
 @dataclass
@@ -75,7 +73,7 @@ class Cooling:
         return state
 
     def after(self, before: MachineState, wall_ns: int | None) -> bool | None:
-        """Whether it throttled, or was too hot, since `wait` returned `before`."""
+        """Whether it throttled since `wait` returned `before`; see `throttled`."""
         return throttled(before, self.read(), wall_ns, self.limit_c)
 
     def _cool(self, state: MachineState) -> MachineState:

@@ -73,16 +73,25 @@ def read_topology(usable: Sequence[int], files: KernelFiles = THIS_MACHINE) -> T
     )
 
 
-def cores_to_pin(topology: Topology) -> tuple[int, ...]:
-    """The cores that disturb a measurement least, one of each physical core, the best first.
+def cores_to_pin(topology: Topology, count: int = 1) -> tuple[int, ...]:
+    """The cores that disturb so many busy threads least, in ascending order: all that may be used where those are fewer.
 
-    Isolated ones if there are; else the fastest kind; core 0 last, for it serves most interrupts.
+    Isolated ones first. Then one hardware thread of each physical core before the second of any; of those the fastest kind
+    first, and then the highest numbers, for core 0 serves most interrupts.
     """
-    able = set(topology.usable)
-    chosen = able & set(topology.isolated) or able & set(topology.fast) or able
-    first = {core: group[0] for group in topology.siblings for core in group}
-    alone = {first.get(core, core): core for core in sorted(chosen, reverse=True)}
-    return tuple(sorted(alone.values(), key=lambda core: (core == 0, core)))
+    apart = set(topology.usable) & set(topology.isolated)
+    ordered = [*_by_turns(topology, apart), *_by_turns(topology, set(topology.usable) - apart)]
+    return tuple(sorted(ordered[:count]))
+
+
+def _by_turns(topology: Topology, cores: set[int]) -> list[int]:
+    """The cores, the best first."""
+    fast = set(topology.fast) or cores
+    of_core = {core: group for group in topology.siblings for core in group}
+    groups = {tuple(sorted({core, *of_core.get(core, ())} & cores)) for core in cores}
+    ordered = sorted(groups, key=lambda group: (group[0] in fast, group[0]), reverse=True)
+    most = max(map(len, ordered), default=0)
+    return [group[turn] for turn in range(most) for group in ordered if turn < len(group)]
 
 
 def _fast(files: KernelFiles) -> tuple[int, ...]:

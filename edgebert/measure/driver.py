@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager as ContextManager
+from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +18,8 @@ from edgebert.measure.scenarios import Query, Served, Text
 from edgebert.measure.setting import Setting
 from edgebert.runtimes.base import Session
 
+UNWATCHED = contextlib.nullcontext()
+
 
 class Driver(ABC):
     """Sends the timed queries of a job."""
@@ -24,8 +29,12 @@ class Driver(ABC):
         """(batch, length) of every batch that it may send."""
 
     @abstractmethod
-    def run(self, sessions: Sequence[Session]) -> Served:
-        """Sends all queries."""
+    def run(self, sessions: Sequence[Session], around: ContextManager[object] = UNWATCHED) -> Served:
+        """Sends all queries.
+
+        Args:
+            around: is entered just before the first one and left just after the last one's answer.
+        """
 
     @abstractmethod
     def overhead_ns(self) -> float:
@@ -45,9 +54,10 @@ class Own(Driver):
         """Those of its queries."""
         return shapes_of(self._queries)
 
-    def run(self, sessions: Sequence[Session]) -> Served:
+    def run(self, sessions: Sequence[Session], around: ContextManager[object] = UNWATCHED) -> Served:
         """Sends them as the setting says."""
-        return self._send(sessions, self._queries, self.arrivals_ns)
+        with around:
+            return self._send(sessions, self._queries, self.arrivals_ns)
 
     def overhead_ns(self) -> float:
         """Of the same loop, which does not wait for arrivals."""
@@ -76,6 +86,7 @@ class LoadGen(Driver):
         loadgen.require()
         self._setting, self._seed, self._batch = job.setting, job.seed + job.round, job.target.batch
         self._maker, self._texts = maker, texts
+        self._folder = Path(job.rows).parent  # whoever removes the rows removes what a killed process leaves
         whole = len(texts) // job.setting.streams * job.setting.streams
         together = job.setting.scenario == "multi-stream"
         self._samples = [maker.query([text]) for text in texts[:whole]] if together else list(queries)
@@ -87,13 +98,21 @@ class LoadGen(Driver):
         sizes = {min(self._batch, self._setting.streams), self._setting.streams % self._batch} - {0}
         return {(size, query.length) for query in self._samples for size in sizes}
 
-    def run(self, sessions: Sequence[Session]) -> Served:
+    def run(self, sessions: Sequence[Session], around: ContextManager[object] = UNWATCHED) -> Served:
         """Has LoadGen send them."""
-        return loadgen.drive(sessions, self._samples, self._setting, seed=self._seed, collate=self._together)
+        return loadgen.drive(
+            sessions,
+            self._samples,
+            self._setting,
+            seed=self._seed,
+            collate=self._together,
+            folder=self._folder,
+            around=around,
+        )
 
     def overhead_ns(self) -> float:
         """Latency that LoadGen finds in single-stream for a session that does nothing: its own and its Python binding's."""
-        served = loadgen.drive([Idle()], [self._samples[0]] * QUERIES, Setting())
+        served = loadgen.drive([Idle()], [self._samples[0]] * QUERIES, Setting(), folder=self._folder)
         return float(np.median(served.latencies_ns))
 
     def _together(self, places: Sequence[int]) -> Query:

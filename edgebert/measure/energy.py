@@ -3,12 +3,14 @@
 RAPL by way of powercap (kernel doc: power/powercap/powercap.rst): one zone for each package, in microjoules, which starts
 again at 0 after `max_energy_range_uj`. Zones within a package are part of it, and `psys` contains it, so neither is added.
 Since Linux 5.10 only root reads it (CVE-2020-8694). Else hwmon's `energy*_input`, in microjoules as well
-(hwmon/sysfs-interface.rst), of the sockets where those are named.
+(hwmon/sysfs-interface.rst): of the sockets where those are named, else of the one device that has a counter.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,6 +18,10 @@ from edgebert.measure.kernel_files import THIS_MACHINE, KernelFiles
 
 GRAPHICS = ("amdgpu", "i915", "nouveau", "xe")
 """hwmon devices whose energy is not the CPU's."""
+CPUS = ("amd_energy",)
+"""hwmon devices that count for each core where they name no socket (hwmon/amd_energy.rst)."""
+MOST_WATTS = 500.0
+"""That one package takes at most. In less time than it needs to go through a range so, a counter starts again once at most."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,10 @@ class Counter:
     path: str
     wraps_after: int | None = None
     """Largest value; the next one is 0. None: it never starts again."""
+
+    def may_wrap_twice(self, wall_ns: int) -> bool:
+        """Whether so much time is enough to go through its range."""
+        return self.wraps_after is not None and wall_ns / 1e3 * MOST_WATTS > self.wraps_after
 
 
 @dataclass(frozen=True)
@@ -39,15 +49,38 @@ class EnergyMeter:
         values = {counter.path: self.files.number(counter.path) for counter in self.counters}
         return {path: value for path, value in values.items() if value is not None}
 
-    def between(self, before: Mapping[str, int], after: Mapping[str, int]) -> int | None:
+    def watch(self) -> Watch:
+        """Counts what is taken within its context."""
+        return Watch(self)
+
+    def between(self, before: Mapping[str, int], after: Mapping[str, int], wall_ns: int) -> int | None:
         """Microjoules from one reading to a later one, of all packages; None where any cannot be told.
 
-        A counter that started again more than once in between tells too little: at 200 W a common range of 2^32 counts of
-        15.3 uJ lasts 328 s.
+        A counter that may have started again more than once in between tells too little: a common range of 2^32 counts of
+        61 uJ lasts 524 s at MOST_WATTS.
         """
-        parts = [_added(counter, before.get(counter.path), after.get(counter.path)) for counter in self.counters]
+        parts = [
+            None if counter.may_wrap_twice(wall_ns) else _added(counter, before.get(counter.path), after.get(counter.path))
+            for counter in self.counters
+        ]
         known = [part for part in parts if part is not None]
         return sum(known) if known and len(known) == len(parts) else None
+
+
+class Watch(contextlib.AbstractContextManager["Watch"]):
+    """`microjoules` that were taken within it, once it is left; None before, and where they cannot be told."""
+
+    def __init__(self, meter: EnergyMeter) -> None:
+        self._meter = meter
+        self.microjoules: int | None = None
+
+    def __enter__(self) -> Watch:
+        self._before, self._started = self._meter.read(), time.perf_counter_ns()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        after = self._meter.read()
+        self.microjoules = self._meter.between(self._before, after, time.perf_counter_ns() - self._started)
 
 
 def open_meter(files: KernelFiles = THIS_MACHINE) -> EnergyMeter:
@@ -72,14 +105,18 @@ def _rapl(files: KernelFiles) -> tuple[Counter, ...]:
 
 
 def _hwmon(files: KernelFiles) -> tuple[Counter, ...]:
-    """Sockets where they are named, for then other counters are their cores."""
+    """Sockets where they are named, for then other counters are their cores; else a CPU's cores, else the only counter.
+
+    Of several counters whose device is not known nobody can say which is the CPU's, or which contains which.
+    """
     devices = [
         path.removesuffix("/name") for path in files.find("sys/class/hwmon/hwmon*/name") if files.text(path) not in GRAPHICS
     ]
     paths = [path for device in devices for path in files.find(f"{device}/energy*_input")]
     labels = {path: files.text(path.removesuffix("input") + "label") or "" for path in paths}
     sockets = [path for path in paths if "socket" in labels[path].lower()]
-    return tuple(Counter(path) for path in sockets or paths)
+    cores = [path for path in paths if files.text(f"{path.rpartition('/')[0]}/name") in CPUS]
+    return tuple(Counter(path) for path in sockets or cores or (paths if len(paths) == 1 else ()))
 
 
 def _added(counter: Counter, before: int | None, after: int | None) -> int | None:

@@ -7,11 +7,15 @@ From the kernel's files: driver-api/thermal/sysfs-api.rst, hwmon/sysfs-interface
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 
 from edgebert.measure.kernel_files import KernelFiles
 
-DEFAULT_LIMIT_C = 80.0
-"""Where the kernel names no passive trip point; Raspberry Pi's firmware slows down from there on."""
+DEFAULT_LIMIT_C, PI_LIMIT_C = 95.0, 80.0
+"""Where the system names none: many CPUs of x86 are made to work at 95 C; a Raspberry Pi's firmware slows down from 80 C on."""
+SENSORS_WITH_LIMIT = ("coretemp", "k10temp", "zenpower")
+"""Their temp*_crit is where the CPU slows itself down (hwmon/coretemp.rst, k10temp.rst). Others' is where all is switched off,
+and temp*_max is where fans should run at full speed, or a constant."""
 CPU_ZONE = re.compile(r".*(cpu|soc|pkg|cluster|core).*", re.IGNORECASE)
 """Types of thermal zones that are the CPU's; acpitz is somewhere on the board."""
 CPU_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "soc_thermal")
@@ -32,14 +36,32 @@ def temperature_c(files: KernelFiles) -> float | None:
 
 
 def limit_c(files: KernelFiles) -> float:
-    """The CPU is slowed down from this temperature on: its lowest passive trip point, else DEFAULT_LIMIT_C."""
-    trips = []
-    for zone in _zones(files):
-        for kind in files.find(f"{zone}/trip_point_*_type"):
-            value = files.number(kind.removesuffix("type") + "temp")
-            if files.text(kind) == "passive" and value is not None and 40.0 <= value / 1e3 < POSSIBLE_C[1]:
-                trips.append(value / 1e3)
-    return min(trips, default=DEFAULT_LIMIT_C)
+    """The CPU is slowed down from this temperature on: its lowest passive trip point, else what its sensor names.
+
+    PI_LIMIT_C or DEFAULT_LIMIT_C where neither is told.
+    """
+    assumed = DEFAULT_LIMIT_C if firmware_flags(files) is None else PI_LIMIT_C
+    return min(_likely(_trips(files)), default=min(_likely(_critical(files)), default=assumed))
+
+
+def _trips(files: KernelFiles) -> Iterator[int]:
+    """Passive trip points of the CPU's zones, in thousandths of a degree."""
+    for kind in (path for zone in _zones(files) for path in files.find(f"{zone}/trip_point_*_type")):
+        value = files.number(kind.removesuffix("type") + "temp")
+        if files.text(kind) == "passive" and value is not None:
+            yield value
+
+
+def _critical(files: KernelFiles) -> Iterator[int]:
+    """Limits of the CPU's own sensors, in thousandths of a degree."""
+    for place in files.find("sys/class/hwmon/hwmon*/name"):
+        if files.text(place) in SENSORS_WITH_LIMIT:
+            yield from files.numbers(place.removesuffix("name") + "temp*_crit")
+
+
+def _likely(found: Iterable[int]) -> list[float]:
+    """In degrees, without those that nobody set."""
+    return [value / 1e3 for value in found if 40.0 <= value / 1e3 < POSSIBLE_C[1]]
 
 
 def throttle_count(files: KernelFiles) -> int | None:

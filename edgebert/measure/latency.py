@@ -58,7 +58,8 @@ class Round(BaseModel):
     stable: bool | None = None
     """Whether latency had settled by the end of warm-up."""
     overhead_ns: float | None = Field(None, ge=0)
-    """What the loop itself costs for each query, measured in this process with a session that does nothing."""
+    """What the loop itself costs for each query, measured in this process with a session that does nothing. In the server
+    scenario also how late the middle query was sent."""
     pulse_ns: Samples = Samples()
     """Time of a fixed piece of work that no model is part of, before and after the queries: how fast the machine was."""
     energy_uj: int | None = Field(None, ge=0)
@@ -66,7 +67,7 @@ class Round(BaseModel):
     pinned: tuple[int, ...] = ()
     """Cores that the process kept to; empty where it was not told to."""
     throttled: bool | None = None
-    """Whether the machine throttled, or was too hot, while this process measured."""
+    """Whether the machine throttled, or where it does not tell that, was too hot, while this process measured."""
 
     @model_validator(mode="after")
     def _is_possible(self) -> Round:

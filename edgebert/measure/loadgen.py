@@ -43,6 +43,8 @@ def drive(
     *,
     seed: int = 0,
     collate: Callable[[Sequence[int]], Query] | None = None,
+    folder: Path | None = None,
+    around: contextlib.AbstractContextManager[object] | None = None,
 ) -> Served:
     """Has LoadGen send every sample once.
 
@@ -50,6 +52,8 @@ def drive(
         samples: queries of one batch; in multi-stream queries of one text, of which `setting.streams` are sent at once.
         seed: of the order of the samples, and of the arrivals in the server scenario.
         collate: places of samples that were sent at once -> the query that they make; multi-stream needs it.
+        folder: in which LoadGen's logs are kept meanwhile; by default the system's for temporary files.
+        around: is entered just before LoadGen starts and left before its logs are read.
 
     Returns:
         Latencies and lengths of the queries, in the order in which they were sent. An offline latency counts from the
@@ -61,12 +65,12 @@ def drive(
     """
     require()
     failures: list[BaseException] = []
-    with tempfile.TemporaryDirectory(prefix="edgebert-loadgen-") as folder:
-        with _issuing(sessions, samples, setting, failures, collate) as issue:
-            _start(issue, len(samples), _settings(setting, len(samples), seed), Path(folder))
+    with tempfile.TemporaryDirectory(prefix="edgebert-loadgen-", dir=folder) as logs:
+        with _issuing(sessions, samples, setting, failures, collate) as issue, around or contextlib.nullcontext():
+            _start(issue, len(samples), _settings(setting, len(samples), seed), Path(logs))
         if failures:
             raise failures[0]
-        events = _events(Path(folder) / "mlperf_log_trace.json")
+        events = _events(Path(logs) / "mlperf_log_trace.json")
     if len(events) != len(samples):
         raise StageError(
             f"LoadGen sent {len(events)} of {len(samples)} samples.", hint="This is a fault of edgebert; report it."

@@ -42,28 +42,18 @@ def check_cores(cores: Sequence[int]) -> None:
 
 
 def choose_cores(threads: int, instances: int = 1, *, files: KernelFiles | None = None) -> tuple[int, ...]:
-    """Cores for `threads * instances` busy threads, in ascending order: all that there are where those are fewer.
-
-    One hardware thread of each physical core before the second of any; the fastest kind first; of those the highest numbers,
-    for core 0 takes most interrupts.
+    """Cores for `threads * instances` busy threads, as `cores_to_pin` puts them in order.
 
     Args:
         files: the kernel's; by default this machine's.
 
     Returns:
-        Empty where the system cannot pin.
+        In ascending order; empty where the system cannot pin.
     """
-    from edgebert.measure.cpu_topology import read_topology  # here, for a process that starts needs only `pin`
+    from edgebert.measure.cpu_topology import cores_to_pin, read_topology  # here, for a process that starts needs only `pin`
     from edgebert.measure.kernel_files import THIS_MACHINE
 
-    topology = read_topology(usable(), files or THIS_MACHINE)
-    fast = set(topology.fast) or set(topology.usable)
-    of_core = {core: group for group in topology.siblings for core in group}
-    groups = {tuple(sorted({core, *of_core.get(core, ())} & set(topology.usable))) for core in topology.usable}
-    ordered = sorted(groups, key=lambda group: (group[0] in fast, group[0]), reverse=True)
-    most = max(map(len, ordered), default=0)
-    by_turns = [group[turn] for turn in range(most) for group in ordered if turn < len(group)]
-    return tuple(sorted(by_turns[: threads * instances]))
+    return cores_to_pin(read_topology(usable(), files or THIS_MACHINE), threads * instances)
 
 
 def _ranges(cores: Iterable[int]) -> str:

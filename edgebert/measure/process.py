@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -26,12 +27,13 @@ def run_worker(module: str, job: str, subject: str) -> str:
     A process that expects to work for long says so in a line `{"lasts_s": seconds}`.
 
     Args:
+        module: is told our process id as its argument, so that it can end with us.
         subject: what it does, for messages: `measures model.onnx`.
 
     Raises:
         StageError: it failed, was ended, or went silent. However this function is left, the process is gone.
     """
-    command = [sys.executable, "-P", "-m", module]
+    command = [sys.executable, "-P", "-m", module, str(os.getpid())]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         out, errors = _heard(process, job.encode(), subject)

@@ -75,12 +75,16 @@ class QueryMaker:
     def answer(self, outputs: Mapping[str, Array]) -> None:
         """Makes of a batch's outputs what a person reads: labels, or their numbers where the job names too few.
 
-        Nothing where the outputs are not the task's.
+        Nothing where the outputs are not the task's: other names, or a shape that is not (texts, classes), as of a graph
+        that labels each token.
         """
         if self._serving is None or not set(self._serving.task.outputs) <= set(outputs):
             return
         task, labels = self._serving.task, self._serving.labels
-        classes = outputs[task.outputs[0]].shape[-1]
+        shape = outputs[task.outputs[0]].shape
+        if len(shape) != 2 or not shape[1]:
+            return
+        classes = shape[1]
         task.answer(outputs, labels if len(labels) >= classes else numbers(classes))
 
     def _batch(self, encoded: Sequence[Encoded]) -> dict[str, Array]:

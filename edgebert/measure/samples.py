@@ -18,7 +18,7 @@ ENCODING = "delta-shuffle-zlib"
 LARGEST = 2**53
 """Beyond it a JSON reader elsewhere would round: 104 days in nanoseconds."""
 MOST = 50_000_000
-"""Of one list of samples, so that a file that claims more cannot fill the memory."""
+"""Of one list of samples, and of all packed ones of a file, so that a file that claims more cannot fill the memory."""
 
 
 class Samples(Sequence[int]):
@@ -32,7 +32,7 @@ class Samples(Sequence[int]):
         Raises:
             ValueError: one is not an integer, is negative or is larger.
         """
-        array = np.asarray(values if isinstance(values, np.ndarray) else list(values))
+        array = values if isinstance(values, np.ndarray) else _as_array(list(values))
         if array.size == 0:
             array = array.astype(np.int64)
         if array.dtype.kind not in "iu" or array.ndim != 1:
@@ -109,8 +109,6 @@ class Samples(Sequence[int]):
         if isinstance(value, Mapping):
             return cls.unpacked(value)
         if isinstance(value, list | tuple):
-            if any(isinstance(item, bool) for item in value[:1]):
-                raise ValueError("samples are a list of whole numbers")
             return cls(value)
         raise ValueError("samples are a list of whole numbers")
 
@@ -120,3 +118,24 @@ class Samples(Sequence[int]):
         return core_schema.no_info_plain_validator_function(
             cls._validated, serialization=core_schema.plain_serializer_function_ser_schema(cls.packed)
         )
+
+
+def packed_count(content: Any) -> int:
+    """How many samples all packed lists within parsed JSON say that they hold."""
+    found, left = 0, [content]
+    while left:
+        item = left.pop()
+        if isinstance(item, dict):
+            count = item.get("count")
+            found += max(count, 0) if "encoding" in item and isinstance(count, int) else 0
+            left += item.values()
+        elif isinstance(item, list):
+            left += [part for part in item if isinstance(part, dict | list)]
+    return found
+
+
+def _as_array(values: list[Any]) -> npt.NDArray[Any]:
+    """NumPy makes 1 of True where there are numbers beside it."""
+    if {bool, np.bool_} & set(map(type, values)):
+        raise ValueError("samples are a list of whole numbers")
+    return np.asarray(values)

@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,8 @@ class Served:
     """From the first query's start to the last one's end."""
     examples: int
     """Texts."""
+    late_ns: float = 0.0
+    """server: how long after its arrival, or after a session was free for it, the middle query was sent."""
 
 
 def single_stream(sessions: Sequence[Session], queries: Sequence[Query]) -> Served:
@@ -115,21 +117,23 @@ def server(sessions: Sequence[Session], queries: Sequence[Query], arrivals_ns: S
     Args:
         arrivals_ns: of each query, from the start; ascending.
     """
-    latencies = [0] * len(queries)
+    latencies, late = [0] * len(queries), [0] * len(queries)
     clock = time.perf_counter_ns
     started = 0
 
     def serve(session: Session, place: int) -> None:
         (batch,) = queries[place].batches
         arrival = started + arrivals_ns[place]
+        due = max(clock(), arrival)
         wait_until(arrival)
+        late[place] = clock() - due
         session.predict(batch)
         latencies[place] = clock() - arrival
 
     started = clock()
     share_out(sessions, len(queries), serve)
     wall = clock() - started
-    return _served(queries, latencies, wall)
+    return replace(_served(queries, latencies, wall), late_ns=float(np.median(late)))
 
 
 def poisson_arrivals(count: int, rate: float, seed: Sequence[int]) -> list[int]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from edgebert.errors import StageError
 from edgebert.measure.driver import Driver, open_driver, shapes_of
-from edgebert.measure.energy import open_meter
+from edgebert.measure.energy import EnergyMeter, open_meter
 from edgebert.measure.first_answer import Opened, open_session
 from edgebert.measure.job import Job
 from edgebert.measure.latency import Round
@@ -21,11 +22,12 @@ from edgebert.measure.warm_up import MOST_SECONDS, WarmUp, warm_up
 from edgebert.runtimes.base import Session
 
 
-def measure(job: Job, opened: Opened, expect: Callable[[float], None]) -> Round:
+def measure(job: Job, opened: Opened, expect: Callable[[float], None], meter: EnergyMeter | None = None) -> Round:
     """One round, without the cores that it was pinned to.
 
     Args:
         expect: told, before long work, how many seconds it may take.
+        meter: counts energy; by default this machine's.
 
     Raises:
         EdgebertError: a session cannot be opened, or there is nothing to time.
@@ -38,12 +40,12 @@ def measure(job: Job, opened: Opened, expect: Callable[[float], None]) -> Round:
     peak, pulse_ns = _pulse_apart()
     warmed = warm_up(sessions, first or timed, least=job.warmup, settle=job.settle)
     expect(_seconds(job, opened, warmed, len(timed)))
-    served, energy_uj = _serve(driver, sessions)
+    served, energy_uj = _serve(driver, sessions, meter or open_meter())
     peak_rss_bytes, pss_bytes = max(peak, peak_rss() or 0) or None, pss()
     pulse_ns += take_pulse()
     with undisturbed():
         end_to_end_ns = _end_to_end(sessions[0], maker, timed) if job.end_to_end else []
-        overhead_ns = driver.overhead_ns()
+        overhead_ns = driver.overhead_ns() + served.late_ns
     return Round(
         round=job.round,
         process=job.process,
@@ -68,14 +70,22 @@ def measure(job: Job, opened: Opened, expect: Callable[[float], None]) -> Round:
 def _asked(job: Job, maker: QueryMaker) -> tuple[list[Query], list[Query], Driver, list[int]]:
     """Queries of the warm-up, timed ones, who sends these, and how long their tokenisation took."""
     each = job.texts_per_query
-    texts, tokenise_ns = maker.texts(read_rows(Path(job.rows)), each)
+    rows = read_rows(Path(job.rows))
+    if job.setting.scenario == "offline":
+        rows = _longest_first(maker, rows, job.warmup * each)
+    with undisturbed():
+        texts, tokenise_ns = maker.texts(rows, each)
     first, rest = texts[: job.warmup * each], texts[job.warmup * each :]
     if not rest:
         raise StageError(f"There is nothing to time: {len(texts)} texts are used up by {job.warmup} queries of warm-up.")
-    if job.setting.scenario == "offline":
-        rest = by_length(rest)
     timed = maker.queries(rest, each)
     return maker.queries(first, each), timed, open_driver(job, maker, timed, rest), tokenise_ns[job.warmup :]
+
+
+def _longest_first(maker: QueryMaker, rows: Sequence[Any], after: int) -> list[Any]:
+    """The rows, those after the warm-up's in the order in which offline serves them."""
+    timed = rows[after:]
+    return [*rows[:after], *(row for row, _ in by_length(list(zip(timed, maker.encode(timed), strict=True))))]
 
 
 def _open_all(job: Job, session: Session, shapes: Sequence[tuple[int, int]]) -> tuple[list[Session], int]:
@@ -97,13 +107,12 @@ def _pulse_apart() -> tuple[int, list[int]]:
     return peak, pulse_ns
 
 
-def _serve(driver: Driver, sessions: Sequence[Session]) -> tuple[Served, int | None]:
+def _serve(driver: Driver, sessions: Sequence[Session], meter: EnergyMeter) -> tuple[Served, int | None]:
     """What was timed, and the energy that it took."""
+    watch = meter.watch()
     with undisturbed():
-        meter = open_meter()
-        before = meter.read()
-        served = driver.run(sessions)
-        return served, meter.between(before, meter.read())
+        served = driver.run(sessions, watch)
+    return served, watch.microjoules
 
 
 def _seconds(job: Job, opened: Opened, warmed: WarmUp, queries: int) -> float:

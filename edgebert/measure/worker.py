@@ -13,11 +13,13 @@ from collections.abc import Callable
 from typing import Any
 
 from edgebert.errors import EdgebertError
+from edgebert.measure.parent import end_with
 from edgebert.measure.pinning import pin
 
 
 def main() -> int:
     """Reads a job from standard input, writes a round to standard output. Returns the exit code."""
+    end_with(int(sys.argv[1]))
     told = sys.stdin.read()
     say = _voice()
     try:

@@ -20,6 +20,7 @@ def doctor(
     seconds: Annotated[
         float, typer.Option(min=0.0, max=600.0, help="How long a fixed piece of work is timed; 0: not at all.")
     ] = 3.0,
+    threads: Annotated[int, typer.Option(min=1, help="That a model will run with: names as many cores to pin it to.")] = 1,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 when something is unstable.")] = False,
     quiet: QuietOption = False,
     json_output: JsonOption = False,
@@ -27,7 +28,7 @@ def doctor(
     """Explains what on this machine makes measurements unstable and what would mend it; changes nothing."""
     from edgebert.doctor.examine import collect, examine
 
-    facts = collect(seconds, open_progress(quiet))
+    facts = collect(seconds, open_progress(quiet), threads=threads)
     findings = examine(facts)
     with reader_may_leave():
         print_json(_as_json(facts, findings)) if json_output else typer.echo("\n".join(_lines(findings)))
