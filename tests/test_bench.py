@@ -20,8 +20,9 @@ from test_layers import COMMAND, WORKSTATION, on_a_device
 from edgebert.bench.lines import bound_held, remark_lines, speedup, summary, text_table
 from edgebert.bench.queries import Lengths
 from edgebert.bench.sweep import Options
-from edgebert.errors import InputError
+from edgebert.errors import InputError, StageError
 from edgebert.measure.environment import read_environment
+from edgebert.measure.job import Job
 from edgebert.measure.latency import Round
 from edgebert.measure.setting import Setting
 from edgebert.report import Entry, Report
@@ -40,7 +41,7 @@ def desk(bundle: Path, finished: Path, tmp_path: Path) -> Path:
 
 
 def measured(cli: CLI, desk: Path, *arguments: object) -> Report:
-    result = cli("bench", *arguments, *FAST)
+    result = cli("bench", *arguments, "--out", "bench.json", *FAST)
     assert result.code == 0, result.err
     return read_report(desk / "bench.json")
 
@@ -89,7 +90,21 @@ def test_every_combination_is_an_entry(cli: CLI, desk: Path) -> None:
 def test_the_same_questions_have_the_same_hash_in_another_report(cli: CLI, desk: Path) -> None:
     first = measured(cli, desk, "bundle", "--variant", "onnxruntime/fp32", "--rounds", "1")
     assert (
-        cli("bench", "bundle", "--data", "eval.csv", "--queries", "16", "--warmup", "1", "--rounds", "1", "--no-settle").code
+        cli(
+            "bench",
+            "bundle",
+            "--data",
+            "eval.csv",
+            "--queries",
+            "16",
+            "--warmup",
+            "1",
+            "--rounds",
+            "1",
+            "--no-settle",
+            "--out",
+            "bench.json",
+        ).code
         == 0
     )
     compressed = read_report(desk / "bundle" / "report.json").entries[0]
@@ -136,7 +151,7 @@ def test_torch_is_measured_beside_a_bundle(cli: CLI, desk: Path, model_template:
         ("onnxruntime/fp32", "onnxruntime", "candidate"),
     ]
     assert found["models"][0]["p50_ms"] is None and found["models"][0]["samples"] == 6
-    assert found["models"][0]["cold_start_ms"] > 2 * found["models"][1]["cold_start_ms"]  # torch takes seconds to import
+    assert found["models"][0]["peak_rss_mb"] > found["models"][1]["peak_rss_mb"]  # torch is the larger library
 
 
 def test_several_subjects_that_share_a_name_are_told_apart(cli: CLI, desk: Path) -> None:
@@ -168,6 +183,12 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     ((), 2, "Missing argument 'SUBJECT'"),
     (("absent",), 2, "There is no absent"),
     (("bundle", "--rate", "5"), 2, "--rate belongs to the server scenario"),
+    (("bundle", "--rate", "5,x", "--scenario", "server"), 2, "--rate 5,x: not all are numbers"),
+    (("bundle", "--bound-percent", "90", "--scenario", "server", "--rate", "5"), 2, "--bound-percent says at which"),
+    (("bundle", "--threads", "1025"), 2, "'1025' is not a number from 1 to 1024"),
+    (("bundle", "--instances", "999", "--scenario", "offline"), 2, "--instances"),
+    (("bundle", "--queries", "100000", "--batch", "512"), 2, "100020 queries of 512 texts are 51,210,240 texts"),
+    (("bundle", "--rounds", "1000000"), 2, "--rounds"),
     (("bundle", "--bound", "5"), 2, "--bound belongs to the server scenario"),
     (("bundle", "--scenario", "server"), 2, "needs a rate"),
     (("bundle", "--scenario", "server", "--rate", "nan"), 2, "--rate nan is not a number above 0"),
@@ -192,6 +213,7 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     (("bundle", "--tokenizer", "absent"), 2, "There is no tokenizer absent"),
     (("bundle", "--out", "eval.csv"), 2, "bench did not write it"),
     (("bundle", "--out", "."), 2, "is a folder"),
+    (("bundle", "--out", "/dev/null", "--force"), 2, "is no file"),
     (("bundle", "--out", "bundle/bench.json"), 2, "lies in the bundle"),
     (("bundle", "--out", "eval.csv/bench.json"), 2, "cannot be written"),
     (("bundle", "--out", "x" * 300), 2, "too long"),
@@ -223,14 +245,122 @@ def test_a_graph_that_cannot_be_opened_leaves_the_last_report(cli: CLI, desk: Pa
 
 
 def test_only_a_report_of_bench_is_replaced_without_being_told_to(cli: CLI, desk: Path) -> None:
-    arguments = ("bench", "bundle/onnx/model.onnx", "--lengths", "8", *FAST, "--rounds", "1")
+    arguments = ("bench", "bundle/onnx/model.onnx", "--lengths", "8", *FAST, "--rounds", "1", "--out", "mine.json")
     assert cli(*arguments).code == 0
     again = cli(*arguments)
-    assert again.code == 0 and "bench.json is there already: it is replaced" in again.err
-    shutil.copyfile(desk / "bundle" / "report.json", desk / "bench.json")  # compress wrote this one
+    assert again.code == 0 and "mine.json is there already: it is replaced" in again.err
+    shutil.copyfile(desk / "bundle" / "report.json", desk / "mine.json")  # compress wrote this one
     assert cli(*arguments).code == 2
     assert cli(*arguments, "--force").code == 0
-    assert read_report(desk / "bench.json").entries[0].stage == "bench"
+    assert read_report(desk / "mine.json").entries[0].stage == "bench"
+
+
+def test_no_measurement_replaces_another_unless_it_is_named(cli: CLI, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ("bench", "bundle/onnx/model.onnx", "--lengths", "8", *FAST, "--rounds", "1")
+    for name in ("bench.json", "bench-2.json", "bench-3.json"):
+        result = cli(*arguments)
+        assert result.code == 0 and result.out.endswith(f"report: {name}\n")
+    assert len({(desk / name).read_bytes() for name in ("bench.json", "bench-2.json", "bench-3.json")}) == 3
+    monkeypatch.setenv("HOME", str(desk / "home"))
+    (desk / "home").mkdir()
+    shutil.copyfile(desk / "eval.csv", desk / "home" / "mine.csv")
+    (desk / "home" / "log.txt").write_text("7\n")
+    homely = ("--lengths", "data", "--lengths", "log:~/log.txt", "--data", "~/mine.csv:text", "--out", "~/new/r.json")
+    result = cli("bench", "bundle/onnx/model.onnx", *FAST, "--rounds", "1", *homely)
+    assert result.code == 0, result.err
+    assert {item.setting.name for item in read_report(desk / "home" / "new" / "r.json").entries} == {
+        "single-stream",
+        "single-stream-log-log",
+    }
+
+
+def test_a_report_that_cannot_be_written_at_the_end_is_printed_and_kept_elsewhere(
+    cli: CLI, desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgebert.bench import out_file
+
+    def full(place: Path, report: Report) -> None:
+        if place.parent == desk or not spare:
+            raise InputError(f"{place} cannot be written: No space left on device.")
+        write_report(place, report)
+
+    spare = ["the folder for temporary files"]
+    elsewhere = desk / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setattr(out_file, "write_report", full)
+    monkeypatch.setattr(out_file.tempfile, "tempdir", str(elsewhere))
+    result = cli("bench", "bundle/onnx/model.onnx", "--lengths", "8", *FAST, "--rounds", "1")
+    (rescued,) = elsewhere.glob("*/bench.json")
+    assert result.code == 2 and "p50 ms" in result.out and "No space left on device" in result.err
+    assert f"The report is in {rescued} instead" in result.err
+    assert len(read_report(rescued).entries) == 1
+    spare.clear()
+    result = cli("bench", "bundle/onnx/model.onnx", "--lengths", "8", *FAST, "--rounds", "1", "--json")
+    assert result.code == 2 and "in what was printed alone" in result.err
+    assert json.loads(result.out)["report"] is None and len(json.loads(result.out)["models"]) == 1
+
+
+def test_where_nothing_can_be_written_nothing_is_measured(cli: CLI, desk: Path) -> None:
+    result = cli("bench", "bundle/onnx/model.onnx", "--out", "/proc/bench.json")
+    assert result.code == 2 and "/proc/bench.json cannot be written" in result.err
+    assert "look at" not in result.err
+
+
+def test_whole_rounds_are_kept_when_a_later_one_fails(cli: CLI, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgebert.measure import latency
+
+    asked = latency.run_job
+    for fault, code, message in (
+        (StageError("The process died."), 3, "The process died."),
+        (KeyboardInterrupt(), 130, "Interrupted"),
+    ):
+        ran: list[int] = []
+
+        def fails(job: Job, fault: BaseException = fault, ran: list[int] = ran) -> Round:
+            ran.append(job.round)
+            if len(ran) == 4:  # the second round's last
+                raise fault
+            return asked(job)
+
+        monkeypatch.setattr(latency, "run_job", fails)
+        (desk / "kept.json").unlink(missing_ok=True)
+        result = cli(
+            "bench",
+            "bundle",
+            "--baseline-variant",
+            "onnxruntime/fp32",
+            "--variant",
+            "onnxruntime/int8-dynamic",
+            *FAST,
+            "--rounds",
+            "3",
+            "--out",
+            "kept.json",
+        )
+        assert result.code == code and message in result.err
+        assert "1 of 3 rounds were measured as a whole; they are in kept.json" in result.err
+        assert "Nothing was written" not in result.err and "onnxruntime/fp32" in result.out
+        assert [len(item.rounds) for item in read_report(desk / "kept.json").entries] == [1, 1]
+        ran[:] = [0, 0, 0]  # fails in the first round
+        (desk / "kept.json").unlink()
+        assert cli("bench", "bundle", *FAST, "--out", "kept.json").code == code
+        assert not (desk / "kept.json").exists()
+
+
+def test_a_bare_graph_runs_as_the_bundle_that_it_is_compared_with(cli: CLI, desk: Path) -> None:
+    manifest = json.loads((desk / "bundle" / "edgebert.json").read_text())
+    for variant in manifest["variants"]:
+        variant["target"]["batch"], variant["target"]["threads"] = 2, 2
+    (desk / "bundle" / "edgebert.json").write_text(json.dumps(manifest))
+    graph = "bundle/onnx/model.onnx"
+    result = cli(
+        "bench", "bundle", "--variant", "onnxruntime/int8-dynamic", "--baseline", graph, *FAST, "--json", "--out", "a.json"
+    )
+    assert result.code == 0, result.err
+    assert "model is measured at threads 2 and batch 2, for so is what it is compared with" in result.err
+    assert [(item["threads"], item["batch"]) for item in json.loads(result.out)["models"]] == [(2, 2)] * 2
+    told = cli("bench", "bundle", "--baseline", graph, "--threads", "1", *FAST, "--json", "--out", "b.json")
+    assert [(item["threads"], item["batch"]) for item in json.loads(told.out)["models"]] == [(1, 2)] * 2
 
 
 def test_interrupted_it_leaves_the_last_report_as_it_was(cli: CLI, desk: Path) -> None:
@@ -299,7 +429,14 @@ def test_a_candidate_is_set_beside_the_baseline_of_its_own_load() -> None:
         entry("new", [3000] * 16, setting=server),
         entry("new", [3000] * 16, target=Target(runtime="onnxruntime", batch=8)),
     )
-    assert [speedup(found, item) for item in found.entries[:4]] == [None, None, 2.0, 3.0]
+    assert [speedup(found, item) for item in found.entries] == [None, None, 2.0, 3.0, None]  # nothing ran at batch 8 but one
+    title, *rows = text_table(found, 1000)[:6]
+    end = title.index("faster") + len("faster")
+    assert [row[:end].split()[-1] for row in rows] == ["n/a", "n/a", "2.00x", "3.00x", "n/a"]
+    assert "nothing was compared" not in "\n".join(remark_lines(found))
+    assert remark_lines(report(found.entries[0], found.entries[4]))[-1] == (
+        "nothing was compared, for no two ran at the same threads and batch: add --threads 1 --batch 8"
+    )
     offline = Setting(scenario="offline")
     pair = report(entry("old", [4000] * 4, role="baseline", setting=offline), entry("new", [1000] * 4, setting=offline))
     assert speedup(pair, pair.entries[1]) == 4.0  # by throughput, which needs no percentile

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgebert.bench import data_file
 from edgebert.bench.command_line import command_line
-from edgebert.bench.data_file import DataFile
-from edgebert.bench.queries import Lengths, Source, parse_lengths
+from edgebert.bench.data_file import MOST_ROWS, DataFile
+from edgebert.bench.queries import Lengths, Source, all_lengths, parse_lengths
 from edgebert.bench.subjects import Subject, Wanted, find_subjects
+from edgebert.bench.sweep import Options
 from edgebert.errors import DataError, EdgebertError, InputError
 from edgebert.progress import Silent
 from edgebert.serving import Serving
@@ -129,13 +131,45 @@ def test_what_is_no_length_is_refused(text: str) -> None:
 def test_a_log_has_one_length_a_line(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     log.write_text("12\r\n\n7\n")
-    assert parse_lengths(f"log:{log}") == [Lengths("log", (12, 7), log)]
+    assert parse_lengths(f"log:{log}") == [Lengths("log-log", (12, 7), log)]
     for content, message in (("", "is empty"), ("\n\n", "has no lengths"), ("5\nfive\n", "line 2: 'five'"), ("0\n", "line 1")):
         log.write_text(content)
         with pytest.raises(DataError, match=message):
             parse_lengths(f"log:{log}")
     with pytest.raises(DataError, match="There is no log"):
         parse_lengths(f"log:{tmp_path / 'absent'}")
+
+
+def test_no_two_logs_have_one_name(tmp_path: Path) -> None:
+    logs = [tmp_path / name for name in ("a b.txt", "a_b.log", "other.txt")]
+    for place, log in enumerate(logs):
+        log.write_text(f"{place + 1}\n")
+    found = all_lengths([*(f"log:{log}" for log in logs), f"log:{logs[0]}", "data,8", "8"])
+    assert [(item.name, item.values) for item in found] == [
+        ("log-a_b", (1,)),
+        ("log-a_b-2", (2,)),
+        ("log-other", (3,)),
+        ("data", ()),
+        ("8", (8,)),
+    ]
+    names = [setting.name for setting, _ in Options(lengths=found).settings()]
+    assert len(set(names)) == len(names) == 5
+
+
+def test_names_of_settings_tell_rates_apart() -> None:
+    rates = (1e6, 1e6 + 0.5, 0.1, 50.0)
+    names = [setting.name for setting, _ in Options(scenarios=("server",), rates=rates).settings()]
+    assert len(set(names)) == 4 and names[-1] == "server-50/s"
+
+
+def test_more_than_is_read_is_said(tmp_path: Path) -> None:
+    for count in (MOST_ROWS, MOST_ROWS + 1):
+        (tmp_path / "many.txt").write_text("7\n" * count)
+        (log,) = parse_lengths(f"log:{tmp_path / 'many.txt'}")
+        data = DataFile(tmp_path / "many.txt")
+        data_file._rows_of.cache_clear()
+        assert len(data.rows()) == len(log.values) == MOST_ROWS
+        assert data.is_cut() == log.is_cut == (count > MOST_ROWS)
 
 
 def test_one_list_of_questions_has_one_hash_whoever_is_asked(subject: Subject, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -16,13 +17,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgebert.artifact import hash_file
+from edgebert.bench.answers import predict
+from edgebert.bench.data_file import DataFile
 from edgebert.bench.graph_files import external_files, graph_files
-from edgebert.bench.probe import probe
-from edgebert.bench.queries import Source
+from edgebert.bench.plan_notes import plan_notes
+from edgebert.bench.probe import Probe, probe
+from edgebert.bench.queries import Asked, Lengths, Source
+from edgebert.bench.run import run
 from edgebert.bench.subjects import POSITIONS, Subject, Wanted, find_subjects, named_apart
-from edgebert.bench.sweep import Options, make_plan
+from edgebert.bench.sweep import Options, Planned, make_plan
 from edgebert.bundle import read_bundle
-from edgebert.errors import BundleError, EnvironmentFault, InputError, RecipeError, SourceError
+from edgebert.errors import BundleError, EnvironmentFault, InputError, RecipeError, SourceError, StageError
+from edgebert.measure import process
+from edgebert.measure.kernel_files import KernelFiles
+from edgebert.measure.setting import Setting
 from edgebert.progress import Silent
 from edgebert.recipe_file import load_recipe
 from edgebert.runtimes import get_runtime
@@ -158,7 +166,9 @@ def test_a_transformers_folder_is_run_by_torch(model_dir: Path) -> None:
     assert (subject.name, subject.target, subject.task) == ("model", Target(runtime="torch"), "text-classification")
     assert (subject.labels, subject.max_length, subject.columns) == (("negative", "positive"), 64, ("text",))
     assert subject.size_bytes >= (model_dir / "model.safetensors").stat().st_size
-    assert find(model_dir, runtime="onnxruntime") == [subject]  # it leaves no choice
+    notes = Notes()
+    assert find_subjects(str(model_dir), Wanted(runtime="onnxruntime"), notes) == [subject]  # it leaves no choice
+    assert "--runtime onnxruntime chooses nothing" in notes.lines[0]
     found = probe(subject, subject.target, usual=8, longest=64)
     assert found.query_s > 0 and found.fixed_batch is found.fixed_length is None
 
@@ -291,6 +301,82 @@ def test_a_graph_of_fixed_sizes_is_asked_nothing_else(graph: Path) -> None:
     assert max(planned.asked.lengths) <= 16 and "takes 16 tokens" in notes.lines[0]
     with pytest.raises(InputError, match="takes 2 texts at once"):
         make_plan([(subject, "candidate")], Options(batches=(4,), queries=3), Source(None, 0), Silent())
+
+
+def test_answers_of_a_graph_of_fixed_batch_are_those_of_any_other(graph: Path, finished: Path) -> None:
+    place = with_inputs(graph, graph.parent / "fixed.onnx", 5, 16)  # 24 rows are no multiple of 5
+    (fixed,), (free,) = find(place), find(graph)
+    source = Source(DataFile(finished / "data" / "eval.csv", label="label"), 0)
+    options = Options(queries=2, rounds=1, warmup=0, settle=False)
+    report = run(make_plan([(fixed, "candidate")], options, source, Silent()), options, source, Silent()).report
+    target = Target(runtime="onnxruntime", padding="max_length")
+    assert report.entries[0].predictions == predict(replace(free, max_length=16), target, source.rows(free), Silent())
+    streams = Options(scenarios=("multi-stream",), queries=2)
+    with pytest.raises(InputError, match=r"8 streams are not a multiple of it") as caught:
+        make_plan([(fixed, "candidate")], streams, source, Silent())
+    assert "--streams 10" in str(caught.value)
+    (planned,) = make_plan([(fixed, "candidate")], replace(streams, streams=10), source, Silent())
+    assert planned.setting.streams == 10
+    # A baseline that leaves the batch open takes the one that is fixed.
+    both = make_plan([(free, "baseline"), (fixed, "candidate")], options, source, Silent())
+    assert [item.target.batch for item in both] == [5, 5]
+
+
+def test_what_is_announced_counts_the_texts_of_a_query_once(graph: Path) -> None:
+    (subject,) = find(graph)
+    seen = Probe(query_s=0.5, texts=8)
+    target = subject.target.model_copy(update={"batch": 8})
+    planned = Planned(subject, "candidate", target, Setting(), Asked([], "", (8,), False), seen, Lengths("8", (8,)))
+    options = Options(queries=100, warmup=0, settle=False)
+    assert planned.seconds(options) == pytest.approx(50, abs=2)
+
+
+@pytest.mark.parametrize("content", ["<net/>", "<net", "<html><body>404</body></html>"])
+def test_an_ir_that_is_none_is_the_users_fault(tmp_path: Path, content: str) -> None:
+    (tmp_path / "x.xml").write_text(content)
+    (tmp_path / "x.bin").write_bytes(b"x")
+    (subject,) = find(tmp_path / "x.xml")
+    with pytest.raises(SourceError, match=r"OpenVINO cannot open .*x\.xml") as caught:
+        probe(subject, subject.target, usual=8, longest=8)
+    assert caught.value.exit_code == 2 and ".cpp" not in str(caught.value)
+
+
+def test_a_process_that_is_killed_while_it_looks_says_what_may_be_the_reason(
+    graph: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (subject,) = find(graph)
+    monkeypatch.setattr(process, "sys", SimpleNamespace(executable=str(graph.parent / "dies")))
+    (graph.parent / "dies").write_text("#!/bin/sh\nkill -9 $$\n")
+    (graph.parent / "dies").chmod(0o755)
+    with pytest.raises(StageError, match=r"opens .* was ended by SIGKILL") as caught:
+        probe(subject, subject.target, usual=8, longest=8)
+    assert "out of memory" in str(caught.value)
+
+
+def test_two_bundles_that_differ_are_named_as_such_before_they_are_measured(graph: Path) -> None:
+    (subject,) = find(graph)
+    source, options = Source(None, 0), Options(queries=2, warmup=0)
+    (one,) = make_plan([(subject, "candidate")], options, source, Silent())
+    other = replace(one, role="baseline", target=one.target.model_copy(update={"threads": 3}))
+    notes = plan_notes([other, one], options, source)
+    assert any("nothing will be compared" in note for note in notes)
+    assert any("--threads 1 --batch 1" in note for note in notes)
+    assert not any("nothing will" in note for note in plan_notes([replace(one, role="baseline"), one], options, source))
+
+
+def test_threads_beyond_the_containers_time_are_warned_of(graph: Path, tmp_path: Path) -> None:
+    (subject,) = find(graph)
+    source, options = Source(None, 0), Options(queries=2, warmup=0)
+    (planned,) = make_plan([(subject, "candidate")], options, source, Silent())
+    group = tmp_path / "root" / "sys" / "fs" / "cgroup"
+    group.mkdir(parents=True)
+    (group / "cpu.max").write_text("50000 100000\n")
+    (tmp_path / "root" / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "root" / "proc" / "self" / "mountinfo").write_text("30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n")
+    (tmp_path / "root" / "proc" / "self" / "cgroup").write_text("0::/\n")
+    assert plan_notes([planned], options, source, KernelFiles(tmp_path / "root")) == [
+        "warning: 1 thread, and this container may use 0.5 cores' time: it is stopped again and again meanwhile"
+    ]
 
 
 def test_a_graph_with_other_inputs_is_refused(graph: Path) -> None:

@@ -39,8 +39,13 @@ def references(rows: Sequence[Row], subject: Subject) -> tuple[int, ...]:
     return tuple(places)
 
 
-def predict(subject: Subject, target: Target, rows: Sequence[Row], progress: Progress) -> tuple[int, ...]:
+def predict(
+    subject: Subject, target: Target, rows: Sequence[Row], progress: Progress, *, whole_batches: bool = False
+) -> tuple[int, ...]:
     """One prediction for each row, in order.
+
+    Args:
+        whole_batches: the last batch is filled up with its last text, for a graph that takes no other number.
 
     Raises:
         StageError: the model answers NaN or infinity.
@@ -49,6 +54,7 @@ def predict(subject: Subject, target: Target, rows: Sequence[Row], progress: Pro
     assert serving is not None  # `references` saw to it
     found: list[int] = []
     encoded = serving.encode(serving.open_tokenizer(), rows)
+    encoded += [encoded[-1]] * (-len(encoded) % target.batch if whole_batches else 0)
     with progress.step(f"predict with {subject.name}", len(rows)) as step, quiet_libraries():
         session = get_runtime(target.runtime).open(subject.model, target)
         for batch in serving.batches(encoded, target):

@@ -39,10 +39,11 @@ class DataFile:
             DataError: there is no such file.
         """
         whole = local_path(text, Path.cwd()).is_file()
-        path, columns = (text, "") if whole or ":" not in text else text.rsplit(":", 1)
-        if not Path(path).is_file():
-            raise DataError(f"There is no data file {path}.", hint="--data FILE, or --data FILE:COLUMN")
-        return cls(Path(path), tuple(filter(None, columns.split(","))), label)
+        name, columns = (text, "") if whole or ":" not in text else text.rsplit(":", 1)
+        path = local_path(name, Path.cwd())
+        if not path.is_file():
+            raise DataError(f"There is no data file {name}.", hint="--data FILE, or --data FILE:COLUMN")
+        return cls(path, tuple(filter(None, columns.split(","))), label)
 
     def rows(self, task: Task = TASKS[0]) -> list[Row]:
         """Rows with the task's columns, in the file's order; `label` as the file writes it where one was asked for.
@@ -50,7 +51,11 @@ class DataFile:
         Raises:
             DataError: the file cannot be read, lacks a column or has an empty text.
         """
-        return list(_rows_of(self, task))
+        return list(_rows_of(self, task)[:MOST_ROWS])
+
+    def is_cut(self, task: Task = TASKS[0]) -> bool:
+        """Whether the file has more rows than are read."""
+        return len(_rows_of(self, task)) > MOST_ROWS
 
     def _read(self, task: Task) -> list[Row]:
         check_text(self.path)
@@ -69,13 +74,13 @@ class DataFile:
             )
         with self.path.open(encoding="utf-8-sig", newline="\n") as file:
             lines = (line.rstrip("\r\n") for line in file)
-            rows = [task.row_of(line) for line in itertools.islice(filter(str.strip, lines), MOST_ROWS)]
+            rows = [task.row_of(line) for line in itertools.islice(filter(str.strip, lines), MOST_ROWS + 1)]
         return self._some(rows)
 
     def _chosen(self, source: Iterator[Mapping[str, Any]], task: Task) -> list[Row]:
         rows: list[Row] = []
         wanted: dict[str, str] = {}
-        for number, row in enumerate(itertools.islice(source, MOST_ROWS), start=1):
+        for number, row in enumerate(itertools.islice(source, MOST_ROWS + 1), start=1):
             wanted = wanted or self._wanted(list(row), task)
             rows.append({name: self._text(row.get(column), column, number) for name, column in wanted.items()})
         return self._some(rows)
@@ -113,6 +118,7 @@ class DataFile:
 
 @functools.lru_cache(maxsize=2)
 def _rows_of(file: DataFile, task: Task) -> tuple[Row, ...]:
+    """One more than are used, where there are more."""
     return tuple(file._read(task))
 
 

@@ -5,14 +5,13 @@ What cannot be measured is so found before the first round, and named.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edgebert.bench.subjects import Subject
 from edgebert.errors import EnvironmentFault, SourceError, StageError
+from edgebert.measure.process import run_worker
 from edgebert.runtimes.target import Target
 
 
@@ -47,6 +46,8 @@ class Probe(Frozen):
     """The first query: some runtimes compile then."""
     query_s: float = 0.0
     """A usual query after the first."""
+    texts: int = 1
+    """In such a query."""
     process_s: float = 0.0
     """From the start of the process to its end, all of the above in it."""
     fault: str | None = None
@@ -61,7 +62,7 @@ def probe(subject: Subject, target: Target, *, usual: int, longest: int) -> Prob
     Raises:
         SourceError: it cannot be opened, or does not take such queries.
         EnvironmentFault: what opens it is not as it should be here.
-        StageError: the process died.
+        StageError: the process failed, was ended or went silent.
     """
     job = Job(
         model=str(subject.model),
@@ -71,15 +72,13 @@ def probe(subject: Subject, target: Target, *, usual: int, longest: int) -> Prob
         vocabulary=subject.vocabulary,
         pad_id=subject.pad_id,
     )
-    command = [sys.executable, "-P", "-m", "edgebert.bench.probe_worker"]
     started = time.monotonic()
-    done = subprocess.run(command, input=job.model_dump_json(), capture_output=True, text=True, check=False)
+    said = run_worker("edgebert.bench.probe_worker", job.model_dump_json(), f"opens {subject.model}")
     lasted = time.monotonic() - started
-    last = (done.stderr.strip().splitlines() or ["no message"])[-1]
     try:
-        found = Probe.model_validate_json(done.stdout.splitlines()[-1])
-    except (IndexError, ValidationError) as error:
-        raise StageError(f"The process that opens {subject.model} ended with code {done.returncode}: {last}") from error
+        found = Probe.model_validate_json(said)
+    except ValidationError as error:
+        raise StageError(f"The process that opens {subject.model} gave no usable result: {said[:200]!r}") from error
     if found.fault:
         raise (EnvironmentFault if found.missing else SourceError)(found.fault)
     return found.model_copy(update={"process_s": lasted})

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgebert.bench.probe import Job, Probe
-from edgebert.errors import EdgebertError, EnvironmentFault
+from edgebert.errors import EdgebertError, EnvironmentFault, SourceError
 from edgebert.quiet import quiet_libraries
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.base import Session
@@ -36,7 +36,8 @@ def look(job: Job) -> Probe:
         asked = ", ".join(NAMES)
         return Probe(fault=f"{job.model} wants the input {strange[0]}; what can be asked are models that take {asked}.")
     batch, length = _fixed(shapes, 0), _fixed(shapes, 1)
-    usual = _query(job, batch or job.target.batch, length or job.usual)
+    texts = batch or job.target.batch
+    usual = _query(job, texts, length or job.usual)
     clock = [time.perf_counter()]
     session = get_runtime(job.target.runtime).open(Path(job.model), job.target)
     clock.append(time.perf_counter())
@@ -47,7 +48,7 @@ def look(job: Job) -> Probe:
     if length is None and (fault := _fault(session, _query(job, batch or 1, job.longest))):
         return Probe(fault=f"{job.model} does not take {job.longest} tokens: {fault}.\n  Ask shorter ones with --lengths.")
     opened, first, query = (after - before for before, after in itertools.pairwise(clock))
-    return Probe(fixed_batch=batch, fixed_length=length, open_s=opened, first_s=first, query_s=query)
+    return Probe(fixed_batch=batch, fixed_length=length, open_s=opened, first_s=first, query_s=query, texts=texts)
 
 
 def _shapes(model: Path, target: Target) -> Shapes:
@@ -59,7 +60,12 @@ def _shapes(model: Path, target: Target) -> Shapes:
     if target.runtime == "openvino":
         import openvino as ov
 
-        ports = ov.Core().read_model(str(model)).inputs
+        try:
+            ports = ov.Core().read_model(str(model)).inputs
+        except RuntimeError as error:  # its lines say where in its own source it stands, and last what it could not do
+            hint = "Write it again with openvino.save_model(), and copy the .xml and the .bin together."
+            reason = _last_line(error).partition(" Please check")[0]
+            raise SourceError(f"OpenVINO cannot open {model}: {reason}.", hint=hint) from error
         return {
             port.get_any_name(): [size.get_length() if size.is_static else None for size in port.get_partial_shape()]
             for port in ports
@@ -81,9 +87,13 @@ def _fault(session: Session, query: Batch) -> str | None:
     try:
         session.predict(query)
     except Exception as error:  # every runtime has classes of its own
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return (lines[-1] if lines else error.__class__.__name__).rstrip(".")[-LONGEST_REASON:]
+        return _last_line(error)
     return None
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else error.__class__.__name__).rstrip(".")[-LONGEST_REASON:]
 
 
 def main() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +23,33 @@ from edgebert.tasks.base import Row
 
 LONGEST = 1_000_000
 """Tokens; a longer line in a log is a mistake."""
+NOT_IN_NAMES = re.compile(r"[^\w.-]+")
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """One source of lengths. `name` is what the report calls it: `data`, a number of tokens, or `log`."""
+    """One source of lengths. `name` is the report's: `data`, a number of tokens, or `log-traffic` for traffic.txt."""
 
     name: str
     values: tuple[int, ...] = ()
     """In tokens; empty for `data`, whose texts have the lengths that they have."""
     file: Path | None = None
+    is_cut: bool = False
+    """Whether the log has more than were read."""
+
+
+def all_lengths(texts: Sequence[str]) -> tuple[Lengths, ...]:
+    """What all of `--lengths` ask for, each once; logs of one name are told apart, for a name stands for one load.
+
+    Raises:
+        InputError: one is none, as `parse_lengths` says.
+    """
+    found: dict[str, Lengths] = {}
+    for lengths in dict.fromkeys(item for text in texts for item in parse_lengths(text)):
+        others = (f"{lengths.name}-{number}" for number in itertools.count(2))
+        name = next(name for name in itertools.chain([lengths.name], others) if name not in found)
+        found[name] = replace(lengths, name=name)
+    return tuple(found.values())
 
 
 def parse_lengths(text: str) -> list[Lengths]:
@@ -40,7 +59,7 @@ def parse_lengths(text: str) -> list[Lengths]:
         InputError: it is none of these, or the log is no list of lengths.
     """
     if text.startswith("log:"):
-        return [_read_log(Path(text.removeprefix("log:")))]
+        return [_read_log(text.removeprefix("log:"))]
     found = []
     for part in text.split(","):
         part = part.strip()
@@ -51,24 +70,26 @@ def parse_lengths(text: str) -> list[Lengths]:
     return found
 
 
-def _read_log(path: Path) -> Lengths:
-    if not local_path(str(path), Path.cwd()).is_file():
-        raise DataError(f"There is no log {path}.", hint="--lengths log:FILE, a text file with one length in tokens a line.")
+def _read_log(text: str) -> Lengths:
+    path = local_path(text, Path.cwd())
+    if not path.is_file():
+        raise DataError(f"There is no log {text}.", hint="--lengths log:FILE, a text file with one length in tokens a line.")
     check_text(path)
-    values = []
+    values: list[int] = []
+    is_cut = False
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
+            if is_cut := len(values) == MOST_ROWS:
+                break
             if not (line.strip().isdecimal() and 0 < int(line) <= LONGEST):
                 hint = "Every line is one length: the number of tokens of a query."
                 raise DataError(f"{path}, line {number}: {line.strip()[:40]!r} is not a number of tokens.", hint=hint)
             values.append(int(line))
-            if len(values) == MOST_ROWS:
-                break
     if not values:
         raise DataError(f"{path} has no lengths.", hint="Every line is one length: the number of tokens of a query.")
-    return Lengths("log", tuple(values), path)
+    return Lengths(f"log-{NOT_IN_NAMES.sub('_', path.stem)}", tuple(values), path, is_cut)
 
 
 @dataclass(frozen=True)

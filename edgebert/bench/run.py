@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgebert import __version__
 from edgebert.artifact import hash_file, hash_json
 from edgebert.bench.answers import predict, references
+from edgebert.bench.plan_notes import plan_notes
 from edgebert.bench.queries import Source
 from edgebert.bench.subjects import Subject
 from edgebert.bench.sweep import Options, Planned, counted
-from edgebert.errors import InputError
+from edgebert.errors import EdgebertError, InputError
 from edgebert.measure.cooling import open_cooling
 from edgebert.measure.environment import read_environment
 from edgebert.measure.job import Job
@@ -28,24 +30,31 @@ Predictions = dict[tuple[str, int], tuple[int, ...]]
 """Name of a subject and batch -> its answers."""
 
 
-def run(plan: Sequence[Planned], options: Options, source: Source, progress: Progress) -> Report:
-    """Measures the plan.
+@dataclass(frozen=True)
+class Outcome:
+    """What was measured, and what ended it before its time, if anything did."""
+
+    report: Report
+    fault: EdgebertError | KeyboardInterrupt | None = None
+
+
+def run(plan: Sequence[Planned], options: Options, source: Source, progress: Progress) -> Outcome:
+    """Measures the plan. Where a process fails, or Ctrl-C comes, after at least one whole round, the whole rounds are kept.
 
     Raises:
-        StageError: a process failed; nothing is kept then.
+        StageError: a process failed in the first round.
         DataError: the labels of the data are not the models'.
     """
-    progress.note(_announcement(plan, options))
-    environment, before = read_environment(), read_state()
+    for note in (*plan_notes(plan, options, source), _announcement(plan, options)):
+        progress.note(note)
     rows = _labelled(source, plan)
     right = _references(rows, plan)
     answers = _answers(rows, plan, progress)
-    with tempfile.TemporaryDirectory(prefix="edgebert-bench-") as folder:
-        jobs = [_job(item, options, Path(folder) / f"{place}.json") for place, item in enumerate(plan)]
-        rounds = measure_rounds(jobs, options.rounds, progress, cooling=open_cooling(progress, options.cool_down_s))
+    environment, before = read_environment(), read_state()  # here, for scoring is work that the measurements are none of
+    rounds, fault = _measured(plan, options, progress)
     labels = {item.subject.labels for item in plan}
     tasks = {item.subject.task for item in plan}
-    return Report(
+    report = Report(
         edgebert_version=__version__,
         recipe=", ".join(dict.fromkeys(item.subject.name for item in plan)),
         task=tasks.pop() if len(tasks) == 1 else None,
@@ -56,6 +65,28 @@ def run(plan: Sequence[Planned], options: Options, source: Source, progress: Pro
         gates=(),
         entries=tuple(_entry(item, measured, answers) for item, measured in zip(plan, rounds, strict=True)),
     )
+    return Outcome(report, fault)
+
+
+def _measured(
+    plan: Sequence[Planned], options: Options, progress: Progress
+) -> tuple[list[list[Round]], EdgebertError | KeyboardInterrupt | None]:
+    """The whole rounds of each entry, and what kept the others from being measured."""
+    whole: list[list[Round]] = []
+
+    def keep(rounds: list[list[Round]]) -> None:
+        whole[:] = rounds
+
+    with tempfile.TemporaryDirectory(prefix="edgebert-bench-") as folder:
+        jobs = [_job(item, options, Path(folder) / f"{place}.json") for place, item in enumerate(plan)]
+        cooling = open_cooling(progress, options.cool_down_s)
+        try:
+            measure_rounds(jobs, options.rounds, progress, cooling=cooling, on_round=keep)
+        except (EdgebertError, KeyboardInterrupt) as error:
+            if not whole:
+                raise
+            return whole, error
+    return whole, None
 
 
 def _announcement(plan: Sequence[Planned], options: Options) -> str:
@@ -131,5 +162,5 @@ def _answers(rows: Sequence[Row], plan: Sequence[Planned], progress: Progress) -
     for item in plan if rows else ():
         key = item.subject.name, item.target.batch
         if key not in found:
-            found[key] = predict(item.subject, item.target, rows, progress)
+            found[key] = predict(item.subject, item.target, rows, progress, whole_batches=item.probe.fixed_batch is not None)
     return found

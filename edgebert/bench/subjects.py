@@ -96,6 +96,8 @@ def find_subjects(place: str, wanted: Wanted, progress: Progress) -> list[Subjec
         if (folder / MANIFEST).is_file():
             return _bundle_subjects(folder, path, wanted, progress)
     if _is_transformers(path) and not (wanted.runtime and _graphs_of(path)):
+        if wanted.runtime:
+            progress.note(f"{path.name} is run by torch: it has no graph, so --runtime {wanted.runtime} chooses nothing there")
         return [_torch_subject(path)]
     return [_graph_subject(_graph_of(path, wanted), path, wanted)]
 

@@ -15,7 +15,6 @@ from edgebert.bench.queries import Asked, Lengths, Source
 from edgebert.bench.subjects import Subject
 from edgebert.errors import InputError
 from edgebert.measure import loadgen
-from edgebert.measure.environment import usable_cores
 from edgebert.measure.job import texts_per_query
 from edgebert.measure.setting import Scenario, Setting
 from edgebert.progress import Progress
@@ -23,6 +22,8 @@ from edgebert.report import SAMPLES_FOR
 from edgebert.runtimes.target import Target
 
 Driver = Literal["edgebert", "mlcommons-loadgen"]
+MOST_TEXTS = 1_000_000
+"""That one process is asked; more would only fill the memory."""
 PROCESS_S, SETTLING = 0.5, 100
 """For the plan's guess: seconds of a process beside what the probe saw, and queries until latency has settled."""
 
@@ -100,6 +101,7 @@ class Planned:
     setting: Setting
     asked: Asked
     probe: Probe
+    lengths: Lengths
 
     @property
     def checked_elsewhere(self) -> bool:
@@ -108,7 +110,7 @@ class Planned:
 
     def seconds(self, options: Options) -> float:
         """About how long one of its processes takes."""
-        served = self.probe.query_s * texts_per_query(self.setting, self.target)
+        served = self.probe.query_s / self.probe.texts * texts_per_query(self.setting, self.target)
         if self.setting.rate and served:
             served = max(served, 1 / self.setting.rate)
         shapes = {self.target.padded_length(length, self.subject.max_length) for length in self.asked.lengths}
@@ -131,14 +133,44 @@ def make_plan(
     if options.driver == "mlcommons-loadgen":
         loadgen.require()
     seen = [_look(subject, options, source, progress) for subject, _ in subjects]
+    if any(role == "baseline" for _, role in subjects):
+        seen = _alike(seen, options, progress)
     plan = []
     for (setting, lengths), place in itertools.product(options.settings(), _places(options)):
         for (subject, found), (_, role) in zip(seen, subjects, strict=True):
             target = _target(subject, *place)
+            _check_streams(subject, setting, found)
             asked = _ask(subject, lengths, setting, target, options, source)
-            plan.append(Planned(subject, role, target, setting.model_copy(update={"queries": asked.sha256}), asked, found))
-    _say_what_is_unusual(plan, options, progress)
+            setting_asked = setting.model_copy(update={"queries": asked.sha256})
+            plan.append(Planned(subject, role, target, setting_asked, asked, found, lengths))
     return plan
+
+
+def _alike(seen: Sequence[tuple[Subject, Probe]], options: Options, progress: Progress) -> list[tuple[Subject, Probe]]:
+    """With a baseline: what leaves threads or batch open takes those of the first that does not, or nothing could be compared.
+
+    A bundle says both, a graph of a fixed batch says that.
+    """
+    settled = {
+        "threads": None if options.threads else next((item.target.threads for item, _ in seen if item.checked_at), None),
+        "batch": None
+        if options.batches
+        else next((item.target.batch for item, found in seen if _says_batch(item, found)), None),
+    }
+    alike = []
+    for subject, found in seen:
+        open_ones = {} if subject.checked_at else {"threads": settled["threads"]}
+        open_ones |= {} if _says_batch(subject, found) else {"batch": settled["batch"]}
+        changes = {name: value for name, value in open_ones.items() if value not in (None, getattr(subject.target, name))}
+        if changes:
+            what = " and ".join(f"{name} {value}" for name, value in changes.items())
+            progress.note(f"{subject.name} is measured at {what}, for so is what it is compared with")
+        alike.append((replace(subject, target=subject.target.model_copy(update=changes)), found))
+    return alike
+
+
+def _says_batch(subject: Subject, found: Probe) -> bool:
+    return subject.checked_at is not None or found.fixed_batch is not None
 
 
 def _places(options: Options) -> list[tuple[int | None, int | None]]:
@@ -155,6 +187,12 @@ def _target(subject: Subject, threads: int | None, batch: int | None) -> Target:
 
 def _ask(subject: Subject, lengths: Lengths, setting: Setting, target: Target, options: Options, source: Source) -> Asked:
     texts = texts_per_query(setting, target)
+    if (total := (options.warmup + options.queries) * texts) > MOST_TEXTS:
+        raise InputError(
+            f"{options.warmup + options.queries} queries of {counted(texts, 'text')} are {total:,} texts in one process, "
+            f"more than {MOST_TEXTS:,}.",
+            hint="Ask for fewer --queries or a smaller --batch; more samples come of more --rounds.",
+        )
     return source.ask(subject, lengths, warmup=options.warmup * texts, timed=options.queries * texts)
 
 
@@ -182,21 +220,19 @@ def _check_batch(subject: Subject, batch: int, options: Options) -> None:
         )
 
 
-def _say_what_is_unusual(plan: Sequence[Planned], options: Options, progress: Progress) -> None:
-    cores = len(options.pin or ()) or usable_cores()
-    notes = []
-    for item in plan:
-        busy = item.target.threads * item.setting.instances
-        if busy > cores:
-            many = counted(item.target.threads, "thread")
-            many += f" in {item.setting.instances} instances" if item.setting.instances > 1 else ""
-            notes.append(f"warning: {many} on {counted(cores, 'core')}: they wait for each other, and latencies say little")
-        if item.checked_elsewhere:
-            notes.append(f"{item.subject.name} is measured at another batch than its answers were checked at")
-        if item.subject.serving is None and item.setting.lengths == "data":
-            notes.append(f"{item.subject.name} has no tokenizer: it is asked token ids, as many as the texts have words")
-    for note in dict.fromkeys(notes):
-        progress.note(note)
+def _check_streams(subject: Subject, setting: Setting, found: Probe) -> None:
+    if setting.scenario == "multi-stream" and found.fixed_batch is not None and setting.streams % found.fixed_batch:
+        raise InputError(
+            f"{subject.name} takes {found.fixed_batch} texts at once and no other number; {setting.streams} streams are not "
+            f"a multiple of it.",
+            hint=f"For example --streams {found.fixed_batch * max(round(setting.streams / found.fixed_batch), 1)}",
+        )
+
+
+def way_out(places: set[tuple[int, int]]) -> str:
+    """The options that measure all models at the first of these threads and batches."""
+    threads, batch = min(places)
+    return f"--threads {threads} --batch {batch}"
 
 
 def counted(count: int, noun: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -177,8 +178,8 @@ def bench_command(entries: Sequence[Entry]) -> str:
 
 
 def _lengths(settings: Sequence[Setting]) -> list[object]:
-    """As bench takes them; nothing where all are of the data, which is its own default."""
-    named = ["log:FILE" if setting.lengths == "log" else setting.lengths for setting in settings]
+    """As bench takes them, a log without its ending; nothing where all are of the data, which is bench's own default."""
+    named = [re.sub(r"^log(-(.*))?$", lambda log: f"log:{log[2] or 'FILE'}", setting.lengths) for setting in settings]
     return list(named) if set(named) != {"data"} else []
 
 

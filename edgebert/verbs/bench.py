@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from edgebert import interrupts
 from edgebert.errors import InputError, MissingPackage
 from edgebert.verbs.common import JsonOption, QuietOption, open_progress, print_json, reader_may_leave
 
@@ -34,11 +36,13 @@ def bench(
     scenario: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help=f"{', '.join(SCENARIOS)}; default the first. Repeatable.")
     ] = None,
-    streams: Annotated[int | None, typer.Option(min=1, help="multi-stream: texts in one query; default 8.")] = None,
-    instances: Annotated[int, typer.Option(min=1, help="Sessions in one process, each with its own threads.")] = 1,
-    rate: Annotated[list[float] | None, typer.Option(help="server: queries that arrive in a second. Repeatable.")] = None,
+    streams: Annotated[int | None, typer.Option(min=1, max=4096, help="multi-stream: texts in one query; default 8.")] = None,
+    instances: Annotated[int, typer.Option(min=1, max=256, help="Sessions in one process, each with its own threads.")] = 1,
+    rate: Annotated[
+        list[str] | None, typer.Option(metavar="N,N", help="server: queries that arrive in a second. Repeatable.")
+    ] = None,
     bound: Annotated[float | None, typer.Option(metavar="MS", help="server: the latency that must hold.")] = None,
-    bound_percent: Annotated[int, typer.Option(help="The percentile at which it must hold.")] = 99,
+    bound_percent: Annotated[int | None, typer.Option(help="The percentile at which it must hold; default 99.")] = None,
     batch: Annotated[str | None, typer.Option(metavar="N,N", help="Texts in one query; default as the subject says.")] = None,
     threads: Annotated[str | None, typer.Option(metavar="N,N", help="Default: as the subject says.")] = None,
     lengths: Annotated[
@@ -51,16 +55,18 @@ def bench(
     tokenizer: Annotated[
         Path | None, typer.Option(metavar="FILE", help="tokenizer.json of graphs that have none beside them.")
     ] = None,
-    queries: Annotated[int, typer.Option(min=1, help="In each process.")] = 100,
-    rounds: Annotated[int, typer.Option(min=1, help="Fresh processes for each combination.")] = 10,
-    warmup: Annotated[int, typer.Option(min=0, help="Queries before the clock starts.")] = 20,
+    queries: Annotated[int, typer.Option(min=1, max=100_000, help="In each process.")] = 100,
+    rounds: Annotated[int, typer.Option(min=1, max=10_000, help="Fresh processes for each combination.")] = 10,
+    warmup: Annotated[int, typer.Option(min=0, max=100_000, help="Queries before the clock starts.")] = 20,
     settle: Annotated[bool, typer.Option(help="Repeat the warm-up until latency has settled.")] = True,
     end_to_end: Annotated[bool, typer.Option(help="Serve the queries once more from their text.")] = True,
     pin: Annotated[str, typer.Option(metavar="auto|none|0,1", help="Cores that each process keeps to.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Of the order of queries and of arrivals.")] = 0,
     driver: Annotated[Literal["edgebert", "mlcommons-loadgen"], typer.Option(help="Who issues the queries.")] = "edgebert",
     cool_down: Annotated[float, typer.Option(metavar="S", min=0, help="To wait for a hot CPU, at most and in all.")] = 120.0,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The report.")] = Path("bench.json"),
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The report; default bench.json, or bench-2.json where that is there.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is no report of bench.")] = False,
     json_output: JsonOption = False,
     quiet: QuietOption = False,
@@ -69,24 +75,25 @@ def bench(
     from edgebert.bench.command_line import command_line
     from edgebert.bench.data_file import DataFile
     from edgebert.bench.out_file import check_out
-    from edgebert.bench.queries import Source, parse_lengths
+    from edgebert.bench.queries import Source, all_lengths
     from edgebert.bench.run import run
     from edgebert.bench.subjects import Wanted
     from edgebert.bench.sweep import Options, make_plan
-    from edgebert.report_file import write_report
 
     if label and not data:
         raise InputError("--label names a column of --data, which is not given.", hint="--data FILE --label COLUMN")
+    if bound_percent is not None and bound is None:
+        raise InputError("--bound-percent says at which percentile --bound must hold.", hint="Add --bound MS, or drop it.")
     options = Options(
         scenarios=tuple(map(_scenario, scenario or SCENARIOS[:1])),
         streams=streams,
         instances=instances,
-        rates=tuple(rate or ()),
+        rates=_rates(rate or ()),
         bound_ms=bound,
-        bound_percent=bound_percent,
-        batches=_numbers(batch, "--batch"),
-        threads=_numbers(threads, "--threads"),
-        lengths=tuple(item for text in lengths or ["data"] for item in parse_lengths(text)),
+        bound_percent=bound_percent or 99,
+        batches=_numbers(batch, "--batch", 4096),
+        threads=_numbers(threads, "--threads", 1024),
+        lengths=all_lengths(lengths or ["data"]),
         queries=queries,
         rounds=rounds,
         warmup=warmup,
@@ -99,15 +106,34 @@ def bench(
     )
     options.check()
     progress = open_progress(quiet)
-    check_out(out, progress, force=force)
+    place = check_out(out, progress, force=force)
     source = Source(DataFile.parse(data, label) if data else None, seed)
     wanted = Wanted(tuple(variants or ()), runtime, _tokenizer(tokenizer))
     found = _subjects(subjects, baseline, baseline_variant, wanted, progress)
-    report = run(make_plan(found, options, source, progress), options, source, progress)
-    report = report.model_copy(update={"command": command_line(sys.argv[1:])})
-    write_report(out, report)
+    outcome = run(make_plan(found, options, source, progress), options, source, progress)
+    report = outcome.report.model_copy(update={"command": command_line(sys.argv[1:])})
+    _leave(report, place, outcome.fault, rounds, is_chosen=out is None, json_output=json_output)
+
+
+def _leave(report: Report, place: Path, cut: BaseException | None, rounds: int, *, is_chosen: bool, json_output: bool) -> None:
+    """Writes and prints what was measured, then ends as what cut it short ends.
+
+    Raises:
+        InputError: the report could not be written where it was to be.
+        EdgebertError: a process failed after whole rounds.
+        KeyboardInterrupt: there was a Ctrl-C after whole rounds.
+    """
+    from edgebert.bench.out_file import fresh_place, shown, write_or_rescue
+
+    written, unwritten = write_or_rescue(fresh_place() if is_chosen else place, report)
+    name = shown(written) if written else None
     with reader_may_leave():
-        _print_json(report, out) if json_output else _print(report, out)
+        _print_json(report, name) if json_output else _print(report, name)
+    if cut and name:
+        whole = f"{len(report.entries[0].rounds)} of {rounds} rounds were measured as a whole; they are in {name}."
+        interrupts.leave(whole) if isinstance(cut, KeyboardInterrupt) else typer.echo(whole, err=True)
+    if fault := cut or unwritten:
+        raise fault
 
 
 def _subjects(
@@ -128,6 +154,9 @@ def _subjects(
     if baseline_variant and not theirs[0].checked_at:
         raise InputError(f"--baseline-variant names a part of a bundle, and {baseline or places[0]} is none.", hint="Drop it.")
     named = named_apart([*theirs, *ours])
+    for subject in named:
+        if wanted.tokenizer and subject.tokenizer != wanted.tokenizer:
+            progress.note(f"{subject.name} has its own tokenizer: --tokenizer is not used for it")
     return [(subject, "baseline" if place < len(theirs) else "candidate") for place, subject in enumerate(named)]
 
 
@@ -138,15 +167,28 @@ def _scenario(name: str) -> Scenario:
     return known
 
 
-def _numbers(text: str | None, option: str) -> tuple[int, ...]:
+def _rates(texts: Iterable[str]) -> tuple[float, ...]:
+    """`50,100` -> (50.0, 100.0).
+
+    Raises:
+        InputError: one is no number.
+    """
+    parts = [part.strip() for text in texts for part in text.split(",")]
+    try:
+        return tuple(map(float, parts))
+    except ValueError:
+        raise InputError(f"--rate {','.join(parts)}: not all are numbers.", hint="For example --rate 50,100") from None
+
+
+def _numbers(text: str | None, option: str, most: int) -> tuple[int, ...]:
     """`1,8` -> (1, 8).
 
     Raises:
-        InputError: one is not a number from 1 on.
+        InputError: one is not a number from 1 to `most`.
     """
     parts = [part.strip() for part in text.split(",")] if text else []
-    if strange := next((part for part in parts if not part.isdecimal() or not 0 < int(part) <= 4096), None):
-        raise InputError(f"{option} {text}: {strange!r} is not a number from 1 to 4096.", hint=f"For example {option} 1,8")
+    if strange := next((part for part in parts if not part.isdecimal() or not 0 < int(part) <= most), None):
+        raise InputError(f"{option} {text}: {strange!r} is not a number from 1 to {most}.", hint=f"For example {option} 1,8")
     return tuple(int(part) for part in parts)
 
 
@@ -156,7 +198,7 @@ def _cores(text: str) -> tuple[int, ...] | None:
     Raises:
         InputError: it is no list of cores, or one is not for this process.
     """
-    from edgebert.measure.pinning import check_cores
+    from edgebert.measure.pinning import check_cores, usable
 
     if text in ("auto", "none"):
         return None if text == "auto" else ()
@@ -164,6 +206,8 @@ def _cores(text: str) -> tuple[int, ...] | None:
     if not all(part.isdecimal() for part in parts):
         raise InputError(f"--pin {text} is no list of cores.", hint="Give auto, none, or numbers of cores such as 0,1.")
     cores = tuple(sorted({int(part) for part in parts}))
+    if not usable():
+        raise InputError("This system cannot keep a process to some cores.", hint="Drop --pin.")
     check_cores(cores)
     return cores
 
@@ -180,28 +224,28 @@ def _tokenizer(path: Path | None) -> Path | None:
     return file
 
 
-def _print(report: Report, out: Path) -> None:
+def _print(report: Report, name: str | None) -> None:
     import shutil
 
     from edgebert.bench.lines import remark_lines, text_table
 
     # A file or a pipe has no width; a table that lost columns there could not be read again.
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
-    verdicts = _verdicts(report, out)
-    typer.echo("\n".join([*text_table(report, width), "", *remark_lines(report), *verdicts, f"report: {out}"]))
+    lines = [*text_table(report, width), "", *remark_lines(report), *_verdicts(report, name)]
+    typer.echo("\n".join([*lines, *([f"report: {name}"] if name else [])]))
 
 
-def _verdicts(report: Report, out: Path) -> list[str]:
+def _verdicts(report: Report, name: str | None) -> list[str]:
     """What really changed against the baseline, where there is one; how to find out, where comparing is not installed."""
     from edgebert.bench.lines import verdict_lines
 
     try:
         return verdict_lines(report)
     except MissingPackage as error:
-        return [f"no verdicts here: {error.message} Elsewhere: edgebert compare {out}"]
+        return [f"no verdicts here: {error.message} Elsewhere: edgebert compare {name or 'REPORT'}"]
 
 
-def _print_json(report: Report, out: Path) -> None:
+def _print_json(report: Report, name: str | None) -> None:
     from edgebert.bench.lines import summary
 
-    print_json({"report": str(out), "models": summary(report)})
+    print_json({"report": name, "models": summary(report)})
