@@ -4,9 +4,11 @@
 
 DIR holds models/sst2-minilm-l6 and sst2/{train,dev}.tsv. The teacher's INT8 model is measured with 20 seeds of queries, each
 time in two runs: one alone, then one in which five take turns in fresh processes: the model, the model again, and the model
-made slower by 3, 5 and 10 %. So every truth is compared twice: with a report that was measured apart, and within one run.
-Verdicts are counted over all times; a slowdown is found when p50 and throughput are `slower`. At last 10^7 samples a side are
-compared. On a machine on which others work, almost everything is `inconclusive`, and slowdowns are not found.
+made slower by 3, 5 and 10 %. So every truth is compared twice: with a report that was measured apart, and within one run. A
+slowdown is found when p50 is `slower`; false are verdicts on latency and throughput where nothing was changed. The level of a
+process is constant and differs from the next one's, so processes count and not queries: there are many of few. Measured apart
+it is told how many slowdowns are found, and held that none is made up. At last 10^7 samples a side are compared. On a machine
+on which others work, almost everything is `inconclusive`, and slowdowns are not found.
 """
 
 from __future__ import annotations
@@ -46,10 +48,10 @@ SLOWDOWNS = {False: (0.0, 0.03, 0.05, 0.10), True: (0.0, 0.10)}
 TIMES = ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "end_to_end_ms", "throughput", "tokenise_ms", "cold_start_ms", "load_ms")
 LATENCY = TIMES[:6]
 """What a planted slowdown slows down."""
-FOUND_BY = ("p50_ms", "throughput")
+FOUND_BY = "p50_ms"
 SEEDS = {False: 20, True: 1}
-PROCESSES = {False: 8, True: 4}
-QUERIES = {False: 120, True: 32}
+PROCESSES = {False: 24, True: 4}
+QUERIES = {False: 40, True: 32}
 SAMPLES = {False: 10_000_000, True: 400_000}
 WARMUP = 20
 
@@ -184,8 +186,10 @@ def many_samples(assets: Path, work: Path, count: int) -> float:
         rounds = []
         for number in range(10):
             times = generator.lognormal(0, 0.3, count // 10) * 1e6 * generator.normal(1, 0.01)
+            latencies = Samples(times.astype(np.int64))
             scalars = {"load_ns": 10**8, "peak_rss_bytes": 10**8, "tokenise_ns": (), "lengths": ()}
-            rounds.append(Round(round=number, latencies_ns=Samples(times.astype(np.int64)), **scalars))
+            wall = {"wall_ns": int(times.sum()), "examples": len(times), "pulse_ns": Samples([2_600_000] * 8)}
+            rounds.append(Round(round=number, latencies_ns=latencies, end_to_end_ns=latencies, **scalars, **wall))
         report = Bench(assets, work, Path(__file__), quick=False)._report(rounds, Setting(queries="q"))
         write_report(work / f"{name}.json", report)
     started = time.perf_counter()
@@ -218,13 +222,15 @@ def power(assets: Path, work: Path, *, quick: bool) -> None:
     counts.print()
     figures = Figures(quick)
     for way in ("apart", "one run"):
-        false = counts.of(way, 0.0, "faster") + counts.of(way, 0.0, "slower")
+        false = counts.of(way, 0.0, "faster", LATENCY) + counts.of(way, 0.0, "slower", LATENCY)
         figures.at_most(f"{way}: false verdicts", false, 1)
         figures.at_most(f"{way}: wrong signs", sum(counts.of(way, share, "faster", LATENCY) for share in slowdowns[1:]), 0)
         for share in slowdowns[1:]:
-            found = min(counts.of(way, share, "slower", [metric]) for metric in FOUND_BY)
-            if share >= 0.05:
+            found = counts.of(way, share, "slower", [FOUND_BY])
+            if share >= 0.05 and way == "one run":
                 figures.at_least(f"{way}: {share:.0%} found", found, seeds * 19 // 20)
+            else:
+                figures.note(f"{way}: {share:.0%} found", found)
     figures.at_most(f"{SAMPLES[quick]:.0e} samples: seconds", many_samples(assets, work, SAMPLES[quick]), 10)
     figures.finish()
 

@@ -44,6 +44,10 @@ class Figures:
         """Notes a figure that must not be above its bound."""
         self._note(name, value, bound, "<=", value <= bound)
 
+    def note(self, name: str, value: float) -> None:
+        """Notes a figure that is held to nothing."""
+        self.said.append(f"{name}={value:.4g}")
+
     def _note(self, name: str, value: float, bound: float, sign: str, holds: bool) -> None:
         self.said.append(f"{name}={value:.4g} ({sign} {bound:g})")
         if not holds:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,9 @@ from pydantic import ValidationError
 
 from edgebert.artifact import hash_json
 from edgebert.errors import InputError
+from edgebert.measure.samples import MOST, packed_count
 from edgebert.report import Report
+from edgebert.whole_file import write_whole
 
 NAME = "report.json"
 LARGEST_BYTES = 1_000_000_000
@@ -36,19 +36,7 @@ def write_report(path: Path, report: Report) -> None:
     Raises:
         InputError: the place cannot be written.
     """
-    text = report_text(report)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            Path(draft).chmod(0o644)
-            Path(draft).replace(path)
-        finally:
-            Path(draft).unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}.", hint="Name another place with --out.") from error
+    write_whole(path, report_text(report))
 
 
 def read_report(path: Path) -> Report:
@@ -63,8 +51,9 @@ def read_report(path: Path) -> Report:
         return Report.model_validate_json(raw)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise InputError(f"{path} is not a valid report: {where}: {first['msg']}.", hint=AGAIN) from error
+        where = "".join(f"{part}." for part in first["loc"]).rstrip(".")
+        said = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{path} is not a valid report: {f'{where}: ' if where else ''}{said}.", hint=AGAIN) from error
 
 
 def read_reports(places: Sequence[Path]) -> Iterator[tuple[Path, Report]]:
@@ -76,6 +65,15 @@ def read_reports(places: Sequence[Path]) -> Iterator[tuple[Path, Report]]:
     for place in places:
         for file in report_files(place):
             yield file, read_report(file)
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is a report of edgebert, of whatever version and in whatever state."""
+    try:
+        content = json.loads(path.read_bytes()) if path.is_file() and path.stat().st_size <= LARGEST_BYTES else None
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and "schema_version" in content and "entries" in content
 
 
 def report_files(place: Path) -> list[Path]:
@@ -124,3 +122,5 @@ def _check_content(path: Path, raw: bytes) -> None:
         )
     if version > 1 and content.pop(CHECKSUM, None) != hash_json(content):
         raise InputError(f"{path} was altered after it was written: its checksum is another.", hint=AGAIN)
+    if (samples := packed_count(content)) > MOST:
+        raise InputError(f"{path} says that it holds {samples} samples, more than {MOST}; no report does.", hint=AGAIN)

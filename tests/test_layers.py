@@ -140,6 +140,7 @@ LIGHT = [
     "artifact",
     "report",
     "report_file",
+    "whole_file",
     "compare.comparison",
     "compare.junit",
     "bundle",

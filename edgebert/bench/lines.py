@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from edgebert.bench.sweep import counted
+from edgebert.bench.sweep import counted, way_out
+from edgebert.compare.comparable import obstacles
 from edgebert.compare.comparison import compare_within
 from edgebert.compare.lines import headline
-from edgebert.compare.pairing import baselines_and_candidates
+from edgebert.compare.pairing import Pair, baseline_under_load
+from edgebert.compare.wording import plain
 from edgebert.report import SAMPLES_FOR, Entry, Report
 
 NOT_KNOWN = "n/a"
@@ -31,9 +33,12 @@ class Column:
 
 
 def speedup(report: Report, entry: Entry) -> float | None:
-    """How many times as fast as the baseline under the same load; by throughput where all texts are there at once."""
+    """How many times as fast as the baseline under the same load; by throughput where all texts are there at once.
+
+    None where the two cannot be compared, as at other threads or another batch.
+    """
     baseline = baseline_of(report, entry)
-    if baseline is None:
+    if baseline is None or obstacles(report, report, Pair(baseline, entry, one_run=True), across_devices=False):
         return None
     if entry.setting.scenario == "offline":
         ours, theirs = entry.throughput(), baseline.throughput()
@@ -43,8 +48,8 @@ def speedup(report: Report, entry: Entry) -> float | None:
 
 
 def baseline_of(report: Report, entry: Entry) -> Entry | None:
-    """The baseline under the same load, at the same threads and batch; None where there is none."""
-    return next((pair.ref for pair in baselines_and_candidates(report).pairs if pair.changed is entry), None)
+    """The baseline under the same load, at the same threads and batch where there is one; None where there is none."""
+    return baseline_under_load(report, entry)
 
 
 def bound_held(entry: Entry) -> bool | None:
@@ -162,7 +167,13 @@ def _aligned(grid: dict[str, list[str]]) -> list[str]:
 
 def remark_lines(report: Report) -> list[str]:
     """What a reader of the table has to know: which percentiles are missing, and what disturbed."""
-    lines = [_few_samples(report), *_bounds(report), *(_marks(entry) for entry in report.entries), _overhead(report)]
+    lines = [
+        _few_samples(report),
+        *_bounds(report),
+        *(_marks(entry) for entry in report.entries),
+        _overhead(report),
+        _apart(report),
+    ]
     return [line for line in lines if line]
 
 
@@ -210,6 +221,17 @@ def _overhead(report: Report) -> str:
     return "; ".join(parts)
 
 
+def _apart(report: Report) -> str:
+    """Where no candidate ran as any baseline did: that nothing was compared, and how it can be."""
+    ran = [
+        {(entry.target.threads, entry.target.batch) for entry in report.entries if entry.role == role}
+        for role in ("baseline", "candidate")
+    ]
+    if not all(ran) or ran[0] & ran[1]:
+        return ""
+    return f"nothing was compared, for no two ran at the same threads and batch: add {way_out(ran[1])}"
+
+
 def summary(report: Report) -> list[dict[str, Any]]:
     """What the table says, as plain values; what was not measured is None."""
     return [
@@ -236,6 +258,9 @@ def verdict_lines(report: Report) -> list[str]:
     Raises:
         MissingPackage: what comparing needs is not installed.
     """
-    pairs = compare_within(report).pairs
-    places = {(pair.setting, pair.target) for pair in pairs}
-    return [f"{pair.name}{f' ({pair.setting}, {pair.target})' if len(places) > 1 else ''}: {headline(pair)}" for pair in pairs]
+    if all(entry.role != "baseline" for entry in report.entries):
+        return []
+    found = compare_within(report)
+    lines = [f"{title}: {headline(pair)}" for title, pair in zip(found.titles, found.pairs, strict=True)]
+    lines += [f"{title} has no baseline on its threads, batch and load" for title in found.missing]
+    return [plain(line) for line in lines]

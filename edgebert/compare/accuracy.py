@@ -52,19 +52,23 @@ def compare_shares(ref: Flags, changed: Flags) -> Difference:
 def compare_scores(ref: Array, changed: Array, references: Array, score: Score, seed: int) -> Difference:
     """A score of the answers to the same examples: percentile bootstrap of its difference, examples resampled for both alike.
 
-    Where no answer differs the bootstrap would know no doubt at all; the interval is then that of a share of right answers.
+    Where no answer differs the bootstrap would know no doubt at all, and where few do too little; the interval is therefore at
+    least as wide as that of a share of right answers.
     """
     ours, theirs = score(ref, references), score(changed, references)
+    gained, lost = (int(np.sum((one == references) & (other != references))) for one, other in ((changed, ref), (ref, changed)))
+    low, high = _share_interval(gained, lost, len(ref))
     if np.array_equal(ref, changed):
-        return Difference(ours, theirs, *_share_interval(0, 0, len(ref)), None)
+        return Difference(ours, theirs, low, high, None)
     generator = np.random.default_rng(seed)
     count = int(np.clip(VALUES // len(ref), *RESAMPLES))
     found = np.empty(count)
     for place in range(count):
         rows = generator.integers(len(ref), size=len(ref))
         found[place] = score(changed[rows], references[rows]) - score(ref[rows], references[rows])
-    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Difference(ours, theirs, float(low), float(high), None)
+    half, ends = (high - low) / 2, np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    least, most = theirs - ours - half, theirs - ours + half
+    return Difference(ours, theirs, min(float(ends[0]), least), max(float(ends[1]), most), None)
 
 
 def _share_interval(gained: int, lost: int, examples: int) -> tuple[float, float]:

@@ -74,6 +74,7 @@ def _finding(name: str, difference: Difference, band: float, pair: Pair) -> Find
         p_value=difference.p_value,
         at_worst=0.0 if same else max(-difference.low, 0.0),
         samples=(examples, examples),
+        exact=same,
     )
 
 

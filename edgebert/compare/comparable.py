@@ -5,15 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 
-from edgebert.compare.pairing import Pair
+from edgebert.compare.pairing import Pair, is_tuned
 from edgebert.measure.environment import Environment
 from edgebert.report import Entry, Report
 from edgebert.runtimes.target import TUNED
 
 MACHINE = ("cpu", "isa", "cores", "machine", "board", "cpu_quota")
 """Fields of the environment that make a machine; what one side does not know does not count."""
-MACHINE_STATE = ("system", "governor", "turbo", "threads_per_core", "virtual", "clock", "memory_bytes", "memory_limit_bytes")
+MACHINE_STATE = (
+    "system",
+    "governor",
+    "energy_preference",
+    "turbo",
+    "max_mhz",
+    "core_kinds",
+    "threads_per_core",
+    "isolated",
+    "autogroup",
+    "huge_pages",
+    "boot_options",
+    "virtual",
+    "clock",
+    "memory_bytes",
+    "memory_limit_bytes",
+)
 """Fields that a note tells of where they differ."""
 LOAD = ("scenario", "streams", "instances", "rate", "lengths", "driver")
 
@@ -28,9 +45,16 @@ def obstacles(ref: Report, changed: Report, pair: Pair, *, across_devices: bool)
     """Why the times of two entries cannot be compared; empty where they can."""
     machine = None if across_devices else other_machine(ref.environment, changed.environment)
     found = [machine] if machine else []
-    found += [f"other service: {text}" for text in _services(pair.ref, pair.changed)]
+    found += [f"other service: {text}" for text in _differing(pair.ref.target, pair.changed.target, _service(pair))]
     found += [f"other load: {text}" for text in _differing(pair.ref.setting, pair.changed.setting, LOAD)]
-    return (*found, *_queries(pair.ref, pair.changed))
+    queries = _other_queries(pair.ref, pair.changed)
+    return (*found, queries) if queries else tuple(found)
+
+
+def same_measurement(pair: Pair) -> bool:
+    """Whether both sides are the samples of the same processes: a report, or a part of one, compared with itself."""
+    sides = [[item.latencies_ns.values.tobytes() for item in entry.rounds] for entry in (pair.ref, pair.changed)]
+    return any(sides[0]) and sides[0] == sides[1]
 
 
 def accuracy_obstacle(ref: Report, changed: Report, pair: Pair) -> str | None:
@@ -52,7 +76,10 @@ def differences(ref: Report, changed: Report, pair: Pair) -> tuple[str, ...]:
     found = [] if ours.artifact == theirs.artifact else [f"model {ours.artifact[:12]} -> {theirs.artifact[:12]}"]
     found += [] if ours.stage == theirs.stage else [f"made by {ours.stage or 'nothing'} -> {theirs.stage or 'nothing'}"]
     found += [] if ours.tokenizer == theirs.tokenizer else ["tokenizer"]
-    found += list(_differing(ours.target, theirs.target, ("runtime", "isa", *TUNED)))
+    found += [_other_lengths(ours, theirs)] if _same_texts(ours, theirs) and _other_tokens(ours, theirs) else []
+    found += list(_differing(ours.target, theirs.target, ("runtime", "isa", *TUNED, *_chosen(pair))))
+    if ours.target.runtime == theirs.target.runtime and ours.target.bucket != theirs.target.bucket:
+        found.append(f"length_bucket {ours.target.bucket} -> {theirs.target.bucket}")
     packages = sorted({*ref.environment.packages, *changed.environment.packages})
     for name in packages:
         before, after = (report.environment.packages.get(name, "none") for report in (ref, changed))
@@ -64,6 +91,7 @@ def differences(ref: Report, changed: Report, pair: Pair) -> tuple[str, ...]:
 def notes(ref: Report, changed: Report, pair: Pair) -> tuple[str, ...]:
     """What does not keep the two apart and is worth knowing."""
     found = [f"{text}, which may be the reason" for text in _differing(ref.environment, changed.environment, MACHINE_STATE)]
+    found += _variables(ref.environment, changed.environment)
     for name, entry in (("REF", pair.ref), ("CHANGED", pair.changed)):
         unsettled = sum(item.stable is False for item in entry.rounds)
         found += [f"{unsettled} of {len(entry.rounds)} processes of {name} had not settled after warm-up"] if unsettled else []
@@ -74,36 +102,77 @@ def notes(ref: Report, changed: Report, pair: Pair) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _services(ref: Entry, changed: Entry) -> Iterator[str]:
-    """How the targets differ in what they serve. Each runtime has its own default bucket, which is part of the runtime."""
-    yield from _differing(ref.target, changed.target, ("threads", "batch", "padding"))
-    same_runtime = ref.target.runtime == changed.target.runtime
-    ours, theirs = ref.target.bucket, changed.target.bucket
-    if "longest" == ref.target.padding == changed.target.padding and same_runtime and ours != theirs:
-        yield f"length_bucket {ours} -> {theirs}"
+def _service(pair: Pair) -> tuple[str, ...]:
+    """What two targets have to share. The step between lengths is the runtime's own, or chosen for it."""
+    return tuple(name for name in ("threads", "batch", "padding") if name not in _chosen(pair))
 
 
-def _queries(ref: Entry, changed: Entry) -> Iterator[str]:
-    """Whether the same texts were asked; by their lengths where a report does not say."""
-    ours, theirs = ref.setting.queries, changed.setting.queries
-    if ours is not None and theirs is not None:
-        if ours != theirs:
-            yield "other queries: not the same texts in the same order"
-    elif ref.target.bucket == changed.target.bucket and not _same_lengths(ref, changed):
-        yield "other queries: their lengths differ"
+def _chosen(pair: Pair) -> tuple[str, ...]:
+    """Threads, where a search of the same run chose fewer for the candidate than its target has for FP32."""
+    return ("threads",) if pair.one_run and is_tuned(pair.changed, "threads") else ()
 
 
-def _same_lengths(ref: Entry, changed: Entry) -> bool:
-    """Whether the first processes served the same lengths; where one does not say, nothing speaks against it."""
-    found = [np.sort(entry.rounds[0].lengths.values) for entry in (ref, changed) if entry.rounds]
-    return len(found) < 2 or not all(map(len, found)) or np.array_equal(found[0], found[1])
+def _other_queries(ref: Entry, changed: Entry) -> str | None:
+    """How the queries differ; None where the same texts were asked. By their lengths where a report does not say which.
+
+    Of the same texts another tokenizer makes other lengths, which is part of the model; else a model was given other lengths.
+    """
+    if None not in (ref.setting.queries, changed.setting.queries):
+        if ref.setting.queries != changed.setting.queries:
+            return (
+                "other queries: not the same texts in the same order; measure both with the same --queries, --seed and --data"
+            )
+        known = ref.tokenizer == changed.tokenizer and ref.target.padding == changed.target.padding
+        return f"other lengths: {_other_lengths(ref, changed)}" if known and _other_tokens(ref, changed) else None
+    if ref.target.padding == changed.target.padding and _other_tokens(ref, changed):
+        return f"other queries: {_other_lengths(ref, changed)}; measure both with the same --queries, --seed and --data"
+    return None
+
+
+def _same_texts(ref: Entry, changed: Entry) -> bool:
+    return (
+        ref.setting.queries is not None
+        and ref.setting.queries == changed.setting.queries
+        and ref.tokenizer != changed.tokenizer
+    )
+
+
+def _other_tokens(ref: Entry, changed: Entry) -> bool:
+    """Whether lengths differ by more than padding does; where one side does not say, nothing speaks against it."""
+    sides = [_lengths(entry) for entry in (ref, changed)]
+    if not all(map(len, sides)):
+        return False
+    shares = np.linspace(0, 1, 101)
+    ours, theirs = (np.quantile(side, shares, method="inverted_cdf") for side in sides)
+    return bool(np.max(np.abs(ours - theirs)) >= max(ref.target.bucket, changed.target.bucket))
+
+
+def _other_lengths(ref: Entry, changed: Entry) -> str:
+    """`lengths of 12 -> 128 tokens`, the medians; the means where only these differ."""
+    sides = [_lengths(entry) for entry in (ref, changed)]
+    middle = [float(np.median(side)) for side in sides]
+    if middle[0] == middle[1]:
+        middle = [round(float(np.mean(side)), 1) for side in sides]
+    return f"lengths of {middle[0]:g} -> {middle[1]:g} tokens"
+
+
+def _lengths(entry: Entry) -> npt.NDArray[np.int64]:
+    """Of all queries of all processes."""
+    return np.concatenate([np.zeros(0, dtype=np.int64), *(item.lengths.values for item in entry.rounds)])
+
+
+def _variables(ref: Environment, changed: Environment) -> list[str]:
+    """Variables of the process that differ."""
+    before, after = ref.variables, changed.variables
+    names = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+    return [f"{name} {before.get(name, 'none')} -> {after.get(name, 'none')}, which may be the reason" for name in names]
 
 
 def _differing(ref: object, changed: object, names: tuple[str, ...]) -> Iterator[str]:
     """`name before -> after` for each field that differs; what one environment does not know does not differ."""
     for name in names:
         before, after = getattr(ref, name), getattr(changed, name)
-        unknown = isinstance(ref, Environment) and (before is None or after is None)
+        unknown = isinstance(ref, Environment) and (None in (before, after) or (name == "core_kinds" and () in (before, after)))
         if before != after and not unknown:
             yield f"{name} {_said(before)} -> {_said(after)}"
 

@@ -23,7 +23,8 @@ def compare(ref: Report, changed: Report, options: Options = DEFAULTS, *, names:
 
 def compare_within(report: Report, options: Options = DEFAULTS, *, name: str | None = None) -> Comparison:
     """The candidates of one report with their baselines."""
-    return _compared(report, report, baselines_and_candidates(report), options, (name or report.recipe,) * 2)
+    found = _compared(report, report, baselines_and_candidates(report), options, (name or report.recipe,) * 2)
+    return found.model_copy(update={"within": True})
 
 
 def _compared(ref: Report, changed: Report, matched: Matched, options: Options, names: tuple[str, str]) -> Comparison:
@@ -52,11 +53,13 @@ def _pair_findings(ref: Report, changed: Report, pair: Pair, options: Options) -
         seed=options.seed,
         paired=pair.rounds() is not None,
         machine=None if another else machine_of(pair, options.seed),
-        throttled=throttled_of(pair),
+        throttled=throttled_of(pair, (ref.environment.cpu_quota, changed.environment.cpu_quota)),
     )
     found = [*_measured(pair, circumstances), *_size(pair, options), *answer_findings(ref, changed, pair, options)]
+    same = comparable.same_measurement(pair)
     notes = [*comparable.notes(ref, changed, pair), thinning_note(sides_of(pair, SERIES[0]))]
-    if not circumstances.paired and not obstacles:
+    notes += ["both sides are the same measurement, which shows nothing"] if same else []
+    if not circumstances.paired and not obstacles and not same:
         notes.append("measured apart; one run of both (edgebert bench --baseline) tells smaller differences")
     if circumstances.machine:
         notes.append(machine_told(circumstances.machine, options.band, one_run=circumstances.paired))
@@ -68,6 +71,8 @@ def _pair_findings(ref: Report, changed: Report, pair: Pair, options: Options) -
         target=pair.changed.target.name,
         setting=pair.changed.setting.name,
         paired=circumstances.paired,
+        scenario=pair.changed.setting.scenario,
+        same_measurement=same,
         obstacles=obstacles,
         differs=comparable.differences(ref, changed, pair),
         notes=tuple(note for note in notes if note),
@@ -81,11 +86,15 @@ def _measured(pair: Pair, circumstances: Circumstances) -> Iterator[Finding]:
 
 
 def _size(pair: Pair, options: Options) -> Iterator[Finding]:
-    """Of the files: exact, on whatever machine."""
+    """Of the files: exact, on whatever machine. Neither side has one where graphs were made in memory."""
     before, after = pair.ref.size_bytes, pair.changed.size_bytes
-    if before and after:
+    if bool(before) != bool(after):
+        reason = f"{'CHANGED' if before else 'REF'} has no {SIZE.name}"
+        known = {"ref": before / 1e6 or None, "changed": after / 1e6 or None}
+        yield Finding(metric=SIZE.name, verdict="incomparable", reason=reason, **known)
+    elif before:
         verdict, reason = judge_size(SIZE, before, after, options.band)
         ratio = after / before
         sizes = {"ref": before / 1e6, "changed": after / 1e6}
         exact = {"ratio": ratio, "interval": (ratio, ratio), "at_worst": ratio}
-        yield Finding(metric=SIZE.name, verdict=verdict, reason=reason, **sizes, **exact)
+        yield Finding(metric=SIZE.name, verdict=verdict, reason=reason, **sizes, **exact, exact=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections import Counter
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from edgebert.measure.setting import Scenario
 
 Verdict = Literal[
     "faster",
@@ -17,15 +20,8 @@ Verdict = Literal[
     "inconclusive",
     "incomparable",
 ]
-MIRRORED: dict[Verdict, Verdict] = {
-    "faster": "slower",
-    "slower": "faster",
-    "smaller": "larger",
-    "larger": "smaller",
-    "more-accurate": "less-accurate",
-    "less-accurate": "more-accurate",
-}
-"""The verdict when the sides are swapped; the others stay."""
+FailOn = Literal["slower", "larger", "less-accurate", "any"]
+FAIL_ON: tuple[FailOn, ...] = get_args(FailOn)
 
 
 class Frozen(BaseModel):
@@ -72,6 +68,9 @@ class Finding(Frozen):
     samples: tuple[int, int] | None = None
     """All that were measured, ref and changed."""
 
+    exact: bool = False
+    """Whether it is known without any doubt: the size of a file, the same answers of the same model."""
+
 
 class PairFindings(Frozen):
     """All metrics of an entry of REF and its counterpart."""
@@ -82,6 +81,9 @@ class PairFindings(Frozen):
     setting: str
     paired: bool
     """Whether the two took turns in one run, so that the machine's drift cancels round by round."""
+    scenario: Scenario = "single-stream"
+    same_measurement: bool = False
+    """Whether both sides are the samples of the same processes, which no comparison can learn from."""
     obstacles: tuple[str, ...] = ()
     """Why the two are incomparable; empty where they are not."""
     differs: tuple[str, ...] = ()
@@ -103,10 +105,33 @@ class Comparison(Frozen):
     options: Options
     notes: tuple[str, ...] = ()
     pairs: tuple[PairFindings, ...]
+    within: bool = False
+    """Whether it compares the baselines and the candidates of one report."""
     missing: tuple[str, ...] = ()
-    """Entries of REF without a counterpart."""
+    """Entries of REF without a counterpart; within one report, candidates without a baseline."""
     extra: tuple[str, ...] = ()
     """Entries of CHANGED without one."""
+
+    @property
+    def only_new(self) -> bool:
+        """Whether REF has nothing that could have a counterpart: a report that only CHANGED's folder holds."""
+        return not self.pairs and not self.missing and bool(self.extra)
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """A title for each pair, which tells it from the others: its name, with its load and target where these differ."""
+        places = {(pair.setting, pair.target) for pair in self.pairs}
+        found = [f"{pair.name} ({pair.setting}, {pair.target})" if len(places) > 1 else pair.name for pair in self.pairs]
+        count, seen, titles = Counter(found), Counter[str](), []
+        for title in found:
+            seen[title] += 1
+            titles.append(f"{title} #{seen[title]}" if count[title] > 1 else title)
+        return tuple(titles)
+
+    @property
+    def name(self) -> str:
+        """For headings: one report, or both."""
+        return self.ref if self.ref == self.changed else f"{self.ref} -> {self.changed}"
 
 
 class Failure(Frozen):
@@ -124,7 +149,7 @@ class Failure(Frozen):
 class Policy(Frozen):
     """What must not happen, and how much of it is let pass."""
 
-    fail_on: tuple[Literal["slower", "larger", "less-accurate", "any"], ...] = Field(min_length=1)
+    fail_on: tuple[FailOn, ...] = Field(min_length=1)
     threshold: float = Field(0.05, ge=0, lt=10)
     """0.05: at most 5 % slower or larger."""
     accuracy_threshold: float = Field(0.01, ge=0, lt=1)

@@ -19,7 +19,7 @@ def junit(document: Document) -> str:
         failed = [failure for failure in document.failures if failure.comparison == place]
         _add_unmatched(root, comparison, failed)
         for number, pair in enumerate(comparison.pairs):
-            name = f"{comparison.ref} -> {comparison.changed}: {pair.name} ({pair.target}, {pair.setting})"
+            name = f"{comparison.name}: {comparison.titles[number]}"
             suite = _suite(root, name)
             ours = [failure for failure in failed if failure.pair == number]
             for failure in (failure for failure in ours if failure.metric is None):
@@ -39,13 +39,13 @@ def _add_unmatched(root: Xml.Element, comparison: Comparison, failed: list[Failu
     reasons = [failure.reason for failure in failed if failure.pair is None]
     if not reasons and not comparison.missing and not comparison.extra:
         return
-    name = f"{comparison.ref} -> {comparison.changed}"
+    name = comparison.name
     suite = _suite(root, name)
     for reason in reasons:
         _fail(_case(suite, "counterparts", name), reason)
     if not reasons:
         for title in comparison.missing:
-            _skip(_case(suite, title, name), "CHANGED does not have it")
+            _skip(_case(suite, title, name), "it has no baseline" if comparison.within else "CHANGED does not have it")
     for title in comparison.extra:
         _skip(_case(suite, title, name), "REF does not have it")
     _count(suite)

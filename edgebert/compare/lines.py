@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from edgebert.compare.findings import Comparison, Document, Failure, Finding, PairFindings, Verdict
 from edgebert.compare.metrics import MEASURED
-from edgebert.compare.wording import amount, points, share
+from edgebert.compare.wording import amount, plain, points, share
 
 CHANGES: tuple[Verdict, ...] = ("slower", "larger", "less-accurate", "faster", "smaller", "more-accurate")
 TITLES = ("metric", "ref", "changed", "ratio", "95 % interval", "verdict")
@@ -17,8 +17,12 @@ RULE = (
     "Equivalent: the interval is within. For answers: {points} points."
 )
 
-MARKS = re.compile(r"[\\|`*\[\]]|(?<!\w)_|_(?!\w)")
+MARKS = re.compile(r"[\\|`*\[\]~$]|(?<!\w)_|_(?!\w)")
 """What Markdown reads as more than itself."""
+LINKS = re.compile(r"(?<=[@#])|(?<=:)(?=//)|(?<=\bwww)(?=\.)")
+"""Places within mentions, numbers of issues and bare addresses, which a host would make links of and tell people about."""
+BREAK = "&#8203;"
+"""A space without width, which keeps a link from being one."""
 
 
 def headline(pair: PairFindings) -> str:
@@ -39,11 +43,11 @@ def text_lines(document: Document) -> list[str]:
     lines: list[str] = []
     for place, comparison in enumerate(document.comparisons):
         lines += [*_heading(comparison), ""]
-        for pair in comparison.pairs:
-            lines += [f"{pair.name}: {headline(pair)}", "", *_aligned(pair), *(f"  {line}" for line in _remarks(pair)), ""]
+        for title, pair in zip(comparison.titles, comparison.pairs, strict=True):
+            lines += [f"{title}: {headline(pair)}", "", *_aligned(pair), *(f"  {line}" for line in _remarks(pair)), ""]
         lines += _unmatched(comparison)
         lines += [""] if _unmatched(comparison) and place + 1 < len(document.comparisons) else []
-    return [*lines, *_policy_lines(document), *_rules(document)]
+    return [plain(line) for line in (*lines, *_policy_lines(document), *_rules(document))]
 
 
 def markdown(document: Document) -> str:
@@ -51,8 +55,8 @@ def markdown(document: Document) -> str:
     lines: list[str] = []
     for comparison in document.comparisons:
         lines += [f"### {_escaped('; '.join(_heading(comparison)))}", ""]
-        for pair in comparison.pairs:
-            lines += [f"**{_escaped(pair.name)}**: {_escaped(headline(pair))}", ""]
+        for title, pair in zip(comparison.titles, comparison.pairs, strict=True):
+            lines += [f"**{_escaped(title)}**: {_escaped(headline(pair))}", ""]
             table = [TITLES, ("---", "--:", "--:", "--:", "--:", "---"), *(_cells(finding) for finding in pair.findings)]
             lines += [f"| {' | '.join(map(_escaped, row))} |" if row[0] != "---" else f"|{'|'.join(row)}|" for row in table]
             lines += ["", *(f"- {_escaped(line)}" for line in _remarks(pair)), ""]
@@ -61,8 +65,7 @@ def markdown(document: Document) -> str:
 
 
 def _heading(comparison: Comparison) -> list[str]:
-    sides = comparison.ref if comparison.ref == comparison.changed else f"{comparison.ref} -> {comparison.changed}"
-    return [sides, *comparison.notes]
+    return [comparison.name, *comparison.notes]
 
 
 def _with(pair: PairFindings, verdict: str) -> list[Finding]:
@@ -121,8 +124,9 @@ def _remarks(pair: PairFindings) -> Iterator[str]:
 
 
 def _unmatched(comparison: Comparison) -> list[str]:
+    lacks = "has no baseline on its threads, batch and load" if comparison.within else "is in REF and not in CHANGED"
     return [
-        *(f"missing: {title} is in REF and not in CHANGED" for title in comparison.missing),
+        *(f"missing: {title} {lacks}" for title in comparison.missing),
         *(f"new: {title} is in CHANGED and not in REF" for title in comparison.extra),
     ]
 
@@ -137,11 +141,12 @@ def _policy_lines(document: Document) -> list[str]:
 
 
 def _place(document: Document, failure: Failure) -> str:
-    """Which entry a failure is about, where there are several."""
-    pairs = document.comparisons[failure.comparison].pairs
-    if failure.pair is None or len(pairs) == 1 == len(document.comparisons):
-        return ""
-    return f"{pairs[failure.pair].name}: "
+    """Which report and which entry a failure is about, where there are several."""
+    comparison = document.comparisons[failure.comparison]
+    parts = [comparison.changed] if len(document.comparisons) > 1 else []
+    if failure.pair is not None and (parts or len(comparison.pairs) > 1):
+        parts.append(comparison.titles[failure.pair])
+    return "".join(f"{part}: " for part in parts)
 
 
 def _rules(document: Document) -> list[str]:
@@ -152,5 +157,6 @@ def _rules(document: Document) -> list[str]:
 
 
 def _escaped(text: str) -> str:
-    """As text in a cell of a Markdown table: no bar, no line break, no tag, no emphasis."""
-    return MARKS.sub(r"\\\g<0>", " ".join(text.split())).replace("<", "&lt;")
+    """As text in a cell of a Markdown table: no bar, no line break, no tag, no emphasis, no link, no formula."""
+    found = MARKS.sub(r"\\\g<0>", plain(" ".join(text.split()))).replace("&", "&amp;").replace("<", "&lt;")
+    return LINKS.sub(BREAK, found)

@@ -45,13 +45,15 @@ def machine_of(pair: Pair, seed: int) -> Cost | None:
     return cost_of(PULSE.metrics[0], estimate) if estimate.interval else None
 
 
-def throttled_of(pair: Pair) -> str | None:
-    """Which processes ran while the machine throttled; None where none did."""
-    told = []
-    for name, entry in (("REF", pair.ref), ("CHANGED", pair.changed)):
+def throttled_of(pair: Pair, quotas: tuple[float | None, float | None]) -> str | None:
+    """Which processes ran while the machine throttled; None where none did. `quotas` are the CPU quotas of both sides."""
+    told, quota = [], None
+    for name, entry, allowed in zip(("REF", "CHANGED"), (pair.ref, pair.changed), quotas, strict=True):
         count = sum(item.throttled is True for item in entry.rounds)
         told += [f"{count} of {len(entry.rounds)} processes of {name}"] if count else []
-    return f"the machine throttled in {' and '.join(told)}; let it cool down and measure again" if told else None
+        quota = allowed if count and allowed is not None else quota
+    cure = "let it cool down" if quota is None else f"raise the CPU quota of {quota:g} cores, or let it cool down,"
+    return f"the machine throttled in {' and '.join(told)}; {cure} and measure again" if told else None
 
 
 def thinning_note(sides: Sides) -> str | None:

@@ -6,7 +6,8 @@ The rule, on the logarithm of the cost ratio (time, or 1 / throughput), with the
   test agrees at 5 %; and both would hold were the machine's own change taken off, which must not be large. Where both took
   turns in one run, the margin is half the band. Where they were measured apart it is all of it, for what the machine did
   between the runs is in no interval: when it drifts by 0.5 % a process, half the band would be wrong seven times as often;
-- equivalent: the whole interval lies within the band, with and without the machine's own change;
+- equivalent: the whole interval lies within the band, and still does with the machine's own change taken off, unless that is
+  known to be within half the band;
 - inconclusive: neither, with what would settle it.
 
 "The interval excludes 1" alone would be wrong for one in twenty metrics of equal models. By simulation, with eight processes a
@@ -32,6 +33,8 @@ NOISY = 3
 """Half-widths of the interval in bands, beyond which noise is what keeps a verdict away."""
 MOST_TAKEN_OFF = 0.1
 """Change of the machine up to which it can be taken off: tails lose more than the pulse when others work on the machine."""
+MOVED = 0.02
+"""The machine's change counts beyond half of this, or of the band where that is less: a wide band excuses no machine."""
 STEADY = 0.05
 """The machine was disturbed where the pulse's interval is not within this."""
 MOST_WORTH_ASKING = 100
@@ -94,10 +97,10 @@ def judge(
     interval = span(metric.kind, cost.low, cost.high)
     told = machine_told(machine, band, one_run=one_run) if machine else None
     if place == "across":
-        moved = f"; {told}" if machine and has_moved(machine, band) else ""
+        moved = f"; {told}" if machine and _has_moved(machine, band) else ""
         return "inconclusive", f"{interval}, {_undecided(cost, band, margin, processes)}{moved}"
-    if machine and told and _may_explain(machine, cost, place, band, margin):
-        return "inconclusive", f"{interval}, but {told}"
+    if machine and _may_explain(machine, cost, place, band, margin):
+        return "inconclusive", f"{interval}, but {told or _speed_known(machine)}"
     if place == "within":
         return "equivalent", f"within {share(band)} either way: {interval}"
     if estimate.p_value > AGREES:
@@ -108,9 +111,12 @@ def judge(
 
 
 def at_worst(metric: Metric, estimate: Estimate, band: float, machine: Cost | None) -> float:
-    """The largest ratio of cost that is not ruled out; a machine that was faster may hide what the model lost."""
+    """The largest ratio of cost that is not ruled out; a machine that was faster may hide what the model lost.
+
+    So may one whose own speed is not known to a few percent.
+    """
     cost = cost_of(metric, estimate)
-    if machine is None or not has_moved(machine, band):
+    if machine is None or not (_has_moved(machine, band) or machine.place(STEADY) != "within"):
         return math.exp(cost.high)
     return math.exp(max(cost.high, cost.without(machine).high))
 
@@ -142,23 +148,28 @@ def judge_answers(difference: Difference, band: float) -> tuple[Verdict, str]:
     return verdict, f"{points(difference.value)} ({interval}), beyond the band of {band * 100:g} points"
 
 
-def has_moved(machine: Cost, band: float) -> bool:
-    """Whether the machine's own change is one: its interval lies beyond half the band."""
-    return machine.place(band / 2) in ("above", "below")
+def _has_moved(machine: Cost, band: float) -> bool:
+    """Whether the machine's own change is one: its interval lies beyond what is let pass."""
+    return machine.place(_let_pass(band)) in ("above", "below")
+
+
+def _let_pass(band: float) -> float:
+    return min(band, MOVED) / 2
 
 
 def _may_explain(machine: Cost, cost: Cost, place: str, band: float, margin: float) -> bool:
     """Whether the machine may have made the difference, or hidden one.
 
     A change of the machine makes a difference in its own direction and may hide one in any; a pulse that varied shows a machine
-    that others disturbed, in no direction. What is left when it is taken off decides, but for a large change.
+    that others disturbed, in no direction. What is left when it is taken off decides, but for a large change. A difference is
+    not doubted for a machine that kept its speed to a few percent; that there is none is, unless it kept it to half the band.
     """
-    if has_moved(machine, band):
+    if _has_moved(machine, band):
         if place != "within" and machine.value * cost.value < 0:
             return False
         if machine.place(MOST_TAKEN_OFF) in ("above", "below"):
             return True
-    elif place == "within":
+    elif machine.place(_let_pass(band) if place == "within" else STEADY) == "within":
         return False
     return cost.without(machine).place(band, margin) != place
 
@@ -166,11 +177,15 @@ def _may_explain(machine: Cost, cost: Cost, place: str, band: float, margin: flo
 def machine_told(machine: Cost, band: float, *, one_run: bool) -> str | None:
     """What is to be said of the machine; None where it kept its speed."""
     when = "in its processes" if one_run else "then"
-    if has_moved(machine, band):
+    if _has_moved(machine, band):
         return f"the machine itself was {said('time', machine.value)} {when}"
     if machine.place(STEADY) != "within":
         return f"the machine was disturbed: its own speed is only known as {span('time', machine.low, machine.high)}"
     return None
+
+
+def _speed_known(machine: Cost) -> str:
+    return f"the machine's own speed is only known as {span('time', machine.low, machine.high)}"
 
 
 def _undecided(cost: Cost, band: float, margin: float, processes: tuple[int, int]) -> str:

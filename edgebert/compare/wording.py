@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import math
+import re
 
 from edgebert.compare.findings import Verdict
 from edgebert.compare.metrics import Kind
 
 WORSE: dict[Kind, Verdict] = {"time": "slower", "rate": "slower", "amount": "larger"}
 BETTER: dict[Kind, Verdict] = {"time": "faster", "rate": "faster", "amount": "smaller"}
+
+
+BLANKS = re.compile(r"[^\S ]+")
+
+
+def plain(line: str) -> str:
+    """One line of text whatever names hold: no line break, no control character, no command to a CI system.
+
+    GitHub runs lines that begin with `::`, and older runners what follows `##[`.
+    """
+    found = "".join(letter for letter in BLANKS.sub(" ", line) if letter.isprintable())
+    found = found.replace("##[", "# #[")
+    return found.replace("::", ": :", 1) if found.lstrip().startswith("::") else found
 
 
 def cost_sign(kind: Kind) -> int:

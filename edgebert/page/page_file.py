@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 from edgebert.errors import InputError
 from edgebert.page.page import GENERATOR
+from edgebert.whole_file import write_whole
 
 HEAD = 4096
 """Bytes at the beginning of a page that name its generator."""
@@ -44,15 +43,4 @@ def write_page(path: Path, text: str, *, force: bool = False) -> None:
         InputError: the place holds something else, or cannot be written.
     """
     check_place(path, force=force)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-            Path(draft).chmod(0o644)
-            Path(draft).replace(path)
-        finally:
-            Path(draft).unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}.", hint="Name another place with --out.") from error
+    write_whole(path, text)

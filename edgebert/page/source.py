@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edgebert.bench import lines as bench
 from edgebert.compare.findings import Comparison
+from edgebert.compare.pairing import load_of
 from edgebert.errors import InputError
 from edgebert.report import Entry, Report
 from edgebert.report_file import NAME, read_reports
@@ -98,7 +99,7 @@ class Source:
     def baseline_of(self, entry: Entry) -> Entry | None:
         """What an entry is measured against: FP32 of its target, or what bench was told, under the same load."""
         found = self.report.baseline_of(entry)
-        return found if found and _load(found) == _load(entry) else bench.baseline_of(self.report, entry)
+        return found if found and load_of(found) == load_of(entry) else bench.baseline_of(self.report, entry)
 
     def speedup(self, entry: Entry) -> float | None:
         """How many times as fast as its baseline: by median latency, offline by throughput; None for a baseline."""
@@ -139,12 +140,8 @@ def setting_of(entry: Entry) -> str:
 def _apart(entry: Entry, namesakes: Sequence[Entry]) -> list[str]:
     """What differs between entries of one name: load, threads, batch, and else the target."""
     found = [part(entry) for part in (setting_of, threads_of, batch_of) if len({part(other) for other in namesakes}) > 1]
-    alike = [other for other in namesakes if _load(other) == _load(entry)]
+    alike = [other for other in namesakes if load_of(other) == load_of(entry)]
     return found + ([entry.target.name] if len({other.target.name for other in alike}) > 1 else [])
-
-
-def _load(entry: Entry) -> tuple[str, int, int]:
-    return entry.setting.name, entry.target.threads, entry.target.batch
 
 
 def read_sources(places: Sequence[Path]) -> list[Source]:

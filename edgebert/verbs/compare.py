@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from edgebert.compare.findings import Comparison, Document, Options, Policy
     from edgebert.report import Report
 
-FAIL_ON = ("slower", "larger", "less-accurate", "any")
-
 
 def compare(
     reports: Annotated[
@@ -50,17 +48,19 @@ def compare(
 ) -> None:
     """Says which differences between reports are real. Exits 1 when --fail-on is not shown to hold."""
     from edgebert.compare.junit import junit as junit_text
+    from edgebert.whole_file import write_whole
 
     if markdown and json_output:
         raise InputError("There are both --markdown and --json.", hint="Give one of them.")
     options = _options(band, accuracy_band, metric or [], across_devices, seed)
     policy = _policy(fail_on or [], threshold, accuracy_threshold)
+    _check_places(reports, {"--out": out, "--junit": junit})
     document = _document(_comparisons(reports, options), policy)
     text = _text(document, markdown=markdown, json_output=json_output)
     if junit:
-        _write(junit, junit_text(document), "--junit")
+        write_whole(junit, junit_text(document), option="--junit")
     if out:
-        _write(out, text, "--out")
+        write_whole(out, text)
     else:
         with reader_may_leave():
             typer.echo(text, nl=False)
@@ -91,7 +91,7 @@ def _metrics(names: list[str]) -> list[str]:
 
 
 def _policy(words: list[str], threshold: str | None, accuracy_threshold: str | None) -> Policy | None:
-    from edgebert.compare.findings import Policy
+    from edgebert.compare.findings import FAIL_ON, Policy
     from edgebert.compare.percent import parse_share
 
     asked = [word.strip() for text in words for word in text.split(",") if word.strip()]
@@ -141,6 +141,9 @@ def _between(ref_place: Path, refs: dict[Path, Report], place: Path, options: Op
         else:
             absent = (f"{file.name} in {place}",)
             found.append(Comparison(ref=str(file), changed=str(place), options=options, pairs=(), missing=absent))
+    new = tuple(name for name in named if name not in {file.name for file in refs})
+    if new:
+        found.append(Comparison(ref=str(ref_place), changed=str(place), options=options, pairs=(), extra=new))
     return found
 
 
@@ -163,9 +166,14 @@ def _text(document: Document, *, markdown: bool, json_output: bool) -> str:
     return lines.markdown(document) if markdown else "\n".join(lines.text_lines(document)) + "\n"
 
 
-def _write(path: Path, text: str, option: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}.", hint=f"Name another place with {option}.") from error
+def _check_places(reports: Sequence[Path], places: dict[str, Path | None]) -> None:
+    """Refuses to write over what is read, over any other report, and both outputs to one place."""
+    from edgebert.report_file import is_report, report_files
+
+    given = {option: path for option, path in places.items() if path}
+    read = [file.resolve() for place in reports for file in report_files(place)]
+    for option, path in given.items():
+        if path.resolve() in read or is_report(path):
+            raise InputError(f"{path} is a report; {option} would write over it.", hint=f"Name another file with {option}.")
+    if len(given) > 1 and len({path.resolve() for path in given.values()}) == 1:
+        raise InputError("--out and --junit name the same file.", hint="Name two files.")

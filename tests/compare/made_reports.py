@@ -107,3 +107,14 @@ def finding(comparison: Comparison, metric: str, pair: int = 0) -> Finding:
 def verdicts(comparison: Comparison, pair: int = 0) -> dict[str, str]:
     """Metric -> verdict."""
     return {item.metric: item.verdict for item in comparison.pairs[pair].findings}
+
+
+MIRRORED = {
+    "faster": "slower",
+    "slower": "faster",
+    "smaller": "larger",
+    "larger": "smaller",
+    "more-accurate": "less-accurate",
+    "less-accurate": "more-accurate",
+}
+"""The verdict when the sides are swapped; the others stay."""

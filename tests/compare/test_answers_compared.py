@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_reports import a_report, an_entry, finding, verdicts
+from pydantic import ValidationError
 
 from edgebert.compare import accuracy as accuracy_module
 from edgebert.compare.accuracy import compare_scores, compare_shares
 from edgebert.compare.comparison import compare, compare_within
 from edgebert.compare.findings import Comparison
+from edgebert.errors import InputError
 from edgebert.report import Report
 from edgebert.tasks.base import macro_f1
 
@@ -127,6 +129,29 @@ def test_a_score_of_equal_answers_keeps_some_doubt() -> None:
     right = np.array([0, 1, 1, 0])
     found = compare_scores(right, right.copy(), right, macro_f1, seed=0)
     assert found.value == 0 and found.low < 0 < found.high
+
+
+def test_more_differing_answers_never_mean_less_doubt() -> None:
+    right = np.random.default_rng(1).integers(0, 3, 400)
+    widths = []
+    for wrong in (0, 1, 2, 4, 8, 30):
+        changed = np.where(np.arange(400) < wrong, (right + 1) % 3, right)
+        found = compare_scores(right, changed, right, macro_f1, seed=0)
+        assert found.low < found.value < found.high
+        widths.append(found.high - found.low)
+    assert widths == sorted(widths)
+
+
+def test_answers_that_are_not_to_the_references_are_no_report() -> None:
+    with pytest.raises(ValidationError, match="int8 has 2 predictions and there are 3 references"):
+        a_report(an_entry(predictions=(1, 1)), references=(1, 1, 1))
+    a_report(an_entry(predictions=(1, 1)))
+
+
+def test_a_task_that_is_not_known_is_one_sentence() -> None:
+    newer = answers(wrong=range(3)).model_copy(update={"task": "token-classification"})
+    with pytest.raises(InputError, match="knows no task 'token-classification'"):
+        compare(newer, newer)
 
 
 def test_more_answers_take_fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:

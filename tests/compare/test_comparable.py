@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
-from made_reports import MACHINE, a_report, an_entry, finding, measured, rounds, verdicts
+from made_reports import MACHINE, a_report, a_round, an_entry, finding, measured, rounds, verdicts
 
 from edgebert.compare import statistics
-from edgebert.compare.comparison import compare
+from edgebert.compare.comparison import compare, compare_within
 from edgebert.compare.findings import Options
 from edgebert.measure.samples import Samples
 from edgebert.measure.setting import Setting
 from edgebert.report import Report
 from edgebert.runtimes.target import Target
+from edgebert.search_record import SearchRecord
 
 FEW = Options(metrics=("p50_ms", "size_mb"))
 
@@ -37,7 +39,6 @@ INCOMPARABLE = [
     (service(threads=2), "other service: threads 1 -> 2"),
     (service(batch=8), "other service: batch 1 -> 8"),
     (service(padding="max_length"), "other service: padding longest -> max_length"),
-    (service(length_bucket=8), "other service: length_bucket 1 -> 8"),
     (load(scenario="server", rate=50), "other load: scenario single-stream -> server; other load: rate none -> 50.0"),
     (
         load(scenario="multi-stream", streams=8),
@@ -46,7 +47,10 @@ INCOMPARABLE = [
     (load(instances=2), "other load: instances 1 -> 2"),
     (load(lengths="32"), "other load: lengths data -> 32"),
     (load(driver="mlcommons-loadgen"), "other load: driver edgebert -> mlcommons-loadgen"),
-    (load(queries="r" * 64), "other queries: not the same texts in the same order"),
+    (
+        load(queries="r" * 64),
+        "other queries: not the same texts in the same order; measure both with the same --queries, --seed and --data",
+    ),
 ]
 
 
@@ -118,7 +122,66 @@ def test_reports_that_do_not_say_what_was_asked_are_compared_by_their_lengths() 
     assert verdicts(compare(measured(0), old, FEW))["p50_ms"] == "equivalent"
     assert "a report does not say which texts were asked" in compare(measured(0), old, FEW).pairs[0].notes
     longer = a_report(an_entry(rounds(seed=1, lengths=Samples([9] * 150)), setting=Setting()))
-    assert compare(measured(0), longer, FEW).pairs[0].obstacles == ("other queries: their lengths differ",)
+    (obstacle,) = compare(measured(0), longer, FEW).pairs[0].obstacles
+    assert obstacle.startswith("other queries: lengths of 7 -> 9 tokens; measure both with the same --queries")
+    late = [*rounds(seed=1, count=4), *rounds(seed=1, count=4, lengths=Samples([9] * 150))]
+    assert compare(measured(0), a_report(an_entry(late, setting=Setting())), FEW).pairs[0].obstacles
+    for empty in ((), [a_round(0, generator=np.random.default_rng(0), latencies_ns=Samples(), lengths=Samples())]):
+        assert not compare(measured(0), a_report(an_entry(empty, setting=Setting())), FEW).pairs[0].obstacles
+
+
+def test_the_same_texts_at_other_lengths_are_another_measurement_unless_the_tokenizer_made_them() -> None:
+    longer = {"measured": rounds(seed=1, lengths=Samples([128] * 150))}
+    pair = compare(measured(0), a_report(an_entry(**longer)), FEW).pairs[0]
+    assert pair.obstacles == ("other lengths: lengths of 7 -> 128 tokens",)
+    pair = compare(measured(0), a_report(an_entry(**longer, tokenizer="t" * 64)), FEW).pairs[0]
+    assert not pair.obstacles and "lengths of 7 -> 128 tokens" in pair.differs
+    padded = an_entry(rounds(seed=1, lengths=Samples([8] * 150)), target=Target(runtime="onnxruntime", length_bucket=8))
+    pair = compare(measured(0), a_report(padded), FEW).pairs[0]
+    assert not pair.obstacles and pair.differs == ("length_bucket 1 -> 8",)
+
+
+def searched(**tuning: Any) -> SearchRecord:
+    return SearchRecord(
+        method="dynamic", rewrites=(), repairs=(), kept_float=(), tuning=tuning, passed=True, rows=10, trials=()
+    )
+
+
+def test_what_a_search_chose_beside_its_fp32_is_no_obstacle() -> None:
+    two = Target(runtime="onnxruntime", threads=2)
+    entries = [
+        an_entry(rounds(seed=0), name="onnxruntime/fp32", role="baseline"),
+        an_entry(rounds(seed=1), name="onnxruntime-t2/fp32", role="baseline", target=two),
+        an_entry(rounds(seed=2), name="onnxruntime-t2/int8-auto", search=searched(threads=1)),
+    ]
+    (pair,) = compare_within(a_report(*entries), FEW).pairs
+    assert pair.ref == "onnxruntime-t2/fp32" and not pair.obstacles
+    assert "threads 2 -> 1" in pair.differs
+    untuned = [*entries[:2], entries[2].model_copy(update={"search": None, "name": "other"})]
+    assert compare_within(a_report(*untuned), FEW).pairs[0].ref == "onnxruntime/fp32"
+    apart = compare(a_report(an_entry(rounds(seed=1), target=two)), a_report(entries[2]), FEW).pairs[0]
+    assert apart.obstacles == ("other service: threads 2 -> 1",)
+
+
+def test_what_may_have_changed_a_process_is_a_note() -> None:
+    changes = {"variables": {"OMP_NUM_THREADS": "1"}, "boot_options": ("mitigations=off",), "max_mhz": 3000.0, "isolated": (1,)}
+    notes = compare(machine(huge_pages="always"), machine(huge_pages="never", **changes), FEW).pairs[0].notes
+    for text in (
+        "huge_pages always -> never",
+        "OMP_NUM_THREADS none -> 1",
+        "boot_options none -> mitigations=off",
+        "isolated none -> 1",
+    ):
+        assert f"{text}, which may be the reason" in notes
+    assert not any("max_mhz" in note or "core_kinds" in note for note in notes)  # one side does not know
+
+
+def test_throttling_by_a_quota_is_told_as_such() -> None:
+    hot = an_entry(rounds(seed=2, throttled=True))
+    limited = MACHINE.model_copy(update={"cpu_quota": 1.5})
+    found = compare(a_report(an_entry(rounds(seed=1)), environment=limited), a_report(hot, environment=limited), FEW)
+    assert "raise the CPU quota of 1.5 cores" in finding(found, "p50_ms").reason
+    assert "let it cool down and measure again" in finding(compare(measured(1), a_report(hot)), "p50_ms").reason
 
 
 def test_a_metric_that_one_side_lacks_is_incomparable_and_one_that_both_lack_is_not_listed() -> None:

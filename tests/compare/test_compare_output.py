@@ -8,11 +8,12 @@ from xml.etree import ElementTree as Xml
 from made_reports import MACHINE, a_report, an_entry, measured, rounds
 
 from edgebert.compare import lines
-from edgebert.compare.comparison import compare
+from edgebert.compare.comparison import compare, compare_within
 from edgebert.compare.findings import Comparison, Document, Failure, Options, Policy
 from edgebert.compare.junit import junit
 from edgebert.compare.policy import failures
 from edgebert.compare.wording import amount, points, said, span
+from edgebert.runtimes.target import Target
 
 
 def document(*comparisons: Comparison, words: tuple[Any, ...] = ()) -> Document:
@@ -77,6 +78,39 @@ def test_markdown_keeps_its_table_whatever_names_hold() -> None:
     assert {row.replace("\\|", "").count("|") for row in rows} == {7}
     assert not any("<script>" in line for line in found)
     assert "a\\|b &lt;script> \\`x\\` \\*y\\*" in found[0]
+
+
+PINGS = "@octocat see #12, https://example.org and www.example.org, $x$ ~~y~~ a@b.c"
+
+
+def test_markdown_makes_no_links_of_names() -> None:
+    report = a_report(an_entry(rounds(), name=PINGS), environment=MACHINE)
+    found = lines.markdown(document(compare(report, report, names=("a", "b"))))
+    for text in ("@octocat", "#12", "://", "www.", " $x", " ~~", "a@b"):
+        assert text not in found
+    assert "@&#8203;octocat see #&#8203;12, https:&#8203;//example.org" in found
+
+
+def test_text_is_one_line_for_each_line_whatever_names_hold() -> None:
+    evil = "::error::x\x1b[31m\n::set-output\r\n##[group]\u202e"
+    report = a_report(an_entry(rounds(), name=evil))
+    for line in lines.text_lines(document(compare(report, measured(1), names=(evil, "b")), words=("any",))):
+        assert line.isprintable() and not line.lstrip().startswith("::") and "##[" not in line
+
+
+def test_pairs_are_told_apart_by_load_and_target_and_failures_say_which_and_in_which_report() -> None:
+    two = Target(runtime="onnxruntime", threads=2)
+    both = [
+        a_report(an_entry(rounds(seed=seed)), an_entry(rounds(seed=seed + 1, slower=slower), target=two))
+        for seed, slower in ((1, 1.0), (3, 1.3), (5, 1.0))
+    ]
+    comparisons = [compare(both[0], other, names=("a", name)) for other, name in ((both[1], "b"), (both[2], "c"))]
+    assert comparisons[0].titles == ("int8 (single-stream, onnxruntime)", "int8 (single-stream, onnxruntime-t2)")
+    text = lines.text_lines(document(*comparisons, words=("slower",)))
+    assert "  b: int8 (single-stream, onnxruntime-t2): p50_ms: " in "\n".join(text)
+    assert any(line.startswith("int8 (single-stream, onnxruntime-t2): slower: p50_ms") for line in text)
+    alike = compare_within(a_report(an_entry(rounds(), role="baseline"), *[an_entry(rounds(seed=seed)) for seed in (1, 2)]))
+    assert alike.titles == ("int8 #1", "int8 #2")
 
 
 def test_junit_is_xml_whatever_names_hold() -> None:

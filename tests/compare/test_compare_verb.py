@@ -63,7 +63,7 @@ def test_compare_takes_one_report_with_baselines(cli: Cli, tmp_path: Path) -> No
 def test_compare_takes_the_reports_of_two_folders_by_their_names(cli: Cli, tmp_path: Path) -> None:
     for folder, names in (("old", ("a", "b", "gone")), ("new", ("a", "b"))):
         for number, name in enumerate(names):
-            write_report(tmp_path / folder / f"{name}.json", measured(number, queries=70))
+            write_report(tmp_path / folder / f"{name}.json", measured(number + 10 * len(names), queries=70))
     done = cli("compare", "old", "new", "--json", "--fail-on", "slower")
     found = json.loads(done.out)
     assert [(item["ref"], item["changed"]) for item in found["comparisons"]] == [
@@ -121,3 +121,30 @@ def test_compare_says_what_to_install_when_scipy_is_not_there(
     monkeypatch.setitem(sys.modules, "scipy.stats", None)
     done = cli("compare", *three[:2])
     assert done.code == 3 and 'pip install "edgebert[compare]"' in done.err
+
+
+def test_compare_writes_over_no_report_and_not_both_outputs_to_one_file(
+    cli: Cli, three: tuple[Path, ...], tmp_path: Path
+) -> None:
+    before = [file.read_bytes() for file in three]
+    (tmp_path / "link.json").symlink_to(three[1])
+    for option, place in (("--out", three[0]), ("--junit", three[1]), ("--out", three[2]), ("--junit", tmp_path / "link.json")):
+        done = cli("compare", *three[:2], option, place)
+        assert done.code == 2 and f"is a report; {option} would write over it" in done.err
+    assert [file.read_bytes() for file in three] == before
+    done = cli("compare", *three[:2], "--out", "one", "--junit", tmp_path / "one")
+    assert done.code == 2 and "--out and --junit name the same file" in done.err and not (tmp_path / "one").exists()
+
+
+def test_compare_replaces_what_it_wrote_and_leaves_nothing_beside(cli: Cli, three: tuple[Path, ...], tmp_path: Path) -> None:
+    for _ in range(2):
+        assert cli("compare", *three[:2], "--json", "--out", "made/it.json").code == 0
+    assert [file.name for file in (tmp_path / "made").iterdir()] == ["it.json"]
+    assert cli("compare", *three[:2], "--out", "/dev/null").code == 0 and not Path("/dev/null").is_file()
+
+
+def test_compare_tells_of_reports_that_only_the_second_folder_has(cli: Cli, tmp_path: Path) -> None:
+    for folder, names in (("old", ("a", "b")), ("new", ("a", "b", "c"))):
+        for number, name in enumerate(names):
+            write_report(tmp_path / folder / f"{name}.json", measured(number + 10 * len(names), queries=70))
+    assert "new: c.json is in CHANGED and not in REF" in cli("compare", "old", "new").out

@@ -10,8 +10,9 @@ from made_reports import MACHINE, a_report, an_entry, measured, rounds
 
 from edgebert.compare.comparison import compare, compare_within
 from edgebert.compare.findings import Comparison, Finding, Options, PairFindings, Policy
-from edgebert.compare.policy import failures
+from edgebert.compare.policy import REQUIRED, failures
 from edgebert.measure.samples import Samples
+from edgebert.measure.setting import Setting
 from edgebert.runtimes.target import Target
 
 SLOWER = Policy(fail_on=("slower",))
@@ -21,7 +22,11 @@ def holding(metric: str, verdict: Any, at_worst: float | None, *, named: bool = 
     """Whether a comparison with one finding passes."""
     kept = {"ref": 1.0, "changed": 1.0, **changes}
     found = Finding(metric=metric, verdict=verdict, reason="reason", at_worst=at_worst, **kept)
-    pair = PairFindings(ref="a", changed="a", target="t", setting="s", paired=False, findings=(found,))
+    others = [
+        Finding(metric=name, verdict="equivalent", reason="", at_worst=1.0) for name in REQUIRED["slower"] if name != metric
+    ]
+    findings = (found,) if named else (found, *others)
+    pair = PairFindings(ref="a", changed="a", target="t", setting="s", paired=False, findings=findings)
     options = Options(metrics=(metric,) if named else ())
     return not failures([Comparison(ref="a", changed="b", options=options, pairs=(pair,))], SLOWER)
 
@@ -76,6 +81,61 @@ def test_equal_models_pass_and_a_slower_one_fails() -> None:
     assert reasons(compare(measured(1), measured(2, slower=0.8))) == []
 
 
+def test_a_candidate_without_a_baseline_fails_and_the_reason_says_so() -> None:
+    fp32 = an_entry(rounds(seed=1), name="onnxruntime/fp32", role="baseline")
+    alone = an_entry(rounds(seed=3), name="two/int8", target=Target(runtime="onnxruntime", threads=2))
+    comparison = compare_within(a_report(fp32, an_entry(rounds(seed=2), name="onnxruntime/int8"), alone))
+    assert comparison.missing == ("two/int8 (onnxruntime-t2, single-stream)",) and not comparison.extra
+    assert reasons(comparison) == [
+        "not shown: two/int8 (onnxruntime-t2, single-stream) has no baseline on its threads, batch and load"
+    ]
+
+
+def without(**changes: Any) -> Any:
+    """Two measurements of equal models whose rounds all lack something."""
+    return compare(*(a_report(an_entry(rounds(seed=seed, **changes))) for seed in (1, 2)))
+
+
+def test_what_neither_side_measured_is_not_shown() -> None:
+    assert reasons(without(wall_ns=None)) == ["not shown: throughput was measured on neither side"]
+    assert reasons(without(queries=10, count=6))[0] == "not shown: p90_ms needs 64 samples a side, here are 60 and 60"
+    few = reasons(without(queries=3, count=5))[:2]
+    assert few == [
+        "not shown: p50_ms was measured on neither side, or from fewer than 16 samples",
+        "not shown: p90_ms was measured on neither side, or from fewer than 64 samples",
+    ]
+    assert set(few) < set(reasons(without(queries=3, count=5), "any"))
+    assert reasons(without(peak_rss_bytes=None), "larger") == ["not shown: peak_rss_mb was measured on neither side"]
+    nothing = a_report(an_entry())
+    assert len(reasons(compare(nothing, nothing))) == 3
+
+
+def test_offline_it_is_throughput_that_counts() -> None:
+    offline = Setting(scenario="offline", queries="q" * 64)
+    sides = [a_report(an_entry(rounds(seed=seed, queries=2), setting=offline)) for seed in (1, 2)]
+    assert not [reason for reason in reasons(compare(*sides)) if reason.startswith("not shown")]
+    sides = [a_report(an_entry(rounds(seed=seed, queries=2, wall_ns=None), setting=offline)) for seed in (1, 2)]
+    assert "not shown: throughput was measured on neither side" in reasons(compare(*sides))
+
+
+def test_a_wide_band_does_not_weaken_the_threshold() -> None:
+    slow_to_load = [item.model_copy(update={"load_ns": int(item.load_ns * 1.1)}) for item in rounds(seed=2)]
+    comparison = compare(measured(1), a_report(an_entry(slow_to_load)), Options(band=0.5))
+    (reason,) = reasons(comparison)
+    assert reason.startswith("load_ms: ") and "allowed is less than 5 % slower" in reason
+    assert reasons(comparison, threshold=0.2) == []
+    pulse = Samples(np.full(8, 2_300_000))
+    hidden = compare(measured(1), a_report(an_entry(rounds(seed=2, pulse_ns=pulse))), Options(band=0.5))
+    assert any(reason.startswith("p50_ms is not shown to hold") for reason in reasons(hidden))
+
+
+def test_a_size_of_one_side_alone_is_not_comparable() -> None:
+    known, unknown = measured(1), a_report(an_entry(rounds(seed=2), size_bytes=0))
+    for ref, changed, lacking in ((known, unknown, "CHANGED"), (unknown, known, "REF")):
+        (reason,) = reasons(compare(ref, changed), "larger")
+        assert reason == f"size_mb is not shown to hold less than 5 % larger: {lacking} has no size_mb"
+
+
 def test_too_few_processes_fail() -> None:
     found = reasons(compare(measured(1, count=3), measured(2, count=3)))
     assert any("not shown to hold" in reason and "too few processes: 3" in reason for reason in found)
@@ -113,7 +173,7 @@ def test_nothing_to_compare_fails() -> None:
 
 def test_words_of_which_nothing_was_measured_fail() -> None:
     empty = a_report(an_entry(size_bytes=0))
-    assert reasons(compare(empty, empty), "any") == ["not shown: nothing was measured on both sides"]
+    assert len(reasons(compare(empty, empty), "any")) == 5
     assert reasons(compare(measured(1), measured(2)), "less-accurate") == [
         "not shown: nothing was measured on both sides that says whether it is less-accurate"
     ]
@@ -126,7 +186,7 @@ def test_size_and_answers_have_thresholds_of_their_own() -> None:
     lost = an_entry(rounds(seed=2), predictions=(1,) * 60 + right[60:], size_bytes=30_000_000, artifact="b" * 64)
     comparison = compare(ref, a_report(lost, references=right))
     found = reasons(comparison, "any")
-    assert [reason.split(":")[0] for reason in found] == ["size_mb", "accuracy", "macro_f1", "agreement"][: len(found)]
+    assert [reason.split(":")[0] for reason in found] == ["size_mb", "accuracy", "macro_f1"]
     assert reasons(comparison, "less-accurate", accuracy_threshold=0.05, threshold=0.0) == []
     assert len(reasons(comparison, "larger")) == 1
     assert reasons(comparison, "larger", threshold=0.5) == []
@@ -135,3 +195,48 @@ def test_size_and_answers_have_thresholds_of_their_own() -> None:
 def test_a_threshold_of_nothing_passes_the_same_file() -> None:
     same = a_report(an_entry(predictions=(1, 0)), references=(1, 1))
     assert reasons(compare(same, same), "less-accurate", accuracy_threshold=0.0) == []
+
+
+def test_a_real_loss_of_answers_fails() -> None:
+    right = (1, 0) * 500
+    sides = [
+        a_report(
+            an_entry(rounds(seed=wrong), predictions=(*([1] * wrong), *right[wrong:]), artifact=f"{wrong:064d}"),
+            references=right,
+        )
+        for wrong in (0, 200)
+    ]
+    found = reasons(compare(*sides), "less-accurate")
+    assert [reason.split(":")[0] for reason in found] == ["accuracy", "macro_f1"]
+    assert all("allowed is a loss of less than 1 points" in reason for reason in found)
+    assert reasons(compare(*sides[::-1]), "less-accurate") == []
+
+
+def test_the_same_measurement_twice_shows_nothing() -> None:
+    report = measured(1)
+    copied = a_report(an_entry(report.entries[0].rounds, name="copy"))
+    for other in (report, copied):
+        comparison = compare(report, other)
+        assert any("the same measurement" in note for note in comparison.pairs[0].notes)
+        assert reasons(comparison) == ["not shown: both sides are the same measurement; measure again"]
+
+
+def test_an_exact_number_holds_at_the_threshold() -> None:
+    sides = [a_report(an_entry(rounds(seed=seed), size_bytes=size)) for seed, size in ((1, 20_000_000), (2, 21_000_000))]
+    size = Options(metrics=("size_mb",))
+    assert reasons(compare(*sides, size), "larger", threshold=0.05) == []
+    assert len(reasons(compare(*sides, size), "larger", threshold=0.04)) == 1
+    assert reasons(compare(sides[0], sides[0].model_copy(), size), "larger", threshold=0.0) != []  # the same measurement
+    assert reasons(compare(measured(1), measured(2), size), "larger", threshold=0.0) == []
+
+
+def test_a_size_is_comparable_on_any_machine() -> None:
+    other = a_report(an_entry(rounds(seed=2)), environment=MACHINE.model_copy(update={"cores": 64}))
+    assert reasons(compare(measured(1), other, Options(metrics=("size_mb",))), "larger") == []
+    assert reasons(compare(measured(1), other), "larger") == ["not shown: incomparable, another machine: cores 2 -> 64"]
+
+
+def test_without_a_pulse_it_passes_with_a_note() -> None:
+    comparison = compare(measured(1), a_report(an_entry(rounds(seed=2, pulse_ns=Samples()))))
+    assert reasons(comparison) == []
+    assert any("not checked whether the machine itself changed" in note for note in comparison.pairs[0].notes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from made_reports import a_report, a_round, an_entry, measured, rounds
@@ -43,6 +45,22 @@ def test_what_is_left_of_a_model_is_paired_and_its_load_said_to_differ() -> None
     pair = compare(ref, changed).pairs[0]
     assert pair.ref == pair.changed == "a"
     assert pair.obstacles == ("other service: threads 1 -> 2",)
+
+
+def test_another_step_between_lengths_is_still_the_same_service() -> None:
+    buckets = [an_entry(name="a", target=Target(runtime="openvino", length_bucket=step)) for step in (8, 16, 32)]
+    assert match(a_report(buckets[0]), a_report(buckets[1])).pairs
+    found = match(a_report(*buckets[:2]), a_report(buckets[1], buckets[2]))
+    assert [(pair.ref.target.bucket, pair.changed.target.bucket) for pair in found.pairs] == [(8, 32), (16, 16)]
+
+
+def test_many_entries_are_matched_in_little_time() -> None:
+    many = [an_entry(name=f"m{number}", role=role) for number in range(300) for role in ("baseline", "candidate")]
+    report = a_report(*many)
+    with mock.patch.object(Target, "for_baseline", autospec=True, side_effect=Target.for_baseline) as calls:
+        assert len(match(report, report).pairs) == 600
+        assert len(baselines_and_candidates(report).pairs) == 300
+    assert calls.call_count <= 2 * 300
 
 
 def test_several_that_are_left_are_not_guessed_at() -> None:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_reports import a_report, an_entry, finding, measured, rounds, verdicts
+from made_reports import MIRRORED, a_report, an_entry, finding, measured, rounds, verdicts
 
 from edgebert.compare.comparison import compare, compare_within
-from edgebert.compare.findings import MIRRORED, Options
+from edgebert.compare.findings import Options
 from edgebert.compare.metrics import MEASURED
 from edgebert.compare.statistics import Estimate
 from edgebert.compare.verdicts import Cost, at_worst, judge, judge_size
@@ -46,7 +46,7 @@ RULE = [
 @pytest.mark.parametrize(("log_ratio", "half_width", "verdict"), RULE)
 def test_verdict_is_where_the_whole_interval_lies(log_ratio: float, half_width: float, verdict: str) -> None:
     assert judged(log_ratio, half_width)[0] == verdict
-    mirrored = MIRRORED.get(verdict, verdict)  # type: ignore[call-overload]
+    mirrored = MIRRORED.get(verdict, verdict)
     assert judged(-log_ratio, half_width)[0] == mirrored
     assert judged(log_ratio, half_width, metric=THROUGHPUT)[0] == mirrored
 
@@ -84,6 +84,9 @@ MACHINES = [
     (0.0, 0.005, Cost(0.04, 0.005), "inconclusive", "the machine itself was 4.1 % slower then"),
     (0.0, 0.005, Cost(-0.04, 0.005), "inconclusive", "the machine itself was 4.1 % faster then"),
     (0.0, 0.005, Cost(0.008, 0.005), "equivalent", ""),
+    (0.0, 0.005, Cost(0.0, 0.009), "equivalent", ""),
+    (0.0, 0.005, Cost(-0.02, 0.025), "inconclusive", "the machine's own speed is only known as"),
+    (0.0, 0.005, Cost(0.0, 0.15), "inconclusive", "the machine was disturbed"),
     (0.10, 0.02, Cost(0.0, 0.15), "inconclusive", "the machine was disturbed"),
     (1.10, 0.02, Cost(0.0, 0.15), "slower", "the machine was disturbed"),
 ]
@@ -96,7 +99,7 @@ def test_the_machine_itself_may_be_the_reason(
     found, reason = judged(log_ratio, half_width, machine=machine)
     assert found == verdict and said in reason
     other = Cost(-machine.value, machine.half_width)
-    assert judged(-log_ratio, half_width, machine=other)[0] == MIRRORED.get(found, found)  # type: ignore[call-overload]
+    assert judged(-log_ratio, half_width, machine=other)[0] == MIRRORED.get(found, found)
 
 
 def test_at_worst_counts_what_a_faster_machine_may_hide() -> None:
@@ -104,6 +107,8 @@ def test_at_worst_counts_what_a_faster_machine_may_hide() -> None:
     assert at_worst(P50, estimate, 0.02, None) == pytest.approx(math.exp(0.01))
     assert at_worst(P50, estimate, 0.02, Cost(-0.04, 0.005)) > math.exp(0.05)
     assert at_worst(P50, estimate, 0.02, Cost(0.04, 0.005)) == pytest.approx(math.exp(0.01))
+    assert at_worst(P50, estimate, 0.02, Cost(-0.03, 0.04)) > math.exp(0.06)
+    assert at_worst(P50, estimate, 0.5, Cost(-0.04, 0.005)) > math.exp(0.05)
 
 
 def test_sizes_are_exact() -> None:
@@ -151,14 +156,14 @@ def test_throttled_processes_decide_nothing_about_time() -> None:
 def test_too_few_processes_decide_nothing(count: int) -> None:
     comparison = compare(measured(1), measured(2, count=count, slower=3.0))
     kept = [item for item in comparison.pairs[0].findings if item.processes]
-    assert {item.verdict for item in kept if item.metric != "p99_ms" or item.processes} == {"inconclusive"}
+    assert len(kept) >= 5 and {item.verdict for item in kept} == {"inconclusive"}
     assert {item.reason for item in kept} == {f"too few processes: {count}; measure with --rounds 5 or more"}
     assert finding(comparison, "p50_ms").ratio == pytest.approx(3.0, rel=0.1)
     assert verdicts(comparison)["size_mb"] == "equivalent"
 
 
 def test_pairing_by_round_finds_what_drift_would_hide() -> None:
-    drift = np.exp(np.random.default_rng(0).normal(0, 0.2, 8))
+    drift = np.exp(np.random.default_rng(0).normal(0, 0.1, 8))
 
     def drifting(seed: int, slower: float) -> tuple[Any, ...]:
         return tuple(
@@ -166,7 +171,7 @@ def test_pairing_by_round_finds_what_drift_would_hide() -> None:
             for item, factor in zip(rounds(seed=seed, slower=slower), drift, strict=True)
         )
 
-    ref, changed = drifting(1, 1.0), drifting(2, 1.08)
+    ref, changed = drifting(1, 1.0), drifting(2, 1.1)
     one_run = a_report(an_entry(ref, role="baseline", name="fp32"), an_entry(changed, name="int8"))
     p50 = Options(metrics=("p50_ms",))
     assert verdicts(compare_within(one_run, p50)) == {"p50_ms": "slower"}
@@ -178,7 +183,7 @@ def test_pairing_by_round_finds_what_drift_would_hide() -> None:
 def test_swapping_the_reports_mirrors_every_verdict(seed: int, slower: float) -> None:
     ref, changed = measured(seed, queries=70), measured(seed + 1, queries=70, slower=slower)
     forth, back = verdicts(compare(ref, changed)), verdicts(compare(changed, ref))
-    assert back == {metric: MIRRORED.get(verdict, verdict) for metric, verdict in forth.items()}  # type: ignore[call-overload]
+    assert back == {metric: MIRRORED.get(verdict, verdict) for metric, verdict in forth.items()}
 
 
 @settings(max_examples=12)

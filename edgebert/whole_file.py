@@ -1,0 +1,39 @@
+"""write_whole: a text file that is there as a whole, or as it was before."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from edgebert.errors import InputError
+
+
+def write_whole(path: Path, text: str, *, option: str = "--out") -> None:
+    """Writes the text beside the file and then puts it in the file's place; into a device or a pipe directly.
+
+    Args:
+        option: where the user named the place.
+
+    Raises:
+        InputError: the place cannot be written.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8", newline="\n")
+        else:
+            _replace(Path(os.path.realpath(path)), text)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}.", hint=f"Name another place with {option}.") from error
+
+
+def _replace(path: Path, text: str) -> None:
+    """`open` gives the draft the rights that the umask leaves, which a temporary file would not have."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.parent / f".edgebert-{secrets.token_hex(8)}"
+    try:
+        with draft.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
