@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from edgebert.artifact import hash_json
 from edgebert.errors import InputError
-from edgebert.measure.samples import LARGEST, MOST, Samples
+from edgebert.measure.samples import LARGEST, MOST, Samples, packed_count
 from edgebert.report_file import read_report, read_reports, report_text, write_report
 
 
@@ -38,7 +39,9 @@ def test_samples_pack_to_a_few_bytes_each() -> None:
     assert len(Samples(latencies).packed()["data"]) < 5 * 5000
 
 
-@pytest.mark.parametrize("value", [[1.5], [-1], [float("nan")], ["1"], [True], [LARGEST + 1], [[1]], 7, None, "12"])
+@pytest.mark.parametrize(
+    "value", [[1.5], [-1], [float("nan")], ["1"], [True], [1, True], [1, np.True_], [LARGEST + 1], [[1]], 7, None, "12"]
+)
 def test_samples_refuse_what_no_clock_gives(value: Any) -> None:
     with pytest.raises(ValueError, match="sample"):
         Samples._validated(value)
@@ -82,6 +85,22 @@ def test_packed_samples_never_take_more_memory_than_their_count_says() -> None:
         assert tracemalloc.get_traced_memory()[1] < 2_000_000
     finally:
         tracemalloc.stop()
+
+
+def test_packed_samples_of_a_file_count_together() -> None:
+    form = packed(count=MOST // 2 + 1)
+    content = {"a": [{"b": form}, {"c": form, "count": 7}], "d": packed(count=-5), "e": packed(count="9"), "f": [1, 2]}
+    assert packed_count(content) == 2 * (MOST // 2 + 1)
+
+
+def test_report_that_says_it_holds_more_samples_than_fit_is_refused(written: Path, tmp_path: Path) -> None:
+    content = json.loads(written.read_text())
+    del content["sha256"]
+    one = content["entries"][0]["rounds"][0]["latencies_ns"]
+    one["count"] = MOST - 1  # a list of its own could have so many
+    (tmp_path / "full.json").write_text(json.dumps({**content, "sha256": hash_json(content)}))
+    with pytest.raises(InputError, match=r"says that it holds \d+ samples, more than"):
+        read_report(tmp_path / "full.json")
 
 
 def test_report_comes_back_as_it_was_written(written: Path, tmp_path: Path) -> None:

@@ -68,11 +68,12 @@ class EnergyMeter:
 
 
 class Watch(contextlib.AbstractContextManager["Watch"]):
-    """`microjoules` that were taken within it, once it is left; None before, and where they cannot be told."""
+    """`microjoules` taken within it and how long it was, once it is left. None: before, and where they cannot be told."""
 
     def __init__(self, meter: EnergyMeter) -> None:
         self._meter = meter
         self.microjoules: int | None = None
+        self.wall_ns = 0
 
     def __enter__(self) -> Watch:
         self._before, self._started = self._meter.read(), time.perf_counter_ns()
@@ -80,7 +81,8 @@ class Watch(contextlib.AbstractContextManager["Watch"]):
 
     def __exit__(self, *_: object) -> None:
         after = self._meter.read()
-        self.microjoules = self._meter.between(self._before, after, time.perf_counter_ns() - self._started)
+        self.wall_ns = time.perf_counter_ns() - self._started
+        self.microjoules = self._meter.between(self._before, after, self.wall_ns)
 
 
 def open_meter(files: KernelFiles = THIS_MACHINE) -> EnergyMeter:

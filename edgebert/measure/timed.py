@@ -21,6 +21,9 @@ from edgebert.measure.undisturbed import undisturbed
 from edgebert.measure.warm_up import MOST_SECONDS, WarmUp, warm_up
 from edgebert.runtimes.base import Session
 
+UNTIMED, UNTIMED_NS = 0.05, 1_000_000
+"""Share of the timed stretch, and nanoseconds on top of it, that the counter of energy may run for longer."""
+
 
 def measure(job: Job, opened: Opened, expect: Callable[[float], None], meter: EnergyMeter | None = None) -> Round:
     """One round, without the cores that it was pinned to.
@@ -108,11 +111,12 @@ def _pulse_apart() -> tuple[int, list[int]]:
 
 
 def _serve(driver: Driver, sessions: Sequence[Session], meter: EnergyMeter) -> tuple[Served, int | None]:
-    """What was timed, and the energy that it took."""
+    """What was timed, and the energy that it took; None where the counter ran for longer, as LoadGen takes to start and end."""
     watch = meter.watch()
     with undisturbed():
         served = driver.run(sessions, watch)
-    return served, watch.microjoules
+    longer_ns = watch.wall_ns - served.wall_ns
+    return served, watch.microjoules if longer_ns <= UNTIMED * served.wall_ns + UNTIMED_NS else None
 
 
 def _seconds(job: Job, opened: Opened, warmed: WarmUp, queries: int) -> float:
