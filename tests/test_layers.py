@@ -7,6 +7,7 @@ import functools
 import graphlib
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -202,6 +203,24 @@ def test_openvino_and_nncf_send_nothing_when_our_code_uses_them(shipped_bundle: 
     done = run_python(PHONING, shipped_bundle / "openvino" / "openvino_model.xml", tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[] [] True True"
+
+
+def test_onnxruntime_sends_nothing_and_keeps_no_mark_of_the_device(shipped_bundle: Path, tmp_path: Path) -> None:
+    script = """
+import sys
+import edgebert
+edgebert.load(sys.argv[1], variant="onnxruntime/int8-dynamic")("a good film")
+"""
+    bare = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    done = subprocess.run(
+        [sys.executable, "-c", script, shipped_bundle],
+        env={**bare, "TMPDIR": str(tmp_path), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.rglob("*")) == []  # its uploader keeps its session in TMPDIR/.ses
 
 
 @functools.cache
