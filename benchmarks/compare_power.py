@@ -50,7 +50,7 @@ LATENCY = TIMES[:6]
 """What a planted slowdown slows down."""
 FOUND_BY = "p50_ms"
 SEEDS = {False: 20, True: 1}
-PROCESSES = {False: 24, True: 4}
+PROCESSES = {False: 16, True: 4}
 QUERIES = {False: 40, True: 32}
 SAMPLES = {False: 10_000_000, True: 400_000}
 WARMUP = 20
