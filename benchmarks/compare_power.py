@@ -1,13 +1,14 @@
 """What `edgebert compare` says of real measurements whose truth is known: the same model again, and planted slowdowns.
 
-    python benchmarks/compare_power.py --assets DIR [--quick]
+    python benchmarks/compare_power.py --assets DIR [--quick] [--keep DIR]
 
 DIR holds models/sst2-minilm-l6 and sst2/{train,dev}.tsv. The teacher's INT8 model is measured with 20 seeds of queries, each
 time in two runs: one alone, then one in which five take turns in fresh processes: the model, the model again, and the model
 made slower by 3, 5 and 10 %. So every truth is compared twice: with a report that was measured apart, and within one run. A
 slowdown is found when p50 is `slower`; false are verdicts on latency and throughput where nothing was changed. The level of a
 process is constant and differs from the next one's, so processes count and not queries: there are many of few. Measured apart
-it is told how many slowdowns are found, and held that none is made up. At last 10^7 samples a side are compared. On a machine
+it is told how many slowdowns are found, and held that none is made up. `--keep` keeps the reports in a folder, and those that
+are there already are compared and not measured again. At last 10^7 samples a side are compared. On a machine
 on which others work, almost everything is `inconclusive`, and slowdowns are not found.
 """
 
@@ -72,10 +73,15 @@ class Bench:
     assets: Path
     work: Path
     model: Path
+    reports: Path
+    """Folder of the reports."""
     quick: bool
 
     def measure(self, name: str, slowdowns: Sequence[float], seed: int) -> list[Report]:
         """One run in which the model takes turns with itself; a report for each, as it is read from its file."""
+        files = [self.reports / f"{name}-{seed}-{place}.json" for place in range(len(slowdowns))]
+        if all(file.exists() for file in files):
+            return [read_report(file) for file in files]
         rows = read_tsv(self.assets / "sst2" / "dev.tsv")
         chosen: list[Row] = [{"text": rows[at]["text"]} for at in query_order(len(rows), WARMUP + QUERIES[self.quick], seed)]
         write_rows(self.work / "rows.json", chosen)
@@ -83,13 +89,9 @@ class Bench:
         environment = read_environment()
         measured = measure_rounds(jobs, PROCESSES[self.quick], Silent())
         setting = Setting(queries=hash_json({"rows": chosen[WARMUP:]}))
-        reports = []
-        for place, rounds in enumerate(measured):
-            report = self._report(rounds, setting).model_copy(update={"environment": environment})
-            file = self.work / f"{name}-{seed}-{place}.json"
-            write_report(file, report)
-            reports.append(read_report(file))
-        return reports
+        for file, rounds in zip(files, measured, strict=True):
+            write_report(file, self._report(rounds, setting).model_copy(update={"environment": environment}))
+        return [read_report(file) for file in files]
 
     def _job(self, slowdown: float) -> Job:
         return Job(
@@ -190,7 +192,7 @@ def many_samples(assets: Path, work: Path, count: int) -> float:
             scalars = {"load_ns": 10**8, "peak_rss_bytes": 10**8, "tokenise_ns": (), "lengths": ()}
             wall = {"wall_ns": int(times.sum()), "examples": len(times), "pulse_ns": Samples([2_600_000] * 8)}
             rounds.append(Round(round=number, latencies_ns=latencies, end_to_end_ns=latencies, **scalars, **wall))
-        report = Bench(assets, work, Path(__file__), quick=False)._report(rounds, Setting(queries="q"))
+        report = Bench(assets, work, Path(__file__), work, quick=False)._report(rounds, Setting(queries="q"))
         write_report(work / f"{name}.json", report)
     started = time.perf_counter()
     command = [sys.executable, "-m", "edgebert", "compare", str(work / "a.json"), str(work / "b.json"), "--json"]
@@ -203,14 +205,16 @@ def many_samples(assets: Path, work: Path, count: int) -> float:
 
 def main() -> None:
     """Runs the benchmark."""
-    given = options(__doc__ or "").parse_args()
+    parser = options(__doc__ or "")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="for the reports; what is there already is not measured again")
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        power(given.assets.resolve(), Path(folder), quick=given.quick)
+        power(given.assets.resolve(), Path(folder), (given.keep or Path(folder)).resolve(), quick=given.quick)
 
 
-def power(assets: Path, work: Path, *, quick: bool) -> None:
+def power(assets: Path, work: Path, reports: Path, *, quick: bool) -> None:
     """All seeds, measured, compared and printed."""
-    bench = Bench(assets, work, quantised(assets, work), quick)
+    bench = Bench(assets, work, quantised(assets, work), reports, quick)
     counts, seeds, slowdowns = Counts(), SEEDS[quick], SLOWDOWNS[quick]
     for seed in range(seeds):
         (apart,) = bench.measure("apart", slowdowns[:1], seed)

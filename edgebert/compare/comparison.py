@@ -52,6 +52,7 @@ def _pair_findings(ref: Report, changed: Report, pair: Pair, options: Options) -
         band=options.band,
         seed=options.seed,
         paired=pair.rounds() is not None,
+        virtual=bool(ref.environment.virtual or changed.environment.virtual),
         machine=None if another else machine_of(pair, options.seed),
         throttled=throttled_of(pair, (ref.environment.cpu_quota, changed.environment.cpu_quota)),
     )

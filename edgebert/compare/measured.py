@@ -11,7 +11,7 @@ from edgebert.compare.findings import Finding, Verdict
 from edgebert.compare.metrics import PULSE, Metric, Series, side_of
 from edgebert.compare.pairing import Pair
 from edgebert.compare.statistics import FEWEST_PROCESSES, Estimate, Side, compare_sides, thinned_to
-from edgebert.compare.verdicts import Cost, at_worst, cost_of, judge, too_few
+from edgebert.compare.verdicts import Cost, Margins, at_worst, cost_of, judge, margins_for, too_few
 
 Sides = tuple[Side | None, Side | None]
 
@@ -24,10 +24,16 @@ class Circumstances:
     band: float
     seed: int
     paired: bool
+    virtual: bool
+    """Whether a side was measured on a virtual machine."""
     machine: Cost | None
     """The machine's own change; None where it is not known, or meant to be another machine."""
     throttled: str | None
     """Which processes the machine held back; None where none."""
+
+    def margins(self, metric: Metric) -> Margins:
+        """What a difference has to exceed; neighbours change no bytes."""
+        return margins_for(self.band, one_run=self.paired, virtual=self.virtual and metric.kind != "amount")
 
 
 def sides_of(pair: Pair, series: Series) -> Sides:
@@ -137,7 +143,7 @@ def _judged(
     if metric.kind != "amount" and circumstances.throttled:
         return "inconclusive", circumstances.throttled
     machine = _machine_for(metric, circumstances)
-    return judge(metric, estimate, band=circumstances.band, processes=processes, machine=machine, one_run=circumstances.paired)
+    return judge(metric, estimate, margins=circumstances.margins(metric), processes=processes, machine=machine)
 
 
 def _at_worst(metric: Metric, estimate: Estimate, circumstances: Circumstances) -> float | None:

@@ -5,7 +5,8 @@ The rule, on the logarithm of the cost ratio (time, or 1 / throughput), with the
 - slower, or faster: the ratio lies beyond the band and its whole 95 % interval beyond the margin on that side; Mann-Whitney's
   test agrees at 5 %; and both would hold were the machine's own change taken off, which must not be large. Where both took
   turns in one run, the margin is half the band. Where they were measured apart it is all of it, for what the machine did
-  between the runs is in no interval: when it drifts by 0.5 % a process, half the band would be wrong seven times as often;
+  between the runs is in no interval: when it drifts by 0.5 % a process, half the band would be wrong seven times as often.
+  On a virtual machine, whose neighbours come and go, it is twice the band, and so much must the ratio be;
 - equivalent: the whole interval lies within the band, and still does with the machine's own change taken off, unless that is
   known to be within half the band;
 - inconclusive: neither, with what would settle it.
@@ -62,15 +63,16 @@ class Cost:
         """What is left of the change when another is taken off."""
         return Cost(self.value - other.value, math.hypot(self.half_width, other.half_width))
 
-    def place(self, band: float, margin: float | None = None) -> str:
+    def place(self, margins: Margins | float) -> str:
         """Where it lies: `above`, `below` or `within` the band, or `across` one of its edges.
 
-        Above and below are the value beyond the band and the whole interval beyond the margin, by default the band.
+        Above and below are the value beyond one margin and the whole interval beyond another; a number is all of them.
         """
-        edge, clear = math.log1p(band), math.log1p(band if margin is None else margin)
-        if self.value > edge and self.low > clear:
+        told = margins if isinstance(margins, Margins) else Margins(margins, margins, margins, one_run=True)
+        edge, beyond, clear = (math.log1p(part) for part in (told.band, told.beyond, told.clear))
+        if self.value > beyond and self.low > clear:
             return "above"
-        if self.value < -edge and self.high < -clear:
+        if self.value < -beyond and self.high < -clear:
             return "below"
         return "within" if -edge <= self.low and self.high <= edge else "across"
 
@@ -87,19 +89,39 @@ def too_few(processes: tuple[int, int]) -> str | None:
     return f"too few processes: {min(processes)}; measure with --rounds {FEWEST_PROCESSES + 1} or more"
 
 
+@dataclass(frozen=True)
+class Margins:
+    """How far from 1 a difference has to be, as shares."""
+
+    band: float
+    """What does not matter: equivalence is within it."""
+    beyond: float
+    """The ratio itself."""
+    clear: float
+    """The whole interval."""
+    one_run: bool
+
+
+def margins_for(band: float, *, one_run: bool, virtual: bool) -> Margins:
+    """What a difference has to exceed, by how the two sides were measured."""
+    if one_run:
+        return Margins(band, band, band / 2, one_run)
+    apart = 2 * band if virtual else band
+    return Margins(band, apart, apart, one_run)
+
+
 def judge(
-    metric: Metric, estimate: Estimate, *, band: float, processes: tuple[int, int], machine: Cost | None, one_run: bool
+    metric: Metric, estimate: Estimate, *, margins: Margins, processes: tuple[int, int], machine: Cost | None
 ) -> tuple[Verdict, str]:
     """The verdict on a metric that processes measured, and its reason. `machine` is the machine's own change."""
-    cost = cost_of(metric, estimate)
-    margin = band / 2 if one_run else band
-    place = cost.place(band, margin)
+    cost, band, one_run = cost_of(metric, estimate), margins.band, margins.one_run
+    place = cost.place(margins)
     interval = span(metric.kind, cost.low, cost.high)
     told = machine_told(machine, band, one_run=one_run) if machine else None
     if place == "across":
         moved = f"; {told}" if machine and _has_moved(machine, band) else ""
-        return "inconclusive", f"{interval}, {_undecided(cost, band, margin, processes)}{moved}"
-    if machine and _may_explain(machine, cost, place, band, margin):
+        return "inconclusive", f"{interval}, {_undecided(cost, margins, processes)}{moved}"
+    if machine and _may_explain(machine, cost, place, margins):
         return "inconclusive", f"{interval}, but {told or _speed_known(machine)}"
     if place == "within":
         return "equivalent", f"within {share(band)} either way: {interval}"
@@ -107,7 +129,7 @@ def judge(
         return "inconclusive", f"{interval}, but Mann-Whitney's test does not agree (p = {estimate.p_value:.2g})"
     verdict = WORSE[metric.kind] if place == "above" else BETTER[metric.kind]
     part = f"; {told}, which does not explain it" if told else ""
-    return verdict, f"{said(metric.kind, cost.value)} ({interval}), beyond the band of {share(band)}{part}"
+    return verdict, f"{said(metric.kind, cost.value)} ({interval}), beyond {_edge(margins)}{part}"
 
 
 def at_worst(metric: Metric, estimate: Estimate, band: float, machine: Cost | None) -> float:
@@ -157,21 +179,24 @@ def _let_pass(band: float) -> float:
     return min(band, MOVED) / 2
 
 
-def _may_explain(machine: Cost, cost: Cost, place: str, band: float, margin: float) -> bool:
+def _may_explain(machine: Cost, cost: Cost, place: str, margins: Margins) -> bool:
     """Whether the machine may have made the difference, or hidden one.
 
     A change of the machine makes a difference in its own direction and may hide one in any; a pulse that varied shows a machine
     that others disturbed, in no direction. What is left when it is taken off decides, but for a large change. A difference is
-    not doubted for a machine that kept its speed to a few percent; that there is none is, unless it kept it to half the band.
+    not doubted for a machine that kept its speed to a few percent, nor for one that varied while both sides took turns on it;
+    that there is none is, unless it kept it to half the band.
     """
-    if _has_moved(machine, band):
+    if _has_moved(machine, margins.band):
         if place != "within" and machine.value * cost.value < 0:
             return False
         if machine.place(MOST_TAKEN_OFF) in ("above", "below"):
             return True
-    elif machine.place(_let_pass(band) if place == "within" else STEADY) == "within":
+    elif (place != "within" and margins.one_run) or machine.place(
+        _let_pass(margins.band) if place == "within" else STEADY
+    ) == "within":
         return False
-    return cost.without(machine).place(band, margin) != place
+    return cost.without(machine).place(margins) != place
 
 
 def machine_told(machine: Cost, band: float, *, one_run: bool) -> str | None:
@@ -188,11 +213,20 @@ def _speed_known(machine: Cost) -> str:
     return f"the machine's own speed is only known as {span('time', machine.low, machine.high)}"
 
 
-def _undecided(cost: Cost, band: float, margin: float, processes: tuple[int, int]) -> str:
+def _edge(margins: Margins) -> str:
+    """What has to be exceeded, in words."""
+    if margins.beyond == margins.band:
+        return f"the band of {share(margins.band)}"
+    return f"{share(margins.beyond)}, which a virtual machine takes when measured apart"
+
+
+def _undecided(cost: Cost, margins: Margins, processes: tuple[int, int]) -> str:
     """Why neither rule holds, and about how many more processes would settle it."""
-    text = f"across the edge of the band of {share(band)}"
-    distance, edge = abs(cost.value), math.log1p(band)
-    room = distance - math.log1p(margin) if distance > edge else edge - distance
+    distance, edge = abs(cost.value), math.log1p(margins.band)
+    if margins.beyond > margins.band and (cost.low > edge or cost.high < -edge):
+        return f"not beyond {_edge(margins)}: measure both in one run (bench --baseline)"
+    text = f"across the edge of the band of {share(margins.band)}"
+    room = distance - math.log1p(margins.clear) if distance > math.log1p(margins.beyond) else abs(edge - distance)
     more = math.ceil(min(processes) * ((cost.half_width / room) ** 2 - 1)) if room > cost.half_width / 10 else None
     if more is None or more > MOST_WORTH_ASKING:
         if cost.half_width > NOISY * edge:

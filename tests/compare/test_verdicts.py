@@ -15,7 +15,7 @@ from edgebert.compare.comparison import compare, compare_within
 from edgebert.compare.findings import Options
 from edgebert.compare.metrics import MEASURED
 from edgebert.compare.statistics import Estimate
-from edgebert.compare.verdicts import Cost, at_worst, judge, judge_size
+from edgebert.compare.verdicts import Cost, at_worst, judge, judge_size, margins_for
 from edgebert.measure.samples import Samples
 from edgebert.report import Report
 
@@ -26,8 +26,9 @@ def judged(
     log_ratio: float, half_width: float, *, metric: Any = P50, p_value: float = 0.001, **changes: Any
 ) -> tuple[str, str]:
     estimate = Estimate(1.0, math.exp(log_ratio), log_ratio, half_width, p_value)
-    usual: dict[str, Any] = {"band": 0.02, "processes": (8, 8), "machine": None, "one_run": False}
-    return judge(metric, estimate, **{**usual, **changes})
+    usual: dict[str, Any] = {"band": 0.02, "one_run": False, "virtual": False}
+    margins = margins_for(**{name: changes.pop(name, value) for name, value in usual.items()})
+    return judge(metric, estimate, **{"margins": margins, "processes": (8, 8), "machine": None, **changes})
 
 
 RULE = [
@@ -58,6 +59,22 @@ def test_within_one_run_half_the_band_is_margin_enough() -> None:
     assert judged(0.05, 0.045, one_run=True)[0] == "inconclusive"
     assert judged(0.018, 0.001, one_run=True)[0] == "equivalent"
     assert judged(0.0195, 0.005, one_run=True)[0] == "inconclusive"
+
+
+def test_measured_apart_on_a_virtual_machine_twice_the_band_has_to_be_exceeded() -> None:
+    verdict, reason = judged(0.05, 0.02, virtual=True)
+    assert verdict == "inconclusive" and "measure both in one run" in reason
+    assert judged(0.07, 0.02, virtual=True)[0] == "slower"
+    assert judged(-0.07, 0.02, virtual=True)[0] == "faster"
+    assert judged(0.05, 0.02, virtual=True, one_run=True)[0] == "slower"
+    assert judged(0.015, 0.003, virtual=True)[0] == "equivalent"
+
+
+def test_a_pulse_that_varied_casts_no_doubt_where_both_took_turns() -> None:
+    assert judged(0.10, 0.02, machine=Cost(0.0, 0.15))[0] == "inconclusive"
+    assert judged(0.10, 0.02, machine=Cost(0.0, 0.15), one_run=True)[0] == "slower"
+    assert judged(0.10, 0.02, machine=Cost(0.09, 0.01), one_run=True)[0] == "inconclusive"
+    assert judged(0.0, 0.005, machine=Cost(0.0, 0.15), one_run=True)[0] == "inconclusive"
 
 
 def test_band_has_the_width_that_was_asked_for() -> None:
