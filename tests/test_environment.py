@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edgebert.measure import cgroup
 from edgebert.measure.cpu_topology import Topology, cores_to_pin, read_topology
-from edgebert.measure.environment import Environment, read_environment, usable_cores, usable_cpu
+from edgebert.measure.environment import Environment, read_environment
 from edgebert.measure.kernel_files import KernelFiles, parse_cores
 from edgebert.measure.machine_state import MachineState, read_state
 
@@ -234,11 +234,6 @@ PAIRS = ((0, 2), (1, 3))
 )
 def test_cores_to_pin_are_those_that_disturb_least(topology: Topology, count: int, expected: tuple[int, ...]) -> None:
     assert cores_to_pin(topology, count) == expected
-
-
-@pytest.mark.parametrize(("tree", "most"), [(container(), 0.5), (old_container(), 2.0), ({}, 1e9)])
-def test_usable_cpu_is_what_cores_and_quota_leave(tmp_path: Path, tree: Tree, most: float) -> None:
-    assert usable_cpu(grow(tmp_path, tree)) == min(most, usable_cores())
 
 
 def test_topology_knows_fast_cores_by_their_capacity_or_their_name(tmp_path: Path) -> None:

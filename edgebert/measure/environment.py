@@ -178,12 +178,6 @@ def usable_cores() -> int:
     return len(usable()) or os.cpu_count() or 1
 
 
-def usable_cpu(files: KernelFiles = THIS_MACHINE) -> float:
-    """Cores' worth of time that this process may use: its cores, or what a container's quota leaves of them."""
-    quota = cgroup.cpu_quota(files)
-    return float(usable_cores()) if quota is None else min(float(usable_cores()), quota)
-
-
 def _cpu(files: KernelFiles) -> Cpu:
     """Where Linux names no model, as on ARM, its parts are the name."""
     cpu = host_cpu() if files == THIS_MACHINE else parse_cpuinfo(files.text("proc/cpuinfo") or "")
