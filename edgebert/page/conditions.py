@@ -66,7 +66,9 @@ def _marks(source: Source) -> Table:
         Column("queries", meaning="timed, in all"),
         Column("warm-up", meaning="queries before the timed ones, in each process"),
         Column("settled", numeric=False, meaning="whether latency had settled by the end of warm-up"),
-        Column("throttled", numeric=False, meaning="whether the machine throttled or, where it does not tell that, was too hot"),
+        Column(
+            "throttled", numeric=False, meaning="whether the machine throttled or, where it does not tell that, was too hot"
+        ),
         Column("loop µs", meaning="what the measuring loop itself costs for each query"),
         Column("pulse spread", meaning="how far the speed of the machine went apart between the processes"),
         Column("cores", numeric=False, meaning="that the process kept to"),
