@@ -73,6 +73,14 @@ class Entry(Frozen):
         values = self.latencies_ms()
         return float(np.percentile(values, percent)) if len(values) >= SAMPLES_FOR[percent] else None
 
+    def times_as_fast(self, baseline: Entry) -> float | None:
+        """How many times as fast as another: by median latency, offline by throughput."""
+        if self.setting.scenario == "offline":
+            ours, theirs = self.throughput(), baseline.throughput()
+            return ours / theirs if ours and theirs else None
+        ours, theirs = self.percentile_ms(50), baseline.percentile_ms(50)
+        return theirs / ours if ours and theirs else None
+
     def floor_ratio(self) -> float | None:
         """Median latency over the time that its MACs take at this core's INT8 rate."""
         p50 = self.percentile_ms(50)
@@ -173,8 +181,7 @@ class Report(Frozen):
         if metric == "agreement":
             return _agreement(entry, baseline)
         if metric == "speedup":
-            ours, theirs = entry.percentile_ms(50), baseline.percentile_ms(50) if baseline else None
-            return theirs / ours if ours and theirs else None
+            return entry.times_as_fast(baseline) if baseline else None
         if metric.startswith("p") and metric.endswith("_ms"):
             return entry.percentile_ms(int(metric[1:-3]))
         measured = {

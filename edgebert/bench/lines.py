@@ -40,11 +40,7 @@ def speedup(report: Report, entry: Entry) -> float | None:
     baseline = baseline_of(report, entry)
     if baseline is None or obstacles(report, report, Pair(baseline, entry, one_run=True), across_devices=False):
         return None
-    if entry.setting.scenario == "offline":
-        ours, theirs = entry.throughput(), baseline.throughput()
-        return ours / theirs if ours and theirs else None
-    ours, theirs = entry.percentile_ms(50), baseline.percentile_ms(50)
-    return theirs / ours if ours and theirs else None
+    return entry.times_as_fast(baseline)
 
 
 def baseline_of(report: Report, entry: Entry) -> Entry | None:

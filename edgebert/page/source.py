@@ -106,11 +106,7 @@ class Source:
         baseline = self.baseline_of(entry)
         if baseline is None or entry.role == "baseline":
             return None
-        if entry.setting.scenario == "offline":
-            ours, theirs = entry.throughput(), baseline.throughput()
-            return ours / theirs if ours and theirs else None
-        ours, theirs = entry.percentile_ms(50), baseline.percentile_ms(50)
-        return theirs / ours if ours and theirs else None
+        return entry.times_as_fast(baseline)
 
     def label(self, entry: Entry) -> str:
         """The name of an entry on the page."""
