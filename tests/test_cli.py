@@ -285,14 +285,23 @@ def test_unexpected_error_is_called_a_fault_of_ours_and_shows_its_place_when_ask
         cli("schema")
 
 
-def test_interrupt_exits_130_and_says_how_to_go_on(cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted() -> None:
+@pytest.mark.parametrize(
+    ("verb", "place", "left"),
+    [
+        (("compress", "recipe.yaml"), "edgebert.recipe_file.load_recipe", "run the same command again"),
+        (("schema",), "edgebert.recipe.json_schema", "Nothing was written."),
+    ],
+)
+def test_interrupt_exits_130_and_says_what_is_left(
+    cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, verb: tuple[str, ...], place: str, left: str
+) -> None:
+    def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("edgebert.recipe.json_schema", interrupted)
-    result = cli("schema")
+    monkeypatch.setattr(place, interrupted)
+    result = cli(*verb)
     assert result.code == EXIT_INTERRUPTED
-    assert "run the same command again" in result.err
+    assert left in result.err
 
 
 def test_command_ends_quietly_when_its_reader_goes_away() -> None:

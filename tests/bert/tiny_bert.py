@@ -102,12 +102,17 @@ def inputs_of(batch: Mapping[str, torch.Tensor]) -> Batch:
     return {name: value for name, value in batch.items() if name != "labels"}
 
 
+OF_TOKENS = ("start_logits", "end_logits")
+"""Outputs of two dimensions with a number for each token."""
+
+
 def outputs(model: Any, batch: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
     """All that a model says of a batch, but for what it says of padding."""
     mask = batch["attention_mask"].bool()
     with torch.no_grad():
-        found = [value for value in model(**inputs_of(batch)).values() if value is not None]
-    return [value[mask] if value.shape[:2] == mask.shape else value for value in found]
+        found = {name: value for name, value in model(**inputs_of(batch)).items() if value is not None}
+    # By name and not by shape: a text of three tokens looks like three labels.
+    return [value[mask] if value.dim() == 3 or name in OF_TOKENS else value for name, value in found.items()]
 
 
 def summed_loss(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
