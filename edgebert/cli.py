@@ -7,6 +7,7 @@ Exit codes: 0 done and passed, 1 a gate failed, 2 the recipe or input has to cha
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from pathlib import Path
@@ -367,10 +368,17 @@ def _interrupted() -> None:
 
 
 def _fail(error: EdgebertError) -> None:
+    _show_trace(error)
     sys.stderr.write(f"error: {error}\n")
-    if os.environ.get("EDGEBERT_DEBUG"):
-        raise error
     sys.exit(error.exit_code)
+
+
+def _show_trace(error: Exception) -> None:
+    """For EDGEBERT_DEBUG=1; the exit code stays what it is without it."""
+    if os.environ.get("EDGEBERT_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
 
 
 def _fail_unexpected(error: Exception) -> None:
@@ -380,8 +388,12 @@ def _fail_unexpected(error: Exception) -> None:
     if hasattr(error, "format_message"):  # a wrong option or argument; Typer's own class of it moved between versions
         sys.stderr.write(f"error: {error.format_message()}\n  edgebert --help lists what can be asked.\n")
         sys.exit(EXIT_INPUT)
-    if os.environ.get("EDGEBERT_DEBUG"):
-        raise error
+    _show_trace(error)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        sys.stderr.write(f"error: {error.filename or 'Standard output'} cannot be written: the disk is full.\n  Make room.\n")
+        with contextlib.suppress(OSError):  # what is still to be written there
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_ENVIRONMENT)
     first = (str(error).strip().splitlines() or [""])[0]
     sys.stderr.write(
         f"error: {error.__class__.__name__}: {first}\n  This is a fault in edgebert. EDGEBERT_DEBUG=1 shows where.\n"

@@ -6,6 +6,7 @@ Progress goes to standard error; standard output belongs to the result.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -57,6 +58,14 @@ class Silent:
         yield _SilentStep()
 
 
+def _say(stream: TextIO, line: str) -> None:
+    """Prints a line. The work goes on where nobody reads it any more (`2>&1 | head -1`)."""
+    try:
+        print(line, file=stream, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 class _PlainStep:
     def __init__(self, stream: TextIO, title: str, total: float | None) -> None:
         self._stream, self._title, self._total = stream, title, total
@@ -67,7 +76,7 @@ class _PlainStep:
         self._done += count
         if time.monotonic() - self._spoke >= PLAIN_INTERVAL_S:
             self._spoke = time.monotonic()
-            print(f"  {self._title}: {self._state()}", file=self._stream, flush=True)
+            _say(self._stream, f"  {self._title}: {self._state()}")
 
     def skip_to(self, count: float) -> None:
         self._done = self._skipped = count
@@ -89,7 +98,7 @@ class Plain:
 
     def note(self, line: str) -> None:
         """Prints the line."""
-        print(line, file=self._stream, flush=True)
+        _say(self._stream, line)
 
     @contextlib.contextmanager
     def step(self, title: str, total: float | None = None) -> Iterator[Step]:

@@ -455,9 +455,16 @@ def test_a_bound_holds_only_where_enough_samples_say_so() -> None:
     end = title.index("bound") + len("bound")
     assert [row[:end].split()[-1] for row in rows] == ["held", "missed", "n/a"]
     remarks = "\n".join(remark_lines(found))
-    assert "held, server-5/s: p90 4.00 ms, the bound of 5 ms held" in remarks
-    assert "missed, server-5/s: p90 6.00 ms, the bound of 5 ms was missed" in remarks
+    assert "held, server-5/s: p90 4.00 ms, the bound of 5 ms at p90 held" in remarks
+    assert "missed, server-5/s: p90 6.00 ms, the bound of 5 ms at p90 was missed" in remarks
     assert "few, server" not in remarks
+
+
+def test_a_bound_is_missed_where_a_lower_percentile_is_over_it_already() -> None:
+    bound = Setting(scenario="server", rate=5.0, bound_ms=5.0, bound_percent=99)
+    over, under = entry("over", [6000] * 40, setting=bound), entry("under", [4000] * 40, setting=bound)
+    assert [bound_held(over), bound_held(under)] == [False, None]  # p99 would take 662
+    assert "over, server-5/s: p90 6.00 ms, the bound of 5 ms at p99 was missed" in remark_lines(report(over, under))
 
 
 def test_marks_say_how_many_rounds_were_disturbed() -> None:

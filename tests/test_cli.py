@@ -281,8 +281,25 @@ def test_unexpected_error_is_called_a_fault_of_ours_and_shows_its_place_when_ask
     assert result.code == EXIT_ENVIRONMENT
     assert result.err.startswith("error: ZeroDivisionError: by zero\n") and "EDGEBERT_DEBUG=1" in result.err
     monkeypatch.setenv("EDGEBERT_DEBUG", "1")
-    with pytest.raises(ZeroDivisionError):
-        cli("schema")
+    traced = cli("schema")
+    assert traced.code == EXIT_ENVIRONMENT and "Traceback" in traced.err and "in broken" in traced.err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs: /dev/full, a device that is always full")
+@pytest.mark.parametrize("debug", ["", "1"])
+def test_a_full_disk_is_named_and_is_no_fault_of_edgebert(debug: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "edgebert", "schema"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env={**os.environ, "EDGEBERT_DEBUG": debug},
+        )
+    assert done.returncode == EXIT_ENVIRONMENT
+    assert "Standard output cannot be written: the disk is full." in done.stderr
+    assert "fault in edgebert" not in done.stderr
 
 
 @pytest.mark.parametrize(

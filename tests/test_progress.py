@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from pathlib import Path
 
@@ -161,3 +162,12 @@ def test_compress_writes_its_progress_to_standard_error_alone(finished: Path, tm
     lines = stream.getvalue().splitlines()
     assert "int8-dynamic: found in the store" in lines
     assert lines.index("measure latency ...") < lines.index("write the bundle ...")
+
+
+def test_work_goes_on_when_the_reader_of_its_progress_goes_away() -> None:
+    read, write = os.pipe()
+    with os.fdopen(write, "w") as stream:
+        os.close(read)
+        with Plain(stream).step("count", 2) as step:
+            step.advance()
+        Plain(stream).note("done")

@@ -43,6 +43,8 @@ class Wanted:
     variants: tuple[str, ...] = ()
     runtime: str | None = None
     tokenizer: Path | None = None
+    must: bool = True
+    """Whether the runtime is refused where it leaves no choice; a baseline may be another kind of model."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,10 @@ def find_subjects(place: str, wanted: Wanted, progress: Progress) -> list[Subjec
         if (folder / MANIFEST).is_file():
             return _bundle_subjects(folder, path, wanted, progress)
     if _is_transformers(path) and not (wanted.runtime and _graphs_of(path)):
+        if wanted.runtime and wanted.must:
+            raise SourceError(
+                f"{path.name} has no graph for {wanted.runtime}: torch runs its safetensors.", hint="Drop --runtime."
+            )
         if wanted.runtime:
             progress.note(f"{path.name} is run by torch: it has no graph, so --runtime {wanted.runtime} chooses nothing there")
         return [_torch_subject(path)]

@@ -13,7 +13,8 @@ from edgebert.compare.wording import amount, plain, points, share
 CHANGES: tuple[Verdict, ...] = ("slower", "larger", "less-accurate", "faster", "smaller", "more-accurate")
 TITLES = ("metric", "ref", "changed", "ratio", "95 % interval", "verdict")
 RULE = (
-    "A change: a ratio beyond {band}, its 95 % interval beyond half of that in one run, beyond all of it if measured apart. "
+    "A change: a ratio beyond {band}, its 95 % interval beyond half of that in one run, beyond all of it if measured apart; "
+    "apart on a virtual machine, both beyond twice that. "
     "Equivalent: the interval is within. For answers: {points} points."
 )
 
@@ -29,6 +30,8 @@ def headline(pair: PairFindings) -> str:
     """One line on what really changed."""
     if pair.obstacles:
         return f"incomparable: {'; '.join(pair.obstacles)}"
+    if not pair.findings:
+        return "nothing that was asked for was measured, or with too few samples for it"
     changes = [f"{word}: {', '.join(map(_change, found))}" for word in CHANGES if (found := _with(pair, word))]
     others = [
         f"{word}: {', '.join(finding.metric for finding in found)}"

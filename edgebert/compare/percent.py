@@ -7,6 +7,17 @@ import math
 from edgebert.errors import InputError
 
 
+def parse_points(text: str, option: str) -> float:
+    """`0.5%`, half a point of a score, as 0.005.
+
+    Raises:
+        InputError: it is not, or has no `%`: a bare 0.5 may be half a point or half of all answers.
+    """
+    if not text.strip().endswith("%"):
+        raise InputError(f"{option} {text!r} has no unit.", hint="Write points of the score with %, such as 0.5%.")
+    return parse_share(text, option)
+
+
 def parse_share(text: str, option: str) -> float:
     """`2%`, `2 %` or `0.02` as 0.02.
 

@@ -146,7 +146,7 @@ def _subjects(
 
     theirs: list[Subject] = []
     if baseline or baseline_variant:
-        of_baseline = replace(wanted, variants=(baseline_variant,) if baseline_variant else ())
+        of_baseline = replace(wanted, variants=(baseline_variant,) if baseline_variant else (), must=False)
         theirs = find_subjects(baseline or places[0], of_baseline, progress)
     ours = [subject for place in places for subject in find_subjects(place, wanted, progress)]
     if wanted.variants and not any(subject.checked_at for subject in ours):

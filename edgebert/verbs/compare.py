@@ -69,9 +69,9 @@ def compare(
 
 def _options(band: str, accuracy_band: str, metrics: list[str], across_devices: bool, seed: int) -> Options:
     from edgebert.compare.findings import Options
-    from edgebert.compare.percent import parse_share
+    from edgebert.compare.percent import parse_points, parse_share
 
-    bands = {"band": parse_share(band, "--band"), "accuracy_band": parse_share(accuracy_band, "--accuracy-band")}
+    bands = {"band": parse_share(band, "--band"), "accuracy_band": parse_points(accuracy_band, "--accuracy-band")}
     for name, value in bands.items():
         if not value:
             raise InputError(f"--{name.replace('_', '-')} is 0, and no measurement is that exact.", hint="Write 2% or 0.02.")
@@ -92,7 +92,7 @@ def _metrics(names: list[str]) -> list[str]:
 
 def _policy(words: list[str], threshold: str | None, accuracy_threshold: str | None) -> Policy | None:
     from edgebert.compare.findings import FAIL_ON, Policy
-    from edgebert.compare.percent import parse_share
+    from edgebert.compare.percent import parse_points, parse_share
 
     asked = [word.strip() for text in words for word in text.split(",") if word.strip()]
     if not asked:
@@ -101,8 +101,9 @@ def _policy(words: list[str], threshold: str | None, accuracy_threshold: str | N
         return None
     if unknown := [word for word in asked if word not in FAIL_ON]:
         raise InputError(f"--fail-on {unknown[0]} is not known.", hint=f"Known: {', '.join(FAIL_ON)}.")
-    given = {"threshold": (threshold, "--threshold"), "accuracy_threshold": (accuracy_threshold, "--accuracy-threshold")}
-    values = {name: parse_share(text, option) for name, (text, option) in given.items() if text is not None}
+    values = {"threshold": parse_share(threshold, "--threshold")} if threshold is not None else {}
+    if accuracy_threshold is not None:
+        values["accuracy_threshold"] = parse_points(accuracy_threshold, "--accuracy-threshold")
     return Policy.model_validate({"fail_on": tuple(dict.fromkeys(asked)), **values})
 
 

@@ -81,6 +81,8 @@ WRONG = [
     (("--band", "0"), "--band is 0"),
     (("--band", "nan"), "no share"),
     (("--accuracy-band", "x%"), "no share"),
+    (("--accuracy-band", "0.5"), "--accuracy-band '0.5' has no unit"),
+    (("--fail-on", "less-accurate", "--accuracy-threshold", "0.5"), "--accuracy-threshold '0.5' has no unit"),
     (("--threshold", "5%"), "A threshold needs --fail-on"),
     (("--fail-on", "slow"), "--fail-on slow is not known"),
     (("--fail-on", ""), "A threshold needs --fail-on"),
