@@ -6,10 +6,13 @@
     │   ├── SourceError       the model
     │   ├── DataError         a data file or data set
     │   └── BundleError       a bundle folder
+    │       └── TrustError    it is not signed by a key that is trusted here
     └── EnvironmentFault      exit 3: what surrounds the run
         ├── MissingPackage    an extra that is not installed
         ├── StoreError        the store or the disk
-        └── StageError        a library failed inside a stage
+        ├── StageError        a library failed inside a stage
+        └── DeviceError       a device cannot be reached or used
+            └── DeviceLost    the way to it ended in the middle; what it has stays, the same command goes on from there
 
 A gate that fails is a verdict, not an error: it gives exit code 1.
 """
@@ -56,6 +59,10 @@ class DataError(InputError):
 
 class BundleError(InputError):
     """A bundle is not one, is incomplete, or was altered."""
+
+
+class TrustError(BundleError):
+    """A bundle is not signed, is signed otherwise than it now is, or by nobody who is trusted here."""
 
 
 @dataclass(frozen=True)
@@ -105,3 +112,11 @@ class StoreError(EnvironmentFault):
 
 class StageError(EnvironmentFault):
     """A library failed inside a stage; the message names the stage."""
+
+
+class DeviceError(EnvironmentFault):
+    """A device cannot be reached or used."""
+
+
+class DeviceLost(DeviceError):
+    """The way to a device ended in the middle. What arrived there stays, and the device serves what it served."""

@@ -1,0 +1,1 @@
+"""Who signed a bundle, and whether that counts here. Signatures are OpenSSF model signatures, made and checked by model-signing."""
