@@ -25,6 +25,7 @@ from edgebert.runtimes.isa import EXACT, host_cpu, of_this_architecture
 from edgebert.runtimes.target import Isa
 from edgebert.serving import Serving
 from edgebert.tasks import TASKS, get_task
+from edgebert.tasks.base import Encoded
 
 if TYPE_CHECKING:
     from edgebert.check import Contender, Goldens
@@ -283,19 +284,30 @@ def verify_bundle(folder: Path) -> tuple[BundleManifest, list[SelfTest]]:
         BundleError: a file was altered, or the tokenizer makes other tokens than it did.
     """
     manifest = read_bundle(folder)
+    encoded = golden_inputs(folder, manifest)
+    return manifest, [replay(folder, manifest, variant, encoded) for variant in manifest.variants]
+
+
+def golden_inputs(folder: Path, manifest: BundleManifest) -> list[Encoded]:
+    """The goldens' rows as tokens.
+
+    Raises:
+        BundleError: the tokenizer makes other tokens here than it did.
+    """
     serving = serving_of(folder, manifest)
     encoded = serving.encode(serving.open_tokenizer(), manifest.goldens.rows)
     if tuple(item.ids for item in encoded) != manifest.goldens.token_ids:
         raise BundleError(f"The tokenizer of {folder} makes other tokens here than where the bundle was made.")
-    tests = []
-    for variant in manifest.variants:
-        if reason := obstacle(variant):
-            tests.append(SelfTest(variant, None, reason))
-            continue
-        session = open_variant(folder, variant)
-        answers = [session.predict(serving.batch([item], variant.target)) for item in encoded]
-        tests.append(SelfTest(variant, _difference(answers, variant.golden_outputs)))
-    return manifest, tests
+    return encoded
+
+
+def replay(folder: Path, manifest: BundleManifest, variant: VariantEntry, encoded: Sequence[Encoded]) -> SelfTest:
+    """Asks one variant the goldens, each alone in its batch as it was when they were made."""
+    if reason := obstacle(variant):
+        return SelfTest(variant, None, reason)
+    serving, session = serving_of(folder, manifest), open_variant(folder, variant)
+    answers = [session.predict(serving.batch([item], variant.target)) for item in encoded]
+    return SelfTest(variant, _difference(answers, variant.golden_outputs))
 
 
 def _difference(answers: Sequence[Mapping[str, Any]], goldens: Mapping[str, Sequence[Any]]) -> float:
