@@ -302,10 +302,14 @@ def golden_inputs(folder: Path, manifest: BundleManifest) -> list[Encoded]:
 
 
 def replay(folder: Path, manifest: BundleManifest, variant: VariantEntry, encoded: Sequence[Encoded]) -> SelfTest:
-    """Asks one variant the goldens, each alone in its batch as it was when they were made."""
+    """Opens one variant and asks it the goldens."""
     if reason := obstacle(variant):
         return SelfTest(variant, None, reason)
-    serving, session = serving_of(folder, manifest), open_variant(folder, variant)
+    return ask_goldens(open_variant(folder, variant), serving_of(folder, manifest), variant, encoded)
+
+
+def ask_goldens(session: Session, serving: Serving, variant: VariantEntry, encoded: Sequence[Encoded]) -> SelfTest:
+    """Asks an opened variant the goldens, each alone in its batch as it was when they were made."""
     answers = [session.predict(serving.batch([item], variant.target)) for item in encoded]
     return SelfTest(variant, _difference(answers, variant.golden_outputs))
 

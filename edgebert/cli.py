@@ -18,10 +18,11 @@ import typer
 from edgebert import interrupts
 from edgebert.errors import EXIT_ENVIRONMENT, EXIT_GATE_FAILED, EXIT_INPUT, EXIT_INTERRUPTED, EdgebertError, InputError
 from edgebert.verbs.bench import bench
-from edgebert.verbs.common import JsonOption, QuietOption, open_progress, print_json, reader_may_leave
+from edgebert.verbs.common import BundleArgument, JsonOption, QuietOption, open_progress, print_json, reader_may_leave
 from edgebert.verbs.compare import compare
 from edgebert.verbs.doctor import doctor
 from edgebert.verbs.report import report
+from edgebert.verbs.run import run_bundle
 
 if TYPE_CHECKING:
     from edgebert.artifact import ArtifactStore
@@ -41,6 +42,7 @@ app.command("compare")(compare)
 app.command("report")(report)
 app.command("bench")(bench)
 app.command("doctor")(doctor)
+app.command("run")(run_bundle)
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.")]
 SetOption = Annotated[
@@ -50,7 +52,6 @@ SetOption = Annotated[
 StoreOption = Annotated[
     Path | None, typer.Option("--store", metavar="DIR", help="Default: $EDGEBERT_HOME, else .edgebert here.")
 ]
-BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder that compress wrote.")]
 
 
 @app.command()
@@ -131,39 +132,6 @@ def init(
         + ("edgebert plan" if train and evaluation else "name your data in it, then: edgebert plan")
         + f" {out}"
     )
-
-
-@app.command("run")
-def run_bundle(
-    bundle: BundleArgument,
-    texts: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="TEXT", help="Texts; without any, lines of --file or standard input."),
-    ] = None,
-    file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="One text a line; a tab separates the sentences of a pair.")
-    ] = None,
-    variant: Annotated[str | None, typer.Option(metavar="NAME", help="Default: the one that the verdict selected.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Default: as measured.")] = None,
-    json_output: JsonOption = False,
-) -> None:
-    """Predicts with a bundle."""
-    from edgebert.predictor import load_predictor
-
-    lines = _texts(texts, file)
-    predictor = load_predictor(bundle, variant=variant, threads=threads)
-    if variant is None and predictor.variant.name != predictor.selected:
-        note = f"{predictor.selected} was selected, but {predictor.obstacle}; {predictor.variant.name} answers instead"
-        typer.echo(f"note: {note}", err=True)
-    answers = predictor.predict(lines)
-    if json_output:
-        print_json(
-            [{"text": text, "label": answer.label, "score": answer.score} for text, answer in zip(lines, answers, strict=True)]
-        )
-        return
-    width = max((len(answer.label) for answer in answers), default=0)
-    for text, answer in zip(lines, answers, strict=True):
-        typer.echo(f"{answer.label:{width}}  {answer.score:.4f}  {text}")
 
 
 @app.command()
@@ -272,24 +240,6 @@ def _existing_store(place: Path | None) -> ArtifactStore:
     return store
 
 
-def _texts(texts: list[str] | None, file: Path | None) -> list[str]:
-    if texts and file:
-        raise InputError("There are both texts and --file.", hint="Give one of them.")
-    if texts:
-        return texts
-    try:
-        data = file.read_text(encoding="utf-8") if file else sys.stdin.buffer.read().decode("utf-8")
-    except UnicodeDecodeError as error:
-        hint = "Convert it, for example: iconv -f latin1 -t utf-8 OLD > NEW"
-        raise InputError(f"{file or 'standard input'} is not UTF-8 text.", hint=hint) from error
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}.", hint="Name a text file with --file.") from error
-    lines = [line for line in data.replace("\r\n", "\n").split("\n") if line.strip()]  # a text may hold other separators
-    if not lines:
-        raise InputError("There is no text to predict.", hint='Give it as arguments: edgebert run BUNDLE "some text"')
-    return lines
-
-
 def _print_outcome(outcome: Outcome) -> None:
     import shutil
 
@@ -386,7 +336,8 @@ def _fail_unexpected(error: Exception) -> None:
         sys.stderr.write(f"{error}\n")
         sys.exit(EXIT_INPUT)
     if hasattr(error, "format_message"):  # a wrong option or argument; Typer's own class of it moved between versions
-        sys.stderr.write(f"error: {error.format_message()}\n  edgebert --help lists what can be asked.\n")
+        command = getattr(getattr(error, "ctx", None), "command_path", "edgebert")
+        sys.stderr.write(f"error: {error.format_message()}\n  {command} --help lists what can be asked.\n")
         sys.exit(EXIT_INPUT)
     _show_trace(error)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,6 +16,7 @@ from edgebert import interrupts
 if TYPE_CHECKING:
     from edgebert.progress import Progress
 
+BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder that compress wrote.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="The result as one JSON document.")]
 
