@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -36,8 +36,8 @@ def listen() -> None:
     _number, _owner = signal.SIGINT, os.getpid()
     if threading.current_thread() is not threading.main_thread():  # no other thread may set a handler
         return
-    for number in (getattr(signal, name) for name in NAMES if hasattr(signal, name)):
-        if signal.getsignal(number) in UNTOUCHED:
+    for number in map(_number_of, NAMES):
+        if number and signal.getsignal(number) in UNTOUCHED:
             signal.signal(number, _remember)
 
 
@@ -61,7 +61,39 @@ def left() -> str | None:
     return _left[0] if _left else None
 
 
+@contextlib.contextmanager
+def told_to(act: Callable[[], None]) -> Iterator[None]:
+    """Inside, the first of them is remembered and calls `act` in the place of KeyboardInterrupt, which would tear an event
+    loop apart wherever it happens to be. Those after it are KeyboardInterrupt again, for who does not want to wait."""
+    heard = [number for number in map(_number_of, NAMES) if number and signal.getsignal(number) is _remember]
+    first = threading.Event()
+
+    def once(number: int, frame: FrameType | None) -> None:
+        if first.is_set():
+            _remember(number, frame)
+        first.set()
+        _note(number)
+        act()
+
+    for number in heard:
+        signal.signal(number, once)
+    try:
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, _remember)
+
+
+def _number_of(name: str) -> signal.Signals | None:
+    return getattr(signal, name, None)
+
+
 def _remember(number: int, frame: FrameType | None) -> None:
+    _note(number)
+    raise KeyboardInterrupt
+
+
+def _note(number: int) -> None:
     global _number
     if os.getpid() != _owner and number != signal.SIGINT:  # a fork of ours, of which others expect that it ends at once
         signal.signal(number, signal.SIG_DFL)
@@ -69,7 +101,6 @@ def _remember(number: int, frame: FrameType | None) -> None:
     if not _asked.is_set():
         _number = signal.Signals(number)
     _asked.set()
-    raise KeyboardInterrupt
 
 
 def _stop_if_asked() -> None:

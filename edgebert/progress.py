@@ -58,7 +58,7 @@ class Silent:
         yield _SilentStep()
 
 
-def _say(stream: TextIO, line: str) -> None:
+def say(stream: TextIO, line: str) -> None:
     """Prints a line. The work goes on where nobody reads it any more (`2>&1 | head -1`)."""
     try:
         print(line, file=stream, flush=True)
@@ -76,7 +76,7 @@ class _PlainStep:
         self._done += count
         if time.monotonic() - self._spoke >= PLAIN_INTERVAL_S:
             self._spoke = time.monotonic()
-            _say(self._stream, f"  {self._title}: {self._state()}")
+            say(self._stream, f"  {self._title}: {self._state()}")
 
     def skip_to(self, count: float) -> None:
         self._done = self._skipped = count
@@ -98,7 +98,7 @@ class Plain:
 
     def note(self, line: str) -> None:
         """Prints the line."""
-        _say(self._stream, line)
+        say(self._stream, line)
 
     @contextlib.contextmanager
     def step(self, title: str, total: float | None = None) -> Iterator[Step]:

@@ -1,1 +1,1 @@
-"""From a bundle to devices that serve it: what travels, in which order, and what each device answered."""
+"""From a bundle to the devices that serve it: what travels, what happens on each device, and many of them at once."""

@@ -1,0 +1,96 @@
+"""What devices serve, and the way back to what they served before."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from edgebert.devices.base import Device
+from edgebert.errors import EXIT_ENVIRONMENT, EXIT_OK, EdgebertError
+from edgebert.lanes import Lane, Lanes
+from edgebert.ship.courier import serving_slot
+from edgebert.ship.heard import parse, printable
+from edgebert.ship.turns import Turns
+from edgebert.slots.protocol import AskStatus, Rollback, Slot, Status
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What one device serves; `status` is None where it did not say."""
+
+    device: str
+    status: Status | None
+    reason: str | None = None
+    hint: str | None = None
+    error_code: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        """What this device alone would end the command with."""
+        if self.error_code:
+            return self.error_code
+        slot = serving_slot(self.status)
+        return EXIT_OK if slot and slot.fault is None else EXIT_ENVIRONMENT
+
+
+Question = Callable[[str], AskStatus | Rollback]
+"""Root -> the request."""
+
+
+def ask_status(root: str) -> AskStatus:
+    """What serves, every file of it hashed."""
+    return AskStatus(root=root, thorough=True)
+
+
+def ask_rollback(root: str) -> Rollback:
+    """Back to the other slot."""
+    return Rollback(root=root)
+
+
+class Inquiry:
+    """One question to many devices. `standings` can be read at any time."""
+
+    def __init__(self, devices: Sequence[Device], question: Question, lanes: Lanes, parallel: int) -> None:
+        self._devices, self._request, self._turns = tuple(devices), question, Turns(parallel)
+        self._lanes = {device.name: lanes.lane(device.name) for device in devices}
+        self._answers: dict[str, Standing] = {}
+
+    @property
+    def standings(self) -> list[Standing]:
+        """One for each device, in their order."""
+        absent = (Standing(device.name, None, "was not asked", error_code=EXIT_ENVIRONMENT) for device in self._devices)
+        return [self._answers.get(empty.device, empty) for empty in absent]
+
+    async def run(self) -> None:
+        """Asks. One device that fails does not stop the others."""
+        async with asyncio.TaskGroup() as group:
+            for device in self._devices:
+                group.create_task(self._one(device, self._lanes[device.name]))
+
+    async def _one(self, device: Device, lane: Lane) -> None:
+        async with self._turns.turn(device):
+            lane.show("asking")
+            try:
+                async with device.open() as channel:
+                    status = parse(Status, await channel.ask(self._request(device.root)), device.name)
+            except EdgebertError as error:
+                said = printable(error.message)
+                self._answers[device.name] = Standing(device.name, None, said, error.hint, error.exit_code)
+            else:
+                self._answers[device.name] = Standing(device.name, _printable(status))
+
+
+def exit_code(standings: Sequence[Standing]) -> int:
+    """0 where every device serves something whole; else the lowest code of a device."""
+    return min((item.exit_code for item in standings if item.exit_code), default=EXIT_OK)
+
+
+def _printable(status: Status) -> Status:
+    """The names in it come from a device."""
+    return status.model_copy(update={"slots": tuple(map(_printable_slot, status.slots))})
+
+
+def _printable_slot(slot: Slot) -> Slot:
+    texts = {name: printable(getattr(slot, name)) for name in ("bundle", "variant", "signed_by", "installed")}
+    return slot.model_copy(update={**texts, "fault": slot.fault and printable(slot.fault)})

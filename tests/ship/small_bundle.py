@@ -1,0 +1,75 @@
+"""A small bundle to ship, and others made of it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+from pathlib import Path
+
+from conftest import RECIPE, write_reviews
+
+from edgebert.artifact import ArtifactStore, hash_folder
+from edgebert.gates import Gate
+from edgebert.manifest import MANIFEST
+from edgebert.report_file import read_report, write_report
+from edgebert.trust.sign import sign_bundle
+
+INT8 = "onnx/model_quantized.onnx"
+
+
+@functools.cache
+def compressed_run(model: Path) -> Path:
+    """The run's folder of a bundle with FP32 and INT8 for ONNX Runtime, 0.2 MB, made once of a model folder of the session,
+    beside it. Do not write into it."""
+    from edgebert.pipeline import compress
+    from edgebert.progress import Silent
+    from edgebert.recipe_file import load_recipe
+
+    folder = model.parent / "shipped"
+    folder.mkdir()
+    shutil.copytree(model, folder / "model")
+    write_reviews(folder / "data")
+    (folder / "recipe.yaml").write_text(RECIPE)
+    file = load_recipe(str(folder / "recipe.yaml"), ["measure={rounds: 1, queries: 16, warmup: 1, goldens: 2}"])
+    compress(file, store=ArtifactStore(folder / "store"), out=folder / "runs" / "recipe", progress=Silent())
+    return folder / "runs" / "recipe"
+
+
+def other_labels(bundle: Path, place: Path, labels: tuple[str, ...] = ("minus", "plus")) -> Path:
+    """A bundle that answers with other words, and tells by it which of the two serves."""
+    made = Path(shutil.copytree(bundle, place))
+    manifest = json.loads((made / MANIFEST).read_text())
+    manifest["labels"] = list(labels)
+    (made / MANIFEST).write_text(json.dumps(manifest))
+    return signed(made)
+
+
+def other_variant(bundle: Path, place: Path) -> Path:
+    """A bundle whose INT8 graph is another file, which answers as the old one does."""
+    import onnx
+
+    made = Path(shutil.copytree(bundle, place))
+    graph = onnx.load(made / INT8)
+    graph.doc_string = "made again"
+    onnx.save(graph, made / INT8)
+    return signed(made)
+
+
+def other_gate(bundle: Path, place: Path, gate: Gate) -> Path:
+    """A bundle with one gate."""
+    made = Path(shutil.copytree(bundle, place))
+    report = read_report(made / "report.json")
+    write_report(made / "report.json", report.model_copy(update={"gates": (gate,)}))
+    return signed(made)
+
+
+def signed(bundle: Path) -> Path:
+    """Has the manifest list the files as they are, and signs it with this user's key."""
+    (bundle / "edgebert.sig").unlink(missing_ok=True)
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    files = hash_folder(bundle)
+    manifest["files"] = {name: entry.model_dump() for name, entry in files.items() if name != MANIFEST}
+    (bundle / MANIFEST).write_text(json.dumps(manifest))
+    sign_bundle(bundle)
+    return bundle
