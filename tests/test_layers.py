@@ -168,6 +168,11 @@ LIGHT = [
     "bench.probe_worker",
     "bench.lines",
     "verbs.bench",
+    "lanes",
+    "ship.convoy",
+    "ship.standing",
+    "ship.lines",
+    "verbs.ship",
 ]
 
 
@@ -278,6 +283,21 @@ MAY_IMPORT = {
     "drift": ("tasks",),
     "gates": ("strict", "errors"),
     "bert": ("bert", "errors", "model_folder"),
+    "lanes": ("progress",),
+    "ship": (
+        "ship",
+        "devices",
+        "slots.protocol",
+        "errors",
+        "bundle",
+        "manifest",
+        "artifact",
+        "trust.policy",
+        "trust.envelope",
+        "report_file",
+        "lanes",
+        "interrupts",
+    ),
 }
 """Room -> all that it may import of the package. The runtime torch opens what prune made, which needs its classes."""
 MAY_NOT_IMPORT = {
