@@ -1,8 +1,8 @@
 """What a workstation and the agent on a device say to each other.
 
-One process of the agent (`python -m edgebert.slots.agent`) answers one request. Standard input: the request as one line of JSON,
-then, for `receive`, the bytes of its files one after the other. Standard output: events, one line of JSON each; the last one is
-`result` or `error`. Standard error is for people.
+One process of the agent (`python -P -m edgebert.slots.agent`) answers one request. Standard input: the request as one line of
+JSON, then, for `receive`, the bytes of its files one after the other. Standard output: events, one line of JSON each; the last
+one is `result` or `error`. Standard error is for people.
 """
 
 from __future__ import annotations
@@ -94,6 +94,8 @@ class AskStatus(Message):
 
     op: Literal["status"] = "status"
     root: str = DEFAULT_ROOT
+    thorough: bool = False
+    """Whether every file is hashed and the signature checked, as a load does it; else only presence, sizes and records are."""
 
 
 class Pin(Message):
@@ -128,7 +130,7 @@ class About(Message):
 
 
 class Held(Message):
-    """Answer to `have`: sha256 -> bytes that are there already, the size for what is whole. Contents that are absent are left out."""
+    """Answer to `have`: sha256 -> bytes that are there already, the size for what is whole. Absent contents are left out."""
 
     bytes_there: dict[str, int]
 

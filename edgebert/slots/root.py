@@ -1,0 +1,224 @@
+"""The folder on a device that holds its slots, and what of it serves. Imports next to nothing: every load comes through here.
+
+edgebert-device.json   says that the folder is one
+slots/a/  slots/b/     bundles; slots/a.json and slots/b.json are their records
+current                link to slots/a or slots/b: the one thing that a switch changes
+incoming/              contents that arrived, by their sha256, and `.part` of those that are on their way
+staging/               a bundle that is being laid out and tried
+reports/               of the trials here
+switching              there while slots are exchanged; tells what to undo
+lock                   held by the agent that works here
+venv/  wheels/         made by `edgebert devices setup`
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from edgebert.errors import BundleError, DeviceError
+
+SlotName = Literal["a", "b"]
+SLOTS: tuple[SlotName, SlotName] = ("a", "b")
+MARKER = "edgebert-device.json"
+LAYOUT = 1
+OURS = ("slots", "current", "incoming", "staging", "reports", "switching", "lock", "venv", "wheels")
+"""What may lie in a root before it has its marker: a setup comes first, and a process may be killed before it wrote it."""
+MANIFEST = "edgebert.json"
+
+
+@dataclass(frozen=True)
+class Root:
+    """The places in it. Nothing is looked at here."""
+
+    folder: Path
+
+    @property
+    def marker(self) -> Path:
+        """Says that the folder holds slots."""
+        return self.folder / MARKER
+
+    @property
+    def slots(self) -> Path:
+        """Folder of both slots and their records."""
+        return self.folder / "slots"
+
+    @property
+    def current(self) -> Path:
+        """The link to what serves."""
+        return self.folder / "current"
+
+    @property
+    def incoming(self) -> Path:
+        """Contents that arrived."""
+        return self.folder / "incoming"
+
+    @property
+    def staging(self) -> Path:
+        """What is being laid out."""
+        return self.folder / "staging"
+
+    @property
+    def reports(self) -> Path:
+        """Of the trials here."""
+        return self.folder / "reports"
+
+    @property
+    def journal(self) -> Path:
+        """There while slots are exchanged."""
+        return self.folder / "switching"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the agent that works here."""
+        return self.folder / "lock"
+
+    def slot(self, name: SlotName) -> Path:
+        """Folder of one slot's bundle."""
+        return self.slots / name
+
+    def record(self, name: SlotName) -> Path:
+        """File of one slot's record."""
+        return self.slots / f"{name}.json"
+
+    def linked(self) -> SlotName | None:
+        """The slot that `current` names, whether or not it is filled; None where there is no link.
+
+        Raises:
+            DeviceError: `current` is something else.
+        """
+        try:
+            target = str(self.current.readlink())
+        except FileNotFoundError:
+            return None
+        except OSError:
+            target = ""
+        for name in SLOTS:
+            if target == link_to(name):
+                return name
+        raise DeviceError(
+            f"{self.current} is no link to a slot.", hint="Move it away; the next `edgebert ship` makes the link again."
+        )
+
+    def serving(self) -> SlotName | None:
+        """The slot that serves; None where none does."""
+        name = self.linked()
+        return name if name and (self.slot(name) / MANIFEST).is_file() else None
+
+
+def link_to(name: SlotName) -> str:
+    """What `current` holds while that slot serves. Relative, so that a root can be moved."""
+    return f"slots/{name}"
+
+
+def other(name: SlotName) -> SlotName:
+    """The other slot."""
+    return "b" if name == "a" else "a"
+
+
+def locate(text: str) -> Root:
+    """The root of that name; a relative one counts from the home of the user. Nothing is made.
+
+    Raises:
+        DeviceError: no folder can be called so.
+    """
+    try:
+        folder = (Path.home() / Path(text).expanduser()).resolve()
+        folder.lstat()
+    except FileNotFoundError:
+        pass
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DeviceError(f"{text[:80]!r} cannot be the folder of the slots: {reason}.", hint="Name another root.") from error
+    return Root(folder)
+
+
+def check_marker(root: Root) -> bool:
+    """Whether the folder is there and is a root.
+
+    Raises:
+        DeviceError: it is something else, or was made by a newer edgebert.
+    """
+    try:
+        found = json.loads(root.marker.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return _check_unmarked(root)
+    except OSError as error:
+        raise DeviceError(f"{root.marker} cannot be read: {error.strerror}.") from error
+    except ValueError:
+        found = None
+    layout = found.get("layout") if isinstance(found, dict) else None
+    if not isinstance(layout, int) or layout < 1:
+        raise DeviceError(
+            f"{root.marker} is damaged.", hint=f'If the folder holds slots, write {{"layout": {LAYOUT}}} into it.'
+        )
+    if layout > LAYOUT:
+        raise DeviceError(
+            f"{root.folder} was laid out by a newer edgebert (layout {layout}; this one knows {LAYOUT}).",
+            hint="Update edgebert on the device: edgebert devices setup",
+        )
+    return True
+
+
+def _check_unmarked(root: Root) -> bool:
+    if not os.path.lexists(root.folder):
+        return False
+    if not root.folder.is_dir():
+        raise DeviceError(f"{root.folder} is not a folder.", hint="Name another root.")
+    strange = sorted(file.name for file in root.folder.iterdir() if file.name not in OURS)
+    if strange:
+        raise DeviceError(
+            f"{root.folder} holds something else ({strange[0]}), so it is not used for slots.",
+            hint="Name an empty folder, or one that is not there yet, as the root.",
+        )
+    return False
+
+
+def resolve(path: Path) -> tuple[Path, str | None]:
+    """The bundle that a path stands for, and the variant that was chosen for it there.
+
+    Args:
+        path: a device root, its `current`, or a bundle. The link is read once: what is returned stays one bundle, whatever
+            is switched meanwhile.
+
+    Returns:
+        A plain bundle as it was given, without a variant; of a slot its folder and the name of its variant.
+
+    Raises:
+        BundleError: nothing serves there, or the slot's record is of another bundle.
+        DeviceError: the root was made by a newer edgebert.
+    """
+    root = Root(path)
+    if root.marker.is_file():
+        check_marker(root)
+        name = root.serving()
+        if name is None:
+            raise BundleError(f"{path} is a device's folder, and no model serves there yet.", hint="Ship one: edgebert ship")
+        folder = Path(os.path.realpath(root.folder)) / link_to(name)
+    else:
+        folder = Path(os.path.realpath(path))
+    root = Root(folder.parent.parent)
+    if folder.name not in SLOTS or folder.parent.name != "slots" or not root.marker.is_file():
+        return path, None
+    check_marker(root)
+    return folder, _chosen_variant(folder, root.slots / f"{folder.name}.json")
+
+
+def _chosen_variant(folder: Path, record: Path) -> str:
+    """What the slot's record says; it must be this bundle's."""
+    try:
+        found = json.loads(record.read_bytes())
+        manifest = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+    except (OSError, ValueError):
+        found, manifest = None, ""
+    variant = found.get("variant") if isinstance(found, dict) and found.get("manifest") == manifest else None
+    if not isinstance(variant, str):
+        raise BundleError(
+            f"The record of {folder} is missing or of another bundle, so the variant that was chosen for it is not known.",
+            hint="Ship the bundle again, or go back: edgebert rollback",
+        )
+    return variant

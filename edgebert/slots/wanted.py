@@ -1,0 +1,63 @@
+"""What a request names, looked at before anything is written: paths that stay in the bundle, one content for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from edgebert.errors import BundleError
+from edgebert.slots.protocol import Piece, Wanted
+from edgebert.slots.root import MANIFEST
+
+MOST_FILES = 4096
+LONGEST_PATH = 1024
+"""Bytes."""
+
+
+def check_files(files: Sequence[Wanted]) -> dict[str, Wanted]:
+    """The files of a bundle by their paths.
+
+    Raises:
+        BundleError: they cannot be those of a bundle.
+    """
+    if len(files) > MOST_FILES:
+        raise BundleError(f"{len(files)} files are more than a bundle has; at most {MOST_FILES} are taken.")
+    found: dict[str, Wanted] = {}
+    for item in files:
+        _check_path(item.path)
+        if item.path in found:
+            raise BundleError(f"{item.path} is named twice.")
+        found[item.path] = item
+    for path in found:
+        folder = next((str(parent) for parent in PurePosixPath(path).parents if str(parent) in found), None)
+        if folder:
+            raise BundleError(f"{folder} is named as a file and as the folder of {path}.")
+    if MANIFEST not in found:
+        raise BundleError(f"{MANIFEST} is not among the files, so they are no bundle.")
+    sizes_of(files)
+    return found
+
+
+def sizes_of(items: Sequence[Wanted | Piece]) -> dict[str, int]:
+    """sha256 -> size of each content.
+
+    Raises:
+        BundleError: one is said to have two sizes.
+    """
+    sizes: dict[str, int] = {}
+    for item in items:
+        if sizes.setdefault(item.sha256, item.size) != item.size:
+            raise BundleError(f"The content {item.sha256[:12]} is said to have {sizes[item.sha256]} and {item.size} bytes.")
+    return sizes
+
+
+def _check_path(path: str) -> None:
+    from edgebert.manifest import inside
+
+    try:
+        inside(path)
+        length = len(path.encode())
+    except ValueError as error:  # encode() raises one as well
+        raise BundleError(f"{path[:80]!r} leaves the bundle.") from error
+    if str(PurePosixPath(path)) != path or path == "." or not path.isprintable() or length > LONGEST_PATH:
+        raise BundleError(f"{path[:80]!r} is not the plain path of a file.")

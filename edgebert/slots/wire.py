@@ -1,0 +1,99 @@
+"""The agent's two ends of its connection: standard input, and what was standard output before libraries could print there."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+from collections.abc import Callable, Iterator
+
+from edgebert.errors import DeviceError, DeviceLost
+
+BLOCK = 1 << 20
+LONGEST_REQUEST = 16 << 20
+"""Bytes of a request's line."""
+LOOK_MS = 1000
+
+
+class StandardInput:
+    """Reads a line, then bytes, without taking more from the system than are there."""
+
+    def __init__(self, handle: int = 0) -> None:
+        self._handle, self._rest = handle, b""
+
+    def line(self) -> bytes:
+        """The request.
+
+        Raises:
+            DeviceError: it is longer than any request.
+            DeviceLost: it ends before its line does.
+        """
+        parts: list[bytes] = []
+        length = 0
+        while True:
+            block = self._take(BLOCK)
+            head, newline, rest = block.partition(b"\n")
+            length += len(head)
+            if length > LONGEST_REQUEST:
+                raise DeviceError(f"The request is longer than {LONGEST_REQUEST / 1e6:.0f} MB.")
+            parts.append(head)
+            if newline:
+                self._rest = rest
+                return b"".join(parts)
+            if not block:
+                raise DeviceLost("The connection ended before the request did.", hint="Ask again.")
+
+    def read(self, size: int) -> Iterator[bytes]:
+        """Blocks of the next `size` bytes; fewer where it ends."""
+        while size > 0 and (block := self._take(min(size, BLOCK))):
+            size -= len(block)
+            yield block
+
+    def goes_on(self) -> bool:
+        """Whether there is more at this moment."""
+        if self._rest:
+            return True
+        if not select.select([self._handle], [], [], 0)[0]:
+            return False
+        self._rest = os.read(self._handle, 1)
+        return bool(self._rest)
+
+    def _take(self, most: int) -> bytes:
+        if self._rest:
+            block, self._rest = self._rest[:most], self._rest[most:]
+            return block
+        return os.read(self._handle, most)
+
+
+def open_voice() -> Callable[[str], None]:
+    """Writes lines to the workstation, who hears nothing else: what libraries print goes to standard error from now on.
+
+    A line that nobody can read any more raises KeyboardInterrupt, as a signal to end would.
+    """
+    handle = os.dup(1)
+    os.dup2(2, 1)
+
+    def write(line: str) -> None:
+        left = line.encode() + b"\n"
+        try:
+            while left:
+                left = left[os.write(handle, left) :]
+        except (BrokenPipeError, ConnectionResetError):
+            raise KeyboardInterrupt from None
+
+    _watch(handle)
+    return write
+
+
+def _watch(handle: int) -> None:
+    """Ends this process, as SIGTERM does, when the workstation goes away while nothing is written: a trial takes minutes."""
+    poll = select.poll()
+    poll.register(handle, 0)  # errors and hang-ups are always told
+
+    def look() -> None:
+        while not poll.poll(LOOK_MS):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=look, daemon=True).start()
