@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,8 +16,11 @@ import numpy as np
 from pydantic import ValidationError
 
 from edgebert import __version__
-from edgebert.artifact import Artifact, hash_file, hash_folder
-from edgebert.errors import BundleError, EnvironmentFault
+from edgebert.artifact import Artifact, hash_folder
+from edgebert.bundle_files import check_files, list_files, read_plain_file, size_limit
+from edgebert.claims import check_claims
+from edgebert.errors import BundleError, EnvironmentFault, InputError
+from edgebert.external_data import check_graph
 from edgebert.manifest import MANIFEST, TOLERANCE, BundleManifest, GoldenInputs, VariantEntry
 from edgebert.model_folder import PRUNED_TYPE
 from edgebert.packages import package_version
@@ -26,6 +31,9 @@ from edgebert.runtimes.target import Isa
 from edgebert.serving import Serving
 from edgebert.tasks import TASKS, get_task
 from edgebert.tasks.base import Encoded
+from edgebert.trust.envelope import SIGNATURE, strict_json
+from edgebert.trust.hashing import LEFT_BY_THE_HUB as LEFT_BY_THE_HUB
+from edgebert.trust.policy import Signer, check_trust
 
 if TYPE_CHECKING:
     from edgebert.check import Contender, Goldens
@@ -33,9 +41,7 @@ if TYPE_CHECKING:
     from edgebert.verdict import Judgement, Verdict
 
 MODEL_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
-UNLISTED = (MANIFEST, "edgebert.sig")
-LEFT_BY_THE_HUB = (".gitattributes", ".git", ".cache")
-"""What a Hub repository and its client put beside the files of a bundle; nothing reads it."""
+UNLISTED = (MANIFEST, SIGNATURE)
 
 
 @dataclass(frozen=True)
@@ -61,8 +67,12 @@ class BundleParts:
     lineage: Sequence[dict[str, Any]]
 
 
-def write_bundle(folder: Path, parts: BundleParts) -> None:
-    """Writes the whole bundle into a new folder."""
+def write_bundle(folder: Path, parts: BundleParts, *, note: Callable[[str], None] = lambda line: None) -> None:
+    """Writes the whole bundle into a new folder, and signs it with the own key.
+
+    Args:
+        note: is told where it cannot be signed; the bundle is as good then, and can be signed later.
+    """
     from edgebert.card import model_card
     from edgebert.report_file import write_report
 
@@ -88,6 +98,16 @@ def write_bundle(folder: Path, parts: BundleParts) -> None:
         lineage=tuple(parts.lineage),
     )
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1))
+    _sign(folder, note)
+
+
+def _sign(folder: Path, note: Callable[[str], None]) -> None:
+    from edgebert.trust.sign import sign_bundle
+
+    try:
+        sign_bundle(folder)
+    except (EnvironmentFault, InputError) as error:  # of the own key; that is no reason to lose what was measured
+        note(f"the bundle is not signed, so it does not load: {error.message} Sign it later: edgebert keys sign BUNDLE")
 
 
 def _copy_model_files(parts: BundleParts, folder: Path) -> None:
@@ -180,64 +200,71 @@ def read_bundle(folder: Path) -> BundleManifest:
     """Reads and checks a bundle, before any runtime parses a byte of it.
 
     Raises:
-        BundleError: it is not a bundle, or a file is missing, extra, a link, or altered.
+        BundleError: it is not a bundle, or a file is missing, extra, no plain file, or altered, or loads something else.
+        TrustError: it is not signed by anybody who is trusted here.
     """
-    manifest = read_manifest(folder)
-    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()}
-    present = {name for name in present if name.split("/")[0] not in LEFT_BY_THE_HUB}
-    for name in sorted(present - set(manifest.files) - set(UNLISTED)):
-        raise BundleError(
-            f"{folder} holds {name}, which its manifest does not list.", hint="Remove it, or fetch the bundle again."
-        )
-    for name, entry in manifest.files.items():
-        _check_file(folder, name, entry.size, entry.sha256)
-    listed = {variant.file for variant in manifest.variants} | {"tokenizer.json"}
-    for name in sorted(listed - set(manifest.files)):
-        raise BundleError(f"The manifest of {folder} uses {name}, but does not list it.")
-    if manifest.variant(manifest.selected) is None:
-        raise BundleError(f"The manifest of {folder} selects {manifest.selected}, which is not one of its variants.")
-    return manifest
+    return read_signed_bundle(folder)[0]
 
 
-def _check_file(folder: Path, name: str, size: int, sha256: str) -> None:
-    path = folder / name
-    if path.is_symlink() or any(parent.is_symlink() for parent in path.relative_to(folder).parents if str(parent) != "."):
-        raise BundleError(f"{path} is a link; bundles hold files only.")
-    if folder.resolve() not in path.resolve().parents or not path.is_file():
-        raise BundleError(f"{path} is missing.", hint="Fetch the bundle again.")
-    if path.stat().st_size != size or hash_file(path) != sha256:
-        raise BundleError(f"{path} was altered after it was written.", hint="Fetch the bundle again.")
+def read_signed_bundle(folder: Path) -> tuple[BundleManifest, Signer]:
+    """The same, and who vouches for it."""
+    manifest, hashes = read_whole_bundle(folder)
+    return manifest, check_trust(folder, hashes)
+
+
+def read_whole_bundle(folder: Path) -> tuple[BundleManifest, dict[str, str]]:
+    """Reads a bundle of which it does not matter who signed it, such as one that is about to be signed.
+
+    Returns:
+        The manifest, and name -> sha256 of every file, edgebert.json among them, the signature not.
+
+    Raises:
+        BundleError: it is not a bundle, or a file is missing, extra, no plain file, or altered, or loads something else.
+    """
+    manifest, sha256 = _read_manifest(folder)
+    present = list_files(folder, LEFT_BY_THE_HUB)
+    check_files(folder, manifest.files, {name: size for name, size in present.items() if name not in UNLISTED})
+    for name in sorted({variant.file for variant in manifest.variants}):
+        check_graph(folder, name, manifest.files)
+    return manifest, {**{name: entry.sha256 for name, entry in manifest.files.items()}, MANIFEST: sha256}
 
 
 def read_manifest(folder: Path) -> BundleManifest:
-    """Reads edgebert.json alone.
+    """Reads edgebert.json alone, whoever wrote it.
 
     Raises:
         BundleError: there is none, or it is not valid.
     """
-    if not folder.is_dir():
-        raise BundleError(
-            f"There is no bundle folder {folder}.", hint="`edgebert compress` writes one to runs/<recipe>/bundle."
-        )
-    if not (folder / MANIFEST).is_file():
-        inner = folder / "bundle"
-        hint = (
-            f"Did you mean {inner}?"
-            if (inner / MANIFEST).is_file()
-            else "`edgebert compress` writes one to runs/<recipe>/bundle."
-        )
-        raise BundleError(f"{folder} has no {MANIFEST}, so it is not a bundle.", hint=hint)
-    if (folder / MANIFEST).is_symlink():
-        raise BundleError(f"{folder / MANIFEST} is a link; bundles hold files only.")
+    return _read_manifest(folder)[0]
+
+
+def _read_manifest(folder: Path) -> tuple[BundleManifest, str]:
+    """The manifest, and the sha256 of the bytes that it was read from."""
+    _require_bundle(folder)
+    data = read_plain_file(folder / MANIFEST, size_limit(MANIFEST))
     try:
-        manifest = BundleManifest.model_validate_json((folder / MANIFEST).read_bytes())
+        strict_json(data)
+        manifest = BundleManifest.model_validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise BundleError(f"{folder / MANIFEST} is not valid: {where}: {first['msg']}") from error
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{folder / MANIFEST} is not valid: {error}") from error
     if manifest.task not in [task.name for task in TASKS]:
         raise BundleError(f"{folder} is for the task {manifest.task}, which this version of edgebert does not know.")
-    return manifest
+    check_claims(folder, manifest)
+    return manifest, hashlib.sha256(data).hexdigest()
+
+
+def _require_bundle(folder: Path) -> None:
+    makes = "`edgebert compress` writes one to runs/<recipe>/bundle."
+    if not folder.is_dir():
+        raise BundleError(f"There is no bundle folder {folder}.", hint=makes)
+    if not os.path.lexists(folder / MANIFEST):
+        inner = folder / "bundle"
+        hint = f"Did you mean {inner}?" if (inner / MANIFEST).is_file() else makes
+        raise BundleError(f"{folder} has no {MANIFEST}, so it is not a bundle.", hint=hint)
 
 
 def serving_of(folder: Path, manifest: BundleManifest) -> Serving:
@@ -278,14 +305,24 @@ def obstacle(variant: VariantEntry) -> str | None:
 
 
 def verify_bundle(folder: Path) -> tuple[BundleManifest, list[SelfTest]]:
-    """Rehashes every file, then replays the goldens of every variant that can run here.
+    """Checks who signed, rehashes every file, then replays the goldens of every variant that can run here.
 
     Raises:
         BundleError: a file was altered, or the tokenizer makes other tokens than it did.
+        TrustError: it is not signed by anybody who is trusted here.
     """
     manifest = read_bundle(folder)
+    return manifest, replay_all(folder, manifest)
+
+
+def replay_all(folder: Path, manifest: BundleManifest) -> list[SelfTest]:
+    """Replays the goldens of every variant; the bundle was read.
+
+    Raises:
+        BundleError: the tokenizer makes other tokens here than it did.
+    """
     encoded = golden_inputs(folder, manifest)
-    return manifest, [replay(folder, manifest, variant, encoded) for variant in manifest.variants]
+    return [replay(folder, manifest, variant, encoded) for variant in manifest.variants]
 
 
 def golden_inputs(folder: Path, manifest: BundleManifest) -> list[Encoded]:

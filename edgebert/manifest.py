@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Collection
 from pathlib import PurePosixPath
 from typing import Any, Literal
@@ -15,6 +17,15 @@ from edgebert.runtimes.target import Isa, Target
 MANIFEST = "edgebert.json"
 TOLERANCE = {"fp32": 1e-3, "int8": 0.1}
 """How far a golden output may be off on another CPU: INT8 kernels round differently, and a saturating one is off by more."""
+
+
+TOLERANCE_LIMIT = 1.0
+"""What no manifest may allow: answers that are further off are other answers."""
+NOT_IN_NAMES = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\]')
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+"""Names that mean a device on Windows."""
+APART = (MANIFEST, "edgebert.sig", ".gitattributes", ".git", ".cache")
+"""Names that no manifest lists: itself, its signature, and what the Hub and its client put there."""
 
 
 class Frozen(BaseModel):
@@ -45,7 +56,7 @@ class VariantEntry(Frozen):
     """Package -> version that it was measured with."""
     requires_isa: tuple[Isa, ...] = Field(default_factory=lambda known: EXACT if known.get("precision") == "int8" else ())
     """The CPU must have one of these; empty where any CPU will do. Bundles that do not say so have weights of 8 bits."""
-    tolerance: float
+    tolerance: float = Field(gt=0, le=TOLERANCE_LIMIT)
     golden_outputs: dict[str, tuple[Any, ...]]
 
     @field_validator("file")
@@ -66,8 +77,8 @@ class BundleManifest(Frozen):
     name: str
     task: str
     labels: tuple[str, ...]
-    max_length: int
-    pad_id: int
+    max_length: int = Field(ge=1)
+    pad_id: int = Field(ge=0)
     files: dict[str, FileEntry]
     """Every file of the bundle but this one and a signature."""
     variants: tuple[VariantEntry, ...] = Field(min_length=1)
@@ -81,7 +92,10 @@ class BundleManifest(Frozen):
     @classmethod
     def _all_inside(cls, files: dict[str, FileEntry]) -> dict[str, FileEntry]:
         for name in files:
-            inside(name)
+            if inside(name).split("/")[0].casefold() in APART:
+                raise ValueError(f"{name!r} is not a bundle's to list")
+        if len({same_file(name) for name in files}) < len(files):
+            raise ValueError("two names are one file on systems that do not tell their letters apart")
         return files
 
     def variant(self, name: str) -> VariantEntry | None:
@@ -90,8 +104,16 @@ class BundleManifest(Frozen):
 
 
 def inside(name: str) -> str:
-    """The name, if it stays within the folder that it is relative to."""
+    """The name, if it stays within the folder that it is relative to, is written in the one plain way, and means the same on
+    every system."""
     path = PurePosixPath(name)
-    if not name or path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or "\0" in name:
+    if not name or path.is_absolute() or ".." in path.parts or NOT_IN_NAMES.search(name):
         raise ValueError(f"{name!r} leaves the bundle")
+    if path.as_posix() != name or any(part.endswith((".", " ")) or RESERVED.fullmatch(part) for part in path.parts):
+        raise ValueError(f"{name!r} is not the same file everywhere")
     return name
+
+
+def same_file(name: str) -> str:
+    """What a system sees that does not tell upper and lower case apart, nor the ways to write an accent."""
+    return unicodedata.normalize("NFC", name).casefold()

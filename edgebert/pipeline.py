@@ -369,7 +369,7 @@ def compress(file: RecipeFile, *, store: ArtifactStore, out: Path, progress: Pro
         report, outputs = check.run(contenders)
         verdict = judge(report)
         with progress.step("write the bundle"):
-            write_bundle(folder / "bundle", _parts(run, contenders, report, verdict, outputs))
+            write_bundle(folder / "bundle", _parts(run, contenders, report, verdict, outputs), note=progress.note)
         write_report(folder / "report.json", report)
         (folder / "run.json").write_text(json.dumps(run_record(run, verdict, started), indent=1))
     return Outcome(verdict, report, out, out / "bundle")

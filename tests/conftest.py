@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
+# Before anything else: keys and receipts of the session's own, never the user's.
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="edgebert-tests-config-")
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="edgebert-tests-cache-")
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports the Hub client
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch: tiny models are no work to share
 
@@ -33,6 +37,13 @@ settings.load_profile("edgebert")
 SENTENCES = Path(__file__).parent.parent / "calibration" / "sentences-en" / "sentences.txt"
 REVIEWS = Path(__file__).parent.parent / "calibration" / "reviews-en"
 WORDS = ("good", "bad", "fine", "awful", "film", "soup", "lamp", "app", "the", "a", "was", "is", "not", "very", "it", "and")
+
+
+def pytest_unconfigure() -> None:
+    """Drops the session's keys and receipts."""
+    for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
+        if "edgebert-tests-" in os.environ[name]:
+            shutil.rmtree(os.environ[name], ignore_errors=True)
 
 
 def make_tokenizer(folder: Path) -> int:

@@ -19,7 +19,7 @@ from fake_stages import Cut, Retoken, compressed
 
 from edgebert import load
 from edgebert.artifact import ArtifactStore, hash_file
-from edgebert.bundle import open_variant, read_bundle, serving_of, variant_file, verify_bundle
+from edgebert.bundle import UNLISTED, golden_inputs, open_variant, read_bundle, replay, serving_of, variant_file, verify_bundle
 from edgebert.errors import BundleError
 from edgebert.gates import Gate
 from edgebert.manifest import MANIFEST
@@ -32,6 +32,7 @@ from edgebert.runtimes.target import Target
 from edgebert.shipped import sentences
 from edgebert.stages.export import Export
 from edgebert.stages.quantize import Quantize
+from edgebert.trust.sign import sign_bundle
 
 TEXTS = ["a good film", "the soup was awful, and it is not fine", "app"]
 VARIANTS = [
@@ -77,7 +78,7 @@ def test_bundle_holds_a_variant_for_fp32_and_every_method_on_both_runtimes(share
         "openvino/openvino_model_qint8_quantized.xml",
     }
     assert manifest.files.keys() == {
-        path.relative_to(shared).as_posix() for path in shared.rglob("*") if path.is_file() and path.name != MANIFEST
+        path.relative_to(shared).as_posix() for path in shared.rglob("*") if path.is_file() and path.name not in UNLISTED
     }
 
 
@@ -147,10 +148,11 @@ def test_verify_bundle_replays_the_goldens_of_every_variant(shared: Path) -> Non
 
 
 def edited(bundle: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Rewrites the manifest."""
+    """Rewrites the manifest, and signs it as whoever made it could."""
     manifest = json.loads((bundle / MANIFEST).read_text())
     change(manifest)
     (bundle / MANIFEST).write_text(json.dumps(manifest))
+    sign_bundle(bundle)
 
 
 def listed_again(bundle: Path, name: str) -> None:
@@ -166,26 +168,26 @@ def off_by(amount: float) -> Callable[[dict[str, Any]], None]:
     return change
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        off_by(0.5),
-        off_by(float("nan")),
-        lambda manifest: manifest["variants"][1]["golden_outputs"]["logits"].pop(),
-        lambda manifest: manifest["variants"][1]["golden_outputs"].update(logits=[]),
-        lambda manifest: manifest["variants"][1].update(golden_outputs={}),
-        lambda manifest: manifest["variants"][1]["golden_outputs"].update(hidden=[[0.0]] * 3),
-        lambda manifest: manifest["variants"][1]["golden_outputs"]["logits"][0].append(0.0),
-    ],
-    ids=["other value", "not a number", "one too few", "none", "no outputs", "an output it lacks", "another shape"],
-)
+@pytest.mark.parametrize("change", [off_by(0.5), off_by(-0.5)])
 def test_verify_exits_1_when_a_variant_does_not_answer_as_its_goldens_say(
     cli: Callable[..., Result], bundle: Path, change: Callable[[dict[str, Any]], None]
 ) -> None:
     edited(bundle, change)
     result = cli("verify", bundle)
     assert result.code == 1, result.err
-    assert [line.split()[0] for line in result.out.splitlines()[1:]] == ["ok", "differs", "ok", "ok", "ok"]
+    states = [line.split()[0] for line in result.out.splitlines() if "allowed" in line]
+    assert states == ["ok", "differs", "ok", "ok", "ok"]
+
+
+@pytest.mark.parametrize(
+    "goldens",
+    [{}, {"logits": [[0.0, 0.0]]}, {"logits": [[float("nan"), 0.0]] * 3}, {"other": [[0.0, 0.0]] * 3}, {"logits": [[0.0]] * 3}],
+    ids=["no outputs", "one too few", "not a number", "an output that it lacks", "another shape"],
+)
+def test_variant_differs_when_its_answers_cannot_be_compared_with_its_goldens(shared: Path, goldens: dict[str, Any]) -> None:
+    manifest = read_bundle(shared)
+    variant = manifest.variants[0].model_copy(update={"golden_outputs": goldens})
+    assert replay(shared, manifest, variant, golden_inputs(shared, manifest)).state == "differs"
 
 
 def test_verify_bundle_refuses_a_tokenizer_that_makes_other_tokens(bundle: Path) -> None:

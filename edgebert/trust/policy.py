@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from edgebert.errors import TrustError
+from edgebert.trust.config import Trust, load_trust, pinned_key
+from edgebert.trust.envelope import SIGN_AGAIN, SIGNATURE, Envelope, read_envelope
+from edgebert.trust.keys import OWN_KEY, PublicKey, own_public_key
+from edgebert.trust.receipts import read_receipt, receipt_key, write_receipt
+
+MANIFEST = "edgebert.json"
+UNSIGNED = "unsigned"
+TRUST_IT = "If you trust it, get its public key from whoever signed (not from the bundle): edgebert keys trust FILE --name NAME"
 
 
 @dataclass(frozen=True)
@@ -11,15 +22,75 @@ class Signer:
     """Who vouches for a bundle."""
 
     name: str
-    """What the pin is called here; `unsigned` where the configuration lets such a bundle through."""
+    """What the pin is called here; `own key` for one's own, `unsigned` where the configuration lets such a bundle through."""
     identity: str
-    """Fingerprint of the key, subject of the certificate, or sigstore identity."""
+    """Fingerprint of the key, subject of the certificate, or sigstore identity; `unsigned` where there is none."""
 
 
-def check_trust(folder: Path) -> Signer:
-    """Checks the signature of a bundle whose files are as its manifest says.
+def check_trust(folder: Path, files: Mapping[str, str]) -> Signer:
+    """Checks the signature of a bundle.
+
+    Args:
+        files: name -> sha256 of each of its files as they are now, edgebert.json among them, edgebert.sig not.
 
     Raises:
         TrustError: there is none, it is of another content, or of nobody who is trusted here.
     """
-    raise NotImplementedError
+    trust = load_trust()
+    envelope = read_envelope(folder / SIGNATURE)
+    if envelope is None:
+        return _unsigned(folder, trust)
+    key = receipt_key(files[MANIFEST], envelope.data, trust.digest)
+    _compare(folder, envelope.files, files)
+    if found := read_receipt(key):
+        return Signer(str(found["name"]), str(found["identity"]))
+    signer = _check(folder, envelope, trust)
+    write_receipt(key, asdict(signer))
+    return signer
+
+
+def _unsigned(folder: Path, trust: Trust) -> Signer:
+    if trust.unsigned == "load":
+        return Signer(UNSIGNED, UNSIGNED)
+    raise TrustError(
+        f"{folder} is not signed: it has no {SIGNATURE}.",
+        hint="Sign it where it was made: edgebert keys sign BUNDLE. A machine that is to take unsigned bundles says so "
+        'in its trust.toml: unsigned = "load"',
+    )
+
+
+def _compare(folder: Path, signed: Mapping[str, str], files: Mapping[str, str]) -> None:
+    """Every file is signed as it is, and nothing else is."""
+    for name in sorted(signed.keys() | files.keys()):
+        if name not in signed:
+            raise TrustError(f"{folder / SIGNATURE} does not cover {name}.", hint=SIGN_AGAIN)
+        if signed[name] != files.get(name):
+            raise TrustError(f"{folder / SIGNATURE} is of another content: {name!a} is not as it was signed.", hint=SIGN_AGAIN)
+
+
+def _check(folder: Path, envelope: Envelope, trust: Trust) -> Signer:
+    if envelope.kind == "key":
+        return _check_key(folder, envelope, trust)
+    if envelope.kind == "certificate":
+        from edgebert.trust.certificates import check_certificate
+
+        return Signer(*check_certificate(folder, envelope, trust.certificates))
+    from edgebert.trust.sigstore import check_sigstore
+
+    return Signer(*check_sigstore(folder, envelope, trust.sigstore))
+
+
+def _check_key(folder: Path, envelope: Envelope, trust: Trust) -> Signer:
+    from edgebert.trust.verification import verify
+
+    for name, key in _keys(trust):
+        if key.fingerprint == envelope.hint:
+            verify(folder, envelope, lambda config, file: config.use_elliptic_key_verifier(public_key=file), key.pem.encode())
+            return Signer(name, key.fingerprint)
+    raise TrustError(f"{folder} is signed by the key {envelope.hint}, which is not trusted here.", hint=TRUST_IT)
+
+
+def _keys(trust: Trust) -> list[tuple[str, PublicKey]]:
+    own = own_public_key()
+    pinned = [(name, pinned_key(name, pem)) for name, pem in trust.keys.items()]
+    return [*([(OWN_KEY, own)] if own else []), *pinned]

@@ -1,0 +1,147 @@
+"""edgebert.sig: what a signature says, before anybody looks whether it is true."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from edgebert.errors import TrustError
+
+SIGNATURE = "edgebert.sig"
+SIGNATURE_LIMIT = 4 << 20
+"""Bytes of a signature that are read at most: a thousand files take a third of one MB."""
+PAYLOAD = "application/vnd.in-toto+json"
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "https://model_signing/signature/v1.0"
+KINDS: dict[str, Literal["key", "certificate", "sigstore"]] = {
+    "publicKey": "key",
+    "x509CertificateChain": "certificate",
+    "certificate": "sigstore",
+}
+SIGN_AGAIN = "Sign it again where it was made: edgebert keys sign BUNDLE"
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """A signature that was read, not checked."""
+
+    kind: Literal["key", "certificate", "sigstore"]
+    hint: str
+    """Fingerprint of the key that it says it is by; empty for other kinds."""
+    leaf: bytes
+    """DER of the signing certificate; empty for a key."""
+    files: Mapping[str, str]
+    """Name -> sha256 of every file that it is of."""
+    data: bytes
+    """The signature, written anew from what was read: nobody can read it in another way."""
+
+
+def read_envelope(path: Path) -> Envelope | None:
+    """Reads a signature; None where there is none.
+
+    Raises:
+        TrustError: it is no OpenSSF model signature of files by their sha256.
+    """
+    raw = _read(path)
+    if raw is None:
+        return None
+    try:
+        return _envelope(raw, path)
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0] if isinstance(error, ValueError) else "it lacks what each of them has"
+        raise TrustError(f"{path} is no model signature: {reason}.", hint=SIGN_AGAIN) from error
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise TrustError(f"{path} cannot be read: {error.strerror}.", hint=SIGN_AGAIN) from error
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise TrustError(f"{path} is no file.", hint=SIGN_AGAIN)
+        data = file.read(SIGNATURE_LIMIT + 1)
+    if len(data) > SIGNATURE_LIMIT:
+        raise TrustError(f"{path} is larger than {SIGNATURE_LIMIT >> 20} MB, which no signature is.", hint=SIGN_AGAIN)
+    return data
+
+
+def _envelope(raw: bytes, path: Path) -> Envelope:
+    outer = strict_json(raw)
+    _only(outer, {"mediaType", "verificationMaterial", "dsseEnvelope"})
+    envelope, material = outer["dsseEnvelope"], outer["verificationMaterial"]
+    _only(envelope, {"payload", "payloadType", "signatures"})
+    if envelope["payloadType"] != PAYLOAD or len(envelope["signatures"]) != 1:
+        raise ValueError("it holds no single signature of a statement")
+    kinds = [kind for field, kind in KINDS.items() if field in material]
+    if len(kinds) != 1:
+        raise ValueError("it names no key or certificate, or several")
+    return Envelope(
+        kind=kinds[0],
+        hint=_hint(material["publicKey"], path) if kinds[0] == "key" else "",
+        leaf=_leaf(kinds[0], material),
+        files=_signed_files(strict_json(base64.b64decode(envelope["payload"], validate=True))),
+        data=json.dumps(outer).encode(),
+    )
+
+
+def _hint(material: Mapping[str, Any], path: Path) -> str:
+    hint = material.get("hint")
+    if not isinstance(hint, str) or len(hint) != 64 or set(hint) - set("0123456789abcdef"):
+        raise ValueError("it does not say by which key it is")
+    return hint
+
+
+def _leaf(kind: str, material: Mapping[str, Any]) -> bytes:
+    if kind == "key":
+        return b""
+    chain = material["x509CertificateChain"]["certificates"] if kind == "certificate" else [material["certificate"]]
+    return base64.b64decode(chain[0]["rawBytes"], validate=True)
+
+
+def _signed_files(statement: Mapping[str, Any]) -> dict[str, str]:
+    if (statement["_type"], statement["predicateType"]) != (STATEMENT, PREDICATE):
+        raise ValueError(f"it states {statement['predicateType']!r}, not {PREDICATE}")
+    how = statement["predicate"]["serialization"]
+    if (how["method"], how["hash_type"], how["allow_symlinks"]) != ("files", "sha256", False):
+        raise ValueError("it is not of whole files by their sha256, links refused")
+    resources: Sequence[Mapping[str, str]] = statement["predicate"]["resources"]
+    files = {resource["name"]: resource["digest"] for resource in resources if resource["algorithm"] == "sha256"}
+    if len(files) != len(resources):
+        raise ValueError("it names a file twice, or not by its sha256")
+    return files
+
+
+def _only(value: Mapping[str, Any], known: set[str]) -> None:
+    if value.keys() != known:
+        raise ValueError(f"it has other keys than {', '.join(sorted(known))}")
+
+
+def strict_json(data: bytes) -> Any:
+    """JSON without duplicate keys and without NaN.
+
+    Raises:
+        ValueError: it is not.
+        RecursionError: it is nested too deeply.
+    """
+    return json.loads(data.decode("utf-8"), object_pairs_hook=_each_once, parse_constant=_no_constant)
+
+
+def _each_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands there twice")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number")
