@@ -1,4 +1,4 @@
-"""Real OpenSSH servers on this machine, each with keys, a configuration and a home of its own, on loopback or in a network namespace."""
+"""Real OpenSSH servers on this machine, each with its own keys and home, on loopback or in a network namespace."""
 
 from __future__ import annotations
 

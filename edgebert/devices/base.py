@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,13 @@ class Channel(Protocol):
         """
 
     async def run(self, arguments: Sequence[str], *, on_line: Callable[[str], None] | None = None) -> Completed:
-        """Runs one command there, each argument as it is, from the home of the user.
+        """Runs one command there, each argument as it is. A program that begins with `~/` counts from the home of the user.
+
+        Args:
+            on_line: is told every line of its standard output, without the end of the line.
+
+        Returns:
+            Exit code 127 where there is no such program.
 
         Raises:
             DeviceLost: the connection ended before it did.
@@ -61,7 +67,17 @@ class Device(ABC):
     """What the user calls it."""
     root: str
     """Folder there that holds its slots."""
-    labels: dict[str, str]
+    labels: Mapping[str, str]
+
+    @property
+    def target(self) -> str:
+        """What names it on the command line."""
+        return self.name
+
+    @property
+    def machine(self) -> str:
+        """Equal for devices that are one machine, which must not be measured at the same time. Empty: this one."""
+        return ""
 
     @abstractmethod
     def open(self) -> AbstractAsyncContextManager[Channel]:
