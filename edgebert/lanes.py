@@ -30,6 +30,9 @@ class Lane(Protocol):
     def note(self, line: str) -> None:
         """Prints one line that stays."""
 
+    def end(self, line: str) -> None:
+        """Says how it ended."""
+
 
 class Lanes(Protocol):
     """All of them."""
@@ -45,6 +48,9 @@ class _SilentLane:
     def note(self, line: str) -> None:
         pass
 
+    def end(self, line: str) -> None:
+        pass
+
 
 class SilentLanes:
     """Says nothing (`--quiet`)."""
@@ -58,18 +64,22 @@ class _PlainLane:
     def __init__(self, stream: TextIO, name: str) -> None:
         self._stream, self._name = stream, name
         self._phase: str | None = None
+        self._said: str | None = None
         self._spoke = 0.0
 
     def show(self, phase: str, amount: str = "", share: float | None = None) -> None:
-        """A line when the phase is another, and one every ten seconds."""
-        now = time.monotonic()
+        """A line when the phase is another, one every ten seconds, and one when it is whole."""
+        now, line = time.monotonic(), f"{phase} {amount}".rstrip()
         whole = share is not None and share >= 1
-        if phase != self._phase or whole or now - self._spoke >= PLAIN_INTERVAL_S:
-            self._phase, self._spoke = phase, now
-            self.note(f"{phase} {amount}".rstrip())
+        if line != self._said and (phase != self._phase or whole or now - self._spoke >= PLAIN_INTERVAL_S):
+            self._phase, self._said, self._spoke = phase, line, now
+            self.note(line)
 
     def note(self, line: str) -> None:
         say(self._stream, f"{self._name}: {line}")
+
+    def end(self, line: str) -> None:
+        self.note(line)
 
 
 class PlainLanes:
@@ -93,6 +103,11 @@ class _LiveLane:
 
     def note(self, line: str) -> None:
         self._display.console.print(f"{self._name}: {line}", highlight=False, markup=False)
+
+    def end(self, line: str) -> None:
+        self.note(line)
+        self.show(line, share=1.0)
+        self._display.stop_task(self._task)
 
 
 class LiveLanes:

@@ -65,8 +65,7 @@ class Courier:
             if os.environ.get("EDGEBERT_DEBUG"):
                 traceback.print_exception(error)
             delivery = self._delivery("failed", reason=reason, hint=hint, exit_code=EXIT_ENVIRONMENT)
-        self._lane.note(_last_words(delivery))
-        self._lane.show(delivery.outcome, share=1.0)
+        self._lane.end(_last_words(delivery))
         return delivery
 
     async def take_back(self, delivery: Delivery, why: str) -> Delivery:
@@ -79,7 +78,7 @@ class Courier:
         except EdgebertError as error:
             reason = printable(f"{why}, but it could not be rolled back: {error.message}")
             return replace(delivery, reason=reason, exit_code=error.exit_code)
-        self._lane.note("rolled back")
+        self._lane.end(f"rolled back: {why}")
         return replace(delivery, outcome="rolled back", reason=why, **_what_serves(status))
 
     def interrupted(self) -> Delivery:
@@ -121,13 +120,21 @@ class Courier:
             about = parse(About, await channel.ask(Hello(root=self._device.root)), self._device.name)
             self._reached = True
             check_fits(about, self._cargo, self._device.name)
-            same = about.serving == self._cargo.identity
-            status = await self._status(channel, thorough=same)  # a damaged one is laid out again
-            self._before = self._before or status
-            if same and self._is_whole(status) and not self._installing:
-                return self._delivery("unchanged", **_what_serves(status))
+            if already := await self._already(channel, about):
+                return already
             await self._send(channel, about)
             return await self._install(channel)
+
+    async def _already(self, channel: Counted, about: About) -> Delivery | None:
+        """Looks at what serves; the delivery, where that is this bundle and whole."""
+        same = about.serving == self._cargo.identity
+        if self._before is not None and not same:
+            return None  # a call after a lost one: nothing has changed
+        status = await self._status(channel, thorough=same)  # a damaged one is laid out again
+        self._before = self._before or status
+        if same and self._is_whole(status) and not self._installing:
+            return self._delivery("unchanged", **_what_serves(status))
+        return None
 
     async def _status(self, channel: Counted, *, thorough: bool = False) -> Status:
         request = AskStatus(root=self._device.root, thorough=thorough)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -66,7 +67,7 @@ def standing_lines(standings: Sequence[Standing]) -> list[str]:
                     slot.bundle,
                     slot.variant,
                     _ms(slot.p50_ms),
-                    slot.signed_by,
+                    _short(slot.signed_by),
                     slot.installed,
                     f"{state}, damaged: {slot.fault}" if slot.fault else state,
                 ]
@@ -101,6 +102,11 @@ def aligned(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list
         ).rstrip()
         for row in rows
     ]
+
+
+def _short(signer: str) -> str:
+    """A key's fingerprint as people compare it; `--json` has all of it."""
+    return f"key {signer[:12]}" if re.fullmatch(r"[0-9a-f]{64}", signer) else signer
 
 
 def _change(before: float | None, now: float | None) -> str:

@@ -77,8 +77,10 @@ class Inquiry:
             except EdgebertError as error:
                 said = printable(error.message)
                 self._answers[device.name] = Standing(device.name, None, said, error.hint, error.exit_code)
+                lane.end(said)
             else:
                 self._answers[device.name] = Standing(device.name, _printable(status))
+                lane.end("answered")
 
 
 def exit_code(standings: Sequence[Standing]) -> int:

@@ -73,3 +73,15 @@ def signed(bundle: Path) -> Path:
     (bundle / MANIFEST).write_text(json.dumps(manifest))
     sign_bundle(bundle)
     return bundle
+
+
+def lean(bundle: Path, place: Path) -> Path:
+    """A bundle with the selected variant alone: half as long to try."""
+    made = Path(shutil.copytree(bundle, place))
+    manifest = json.loads((made / MANIFEST).read_text())
+    for variant in manifest["variants"]:
+        if variant["name"] != manifest["selected"]:
+            (made / variant["file"]).unlink()
+    manifest["variants"] = [variant for variant in manifest["variants"] if variant["name"] == manifest["selected"]]
+    (made / MANIFEST).write_text(json.dumps(manifest))
+    return signed(made)
