@@ -2,7 +2,9 @@
 
     EdgebertError
     ├── InputError            exit 2: what the user wrote or passed
-    │   ├── RecipeError       the recipe, all problems at once
+    │   ├── ProblemsError     a file that users write, all problems at once
+    │   │   ├── RecipeError   the recipe
+    │   │   └── FleetError    the fleet
     │   ├── SourceError       the model
     │   ├── DataError         a data file or data set
     │   └── BundleError       a bundle folder
@@ -67,7 +69,7 @@ class TrustError(BundleError):
 
 @dataclass(frozen=True)
 class Problem:
-    """One fault in a recipe: where it stands, what is wrong, what would be right."""
+    """One fault in a file: where it stands, what is wrong, what would be right."""
 
     path: str
     message: str
@@ -81,13 +83,21 @@ class Problem:
         return f"{where}{path}{self.message}{hint}"
 
 
-class RecipeError(InputError):
-    """Every problem of one recipe, in the order of its lines."""
+class ProblemsError(InputError):
+    """Every problem of one file, in the order of its lines."""
 
     def __init__(self, source: str, problems: Sequence[Problem]) -> None:
         self.problems = tuple(sorted(problems, key=lambda problem: problem.line or 0))
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
         super().__init__("\n  ".join([f"{source}: {count}", *map(str, self.problems)]))
+
+
+class RecipeError(ProblemsError):
+    """The recipe has to change."""
+
+
+class FleetError(ProblemsError):
+    """The file that names the devices has to change."""
 
 
 class EnvironmentFault(EdgebertError):

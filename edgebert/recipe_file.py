@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from edgebert.errors import InputError, MissingPackage, Problem, RecipeError
+from edgebert.errors import InputError, Problem, RecipeError
 from edgebert.paths import local_path
 from edgebert.recipe import Recipe, normalise
 from edgebert.shipped import shipped_folder
 from edgebert.stages import STAGES
 from edgebert.stages.distill.settings import OWN_TEACHERS
+from edgebert.yaml_file import (
+    Document,
+    Kind,
+    Path_,
+    line_of,
+    model_of,
+    nearest,
+    parse_yaml,
+    problems_of,
+    read_text,
+    without_repeats,
+)
 
-MAX_BYTES = 1 << 20
-MAX_VALUES = 20_000
-MAX_DEPTH = 50
-
-UNUSABLE = re.compile("[\0\ud800-\udfff]")  # NUL and lone surrogates
+RECIPE = Kind("a recipe", RecipeError, "compress")
 
 FILE_KEYS = ("path", "source", "model", "train", "transfer", "eval", "calibration")
 """What names a file or folder below `model` and `data`."""
-
-Path_ = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
@@ -55,24 +58,6 @@ class RecipeFile:
         """The problem with the line that its path stands on."""
         path: Path_ = tuple(int(part) if part.isdecimal() else part for part in problem.path.split("."))
         return replace(problem, line=line_of(self.lines, path))
-
-
-def line_of(lines: Mapping[Path_, int], path: Path_) -> int | None:
-    """Line of a part of a document, or of the nearest part around it."""
-    while path and path not in lines:
-        path = path[:-1]
-    return lines.get(path)
-
-
-@dataclass
-class _Document:
-    """Plain values, and the line of each path."""
-
-    value: Any
-    lines: dict[Path_, int] = field(default_factory=dict)
-
-    def line(self, path: Path_) -> int | None:
-        return line_of(self.lines, path)
 
 
 def find_recipe(name: str) -> Path:
@@ -106,7 +91,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> RecipeFile:
         InputError: there is no such file.
     """
     path = find_recipe(name)
-    document = parse_yaml(read_text(path), name)
+    document = parse_yaml(read_text(path, RECIPE), name, RECIPE)
     if not isinstance(document.value, dict):
         hint = "Start from one with: edgebert init MODEL_DIR"
         raise RecipeError(name, [Problem("", "a recipe is a mapping with model, task, data and stages.", 1, hint)])
@@ -116,98 +101,13 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> RecipeFile:
     return RecipeFile(validate(document, name), path, document.lines)
 
 
-def read_text(path: Path) -> str:
-    """The file's text.
-
-    Raises:
-        InputError: it is too large, unreadable or not UTF-8.
-    """
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path} is larger than 1 MB; that is not a recipe.", hint="Name a YAML file.")
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text (byte {error.start}).", hint="Save it as UTF-8.") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
-
-
-def parse_yaml(text: str, source: str) -> _Document:
-    """YAML 1.2 to plain values with their lines.
-
-    Raises:
-        RecipeError: the text is not YAML, or repeats a key.
-    """
-    try:
-        from ruamel.yaml import YAML
-        from ruamel.yaml.error import MarkedYAMLError, YAMLError
-    except ImportError as error:
-        raise MissingPackage("ruamel.yaml", needed_for="Reading a recipe") from error
-    try:
-        tree = YAML(typ="rt", pure=True).load(text)
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else None
-        raise RecipeError(source, [Problem("", f"not valid YAML: {error.problem}", line)]) from error
-    except RecursionError as error:
-        raise RecipeError(source, [Problem("", "nested too deeply; that is not a recipe")]) from error
-    except (YAMLError, ValueError) as error:
-        raise RecipeError(source, [Problem("", f"not valid YAML: {str(error).splitlines()[0]}")]) from error
-    document = _Document(None)
-    try:
-        document.value = _plain(tree, (), document.lines)
-    except OverflowError as error:
-        raise RecipeError(source, [Problem("", f"{error}; that is not a recipe")]) from error
-    if problems := list(_unusable_texts(document.value, ())):
-        placed = [Problem(".".join(map(str, path)), message, document.line(path)) for path, message in problems]
-        raise RecipeError(source, placed)
-    return document
-
-
-def _plain(node: Any, path: Path_, lines: dict[Path_, int]) -> Any:
-    if len(lines) > MAX_VALUES:
-        raise OverflowError(f"more than {MAX_VALUES} values")
-    if len(path) > MAX_DEPTH:
-        raise OverflowError("nested too deeply")
-    if isinstance(node, Mapping):
-        for key in node:
-            lines[(*path, str(key))] = _line_of_key(node, key)
-        return {str(key): _plain(value, (*path, str(key)), lines) for key, value in node.items()}
-    if isinstance(node, list):
-        marks: Any = node  # ruamel's list knows the place of each item
-        for index in range(len(node)):
-            lines[(*path, index)] = marks.lc.item(index)[0] + 1
-        return [_plain(value, (*path, index), lines) for index, value in enumerate(node)]
-    if node is None or isinstance(node, bool):
-        return node
-    for kind in (int, float):
-        if isinstance(node, kind):
-            return kind(node)
-    return str(node)
-
-
-def _unusable_texts(value: Any, path: Path_) -> Iterator[tuple[Path_, str]]:
-    """Texts that no file name, label or JSON document can hold."""
-    if isinstance(value, dict | list):
-        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _unusable_texts(inner, (*path, key))
-    elif isinstance(value, str) and (unusable := UNUSABLE.search(value)):
-        yield path, f"holds the character U+{ord(unusable.group()):04X}, which cannot stand in a text"
-
-
-def _line_of_key(node: Any, key: Any) -> int:
-    try:
-        return int(node.lc.key(key)[0]) + 1
-    except KeyError:  # a key that came in by a merge (<<)
-        return int(node.lc.line) + 1
-
-
-def apply_override(document: _Document, text: str) -> Problem | None:
+def apply_override(document: Document, text: str) -> Problem | None:
     """Sets one `path=value`. The value is YAML; a stage is named by its name, or by its place when it stands twice."""
     path_text, separator, value_text = text.partition("=")
     if not separator or not path_text.strip():
         return Problem(text, "an override is path=value, for example stages.quantize.method=static")
     try:
-        value = parse_yaml(value_text, f"--set {text}").value
+        value = parse_yaml(value_text, f"--set {text}", RECIPE).value
     except RecipeError as error:
         return Problem(path_text, error.problems[0].message)
     keys = path_text.strip().split(".")
@@ -290,11 +190,9 @@ def _place(entries: list[Any], key: str) -> int:
 
 
 STAGE_NAMES = tuple(stage.stage_name() for stage in STAGES)
-UNION_TAGS = ("literal[", "tuple[")
-"""How pydantic begins the parts of a path that name a form of a value and not a key."""
 
 
-def validate(document: _Document, source: str) -> Recipe:
+def validate(document: Document, source: str) -> Recipe:
     """Plain values to a Recipe.
 
     Raises:
@@ -309,17 +207,13 @@ def validate(document: _Document, source: str) -> Recipe:
         # JSON, because strict Python mode would refuse a list where a tuple is declared.
         recipe = Recipe.model_validate_json(json.dumps(normal))
     except ValidationError as error:
-        problems += [_problem(document, path, entry) for path, entry in _innermost(error.errors())]
+        problems += problems_of(document, error, _fields_at)
     if problems:
-        raise RecipeError(source, _without_repeats(problems))
+        raise RecipeError(source, without_repeats(problems))
     return recipe
 
 
-def _without_repeats(problems: Sequence[Problem]) -> list[Problem]:
-    return list({(problem.path, problem.message): problem for problem in problems}.values())
-
-
-def _stage_problems(document: _Document) -> Iterator[tuple[int, Problem]]:
+def _stage_problems(document: Document) -> Iterator[tuple[int, Problem]]:
     """Places of stages whose shape is wrong: here the user's own words make a better message than a failed union."""
     stages = document.value.get("stages") if isinstance(document.value, dict) else None
     for place, entry in enumerate(stages if isinstance(stages, list) else []):
@@ -337,59 +231,9 @@ def _stage_problems(document: _Document) -> Iterator[tuple[int, Problem]]:
             hint = f"Indent its parameters below `{names[0]}:`, or start a new list entry with `-`."
             yield place, Problem(path, f"one entry holds one stage, this one has {listed}.", line, hint)
         elif names[0] not in STAGE_NAMES:
-            yield place, Problem(path, f"there is no stage `{names[0]}`.", line, _nearest(names[0], STAGE_NAMES))
+            yield place, Problem(path, f"there is no stage `{names[0]}`.", line, nearest(names[0], STAGE_NAMES))
         elif isinstance(entry, dict) and not isinstance(entry[names[0]], dict | None):
             yield place, Problem(f"{path}.{names[0]}", "its parameters are a mapping, such as {method: static}", line)
-
-
-def _innermost(errors: Sequence[Any]) -> Iterator[tuple[Path_, Any]]:
-    """One fault for each path, without those that only wrap a deeper one: a list that is short of its faulty entry, the
-    other forms that a value could have had."""
-    by_path: dict[Path_, Any] = {}
-    for entry in errors:
-        path = tuple(part for part in entry["loc"] if isinstance(part, int) or not part.startswith(UNION_TAGS))
-        by_path.setdefault(path, entry)
-    for path, entry in by_path.items():
-        if not any(other[: len(path)] == path for other in by_path if len(other) > len(path)):
-            yield path, entry
-
-
-def _problem(document: _Document, path: Path_, entry: Any) -> Problem:
-    kind, context = entry["type"], entry.get("ctx", {})
-    line = document.line(path)
-    name = ".".join(map(str, path))
-    if kind == "extra_forbidden":
-        known = _fields_at(path[:-1])
-        return Problem(name, "unknown key.", line, _nearest(str(path[-1]), known))
-    if kind == "missing":
-        return Problem(name, "is missing", line or 1)
-    if kind in ("literal_error", "enum"):
-        allowed = _literals(context.get("expected", ""))
-        return Problem(name, f"{_shown(entry['input'])} is not known.", line, _nearest(str(entry["input"]), allowed))
-    if kind == "too_short":
-        return Problem(name, "needs at least one entry", line)
-    # pydantic speaks of JSON, the recipe is YAML
-    message = entry["msg"].removeprefix("Value error, ").replace("valid array", "list").replace("an object", "a mapping")
-    shown = "" if kind == "value_error" else f", got {_shown(entry['input'])}"
-    return Problem(name, f"{message[0].lower()}{message[1:]}{shown}", line)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _literals(expected: str) -> list[str]:
-    return [part.strip("' ") for part in expected.replace(" or ", ",").split(",") if part.strip("' ")]
-
-
-def _nearest(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    if close:
-        return f"Did you mean `{close[0]}`?"
-    return f"Known: {', '.join(known)}." if known else ""
 
 
 def _fields_at(path: Path_) -> list[str]:
@@ -399,13 +243,7 @@ def _fields_at(path: Path_) -> list[str]:
         if isinstance(key, int):
             continue
         stage = next((stage for stage in STAGES if stage.stage_name() == key), None)
-        model = stage or _model_of(model.model_fields[key].annotation if key in model.model_fields else None)
+        model = stage or model_of(model.model_fields[key].annotation if key in model.model_fields else None)
         if model is None:
             return []
     return [name for name in model.model_fields if name != "stage"]
-
-
-def _model_of(annotation: Any) -> Any:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for part in get_args(annotation) if (found := _model_of(part))), None)

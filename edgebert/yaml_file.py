@@ -1,0 +1,212 @@
+"""A YAML file that users write: its values with their lines, and every problem at once, each with the nearest right name."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from edgebert.errors import InputError, MissingPackage, Problem, ProblemsError
+
+MAX_BYTES = 1 << 20
+MAX_VALUES = 20_000
+MAX_DEPTH = 50
+
+UNUSABLE = re.compile("[\0\ud800-\udfff]")  # NUL and lone surrogates
+UNION_TAGS = ("literal[", "tuple[")
+"""How pydantic begins the parts of a path that name a form of a value and not a key."""
+
+Path_ = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a file is: `a recipe`."""
+
+    noun: str
+    error: type[ProblemsError]
+    extra: str
+    """Of the package, which brings what reads YAML."""
+
+
+@dataclass
+class Document:
+    """Plain values, and the line of each path."""
+
+    value: Any
+    lines: dict[Path_, int] = field(default_factory=dict)
+
+    def line(self, path: Path_) -> int | None:
+        """Line of a part, or of the nearest part around it."""
+        return line_of(self.lines, path)
+
+
+def line_of(lines: Mapping[Path_, int], path: Path_) -> int | None:
+    """Line of a part of a document, or of the nearest part around it."""
+    while path and path not in lines:
+        path = path[:-1]
+    return lines.get(path)
+
+
+def read_text(path: Path, kind: Kind) -> str:
+    """The file's text.
+
+    Raises:
+        InputError: it is too large, unreadable or not UTF-8.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path} is larger than 1 MB; that is not {kind.noun}.", hint="Name a YAML file.")
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text (byte {error.start}).", hint="Save it as UTF-8.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def parse_yaml(text: str, source: str, kind: Kind) -> Document:
+    """YAML 1.2 to plain values with their lines.
+
+    Raises:
+        ProblemsError: of that kind: the text is not YAML, or repeats a key.
+    """
+    try:
+        from ruamel.yaml import YAML
+        from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    except ImportError as error:
+        raise MissingPackage("ruamel.yaml", needed_for=f"Reading {kind.noun}", extra=kind.extra) from error
+    try:
+        tree = YAML(typ="rt", pure=True).load(text)
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        raise kind.error(source, [Problem("", f"not valid YAML: {error.problem}", line)]) from error
+    except RecursionError as error:
+        raise kind.error(source, [Problem("", f"nested too deeply; that is not {kind.noun}")]) from error
+    except (YAMLError, ValueError) as error:
+        raise kind.error(source, [Problem("", f"not valid YAML: {str(error).splitlines()[0]}")]) from error
+    document = Document(None)
+    try:
+        document.value = _plain(tree, (), document.lines)
+    except OverflowError as error:
+        raise kind.error(source, [Problem("", f"{error}; that is not {kind.noun}")]) from error
+    if problems := list(_unusable_texts(document.value, ())):
+        placed = [Problem(".".join(map(str, path)), message, document.line(path)) for path, message in problems]
+        raise kind.error(source, placed)
+    return document
+
+
+def _plain(node: Any, path: Path_, lines: dict[Path_, int]) -> Any:
+    if len(lines) > MAX_VALUES:
+        raise OverflowError(f"more than {MAX_VALUES} values")
+    if len(path) > MAX_DEPTH:
+        raise OverflowError("nested too deeply")
+    if isinstance(node, Mapping):
+        for key in node:
+            lines[(*path, str(key))] = _line_of_key(node, key)
+        return {str(key): _plain(value, (*path, str(key)), lines) for key, value in node.items()}
+    if isinstance(node, list):
+        marks: Any = node  # ruamel's list knows the place of each item
+        for index in range(len(node)):
+            lines[(*path, index)] = marks.lc.item(index)[0] + 1
+        return [_plain(value, (*path, index), lines) for index, value in enumerate(node)]
+    if node is None or isinstance(node, bool):
+        return node
+    for kind in (int, float):
+        if isinstance(node, kind):
+            return kind(node)
+    return str(node)
+
+
+def _unusable_texts(value: Any, path: Path_) -> Iterator[tuple[Path_, str]]:
+    """Texts that no file name, label or JSON document can hold."""
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _unusable_texts(inner, (*path, key))
+    elif isinstance(value, str) and (unusable := UNUSABLE.search(value)):
+        yield path, f"holds the character U+{ord(unusable.group()):04X}, which cannot stand in a text"
+
+
+def _line_of_key(node: Any, key: Any) -> int:
+    try:
+        return int(node.lc.key(key)[0]) + 1
+    except KeyError:  # a key that came in by a merge (<<)
+        return int(node.lc.line) + 1
+
+
+def problems_of(document: Document, error: ValidationError, fields_at: Callable[[Path_], Sequence[str]]) -> list[Problem]:
+    """What pydantic found, in the words and at the lines of the file.
+
+    Args:
+        fields_at: names of the fields that may stand at a path.
+    """
+    return [_problem(document, path, entry, fields_at) for path, entry in _innermost(error.errors())]
+
+
+def without_repeats(problems: Sequence[Problem]) -> list[Problem]:
+    """Each problem once."""
+    return list({(problem.path, problem.message): problem for problem in problems}.values())
+
+
+def _innermost(errors: Sequence[Any]) -> Iterator[tuple[Path_, Any]]:
+    """One fault for each path, without those that only wrap a deeper one: a list that is short of its faulty entry, the
+    other forms that a value could have had."""
+    by_path: dict[Path_, Any] = {}
+    for entry in errors:
+        path = tuple(part for part in entry["loc"] if isinstance(part, int) or not part.startswith(UNION_TAGS))
+        by_path.setdefault(path, entry)
+    for path, entry in by_path.items():
+        if not any(other[: len(path)] == path for other in by_path if len(other) > len(path)):
+            yield path, entry
+
+
+def _problem(document: Document, path: Path_, entry: Any, fields_at: Callable[[Path_], Sequence[str]]) -> Problem:
+    kind, context = entry["type"], entry.get("ctx", {})
+    line = document.line(path)
+    name = ".".join(map(str, path))
+    if kind == "extra_forbidden":
+        return Problem(name, "unknown key.", line, nearest(str(path[-1]), fields_at(path[:-1])))
+    if kind == "missing":
+        return Problem(name, "is missing", line or 1)
+    if kind in ("literal_error", "enum"):
+        allowed = _literals(context.get("expected", ""))
+        return Problem(name, f"{shown_value(entry['input'])} is not known.", line, nearest(str(entry["input"]), allowed))
+    if kind == "too_short":
+        return Problem(name, "needs at least one entry", line)
+    # pydantic speaks of JSON, the file is YAML
+    message = entry["msg"].removeprefix("Value error, ").replace("valid array", "list").replace("an object", "a mapping")
+    shown = "" if kind == "value_error" else f", got {shown_value(entry['input'])}"
+    return Problem(name, f"{message[0].lower()}{message[1:]}{shown}", line)
+
+
+def shown_value(value: Any) -> str:
+    """A value as an error shows it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _literals(expected: str) -> list[str]:
+    return [part.strip("' ") for part in expected.replace(" or ", ",").split(",") if part.strip("' ")]
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """The name that was meant, or all that there are."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if close:
+        return f"Did you mean `{close[0]}`?"
+    return f"Known: {', '.join(known)}." if known else ""
+
+
+def model_of(annotation: Any) -> Any:
+    """The first model that a field's type holds; None where it holds none."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := model_of(part))), None)
