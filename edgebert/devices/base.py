@@ -79,6 +79,11 @@ class Device(ABC):
         """Equal for devices that are one machine, which must not be measured at the same time. Empty: this one."""
         return ""
 
+    @property
+    def where(self) -> str:
+        """Equal for devices that are reached in the same way."""
+        return ""
+
     @abstractmethod
     def open(self) -> AbstractAsyncContextManager[Channel]:
         """Opens a way to it.

@@ -73,6 +73,11 @@ class SshDevice(Device):
             self._machine = _machine(self.place)
         return self._machine
 
+    @property
+    def where(self) -> str:
+        """User, host and port as they were written."""
+        return f"{self.place}:{self.place.port or ''}"
+
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Channel]:
         """Logs in."""

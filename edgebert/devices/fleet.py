@@ -1,0 +1,183 @@
+"""The fleet: a YAML file that names devices, how each is reached, and what kind it is.
+
+parallel: 8                      # devices at a time
+devices:
+  kitchen:
+    address: pi@kitchen          # host, user@host, ssh://user@host:port, or a folder of this machine
+    labels: {room: kitchen, board: pi5}
+  attic:
+    address: ssh://pi@10.0.0.7:2222
+    path: models                 # folder there; edgebert by default
+    python: /usr/bin/python3.12  # runs edgebert there; by default what `devices setup` installs
+    identity: ~/.ssh/attic       # private key, where ~/.ssh/config and the agent do not know it
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, ValidationError
+
+from edgebert.devices.address import LocalPlace, SshPlace, parse_address, remote_root
+from edgebert.devices.base import Device
+from edgebert.devices.local import LocalDevice
+from edgebert.devices.ssh import SshDevice
+from edgebert.errors import FleetError, InputError, Problem
+from edgebert.paths import local_path
+from edgebert.strict import Strict
+from edgebert.yaml_file import Document, Kind, Path_, parse_yaml, problems_of, read_text, without_repeats
+
+FLEET = Kind("a fleet", FleetError, "ship")
+PARALLEL = 4
+SECRETS = ("password", "passwd", "passphrase", "pass", "secret", "sudo_password")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_LABEL = r"^[A-Za-z0-9][A-Za-z0-9._/ -]{0,63}$"
+
+
+def _number_as_text(value: Any) -> Any:
+    """`floor: 2` is a label as good as `floor: "2"`."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Label = Annotated[str, BeforeValidator(_number_as_text), Field(pattern=_LABEL)]
+
+
+class Entry(Strict):
+    """One device of the file."""
+
+    address: str
+    labels: dict[Annotated[str, Field(pattern=_LABEL)], Label] = Field({})
+    path: str | None = None
+    python: str | None = None
+    identity: str | None = None
+
+
+class FleetFile(Strict):
+    """The whole file."""
+
+    devices: dict[str, Entry] = Field(min_length=1)
+    parallel: int = Field(PARALLEL, ge=1, le=64)
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """The devices of a file, in its order."""
+
+    path: Path
+    devices: tuple[Device, ...]
+    parallel: int
+
+
+def load_fleet(path: Path) -> Fleet:
+    """Reads a fleet. No device is reached.
+
+    Raises:
+        FleetError: with every problem that was found.
+        InputError: the file cannot be read.
+    """
+    local_path(str(path), Path.cwd())  # raises where the system refuses such a name
+    document = parse_yaml(read_text(path, FLEET), str(path), FLEET)
+    if not isinstance(document.value, dict):
+        hint = "For example: {devices: {kitchen: {address: pi@kitchen}}}"
+        raise FleetError(str(path), [Problem("", "a fleet is a mapping with `devices`.", 1, hint)])
+    problems = list(_secrets(document))
+    file = _validate(document, problems)
+    devices: list[Device] = []
+    for name, entry in file.devices.items() if file else ():
+        try:
+            devices.append(_device(name, entry, path))
+        except InputError as error:
+            problems.append(Problem(f"devices.{name}", error.message, document.line(("devices", name)), error.hint))
+    if file:
+        problems += _names(file, document)
+    if problems or file is None:
+        raise FleetError(str(path), without_repeats(problems))
+    return Fleet(path, tuple(devices), file.parallel)
+
+
+def device_of(text: str) -> Device:
+    """The device at an address, called as the user wrote it.
+
+    Raises:
+        InputError: it is no address.
+    """
+    place = parse_address(text)
+    return LocalDevice(text, place.folder) if isinstance(place, LocalPlace) else SshDevice(text, place)
+
+
+def _validate(document: Document, problems: list[Problem]) -> FleetFile | None:
+    try:
+        return FleetFile.model_validate_json(json.dumps(document.value))
+    except ValidationError as error:
+        told = {problem.path for problem in problems}
+        problems += [problem for problem in problems_of(document, error, _fields_at) if problem.path not in told]
+        return None
+
+
+def _secrets(document: Document) -> Iterator[Problem]:
+    """Keys that hold a password get an answer of their own: it must not stay in the file."""
+    devices = document.value.get("devices")
+    for name, entry in devices.items() if isinstance(devices, dict) else ():
+        for key in entry if isinstance(entry, dict) else ():
+            if key.lower() in SECRETS:
+                line = document.line(("devices", name, key))
+                hint = "Let the device know your public key once (ssh-copy-id), and take it out of the file."
+                yield Problem(
+                    path, "a password has no place here, and is never sent.", document.line(("devices", name, key)), hint
+                )
+
+
+def _names(file: FleetFile, document: Document) -> Iterator[Problem]:
+    for name in file.devices:
+        if not NAME.fullmatch(name):
+            message = f"{name!r} cannot name a device: letters, digits, `.`, `_` and `-`, at most 64."
+            yield Problem(f"devices.{name}", message, document.line(("devices", name)))
+
+
+def _device(name: str, entry: Entry, file: Path) -> Device:
+    base = file.absolute().parent
+    target = f"{name} --fleet {file}"
+    place = parse_address(entry.address, base=base)
+    for key, value in (("path", entry.path), ("python", entry.python)):
+        if value is not None and (not value.strip() or not value.isprintable() or value.startswith("-")):
+            raise InputError(f"its {key} {value!r} cannot be used.")
+    labels = {**entry.labels}
+    if isinstance(place, LocalPlace):
+        folder = local_path(entry.path, place.folder) if entry.path else place.folder
+        return LocalDevice(name, folder, labels=labels, target=target, python=entry.python)
+    identity = local_path(entry.identity, base) if entry.identity else None
+    if identity and not identity.is_file():
+        raise InputError(f"its identity {identity} is not there.", hint="Name the file of a private key.")
+    place = _with_path(place, entry)
+    return SshDevice(name, place, labels=labels, target=target, python=entry.python, identity=identity)
+
+
+def _with_path(place: SshPlace, entry: Entry) -> SshPlace:
+    if entry.path is None:
+        return place
+    root = remote_root(entry.path)
+    if place.root not in (SshPlace(place.host).root, root):
+        raise InputError(f"its address names the folder {place.root}, and its path {root}.", hint="Name it once.")
+    return replace(place, root=root)
+
+
+def _fields_at(path: Path_) -> Sequence[str]:
+    if not path:
+        return list(FleetFile.model_fields)
+    return list(Entry.model_fields) if len(path) == 2 and path[0] == "devices" else []
+
+
+def labels_of(devices: Sequence[Device]) -> Mapping[str, list[str]]:
+    """Label -> the values that it has somewhere, in order."""
+    found: dict[str, list[str]] = {}
+    for device in devices:
+        for label, value in device.labels.items():
+            values = found.setdefault(label, [])
+            if value not in values:
+                values.append(value)
+    return found
