@@ -127,9 +127,7 @@ def _secrets(document: Document) -> Iterator[Problem]:
             if key.lower() in SECRETS:
                 line = document.line(("devices", name, key))
                 hint = "Let the device know your public key once (ssh-copy-id), and take it out of the file."
-                yield Problem(
-                    path, "a password has no place here, and is never sent.", document.line(("devices", name, key)), hint
-                )
+                yield Problem(f"devices.{name}.{key}", "a password has no place here, and is never sent.", line, hint)
 
 
 def _names(file: FleetFile, document: Document) -> Iterator[Problem]:
