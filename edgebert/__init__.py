@@ -16,18 +16,31 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
 
 
-def load(bundle: str | Path, *, variant: str | None = None, threads: int | None = None) -> Predictor:
-    """Opens a bundle for prediction: `edgebert.load("runs/quickstart/bundle")("a fine film")`.
+def load(
+    place: str | Path, *, variant: str | None = None, threads: int | None = None, watch: bool | float = False
+) -> Predictor:
+    """Opens a model for prediction: `edgebert.load("runs/quickstart/bundle")("a fine film")`.
 
     Args:
-        bundle: folder that `edgebert compress` wrote.
-        variant: name of the variant to run; by default the one that the verdict selected.
+        place: a bundle, that is a folder that `edgebert compress` wrote; or on a device the folder that `edgebert ship`
+            fills, or its `current`. The link is followed once: a later switch changes nothing for this predictor, unless
+            it watches.
+        variant: name of the variant to run; by default the one that the device chose, or of a bundle the one that the verdict
+            selected.
         threads: threads for one query; by default the number that the variant was measured with.
+        watch: on a device, go over to each bundle that is switched to, without losing a call; `True`, or the seconds between
+            two looks (`True`: one a second). See `edgebert.watching.WatchingPredictor`.
 
     Raises:
-        BundleError: the folder is not a bundle, or a file was altered.
+        BundleError: the place is not a bundle, a file was altered, or nothing serves on the device yet.
+        TrustError: nobody who is trusted here signed the bundle.
         EnvironmentFault: no runtime here can open it.
+        InputError: `threads` or `watch` is not a number that can be meant, or there is nothing to watch.
     """
-    from edgebert.predictor import load_predictor
+    if watch is False:
+        from edgebert.predictor import load_predictor
 
-    return load_predictor(Path(bundle), variant=variant, threads=threads)
+        return load_predictor(Path(place), variant=variant, threads=threads)
+    from edgebert.watching import watch_place
+
+    return watch_place(Path(place), variant=variant, threads=threads, watch=watch)

@@ -17,7 +17,7 @@ Array = npt.NDArray[Any]
 
 
 class Session(ABC):
-    """An opened model. Not safe for use by several threads at once."""
+    """An opened model. Several threads may use it at once."""
 
     @abstractmethod
     def predict(self, batch: Mapping[str, Array]) -> dict[str, Array]:

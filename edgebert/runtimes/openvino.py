@@ -6,6 +6,7 @@ each (batch, length) that the target pads to gets its own static graph: compiled
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,14 @@ def compile_settings(threads: int, precision: str) -> dict[str, Any]:
     }
 
 
+class Graph:
+    """One compiled shape. A request answers one query at a time, so whoever asks holds the lock."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.request: Any = None
+
+
 class OpenVinoSession(Session):
     """One model, compiled for each shape that it meets."""
 
@@ -45,39 +54,54 @@ class OpenVinoSession(Session):
             raise BundleError(f"OpenVINO cannot open {model}: {str(error).splitlines()[0]}") from error
         self._inputs = {port.get_any_name() for port in self._model.inputs}
         self._outputs = [port.get_any_name() for port in self._model.outputs]
-        self._requests: dict[tuple[int, int], Any] = {}
+        self._graphs: dict[tuple[int, int], Graph] = {}
+        self._lock = threading.Lock()  # of the table and of the model that the graphs are made from
 
     def prepare(self, shapes: Sequence[tuple[int, int]]) -> None:
         """Compiles the graphs of the given (batch, length) shapes."""
         for shape in sorted(set(shapes)):
-            self._request(shape)
+            graph = self._graph(shape)
+            with graph.lock:
+                self._request(shape, graph)
 
     def predict(self, batch: Mapping[str, Array]) -> dict[str, Array]:
         """Runs one batch."""
         feeds = {name: value for name, value in batch.items() if name in self._inputs}
         rows, length = next(iter(feeds.values())).shape
-        request = self._request((int(rows), int(length)))
-        request.infer(feeds, share_inputs=True)
-        return {name: request.get_output_tensor(place).data.copy() for place, name in enumerate(self._outputs)}
+        shape = int(rows), int(length)
+        graph = self._graph(shape)
+        with graph.lock:
+            request = self._request(shape, graph)
+            request.infer(feeds, share_inputs=True)
+            return {name: request.get_output_tensor(place).data.copy() for place, name in enumerate(self._outputs)}
 
     def compiled(self, shape: tuple[int, int]) -> tuple[Any, Any]:
         """The (batch, length) graph as it was read and as it runs: an openvino.Model and an openvino.CompiledModel."""
-        return self._fixed(shape), self._request(shape).get_compiled_model()
+        graph = self._graph(shape)
+        with graph.lock:
+            return self._fixed(shape), self._request(shape, graph).get_compiled_model()
 
     def _fixed(self, shape: tuple[int, int]) -> Any:
-        fixed = self._model.clone()
+        with self._lock:
+            fixed = self._model.clone()
         fixed.reshape({name: list(shape) for name in self._inputs})
         return fixed
 
-    def _request(self, shape: tuple[int, int]) -> Any:
-        if shape not in self._requests:
-            if len(self._requests) >= MAX_GRAPHS:
-                del self._requests[next(iter(self._requests))]
+    def _graph(self, shape: tuple[int, int]) -> Graph:
+        with self._lock:
+            if shape not in self._graphs:
+                if len(self._graphs) >= MAX_GRAPHS:
+                    del self._graphs[next(iter(self._graphs))]
+                self._graphs[shape] = Graph()
+            return self._graphs[shape]
+
+    def _request(self, shape: tuple[int, int], graph: Graph) -> Any:
+        """Compiled when it is first asked for; others who want the same shape wait, those who want another do not."""
+        if graph.request is None:
             with signal_stack_kept():
-                self._requests[shape] = self._core.compile_model(
-                    self._fixed(shape), "CPU", self._settings
-                ).create_infer_request()
-        return self._requests[shape]
+                compiled = self._core.compile_model(self._fixed(shape), "CPU", self._settings)
+                graph.request = compiled.create_infer_request()
+        return graph.request
 
 
 class OpenVino(Runtime):

@@ -103,6 +103,16 @@ class Task(ABC):
         return dict(zip(names, parts, strict=False))
 
 
+def cut_at(tokenizer: Tokenizer, max_length: int) -> None:
+    """Has a tokenizer cut texts, the longer of a pair first, and not pad them. One that does so already is not touched:
+    while a thread changes it, tokenizers refuses the others."""
+    if tokenizer.padding is not None:
+        tokenizer.no_padding()
+    truncation = {"max_length": max_length, "stride": 0, "strategy": "longest_first", "direction": "right"}
+    if tokenizer.truncation != truncation:
+        tokenizer.enable_truncation(max_length, strategy="longest_first")
+
+
 def collate(encoded: Sequence[Encoded], *, length: int, pad_id: int) -> Batch:
     """Pads examples to `length` tokens: int64 arrays of shape (examples, length), named as BERT names its inputs."""
     shape = (len(encoded), length)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgebert.tasks.base import Answer, Array, Column, Encoded, Row, Task, macro_f1
+from edgebert.tasks.base import Answer, Array, Column, Encoded, Row, Task, cut_at, macro_f1
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -26,8 +26,7 @@ class TextClassification(Task):
 
     def encode(self, tokenizer: Tokenizer, rows: Sequence[Row], max_length: int) -> list[Encoded]:
         """Tokenises `text`, or `text` and `text_pair` cut longest first."""
-        tokenizer.no_padding()
-        tokenizer.enable_truncation(max_length, strategy="longest_first")
+        cut_at(tokenizer, max_length)
         inputs = [(row["text"], row["text_pair"]) if row.get("text_pair") is not None else row["text"] for row in rows]
         return [Encoded(tuple(item.ids), tuple(item.type_ids)) for item in tokenizer.encode_batch(inputs)]
 

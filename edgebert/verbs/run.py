@@ -9,11 +9,13 @@ from typing import Annotated
 import typer
 
 from edgebert.errors import InputError
-from edgebert.verbs.common import BundleArgument, JsonOption, print_json
+from edgebert.verbs.common import JsonOption, print_json
 
 
 def run_bundle(
-    bundle: BundleArgument,
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="Folder that compress wrote, or a device's folder that ship fills.")
+    ],
     texts: Annotated[
         list[str] | None,
         typer.Argument(metavar="TEXT", help="Texts; without any, lines of --file or standard input."),
@@ -21,11 +23,13 @@ def run_bundle(
     file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="One text a line; a tab separates the sentences of a pair.")
     ] = None,
-    variant: Annotated[str | None, typer.Option(metavar="NAME", help="Default: the one that the verdict selected.")] = None,
+    variant: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Default: what the verdict selected, or the device.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Default: as measured.")] = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Predicts with a bundle."""
+    """Predicts with a bundle, or with what serves on this device."""
     from edgebert.predictor import load_predictor
 
     lines = _texts(texts, file)
