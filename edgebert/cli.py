@@ -21,12 +21,17 @@ from edgebert.verbs.bench import bench
 from edgebert.verbs.common import BundleArgument, JsonOption, QuietOption, open_progress, print_json, reader_may_leave
 from edgebert.verbs.compare import compare
 from edgebert.verbs.doctor import doctor
+from edgebert.verbs.keys import app as keys_app
 from edgebert.verbs.report import report
 from edgebert.verbs.run import run_bundle
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from edgebert.artifact import ArtifactStore
+    from edgebert.bundle import SelfTest
     from edgebert.pipeline import Outcome
+    from edgebert.trust.policy import Signer
 
 app = typer.Typer(
     name="edgebert",
@@ -38,6 +43,7 @@ app = typer.Typer(
 )
 store_app = typer.Typer(help="Looks after the store of finished stages.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(store_app, name="store")
+app.add_typer(keys_app, name="keys")
 app.command("compare")(compare)
 app.command("report")(report)
 app.command("bench")(bench)
@@ -136,27 +142,19 @@ def init(
 
 @app.command()
 def verify(bundle: BundleArgument, json_output: JsonOption = False) -> None:
-    """Rehashes a bundle and replays its goldens. Exits 1 when a variant answers differently."""
-    from edgebert.bundle import verify_bundle
+    """Checks who signed a bundle, rehashes it and replays its goldens. Exits 1 when a variant answers differently."""
+    from edgebert.bundle import read_signed_bundle, replay_all
     from edgebert.predictor import choose_variant
     from edgebert.runtimes import get_runtime
 
-    manifest, tests = verify_bundle(bundle)
+    manifest, signer = read_signed_bundle(bundle)
+    tests = replay_all(bundle, manifest)
     with reader_may_leave():
         if json_output:
-            print_json(
-                [
-                    {
-                        "variant": test.variant.name,
-                        "difference": test.difference,
-                        "state": test.state,
-                        "obstacle": test.obstacle,
-                    }
-                    for test in tests
-                ]
-            )
+            print_json(_verified_json(signer, tests))
         else:
             typer.echo(f"{len(manifest.files)} files as the manifest says")
+            typer.echo(_signer_line(signer))
             for test in tests:
                 far = test.obstacle if test.difference is None else f"largest difference {test.difference:.2g}"
                 typer.echo(f"{test.state:8} {test.variant.name}: {far} (allowed {test.variant.tolerance:g})")
@@ -166,6 +164,20 @@ def verify(bundle: BundleArgument, json_output: JsonOption = False) -> None:
         if test.state == "untested" and test.variant.name == manifest.selected:
             get_runtime(test.variant.target.runtime).require()  # what the bundle is for could not be tested
     choose_variant(manifest)  # says so where nothing can run here
+
+
+def _signer_line(signer: Signer) -> str:
+    if signer.identity == "unsigned":
+        return "not signed: trust.toml here lets such bundles load"
+    return f"signed by {signer.identity} ({signer.name})"
+
+
+def _verified_json(signer: Signer, tests: Sequence[SelfTest]) -> dict[str, Any]:
+    variants = [
+        {"variant": test.variant.name, "difference": test.difference, "state": test.state, "obstacle": test.obstacle}
+        for test in tests
+    ]
+    return {"signer": {"name": signer.name, "identity": signer.identity}, "variants": variants}
 
 
 @store_app.command("ls")

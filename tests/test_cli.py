@@ -202,7 +202,7 @@ def test_run_prints_label_score_and_text_in_columns(cli: Callable[..., Result], 
 
 
 def test_verify_json_says_how_far_each_variant_is_from_its_goldens(cli: Callable[..., Result], desk: Path) -> None:
-    found = parsed(cli("verify", "runs/recipe/bundle", "--json"))
+    found = parsed(cli("verify", "runs/recipe/bundle", "--json"))["variants"]
     assert len(found) == 5
     assert all(test["state"] == "ok" and 0 <= test["difference"] < 1e-4 for test in found)
 

@@ -45,7 +45,7 @@ def _folder(variable: str, usual: str) -> Path | None:
 
 
 def write_private(path: Path, data: bytes, mode: int = 0o600, *, new: bool = False) -> bool:
-    """Writes a file that is there as a whole or not at all, in folders of this user alone.
+    """Writes a file that is there as a whole or not at all; a folder that it makes for it is this user's alone.
 
     Args:
         new: leave a file alone that is there already.
