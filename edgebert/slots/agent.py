@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from edgebert import interrupts
 from edgebert.errors import DeviceError, EdgebertError
+from edgebert.slots.disk import fault
 from edgebert.slots.events import EventLines
 from edgebert.slots.protocol import (
     PROTOCOL,
@@ -36,7 +37,6 @@ from edgebert.slots.root import Root, locate
 from edgebert.slots.wire import StandardInput, open_voice
 
 Answer = BaseModel | None
-EXIT_FAILED = 3
 
 
 class Agent:
@@ -53,7 +53,10 @@ class Agent:
         """
         request = read_request(self._told.line())
         root = locate(getattr(request, "root", "."))
-        return OPERATIONS[type(request)](self, root, request)
+        try:
+            return OPERATIONS[type(request)](self, root, request)
+        except OSError as error:
+            raise fault(error, root.folder) from error
 
     def hello(self, root: Root, request: Hello) -> Answer:
         """Who the device is."""
@@ -148,13 +151,13 @@ def main() -> int:
         answer = Agent(StandardInput(), events).answer()
         events.send(Result(value=answer.model_dump(mode="json") if answer else {}))
     except KeyboardInterrupt:
-        ended = DeviceError("The agent on the device was ended before it had an answer; the device serves what it served.")
-        _tell(events, ended, hint="Ship again: it goes on from there.")
+        ended = "The agent on the device was ended before it had an answer."
+        _tell(events, DeviceError(ended, hint="Ship again: it goes on from there."))
         return interrupts.exit_code()
     except Exception as error:
-        fault = _fault(error)
-        _tell(events, fault, hint=fault.hint)
-        return fault.exit_code
+        told = _fault(error)
+        _tell(events, told)
+        return told.exit_code
     return 0
 
 
@@ -163,21 +166,15 @@ def _fault(error: Exception) -> EdgebertError:
         return error
     if os.environ.get("EDGEBERT_DEBUG"):
         traceback.print_exception(error)
-    if isinstance(error, OSError):
-        from pathlib import Path
-
-        from edgebert.slots.disk import fault
-
-        return fault(error, Path.home())
     return DeviceError(
         f"The agent on the device failed: {type(error).__name__}: {error}",
         hint="This is a fault of edgebert. With EDGEBERT_DEBUG=1 on the device its standard error tells more.",
     )
 
 
-def _tell(events: EventLines, fault: EdgebertError, hint: str | None) -> None:
+def _tell(events: EventLines, told: EdgebertError) -> None:
     with contextlib.suppress(KeyboardInterrupt):  # nobody is there any more
-        events.send(Failure(kind=type(fault).__name__, message=fault.message, hint=hint))
+        events.send(Failure(kind=type(told).__name__, message=told.message, hint=told.hint))
 
 
 if __name__ == "__main__":

@@ -61,8 +61,8 @@ def _arrived(root: Root, sha256: str, size: int) -> int | None:
         return size
     remove(whole(root, sha256))
     begun = contents.regular_size(part(root, sha256))
-    if begun is not None and begun < size:
-        return begun or None
+    if begun and begun < size:
+        return begun
     if begun == size and _finish(root, sha256):
         return size
     remove(part(root, sha256))

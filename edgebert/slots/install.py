@@ -5,8 +5,9 @@ Whatever fails, both slots and the link stay as they were.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-import secrets
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from edgebert.bundle import LEFT_BY_THE_HUB, read_signed_bundle
 from edgebert.errors import BundleError, EdgebertError
 from edgebert.interrupts import Interruptible
 from edgebert.manifest import MANIFEST, BundleManifest
-from edgebert.slots.disk import fault
+from edgebert.report_file import report_text
 from edgebert.slots.durable import write_durably
 from edgebert.slots.events import Events
 from edgebert.slots.incoming import clear
@@ -39,7 +40,8 @@ def install(root: Root, request: Install, events: Events) -> Installed:
     Raises:
         BundleError: the bundle is not whole, not trusted, or its tokenizer makes other tokens here.
         DeviceError: a content is not here.
-        StoreError: the disk is full.
+        StoreError: there is no room for the bundle.
+        OSError: something cannot be written.
         StageError: a process that measured failed.
     """
     files = check_files(request.files)
@@ -48,12 +50,9 @@ def install(root: Root, request: Install, events: Events) -> Installed:
     slot = root.serving()
     if slot and (served := _serves(root, slot, files, events)):
         return Installed(outcome="unchanged", slot=slot, variant=served.variant.name, tried=(), reasons=(), report=None)
-    staging = root.staging / secrets.token_hex(4)
     try:
-        staging.mkdir(parents=True)
-        return _install(root, request, files, staging, events)
-    except OSError as error:
-        raise fault(error, root.folder) from error
+        root.staging.mkdir()
+        return _install(root, request, files, events)
     finally:
         remove(root.staging)
 
@@ -67,7 +66,7 @@ def _serves(root: Root, slot: SlotName, files: Mapping[str, Wanted], events: Eve
     try:
         return check_slot(root, slot, thorough=True)
     except EdgebertError as error:
-        events.note(f"what serves is damaged and is laid out again: {error.message}")
+        events.note(f"what serves is laid out again: {error.message}")
         return None
 
 
@@ -78,25 +77,26 @@ def _hash(file: Path) -> str | None:
         return None
 
 
-def _install(root: Root, request: Install, files: Mapping[str, Wanted], staging: Path, events: Events) -> Installed:
+def _install(root: Root, request: Install, files: Mapping[str, Wanted], events: Events) -> Installed:
     slot, progress = idle_slot(root), Interruptible(events)
-    make_link(staging / "current", slot)
-    folder = staging / "bundle"
+    staged = Staged(root.staging / "bundle", root.staging / "record.json", root.staging / "current")
+    make_link(staged.link, slot)
     with progress.step("lay out"):
-        lay_out(root, files, folder)
+        lay_out(root, files, staged.bundle)
     with progress.step("verify"):
-        manifest, signer = read_signed_bundle(folder)
-    outcome = hold_trial(folder, manifest, request.device, request.trial, progress)
+        manifest, signer = read_signed_bundle(staged.bundle)
+    outcome = hold_trial(staged.bundle, manifest, request.device, request.trial, progress)
     if outcome.report:
         keep_report(root, outcome.report, files[MANIFEST].sha256)
     if outcome.chosen is None:
         return _answer("refused", None, outcome)
     record = _record(manifest, files[MANIFEST].sha256, signer.identity, outcome)
-    write_durably(staging / "record.json", record.model_dump_json(indent=1) + "\n")
+    write_durably(staged.record, record.model_dump_json(indent=1) + "\n")
     if interrupts.asked():  # a library may have swallowed it
         raise KeyboardInterrupt
-    exchange(root, slot, Staged(folder, staging / "record.json", staging / "current"))
-    clear(root, {item.sha256 for item in files.values()})
+    exchange(root, slot, staged)
+    with contextlib.suppress(OSError):  # it serves: that something is left over is no failure, the next installation clears it
+        clear(root, {item.sha256 for item in files.values()})
     return _answer("switched", slot, outcome)
 
 
@@ -127,8 +127,4 @@ def _answer(outcome: str, slot: SlotName | None, found: Outcome) -> Installed:
 
 def _as_file(found: Outcome) -> object:
     """As report.json holds it, with its checksum."""
-    import json
-
-    from edgebert.report_file import report_text
-
     return json.loads(report_text(found.report)) if found.report else None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 from edgebert.errors import DeviceError
 from edgebert.slots import contents
-from edgebert.slots.disk import fault, require
+from edgebert.slots.disk import require
 from edgebert.slots.durable import sync
 from edgebert.slots.incoming import whole
 from edgebert.slots.protocol import Wanted
@@ -23,19 +24,17 @@ def lay_out(root: Root, files: Mapping[str, Wanted], folder: Path) -> None:
 
     Raises:
         DeviceError: a content is not here.
-        StoreError: the disk is full.
+        StoreError: there is no room for a copy.
+        OSError: something cannot be written.
     """
     sources = _sources(root, files)
-    try:
-        folder.mkdir()
-        for path, item in files.items():
-            target = folder / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _place(sources[item.sha256], target, item.size)
-        for parent, _, _ in os.walk(folder):
-            sync(Path(parent))
-    except OSError as error:
-        raise fault(error, root.folder) from error
+    folder.mkdir()
+    for path, item in files.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _place(sources[item.sha256], target, item.size)
+    for parent, _, _ in os.walk(folder):
+        sync(Path(parent))
 
 
 def _sources(root: Root, files: Mapping[str, Wanted]) -> dict[str, Path]:
@@ -57,10 +56,13 @@ def _place(source: Path, target: Path, size: int) -> None:
     """A second name of the same file, else a copy: some file systems have no such links, and some files are another user's."""
     try:
         target.hardlink_to(source)
+        if stat.S_IMODE(target.stat().st_mode) != READ_ONLY:
+            target.chmod(READ_ONLY)
     except FileExistsError:  # two names that this file system does not tell apart
         raise
     except OSError:
+        target.unlink(missing_ok=True)
         require(target.parent, size)
         shutil.copyfile(source, target, follow_symlinks=False)
-    target.chmod(READ_ONLY)
+        target.chmod(READ_ONLY)
     sync(target)

@@ -6,7 +6,6 @@ import contextlib
 import json
 from collections.abc import Iterator
 
-from edgebert.slots.disk import fault
 from edgebert.slots.durable import sync, write_durably
 from edgebert.slots.lock import locked
 from edgebert.slots.remove import remove
@@ -20,12 +19,10 @@ def at_work(root: Root, doing: str) -> Iterator[None]:
 
     Raises:
         DeviceError: the folder is something else, or another agent holds it.
-        StoreError: it cannot be written.
+        StoreError: it cannot be locked.
+        OSError: it cannot be written.
     """
-    try:
-        _make(root)
-    except OSError as error:
-        raise fault(error, root.folder) from error
+    _make(root)
     with locked(root, doing):
         recover(root)
         remove(root.staging)

@@ -18,7 +18,7 @@ from edgebert.bench.queries import Source
 from edgebert.bench.run import run
 from edgebert.bench.subjects import Subject, Wanted, find_subjects
 from edgebert.bench.sweep import Options, Planned, make_plan
-from edgebert.bundle import obstacle
+from edgebert.bundle import golden_inputs, obstacle
 from edgebert.errors import BundleError, EdgebertError, InputError
 from edgebert.manifest import BundleManifest, VariantEntry
 from edgebert.progress import Progress
@@ -53,10 +53,11 @@ def hold_trial(folder: Path, manifest: BundleManifest, device: str, trial: Trial
     """Tries a bundle that was read and checked.
 
     Raises:
-        BundleError: its report is missing or damaged.
+        BundleError: its report is missing or damaged, or its tokenizer makes other tokens here.
         StageError: a process that measured failed.
     """
     at_home = _report_of(folder)
+    golden_inputs(folder, manifest)
     tested = _self_tests(folder, manifest, progress)
     usable = [variant for variant in manifest.variants if tested[variant.name][0] == "ok"]
     plan, faults = _plan(folder, usable, trial, progress)
