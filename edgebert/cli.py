@@ -24,6 +24,7 @@ from edgebert.verbs.doctor import doctor
 from edgebert.verbs.keys import app as keys_app
 from edgebert.verbs.report import report
 from edgebert.verbs.run import run_bundle
+from edgebert.verbs.ship import rollback, ship
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +49,8 @@ app.command("compare")(compare)
 app.command("report")(report)
 app.command("bench")(bench)
 app.command("doctor")(doctor)
+app.command("ship")(ship)
+app.command("rollback")(rollback)
 app.command("run")(run_bundle)
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.")]

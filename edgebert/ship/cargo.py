@@ -14,7 +14,7 @@ from edgebert.slots.protocol import Piece, Wanted
 from edgebert.trust.envelope import SIGNATURE, read_envelope
 from edgebert.trust.policy import Signer, check_trust
 
-CHUNK_BYTES = 256 * 1024
+CHUNK_BYTES = 64 * 1024
 """Read and handed on at a time."""
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgebert.errors import DeviceError, EnvironmentFault, TrustError
+from edgebert.errors import EnvironmentFault, TrustError
 from edgebert.manifest import BundleManifest, VariantEntry
 from edgebert.ship.cargo import Cargo
-from edgebert.slots.protocol import PROTOCOL, About, Piece
+from edgebert.slots.protocol import About, Piece
 
 SPARE_BYTES = 1_000_000
 """Beside the contents: records, links, the report of the measurements."""
@@ -17,11 +17,9 @@ def check_fits(about: About, cargo: Cargo, device: str) -> None:
     """Refuses what could only fail there later.
 
     Raises:
-        DeviceError: it speaks another protocol.
         EnvironmentFault: no candidate can run there.
         TrustError: it does not trust the bundle's signer.
     """
-    _check_protocol(about, device)
     _check_runs(about, cargo.manifest, device)
     _check_trusts(about, cargo, device)
 
@@ -37,15 +35,6 @@ def check_room(about: About, pieces: Sequence[Piece], device: str) -> None:
         raise EnvironmentFault(
             f"{device} has {about.free_bytes / 1e6:.1f} MB free; what it lacks of the bundle needs {needed / 1e6:.1f} MB.",
             hint="Make room there, or ship a smaller bundle.",
-        )
-
-
-def _check_protocol(about: About, device: str) -> None:
-    if about.protocol != PROTOCOL:
-        raise DeviceError(
-            f"{device} has edgebert {about.edgebert_version}, which speaks protocol {about.protocol}; "
-            f"this one speaks {PROTOCOL}.",
-            hint=f"Bring both to one version: edgebert devices setup {device}",
         )
 
 

@@ -26,7 +26,7 @@ def parse(answer: type[Answer], value: dict[str, Any], device: str) -> Answer:
         where = ".".join(map(str, first["loc"]))
         raise DeviceError(
             f"{device} answered what is no {answer.__name__}: {where}: {first['msg']}.",
-            hint=f"Bring both to one version of edgebert: edgebert devices setup {device}",
+            hint="Bring both to one version of edgebert with: edgebert devices setup",
         ) from error
 
 

@@ -106,7 +106,7 @@ def test_a_lost_connection_goes_on_where_it_stopped(ship: Any, small: Path, seed
     device = FakeDevice("kitchen", lose=[random.Random(seed).randrange(1, total)])
     (delivery,) = ship([device])
     assert delivery.outcome == "switched"
-    assert total <= delivery.sent_bytes <= total + 256 * 1024  # what was read and on its way when it was lost
+    assert total <= delivery.sent_bytes <= total + 64 * 1024  # what was read and on its way when it was lost
 
 
 @pytest.mark.parametrize("op", ["hello", "status", "have", "receive", "install", "after install", "after receive"])
@@ -154,7 +154,6 @@ def test_one_bad_device_does_not_stop_the_others(ship: Any) -> None:
 @pytest.mark.parametrize(
     ("about", "runtime", "words", "code"),
     [
-        ({"protocol": 99}, None, "speaks protocol 99", EXIT_ENVIRONMENT),
         ({"isas": ("avx2",)}, None, "has none of", EXIT_ENVIRONMENT),
         ({}, "openvino", "openvino is not installed there", EXIT_ENVIRONMENT),
         ({"free_bytes": 10_000}, None, "MB free", EXIT_ENVIRONMENT),

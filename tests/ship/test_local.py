@@ -1,29 +1,34 @@
-"""Shipping to folders of this machine, each with a real agent: what travels, what stays when it goes wrong, and what is told."""
+"""Shipping to folders of this machine, each with a real agent: what travels, and what serves when it goes wrong."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import random
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from small_bundle import INT8, compressed_run, lean, other_gate, other_labels, other_variant
+from pydantic import BaseModel
+from small_bundle import INT8, compressed_run, lean, other_labels, other_variant
+from strange_python import killed_at, with_clock
 
 import edgebert
-from edgebert.devices.base import Device
+from edgebert.devices.base import Channel, Device, OnEvent
+from edgebert.devices.fake import Faulty, FaultyChannel
 from edgebert.devices.local import LocalDevice
-from edgebert.errors import EXIT_GATE_FAILED, EXIT_INPUT
-from edgebert.gates import Gate
+from edgebert.errors import EXIT_ENVIRONMENT, DeviceLost
 from edgebert.lanes import SilentLanes
 from edgebert.manifest import MANIFEST
 from edgebert.report_file import read_report
 from edgebert.ship.cargo import load_cargo
 from edgebert.ship.convoy import Convoy
 from edgebert.ship.delivery import Delivery, Order
-from edgebert.slots.protocol import Trial
+from edgebert.slots.protocol import Advance, Note, Received, Trial
 
 QUICK = Trial(rounds=1, queries=4, warmup=1)
 TEXT = "a good film"
@@ -91,3 +96,121 @@ def test_what_comes_back_is_a_report_of_that_device(serving: Path, old: Path) ->
     assert report.recipe.endswith("on kitchen")
     assert [entry.name for entry in report.entries] == ["onnxruntime/int8-dynamic"]
     assert len(report.entries[0].latencies_ms()) == QUICK.queries
+
+
+def test_an_agent_that_is_killed_before_the_switch_leaves_the_old_model(
+    folder: Path, old: Path, new: Path, tmp_path: Path
+) -> None:
+    python = killed_at(tmp_path / "python", "/current", before=True)
+    (delivery,) = ship([LocalDevice("kitchen", folder, python=python)], new, attempts=1)
+    assert (delivery.outcome, delivery.exit_code) == ("failed", EXIT_ENVIRONMENT)
+    assert answer(folder) in words(old)
+    (again,) = ship([LocalDevice("kitchen", folder)], new)
+    assert (again.outcome, again.sent_bytes) == ("switched", 0)
+    assert answer(folder) in words(new)
+
+
+def test_an_agent_that_is_killed_after_the_switch_has_switched_and_the_next_call_says_so(
+    folder: Path, new: Path, tmp_path: Path
+) -> None:
+    python = killed_at(tmp_path / "python", "/current", before=False)
+    (delivery,) = ship([LocalDevice("kitchen", folder, python=python)], new, attempts=2)
+    assert (delivery.outcome, delivery.variant) == ("switched", "onnxruntime/int8-dynamic")
+    assert answer(folder) in words(new)
+
+
+def test_a_device_without_a_clock_of_its_own_is_shipped_to(folder: Path, new: Path, tmp_path: Path) -> None:
+    (delivery,) = ship([LocalDevice("kitchen", folder, python=with_clock(tmp_path / "python", 86400))], new)
+    assert delivery.outcome == "switched"
+    assert answer(folder) in words(new)
+    record = json.loads((folder / "slots" / "b.json").read_text())
+    assert record["installed"].startswith("1970")
+
+
+def test_a_bundle_that_was_altered_after_it_was_read_is_refused_there(
+    folder: Path, old: Path, new: Path, tmp_path: Path
+) -> None:
+    bundle = Path(shutil.copytree(new, tmp_path / "bundle"))
+    cargo = load_cargo(bundle)
+    data = bytearray((bundle / INT8).read_bytes())
+    data[len(data) // 2] ^= 1
+    (bundle / INT8).write_bytes(data)
+    convoy = Convoy([LocalDevice("kitchen", folder)], cargo, Order(trial=QUICK), SilentLanes())
+    asyncio.run(convoy.run())
+    (delivery,) = convoy.deliveries
+    assert (delivery.outcome, delivery.exit_code) == ("failed", EXIT_ENVIRONMENT)
+    assert "arrived with another content" in delivery.reason
+    assert answer(folder) in words(old)
+
+
+class Cuts(Faulty):
+    """Cut once after each of these many bytes, when the agent has begun to read; `watch` is called before every call."""
+
+    def __init__(self, inner: Device, after: Sequence[int], watch: Callable[[], None]) -> None:
+        super().__init__(inner)
+        self._after, self._watch = list(after), watch
+        self.cut()
+
+    def cut(self) -> DeviceLost:
+        """Sets the next one."""
+        self.cut_after = self._after.pop(0) if self._after else None
+        return super().cut()
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Channel]:
+        """By now the agent of the last call has ended."""
+        self._watch()
+        async with self.inner.open() as channel:
+            yield CutChannel(self, channel)
+
+
+class CutChannel(FaultyChannel):
+    """Without it an agent that takes half a second to start would have been ended before it read anything."""
+
+    def __init__(self, device: Faulty, inner: Channel) -> None:
+        super().__init__(device, inner)
+        self._reads = asyncio.Event()
+
+    async def ask(self, request: BaseModel, *, on_event: OnEvent | None = None, **body: Any) -> dict[str, Any]:
+        """As `Channel.ask`."""
+
+        def heard(event: Note | Advance | Received) -> None:
+            self._reads.set()
+            if on_event:
+                on_event(event)
+
+        return await super().ask(request, on_event=heard, **body)
+
+    async def _counted(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        try:
+            async for part in super()._counted(body):
+                yield part
+        except DeviceLost:
+            await self._reads.wait()
+            await asyncio.sleep(0.05)
+            raise
+
+
+def test_a_transfer_that_is_cut_at_twenty_points_goes_on_and_the_old_model_serves_meanwhile(
+    folder: Path, old: Path, new: Path
+) -> None:
+    missing = sum((new / name).stat().st_size for name in (INT8, MANIFEST, "edgebert.sig"))
+    points = sorted(random.Random(20).sample(range(1, missing), 20))
+    sent, arrived, answers = [], [], []
+
+    def watch() -> None:
+        sent.append(device.sent_bytes)
+        arrived.append(sum(file.stat().st_size for file in (folder / "incoming").glob("?" * 64 + "*")))
+        answers.append(answer(folder))
+
+    device = Cuts(LocalDevice("kitchen", folder), [end - start for start, end in itertools.pairwise([0, *points])], watch)
+    (delivery,) = ship([device], new, attempts=21)
+    assert (delivery.outcome, answer(folder) in words(new)) == ("switched", True)
+    assert len(answers) == 21 and set(answers) <= set(words(old))
+    in_flight = [out - came for out, came in zip(differences(sent), differences(arrived), strict=True)]
+    assert min(in_flight) >= 0 and arrived[-1] > 0
+    assert device.sent_bytes == missing + sum(in_flight)  # nothing that had arrived was sent again
+
+
+def differences(values: Sequence[int]) -> list[int]:
+    return [after - before for before, after in itertools.pairwise(values)]
