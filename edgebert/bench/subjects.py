@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from edgebert.artifact import FileEntry, content_hash, hash_file
 from edgebert.bench.graph_files import graph_files
-from edgebert.bundle import obstacle, read_bundle, serving_of
+from edgebert.bundle import UNLISTED, obstacle, read_bundle, serving_of
 from edgebert.errors import InputError, MissingPackage, SourceError
 from edgebert.manifest import MANIFEST, BundleManifest, VariantEntry
 from edgebert.model_folder import WEIGHTS, WEIGHTS_INDEX, inspect_model, read_json
@@ -95,7 +96,7 @@ def find_subjects(place: str, wanted: Wanted, progress: Progress) -> list[Subjec
     if not path.is_dir():
         return [_graph_subject(path, path, wanted)]
     for folder in (path, path / "bundle"):
-        if (folder / MANIFEST).is_file():
+        if any(os.path.lexists(folder / name) for name in UNLISTED):  # whatever they are: only a bundle has either
             return _bundle_subjects(folder, path, wanted, progress)
     if _is_transformers(path) and not (wanted.runtime and _graphs_of(path)):
         if wanted.runtime and wanted.must:

@@ -24,6 +24,13 @@ KINDS: dict[str, Literal["key", "certificate", "sigstore"]] = {
     "x509CertificateChain": "certificate",
     "certificate": "sigstore",
 }
+MATERIAL = {
+    "key": {"publicKey"},
+    "certificate": {"x509CertificateChain"},
+    "sigstore": {"certificate", "tlogEntries", "timestampVerificationData"},
+}
+"""What a signature of each kind brings to be checked with."""
+OPTIONAL = {"tlogEntries", "timestampVerificationData"}
 SIGN_AGAIN = "Sign it again where it was made: edgebert keys sign BUNDLE"
 
 
@@ -52,7 +59,7 @@ def read_envelope(path: Path) -> Envelope | None:
     if raw is None:
         return None
     try:
-        return _envelope(raw, path)
+        return _envelope(raw)
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0] if isinstance(error, ValueError) else "it lacks what each of them has"
         raise TrustError(f"{path} is no model signature: {reason}.", hint=SIGN_AGAIN) from error
@@ -74,27 +81,32 @@ def _read(path: Path) -> bytes | None:
     return data
 
 
-def _envelope(raw: bytes, path: Path) -> Envelope:
+def _envelope(raw: bytes) -> Envelope:
     outer = strict_json(raw)
     _only(outer, {"mediaType", "verificationMaterial", "dsseEnvelope"})
     envelope, material = outer["dsseEnvelope"], outer["verificationMaterial"]
     _only(envelope, {"payload", "payloadType", "signatures"})
     if envelope["payloadType"] != PAYLOAD or len(envelope["signatures"]) != 1:
         raise ValueError("it holds no single signature of a statement")
+    (signature,) = envelope["signatures"]
+    _only(signature, {"sig", "keyid"}, needed={"sig"})
+    _decoded(signature["sig"])
     kinds = [kind for field, kind in KINDS.items() if field in material]
     if len(kinds) != 1:
         raise ValueError("it names no key or certificate, or several")
+    _only(material, MATERIAL[kinds[0]] | {"tlogEntries"}, needed=MATERIAL[kinds[0]] - OPTIONAL)
     return Envelope(
         kind=kinds[0],
-        hint=_hint(material["publicKey"], path) if kinds[0] == "key" else "",
+        hint=_hint(material["publicKey"]) if kinds[0] == "key" else "",
         leaf=_leaf(kinds[0], material),
-        files=_signed_files(strict_json(base64.b64decode(envelope["payload"], validate=True))),
+        files=_signed_files(strict_json(_decoded(envelope["payload"]))),
         data=json.dumps(outer).encode(),
     )
 
 
-def _hint(material: Mapping[str, Any], path: Path) -> str:
-    hint = material.get("hint")
+def _hint(material: Mapping[str, Any]) -> str:
+    _only(material, {"hint", "rawBytes", "keyDetails"}, needed={"hint"})
+    hint = material["hint"]
     if not isinstance(hint, str) or len(hint) != 64 or set(hint) - set("0123456789abcdef"):
         raise ValueError("it does not say by which key it is")
     return hint
@@ -104,7 +116,7 @@ def _leaf(kind: str, material: Mapping[str, Any]) -> bytes:
     if kind == "key":
         return b""
     chain = material["x509CertificateChain"]["certificates"] if kind == "certificate" else [material["certificate"]]
-    return base64.b64decode(chain[0]["rawBytes"], validate=True)
+    return [_decoded(link["rawBytes"]) for link in chain][0]
 
 
 def _signed_files(statement: Mapping[str, Any]) -> dict[str, str]:
@@ -120,9 +132,18 @@ def _signed_files(statement: Mapping[str, Any]) -> dict[str, str]:
     return files
 
 
-def _only(value: Mapping[str, Any], known: set[str]) -> None:
-    if value.keys() != known:
+def _only(value: Mapping[str, Any], known: set[str], *, needed: set[str] | None = None) -> None:
+    """Strict, so that nobody reads more out of a signature than was checked here."""
+    if not (known if needed is None else needed) <= value.keys() <= known:
         raise ValueError(f"it has other keys than {', '.join(sorted(known))}")
+
+
+def _decoded(text: str) -> bytes:
+    """Base64 in its one plain form: the last character may carry bits that most readers pass over."""
+    data = base64.b64decode(text, validate=True)
+    if base64.b64encode(data).decode() != text:
+        raise ValueError("its base64 is not written in the plain form")
+    return data
 
 
 def strict_json(data: bytes) -> Any:
