@@ -20,6 +20,7 @@ from edgebert.errors import EXIT_ENVIRONMENT, EXIT_GATE_FAILED, EXIT_INPUT, EXIT
 from edgebert.verbs.bench import bench
 from edgebert.verbs.common import BundleArgument, JsonOption, QuietOption, open_progress, print_json, reader_may_leave
 from edgebert.verbs.compare import compare
+from edgebert.verbs.devices import app as devices_app
 from edgebert.verbs.doctor import doctor
 from edgebert.verbs.keys import app as keys_app
 from edgebert.verbs.report import report
@@ -45,6 +46,7 @@ app = typer.Typer(
 store_app = typer.Typer(help="Looks after the store of finished stages.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(store_app, name="store")
 app.add_typer(keys_app, name="keys")
+app.add_typer(devices_app, name="devices")
 app.command("compare")(compare)
 app.command("report")(report)
 app.command("bench")(bench)

@@ -68,6 +68,8 @@ class Device(ABC):
     root: str
     """Folder there that holds its slots."""
     labels: Mapping[str, str]
+    python: str | None = None
+    """The interpreter that the user named for it, and looks after."""
 
     @property
     def target(self) -> str:

@@ -35,7 +35,7 @@ class Faulty(Device):
         refuse: int = 0,
     ) -> None:
         self.name, self.root, self.labels = inner.name, inner.root, inner.labels
-        self.inner = inner
+        self.inner, self.python = inner, inner.python
         self.cut_after, self.cut_while, self.lose_answer, self.refuse = cut_after, cut_while, lose_answer, refuse
         self.sent_bytes = 0
         """Of bodies, over all connections."""

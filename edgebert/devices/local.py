@@ -42,6 +42,7 @@ class LocalDevice(Device):
     ) -> None:
         self.name, self.root, self.labels = name, str(folder), dict(labels or {})
         self.pythons = (python,) if python else (str(folder / "venv" / "bin" / "python"), sys.executable)
+        self.python = python
         self._target, self._environment = target or name, dict(environment or {})
 
     @property

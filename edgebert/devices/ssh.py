@@ -58,6 +58,7 @@ class SshDevice(Device):
         self.name, self.root, self.labels, self.place = name, place.root, dict(labels or {}), place
         root = place.root if place.root.startswith("/") else f"~/{place.root}"
         self.pythons = (python,) if python else (f"{root}/venv/bin/python", "python3")
+        self.python = python
         self._target, self._identity = target or name, identity
         self._machine: str | None = None
 

@@ -1,0 +1,109 @@
+"""Wheels that are brought to a device, because it has no network or its index no edgebert."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgebert.errors import InputError
+
+_NAME = re.compile(r"(?P<name>[^-]+)-(?P<version>[^-]+)(-\d[^-]*)?-(?P<python>[^-]+)-(?P<abi>[^-]+)-(?P<platform>[^-]+)\.whl")
+PART_BYTES = 1 << 20
+MAKE_OWN = "pip wheel --no-deps -w wheels ."
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """One file of the folder, as its name describes it."""
+
+    path: Path
+    name: str
+    version: str
+    python: str
+    abi: str
+    platform: str
+
+    def suits(self, machine: str, python: Sequence[int]) -> bool:
+        """Whether it may be of use on a Linux of that kind. pip decides; this only keeps the others from travelling.
+
+        Args:
+            machine: x86_64, aarch64, ...
+            python: version there.
+        """
+        if self.platform != "any" and not re.search(rf"linux.*_{re.escape(machine)}(\.|$)", self.platform):
+            return False
+        own = f"cp{python[0]}{python[1]}"
+        tags = self.python.split(".")
+        return any(tag.startswith("py") or tag == own for tag in tags) or "abi3" in self.abi.split(".")
+
+    def sha256(self) -> str:
+        """Hash of the file."""
+        found = hashlib.sha256()
+        with self.path.open("rb") as file:
+            while part := file.read(PART_BYTES):
+                found.update(part)
+        return found.hexdigest()
+
+
+@dataclass(frozen=True)
+class Wheels:
+    """A folder of them."""
+
+    folder: Path
+    wheels: tuple[Wheel, ...]
+
+    @property
+    def own(self) -> Wheel | None:
+        """That of edgebert itself."""
+        return next((wheel for wheel in self.wheels if wheel.name == "edgebert"), None)
+
+    def for_device(self, machine: str, python: Sequence[int]) -> tuple[Wheel, ...]:
+        """Those that are worth sending."""
+        return tuple(wheel for wheel in self.wheels if wheel.suits(machine, python))
+
+
+def read_wheels(folder: Path, version: str, *, offline: bool) -> Wheels:
+    """The wheels of a folder.
+
+    Args:
+        version: of edgebert, as it is here: both sides must speak one protocol.
+        offline: nothing else will be there, so edgebert's own wheel must be among them.
+
+    Raises:
+        InputError: there are none, or edgebert's is of another version.
+    """
+    try:
+        files = sorted(folder.glob("*.whl")) if folder.is_dir() else []
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read: {error.strerror}.") from error
+    wheels = tuple(Wheel(file, **parts) for file in files if (parts := _parts(file.name)))
+    if not wheels:
+        raise InputError(f"There are no wheels in {folder}.", hint=f"In edgebert's checkout: {MAKE_OWN}")
+    found = Wheels(folder, wheels)
+    versions = [wheel.version for wheel in wheels if wheel.name == "edgebert"]
+    if len(versions) > 1:
+        raise InputError(f"{folder} holds {len(versions)} wheels of edgebert: {', '.join(versions)}.", hint="Leave one there.")
+    if versions and versions[0] != version:
+        raise InputError(
+            f"{folder} holds edgebert {versions[0]}, and this is {version}.", hint=f"In edgebert's checkout: {MAKE_OWN}"
+        )
+    if offline and not versions:
+        raise InputError(f"{folder} holds no wheel of edgebert.", hint=f"In edgebert's checkout: {MAKE_OWN}")
+    return found
+
+
+def _parts(name: str) -> dict[str, str] | None:
+    match = _NAME.fullmatch(name)
+    return {**match.groupdict(), "name": match["name"].lower().replace("_", "-")} if match else None
+
+
+def download_command(machine: str, python: Sequence[int], version: str, *, extras: str = "") -> str:
+    """The command that fetches all wheels for a device, on a machine of any kind that has a network."""
+    platforms = " ".join(f"--platform {tag}_{machine}" for tag in ("manylinux_2_28", "manylinux_2_17", "manylinux2014"))
+    return (
+        f"pip download -d wheels --only-binary=:all: {platforms} --python-version {python[0]}.{python[1]} "
+        f"'wheels/edgebert-{version}-py3-none-any.whl{extras}'"
+    )

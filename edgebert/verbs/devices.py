@@ -1,0 +1,127 @@
+"""`edgebert devices`: setting devices up, and asking them who they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgebert.errors import InputError
+from edgebert.verbs.common import JsonOption, QuietOption, print_json, reader_may_leave
+from edgebert.verbs.targets import FleetOption, OnlyOption, ParallelOption, TargetArgument
+
+if TYPE_CHECKING:
+    from edgebert.devices.at_once import Work
+    from edgebert.devices.setup import OwnKey
+    from edgebert.devices.targets import Chosen
+
+app = typer.Typer(help="Sets devices up and looks after them.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command()
+def setup(
+    targets: TargetArgument = None,
+    fleet: FleetOption = None,
+    only: OnlyOption = None,
+    wheels: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Wheels to bring along, edgebert's own among them or not.")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Use the wheels alone, and no package index.")] = False,
+    python: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Python there, such as python3.12; for a local folder: make an environment."),
+    ] = None,
+    openvino: Annotated[bool, typer.Option("--openvino", help="Install the runtime OpenVINO as well.")] = False,
+    parallel: ParallelOption = None,
+    quiet: QuietOption = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Installs edgebert on devices and lets them trust your key. What is there is left alone. Exits 3 when one fails."""
+    import edgebert
+    from edgebert.devices.base import Device
+    from edgebert.devices.reached import Reached
+    from edgebert.devices.setup import SetupOrder, set_up
+    from edgebert.devices.targets import choose
+    from edgebert.devices.wheels import read_wheels
+    from edgebert.lanes import Lane
+
+    if offline and wheels is None:
+        raise InputError("--offline needs the wheels.", hint="Bring them along with --wheels DIR.")
+    if python is not None and (not python.strip() or not python.isprintable() or python.startswith("-")):
+        raise InputError(f"--python {python!r} is no name of a program.", hint="For example: --python python3.12")
+    chosen = choose(targets or (), fleet=fleet, only=only or ())
+    order = SetupOrder(
+        key=_own_key(),
+        wheels=read_wheels(wheels, edgebert.__version__, offline=offline) if wheels else None,
+        offline=offline,
+        python=python,
+        openvino=openvino,
+    )
+
+    async def work(device: Device, lane: Lane) -> Reached:
+        return await set_up(device, order, lane)
+
+    _all(chosen, work, parallel, quiet=quiet, json_output=json_output)
+
+
+@app.command()
+def check(
+    targets: TargetArgument = None,
+    fleet: FleetOption = None,
+    only: OnlyOption = None,
+    parallel: ParallelOption = None,
+    quiet: QuietOption = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Reaches devices and shows who they are and what they lack; changes nothing. Exits 3 when one cannot be used."""
+    from edgebert.devices.base import Device
+    from edgebert.devices.reached import Reached
+    from edgebert.devices.setup import check as ask
+    from edgebert.devices.targets import choose
+    from edgebert.lanes import Lane
+    from edgebert.trust.keys import own_public_key
+
+    chosen = choose(targets or (), fleet=fleet, only=only or ())
+    key = own_public_key()
+
+    async def work(device: Device, lane: Lane) -> Reached:
+        return await ask(device, key.fingerprint if key else None, lane)
+
+    _all(chosen, work, parallel, quiet=quiet, json_output=json_output)
+
+
+def _all(chosen: Chosen, work: Work, parallel: int | None, *, quiet: bool, json_output: bool) -> None:
+    from edgebert.devices.at_once import AtOnce
+    from edgebert.devices.fleet import PARALLEL
+    from edgebert.devices.reached import data, exit_code, lines
+    from edgebert.lanes import open_lanes
+    from edgebert.ship.at_once import finish
+
+    with open_lanes(quiet=quiet) as lanes:
+        work_of_all = AtOnce(chosen.devices, work, lanes, parallel or chosen.parallel or PARALLEL)
+        finished = finish(work_of_all.run())
+    found = work_of_all.found
+    with reader_may_leave():
+        print_json(data(found)) if json_output else typer.echo("\n".join(lines(found)))
+    if not finished:
+        raise KeyboardInterrupt
+    raise typer.Exit(exit_code(found))
+
+
+def _own_key() -> OwnKey:
+    """This user's key, and what devices call it: it says whose it is."""
+    import getpass
+    import platform
+    import re
+
+    from edgebert.devices.setup import OwnKey
+    from edgebert.trust.keys import ensure_own_key
+
+    key = ensure_own_key()
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user without an entry, as in some containers
+        user = "user"
+    whose = re.sub(r"[^A-Za-z0-9]+", "-", f"{user}-{platform.node()}").strip("-")[:48] or "key"
+    return OwnKey(f"{whose}-{key.fingerprint[:8]}", key.pem, key.fingerprint)
