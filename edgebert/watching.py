@@ -78,7 +78,7 @@ class WatchingPredictor(Predictor):
         self._seen = standing  # looked at before: what was switched meanwhile is seen by the next look
 
     def _open(self) -> Opened:
-        return open_place(self._link, variant=self._variant, threads=self._threads)
+        return open_place(self._link.parent, variant=self._variant, threads=self._threads)
 
     def _report(self, error: Exception) -> None:
         self.fault = str(error) if isinstance(error, EdgebertError) else f"{error.__class__.__name__}: {error}"
