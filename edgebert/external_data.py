@@ -85,7 +85,8 @@ def _locations(path: Path) -> Iterator[bytes]:
             try:
                 yield from _walk(data)
             except (ValueError, IndexError) as error:
-                raise BundleError(f"{path} is not a whole ONNX file: {error or 'it ends too soon'}.") from error
+                reason = "it ends too soon" if isinstance(error, IndexError) else error
+                raise BundleError(f"{path} is not a whole ONNX file: {reason}.") from error
 
 
 def _walk(data: mmap.mmap) -> Iterator[bytes]:

@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bundle_edits import edited, listed_again
 from conftest import Result
 from fake_stages import Cut, Retoken, compressed
 
 from edgebert import load
-from edgebert.artifact import ArtifactStore, hash_file
+from edgebert.artifact import ArtifactStore
 from edgebert.bundle import UNLISTED, golden_inputs, open_variant, read_bundle, replay, serving_of, variant_file, verify_bundle
 from edgebert.errors import BundleError
 from edgebert.gates import Gate
-from edgebert.manifest import MANIFEST
 from edgebert.pipeline import Outcome, compress
 from edgebert.progress import Silent
 from edgebert.recipe_file import load_recipe
@@ -144,20 +144,6 @@ def test_verify_bundle_replays_the_goldens_of_every_variant(shared: Path) -> Non
     assert all(test.state == "ok" and test.difference is not None and test.difference < 1e-4 for test in tests)
 
 
-def edited(bundle: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Rewrites the manifest, and signs it as whoever made it could."""
-    manifest = json.loads((bundle / MANIFEST).read_text())
-    change(manifest)
-    (bundle / MANIFEST).write_text(json.dumps(manifest))
-    sign_bundle(bundle)
-
-
-def listed_again(bundle: Path, name: str) -> None:
-    """Makes the manifest vouch for a file as it is now."""
-    entry = {"sha256": hash_file(bundle / name), "size": (bundle / name).stat().st_size}
-    edited(bundle, lambda manifest: manifest["files"].update({name: entry}))
-
-
 def off_by(amount: float) -> Callable[[dict[str, Any]], None]:
     def change(manifest: dict[str, Any]) -> None:
         manifest["variants"][1]["golden_outputs"]["logits"][0][0] += amount
@@ -170,6 +156,7 @@ def test_verify_exits_1_when_a_variant_does_not_answer_as_its_goldens_say(
     cli: Callable[..., Result], bundle: Path, change: Callable[[dict[str, Any]], None]
 ) -> None:
     edited(bundle, change)
+    sign_bundle(bundle)
     result = cli("verify", bundle)
     assert result.code == 1, result.err
     states = [line.split()[0] for line in result.out.splitlines() if "allowed" in line]
@@ -192,6 +179,7 @@ def test_verify_bundle_refuses_a_tokenizer_that_makes_other_tokens(bundle: Path)
     (bundle / "tokenizer.json").write_text(text.replace('"lowercase": true', '"lowercase": false'))
     assert (bundle / "tokenizer.json").read_text() != text
     listed_again(bundle, "tokenizer.json")
+    sign_bundle(bundle)
     with pytest.raises(BundleError, match="makes other tokens"):
         verify_bundle(bundle)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bundle_edits import edited, listed_again
 from conftest import Result
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -106,19 +107,6 @@ def test_bundle_is_refused_when_a_bit_anywhere_in_its_signature_is_flipped(bundl
             read_bundle(bundle)
     (bundle / SIGNATURE).write_bytes(whole)
     read_bundle(bundle)
-
-
-def edited(bundle: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    """Rewrites the manifest; whether that is signed is another matter."""
-    manifest = json.loads((bundle / MANIFEST).read_text())
-    change(manifest)
-    (bundle / MANIFEST).write_text(json.dumps(manifest))
-
-
-def listed_again(bundle: Path, *changed: str) -> None:
-    """Makes the manifest vouch for files as they are now."""
-    entries = {name: {"sha256": hash_file(bundle / name), "size": (bundle / name).stat().st_size} for name in changed}
-    edited(bundle, lambda manifest: manifest["files"].update(entries))
 
 
 def swapped(first: str, second: str) -> Tampering:
