@@ -89,7 +89,7 @@ def second(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def both(shipped: Path, second: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, Said]:
-    """A root where it was shipped as well: the root, the bytes that travelled, and what the agent said. Do not write into it."""
+    """A root where it was shipped as well, the bytes that travelled, and what the agent said. Do not write into it."""
     root = Path(shutil.copytree(shipped, tmp_path_factory.mktemp("both") / "device", symlinks=True))
     return root, send(root, second), install(root, second)
 
@@ -148,9 +148,9 @@ def test_reports_of_two_devices_can_be_compared(shipped: Path, tmp_path: Path) -
     other = read_report(tmp_path / "other.json")
     found = compare(here, other, Options(across_devices=True), names=("attic", "shed"))
     assert {pair.name for pair in found.pairs} == {FP32, INT8} and not found.missing and not found.extra
-    assert {item.verdict for pair in found.pairs for item in pair.metrics if item.metric == "p50_ms"} <= {"inconclusive"}
+    assert {item.verdict for pair in found.pairs for item in pair.findings if item.metric == "p50_ms"} <= {"inconclusive"}
     apart = compare(here, other, Options(), names=("attic", "shed"))
-    assert {item.verdict for pair in apart.pairs for item in pair.metrics if item.metric == "p50_ms"} == {"incomparable"}
+    assert {item.verdict for pair in apart.pairs for item in pair.findings if item.metric == "p50_ms"} == {"incomparable"}
 
 
 def test_the_same_bundle_again_changes_nothing(root: Path, bundle: Path) -> None:

@@ -1,0 +1,162 @@
+"""A process that is killed, or a disk that fills up, at any call to the system: the device serves one bundle, whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agents import files_of, send, tree
+from slot_bundles import INT8, named, small_bundle
+
+from edgebert.artifact import hash_file
+from edgebert.errors import DeviceError
+from edgebert.slots.prepare import at_work
+from edgebert.slots.record import Record
+from edgebert.slots.root import MANIFEST, Root, SlotName
+from edgebert.slots.switch import idle_slot, recover
+
+SCRIPT = Path(__file__).with_name("broken_off.py")
+
+
+@pytest.fixture(scope="module")
+def bundles(model_template: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three bundles. Do not write into them."""
+    folder, first = tmp_path_factory.mktemp("bundles"), small_bundle(model_template)
+    return [first, named(first, folder / "second", "second"), named(first, folder / "third", "third")]
+
+
+def fill(root: Root, slot: SlotName, bundle: Path) -> None:
+    """A slot as an installation leaves it."""
+    shutil.copytree(bundle, root.slot(slot))
+    record = Record(
+        bundle=bundle.name,
+        manifest=hash_file(bundle / MANIFEST),
+        variant=INT8,
+        p50_ms=1.0,
+        signed_by="ab" * 32,
+        installed="2026-01-01T00:00:00+00:00",
+    )
+    root.record(slot).write_text(record.model_dump_json())
+
+
+def made_root(folder: Path, *slots: Path, arrived: Path) -> Path:
+    """A root with these bundles in its slots, the first of which serves, and all contents of another that arrived."""
+    root = Root(folder)
+    with at_work(root, "tests"):
+        pass
+    names: tuple[SlotName, ...] = ("a", "b")
+    for name, bundle in zip(names, slots, strict=False):
+        fill(root, name, bundle)
+    if slots:
+        root.current.symlink_to("slots/a")
+    send(folder, arrived)
+    return folder
+
+
+def broken_off(template: Path, place: Path, bundle: Path, *, how: str, op: str = "install", again: int = 0) -> list[Any]:
+    """What became of it at each call to the system, in their order."""
+    place.mkdir()
+    request = {"op": "install", "device": "attic", "files": files_of(bundle)}
+    job = {"template": str(template), "place": str(place), "request": request, "how": how, "op": op, "again": again}
+    done = subprocess.run([sys.executable, SCRIPT, json.dumps(job)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def settled(served: str, **slots: Path) -> dict[str, str]:
+    """Slots and link as they should be when nothing is under way."""
+    found = {"current": f"-> slots/{served}"} if served else {}
+    for name, bundle in slots.items():
+        found |= {f"slots/{name}/{file}": content for file, content in tree(bundle).items()}
+        found[f"slots/{name}.json"] = hash_file(bundle / MANIFEST)
+    return found
+
+
+def check(found: list[Any], old: Path | None, new: Path, before: dict[str, str], after: dict[str, str]) -> None:
+    """Each time the old bundle served, with both slots as they were, up to one call; from then on the new one."""
+    assert len(found) > 80
+    states = ["old" if item["settled"] == before else "new" if item["settled"] == after else item for item in found]
+    assert states == sorted(states, key=["old", "new"].index)
+    assert set(states) == {"old", "new"}
+    contents = {"old": tree(old) if old else None, "new": tree(new)}
+    for item, state in zip(found, states, strict=True):
+        assert item["served"] == contents[state], item["call"]
+        assert item["finished"] == after, item["call"]
+    first_new = found[states.index("new") - 1]["call"].split()[1]
+    assert first_new == "replace", "the rename of the link is the switch"
+
+
+def test_a_kill_at_any_call_leaves_one_whole_bundle_and_both_slots(bundles: list[Path], tmp_path: Path) -> None:
+    first, second, third = bundles
+    template = made_root(tmp_path / "template", first, second, arrived=third)
+    found = broken_off(template, tmp_path / "copies", third, how="kill", again=40)
+    check(found, first, third, settled("a", a=first, b=second), settled("b", a=first, b=third))
+
+
+def test_a_kill_at_any_call_of_the_first_installation_leaves_nothing_or_all(bundles: list[Path], tmp_path: Path) -> None:
+    template = made_root(tmp_path / "template", arrived=bundles[0])
+    found = broken_off(template, tmp_path / "copies", bundles[0], how="kill")
+    check(found, None, bundles[0], {}, settled("a", a=bundles[0]))
+
+
+def test_a_disk_that_is_full_at_any_call_leaves_one_whole_bundle(bundles: list[Path], tmp_path: Path) -> None:
+    first, _, third = bundles
+    template = made_root(tmp_path / "template", first, arrived=third)
+    found = broken_off(template, tmp_path / "copies", third, how="fail")
+    states = [item["settled"] for item in found]
+    before, after = settled("a", a=first), settled("b", a=first, b=third)
+    assert len(found) > 80 and before in states and after in states
+    for item in found:
+        assert item["settled"] in (before, after) and item["finished"] == after, item["call"]
+        assert item["served"] in (tree(first), tree(third)), item["call"]
+
+
+def test_a_kill_at_any_call_of_a_rollback_leaves_one_whole_bundle(bundles: list[Path], tmp_path: Path) -> None:
+    first, second, _ = bundles
+    template = made_root(tmp_path / "template", first, second, arrived=second)
+    found = broken_off(template, tmp_path / "copies", second, how="kill", op="rollback")
+    states = [item["settled"]["current"] for item in found]
+    assert states == sorted(states) and set(states) == {"-> slots/a", "-> slots/b"}
+    for item in found:
+        served = item["settled"]["current"][-1]
+        assert item["settled"] == settled(served, a=first, b=second)
+        assert item["served"] == tree(first if served == "a" else second)
+
+
+def test_the_slot_that_the_link_names_is_never_filled(tmp_path: Path) -> None:
+    root = Root(tmp_path)
+    assert idle_slot(root) == "a"
+    root.slot("a").mkdir(parents=True)
+    assert idle_slot(root) == "b"  # it was filled, and its link is lost
+    for name, idle in (("a", "b"), ("b", "a")):
+        root.current.unlink(missing_ok=True)
+        root.current.symlink_to(f"slots/{name}")  # a slot b that is not there makes no difference
+        assert idle_slot(root) == idle
+
+
+@pytest.mark.parametrize("journal", ["", "{}", '{"slot": "../x", "had": {"bundle": true, "record": true}}', "[]"])
+def test_a_journal_that_is_damaged_is_said_and_nothing_removed(tmp_path: Path, journal: str) -> None:
+    root = Root(tmp_path)
+    root.slot("b").mkdir(parents=True)
+    root.journal.write_text(journal)
+    with pytest.raises(DeviceError, match="damaged"):
+        recover(root)
+    assert root.slot("b").is_dir()
+
+
+def test_a_current_that_is_something_else_is_left_alone(tmp_path: Path) -> None:
+    root = Root(tmp_path)
+    for target in ("/etc", "slots/c", "../slots/a"):
+        root.current.unlink(missing_ok=True)
+        root.current.symlink_to(target)
+        with pytest.raises(DeviceError, match="no link to a slot"):
+            root.linked()
+    root.current.unlink()
+    root.current.mkdir()
+    with pytest.raises(DeviceError, match="no link to a slot"):
+        root.serving()
