@@ -10,6 +10,8 @@ import typer
 from edgebert import interrupts
 from edgebert.errors import InputError
 from edgebert.verbs.common import JsonOption, QuietOption, print_json, reader_may_leave
+from edgebert.verbs.devices import app as devices_app
+from edgebert.verbs.targets import FleetOption, OnlyOption, ParallelOption, TargetArgument
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,18 +19,6 @@ if TYPE_CHECKING:
     from edgebert.devices.base import Device
     from edgebert.ship.delivery import Delivery
     from edgebert.ship.standing import Question, Standing
-
-TargetArgument = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="TARGET", help="A local folder, [user@]host[:folder], or a name of the fleet."),
-]
-FleetOption = Annotated[Path | None, typer.Option("--fleet", metavar="FILE", help="Devices by name: fleet.yaml.")]
-OnlyOption = Annotated[
-    list[str] | None, typer.Option("--only", metavar="LABEL=VALUE", help="Devices of the fleet with that label. Repeatable.")
-]
-ParallelOption = Annotated[
-    int | None, typer.Option(min=1, max=64, help="Machines at a time. Default: as the fleet says, else 4.")
-]
 
 
 def ship(
@@ -100,6 +90,7 @@ def rollback(
     _ask(*_chosen(targets, fleet, only, parallel), ask_rollback, quiet=quiet, json_output=json_output)
 
 
+@devices_app.command()
 def status(
     targets: TargetArgument = None,
     fleet: FleetOption = None,
