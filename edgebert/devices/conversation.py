@@ -123,10 +123,13 @@ class Conversation:
         return explain_silence(ended, told, name=self._name, target=self._target)
 
     async def _finish(self, *tasks: asyncio.Task[Any]) -> None:
+        """Lets go of the streams, and then of the agent."""
         for task in tasks:
             task.cancel()
-        await self._running.end()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            await self._running.end()
 
     def _check_protocol(self, request: BaseModel, value: dict[str, Any]) -> None:
         if isinstance(request, Hello) and value.get("protocol") != PROTOCOL:

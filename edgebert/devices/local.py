@@ -152,19 +152,26 @@ class LocalRunning:
         return Ended(await self._process.wait())
 
     async def end(self) -> None:
-        """Asks the whole session to end, and kills what does not."""
-        if self._process.returncode is not None:
-            return
+        """Asks the whole session to end, and kills what does not. What it still says is read, or its end would not be seen."""
         try:
-            self._signal(signal.SIGTERM)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(ENDS_WITHIN_S):
-                    await self._process.wait()
+            if self._process.returncode is None:
+                self._signal(signal.SIGTERM)
+            await self._drained()
         finally:
             if self._process.returncode is None:
                 self._signal(signal.SIGKILL)
-        await self._process.wait()
+        await self._drained()
+
+    async def _drained(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ENDS_WITHIN_S):
+                await asyncio.gather(_read_away(self._stdout), _read_away(self._stderr), self._process.wait())
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
+
+
+async def _read_away(stream: asyncio.StreamReader) -> None:
+    while await stream.read(PART_BYTES):
+        pass
