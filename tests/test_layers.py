@@ -175,6 +175,9 @@ LIGHT = [
     "ship.standing",
     "ship.lines",
     "verbs.ship",
+    "slots.agent",
+    "slots.install",
+    "slots.self_test",
 ]
 
 
@@ -287,6 +290,26 @@ MAY_IMPORT = {
     "gates": ("strict", "errors"),
     "bert": ("bert", "errors", "model_folder"),
     "lanes": ("progress",),
+    "slots.root": ("errors",),
+    "slots.protocol": (),
+    "slots": (
+        "",
+        "slots",
+        "errors",
+        "artifact",
+        "bench",
+        "bundle",
+        "interrupts",
+        "manifest",
+        "measure",
+        "packages",
+        "progress",
+        "report",
+        "report_file",
+        "runtimes",
+        "trust",
+        "verdict",
+    ),
     "ship": (
         "ship",
         "devices",
