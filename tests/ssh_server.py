@@ -122,8 +122,9 @@ class Server:
     def kill(self) -> None:
         """Ends the server and its open connections at once, as a reboot would. What they run is left without a reader."""
         if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            for pid in (self._process.pid, *_sessions(self._process.pid)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
 
@@ -135,7 +136,8 @@ class Server:
     def freeze(self) -> None:
         """Keeps the connections open and answers nothing any more."""
         assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGSTOP)
+        for pid in (self._process.pid, *_sessions(self._process.pid)):
+            os.kill(pid, signal.SIGSTOP)
 
     def new_host_key(self) -> None:
         """Gives it another host key at its next start. The clients' known_hosts keeps the old one."""
@@ -153,6 +155,17 @@ class Server:
             f"Host {alias}\n  HostName {self.address}\n  Port {self.port}\n  User {self.user}\n"
             f"  IdentityFile {self.identity}\n  UserKnownHostsFile {self.known_hosts}\n"
         )
+
+
+def _sessions(listener: int) -> list[int]:
+    """The processes of a server's open connections: each is the leader of a session of its own."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,comm="], capture_output=True, text=True, check=True).stdout
+    found = [listener]
+    for _ in range(3):  # a connection of another user than the server's has two processes, one below the other
+        for pid, parent, command in (line.split(None, 2) for line in listed.splitlines()):
+            if int(parent) in found and int(pid) not in found and command.startswith("sshd"):
+                found.append(int(pid))
+    return found[1:]
 
 
 def start_server(
