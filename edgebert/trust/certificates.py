@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from edgebert.errors import InputError, TrustError
 from edgebert.trust.config import Certificate
 from edgebert.trust.envelope import SIGN_AGAIN, SIGNATURE, Envelope
+from edgebert.trust.keys import PublicKey, public_of
 from edgebert.trust.verification import verify
 
 if TYPE_CHECKING:
@@ -52,10 +53,19 @@ def subject_of(pem: bytes, source: str) -> str:
     Raises:
         InputError: there is no certificate in it.
     """
+    return _first(pem, source).subject.rfc4514_string()
+
+
+def key_of(pem: bytes, source: str) -> PublicKey:
+    """Public key of the first certificate of a PEM file. Raises as `subject_of`."""
+    return public_of(_first(pem, source).public_key())
+
+
+def _first(pem: bytes, source: str) -> x509.Certificate:
     from cryptography.x509 import load_pem_x509_certificates
 
     try:
-        return load_pem_x509_certificates(pem)[0].subject.rfc4514_string()
+        return load_pem_x509_certificates(pem)[0]
     except Exception as error:  # cryptography's are many, and its Rust side adds its own
         raise InputError(
             f"{source} is not a certificate in PEM form.", hint="It starts with -----BEGIN CERTIFICATE-----"

@@ -242,7 +242,7 @@ def read_config() -> bytes:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
             data = file.read(CONFIG_LIMIT + 1)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return b""
     except OSError as error:
         raise TrustError(f"{path} cannot be read: {error.strerror}.", hint="No bundle loads until it can be.") from error

@@ -116,7 +116,8 @@ def _leaf(kind: str, material: Mapping[str, Any]) -> bytes:
     if kind == "key":
         return b""
     chain = material["x509CertificateChain"]["certificates"] if kind == "certificate" else [material["certificate"]]
-    return [_decoded(link["rawBytes"]) for link in chain][0]
+    leaf, *_ = [_decoded(link["rawBytes"]) for link in chain]
+    return leaf
 
 
 def _signed_files(statement: Mapping[str, Any]) -> dict[str, str]:

@@ -130,7 +130,7 @@ def read_public_key(data: bytes, source: str) -> PublicKey:
         raise InputError(
             f"{source} is not an elliptic-curve key of P-256, P-384 or P-521.", hint="Other keys do not sign bundles."
         )
-    return _public(key)
+    return public_of(key)
 
 
 def public_half(data: bytes, source: Path) -> PublicKey:
@@ -139,7 +139,7 @@ def public_half(data: bytes, source: Path) -> PublicKey:
     Raises:
         InputError: it is none, is encrypted, or of a kind that model-signing does not sign with.
     """
-    return _public(_private_key(data, source).public_key())
+    return public_of(_private_key(data, source).public_key())
 
 
 def read_small(path: Path) -> bytes:
@@ -177,7 +177,8 @@ def _private_key(data: bytes, source: Path) -> EllipticCurvePrivateKey:
     return key
 
 
-def _public(key: object) -> PublicKey:
+def public_of(key: object) -> PublicKey:
+    """A public key of cryptography's as it is handed out."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     pem: bytes = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined]

@@ -51,23 +51,19 @@ def sign_with_certificate(folder: Path, key: Path, certificate: Path, chain: Seq
         InputError: a file is not what it should be, or key and certificate do not belong together.
         EnvironmentFault: the signature cannot be written.
     """
-    from edgebert.trust.certificates import subject_of
+    from edgebert.trust.certificates import key_of, subject_of
 
-    public_half(_read(key), key)
-    subject = subject_of(_read(certificate), str(certificate))
+    if public_half(_read(key), key) != key_of(_read(certificate), str(certificate)):
+        raise InputError(f"{certificate} is not the certificate of {key}.", hint="Name those that belong together.")
     for link in chain:
         subject_of(_read(link), str(link))
-
-    def use(config: Any) -> Any:
-        try:
-            return config.use_certificate_signer(private_key=key, signing_certificate=certificate, certificate_chain=chain)
-        except ValueError as error:
-            raise InputError(
-                f"{certificate} is not the certificate of {key}.", hint="Name those that belong together."
-            ) from error
-
-    _sign(folder, use)
-    return Signer(certificate.name, subject)
+    # model-signing wants some chain, and passes over one that it does not need.
+    links = list(chain) or [certificate]
+    _sign(
+        folder,
+        lambda config: config.use_certificate_signer(private_key=key, signing_certificate=certificate, certificate_chain=links),
+    )
+    return Signer(certificate.name, subject_of(_read(certificate), str(certificate)))
 
 
 def sign_with_sigstore(folder: Path, *, identity_token: str | None = None) -> Signer:

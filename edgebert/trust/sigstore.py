@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from edgebert.trust.verification import verify
 HOST = "tuf-repo-cdn.sigstore.dev"
 """Where sigstore's roots come from, for signing and, without a `trust_config`, for checking."""
 PATIENCE_S = 5.0
+PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
 
 def check_sigstore(folder: Path, envelope: Envelope, pins: Mapping[str, Sigstore]) -> tuple[str, str]:
@@ -55,6 +57,8 @@ def reachable(otherwise: str) -> None:
     Raises:
         EnvironmentFault: it cannot, with what to do otherwise.
     """
+    if any(os.environ.get(name) for name in PROXIES):
+        return  # the way there is the proxy's affair
     try:
         socket.create_connection((HOST, 443), timeout=PATIENCE_S).close()
     except OSError as error:
