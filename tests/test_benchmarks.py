@@ -76,6 +76,16 @@ def test_compare_power_prints_its_counts_and_its_figures(assets: Path, tmp_path:
     assert "one run: 10% found=" in lines[-1] and "samples: seconds=" in lines[-1]
 
 
+def test_device_start_prints_its_tables_and_its_figures(assets: Path, tmp_path: Path) -> None:
+    lines = quick("device_start", assets, tmp_path, "--peers", str(tmp_path / "none")).splitlines()
+    starts = [line.split("  ")[0] for line in lines]
+    for name in ("edgebert, later loads", "edgebert, first load", "edgebert run", "together"):
+        assert name in starts
+    assert "optimum-onnx pipeline: left out, no environment" in starts
+    assert lines[-1].startswith("quick run, figures do not count: installed MB, edgebert=")
+    assert "first load peak MB=" in lines[-1]
+
+
 def test_every_benchmark_is_described() -> None:
     described = (BENCHMARKS / "README.md").read_text()
     for file in BENCHMARKS.glob("*.py"):
