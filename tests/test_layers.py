@@ -299,6 +299,7 @@ MAY_IMPORT = {
         "artifact",
         "bench",
         "bundle",
+        "gates",
         "interrupts",
         "manifest",
         "measure",

@@ -10,6 +10,8 @@ were judged where the bundle was made, for a variant that failed there passes no
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +22,16 @@ from edgebert.bench.subjects import Subject, Wanted, find_subjects
 from edgebert.bench.sweep import Options, Planned, make_plan
 from edgebert.bundle import golden_inputs, obstacle
 from edgebert.errors import BundleError, EdgebertError, InputError
+from edgebert.gates import Gate
 from edgebert.manifest import BundleManifest, VariantEntry
 from edgebert.progress import Progress
-from edgebert.report import Entry, Report
+from edgebert.report import SAMPLES_FOR, Entry, Report
 from edgebert.report_file import NAME, read_report
 from edgebert.slots.protocol import Trial, Tried
 from edgebert.slots.self_test import State, self_test
 from edgebert.verdict import Judgement, judge
 
+PERCENTILE = re.compile(r"p\d+_ms")
 OF_HOME = ("int8_coverage", "floor_ratio")
 """Metrics that are not measured on a device."""
 
@@ -58,6 +62,7 @@ def hold_trial(folder: Path, manifest: BundleManifest, device: str, trial: Trial
     """
     at_home = _report_of(folder)
     golden_inputs(folder, manifest)
+    trial = enough(trial, at_home.gates)
     tested = _self_tests(folder, manifest, progress)
     usable = [variant for variant in manifest.variants if tested[variant.name][0] == "ok"]
     plan, faults = _plan(folder, usable, trial, progress)
@@ -78,6 +83,13 @@ def hold_trial(folder: Path, manifest: BundleManifest, device: str, trial: Trial
     passed = [item for item in tried if item.passed]
     best = min(passed, key=lambda item: _rank(item, manifest.selected), default=None)
     return Outcome(tried, manifest.variant(best.variant) if best else None, best.p50_ms if best else None, report)
+
+
+def enough(trial: Trial, gates: Sequence[Gate]) -> Trial:
+    """The trial with as many queries as the median needs, by which the fastest is found, and every percentile of a gate."""
+    percents = {50, *(int(gate.metric[1:-3]) for gate in gates if PERCENTILE.fullmatch(gate.metric))}
+    samples = max(SAMPLES_FOR[percent] for percent in percents)
+    return trial.model_copy(update={"queries": max(trial.queries, math.ceil(samples / trial.rounds))})
 
 
 def _report_of(folder: Path) -> Report:
@@ -162,5 +174,5 @@ def _untried(variant: VariantEntry, tested: dict[str, tuple[State, str]], faults
 
 
 def _rank(item: Tried, selected: str) -> tuple[float, bool]:
-    """The fastest first; where too little was measured to say, the one that was selected at home."""
+    """The fastest first; of two that are alike, the one that was selected at home."""
     return (item.p50_ms if item.p50_ms is not None else float("inf"), item.variant != selected)

@@ -20,7 +20,9 @@ from edgebert.compare.findings import Options
 from edgebert.gates import Gate
 from edgebert.report import Report
 from edgebert.report_file import read_report, write_report
+from edgebert.slots.protocol import Trial
 from edgebert.slots.root import resolve
+from edgebert.slots.trial import enough
 
 
 @pytest.fixture(scope="module")
@@ -189,8 +191,8 @@ def test_a_slot_that_is_damaged_is_seen_and_laid_out_again(root: Path, bundle: P
     assert ask(root, "status").value["serving"] == "b"
 
 
-def different_goldens(manifest: dict[str, Any]) -> None:
-    entry = variant(manifest, INT8)
+def different_goldens(manifest: dict[str, Any], name: str = INT8) -> None:
+    entry = variant(manifest, name)
     entry["golden_outputs"] = {name: (np.array(values) + 5).tolist() for name, values in entry["golden_outputs"].items()}
 
 
@@ -239,14 +241,15 @@ def test_a_bundle_of_which_no_variant_passes_is_refused_with_the_reason(
 
 def test_a_gate_that_this_device_misses_or_cannot_measure_refuses_the_bundle(root: Path, bundle: Path, tmp_path: Path) -> None:
     before = lasting(root)
-    times = (Gate(metric="p50_ms", max=1e-6), Gate(metric="p99_ms", max=1e6))
+    times = (Gate(metric="p50_ms", max=1e-6), Gate(metric="speedup", min=1e-6))
     gates = (Gate(metric="accuracy", min=0.0), *times, Gate(metric="int8_coverage", min=0.1))
-    said = ship(root, gated(bundle, tmp_path / "other", *gates)).value
+    other = resigned(gated(bundle, tmp_path / "other", *gates), lambda manifest: different_goldens(manifest, FP32))
+    said = ship(root, other).value
     assert said["outcome"] == "refused" and lasting(root) == before
     (tried,) = [item for item in said["tried"] if item["variant"] == INT8]
     assert "p50_ms <= 1e-06" in tried["reason"] and "missed" in tried["reason"]
-    assert "p99_ms <= 1e+06: not measured on the candidate" in tried["reason"]
-    assert [gate["metric"] for gate in said["report"]["gates"]] == ["accuracy", "p50_ms", "p99_ms"]
+    assert "speedup >= 1e-06: not measured on the candidate" in tried["reason"]  # FP32 does not answer as it did
+    assert [gate["metric"] for gate in said["report"]["gates"]] == ["accuracy", "p50_ms", "speedup"]
 
 
 def without_signature(bundle: Path) -> None:
@@ -372,6 +375,21 @@ runpy.run_module("edgebert.slots.agent", run_name="__main__")
     assert year in {"1969", "1970", "9998", "9999"}
     assert ask(root, "rollback", command=command).value["serving"] == "a"
     assert install(root, bundle, command=AGENT).value["outcome"] == "unchanged"
+
+
+@pytest.mark.parametrize(
+    ("asked", "gates", "queries"),
+    [
+        (Trial(rounds=5, queries=64), [], 64),
+        (Trial(rounds=1, queries=4), [], 16),
+        (Trial(rounds=3, queries=1), [Gate(metric="p50_ms", max=1)], 6),
+        (Trial(rounds=5, queries=64), [Gate(metric="p90_ms", max=1), Gate(metric="p99_ms", max=1)], 133),
+        (Trial(rounds=5, queries=200), [Gate(metric="p99_ms", max=1)], 200),
+        (Trial(rounds=2, queries=1), [Gate(metric="accuracy", min=0), Gate(metric="size_mb", max=1)], 8),
+    ],
+)
+def test_as_many_queries_are_asked_as_the_gates_need(asked: Trial, gates: list[Gate], queries: int) -> None:
+    assert enough(asked, gates) == asked.model_copy(update={"queries": queries})
 
 
 def test_reports_on_the_device_are_bounded(tmp_path: Path, shipped: Path) -> None:
