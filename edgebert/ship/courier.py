@@ -17,7 +17,7 @@ from edgebert.lanes import Lane
 from edgebert.ship.cargo import Cargo
 from edgebert.ship.counted import Counted
 from edgebert.ship.delivery import Delivery, Order, Outcome, Sent
-from edgebert.ship.fit import check_fits, check_room
+from edgebert.ship.fit import check_fits, check_room, needed_bytes
 from edgebert.ship.heard import parse, printable
 from edgebert.ship.report_place import write_device_report
 from edgebert.slots.protocol import (
@@ -149,10 +149,16 @@ class Courier:
         request = Have(root=self._device.root, files=self._cargo.files)
         held = parse(Held, await channel.ask(request), self._device.name)
         pieces = self._cargo.missing(held.bytes_there)
-        check_room(about, pieces, self._device.name)
         if pieces:
+            await self._check_room(channel, about, pieces)
             body = self._cargo.body(pieces, self._meter(pieces))
             await channel.ask(Receive(root=self._device.root, pieces=pieces), body=body, on_event=self._heard_note)
+
+    async def _check_room(self, channel: Counted, about: About, pieces: Sequence[Piece]) -> None:
+        """Asks again before it refuses: where room is short, `have` drops what belongs to no bundle of now."""
+        if needed_bytes(pieces) > about.free_bytes:
+            about = parse(About, await channel.ask(Hello(root=self._device.root)), self._device.name)
+        check_room(about.free_bytes, pieces, self._device.name)
 
     def _meter(self, pieces: Sequence[Piece]) -> Any:
         """Counts what is sent and shows it against the whole bundle."""

@@ -9,8 +9,8 @@ from edgebert.manifest import BundleManifest, VariantEntry
 from edgebert.ship.cargo import Cargo
 from edgebert.slots.protocol import About, Piece
 
-SPARE_BYTES = 1_000_000
-"""Beside the contents: records, links, the report of the measurements."""
+SPARE_BYTES = 16 << 20
+"""That the agent leaves to whatever else writes there."""
 
 
 def check_fits(about: About, cargo: Cargo, device: str) -> None:
@@ -24,18 +24,22 @@ def check_fits(about: About, cargo: Cargo, device: str) -> None:
     _check_trusts(about, cargo, device)
 
 
-def check_room(about: About, pieces: Sequence[Piece], device: str) -> None:
+def check_room(free_bytes: int, pieces: Sequence[Piece], device: str) -> None:
     """Refuses what the disk there cannot hold.
 
     Raises:
         EnvironmentFault: it is too full.
     """
-    needed = sum(piece.size - piece.offset for piece in pieces) + SPARE_BYTES
-    if pieces and about.free_bytes < needed:
+    if (needed := needed_bytes(pieces)) > free_bytes:
         raise EnvironmentFault(
-            f"{device} has {about.free_bytes / 1e6:.1f} MB free; what it lacks of the bundle needs {needed / 1e6:.1f} MB.",
-            hint="Make room there, or ship a smaller bundle.",
+            f"{device} has {free_bytes / 1e6:.1f} MB free; what it lacks of the bundle needs {needed / 1e6:.1f} MB.",
+            hint="Make room there, then ship again.",
         )
+
+
+def needed_bytes(pieces: Sequence[Piece]) -> int:
+    """Free bytes that the pieces need."""
+    return sum(piece.size - piece.offset for piece in pieces) + SPARE_BYTES
 
 
 def _check_runs(about: About, manifest: BundleManifest, device: str) -> None:

@@ -172,6 +172,16 @@ def test_what_cannot_work_is_refused_before_anything_travels(
     assert "receive" not in device.asked
 
 
+def test_room_that_was_made_meanwhile_counts(ship: Any) -> None:
+    class Tidy(FakeDevice):
+        async def _have(self, *arguments: Any) -> Any:
+            self.about = {}
+            return await super()._have(*arguments)
+
+    (delivery,) = ship([Tidy("kitchen", about={"free_bytes": 10_000})])
+    assert delivery.outcome == "switched"
+
+
 def test_an_unknown_answer_is_the_devices_fault(ship: Any) -> None:
     class Strange(FakeDevice):
         async def ask(self, *_: Any, **__: Any) -> dict[str, Any]:
