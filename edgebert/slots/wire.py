@@ -88,12 +88,12 @@ def open_voice() -> Callable[[str], None]:
 
 def _watch(handle: int) -> None:
     """Ends this process, as SIGTERM does, when the workstation goes away while nothing is written: a trial takes minutes."""
-    poll = select.poll()
+    main, poll = threading.get_ident(), select.poll()
     poll.register(handle, 0)  # errors and hang-ups are always told
 
     def look() -> None:
         while not poll.poll(LOOK_MS):
             pass
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pthread_kill(main, signal.SIGTERM)  # this thread alone can answer it, and wakes of it
 
     threading.Thread(target=look, daemon=True).start()

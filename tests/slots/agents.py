@@ -14,6 +14,12 @@ from typing import Any
 from edgebert.artifact import hash_file
 
 AGENT = (sys.executable, "-P", "-m", "edgebert.slots.agent")
+IMPATIENT = """
+import runpy
+import edgebert.slots.lock as lock
+lock.PATIENCE_S = 0.1
+runpy.run_module("edgebert.slots.agent", run_name="__main__")
+"""
 QUICK = {"rounds": 1, "queries": 16, "warmup": 1}
 DEBUG = "EDGEBERT_DEBUG"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agents import AGENT, ask, files_of, install, send, ship, tree
+from agents import AGENT, IMPATIENT, ask, files_of, install, send, ship, tree
 from processes import alive, wait_for
 from processes import measuring as measuring_of
 from slot_bundles import named, small_bundle
@@ -122,8 +122,14 @@ def test_an_agent_over_sockets_ends_with_them_and_the_next_installation_finishes
     assert install(root, shipped[1]).value["outcome"] == "switched"
 
 
-def test_an_agent_that_is_ended_says_so(root: Path, measuring: Callable[..., Measuring]) -> None:
+def test_a_second_agent_is_told_who_works_and_one_that_is_ended_says_so(
+    root: Path, shipped: tuple[Path, Path], measuring: Callable[..., Measuring]
+) -> None:
     agent = measuring()
+    said = install(root, shipped[1], command=(sys.executable, "-P", "-c", IMPATIENT))
+    assert said.failure["kind"] == "DeviceError"
+    assert f"process {agent.process.pid}, installs a bundle for attic" in said.failure["message"]
+    assert agent.process.poll() is None
     agent.process.terminate()
     assert agent.process.stdout
     events = [json.loads(line) for line in agent.process.stdout]

@@ -143,6 +143,25 @@ def test_the_report_is_the_bundles_own_with_the_times_of_this_device(
     assert tried[INT8]["passed"] and tried[INT8]["self_test"] == "ok" and not tried[FP32]["passed"]
 
 
+def test_the_fastest_of_those_that_pass_is_chosen(bundle: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(bundle, tmp_path / "other"))
+    report = read_report(other / "report.json")
+    names = [f"onnxruntime/int8-{number}" for number in range(3)]
+    (entry,) = [item for item in report.entries if item.name == INT8]
+    again = tuple(entry.model_copy(update={"name": name}) for name in names)
+    write_report(other / "report.json", report.model_copy(update={"entries": (*report.entries, *again)}))
+
+    def add(manifest: dict[str, Any]) -> None:
+        manifest["variants"] += [{**variant(manifest, INT8), "name": name} for name in names]
+
+    said = ship(tmp_path / "device", resigned(other, add)).value
+    passed = [item for item in said["tried"] if item["passed"]]
+    assert [item["variant"] for item in passed] == [INT8, *names]
+    assert said["variant"] == min(passed, key=lambda item: item["p50_ms"])["variant"]
+    (slot,) = ask(tmp_path / "device", "status").value["slots"]
+    assert slot["variant"] == said["variant"] and slot["p50_ms"] == min(item["p50_ms"] for item in passed)
+
+
 def test_reports_of_two_devices_can_be_compared(shipped: Path, tmp_path: Path) -> None:
     here = read_report(next((shipped / "reports").iterdir()))
     elsewhere = here.environment.model_copy(update={"cpu": "Cortex-A72", "isa": ("arm-neon",), "machine": "aarch64"})

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from agents import ask, tree
+from agents import IMPATIENT, ask, tree
 from slot_bundles import INT8
 from test_layers import run_python
 
@@ -21,12 +21,6 @@ from edgebert.errors import BundleError, DeviceError
 from edgebert.slots.root import LAYOUT, MARKER, Root, locate, resolve
 
 FILES = [{"path": "edgebert.json", "sha256": "1" * 64, "size": 10}]
-IMPATIENT = """
-import runpy
-import edgebert.slots.lock as lock
-lock.PATIENCE_S = 0.1
-runpy.run_module("edgebert.slots.agent", run_name="__main__")
-"""
 
 
 def slot(root: Path, name: str = "a", *, serves: bool = True) -> Path:
