@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 
 
@@ -16,11 +15,16 @@ def sync(place: Path) -> None:
         os.close(handle)
 
 
+def draft_of(path: Path) -> Path:
+    """What a file is written as, before it is put in its place. Always the same, so that what a kill leaves is found."""
+    return path.parent / f".{path.name}.draft"
+
+
 def write_durably(path: Path, text: str) -> None:
-    """Writes a small file, which is there as a whole or as it was before, whatever happens."""
-    draft = path.parent / f".{path.name}-{secrets.token_hex(4)}"
+    """Writes a small file, which is there as a whole or as it was before, whatever happens. One process at a time may."""
+    draft = draft_of(path)
     try:
-        with draft.open("x", encoding="utf-8") as file:
+        with draft.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
-from edgebert.slots.durable import sync, write_durably
+from edgebert.slots.durable import draft_of, sync, write_durably
 from edgebert.slots.lock import locked
 from edgebert.slots.remove import remove
 from edgebert.slots.root import LAYOUT, Root, check_marker
@@ -22,17 +23,25 @@ def at_work(root: Root, doing: str) -> Iterator[None]:
         StoreError: it cannot be locked.
         OSError: it cannot be written.
     """
-    _make(root)
+    check_marker(root)
+    root.folder.mkdir(parents=True, exist_ok=True)
     with locked(root, doing):
+        _make(root)
         recover(root)
-        remove(root.staging)
+        _sweep(root)
         yield
 
 
 def _make(root: Root) -> None:
-    marked = check_marker(root)
-    for folder in (root.folder, root.slots, root.incoming, root.reports):
-        folder.mkdir(parents=True, exist_ok=True)
-    if not marked:
+    for folder in (root.slots, root.incoming, root.reports):
+        folder.mkdir(exist_ok=True)
+    if not check_marker(root):
         write_durably(root.marker, json.dumps({"layout": LAYOUT}) + "\n")
         sync(root.folder.parent)
+
+
+def _sweep(root: Root) -> None:
+    remove(root.staging)
+    for folder in (root.folder, root.incoming, root.reports):
+        for draft in folder.glob(draft_of(Path("*")).name):
+            remove(draft)

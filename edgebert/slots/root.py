@@ -26,7 +26,20 @@ SlotName = Literal["a", "b"]
 SLOTS: tuple[SlotName, SlotName] = ("a", "b")
 MARKER = "edgebert-device.json"
 LAYOUT = 1
-OURS = ("slots", "current", "incoming", "staging", "reports", "switching", "lock", "venv", "venv.new", "venv.old", "wheels")
+OURS = (
+    "slots",
+    "current",
+    "incoming",
+    "staging",
+    "reports",
+    "switching",
+    "lock",
+    "venv",
+    "venv.new",
+    "venv.old",
+    "wheels",
+    f".{MARKER}.draft",
+)
 """What may lie in a root before it has its marker: a setup comes first, and a process may be killed before it wrote it."""
 MANIFEST = "edgebert.json"
 

@@ -117,7 +117,7 @@ def lasting(root: Root) -> dict[str, str]:
     for name in ("a", "b"):
         if root.record(name).is_file():  # type: ignore[arg-type]
             found[f"slots/{name}.json"] = json.loads(root.record(name).read_text())["manifest"]  # type: ignore[arg-type]
-    leftovers = [name for name in tree(root.folder) if name.startswith(("staging", "switching"))]
+    leftovers = [name for name in tree(root.folder) if name.startswith(("staging", "switching")) or ".draft" in name]
     return found | dict.fromkeys(leftovers, "left over")
 
 

@@ -17,7 +17,7 @@ from edgebert.artifact import hash_file
 from edgebert.errors import DeviceError
 from edgebert.slots.prepare import at_work
 from edgebert.slots.record import Record
-from edgebert.slots.root import MANIFEST, Root, SlotName
+from edgebert.slots.root import MANIFEST, MARKER, Root, SlotName
 from edgebert.slots.switch import idle_slot, recover
 
 SCRIPT = Path(__file__).with_name("broken_off.py")
@@ -100,6 +100,7 @@ def test_a_kill_at_any_call_leaves_one_whole_bundle_and_both_slots(bundles: list
 
 def test_a_kill_at_any_call_of_the_first_installation_leaves_nothing_or_all(bundles: list[Path], tmp_path: Path) -> None:
     template = made_root(tmp_path / "template", arrived=bundles[0])
+    (template / MARKER).unlink()  # as a setup leaves the folder
     found = broken_off(template, tmp_path / "copies", bundles[0], how="kill")
     check(found, None, bundles[0], {}, settled("a", a=bundles[0]))
 
