@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Display
     from rich.progress import TaskID
 
+MOST_SHOWN = 0.999
+
 
 class Lane(Protocol):
     """One of the things under way."""
@@ -98,15 +100,18 @@ class _LiveLane:
         self._display, self._task, self._name = display, task, name
 
     def show(self, phase: str, amount: str = "", share: float | None = None) -> None:
+        self._display.start_task(self._task)  # the time that it waited does not count
+        # Never whole before the end: a bar that was whole once stops its clock.
+        completed = min(share or 0.0, MOST_SHOWN)
         total = None if share is None else 1.0
-        self._display.update(self._task, said=f"{phase} {amount}".rstrip(), total=total, completed=share or 0.0)
+        self._display.update(self._task, said=f"{phase} {amount}".rstrip(), total=total, completed=completed)
 
     def note(self, line: str) -> None:
         self._display.console.print(f"{self._name}: {line}", highlight=False, markup=False)
 
     def end(self, line: str) -> None:
         self.note(line)
-        self.show(line, share=1.0)
+        self._display.update(self._task, said=line, total=1.0, completed=1.0)
         self._display.stop_task(self._task)
 
 
@@ -118,7 +123,7 @@ class LiveLanes:
 
     def lane(self, name: str) -> Lane:
         """Opens a line at the end."""
-        return _LiveLane(self._display, self._display.add_task(name, total=None, said="waits"), name)
+        return _LiveLane(self._display, self._display.add_task(name, start=False, total=None, said="waits"), name)
 
 
 @contextlib.contextmanager

@@ -156,3 +156,24 @@ def test_what_a_library_made_of_it_is_told_as_an_interrupt(
     assert end.value.code == EXIT_INTERRUPTED
     said = capsys.readouterr().err
     assert "error: Interrupted." in said and "fault" not in said and "Traceback" not in said
+
+
+def test_the_first_interrupt_is_told_and_the_second_is_raised() -> None:
+    told: list[str] = []
+    with interrupts.told_to(lambda: told.append("stop")):
+        signal.raise_signal(signal.SIGTERM)
+        assert told == ["stop"] and interrupts.asked()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert told == ["stop"]
+    assert interrupts.exit_code() == 128 + signal.SIGTERM
+    with pytest.raises(KeyboardInterrupt):  # as before
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_signal_that_is_ignored_stays_ignored_while_work_is_told() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    interrupts.listen()
+    with interrupts.told_to(lambda: pytest.fail("nohup is deaf to it")):
+        signal.raise_signal(signal.SIGHUP)
+    assert not interrupts.asked()

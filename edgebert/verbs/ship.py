@@ -118,6 +118,7 @@ def _ask(devices: Sequence[Device], parallel: int, question: Question, *, quiet:
     with reader_may_leave():
         print_json(standing_data(found)) if json_output else typer.echo("\n".join(standing_lines(found)))
     if not finished:
+        interrupts.leave("`edgebert devices status` says what serves on each device.")
         raise KeyboardInterrupt
     raise typer.Exit(exit_code(found))
 
