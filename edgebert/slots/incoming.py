@@ -78,9 +78,9 @@ def receive(root: Root, request: Receive, body: Body, events: Events) -> None:
         StoreError: the disk is full; what came before is kept.
     """
     _check_pieces(request.pieces)
-    require(root.incoming, sum(piece.size - piece.offset for piece in request.pieces))
-    troubles: list[str] = []
     total = sum(piece.size - piece.offset for piece in request.pieces)
+    require(root.incoming, total)
+    troubles: list[str] = []
     with events.step("receive", total) as step:
         for piece in request.pieces:
             trouble = _take(root, piece, _counted(body, piece, step.advance))

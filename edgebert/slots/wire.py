@@ -56,14 +56,17 @@ class StandardInput:
             return True
         if not select.select([self._handle], [], [], 0)[0]:
             return False
-        self._rest = os.read(self._handle, 1)
+        self._rest = self._take(1)
         return bool(self._rest)
 
     def _take(self, most: int) -> bytes:
         if self._rest:
             block, self._rest = self._rest[:most], self._rest[most:]
             return block
-        return os.read(self._handle, most)
+        try:
+            return os.read(self._handle, most)
+        except ConnectionError:  # a socket's end may come as an error
+            return b""
 
 
 def open_voice() -> Callable[[str], None]:
