@@ -6,10 +6,10 @@ import asyncio
 import os
 import time
 import traceback
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from edgebert.devices.base import Device
 from edgebert.errors import EXIT_ENVIRONMENT, EXIT_GATE_FAILED, DeviceError, DeviceLost, EdgebertError
@@ -39,6 +39,7 @@ from edgebert.slots.protocol import (
 )
 
 LONGEST_WAIT_S = 30.0
+Done = TypeVar("Done")
 
 
 class Courier:
@@ -56,7 +57,7 @@ class Courier:
         """Brings the bundle there. Errors are the delivery's outcome; only being cancelled goes through."""
         self._started = time.monotonic()
         try:
-            delivery = await self._persist()
+            delivery = await self._persist(self._call)
         except EdgebertError as error:
             delivery = self._delivery("failed", reason=error.message, hint=error.hint, exit_code=error.exit_code)
         except Exception as error:  # ours, and no reason to stop the other devices
@@ -73,8 +74,7 @@ class Courier:
         if serving_slot(self._before) is None:
             return replace(delivery, reason=f"{why}; it served nothing before, so it keeps this one")
         try:
-            async with self._open() as channel:
-                status = parse(Status, await channel.ask(Rollback(root=self._device.root)), self._device.name)
+            status = await self._persist(self._roll_back)
         except EdgebertError as error:
             reason = printable(f"{why}, but it could not be rolled back: {error.message}")
             return replace(delivery, reason=reason, exit_code=error.exit_code)
@@ -86,11 +86,11 @@ class Courier:
         reason = "stopped in the middle; `edgebert devices status` says what it serves" if self._installing else "stopped"
         return self._delivery("interrupted", reason=reason)
 
-    async def _persist(self) -> Delivery:
+    async def _persist(self, work: Callable[[], Awaitable[Done]]) -> Done:
         """Calls again after a lost connection, and goes on where it stopped."""
         for call in range(1, self._order.attempts + 1):
             try:
-                return await self._call()
+                return await work()
             except DeviceLost as error:
                 if call == self._order.attempts:
                     raise
@@ -124,6 +124,15 @@ class Courier:
                 return already
             await self._send(channel, about)
             return await self._install(channel)
+
+    async def _roll_back(self) -> Status:
+        """A second rollback would go forward again, so this looks whether an earlier one was carried out."""
+        async with self._open() as channel:
+            status = await self._status(channel)
+            slot = serving_slot(status)
+            if slot is None or slot.manifest != self._cargo.identity:
+                return status
+            return parse(Status, await channel.ask(Rollback(root=self._device.root)), self._device.name)
 
     async def _already(self, channel: Counted, about: About) -> Delivery | None:
         """Looks at what serves; the delivery, where that is this bundle and whole."""

@@ -29,11 +29,12 @@ def open_folder(place: Path | None, bundle: str) -> Path:
     """The folder for a bundle's reports, made; `ships/<bundle>` where none is named.
 
     Raises:
-        InputError: it cannot be made.
+        InputError: it cannot be made, or not written to.
     """
     folder = place or Path("ships") / safe_name(bundle)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise InputError(
             f"{folder} cannot hold the reports: {error.strerror}.", hint="Name a folder with --reports."

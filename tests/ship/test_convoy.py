@@ -234,6 +234,14 @@ def test_no_other_is_touched_when_a_canary_does_not_switch(ship: Any, bad: dict[
     assert exit_code(found) == (EXIT_GATE_FAILED if "outcome" in bad else EXIT_ENVIRONMENT)
 
 
+@pytest.mark.parametrize("op", ["rollback", "after rollback"])
+def test_a_canary_whose_rollback_is_lost_is_rolled_back_once(ship: Any, op: str) -> None:
+    good = FakeDevice("good", manifests=["0" * 64], lose=[op])
+    found = ship([good, FakeDevice("bad", outcome="refused"), FakeDevice("rest")], canary=2)
+    assert outcomes(found) == ["rolled back", "refused", "not tried"]
+    assert good.manifests == ["0" * 64]
+
+
 def test_a_canary_that_cannot_be_rolled_back_is_said_so(ship: Any) -> None:
     class Stuck(FakeDevice):
         async def _rollback(self, *_: Any) -> None:
