@@ -107,16 +107,21 @@ async def _connect(place: SshPlace, identity: Path | None, stack: AsyncExitStack
     attempt = Attempt(
         place, known, host=options.host, port=options.port, user=options.username, strict_off=_strict_is_off(Path.home())
     )
+    settings = {
+        **_settings(options),
+        "tunnel": tunnel,
+        "known_hosts": known,
+        "client_factory": lambda: _watcher(attempt),
+    }
     try:
         async with asyncio.timeout(timeout_s):
-            connection = await asyncssh.connect(
-                place.host,
-                options=options,
-                tunnel=tunnel,
-                known_hosts=known,
-                client_factory=lambda: _watcher(attempt),
-                **_settings(options),
-            )
+            try:
+                connection = await asyncssh.connect(place.host, options=options, **settings)
+            except (ConnectionError, asyncssh.ConnectionLost, asyncssh.KeyExchangeFailed):
+                if not known.found or attempt.offered:
+                    raise
+                # It may have none of the kinds of key that are known: which one it has is asked, and not trusted.
+                connection = await asyncssh.connect(place.host, options=options, server_host_key_algs="default", **settings)
     except (OSError, asyncssh.Error, TimeoutError) as error:
         raise explain(error, attempt, timeout_s) from error
     stack.push_async_callback(_close, connection)
@@ -144,16 +149,15 @@ def _configured(place: SshPlace, identity: Path | None) -> asyncssh.SSHClientCon
         return asyncssh.SSHClientConnectionOptions(**named)
     except asyncssh.ConfigParseError as error:
         raise DeviceError(f"~/.ssh/config cannot be used: {error}.") from error
-    except asyncssh.KeyEncryptionError as error:
-        raise DeviceError(
-            f"The key for {place} is protected by a passphrase: {error}.", hint="Give it to your agent once: ssh-add FILE"
-        ) from error
     except OSError as error:
         raise DeviceError(
             f"The key {error.filename} for {place} cannot be read: {error.strerror}.",
             hint="See IdentityFile in ~/.ssh/config, or `identity` in the fleet's file.",
         ) from error
-    except (ValueError, asyncssh.KeyImportError) as error:
+    except (ValueError, asyncssh.KeyEncryptionError, asyncssh.KeyImportError) as error:
+        if "assphrase" in str(error):
+            hint = f"Give it to your agent once: ssh-add {identity or 'FILE'}"
+            raise DeviceError(f"The key for {place} is protected by a passphrase.", hint=hint) from error
         raise DeviceError(f"What is configured for {place} cannot be used: {error}.", hint="See ~/.ssh/config.") from error
 
 
@@ -255,7 +259,7 @@ class SshChannel(CommandChannel):
                 command_line(program, arguments), encoding=None, request_pty=False, env=(), send_env=()
             )
         except asyncssh.ChannelOpenError as error:
-            if self._connection.is_closed():
+            if self._connection.is_closed() or "connection closed" in str(error.reason).lower():
                 raise DeviceLost(f"The connection to {self._name} was cut.", hint=GOES_ON) from error
             raise DeviceError(f"{self._name} does not let a command be started: {error.reason}.") from error
         except (OSError, asyncssh.Error) as error:
