@@ -28,6 +28,7 @@ from edgebert.measure.setting import Setting
 from edgebert.report import Entry, Report
 from edgebert.report_file import read_report, write_report
 from edgebert.runtimes.target import Target
+from edgebert.trust.sign import sign_bundle
 
 FAST = ("--queries", "6", "--rounds", "2", "--warmup", "2", "--no-settle")
 CLI = Callable[..., Result]
@@ -352,6 +353,7 @@ def test_a_bare_graph_runs_as_the_bundle_that_it_is_compared_with(cli: CLI, desk
     for variant in manifest["variants"]:
         variant["target"]["batch"], variant["target"]["threads"] = 2, 2
     (desk / "bundle" / "edgebert.json").write_text(json.dumps(manifest))
+    sign_bundle(desk / "bundle")
     graph = "bundle/onnx/model.onnx"
     result = cli(
         "bench", "bundle", "--variant", "onnxruntime/int8-dynamic", "--baseline", graph, *FAST, "--json", "--out", "a.json"

@@ -36,6 +36,7 @@ from edgebert.recipe_file import load_recipe
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
 from edgebert.tasks.base import Encoded, collate
+from edgebert.trust.sign import sign_bundle
 
 
 class Notes(Silent):
@@ -97,6 +98,7 @@ def test_what_this_cpu_would_answer_wrongly_is_not_measured(bundle: Path) -> Non
             variant["requires_isa"] = ["arm-i8mm"] if "avx2" in str(get_isas()) else ["amx"]
     manifest["selected"] = "onnxruntime/int8-dynamic"
     (bundle / "edgebert.json").write_text(json.dumps(manifest))
+    sign_bundle(bundle)
     with pytest.raises(EnvironmentFault, match="this CPU has none of"):
         find(bundle, "onnxruntime/int8-dynamic")
     notes = Notes()

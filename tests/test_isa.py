@@ -24,6 +24,7 @@ from edgebert.runtimes import RUNTIMES, isa
 from edgebert.runtimes.isa import EXACT, host_cpu, overflows, parse_cpuinfo, saturates
 from edgebert.runtimes.target import Target
 from edgebert.steps import Layout, lay_out
+from edgebert.trust.sign import sign_bundle
 
 HASWELL = "fpu sse4_2 avx avx2 fma bmi2"
 SKYLAKE_SERVER = f"{HASWELL} avx512f avx512dq avx512bw avx512vl"
@@ -175,6 +176,7 @@ def edited(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
     manifest = json.loads((bundle / MANIFEST).read_text())
     change(manifest)
     (bundle / MANIFEST).write_text(json.dumps(manifest))
+    sign_bundle(bundle)
 
 
 def without(*names: str) -> Callable[[dict[str, Any]], object]:
@@ -239,7 +241,10 @@ def test_run_takes_another_variant_and_says_why_where_the_selected_one_would_ove
 
 
 def test_run_never_takes_a_variant_that_failed_its_gates_instead(bundle: Path, host: Callable[[str], None]) -> None:
-    edited(bundle, lambda manifest: [v.update(status="FAILED") for v in manifest["variants"] if v["name"] == NARROW])
+    edited(
+        bundle,
+        lambda manifest: [v.update(status="FAILED", reasons=["too slow"]) for v in manifest["variants"] if v["name"] == NARROW],
+    )
     host(HASWELL)
     assert load(bundle).variant.name == FP32
 
@@ -264,7 +269,7 @@ def test_verify_leaves_untested_what_would_overflow(
     host(HASWELL)
     result = cli("verify", bundle)
     assert result.code == 0, result.err
-    states = dict(line.split(":")[0].split()[::-1] for line in result.out.splitlines()[1:])
+    states = dict(line.split(":")[0].split()[::-1] for line in result.out.splitlines()[2:])
     assert states == {FP32: "ok", WIDE: "untested", "onnxruntime-avx2/fp32": "ok", NARROW: "ok"}
     assert "this CPU has none of" in next(line for line in result.out.splitlines() if line.startswith("untested"))
     assert len(opened) == 3
