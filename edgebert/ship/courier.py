@@ -49,7 +49,8 @@ class Courier:
         self._device, self._cargo, self._order, self._lane = device, cargo, order, lane
         self._sent = Sent()
         self._started = time.monotonic()
-        self._reached = self._installing = False
+        self._installing = False
+        self._about: About | None = None
         self._before: Status | None = None
         """What there was when the first call began; what a lost call changed does not count."""
 
@@ -108,7 +109,7 @@ class Courier:
             try:
                 channel = await stack.enter_async_context(self._device.open())
             except DeviceError as error:
-                if self._reached and not isinstance(error, DeviceLost):
+                if self._about and not isinstance(error, DeviceLost):
                     raise DeviceLost(error.message, hint=error.hint) from error
                 raise
             yield Counted(channel, self._sent)
@@ -117,13 +118,17 @@ class Courier:
         """One call, from hello to the answer of install."""
         self._lane.show("connecting")
         async with self._open() as channel:
-            about = parse(About, await channel.ask(Hello(root=self._device.root)), self._device.name)
-            self._reached = True
-            check_fits(about, self._cargo, self._device.name)
-            if already := await self._already(channel, about):
-                return already
+            about = self._about
+            if about is None or self._before is None or self._installing:  # else a transfer was cut: nothing has changed
+                about = self._about = await self._hello(channel)
+                check_fits(about, self._cargo, self._device.name)
+                if already := await self._already(channel, about):
+                    return already
             await self._send(channel, about)
             return await self._install(channel)
+
+    async def _hello(self, channel: Counted) -> About:
+        return parse(About, await channel.ask(Hello(root=self._device.root)), self._device.name)
 
     async def _roll_back(self) -> Status:
         """A second rollback would go forward again, so this looks whether an earlier one was carried out."""
@@ -137,8 +142,6 @@ class Courier:
     async def _already(self, channel: Counted, about: About) -> Delivery | None:
         """Looks at what serves; the delivery, where that is this bundle and whole."""
         same = about.serving == self._cargo.identity
-        if self._before is not None and not same:
-            return None  # a call after a lost one: nothing has changed
         status = await self._status(channel, thorough=same)  # a damaged one is laid out again
         self._before = self._before or status
         if same and self._is_whole(status) and not self._installing:
@@ -166,7 +169,7 @@ class Courier:
     async def _check_room(self, channel: Counted, about: About, pieces: Sequence[Piece]) -> None:
         """Asks again before it refuses: where room is short, `have` drops what belongs to no bundle of now."""
         if needed_bytes(pieces) > about.free_bytes:
-            about = parse(About, await channel.ask(Hello(root=self._device.root)), self._device.name)
+            about = await self._hello(channel)
         check_room(about.free_bytes, pieces, self._device.name)
 
     def _meter(self, pieces: Sequence[Piece]) -> Any:
