@@ -20,7 +20,7 @@ import edgebert
 
 PACKAGE = Path(edgebert.__file__).parent
 HEAVY = {"torch", "transformers", "datasets", "optimum", "onnx", "onnxscript", "nncf", "accelerate", "pyarrow", "pandas"}
-WORKSTATION = HEAVY | {"safetensors", "huggingface_hub", "ruamel", "ijson", "filelock", "jinja2"}
+WORKSTATION = HEAVY | {"safetensors", "huggingface_hub", "ruamel", "ijson", "filelock", "jinja2", "asyncssh"}
 """What `pip install edgebert` does not bring."""
 SLOW = {"model_signing", "sigstore", "cryptography", "OpenSSL", "requests"}
 """What it brings and only signatures need: a bundle whose receipt is there loads without them."""
@@ -131,6 +131,15 @@ def test_command_says_what_to_install_when_it_needs_the_workstation(verb: str, t
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("target", [("kitchen",), ("--fleet", "fleet.yaml")])
+def test_devices_says_what_to_install_when_it_needs_the_shipping_side(target: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "fleet.yaml").write_text("devices: {kitchen: {address: kitchen}}")
+    done = on_a_device("devices", "check", *target, cwd=tmp_path)
+    assert done.returncode == 3
+    assert 'pip install "edgebert[ship]"' in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
 def test_compress_says_what_to_install_before_it_does_any_work(finished: Path, tmp_path: Path) -> None:
     done = on_a_device("compress", finished / "recipe.yaml", "--store", tmp_path / "store", absent={"onnxscript"}, cwd=tmp_path)
     assert done.returncode == 3
@@ -171,6 +180,9 @@ LIGHT = [
     "bench.lines",
     "verbs.bench",
     "lanes",
+    "devices.setup",
+    "devices.ssh",
+    "devices.targets",
     "ship.convoy",
     "ship.standing",
     "ship.lines",
@@ -290,6 +302,8 @@ MAY_IMPORT = {
     "gates": ("strict", "errors"),
     "bert": ("bert", "errors", "model_folder"),
     "lanes": ("progress",),
+    "yaml_file": ("errors",),
+    "devices": ("", "devices", "slots.protocol", "slots.root", "errors", "lanes", "paths", "strict", "yaml_file"),
     "slots.root": ("errors",),
     "slots.protocol": (),
     "slots": (
@@ -411,7 +425,7 @@ def test_heavy_packages_are_imported_where_they_are_used_and_not_before(module: 
 
 
 def test_only_what_finds_models_and_data_reaches_devices_or_asks_sigstore_reaches_a_network() -> None:
-    clients = {"huggingface_hub", "requests", "httpx", "urllib", "socket", "http"}
+    clients = {"huggingface_hub", "requests", "httpx", "urllib", "socket", "http", "asyncssh"}
     reaching = {
         module
         for module, tree in modules().items()

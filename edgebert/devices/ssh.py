@@ -94,11 +94,11 @@ async def _connect(place: SshPlace, identity: Path | None, stack: AsyncExitStack
     Raises:
         DeviceError: with the reason in words.
     """
-    import asyncssh
-
     if jumps > MAX_JUMPS:
         raise DeviceError(f"The way to {place} goes over more than {MAX_JUMPS} hosts.", hint="See ProxyJump in ~/.ssh/config.")
     options = await asyncio.get_running_loop().run_in_executor(None, _configured, place, identity)
+    import asyncssh  # it is there, or there would be no options
+
     timeout_s = float(options.connect_timeout or CONNECT_S)
     tunnel = None
     for hop in _hops(options.tunnel):
