@@ -1,7 +1,9 @@
 """Installs a bundle again and again, and breaks off at another call to the system each time: `broken_off.py JOB`.
 
 The job is JSON: `template` (a root), `place` (where copies of it go), `request` (of the installation), `how` (kill: the process
-is killed before the call; fail: the call raises a full disk), `op` (install or rollback). One line of JSON for each call:
+is killed before the call; fail: the call raises a full disk), `op` (install or rollback), `again` (at how many calls of what
+undoes it the process is killed as well), `finish_every` (after how many runs the installation is asked for again). One line of
+JSON for each call:
 
     call       what it was
     served     content of what `current` leads to right after, None where nothing is there
@@ -148,8 +150,9 @@ def main() -> None:
             said["served"] = said["served"] if served(root) == said["served"] else "changed"
         assert forked(lambda root=root: working(root, "look", request)) == DONE  # type: ignore[misc]
         said["settled"] = lasting(root)
-        assert forked(lambda root=root: working(root, "install", request)) == DONE  # type: ignore[misc]
-        said["finished"] = lasting(root)
+        if at % job["finish_every"] == 0:
+            assert forked(lambda root=root: working(root, "install", request)) == DONE  # type: ignore[misc]
+            said["finished"] = lasting(root)
         sys.stdout.write(json.dumps(said) + "\n")
         shutil.rmtree(root.folder)
 

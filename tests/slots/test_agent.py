@@ -92,7 +92,6 @@ def lasting(root: Path) -> dict[str, str]:
     [
         pytest.param(lambda agent: agent.leave(), id="workstation-gone"),
         pytest.param(lambda agent: agent.process.terminate(), id="SIGTERM"),
-        pytest.param(lambda agent: agent.process.send_signal(signal.SIGHUP), id="SIGHUP"),
         pytest.param(lambda agent: agent.process.kill(), id="SIGKILL"),
     ],
 )
