@@ -247,6 +247,7 @@ def test_store_gc_keeps_the_run_and_drops_everything_when_the_run_is_gone(cli: C
         (["compress"], EXIT_INPUT, "Missing argument 'RECIPE'"),
         (["compress", "absent.yaml"], EXIT_INPUT, "No recipe absent.yaml"),
         (["compress", "recipe.yaml", "--fast"], EXIT_INPUT, "No such option: --fast"),
+        (["store", "ls", "--fast"], EXIT_INPUT, "edgebert store ls --help lists what can be asked"),
         (["run", "absent", "text"], EXIT_INPUT, "There is no bundle folder absent"),
         (["run", "runs/recipe", "text"], EXIT_INPUT, "Did you mean runs/recipe/bundle?"),
         (["run", "runs/recipe/bundle", ""], EXIT_INPUT, "Text 1 is empty"),

@@ -7,6 +7,8 @@ import itertools
 import json
 import logging
 import multiprocessing
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -308,6 +310,28 @@ def test_a_predictor_in_a_cycle_ends_as_well(root: Root) -> None:
     del predictor
     gc.collect()
     eventually(lambda: watchers() == [])
+
+
+ENDING = """
+import sys, time
+from pathlib import Path
+import edgebert
+from edgebert.slots.root import Root
+from edgebert.slots.switch import make_link, turn
+root = Root(Path(sys.argv[1]))
+predictor = edgebert.load(root.folder, watch=0.001)
+print(predictor(sys.argv[2]).label)
+make_link(root.folder / "link", "b")
+turn(root, root.folder / "link")
+time.sleep(0.02)
+"""
+
+
+def test_a_process_that_ends_while_a_slot_is_opened_ends_well(root: Root) -> None:
+    words = [sys.executable, "-c", ENDING, str(root.folder), TEXTS[0]]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip() in ("negative", "positive")
 
 
 def test_close_may_come_twice_and_later_calls_say_so(watching: WatchingPredictor) -> None:
