@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import itertools
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -84,7 +84,7 @@ class Server:
     identity: Path
     """For clients: the private key that is let in."""
     home: Path
-    user: str = field(default_factory=getpass.getuser)
+    user: str = field(default_factory=lambda: pwd.getpwuid(os.geteuid()).pw_name)
     _process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -93,7 +93,8 @@ def _described(key: Any) -> str:
 
 
 def _login(place: SshPlace, port: int) -> str:
-    return f"ssh -p {port} {place}" if place.port else f"ssh {place}"
+    user = f"{place.user}@" if place.user else ""
+    return f"ssh -p {port} {user}{place.host}" if place.port else f"ssh {user}{place.host}"
 
 
 def connects_with(options: asyncssh.SSHClientConnectionOptions) -> list[str] | None:
