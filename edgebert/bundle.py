@@ -208,8 +208,10 @@ def read_bundle(folder: Path) -> BundleManifest:
 
 def read_signed_bundle(folder: Path) -> tuple[BundleManifest, Signer]:
     """The same, and who vouches for it."""
-    manifest, hashes = read_whole_bundle(folder)
-    return manifest, check_trust(folder, hashes)
+    manifest, hashes = _whole(folder)
+    signer = check_trust(folder, hashes)  # before a graph is looked into: that takes as long as its maker likes
+    _check_graphs(folder, manifest)
+    return manifest, signer
 
 
 def read_whole_bundle(folder: Path) -> tuple[BundleManifest, dict[str, str]]:
@@ -221,12 +223,22 @@ def read_whole_bundle(folder: Path) -> tuple[BundleManifest, dict[str, str]]:
     Raises:
         BundleError: it is not a bundle, or a file is missing, extra, no plain file, or altered, or loads something else.
     """
+    manifest, hashes = _whole(folder)
+    _check_graphs(folder, manifest)
+    return manifest, hashes
+
+
+def _whole(folder: Path) -> tuple[BundleManifest, dict[str, str]]:
+    """The manifest and the hashes of files that are as it says."""
     manifest, sha256 = _read_manifest(folder)
     present = list_files(folder, LEFT_BY_THE_HUB)
     check_files(folder, manifest.files, {name: size for name, size in present.items() if name not in UNLISTED})
+    return manifest, {**{name: entry.sha256 for name, entry in manifest.files.items()}, MANIFEST: sha256}
+
+
+def _check_graphs(folder: Path, manifest: BundleManifest) -> None:
     for name in sorted({variant.file for variant in manifest.variants}):
         check_graph(folder, name, manifest.files)
-    return manifest, {**{name: entry.sha256 for name, entry in manifest.files.items()}, MANIFEST: sha256}
 
 
 def read_manifest(folder: Path) -> BundleManifest:

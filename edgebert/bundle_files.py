@@ -41,13 +41,14 @@ def list_files(folder: Path, left_out: Iterable[str] = ()) -> dict[str, int]:
 
 def _walk(folder: Path, prefix: str, left_out: frozenset[str], depth: int) -> Iterator[tuple[str, os.stat_result]]:
     try:
-        entries = sorted(os.scandir(folder / prefix), key=lambda entry: entry.name)
+        with os.scandir(folder / prefix) as found:
+            entries = sorted((entry.name, entry.stat(follow_symlinks=False)) for entry in found)
     except OSError as error:
         raise BundleError(f"{folder / prefix} cannot be read: {error.strerror}.") from error
-    for entry in entries:
-        if entry.name in left_out:
+    for base, status in entries:
+        name = prefix + base
+        if base in left_out:
             continue
-        name, status = prefix + entry.name, entry.stat(follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode):
             if depth >= DEPTH_LIMIT or len(os.fsencode(name)) > PATH_LIMIT:
                 raise BundleError(f"{folder} holds folders deeper than a bundle's: {shown(name)}.", hint=AGAIN)
@@ -107,9 +108,12 @@ def hash_plain_file(path: Path, size: int) -> str:
     digest, left = hashlib.sha256(), size + 1
     with os.fdopen(open_plain(path), "rb", buffering=0) as file:
         block = memoryview(bytearray(min(HASH_BLOCK, left)))
-        while left and (count := file.readinto(block[:left])):
-            digest.update(block[:count])
-            left -= count
+        try:
+            while left and (count := file.readinto(block[:left])):
+                digest.update(block[:count])
+                left -= count
+        except OSError as error:
+            raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
     return digest.hexdigest()
 
 

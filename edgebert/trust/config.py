@@ -247,7 +247,10 @@ def read_config() -> bytes:
     except OSError as error:
         raise TrustError(f"{path} cannot be read: {error.strerror}.", hint="No bundle loads until it can be.") from error
     if os.name == "posix" and (status.st_mode & 0o002 or status.st_uid not in (0, os.geteuid())):
-        raise TrustError(f"Others than this user may write {path}.", hint=f"Close it: chmod go-w {path}")
+        raise TrustError(
+            f"Others than this user may write {path}.",
+            hint=f"Give it to the user who runs this, and close it: chmod go-w {path}",
+        )
     if len(data) > CONFIG_LIMIT:
         raise TrustError(f"{path} is larger than {CONFIG_LIMIT >> 20} MB.", hint="No bundle loads until it is put right.")
     return data

@@ -43,7 +43,7 @@ def check_trust(folder: Path, files: Mapping[str, str]) -> Signer:
     key = receipt_key(files[MANIFEST], envelope.data, trust.digest)
     _compare(folder, envelope.files, files)
     if found := read_receipt(key):
-        return Signer(str(found["name"]), str(found["identity"]))
+        return Signer(found["name"], found["identity"])
     signer = _check(folder, envelope, trust)
     write_receipt(key, asdict(signer))
     return signer

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 from edgebert.trust.places import cache_folder, write_private
 
@@ -28,7 +27,7 @@ def receipt_key(manifest: str, signature: bytes, trust: str) -> str:
     return hashlib.sha256(b"\n".join(parts)).hexdigest()
 
 
-def read_receipt(key: str) -> dict[str, Any] | None:
+def read_receipt(key: str) -> dict[str, str] | None:
     """What was found then; None where there is no receipt, or none that counts."""
     folder = _folder()
     if folder is None:
@@ -41,9 +40,8 @@ def read_receipt(key: str) -> dict[str, Any] | None:
             found = json.loads(file.read(RECEIPT_LIMIT))
     except (OSError, ValueError, RecursionError):
         return None
-    if not isinstance(found, dict) or found.get("receipt") != key:
-        return None
-    return found
+    whole = isinstance(found, dict) and all(isinstance(found.get(field), str) for field in ("name", "identity"))
+    return found if whole and found.get("receipt") == key else None
 
 
 def write_receipt(key: str, found: dict[str, str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -95,21 +94,20 @@ def sign_with_sigstore(folder: Path, *, identity_token: str | None = None) -> Si
 
 
 def _sign(folder: Path, use: Callable[[Any], Any]) -> None:
+    """model-signing hashes the folder and signs; the signature is put in place as a whole."""
     from model_signing import signing
 
     new: Any = signing.Config  # its constructor has no types
-
-    with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="edgebert-") as work:
-        warnings.simplefilter("ignore")
-        # model-signing names what it signs after its folder.
-        config = use(new()).set_hashing_config(hashing_config())
-        config.sign(folder, Path(work) / SIGNATURE)
-        data = (Path(work) / SIGNATURE).read_bytes()
+    config = use(new()).set_hashing_config(hashing_config())
     try:
-        write_private(folder / SIGNATURE, data, 0o644)
+        with tempfile.TemporaryDirectory(prefix="edgebert-") as work:
+            config.sign(folder, Path(work) / SIGNATURE)
+            write_private(folder / SIGNATURE, (Path(work) / SIGNATURE).read_bytes(), 0o644)
     except OSError as error:
+        if error.errno is None:  # requests derives its own from OSError
+            raise
         raise EnvironmentFault(
-            f"{folder / SIGNATURE} cannot be written: {error.strerror}.", hint="Sign a copy of the bundle that can be."
+            f"{folder / SIGNATURE} cannot be written: {error.strerror}.", hint="Make room, or sign a copy that can be written."
         ) from error
 
 
