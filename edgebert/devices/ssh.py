@@ -1,6 +1,7 @@
 """SshDevice: a host with Python and an SSH server; nothing of ours runs there between two commands.
 
-Only keys are used, never a password. Host keys are always checked. Compression stays off: weights do not shrink.
+Only keys are used, never a password. Host keys are always checked. Compression stays off: zlib takes a tenth off
+INT8 weights, and longer than the encryption.
 """
 
 from __future__ import annotations
