@@ -30,8 +30,9 @@ class Standing:
         """What this device alone would end the command with."""
         if self.error_code:
             return self.error_code
-        slot = serving_slot(self.status)
-        return EXIT_OK if slot and slot.fault is None else EXIT_ENVIRONMENT
+        slots = self.status.slots if self.status else ()
+        whole = serving_slot(self.status) is not None and all(slot.fault is None for slot in slots)
+        return EXIT_OK if whole else EXIT_ENVIRONMENT
 
 
 Question = Callable[[str], AskStatus | Rollback]

@@ -99,7 +99,7 @@ def status(
     quiet: QuietOption = False,
     json_output: JsonOption = False,
 ) -> None:
-    """Shows what devices serve and what they keep. Exits 3 where one serves nothing, or is damaged."""
+    """Shows what devices serve and what they keep for a rollback. Exits 3 where one serves nothing, or a slot is damaged."""
     from edgebert.ship.standing import ask_status
 
     _ask(*_chosen(targets, fleet, only, parallel), ask_status, quiet=quiet, json_output=json_output)

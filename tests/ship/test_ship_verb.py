@@ -106,7 +106,9 @@ def test_status_says_what_is_wrong_with_a_device(cli: Callable[..., Any], desk: 
     # Shipping what should be there lays it out again.
     (mended,) = json.loads(cli("ship", "old", "./device", *QUICK, "--json", "-q").out)
     assert mended["outcome"] == "switched"
-    assert cli("devices", "status", "./device").code == 0
+    assert answer(desk / "device") in OLD
+    kept = cli("devices", "status", "./device")
+    assert kept.code == EXIT_ENVIRONMENT and re.search(r"kept, damaged: .*altered", kept.out)  # no way back to that one
 
 
 def test_a_gate_that_fails_on_the_device_leaves_it_as_it_is(cli: Callable[..., Any], desk: Path) -> None:
