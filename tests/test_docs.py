@@ -51,16 +51,22 @@ def test_readme_opens_with_one_install_command_and_one_test_command() -> None:
 
 
 def test_readme_commands_run_in_their_order(desk: Path) -> None:
-    # A random model and thirty rows: the gates may fail (1), which the README's reader would see as a verdict, not a fault.
+    # A random model and thirty rows: `init`'s gates may fail, and what fails is not shipped. So they are such that hold.
     commands = [line for block in blocks(README, "sh")[2:] for line in block.splitlines() if line.strip()]
     assert len(commands) >= 12
     for command in commands:
         done = subprocess.run(
             ["bash", "-c", command], cwd=desk, env=environment(desk), capture_output=True, text=True, check=False
         )
-        allowed = (0, 1) if command.startswith("edgebert compress") else (0,)
-        assert done.returncode in allowed, f"{command}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr
+        if command.startswith("edgebert init"):
+            recipe = (desk / "mine.yaml").read_text()
+            gates = re.compile(r"^gates:\n(?:  - .*\n)+", re.M)
+            assert gates.search(recipe)
+            (desk / "mine.yaml").write_text(gates.sub("gates:\n  - {metric: accuracy, min: 0}\n", recipe))
+    assert json.loads((desk / "device" / "slots" / "a.json").read_text())["bundle"] == "other"
+    assert (desk / "device" / "current").resolve().name == "a", "what was rolled back to serves"
 
 
 def test_readme_recipe_is_valid(desk: Path) -> None:
