@@ -23,7 +23,7 @@ from edgebert.errors import EXIT_ENVIRONMENT, EXIT_INPUT
     Case("out below a file", put("o", ""), ("a file stands in its way", "--out"), ("--out", "o/x"), EXIT_ENVIRONMENT),
     Case("out that is this folder", nothing, ("was not written by a run; it is left alone",), ("--out", ".")),
     Case("out with an endless name", nothing, ("too long", "--out"), ("--out", "x" * 300), EXIT_ENVIRONMENT),
-    Case("unknown option", nothing, ("No such option: --sets", "edgebert --help"), ("--sets", "x=1")),
+    Case("unknown option", nothing, ("No such option: --sets", "edgebert compress --help"), ("--sets", "x=1")),
     Case("option without a value", nothing, ("--store", "edgebert --help"), ("--store",)),
     Case("two recipes", nothing, ("unexpected extra argument", "other.yaml"), ("other.yaml",)),
 )
@@ -35,7 +35,7 @@ def test_compress_refuses_an_option(case: Case, cli: Any, recipe: Path) -> None:
     ("arguments", "words"),
     [
         (("comprss",), ("No such command 'comprss'", "compress")),
-        (("compress",), ("Missing argument 'RECIPE'", "edgebert --help")),
+        (("compress",), ("Missing argument 'RECIPE'", "edgebert compress --help")),
         (("compress", "nosuch.yaml"), ("No recipe nosuch.yaml", "shipped recipes: quickstart")),
         (("compress", ""), ("No recipe ''", "Name a YAML file")),
         (("compress", "model"), ("model is a folder, not a recipe", "edgebert init model")),
