@@ -39,7 +39,8 @@ class SetupOrder:
     """How devices are set up."""
 
     key: OwnKey | None
-    wheels: Wheels | None = None
+    wheels: Wheels
+    """What is brought along: edgebert's own, where an environment is made, and what the device has no index for."""
     offline: bool = False
     """Nothing comes from a package index."""
     python: str | None = None
@@ -66,7 +67,7 @@ async def set_up(device: Device, order: SetupOrder, lane: Lane) -> Reached:
     """
     lane.show("connecting")
     installed = False
-    if _needs_environment(device, order):
+    if needs_environment(device, order.python):
         async with device.open() as channel:
             installed = await Setup(device, channel, order, lane).run()
     async with device.open() as channel:  # anew: it has another Python now
@@ -78,9 +79,13 @@ async def set_up(device: Device, order: SetupOrder, lane: Lane) -> Reached:
     return usable(device, about, order.key.fingerprint if order.key else None, installed=installed)
 
 
-def _needs_environment(device: Device, order: SetupOrder) -> bool:
-    """A folder of this machine is served by this interpreter, and whoever names a Python in the fleet looks after it."""
-    return not device.python and not (isinstance(device, LocalDevice) and order.python is None)
+def needs_environment(device: Device, python: str | None) -> bool:
+    """A folder of this machine is served by this interpreter, and whoever names a Python in the fleet looks after it.
+
+    Args:
+        python: that an environment was asked to be made with.
+    """
+    return not device.python and not (isinstance(device, LocalDevice) and python is None)
 
 
 async def _hello(channel: Channel, device: Device) -> About:
@@ -98,7 +103,9 @@ class Setup:
     """One device, one connection."""
 
     def __init__(self, device: Device, channel: Channel, order: SetupOrder, lane: Lane) -> None:
+        assert order.wheels.own is not None, "an environment holds edgebert"
         self._device, self._channel, self._order, self._lane = device, channel, order, lane
+        self._own: Wheel = order.wheels.own
 
     async def run(self) -> bool:
         """Makes the environment where it is missing, broken or another; whether it was made."""
@@ -136,12 +143,11 @@ class Setup:
 
     def _made_of(self, there: dict[str, Any]) -> dict[str, Any]:
         """What the environment is to be made of. An extra that was asked for once stays."""
-        own = self._order.wheels.own if self._order.wheels else None
         before = there["made_of"] if isinstance(there["made_of"], dict) else {}
         openvino = self._order.openvino or bool(before.get("openvino"))
         return {
             "edgebert": edgebert.__version__,
-            "wheel": own.sha256() if own else None,
+            "wheel": self._own.sha256(),
             "openvino": openvino,
             "python": there["python"][:2],
         }
@@ -150,14 +156,11 @@ class Setup:
         before = there["made_of"]
         if not isinstance(before, dict):
             return False
-        ignored = {"wheel"} if wanted["wheel"] is None else set()
-        ignored |= set() if self._order.python else {"python"}
+        ignored = set() if self._order.python else {"python"}
         return all(before.get(key) == value for key, value in wanted.items() if key not in ignored)
 
     async def _bring(self, there: dict[str, Any]) -> None:
         """Copies the wheels that are not there. A setup that was stopped goes on behind the last one that arrived."""
-        if self._order.wheels is None:
-            return
         missing = [
             wheel
             for wheel in self._order.wheels.for_device(there["machine"], there["python"])
@@ -172,13 +175,11 @@ class Setup:
 
     async def _install(self, python: str, there: dict[str, Any], made_of: dict[str, Any]) -> None:
         extras = "[openvino]" if made_of["openvino"] else ""
-        own: Wheel | None = self._order.wheels.own if self._order.wheels else None
         request = {
             "do": "install",
             "root": self._device.root,
             "ours": [*OURS, MARKER],
-            "requirement": f"edgebert{extras}=={edgebert.__version__}",
-            "wheel": own.path.name if own else None,
+            "wheel": self._own.path.name,
             "extras": extras,
             "offline": self._order.offline,
             "made_of": made_of,
@@ -229,8 +230,6 @@ class Setup:
                 hint = (
                     f"Its package index was not reached. In edgebert's checkout: {MAKE_OWN} && {download}\n  {bring} --offline"
                 )
-            elif self._order.wheels is None and "edgebert" in words:
-                hint = f"This edgebert is in no index of {name}. In its checkout: {MAKE_OWN}\n  {bring}"
             else:
                 hint = "pip on the device said so; the same command starts again."
             return DeviceError(f"edgebert could not be installed on {name}: {words}", hint=hint)

@@ -128,13 +128,11 @@ def make(venv: Path, brought: Path, order: dict[str, Any]) -> None:
     made, said = run([sys.executable, "-m", "venv", str(venv)])
     if not made:
         raise Fault("venv", last_words(said))
-    wanted = str(brought / order["wheel"]) + order["extras"] if order["wheel"] else order["requirement"]
+    wanted = str(brought / order["wheel"]) + order["extras"]
     command = [python_of(venv), "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
-    if brought.is_dir():
-        command += ["--find-links", str(brought)]
     if order["offline"]:
         command += ["--no-index"]
-    pip([*command, wanted])
+    pip([*command, "--find-links", str(brought), wanted])
     say(phase="check")
     runs, said = run([python_of(venv), "-P", "-c", CHECK])
     if not runs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgebert.errors import InputError
@@ -50,9 +50,8 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Wheels:
-    """A folder of them."""
+    """Those of a folder, or none."""
 
-    folder: Path
     wheels: tuple[Wheel, ...]
 
     @property
@@ -60,17 +59,20 @@ class Wheels:
         """That of edgebert itself."""
         return next((wheel for wheel in self.wheels if wheel.name == "edgebert"), None)
 
+    def with_own(self, file: Path) -> Wheels:
+        """The same and that one of edgebert."""
+        return replace(self, wheels=(*self.wheels, as_wheel(file)))
+
     def for_device(self, machine: str, python: Sequence[int]) -> tuple[Wheel, ...]:
         """Those that are worth sending."""
         return tuple(wheel for wheel in self.wheels if wheel.suits(machine, python))
 
 
-def read_wheels(folder: Path, version: str, *, offline: bool) -> Wheels:
+def read_wheels(folder: Path, version: str) -> Wheels:
     """The wheels of a folder.
 
     Args:
         version: of edgebert, as it is here: both sides must speak one protocol.
-        offline: nothing else will be there, so edgebert's own wheel must be among them.
 
     Raises:
         InputError: there are none, or edgebert's is of another version.
@@ -79,10 +81,10 @@ def read_wheels(folder: Path, version: str, *, offline: bool) -> Wheels:
         files = sorted(folder.glob("*.whl")) if folder.is_dir() else []
     except OSError as error:
         raise InputError(f"{folder} cannot be read: {error.strerror}.") from error
-    wheels = tuple(Wheel(file, **parts) for file in files if (parts := _parts(file.name)))
+    wheels = tuple(as_wheel(file) for file in files if _NAME.fullmatch(file.name))
     if not wheels:
         raise InputError(f"There are no wheels in {folder}.", hint=f"In edgebert's checkout: {MAKE_OWN}")
-    found = Wheels(folder, wheels)
+    found = Wheels(wheels)
     versions = [wheel.version for wheel in wheels if wheel.name == "edgebert"]
     if len(versions) > 1:
         raise InputError(f"{folder} holds {len(versions)} wheels of edgebert: {', '.join(versions)}.", hint="Leave one there.")
@@ -90,14 +92,14 @@ def read_wheels(folder: Path, version: str, *, offline: bool) -> Wheels:
         raise InputError(
             f"{folder} holds edgebert {versions[0]}, and this is {version}.", hint=f"In edgebert's checkout: {MAKE_OWN}"
         )
-    if offline and not versions:
-        raise InputError(f"{folder} holds no wheel of edgebert.", hint=f"In edgebert's checkout: {MAKE_OWN}")
     return found
 
 
-def _parts(name: str) -> dict[str, str] | None:
-    match = _NAME.fullmatch(name)
-    return {**match.groupdict(), "name": match["name"].lower().replace("_", "-")} if match else None
+def as_wheel(file: Path) -> Wheel:
+    """A file that is named as wheels are."""
+    match = _NAME.fullmatch(file.name)
+    assert match, file
+    return Wheel(file, **{**match.groupdict(), "name": match["name"].lower().replace("_", "-")})
 
 
 def download_command(machine: str, python: Sequence[int], version: str, *, extras: str = "") -> str:

@@ -38,12 +38,15 @@ def setup(
     json_output: JsonOption = False,
 ) -> None:
     """Installs edgebert on devices and lets them trust your key. What is there is left alone. Exits 3 when one fails."""
+    import tempfile
+
     import edgebert
     from edgebert.devices.base import Device
+    from edgebert.devices.own_wheel import make_own_wheel
     from edgebert.devices.reached import Reached
-    from edgebert.devices.setup import SetupOrder, set_up
+    from edgebert.devices.setup import SetupOrder, needs_environment, set_up
     from edgebert.devices.targets import choose
-    from edgebert.devices.wheels import read_wheels
+    from edgebert.devices.wheels import Wheels, read_wheels
     from edgebert.lanes import Lane
 
     if offline and wheels is None:
@@ -51,18 +54,16 @@ def setup(
     if python is not None and (not python.strip() or not python.isprintable() or python.startswith("-")):
         raise InputError(f"--python {python!r} is no name of a program.", hint="For example: --python python3.12")
     chosen = choose(targets or (), fleet=fleet, only=only or ())
-    order = SetupOrder(
-        key=_own_key(),
-        wheels=read_wheels(wheels, edgebert.__version__, offline=offline) if wheels else None,
-        offline=offline,
-        python=python,
-        openvino=openvino,
-    )
+    brought = read_wheels(wheels, edgebert.__version__) if wheels else Wheels(())
+    with tempfile.TemporaryDirectory(prefix="edgebert-wheel-") as folder:
+        if brought.own is None and any(needs_environment(device, python) for device in chosen.devices):
+            brought = brought.with_own(make_own_wheel(Path(folder)))
+        order = SetupOrder(key=_own_key(), wheels=brought, offline=offline, python=python, openvino=openvino)
 
-    async def work(device: Device, lane: Lane) -> Reached:
-        return await set_up(device, order, lane)
+        async def work(device: Device, lane: Lane) -> Reached:
+            return await set_up(device, order, lane)
 
-    _all(chosen, work, parallel, quiet=quiet, json_output=json_output)
+        _all(chosen, work, parallel, quiet=quiet, json_output=json_output)
 
 
 @app.command()

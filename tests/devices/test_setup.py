@@ -25,7 +25,7 @@ from edgebert.devices.base import Completed
 from edgebert.devices.local import LocalDevice
 from edgebert.devices.setup import OwnKey, Setup, SetupOrder, set_up
 from edgebert.devices.ssh import SshDevice
-from edgebert.devices.wheels import read_wheels
+from edgebert.devices.wheels import Wheels, read_wheels
 from edgebert.errors import DeviceError
 from edgebert.lanes import SilentLanes
 
@@ -92,7 +92,7 @@ def tiny_wheel(folder: Path, *, mark: str = "", requires: str = "") -> Path:
 
 def order(wheels: Path, **fields: Any) -> SetupOrder:
     """An order that makes an environment in a local folder, from those wheels alone."""
-    found = read_wheels(wheels, edgebert.__version__, offline=True)
+    found = read_wheels(wheels, edgebert.__version__)
     return SetupOrder(key=None, wheels=found, offline=True, python=sys.executable, **fields)
 
 
@@ -182,7 +182,6 @@ FAILURES = {
     "no python": ({}, "kitchen has no Python.", "Python 3.11"),
     "old python": ({"import sys; print": Completed(0, "3 9\n", "")}, "kitchen has Python 3.9 and 3.9 .*too old", "--python"),
     "no venv": (fault("venv", "ensurepip is not available"), "cannot make an environment", "apt-get install python3-venv"),
-    "no edgebert in the index": (fault("pip", "ERROR: no edgebert==1"), "could not be installed", "--wheels wheels"),
     "no network": (fault("network", "ERROR: none"), "could not be installed", "manylinux_2_28_aarch64.*\n.*--offline"),
     "pip failed": (fault("pip", "ERROR: No space left"), "No space left", "starts again"),
     "busy": (fault("busy", "another edgebert works in /x"), "another edgebert works", "Wait"),
@@ -198,11 +197,12 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("case", FAILURES)
-def test_a_failure_on_the_device_is_told_with_what_to_do(case: str) -> None:
+def test_a_failure_on_the_device_is_told_with_what_to_do(case: str, tmp_path: Path) -> None:
     script, message, hint = FAILURES[case]
+    given = SetupOrder(None, read_wheels(tiny_wheel(tmp_path), edgebert.__version__))
     device = SshDevice("kitchen", SshPlace("kitchen"))
     with pytest.raises(DeviceError, match=message) as error:
-        asyncio.run(Setup(device, Scripted(script), SetupOrder(key=None), LANE).run())
+        asyncio.run(Setup(device, Scripted(script), given, LANE).run())
     assert "\x1b" not in str(error.value)
     if hint:
         assert re.search(hint, str(error.value.hint)), error.value.hint
@@ -212,7 +212,7 @@ def test_only_wheels_that_are_missing_travel_and_an_extra_stays(tmp_path: Path) 
     folder = tiny_wheel(tmp_path / "wheels")
     (folder / "numpy-2.4.6-cp311-cp311-manylinux_2_28_aarch64.whl").write_bytes(b"numpy")
     (folder / "numpy-2.4.6-cp311-cp311-manylinux_2_28_x86_64.whl").write_bytes(b"numpy")
-    wheels = read_wheels(folder, edgebert.__version__, offline=True)
+    wheels = read_wheels(folder, edgebert.__version__)
     assert wheels.own is not None
     look = {**json.loads(LOOK), "wheels": {OWN: wheels.own.sha256()}, "made_of": {"edgebert": "0.0.1", "openvino": True}}
     asked: list[str] = []
@@ -234,7 +234,7 @@ def test_only_wheels_that_are_missing_travel_and_an_extra_stays(tmp_path: Path) 
 def test_a_python_of_the_fleet_is_left_alone(tmp_path: Path) -> None:
     device = LocalDevice("desk", tmp_path / "root", python=sys.executable)
     key = OwnKey("me", "pem", "f" * 64)
-    found = asyncio.run(set_up(device, SetupOrder(key=key, python="python3"), LANE))
+    found = asyncio.run(set_up(device, SetupOrder(key=key, wheels=Wheels(()), python="python3"), LANE))
     assert found.state == "ready" and found.trusts is False
     assert not (tmp_path / "root").exists()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgebert.devices.wheels import download_command, read_wheels
+from edgebert.devices.wheels import as_wheel, download_command, read_wheels
 from edgebert.errors import InputError
 
 OWN = "edgebert-0.1.0-py3-none-any.whl"
@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_only_what_a_device_can_use_travels(folder: Path) -> None:
-    wheels = read_wheels(folder, "0.1.0", offline=True)
+    wheels = read_wheels(folder, "0.1.0")
     names = {wheel.path.name for wheel in wheels.for_device("x86_64", [3, 11, 7])}
     assert names == {NAMES[0], NAMES[1], NAMES[4], *NAMES[7:]}
     names = {wheel.path.name for wheel in wheels.for_device("aarch64", [3, 11, 2])}
@@ -45,23 +45,23 @@ def test_only_what_a_device_can_use_travels(folder: Path) -> None:
 def test_a_folder_without_wheels_is_refused(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "gone"):
         with pytest.raises(InputError, match="There are no wheels") as error:
-            read_wheels(place, "0.1.0", offline=False)
+            read_wheels(place, "0.1.0")
         assert "pip wheel --no-deps" in str(error.value.hint)
 
 
 def test_a_wheel_of_another_version_is_refused(folder: Path) -> None:
     with pytest.raises(InputError, match=r"holds edgebert 0\.1\.0, and this is 0\.2\.0"):
-        read_wheels(folder, "0.2.0", offline=False)
+        read_wheels(folder, "0.2.0")
     (folder / "edgebert-0.2.0-py3-none-any.whl").touch()
     with pytest.raises(InputError, match="holds 2 wheels of edgebert"):
-        read_wheels(folder, "0.2.0", offline=False)
+        read_wheels(folder, "0.2.0")
 
 
-def test_edgebert_itself_may_come_from_the_index_unless_there_is_none(folder: Path) -> None:
+def test_edgebert_itself_may_be_missing_and_is_added(folder: Path) -> None:
     (folder / OWN).unlink()
-    assert read_wheels(folder, "0.1.0", offline=False).own is None
-    with pytest.raises(InputError, match="holds no wheel of edgebert"):
-        read_wheels(folder, "0.1.0", offline=True)
+    wheels = read_wheels(folder, "0.1.0")
+    assert wheels.own is None
+    assert wheels.with_own(folder / OWN).own == as_wheel(folder / OWN)
 
 
 def test_the_command_that_fetches_wheels_names_the_device() -> None:
