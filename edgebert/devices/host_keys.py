@@ -43,16 +43,23 @@ class KnownHosts:
                 raise DeviceError(f"{path}: {error}.", hint="Mend or drop that line.") from error
 
     def __call__(self, host: str, address: str, port: int | None) -> tuple[list[Any], list[Any], list[Any]]:
-        """Host keys, certificate authorities and revoked keys for a host."""
+        """Host keys, certificate authorities and revoked keys for a host.
+
+        As OpenSSH has it, a key counts that is known by the host's name. One of its address does not: whoever owns a host
+        that the same address once had would own this one. A revoked key is refused by whichever of them names it.
+        """
         self.asked = (host, port)
+        names = [name for name in dict.fromkeys((host, address)) if name]
+        written = [*names, *(f"[{name}]:{port}" for name in names if port)]
         keys: list[Any] = []
         authorities: list[Any] = []
         revoked: list[Any] = []
         for path, file in self._files:
-            found = file.match(host, address, port)
+            found = file.match(host, "", port)
             keys += found[0]
             authorities += found[1]
-            revoked += [*found[2], *file.match(host, address, None)[2]]
+            for name in written:
+                revoked += file.match(name, "", None)[2]
             self.found += [(path, key) for key in found[0]]
         return keys, authorities, revoked
 

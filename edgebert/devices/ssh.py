@@ -23,7 +23,7 @@ from edgebert.devices.conversation import GOES_ON
 from edgebert.devices.host_keys import KnownHosts, connects_with
 from edgebert.devices.running import Ended, Running, StreamClosed
 from edgebert.devices.ssh_faults import Attempt, explain
-from edgebert.errors import DeviceError, DeviceLost, MissingPackage
+from edgebert.errors import DeviceError, DeviceLost, EdgebertError, MissingPackage
 
 if TYPE_CHECKING:
     import asyncssh
@@ -89,28 +89,33 @@ class SshDevice(Device):
             yield SshChannel(self.name, self._target, self.pythons, connection)
 
 
-async def _connect(place: SshPlace, identity: Path | None, stack: AsyncExitStack, jumps: int = 0) -> Any:
+async def _connect(
+    place: SshPlace, identity: Path | None, stack: AsyncExitStack, *, jumps: int = 0, through: Any = None
+) -> Any:
     """Opens a connection, and before it those to the hosts that lie between (ProxyJump): their keys are checked as well.
+
+    Args:
+        jumps: hosts that this is already on the way to.
+        through: connection to the host before it; None where ~/.ssh/config says how it is reached.
 
     Raises:
         DeviceError: with the reason in words.
     """
     if jumps > MAX_JUMPS:
         raise DeviceError(f"The way to {place} goes over more than {MAX_JUMPS} hosts.", hint="See ProxyJump in ~/.ssh/config.")
-    options = await asyncio.get_running_loop().run_in_executor(None, _configured, place, identity)
+    options, locked = await asyncio.get_running_loop().run_in_executor(None, _configured, place, identity)
     import asyncssh  # it is there, or there would be no options
 
     timeout_s = float(options.connect_timeout or CONNECT_S)
-    tunnel = None
-    for hop in _hops(options.tunnel):
-        tunnel = await _connect(hop, None, stack, jumps + 1)
+    for hop in _hops(options.tunnel) if through is None else ():
+        through = await _connect(hop, None, stack, jumps=jumps + 1, through=through)
     known = KnownHosts(connects_with(options))
     attempt = Attempt(
         place, known, host=options.host, port=options.port, user=options.username, strict_off=_strict_is_off(Path.home())
     )
     settings = {
         **_settings(options),
-        "tunnel": tunnel,
+        "tunnel": through,
         "known_hosts": known,
         "client_factory": lambda: _watcher(attempt),
     }
@@ -124,13 +129,16 @@ async def _connect(place: SshPlace, identity: Path | None, stack: AsyncExitStack
                 # It may have none of the kinds of key that are known: which one it has is asked, and not trusted.
                 connection = await asyncssh.connect(place.host, options=options, server_host_key_algs="default", **settings)
     except (OSError, asyncssh.Error, TimeoutError) as error:
+        if locked and isinstance(error, asyncssh.PermissionDenied):
+            raise _passphrase(place, identity) from error
         raise explain(error, attempt, timeout_s) from error
     stack.push_async_callback(_close, connection)
     return connection
 
 
-def _configured(place: SshPlace, identity: Path | None) -> asyncssh.SSHClientConnectionOptions:
-    """What ~/.ssh/config says about a host; reads files.
+def _configured(place: SshPlace, identity: Path | None) -> tuple[asyncssh.SSHClientConnectionOptions, bool]:
+    """What ~/.ssh/config says about a host, and whether the identity is left to the agent, because a passphrase protects it.
+    Reads files.
 
     Raises:
         DeviceError: it, or a key that it names, cannot be used.
@@ -147,7 +155,12 @@ def _configured(place: SshPlace, identity: Path | None) -> asyncssh.SSHClientCon
     if identity:
         named["client_keys"] = [str(identity)]
     try:
-        return asyncssh.SSHClientConnectionOptions(**named)
+        try:
+            return asyncssh.SSHClientConnectionOptions(**named), False
+        except (asyncssh.KeyEncryptionError, asyncssh.KeyImportError) as error:
+            if identity is None or "assphrase" not in str(error):
+                raise
+        return asyncssh.SSHClientConnectionOptions(**named, **_of_the_agent(identity)), True
     except asyncssh.ConfigParseError as error:
         raise DeviceError(f"~/.ssh/config cannot be used: {error}.") from error
     except OSError as error:
@@ -157,9 +170,21 @@ def _configured(place: SshPlace, identity: Path | None) -> asyncssh.SSHClientCon
         ) from error
     except (ValueError, asyncssh.KeyEncryptionError, asyncssh.KeyImportError) as error:
         if "assphrase" in str(error):
-            hint = f"Give it to your agent once: ssh-add {identity or 'FILE'}"
-            raise DeviceError(f"The key for {place} is protected by a passphrase.", hint=hint) from error
+            raise _passphrase(place, identity) from error
         raise DeviceError(f"What is configured for {place} cannot be used: {error}.", hint="See ~/.ssh/config.") from error
+
+
+def _of_the_agent(identity: Path) -> dict[str, Any]:
+    """Options that take a key from the agent. Its public part, where it lies beside it, says which: too many are refused."""
+    public = identity.with_name(f"{identity.name}.pub")
+    return {"ignore_encrypted": True, **({"agent_identities": [str(public)]} if public.is_file() else {})}
+
+
+def _passphrase(place: SshPlace, identity: Path | None) -> DeviceError:
+    return DeviceError(
+        f"The key for {place} is protected by a passphrase, and no key of your agent is let in.",
+        hint=f"Give it to your agent once: ssh-add {shlex.quote(str(identity)) if identity else 'FILE'}",
+    )
 
 
 def _settings(options: asyncssh.SSHClientConnectionOptions) -> dict[str, Any]:
@@ -181,7 +206,7 @@ def _settings(options: asyncssh.SSHClientConnectionOptions) -> dict[str, Any]:
 
 
 def _hops(tunnel: object) -> list[SshPlace]:
-    """The hosts of a ProxyJump, of which only the last one is taken here: it knows the way to itself."""
+    """The hosts of a ProxyJump: ~/.ssh/config says how the first is reached, and each leads to the next."""
     if not isinstance(tunnel, str):
         return []
     from edgebert.devices.address import parse_address
@@ -220,8 +245,8 @@ def _strict_is_off(home: Path) -> bool:
 
 def _machine(place: SshPlace) -> str:
     try:
-        options = _configured(place, None)
-    except DeviceError:  # said when it is opened
+        options, _ = _configured(place, None)
+    except EdgebertError:  # said when it is opened
         return place.host
     way = options.tunnel or options.proxy_command
     if way:

@@ -8,12 +8,14 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Result
 from ssh_server import Server, free_port, make_ssh_home, needs_sshd, started
 
 from edgebert.devices.address import SshPlace
@@ -107,22 +109,30 @@ def test_the_agent_holds_keys_too(home: Path, kept: Server, monkeypatch: pytest.
     place = SshPlace(kept.address, kept.user, kept.port)
     assert "does not let" in refusal(SshDevice("x", place)).message
     socket_path = home / "agent"
-    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(socket_path)], stdout=subprocess.DEVNULL)
-    try:
-        while not socket_path.exists():
-            time.sleep(0.01)
+    with agent_with(kept.identity, socket_path):
         monkeypatch.setenv("SSH_AUTH_SOCK", str(socket_path))
-        subprocess.run(["ssh-add", "-q", str(kept.identity)], check=True)
         assert reach(SshDevice("x", place)) == "here\n"
+
+
+@contextlib.contextmanager
+def agent_with(identity: Path, place: Path) -> Iterator[None]:
+    """An ssh-agent that holds a key."""
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(place)], stdout=subprocess.DEVNULL)
+    try:
+        while not place.exists():
+            time.sleep(0.01)
+        environment = {**os.environ, "SSH_AUTH_SOCK": str(place)}
+        subprocess.run(["ssh-add", "-q", str(identity)], check=True, env=environment)
+        yield
     finally:
         agent.terminate()
         agent.wait()
 
 
-def test_configuration_that_would_start_something_else_does_not_count(home: Path, kept: Server) -> None:
-    use(kept, home, "RemoteCommand touch /tmp/never", "RequestTTY force", "ForwardAgent yes", "SetEnv HOME=/nowhere")
+def test_configuration_that_would_start_something_else_does_not_count(home: Path, kept: Server, tmp_path: Path) -> None:
+    use(kept, home, f"RemoteCommand touch {tmp_path}/never", "RequestTTY force", "ForwardAgent yes", "SetEnv HOME=/nowhere")
     assert reach(KITCHEN) == "here\n"
-    assert not Path("/tmp/never").exists()
+    assert not (tmp_path / "never").exists()
 
 
 def test_an_identity_that_is_not_there_is_told(home: Path, kept: Server) -> None:
@@ -134,7 +144,22 @@ def test_an_identity_with_a_passphrase_is_told(home: Path, kept: Server, tmp_pat
     shutil.copy(kept.identity, tmp_path / "locked")
     subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "secret words", "-f", str(tmp_path / "locked")], check=True)
     error = refusal(SshDevice("kitchen", SshPlace("kitchen"), identity=tmp_path / "locked"))
-    assert "passphrase" in error.message and "ssh-add" in str(error.hint)
+    assert "passphrase" in error.message and f"ssh-add {tmp_path}/locked" in str(error.hint)
+
+
+@pytest.mark.parametrize("public", [True, False])
+def test_an_identity_with_a_passphrase_is_taken_from_the_agent(
+    home: Path, kept: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, public: bool
+) -> None:
+    shutil.copy(kept.identity, tmp_path / "locked")
+    if public:
+        shutil.copy(f"{kept.identity}.pub", tmp_path / "locked.pub")
+    subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "secret words", "-f", str(tmp_path / "locked")], check=True)
+    (home / ".ssh" / "config").unlink()
+    device = SshDevice("x", SshPlace(kept.address, kept.user, kept.port), identity=tmp_path / "locked")
+    with agent_with(kept.identity, home / "agent"):
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(home / "agent"))
+        assert reach(device) == "here\n"
 
 
 def test_configuration_that_cannot_be_read_is_told(home: Path) -> None:
@@ -146,12 +171,47 @@ def test_configuration_that_cannot_be_read_is_told(home: Path) -> None:
 def test_an_unknown_host_key_is_refused_with_its_fingerprint(home: Path, kept: Server) -> None:
     (home / ".ssh" / "known_hosts").write_text("")
     write_config(home, kept.config_entry("kitchen").replace(str(kept.known_hosts), "~/.ssh/known_hosts"))
+    before = kept.log.count("Accepted publickey")
     error = refusal(KITCHEN)
     shown = subprocess.run(["ssh-keygen", "-lf", str(kept.folder / "host_key.pub")], capture_output=True, text=True, check=True)
     assert "is not known here" in error.message and shown.stdout.split()[1] in error.message
     assert "Log in once with `ssh kitchen`" in str(error.hint)
-    assert not kept.log.count("Accepted publickey for nobody")
+    assert kept.log.count("Accepted publickey") == before
     assert (home / ".ssh" / "known_hosts").read_text() == ""  # nothing is learned by itself
+
+
+def other_key(folder: Path) -> str:
+    """A host key that no server here has, as known_hosts writes it."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "other")], check=True)
+    return " ".join((folder / "other.pub").read_text().split()[:2])
+
+
+def by_name(home: Path, server: Server) -> SshDevice:
+    """The server by the name localhost, with ~/.ssh/known_hosts alone."""
+    write_config(home, f"Host localhost\n  IdentityFile {server.identity}\n")
+    return SshDevice("x", SshPlace("localhost", server.user, server.port))
+
+
+def test_a_key_that_is_known_by_the_address_says_nothing_about_a_name(home: Path, kept: Server, tmp_path: Path) -> None:
+    """Whoever is reached under another's address must not pass for the name that the user wrote."""
+    known = home / ".ssh" / "known_hosts"
+    device = by_name(home, kept)
+    key = kept.known_hosts_line().split(" ", 1)[1]
+    known.write_text(kept.known_hosts_line())
+    assert "is not known here" in refusal(device).message
+    known.write_text(f"{kept.known_hosts_line()}[localhost]:{kept.port} {other_key(tmp_path)}\n")
+    assert "HAS CHANGED" in refusal(device).message
+    known.write_text(f"[localhost]:{kept.port} {key}")
+    assert reach(device) == "here\n"
+
+
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "[localhost]:{port}", "[127.0.0.1]:{port}"])
+def test_a_key_is_revoked_by_name_or_address_in_any_file(home: Path, kept: Server, name: str) -> None:
+    device = by_name(home, kept)
+    key = kept.known_hosts_line().split(" ", 1)[1]
+    (home / ".ssh" / "known_hosts").write_text(f"[localhost]:{kept.port} {key}")
+    (home / ".ssh" / "known_hosts2").write_text(f"@revoked {name.format(port=kept.port)} {key}")
+    assert "is revoked" in refusal(device).message
 
 
 @pytest.mark.parametrize(
@@ -283,6 +343,17 @@ def test_a_jump_host_is_gone_through_and_its_key_is_checked(home: Path, kept: Se
     assert "The host key of kitchen is not known here" in error.message
 
 
+def test_each_jump_host_is_reached_through_the_one_before(home: Path, kept: Server, server: Server, tmp_path: Path) -> None:
+    with started(tmp_path / "cellar") as cellar:
+        entry = server.config_entry("attic") + "  ProxyJump kitchen,cellar\n"
+        way = cellar.config_entry("cellar") + "  ProxyCommand false\n"  # which would be tried without the kitchen
+        write_config(home, kept.config_entry("kitchen") + way + entry)
+        before = kept.log.count("Accepted publickey")
+        assert reach(SshDevice("attic", SshPlace("attic"))) == "here\n"
+        assert kept.log.count("Accepted publickey") == before + 1
+        assert cellar.log.count("Accepted publickey") == 1
+
+
 def test_a_host_behind_a_jump_host_that_is_not_there_is_told(home: Path, kept: Server) -> None:
     write_config(
         home, kept.config_entry("kitchen") + f"Host attic\n  HostName 127.0.0.1\n  Port {free_port()}\n  ProxyJump kitchen\n"
@@ -373,6 +444,17 @@ def test_a_server_that_falls_silent_is_noticed(home: Path, server: Server) -> No
 async def _over(device: SshDevice, work: Any) -> Any:
     async with device.open() as channel:
         return await work(channel)
+
+
+@pytest.mark.parametrize("command", [("devices", "status"), ("devices", "check"), ("rollback",)])
+def test_without_the_package_for_ssh_it_is_said_what_to_install(
+    cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setitem(sys.modules, "asyncssh", None)
+    done = cli(*command, "pi@kitchen", "pi@attic")
+    assert done.code == 3
+    assert "needs the package asyncssh" in done.out and 'pip install "edgebert[ship]"' in done.out
+    assert "Traceback" not in done.err
 
 
 def test_a_command_line_is_quoted_but_for_the_home() -> None:
