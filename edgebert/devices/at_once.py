@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from edgebert.devices.base import Device
+from edgebert.devices.own_fault import own_fault
 from edgebert.devices.reached import Reached, unusable
 from edgebert.errors import EdgebertError
 from edgebert.lanes import Lane, Lanes
@@ -41,5 +42,7 @@ class AtOnce:
                 found = await self._work(device, lane)
             except EdgebertError as error:
                 found = unusable(device.name, error)
+            except Exception as error:  # ours, and no reason to stop the other devices
+                found = unusable(device.name, own_fault(error))
         self._found[device.name] = found
-        lane.show(found.state, share=1.0)
+        lane.end(f"{found.state}: {found.reason}" if found.reason else found.state)

@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from edgebert.devices.base import Completed, OnEvent
-from edgebert.devices.conversation import GOES_ON, Conversation, plain
+from edgebert.devices.conversation import GOES_ON, Conversation, printable
+from edgebert.devices.patience import ANSWERS_WITHIN_S, SOON_S, within
 from edgebert.devices.running import NOT_FOUND, Running, StreamClosed, completed, read_lines, read_tail
 from edgebert.errors import DeviceError, DeviceLost
 
@@ -63,14 +64,17 @@ class CommandChannel(ABC):
         self, request: BaseModel, *, body: AsyncIterator[bytes] | None = None, on_event: OnEvent | None = None
     ) -> dict[str, Any]:
         """As `Channel.ask`."""
-        running = await self.start(await self._find_python(), AGENT)
-        return await Conversation(running, name=self._name, target=self._target).ask(request, body, on_event)
+        python = await self._find_python()
+        async with within(ANSWERS_WITHIN_S.get(getattr(request, "op", "")), self._name):
+            running = await self.start(python, AGENT)
+            return await Conversation(running, name=self._name, target=self._target).ask(request, body, on_event)
 
     async def _find_python(self) -> str:
         """The first Python that is there. It is looked for before a body is read, which could not be read twice."""
         if self._python is None:
             for python in self._pythons:
-                found = await self.run([python, "-c", ""])
+                async with within(SOON_S, self._name):
+                    found = await self.run([python, "-c", ""])
                 if found.code not in (NOT_FOUND, NOT_RUNNABLE):
                     self._python = python
                     break
@@ -114,7 +118,7 @@ class CommandChannel(ABC):
         python = await self._find_python()
         done = await self.run_with([python, "-c", TAKE_FILE, target, str(size)], _parts(source))
         if done.code:
-            why = plain((done.err.strip().splitlines() or [f"exit code {done.code}"])[-1])
+            why = printable((done.err.strip().splitlines() or [f"exit code {done.code}"])[-1])
             raise DeviceError(
                 f"{source.name} could not be copied to {self._name}: {why}.", hint="Is there room, and may you write there?"
             )

@@ -13,13 +13,17 @@ from edgebert import errors
 from edgebert.devices.base import OnEvent
 from edgebert.devices.running import NOT_FOUND, Ended, Lines, Running, StreamClosed, read_tail
 from edgebert.errors import DeviceError, DeviceLost, EdgebertError
-from edgebert.slots.protocol import EVENT, PROTOCOL, Failure, Hello, Result
+from edgebert.slots.protocol import EVENT, PROTOCOL, Advance, Failure, Hello, Note, Received, Result
 
 ENDS_WITHIN_S = 10.0
 """How long an agent may take to end after its answer."""
 MAX_NOISE_BYTES = 64 << 10
 SHOWN_LINES = 3
 LONGEST_LINE = 300
+MOST_LINES = 5
+"""Of an error's message, and of its hint."""
+MOST_NOTES = 100
+"""Of one request; what an agent notes after them is dropped."""
 GOES_ON = "What arrived there stays, and it serves what it served. The same command goes on from there."
 
 _NO_EDGEBERT = re.compile(r"No module named '?edgebert(?!\.slots)")
@@ -38,7 +42,7 @@ class Conversation:
 
     def __init__(self, running: Running, *, name: str, target: str) -> None:
         self._running, self._name, self._target = running, name, target
-        self._noise = 0
+        self._noise = self._notes = 0
 
     async def ask(self, request: BaseModel, body: AsyncIterator[bytes] | None, on_event: OnEvent | None) -> dict[str, Any]:
         """Sends the request and its body, tells the events, returns the value of the result. The agent has ended afterwards.
@@ -86,9 +90,18 @@ class Conversation:
                 first = False
                 if isinstance(event, Result | Failure):
                     return event
-                if on_event:
-                    on_event(event)
+                if on_event and (shown := self._shown(event)):
+                    on_event(shown)
         return None
+
+    def _shown(self, event: Note | Advance | Received) -> Note | Advance | Received | None:
+        """The event with texts that can be printed; None for one note too many."""
+        if isinstance(event, Advance):
+            return event.model_copy(update={"title": printable(event.title)})
+        if isinstance(event, Note):
+            self._notes += 1
+            return event.model_copy(update={"line": printable(event.line)}) if self._notes <= MOST_NOTES else None
+        return event
 
     def _event(self, line: bytes, first: bool) -> Any:
         """An event; None for what a shell says before the agent speaks."""
@@ -98,7 +111,7 @@ class Conversation:
             self._noise += len(line)
             if first and not line.lstrip().startswith(b"{") and self._noise < MAX_NOISE_BYTES:
                 return None
-            shown = plain(line[:LONGEST_LINE].decode(errors="replace"))
+            shown = printable(line[:LONGEST_LINE].decode(errors="replace"))
             raise DeviceError(
                 f"{self._name} said what is not edgebert's protocol: {shown}",
                 hint=f"Bring both to one version of edgebert: edgebert devices setup {self._target}",
@@ -133,7 +146,7 @@ class Conversation:
 
     def _check_protocol(self, request: BaseModel, value: dict[str, Any]) -> None:
         if isinstance(request, Hello) and value.get("protocol") != PROTOCOL:
-            version = plain(str(value.get("edgebert_version", "another one")))
+            version = printable(str(value.get("edgebert_version", "another one")))
             raise DeviceError(
                 f"{self._name} has edgebert {version}, which speaks another protocol than this one.",
                 hint=f"Bring both to one version: edgebert devices setup {self._target}",
@@ -164,7 +177,7 @@ def explain_silence(ended: Ended, told: str, *, name: str, target: str) -> Edgeb
         return DeviceError(f"{name} has Python, but no edgebert.", hint=f"Install it there: {setup}")
     if package := _NO_PACKAGE.search(told):
         return DeviceError(f"edgebert on {name} lacks the package {package.group(1)}.", hint=f"Install it again: {setup}")
-    lines = [plain(line) for line in told.splitlines() if line.strip()][-SHOWN_LINES:]
+    lines = [printable(line) for line in told.splitlines() if line.strip()][-SHOWN_LINES:]
     said = f" Its last words: {' | '.join(lines)}" if lines else ""
     return DeviceLost(f"The agent on {name} ended without an answer ({ended}).{said}", hint=GOES_ON)
 
@@ -173,12 +186,15 @@ def error_of(failure: Failure) -> EdgebertError:
     """The error that an agent names; a DeviceError where this edgebert does not know it."""
     kind = getattr(errors, failure.kind, None)
     known = isinstance(kind, type) and issubclass(kind, EdgebertError) and kind.__init__ is EdgebertError.__init__
-    message = "\n".join(map(plain, failure.message.splitlines()))
-    hint = failure.hint and "\n".join(map(plain, failure.hint.splitlines()))
+    message, hint = _first_lines(failure.message), failure.hint and _first_lines(failure.hint)
     return kind(message, hint=hint) if known and isinstance(kind, type) else DeviceError(message, hint=hint)
 
 
-def plain(text: str) -> str:
+def _first_lines(text: str) -> str:
+    return "\n".join(map(printable, text.splitlines()[:MOST_LINES]))
+
+
+def printable(text: str, longest: int = LONGEST_LINE) -> str:
     """One line without what moves a terminal's cursor, not too long."""
-    line = "".join(mark if mark.isprintable() else " " for mark in text)
-    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 3]}..."
+    line = "".join(mark if mark.isprintable() else " " for mark in text[: longest + 1])
+    return line if len(line) <= longest else f"{line[: longest - 3]}..."

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from edgebert.devices.base import Device
+from edgebert.devices.columns import aligned, hint_lines
+from edgebert.devices.conversation import printable
 from edgebert.errors import EXIT_ENVIRONMENT, EXIT_OK, EdgebertError
 from edgebert.slots.protocol import About
 
 NOTHING = "-"
+LONGEST_REASON = 1000
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,9 @@ class Reached:
 
 def unusable(device: str, error: EdgebertError) -> Reached:
     """A device that failed."""
-    return Reached(device, "unusable", reason=error.message, hint=error.hint, exit_code=error.exit_code)
+    return Reached(
+        device, "unusable", reason=printable(error.message, LONGEST_REASON), hint=error.hint, exit_code=error.exit_code
+    )
 
 
 def usable(device: Device, about: About, key: str | None, *, installed: bool = False) -> Reached:
@@ -57,10 +62,7 @@ def lines(found: Sequence[Reached]) -> list[str]:
     """A row for each device, and below what to do about those that cannot be used."""
     rows = [["device", "state", "edgebert", "python", "machine", "cpu", "ISAs", "runtimes", "free GB", "your key", "reason"]]
     rows += [_row(item) for item in found]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    hints = dict.fromkeys(item.hint for item in found if item.hint)
-    return [*table, *(f"  {hint}" for hint in hints)]
+    return [*aligned(rows), *hint_lines(item.hint for item in found)]
 
 
 def data(found: Sequence[Reached]) -> list[dict[str, Any]]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import importlib.resources
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
 import edgebert
+from edgebert.devices.answers import Found, read_about, read_found
 from edgebert.devices.base import Channel, Device
-from edgebert.devices.conversation import plain
+from edgebert.devices.conversation import printable
 from edgebert.devices.local import LocalDevice
+from edgebert.devices.patience import AFTER_READING_S, SOON_S, within
 from edgebert.devices.reached import Reached, usable
 from edgebert.devices.wheels import MAKE_OWN, Wheel, Wheels, download_command
 from edgebert.errors import DeviceError
@@ -23,6 +24,7 @@ from edgebert.slots.root import MARKER, OURS
 
 PYTHONS = ("python3", "python3.13", "python3.12", "python3.11", "python3.14")
 OLDEST = (3, 11)
+_VERSION = re.compile(r"^([0-9]{1,3}) ([0-9]{1,3})\s*\Z", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -89,14 +91,7 @@ def needs_environment(device: Device, python: str | None) -> bool:
 
 
 async def _hello(channel: Channel, device: Device) -> About:
-    value = await channel.ask(Hello(root=device.root))
-    try:
-        return About.model_validate(value)
-    except ValidationError as error:
-        raise DeviceError(
-            f"{device.name} does not say who it is as this edgebert expects it.",
-            hint=f"Bring both to one version: edgebert devices setup {device.target}",
-        ) from error
+    return read_about(await channel.ask(Hello(root=device.root)), device)
 
 
 class Setup:
@@ -122,58 +117,56 @@ class Setup:
         """The first Python there that is new enough."""
         old = []
         for python in (self._order.python,) if self._order.python else PYTHONS:
-            done = await self._channel.run([python, "-c", "import sys; print(*sys.version_info[:2])"])
-            version = tuple(int(part) for part in done.out.split() if part.isdecimal()) if done.code == 0 else ()
-            if version >= OLDEST:
+            async with within(SOON_S, self._device.name):
+                done = await self._channel.run([python, "-c", "import sys; print(*sys.version_info[:2])"])
+            said = _VERSION.search(done.out) if done.code == 0 else None
+            if said and (int(said[1]), int(said[2])) >= OLDEST:
                 return python
-            if version:
-                old.append(".".join(map(str, version)))
+            if said:
+                old.append(f"{said[1]}.{said[2]}")
         name, asked = self._device.name, self._order.python
         found = f"Python {' and '.join(old)}, which is too old" if old else f"no {asked}" if asked else "no Python"
         hint = "Install Python 3.11 or newer there, with its venv module; --python says what it is called."
         raise DeviceError(f"{name} has {found}.", hint=hint)
 
-    async def _look(self, python: str) -> dict[str, Any]:
-        events = await self._there(python, {"do": "look", "root": self._device.root}, lambda event: None)
-        if not events or "machine" not in events[-1]:
-            raise DeviceError(
-                f"{self._device.name} does not say what it has.", hint="Does its shell print something by itself?"
-            )
-        return events[-1]
+    async def _look(self, python: str) -> Found:
+        async with within(AFTER_READING_S, self._device.name):
+            events = await self._there(python, {"do": "look", "root": self._device.root}, lambda event: None)
+        return read_found(events[-1] if events else None, self._device)
 
-    def _made_of(self, there: dict[str, Any]) -> dict[str, Any]:
+    def _made_of(self, there: Found) -> dict[str, Any]:
         """What the environment is to be made of. An extra that was asked for once stays."""
-        before = there["made_of"] if isinstance(there["made_of"], dict) else {}
+        before = there.made_of if isinstance(there.made_of, dict) else {}
         openvino = self._order.openvino or bool(before.get("openvino"))
         return {
             "edgebert": edgebert.__version__,
             "wheel": self._own.sha256(),
             "openvino": openvino,
-            "python": there["python"][:2],
+            "python": list(there.python[:2]),
         }
 
-    def _is_there(self, there: dict[str, Any], wanted: dict[str, Any]) -> bool:
-        before = there["made_of"]
+    def _is_there(self, there: Found, wanted: dict[str, Any]) -> bool:
+        before = there.made_of
         if not isinstance(before, dict):
             return False
         ignored = set() if self._order.python else {"python"}
         return all(before.get(key) == value for key, value in wanted.items() if key not in ignored)
 
-    async def _bring(self, there: dict[str, Any]) -> None:
+    async def _bring(self, there: Found) -> None:
         """Copies the wheels that are not there. A setup that was stopped goes on behind the last one that arrived."""
         missing = [
             wheel
-            for wheel in self._order.wheels.for_device(there["machine"], there["python"])
-            if there["wheels"].get(wheel.path.name) != wheel.sha256()
+            for wheel in self._order.wheels.for_device(there.machine, there.python)
+            if there.wheels.get(wheel.path.name) != wheel.sha256()
         ]
         total = sum(wheel.path.stat().st_size for wheel in missing)
         sent = 0
         for wheel in missing:
-            self._lane.show("wheels", f"{sent / 1e6:.1f} of {total / 1e6:.1f} MB", sent / total)
+            self._lane.show("wheels", f"{sent / 1e6:.1f} of {total / 1e6:.1f} MB", sent / total if total else None)
             await self._channel.put(wheel.path, f"{self._device.root}/wheels/{wheel.path.name}")
             sent += wheel.path.stat().st_size
 
-    async def _install(self, python: str, there: dict[str, Any], made_of: dict[str, Any]) -> None:
+    async def _install(self, python: str, there: Found, made_of: dict[str, Any]) -> None:
         extras = "[openvino]" if made_of["openvino"] else ""
         request = {
             "do": "install",
@@ -187,7 +180,7 @@ class Setup:
         events = await self._there(python, request, self._show)
         last = events[-1] if events else {}
         if "fault" in last:
-            raise self._explain(str(last.get("about")), plain(str(last["fault"])), there, extras)
+            raise self._explain(str(last.get("about")), printable(str(last["fault"])), there, extras)
         if not last.get("done"):
             raise DeviceError(f"The setup of {self._device.name} ended in the middle.", hint="The same command goes on.")
 
@@ -200,7 +193,7 @@ class Setup:
         def heard(line: str) -> None:
             try:
                 event = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 return
             if isinstance(event, dict):
                 events.append(event)
@@ -208,18 +201,18 @@ class Setup:
 
         done = await self._channel.run([python, "-c", _text(), json.dumps(request)], on_line=heard)
         if done.code:
-            words = plain((done.err.strip().splitlines() or [f"exit code {done.code}"])[-1])
+            words = printable((done.err.strip().splitlines() or [f"exit code {done.code}"])[-1])
             raise DeviceError(f"The setup of {self._device.name} failed: {words}.", hint="The same command starts it again.")
         return events
 
     def _show(self, event: dict[str, Any]) -> None:
         if "phase" in event:
-            self._lane.show(plain(str(event["phase"])), plain(str(event.get("what", ""))))
+            self._lane.show(printable(str(event["phase"])), printable(str(event.get("what", ""))))
 
-    def _explain(self, about: str, words: str, there: dict[str, Any], extras: str) -> DeviceError:
+    def _explain(self, about: str, words: str, there: Found, extras: str) -> DeviceError:
         name, target = self._device.name, self._device.target
         bring = f"Bring wheels along: edgebert devices setup {target} --wheels wheels"
-        download = download_command(there["machine"], there["python"], edgebert.__version__, extras=extras)
+        download = download_command(there.machine, there.python, edgebert.__version__, extras=extras)
         if about == "venv":
             hint = "On Debian and Ubuntu: apt-get install python3-venv"
             return DeviceError(f"{name} cannot make an environment: {words}", hint=hint)

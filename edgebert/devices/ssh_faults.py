@@ -6,7 +6,7 @@ import errno
 import socket
 
 from edgebert.devices.address import SshPlace
-from edgebert.devices.conversation import plain
+from edgebert.devices.conversation import printable
 from edgebert.devices.host_keys import KnownHosts, changed_key, unknown_key
 from edgebert.errors import DeviceError
 
@@ -91,13 +91,13 @@ def _network(error: BaseException, attempt: Attempt, timeout_s: float) -> Device
             f"{where} refused the connection.", hint="Does an SSH server run there, and at this port? (ssh://host:port)"
         )
     if number in NO_ROUTE or "unreachable" in str(error):
-        return DeviceError(f"There is no way to {where}: {plain(str(error))}.", hint="Is it on, and in the same network?")
+        return DeviceError(f"There is no way to {where}: {printable(str(error))}.", hint="Is it on, and in the same network?")
     if isinstance(error, ConnectionError):
         return DeviceError(
             f"{where} ended the connection before it stood.", hint="Does an SSH server run there, and at this port?"
         )
-    return DeviceError(f"{place} cannot be reached: {plain(str(error)) or type(error).__name__}.")
+    return DeviceError(f"{place} cannot be reached: {printable(str(error)) or type(error).__name__}.")
 
 
 def _reason(error: object) -> str:
-    return plain(str(getattr(error, "reason", error))).rstrip(".")
+    return printable(str(getattr(error, "reason", error))).rstrip(".")

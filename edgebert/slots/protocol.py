@@ -122,7 +122,7 @@ class About(Message):
     isas: tuple[str, ...]
     runtimes: dict[str, str]
     """Runtime -> version, of those installed."""
-    free_bytes: int
+    free_bytes: int = Field(ge=0, lt=1 << 63)
     trusted: tuple[str, ...]
     """Fingerprints of the keys that this device trusts."""
     serving: Sha256 | None
