@@ -18,6 +18,7 @@ from edgebert.errors import InputError, MissingPackage, Problem, ProblemsError
 MAX_BYTES = 1 << 20
 MAX_VALUES = 20_000
 MAX_DEPTH = 50
+SUFFIXES = (".yaml", ".yml")
 
 UNUSABLE = re.compile("[\0\ud800-\udfff]")  # NUL and lone surrogates
 UNION_TAGS = ("literal[", "tuple[")
@@ -67,8 +68,20 @@ def read_text(path: Path, kind: Kind) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text (byte {error.start}).", hint="Save it as UTF-8.") from error
+    except FileNotFoundError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.", hint=_nearest_file(path)) from error
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+        raise InputError(f"{path} cannot be read: {error.strerror}.", hint="Name a YAML file that you may read.") from error
+
+
+def _nearest_file(path: Path) -> str:
+    """The file that was meant, where one like it lies there."""
+    try:
+        names = sorted(file.name for file in path.parent.iterdir() if file.suffix in SUFFIXES)
+    except OSError:
+        return f"There is no folder {path.parent}."
+    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
+    return f"Did you mean {path.with_name(close[0])}?" if close else "Is its name right, and the folder?"
 
 
 def parse_yaml(text: str, source: str, kind: Kind) -> Document:

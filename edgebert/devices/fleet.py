@@ -14,6 +14,7 @@ devices:
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +35,7 @@ from edgebert.yaml_file import Document, Kind, Path_, parse_yaml, problems_of, r
 
 FLEET = Kind("a fleet", FleetError, "ship")
 PARALLEL = 4
-SECRETS = ("password", "passwd", "passphrase", "pass", "secret", "sudo_password")
+SECRETS = ("password", "passwd", "passphrase", "pass", "pwd", "secret", "sudo_password")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LABEL = r"^[A-Za-z0-9][A-Za-z0-9._/ -]{0,63}$"
 
@@ -124,10 +125,16 @@ def _secrets(document: Document) -> Iterator[Problem]:
     devices = document.value.get("devices")
     for name, entry in devices.items() if isinstance(devices, dict) else ():
         for key in entry if isinstance(entry, dict) else ():
-            if key.lower() in SECRETS:
+            if _is_secret(key):
                 line = document.line(("devices", name, key))
                 hint = "Let the device know your public key once (ssh-copy-id), and take it out of the file."
                 yield Problem(f"devices.{name}.{key}", "a password has no place here, and is never sent.", line, hint)
+
+
+def _is_secret(key: str) -> bool:
+    """Also where it is misspelt: what it holds is a password all the same."""
+    word = key.lower().replace("-", "_")
+    return key not in Entry.model_fields and bool(difflib.get_close_matches(word, SECRETS, n=1, cutoff=0.8))
 
 
 def _names(file: FleetFile, document: Document) -> Iterator[Problem]:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgebert.devices.base import Device
+from edgebert.devices.conversation import printable
 from edgebert.devices.fleet import Fleet, device_of, labels_of, load_fleet
 from edgebert.errors import InputError
+from edgebert.yaml_file import nearest
 
 OWN_LABEL = "name"
 """Every device has it; its value is the device's name."""
@@ -46,18 +48,30 @@ def choose(targets: Sequence[str], *, fleet: Path | None = None, only: Sequence[
     return Chosen(_distinct(_with_labels(named, only, loaded)), loaded.parallel)
 
 
-def find_devices(targets: Sequence[str], fleet: Path | None = None, only: Sequence[str] = ()) -> list[Device]:
-    """The devices that `choose` chooses."""
-    return list(choose(targets, fleet=fleet, only=only).devices)
-
-
 def _named(fleet: Fleet, targets: Sequence[str]) -> list[Device]:
     if not targets:
         return list(fleet.devices)
     by_name = {device.name: device for device in fleet.devices}
     wanted = set(targets)
     inside = [device for device in fleet.devices if device.name in wanted]
-    return inside + [device_of(text) for text in targets if text not in by_name]
+    others = [text for text in targets if text not in by_name]
+    for text in others:
+        _check_is_address(text, fleet)
+    return inside + [device_of(text) for text in others]
+
+
+def _check_is_address(text: str, fleet: Fleet) -> None:
+    """Beside a fleet a bare word is a name of it: a slip must not become a host that is called so.
+
+    Raises:
+        InputError: it is a bare word.
+    """
+    if text.strip() and not set(text) & set("@:/~"):
+        meant = nearest(text, [device.name for device in fleet.devices])
+        raise InputError(
+            f"{printable(text)} is no device of {fleet.path}.",
+            hint=f"{meant} A host that it does not name is written ssh://host or user@host, a folder ./folder.",
+        )
 
 
 def _with_labels(devices: list[Device], only: Sequence[str], fleet: Fleet) -> list[Device]:

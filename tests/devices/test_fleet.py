@@ -9,7 +9,7 @@ import pytest
 from edgebert.devices.fleet import load_fleet
 from edgebert.devices.local import LocalDevice
 from edgebert.devices.ssh import SshDevice
-from edgebert.devices.targets import choose, find_devices
+from edgebert.devices.targets import Chosen, choose
 from edgebert.errors import FleetError, InputError
 
 FLEET = """
@@ -120,27 +120,54 @@ def test_a_file_is_refused_in_words(text: str, tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_told(name: str, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "latin.yaml").write_bytes(b"devices: {k\xfcche: {address: x}}")
-    with pytest.raises(InputError):
+    with pytest.raises(InputError) as error:
         load_fleet(tmp_path / name)
+    assert error.value.hint
 
 
-def names(chosen: list[object] | tuple[object, ...]) -> list[str]:
-    return [device.name for device in chosen]  # type: ignore[attr-defined]
+def test_a_file_that_is_not_there_is_told_with_the_one_that_was_meant(fleet: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read: No such file") as error:
+        load_fleet(fleet.with_suffix(".yml"))
+    assert error.value.hint == f"Did you mean {fleet}?"
+    with pytest.raises(InputError) as error:
+        load_fleet(fleet.parent / "gone" / "fleet.yaml")
+    assert "There is no folder" in str(error.value.hint)
+
+
+@pytest.mark.parametrize("key", ["password", "Password", "pasword", "passwrd", "sudo-password", "pwd"])
+def test_a_password_is_answered_however_its_key_is_spelt(key: str, tmp_path: Path) -> None:
+    path = tmp_path / "fleet.yaml"
+    path.write_text(f"devices: {{kitchen: {{address: kitchen, {key}: hunter2}}}}\n")
+    with pytest.raises(FleetError, match="has no place here") as error:
+        load_fleet(path)
+    assert "hunter2" not in str(error.value) and "Known" not in str(error.value)
+
+
+def names(chosen: Chosen) -> list[str]:
+    return [device.name for device in chosen.devices]
 
 
 def test_labels_choose_and_all_must_hold(fleet: Path) -> None:
-    assert names(find_devices((), fleet)) == ["kitchen", "attic", "desk"]
-    assert names(find_devices((), fleet, ["board=pi5"])) == ["kitchen", "attic"]
-    assert names(find_devices((), fleet, ["board=pi5", "room=attic"])) == ["attic"]
-    assert names(find_devices((), fleet, ["floor=0"])) == ["kitchen"]
-    assert names(find_devices((), fleet, ["name=desk"])) == ["desk"]
+    assert names(choose((), fleet=fleet)) == ["kitchen", "attic", "desk"]
+    assert names(choose((), fleet=fleet, only=["board=pi5"])) == ["kitchen", "attic"]
+    assert names(choose((), fleet=fleet, only=["board=pi5", "room=attic"])) == ["attic"]
+    assert names(choose((), fleet=fleet, only=["floor=0"])) == ["kitchen"]
+    assert names(choose((), fleet=fleet, only=["name=desk"])) == ["desk"]
     assert choose((), fleet=fleet).parallel == 2
 
 
 def test_names_choose_in_the_order_of_the_file_and_addresses_join_them(fleet: Path) -> None:
-    assert names(find_devices(["desk", "kitchen"], fleet)) == ["kitchen", "desk"]
-    assert names(find_devices(["kitchen", "pi@cellar"], fleet)) == ["kitchen", "pi@cellar"]
-    assert names(find_devices(["kitchen", "desk"], fleet, ["board=x86"])) == ["desk"]
+    assert names(choose(["desk", "kitchen"], fleet=fleet)) == ["kitchen", "desk"]
+    assert names(choose(["kitchen", "pi@cellar"], fleet=fleet)) == ["kitchen", "pi@cellar"]
+    assert names(choose(["kitchen", "desk"], fleet=fleet, only=["board=x86"])) == ["desk"]
+
+
+def test_a_slip_in_a_name_does_not_become_a_host(fleet: Path) -> None:
+    with pytest.raises(InputError, match="kitchn is no device of ") as error:
+        choose(["kitchn"], fleet=fleet)
+    assert "Did you mean `kitchen`?" in str(error.value.hint) and "ssh://host" in str(error.value.hint)
+    others = ["ssh://cellar", "pi@cellar", "cellar:models", "./cellar"]
+    assert names(choose(others, fleet=fleet)) == others
 
 
 def test_a_choice_without_a_device_lists_what_there_is(fleet: Path) -> None:
