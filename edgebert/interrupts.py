@@ -11,9 +11,9 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgebert.progress import Progress, Step
@@ -82,6 +82,30 @@ def told_to(act: Callable[[], None]) -> Iterator[None]:
     finally:
         for number in heard:
             signal.signal(number, _remember)
+
+
+def finish(work: Coroutine[Any, Any, None]) -> bool:
+    """Runs work for many devices to its end, or until one of them cancelled it, so that what is under way is told and what it
+    holds is let go; returns whether it came to its end."""
+    import asyncio
+
+    async def watched() -> bool:
+        task = asyncio.create_task(work)
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            loop.call_soon_threadsafe(task.cancel)
+
+        with told_to(stop):
+            try:
+                await task
+            except asyncio.CancelledError:
+                if not asked():
+                    raise
+                return False
+        return True
+
+    return asyncio.run(watched())
 
 
 def _number_of(name: str) -> signal.Signals | None:

@@ -12,13 +12,14 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from edgebert.devices.base import Device
+from edgebert.devices.conversation import printable
 from edgebert.errors import EXIT_ENVIRONMENT, EXIT_GATE_FAILED, DeviceError, DeviceLost, EdgebertError
 from edgebert.lanes import Lane
 from edgebert.ship.cargo import Cargo
 from edgebert.ship.counted import Counted
 from edgebert.ship.delivery import Delivery, Order, Outcome, Sent
 from edgebert.ship.fit import check_fits, check_room, needed_bytes
-from edgebert.ship.heard import parse, printable
+from edgebert.ship.heard import parse
 from edgebert.ship.report_place import write_device_report
 from edgebert.slots.protocol import (
     About,

@@ -9,8 +9,6 @@ from pydantic import BaseModel, ValidationError
 from edgebert.errors import DeviceError
 
 Answer = TypeVar("Answer", bound=BaseModel)
-LONGEST = 300
-"""Characters of a line that are shown."""
 
 
 def parse(answer: type[Answer], value: dict[str, Any], device: str) -> Answer:
@@ -28,9 +26,3 @@ def parse(answer: type[Answer], value: dict[str, Any], device: str) -> Answer:
             f"{device} answered what is no {answer.__name__}: {where}: {first['msg']}.",
             hint="Bring both to one version of edgebert with: edgebert devices setup",
         ) from error
-
-
-def printable(text: str) -> str:
-    """One line without what moves a terminal's cursor, not too long."""
-    line = "".join(mark if mark.isprintable() else " " for mark in text)
-    return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."

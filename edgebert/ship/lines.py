@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from edgebert.devices.columns import aligned
 from edgebert.ship.delivery import Delivery
 from edgebert.ship.standing import Standing
 
@@ -89,18 +90,6 @@ def standing_data(standings: Sequence[Standing]) -> list[dict[str, Any]]:
             "hint": item.hint,
         }
         for item in standings
-    ]
-
-
-def aligned(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:
-    """Columns as wide as their widest cell; the last one as it is."""
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.rjust(width) if place in right else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
     ]
 
 

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgebert.devices.base import Device
+from edgebert.devices.conversation import printable
 from edgebert.errors import EXIT_ENVIRONMENT, EXIT_OK, EdgebertError
 from edgebert.lanes import Lane, Lanes
 from edgebert.ship.courier import serving_slot
-from edgebert.ship.heard import parse, printable
+from edgebert.ship.heard import parse
 from edgebert.ship.turns import Turns
 from edgebert.slots.protocol import AskStatus, Rollback, Slot, Status
 

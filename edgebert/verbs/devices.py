@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgebert import interrupts
 from edgebert.errors import InputError
 from edgebert.verbs.common import JsonOption, QuietOption, print_json, reader_may_leave
 from edgebert.verbs.targets import FleetOption, OnlyOption, ParallelOption, TargetArgument
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from edgebert.devices.setup import OwnKey
     from edgebert.devices.targets import Chosen
 
+GOES_ON = "What was installed stays; the same command goes on with the rest."
 app = typer.Typer(help="Sets devices up and looks after them.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -63,7 +65,7 @@ def setup(
         async def work(device: Device, lane: Lane) -> Reached:
             return await set_up(device, order, lane)
 
-        _all(chosen, work, parallel, quiet=quiet, json_output=json_output)
+        _all(chosen, work, parallel, quiet=quiet, json_output=json_output, left=GOES_ON)
 
 
 @app.command()
@@ -92,13 +94,20 @@ def check(
     _all(chosen, work, parallel, quiet=quiet, json_output=json_output)
 
 
-def _all(chosen: Chosen, work: Work, parallel: int | None, *, quiet: bool, json_output: bool) -> None:
+def _all(chosen: Chosen, work: Work, parallel: int | None, *, quiet: bool, json_output: bool, left: str | None = None) -> None:
+    """Works on all devices and shows what was found.
+
+    Args:
+        left: what to say of an interrupted work that writes.
+    """
     from edgebert.devices.at_once import AtOnce
     from edgebert.devices.fleet import PARALLEL
     from edgebert.devices.reached import data, exit_code, lines
+    from edgebert.interrupts import finish
     from edgebert.lanes import open_lanes
-    from edgebert.ship.at_once import finish
 
+    if left:
+        interrupts.leave(left)  # before the work: a second Ctrl-C ends it without a table
     with open_lanes(quiet=quiet) as lanes:
         work_of_all = AtOnce(chosen.devices, work, lanes, parallel or chosen.parallel or PARALLEL)
         finished = finish(work_of_all.run())

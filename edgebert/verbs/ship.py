@@ -42,8 +42,8 @@ def ship(
     json_output: JsonOption = False,
 ) -> None:
     """Brings a bundle onto devices: checked, tried and measured there, then switched over. Exits 1 when a gate fails."""
+    from edgebert.interrupts import finish
     from edgebert.lanes import open_lanes
-    from edgebert.ship.at_once import finish
     from edgebert.ship.cargo import load_cargo
     from edgebert.ship.convoy import Convoy, exit_code
     from edgebert.ship.delivery import Order
@@ -106,8 +106,8 @@ def status(
 
 
 def _ask(devices: Sequence[Device], parallel: int, question: Question, *, quiet: bool, json_output: bool) -> None:
+    from edgebert.interrupts import finish
     from edgebert.lanes import open_lanes
-    from edgebert.ship.at_once import finish
     from edgebert.ship.lines import standing_data, standing_lines
     from edgebert.ship.standing import Inquiry, exit_code
 

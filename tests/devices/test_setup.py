@@ -372,7 +372,10 @@ def test_devices_refuses_arguments_in_words(cli: Callable[..., Result], argument
     assert message in done.err and "secret" not in done.err and "Traceback" not in done.err
 
 
-def test_ctrl_c_ends_what_is_under_way_and_shows_what_was_done(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("verb", "left"), [("check", "Nothing was written."), ("setup", "What was installed stays; the same command goes on")]
+)
+def test_ctrl_c_ends_what_is_under_way_and_shows_what_was_done(tmp_path: Path, verb: str, left: str) -> None:
     agent = tmp_path / "python"
     mark = tmp_path / "started"
     agent.write_text(f"#!/bin/sh\n[ $1 = -c ] && exit 0\ntouch {mark}\nexec sleep 600\n")
@@ -380,7 +383,7 @@ def test_ctrl_c_ends_what_is_under_way_and_shows_what_was_done(tmp_path: Path) -
     (tmp_path / "fleet.yaml").write_text(
         f"devices:\n  desk: {{address: ./desk}}\n  slow: {{address: ./slow, python: {agent}}}\n"
     )
-    command = [sys.executable, "-m", "edgebert", "devices", "check", "--fleet", "fleet.yaml", "--json"]
+    command = [sys.executable, "-m", "edgebert", "devices", verb, "--fleet", "fleet.yaml", "--json"]
     running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert running.stderr is not None
     wait_for(mark.exists)
@@ -391,4 +394,5 @@ def test_ctrl_c_ends_what_is_under_way_and_shows_what_was_done(tmp_path: Path) -
     out, err = running.communicate(timeout=60)
     assert running.returncode == 130, err
     assert {item["device"]: item["state"] for item in json.loads(out)} == {"desk": "ready", "slow": "interrupted"}
+    assert left in err
     assert "Traceback" not in err
