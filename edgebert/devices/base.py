@@ -40,7 +40,7 @@ class Channel(Protocol):
         Raises:
             EdgebertError: of the class that the agent names.
             DeviceLost: the connection, or the agent, ended before there was an answer.
-            DeviceError: there is no edgebert there, or another protocol.
+            DeviceError: there is no edgebert there, or another protocol, or no answer in time.
         """
 
     async def run(self, arguments: Sequence[str], *, on_line: Callable[[str], None] | None = None) -> Completed:

@@ -71,7 +71,10 @@ class SshDevice(Device):
 
     @property
     def machine(self) -> str:
-        """The host that ~/.ssh/config makes of it, and the way there; empty for loopback."""
+        """The host that ~/.ssh/config makes of it, and the way there; empty for loopback.
+
+        Read in place, although a `Match exec` may take its time: whoever takes turns asks it before any connection is open.
+        """
         if self._machine is None:
             self._machine = _machine(self.place)
         return self._machine
