@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 
 from edgebert import __version__
 from edgebert.artifact import Artifact, hash_folder
-from edgebert.bundle_files import check_files, list_files, read_plain_file, size_limit
+from edgebert.bundle_files import Stamp, check_files, list_files, read_plain_file, size_limit, stamp
 from edgebert.claims import check_claims
 from edgebert.errors import BundleError, EnvironmentFault, InputError
 from edgebert.external_data import check_graph
@@ -208,10 +209,30 @@ def read_bundle(folder: Path) -> BundleManifest:
 
 def read_signed_bundle(folder: Path) -> tuple[BundleManifest, Signer]:
     """The same, and who vouches for it."""
-    manifest, hashes = _whole(folder)
+    manifest, signer, _ = _signed(folder)
+    return manifest, signer
+
+
+def read_stamped_bundle(folder: Path) -> tuple[BundleManifest, dict[str, Stamp]]:
+    """As `read_bundle`, with the stamps of its files: after a runtime opened them, compare `stamps_of` with these."""
+    manifest, _, stamps = _signed(folder)
+    return manifest, stamps
+
+
+def stamps_of(folder: Path, names: Iterable[str]) -> dict[str, Stamp]:
+    """The stamps that files of a bundle have now; one that is gone has none."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(OSError):
+            found[name] = stamp(folder / name)
+    return found
+
+
+def _signed(folder: Path) -> tuple[BundleManifest, Signer, dict[str, Stamp]]:
+    manifest, hashes, stamps = _whole(folder)
     signer = check_trust(folder, hashes)  # before a graph is looked into: that takes as long as its maker likes
     _check_graphs(folder, manifest)
-    return manifest, signer
+    return manifest, signer, stamps
 
 
 def read_whole_bundle(folder: Path) -> tuple[BundleManifest, dict[str, str]]:
@@ -223,17 +244,17 @@ def read_whole_bundle(folder: Path) -> tuple[BundleManifest, dict[str, str]]:
     Raises:
         BundleError: it is not a bundle, or a file is missing, extra, no plain file, or altered, or loads something else.
     """
-    manifest, hashes = _whole(folder)
+    manifest, hashes, _ = _whole(folder)
     _check_graphs(folder, manifest)
     return manifest, hashes
 
 
-def _whole(folder: Path) -> tuple[BundleManifest, dict[str, str]]:
-    """The manifest and the hashes of files that are as it says."""
+def _whole(folder: Path) -> tuple[BundleManifest, dict[str, str], dict[str, Stamp]]:
+    """The manifest, and the hashes and stamps of files that are as it says."""
     manifest, sha256 = _read_manifest(folder)
     present = list_files(folder, LEFT_BY_THE_HUB)
-    check_files(folder, manifest.files, {name: size for name, size in present.items() if name not in UNLISTED})
-    return manifest, {**{name: entry.sha256 for name, entry in manifest.files.items()}, MANIFEST: sha256}
+    stamps = check_files(folder, manifest.files, {name: size for name, size in present.items() if name not in UNLISTED})
+    return manifest, {**{name: entry.sha256 for name, entry in manifest.files.items()}, MANIFEST: sha256}, stamps
 
 
 def _check_graphs(folder: Path, manifest: BundleManifest) -> None:

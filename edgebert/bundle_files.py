@@ -20,6 +20,8 @@ AGAIN = "Fetch the bundle again."
 SIZE_LIMITS = {"edgebert.json": 16 << 20, "config.json": 4 << 20, "tokenizer_config.json": 16 << 20, "tokenizer.json": 64 << 20}
 """Bytes that files may have which are parsed as a whole: far more than any that serves."""
 XML_LIMIT = 128 << 20
+Stamp = tuple[int, int, int]
+"""Inode, size in bytes and time of the last change (ctime, ns) of a file: what is put in its place has another."""
 
 
 def list_files(folder: Path, left_out: Iterable[str] = ()) -> dict[str, int]:
@@ -64,11 +66,14 @@ def _kind(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "a device")
 
 
-def check_files(folder: Path, files: Mapping[str, FileEntry], present: Mapping[str, int]) -> None:
+def check_files(folder: Path, files: Mapping[str, FileEntry], present: Mapping[str, int]) -> dict[str, Stamp]:
     """Compares files with what a manifest says of them: what is there and its sizes first, then hashes.
 
     Args:
         present: what `list_files` found, without what a manifest does not list.
+
+    Returns:
+        Name -> stamp of each file, taken of the very descriptor that was hashed.
 
     Raises:
         BundleError: one is missing, more than the manifest lists, or altered.
@@ -84,9 +89,25 @@ def check_files(folder: Path, files: Mapping[str, FileEntry], present: Mapping[s
             raise altered(folder / name)
         if entry.size > size_limit(name):
             raise BundleError(f"{folder / name} is larger than {size_limit(name) >> 20} MB, which no such file is.")
+    stamps = {}
     for name, entry in files.items():
-        if hash_plain_file(folder / name, entry.size) != entry.sha256:
+        sha256, stamps[name] = hash_plain_file(folder / name, entry.size)
+        if sha256 != entry.sha256:
             raise altered(folder / name)
+    return stamps
+
+
+def stamp(path: Path) -> Stamp:
+    """The stamp of what lies there now; a link is not followed.
+
+    Raises:
+        OSError: nothing does.
+    """
+    return _stamp(path.lstat())
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    return status.st_ino, status.st_size, status.st_ctime_ns
 
 
 def altered(path: Path) -> BundleError:
@@ -99,14 +120,15 @@ def size_limit(name: str) -> int:
     return SIZE_LIMITS.get(name, XML_LIMIT if name.endswith(".xml") else 1 << 40)
 
 
-def hash_plain_file(path: Path, size: int) -> str:
-    """sha256 of a file that has that size; no more than that is read.
+def hash_plain_file(path: Path, size: int) -> tuple[str, Stamp]:
+    """sha256 of a file that has that size, and its stamp before it was read; no more than that is read.
 
     Raises:
         BundleError: it is no plain file, or cannot be read.
     """
     digest, left = hashlib.sha256(), size + 1
     with os.fdopen(open_plain(path), "rb", buffering=0) as file:
+        seen = _stamp(os.fstat(file.fileno()))
         block = memoryview(bytearray(min(HASH_BLOCK, left)))
         try:
             while left and (count := file.readinto(block[:left])):
@@ -114,7 +136,7 @@ def hash_plain_file(path: Path, size: int) -> str:
                 left -= count
         except OSError as error:
             raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
-    return digest.hexdigest()
+    return digest.hexdigest(), seen
 
 
 def read_plain_file(path: Path, limit: int) -> bytes:
@@ -124,7 +146,10 @@ def read_plain_file(path: Path, limit: int) -> bytes:
         BundleError: it is no plain file, cannot be read, or is larger.
     """
     with os.fdopen(open_plain(path), "rb") as file:
-        data = file.read(limit + 1)
+        try:
+            data = file.read(limit + 1)
+        except OSError as error:
+            raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
     if len(data) > limit:
         raise BundleError(f"{path} is larger than {limit >> 20} MB, which no such file is.", hint=AGAIN)
     return data

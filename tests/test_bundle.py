@@ -19,7 +19,18 @@ from fake_stages import Cut, Retoken, compressed
 
 from edgebert import load
 from edgebert.artifact import ArtifactStore
-from edgebert.bundle import UNLISTED, golden_inputs, open_variant, read_bundle, replay, serving_of, variant_file, verify_bundle
+from edgebert.bundle import (
+    UNLISTED,
+    golden_inputs,
+    open_variant,
+    read_bundle,
+    read_stamped_bundle,
+    replay,
+    serving_of,
+    stamps_of,
+    variant_file,
+    verify_bundle,
+)
 from edgebert.errors import BundleError
 from edgebert.gates import Gate
 from edgebert.pipeline import Outcome, compress
@@ -338,3 +349,13 @@ def test_graphs_of_one_name_that_are_not_the_same_lie_apart() -> None:
     ]
     shared: Any = SimpleNamespace(variants=[variant(target, "one", 1.0) for target in targets])
     assert {variant_file(one, shared) for one in shared.variants} == {"onnx/model_quantized.onnx"}
+
+
+def test_a_file_exchanged_after_it_was_hashed_has_another_stamp(bundle: Path, tmp_path: Path) -> None:
+    manifest, stamps = read_stamped_bundle(bundle)
+    assert stamps.keys() == manifest.files.keys()
+    assert stamps_of(bundle, manifest.files) == stamps
+    (tmp_path / "other").write_bytes((bundle / "tokenizer.json").read_bytes())
+    (tmp_path / "other").replace(bundle / "tokenizer.json")
+    now = stamps_of(bundle, manifest.files)
+    assert [name for name in stamps if now.get(name) != stamps[name]] == ["tokenizer.json"]
