@@ -29,6 +29,11 @@ MESSAGES: dict[str, dict[int, str]] = {
 MARK = b"location"
 SMALL = 1 << 16
 """Messages up to this size are passed over where the word `location` is not in them: what they hold names no file."""
+NUMBER_BYTES = 10
+TAG_BYTES = 5
+"""A tag or a size that takes more bytes than this, or says more than protobuf keeps of it, is another one to whom cuts it."""
+TAG_LIMIT = 1 << 32
+SIZE_LIMIT = 1 << 31
 DEPTH_LIMIT = 100
 """Messages within messages: protobuf's own bound."""
 
@@ -81,6 +86,8 @@ def _locations(path: Path) -> Iterator[bytes]:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError as error:
             raise BundleError(f"{path} is empty.") from error
+        except OSError as error:  # a file system that maps nothing
+            raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
         with data:
             try:
                 yield from _walk(data)
@@ -121,12 +128,16 @@ def _entry(data: mmap.mmap, start: int, end: int) -> Iterator[bytes]:
 def _fields(data: mmap.mmap, position: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Number, start and end of each length-delimited field of the message in [position, end); other fields are stepped over."""
     while position < end:
-        tag, position = _varint(data, position)
+        tag, position = _varint(data, position, TAG_BYTES)
         kind, field = tag & 7, tag >> 3
+        if tag >= TAG_LIMIT or field == 0:
+            raise ValueError("it holds a field whose number is none")
         if kind == 0:
             _, position = _varint(data, position)
         elif kind == 2:
-            size, position = _varint(data, position)
+            size, position = _varint(data, position, TAG_BYTES)
+            if size >= SIZE_LIMIT:
+                raise ValueError("a part is longer than what it is in")
             position += size
             if position <= end:
                 yield field, position - size, position
@@ -138,12 +149,12 @@ def _fields(data: mmap.mmap, position: int, end: int) -> Iterator[tuple[int, int
             raise ValueError("a part is longer than what it is in")
 
 
-def _varint(data: mmap.mmap, position: int) -> tuple[int, int]:
+def _varint(data: mmap.mmap, position: int, longest: int = NUMBER_BYTES) -> tuple[int, int]:
     byte = data[position]
     if byte < 0x80:
         return byte, position + 1
     value, shift = byte & 0x7F, 7
-    while shift < 70:
+    while shift < 7 * longest:
         position += 1
         byte = data[position]
         value |= (byte & 0x7F) << shift

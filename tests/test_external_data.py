@@ -264,3 +264,50 @@ def test_signed_bundle_is_refused_when_its_graph_loads_what_lies_outside(bundle:
     assert (bundle / SIGNATURE).is_file()
     with pytest.raises(BundleError, match=r"onnx/model\.onnx loads .*, which is no file that the manifest lists"):
         read_bundle(bundle)
+
+
+def stretched(number: int) -> bytes:
+    """In ten bytes, where fewer would do."""
+    plain = varint(number)
+    return bytes([*plain[:-1], plain[-1] | 0x80, *[0x80] * (9 - len(plain)), 0])
+
+
+def within(fields: list[int], inner: bytes, odd: int, tag: Callable[[int], bytes]) -> bytes:
+    """`inner` in messages within messages, of which the one at place `odd` has a tag of its own kind."""
+    for place, field in reversed(list(enumerate(fields))):
+        plain = field << 3 | 2
+        inner = (tag(plain) if place == odd else varint(plain)) + varint(len(inner)) + inner
+    return inner
+
+
+PATHS = {"an initializer": [7, 5, 13], "a constant": [7, 1, 5, 5, 13], "a function": [25, 7, 5, 5, 13]}
+ODD_TAGS: dict[str, Callable[[int], bytes]] = {
+    "over 32 bits": lambda tag: varint(tag | 1 << 32),
+    "over 34 bits": lambda tag: varint(tag | 1 << 34),
+    "ten bytes": stretched,
+}
+
+
+@pytest.mark.parametrize("tag", ODD_TAGS.values(), ids=ODD_TAGS)
+@pytest.mark.parametrize(
+    ("path", "odd"), [(path, odd) for path in PATHS.values() for odd in range(len(path))], ids=lambda value: str(value)
+)
+def test_field_number_that_protobuf_cuts_to_another_is_refused(
+    tmp_path: Path, path: list[int], odd: int, tag: Callable[[int], bytes]
+) -> None:
+    entry = varint(1 << 3 | 2) + varint(8) + b"location" + varint(2 << 3 | 2) + varint(8) + b"../w.bin"
+    with pytest.raises(BundleError, match="which is no file that the manifest lists"):
+        check(tmp_path, within(path, entry, -1, tag))
+    with pytest.raises(BundleError, match="is not a whole ONNX file"):
+        check(tmp_path, within(path, entry, odd, tag))
+
+
+@pytest.mark.parametrize("tag", [b"\x02", b"\x00"], ids=["message", "number"])
+def test_field_of_number_0_is_refused(tmp_path: Path, tag: bytes) -> None:
+    with pytest.raises(BundleError, match="a field whose number is none"):
+        check(tmp_path, tag + b"\0")
+
+
+def test_size_that_protobuf_cuts_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="is not a whole ONNX file"):
+        check(tmp_path, varint(7 << 3 | 2) + varint(4 | 1 << 32) + b"\0" * 4)
