@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import ValidationError
 
 from edgebert import __version__
 from edgebert.artifact import Artifact, hash_folder
@@ -22,7 +21,7 @@ from edgebert.bundle_files import Stamp, check_files, list_files, read_plain_fil
 from edgebert.claims import check_claims
 from edgebert.errors import BundleError, EnvironmentFault, InputError
 from edgebert.external_data import check_graph
-from edgebert.manifest import MANIFEST, TOLERANCE, BundleManifest, GoldenInputs, VariantEntry
+from edgebert.manifest import MANIFEST, TOLERANCE, BundleManifest, GoldenInputs, VariantEntry, parse_manifest
 from edgebert.model_folder import PRUNED_TYPE
 from edgebert.packages import package_version
 from edgebert.runtimes import get_runtime
@@ -276,22 +275,19 @@ def _read_manifest(folder: Path) -> tuple[BundleManifest, str]:
     _require_bundle(folder)
     data = read_plain_file(folder / MANIFEST, size_limit(MANIFEST))
     try:
-        strict_json(data)
-        manifest = BundleManifest.model_validate_json(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise BundleError(f"{folder / MANIFEST} is not valid: {where}: {first['msg']}") from error
+        manifest = parse_manifest(strict_json(data))
+        if manifest.task not in [task.name for task in TASKS]:
+            raise BundleError(f"{folder} is for the task {manifest.task}, which this version of edgebert does not know.")
+        check_claims(folder, manifest)
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{folder / MANIFEST} is not valid: {error}") from error
-    if manifest.task not in [task.name for task in TASKS]:
-        raise BundleError(f"{folder} is for the task {manifest.task}, which this version of edgebert does not know.")
-    check_claims(folder, manifest)
     return manifest, hashlib.sha256(data).hexdigest()
 
 
 def _require_bundle(folder: Path) -> None:
     makes = "`edgebert compress` writes one to runs/<recipe>/bundle."
+    if "\0" in str(folder):
+        raise BundleError(f"There is no bundle folder {str(folder)!r}.", hint=makes)
     if not folder.is_dir():
         raise BundleError(f"There is no bundle folder {folder}.", hint=makes)
     if not os.path.lexists(folder / MANIFEST):
@@ -392,7 +388,12 @@ def _difference(answers: Sequence[Mapping[str, Any]], goldens: Mapping[str, Sequ
     for name, expected in goldens.items():
         for answer, value in zip(answers, expected, strict=True):
             found, wanted = np.asarray(answer.get(name)), np.asarray(value)
-            if found.dtype == object or found[0].shape != wanted.shape or not np.isfinite(found[0] - wanted).all():
+            if (
+                found.dtype == object
+                or not found.shape
+                or found[0].shape != wanted.shape
+                or not np.isfinite(found[0] - wanted).all()
+            ):
                 return float("inf")
             worst = max(worst, float(np.abs(found[0] - wanted).max()))
     return worst
@@ -405,7 +406,7 @@ def open_variant(folder: Path, variant: VariantEntry, threads: int | None = None
         EnvironmentFault: its runtime is not installed, or this CPU would not give its answers.
     """
     get_runtime(variant.target.runtime).require()
-    if reason := obstacle(variant):
+    if reason := obstacle(variant):  # its runtime is installed, so this is of the CPU
         raise EnvironmentFault(
             f"{variant.name} cannot run here: {reason}. Its sums of 8-bit products would overflow.",
             hint="Take a variant whose `requires_isa` in edgebert.json is empty.",

@@ -17,7 +17,7 @@ DEPTH_LIMIT = 8
 PATH_LIMIT = 240
 """Of a name within the bundle, in bytes: what other systems allow, with some room for the folder itself."""
 AGAIN = "Fetch the bundle again."
-SIZE_LIMITS = {"edgebert.json": 16 << 20, "config.json": 4 << 20, "tokenizer_config.json": 16 << 20, "tokenizer.json": 64 << 20}
+SIZE_LIMITS = {"edgebert.json": 2 << 20, "config.json": 4 << 20, "tokenizer_config.json": 16 << 20, "tokenizer.json": 64 << 20}
 """Bytes that files may have which are parsed as a whole: far more than any that serves."""
 XML_LIMIT = 128 << 20
 Stamp = tuple[int, int, int]

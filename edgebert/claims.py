@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -9,6 +10,10 @@ from typing import Any
 from edgebert.errors import BundleError
 from edgebert.manifest import BundleManifest, VariantEntry
 from edgebert.runtimes import RUNTIMES
+from edgebert.tasks import get_task
+
+OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What a terminal obeys instead of showing it; labels may have other marks that names may not, such as a joiner."""
 
 
 def check_claims(folder: Path, manifest: BundleManifest) -> None:
@@ -37,7 +42,9 @@ def _of_files(manifest: BundleManifest) -> Iterator[str]:
     if len(set(names)) < len(names):
         yield "has two variants of one name"
     if strange := next((name for name in (manifest.name, *names) if not name.isprintable()), None):
-        yield f"has the name {strange!r}, which cannot be printed"
+        yield f"has the name {strange!a}, which cannot be printed"
+    if strange := next((label for label in manifest.labels if OBEYED.search(label)), None):
+        yield f"has the label {strange!a}, which cannot be printed"
 
 
 def _of_variant(variant: VariantEntry) -> Iterator[str]:
@@ -68,6 +75,9 @@ def _of_goldens(manifest: BundleManifest) -> Iterator[str]:
         yield f"has {len(rows)} golden rows, and the tokens of {len(tokens)}"
     if any(row.keys() != rows[0].keys() for row in rows) or not rows[0]:
         yield "has golden rows of different columns"
+    columns = {column.name: column.required for column in get_task(manifest.task).columns if not column.is_label}
+    if not {name for name, required in columns.items() if required} <= rows[0].keys() <= columns.keys():
+        yield f"has golden rows of the columns {', '.join(map(ascii, rows[0]))}, and its task those of {', '.join(columns)}"
     if any(not 0 < len(ids) <= manifest.max_length or min(ids) < 0 for ids in tokens):
         yield f"has golden tokens that are none, or more than {manifest.max_length}"
     shapes = {variant.name: _shapes(variant) for variant in manifest.variants}

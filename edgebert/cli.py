@@ -18,7 +18,7 @@ import typer
 from edgebert import interrupts
 from edgebert.errors import EXIT_ENVIRONMENT, EXIT_GATE_FAILED, EXIT_INPUT, EXIT_INTERRUPTED, EdgebertError, InputError
 from edgebert.verbs.bench import bench
-from edgebert.verbs.common import BundleArgument, JsonOption, QuietOption, open_progress, print_json, reader_may_leave
+from edgebert.verbs.common import BundleArgument, JsonOption, QuietOption, open_progress, print_json, reader_may_leave, visible
 from edgebert.verbs.compare import compare
 from edgebert.verbs.devices import app as devices_app
 from edgebert.verbs.doctor import doctor
@@ -174,7 +174,7 @@ def verify(bundle: BundleArgument, json_output: JsonOption = False) -> None:
 def _signer_line(signer: Signer) -> str:
     if signer.identity == "unsigned":
         return "not signed: trust.toml here lets such bundles load"
-    return f"signed by {signer.identity} ({signer.name})"
+    return visible(f"signed by {signer.identity} ({signer.name})")
 
 
 def _verified_json(signer: Signer, tests: Sequence[SelfTest]) -> dict[str, Any]:
@@ -336,7 +336,7 @@ def _interrupted() -> None:
 
 def _fail(error: EdgebertError) -> None:
     _show_trace(error)
-    sys.stderr.write(f"error: {error}\n")
+    sys.stderr.write(f"error: {visible(str(error))}\n")
     sys.exit(error.exit_code)
 
 

@@ -6,9 +6,9 @@ import re
 import unicodedata
 from collections.abc import Collection
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, field_validator
 
 from edgebert.artifact import FileEntry
 from edgebert.runtimes.isa import EXACT
@@ -19,9 +19,14 @@ TOLERANCE = {"fp32": 1e-3, "int8": 0.1}
 """How far a golden output may be off on another CPU: INT8 kernels round differently, and a saturating one is off by more."""
 
 
+LENGTH_LIMIT = 1 << 20
+TOKEN_LIMIT = (1 << 31) - 1
+"""More tokens in a text, and a higher number of one, than any BERT has."""
+KEYS_LIMIT = 10_000
+"""Keys of one object of a manifest: each may be an error of its own."""
 TOLERANCE_LIMIT = 1.0
 """What no manifest may allow: answers that are further off are other answers."""
-NOT_IN_NAMES = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\]')
+NOT_IN_NAMES = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"|?*\\]')
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 """Names that mean a device on Windows."""
 APART = (MANIFEST, "edgebert.sig", ".gitattributes", ".git", ".cache")
@@ -34,11 +39,15 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+Texts = Annotated[tuple[str, ...], FailFast()]
+"""The first that is none says enough: a list of a million of them would be as many errors."""
+
+
 class GoldenInputs(Frozen):
     """Rows, and the token ids that this bundle's tokenizer makes of them."""
 
-    rows: tuple[dict[str, str], ...] = Field(min_length=1)
-    token_ids: tuple[tuple[int, ...], ...]
+    rows: Annotated[tuple[dict[str, str], ...], FailFast(), Field(min_length=1)]
+    token_ids: Annotated[tuple[Annotated[tuple[int, ...], FailFast()], ...], FailFast()]
 
 
 class VariantEntry(Frozen):
@@ -51,10 +60,12 @@ class VariantEntry(Frozen):
     file: str
     artifact: str
     status: Literal["BASELINE", "PASSED", "FAILED"]
-    reasons: tuple[str, ...]
+    reasons: Texts
     requires: dict[str, str]
     """Package -> version that it was measured with."""
-    requires_isa: tuple[Isa, ...] = Field(default_factory=lambda known: EXACT if known.get("precision") == "int8" else ())
+    requires_isa: Annotated[tuple[Isa, ...], FailFast()] = Field(
+        default_factory=lambda known: EXACT if known.get("precision") == "int8" else ()
+    )
     """The CPU must have one of these; empty where any CPU will do. Bundles that do not say so have weights of 8 bits."""
     tolerance: float = Field(gt=0, le=TOLERANCE_LIMIT)
     golden_outputs: dict[str, tuple[Any, ...]]
@@ -76,17 +87,17 @@ class BundleManifest(Frozen):
     edgebert_version: str
     name: str
     task: str
-    labels: tuple[str, ...]
-    max_length: int = Field(ge=1)
-    pad_id: int = Field(ge=0)
+    labels: Texts
+    max_length: int = Field(ge=1, le=LENGTH_LIMIT)
+    pad_id: int = Field(ge=0, le=TOKEN_LIMIT)
     files: dict[str, FileEntry]
     """Every file of the bundle but this one and a signature."""
-    variants: tuple[VariantEntry, ...] = Field(min_length=1)
+    variants: Annotated[tuple[VariantEntry, ...], FailFast(), Field(min_length=1)]
     selected: str
     verdict: Literal["PASSED", "FAILED"]
-    reasons: tuple[str, ...]
+    reasons: Texts
     goldens: GoldenInputs
-    lineage: tuple[dict[str, Any], ...]
+    lineage: Annotated[tuple[dict[str, Any], ...], FailFast()]
 
     @field_validator("files")
     @classmethod
@@ -101,6 +112,22 @@ class BundleManifest(Frozen):
     def variant(self, name: str) -> VariantEntry | None:
         """The variant of that name."""
         return next((variant for variant in self.variants if variant.name == name), None)
+
+
+def parse_manifest(content: Any) -> BundleManifest:
+    """A manifest from what its JSON holds, in time and memory that grow with its length only.
+
+    Raises:
+        ValueError: it is none, with the first reason.
+    """
+    inner = content.values() if isinstance(content, dict) else ()
+    if any(isinstance(value, dict) and len(value) > KEYS_LIMIT for value in (content, *inner)):
+        raise ValueError("an object in it has more keys than any of a bundle's")
+    try:
+        return BundleManifest.model_validate(content, strict=False)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
 def inside(name: str) -> str:

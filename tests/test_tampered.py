@@ -16,12 +16,13 @@ from bundle_edits import edited, listed_again
 from conftest import Result
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from pydantic import ValidationError
 
 import edgebert
 from edgebert.artifact import hash_file
 from edgebert.bundle import read_bundle, verify_bundle
 from edgebert.errors import BundleError, TrustError
-from edgebert.manifest import MANIFEST
+from edgebert.manifest import MANIFEST, BundleManifest
 from edgebert.runtimes import RUNTIMES
 from edgebert.trust.envelope import SIGNATURE
 from edgebert.trust.keys import own_key_file
@@ -259,7 +260,7 @@ ALTERED: dict[str, tuple[Tampering, str]] = {
     "a pipe for a signature": (as_pipe(SIGNATURE), f"holds {SIGNATURE}, which is a pipe"),
     "a socket for a file": (as_socket, "holds vocab.txt, which is a socket"),
     "a folder for a file": (as_folder("vocab.txt"), "vocab.txt is missing"),
-    "a manifest with a hole of 1 GB": (of_size(MANIFEST, 1 << 30), f"{MANIFEST} is larger than 16 MB"),
+    "a manifest with a hole of 1 GB": (of_size(MANIFEST, 1 << 30), f"{MANIFEST} is larger than 2 MB"),
     "a signature with a hole of 1 GB": (of_size(SIGNATURE, 1 << 30), f"{SIGNATURE} is larger than 4 MB"),
     "a graph with a hole of 1 TB": (of_size("onnx/model.onnx", 1 << 40), "onnx/model.onnx was altered"),
     "a tokenizer of 65 MB that is listed": (
@@ -592,3 +593,65 @@ def test_signature_that_is_there_has_to_hold_although_none_is_asked_for(bundle: 
     tamper(bundle)
     with pytest.raises(BundleError, match=reason):
         read_bundle(bundle)
+
+
+@pytest.mark.parametrize("field", ["labels", "reasons", "variants", "lineage"])
+def test_list_of_a_million_wrong_things_is_one_error(bundle: Path, field: str) -> None:
+    content = json.loads((bundle / MANIFEST).read_text())
+    content[field] = [[]] * 10_000
+    with pytest.raises(ValidationError) as refused:
+        BundleManifest.model_validate(content)
+    assert refused.value.error_count() < 10
+
+
+@pytest.mark.parametrize("place", ["", "files"])
+def test_object_of_more_keys_than_any_is_refused_before_each_is_looked_at(bundle: Path, place: str) -> None:
+    many = {f"k{number}": 1 for number in range(20_000)}
+    edited(bundle, lambda manifest: (manifest[place] if place else manifest).update(many))
+    with pytest.raises(BundleError, match="has more keys than any of a bundle's"):
+        read_bundle(bundle)
+
+
+LIES: dict[str, tuple[Tampering, str]] = {
+    "a padding token beyond 64 bits": (lambda manifest: manifest.update(pad_id=2**70), "is not valid: pad_id"),
+    "a length beyond any": (lambda manifest: manifest.update(max_length=10**30), "is not valid: max_length"),
+    "goldens of other columns": (
+        lambda manifest: manifest["goldens"].update(rows=[{"question": "x"} for _ in manifest["goldens"]["rows"]]),
+        "has golden rows of the columns 'question'",
+    ),
+    "a label that a terminal obeys": (
+        lambda manifest: manifest.update(labels=["\x9b2J", *manifest["labels"][1:]]),
+        r"has the label '\\x9b2J', which cannot be printed",
+    ),
+    "a file that a terminal obeys": (
+        lambda manifest: manifest["files"].update({"\x9b2J": {"sha256": "0" * 64, "size": 1}}),
+        "leaves the bundle",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "reason"), LIES.values(), ids=LIES)
+def test_manifest_is_refused_though_it_is_signed(bundle: Path, change: Tampering, reason: str) -> None:
+    edited(bundle, change)
+    sign_bundle(bundle)
+    with pytest.raises(BundleError, match=reason):
+        read_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda manifest: manifest.update({"\x1b[2J\x9b2J": 1}),
+        lambda manifest: manifest.update(task="\x1b[2J\x9b2J"),
+        lambda manifest: manifest.update(selected="\x1b[2J\x9b2J"),
+    ],
+    ids=["key", "task", "selected"],
+)
+def test_nothing_of_a_stranger_reaches_the_terminal_as_it_is(
+    bundle: Path, cli: Callable[..., Result], change: Tampering
+) -> None:
+    edited(bundle, change)
+    result = cli("run", bundle, "a good film")
+    assert result.code == 2
+    assert r"\x1b[2J\x9b2J" in result.err
+    assert result.err.replace("\n", "").isprintable()

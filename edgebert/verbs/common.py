@@ -28,6 +28,11 @@ def open_progress(quiet: bool) -> Progress:
     return interrupts.Interruptible(progress_for(quiet=quiet))
 
 
+def visible(text: str) -> str:
+    """Text with parts that somebody else chose, such as the maker of a bundle, so that no terminal obeys it."""
+    return "".join(mark if mark.isprintable() or mark == "\n" else ascii(mark)[1:-1] for mark in text)
+
+
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
     import json
