@@ -350,3 +350,22 @@ def test_signature_that_cannot_be_written_is_named(keys: Callable[..., Result], 
     result = keys("sign", bundle)
     bundle.chmod(0o755)
     assert (result.code, "edgebert.sig cannot be written" in result.err) == (3, True)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [lambda pem: pem.replace(b"\n", b"\r\n"), lambda pem: "# f\u00fcr Ger\u00e4te\n".encode("latin-1") + pem],
+    ids=["lines as Windows ends them", "a comment that is not UTF-8"],
+)
+def test_root_is_pinned_as_it_was_read(keys: Callable[..., Result], tmp_path: Path, written: Callable[[bytes], bytes]) -> None:
+    plain = issue(tmp_path, "root", is_authority=True).file.read_bytes()
+    (tmp_path / "as-sent.pem").write_bytes(written(plain))
+    assert done(keys("trust", tmp_path / "as-sent.pem", "--name", "ca")) == "ca is trusted: all that CN=root vouches for\n"
+    assert load_trust().certificates["ca"].pem == plain
+
+
+def test_two_roots_in_a_file_are_refused(keys: Callable[..., Result], tmp_path: Path) -> None:
+    roots = [issue(tmp_path, name, is_authority=True).file.read_bytes() for name in ("root", "other")]
+    (tmp_path / "both.pem").write_bytes(b"".join(roots))
+    refused(keys("trust", tmp_path / "both.pem", "--name", "ca"), "holds 2 certificates", "one root at a time")
+    assert not load_trust().certificates

@@ -56,16 +56,34 @@ def subject_of(pem: bytes, source: str) -> str:
     return _first(pem, source).subject.rfc4514_string()
 
 
+def only_certificate(pem: bytes, source: str) -> tuple[str, str]:
+    """The one certificate of a PEM file, written anew without whatever else stands there, and its subject.
+
+    Raises:
+        InputError: there is none in it, or there are several.
+    """
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    first, *others = _all(pem, source)
+    if others:
+        raise InputError(f"{source} holds {1 + len(others)} certificates.", hint="Trust one root at a time: one file for each.")
+    return first.public_bytes(Encoding.PEM).decode(), first.subject.rfc4514_string()
+
+
 def key_of(pem: bytes, source: str) -> PublicKey:
     """Public key of the first certificate of a PEM file. Raises as `subject_of`."""
     return public_of(_first(pem, source).public_key())
 
 
 def _first(pem: bytes, source: str) -> x509.Certificate:
+    return _all(pem, source)[0]
+
+
+def _all(pem: bytes, source: str) -> list[x509.Certificate]:
     from cryptography.x509 import load_pem_x509_certificates
 
     try:
-        return load_pem_x509_certificates(pem)[0]
+        return load_pem_x509_certificates(pem)  # one at least
     except Exception as error:  # cryptography's are many, and its Rust side adds its own
         raise InputError(
             f"{source} is not a certificate in PEM form.", hint="It starts with -----BEGIN CERTIFICATE-----"

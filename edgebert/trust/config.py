@@ -34,7 +34,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from edgebert.errors import EnvironmentFault, InputError, TrustError
-from edgebert.trust.keys import own_key_bytes, own_public_key, read_public_key, read_small
+from edgebert.trust.keys import PublicKey, own_key_bytes, own_public_key, read_public_key, read_trusted, refuse_others
 from edgebert.trust.places import config_file, config_folder, write_private
 
 CONFIG_LIMIT = 1 << 20
@@ -160,8 +160,8 @@ def trusted_fingerprints() -> tuple[str, ...]:
     return tuple(dict.fromkeys([*([own.fingerprint] if own else []), *pinned]))
 
 
-def pinned_key(name: str, pem: bytes) -> Any:
-    """The key of a pin, a PublicKey.
+def pinned_key(name: str, pem: bytes) -> PublicKey:
+    """The key of a pin.
 
     Raises:
         TrustError: trust.toml names something else there.
@@ -246,11 +246,7 @@ def read_config() -> bytes:
         return b""
     except OSError as error:
         raise TrustError(f"{path} cannot be read: {error.strerror}.", hint="No bundle loads until it can be.") from error
-    if os.name == "posix" and (status.st_mode & 0o002 or status.st_uid not in (0, os.geteuid())):
-        raise TrustError(
-            f"Others than this user may write {path}.",
-            hint=f"Give it to the user who runs this, and close it: chmod go-w {path}",
-        )
+    refuse_others(path, status)
     if len(data) > CONFIG_LIMIT:
         raise TrustError(f"{path} is larger than {CONFIG_LIMIT >> 20} MB.", hint="No bundle loads until it is put right.")
     return data
@@ -292,7 +288,7 @@ def _trust_config(folder: Path, pin: SigstorePin, where: str) -> bytes | None:
 
 def _read(path: Path, where: str) -> bytes:
     try:
-        return read_small(path)
+        return read_trusted(path)
     except (OSError, ValueError, InputError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise _wrong(f"{where}: {path} cannot be read: {reason}") from error

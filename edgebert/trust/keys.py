@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgebert.errors import EnvironmentFault, InputError
-from edgebert.trust.places import config_file, config_folder, write_private
+from edgebert.errors import EnvironmentFault, InputError, TrustError
+from edgebert.trust.places import config_file, config_folder, others_may_write, write_private
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -48,12 +48,16 @@ def own_key_file() -> Path:
 
 
 def own_key_bytes() -> bytes | None:
-    """The own private key as it lies on the disk; None where there is none, or this user may not read it."""
+    """The own private key as it lies on the disk; None where there is none, or this user may not read it.
+
+    Raises:
+        TrustError: others may write it.
+    """
     folder = config_folder()
     if folder is None:
         return None
     try:
-        return read_small(folder / "keys" / "signing.pem")
+        return read_trusted(folder / "keys" / "signing.pem")
     except OSError:
         return None
 
@@ -154,6 +158,33 @@ def read_small(path: Path) -> bytes:
     if len(data) > PEM_LIMIT:
         raise InputError(f"{path} is too large for a key or a certificate.")
     return data
+
+
+def read_trusted(path: Path) -> bytes:
+    """As `read_small`, of a file that says whom to trust.
+
+    Raises:
+        TrustError: others than this user may write it.
+    """
+    with path.open("rb") as file:
+        refuse_others(path, os.fstat(file.fileno()))
+        data = file.read(PEM_LIMIT + 1)
+    if len(data) > PEM_LIMIT:
+        raise InputError(f"{path} is too large for a key or a certificate.")
+    return data
+
+
+def refuse_others(path: Path, status: os.stat_result) -> None:
+    """Refuses a file that others than this user may write.
+
+    Raises:
+        TrustError: they may.
+    """
+    if others_may_write(status):
+        raise TrustError(
+            f"Others than this user may write {path}.",
+            hint=f"Give it to the user who runs this, and close it: chmod go-w {path}",
+        )
 
 
 def _private_key(data: bytes, source: Path) -> EllipticCurvePrivateKey:

@@ -44,6 +44,11 @@ def _folder(variable: str, usual: str) -> Path | None:
         return None
 
 
+def others_may_write(status: os.stat_result) -> bool:
+    """Whether somebody else than this user and root may write a file, so that it says nothing of whom to trust."""
+    return os.name == "posix" and bool(status.st_mode & 0o022 or status.st_uid not in (0, os.geteuid()))
+
+
 def write_private(path: Path, data: bytes, mode: int = 0o600, *, new: bool = False) -> bool:
     """Writes a file that is there as a whole or not at all; a folder that it makes for it is this user's alone.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edgebert.errors import TrustError
+from edgebert.errors import InputError, TrustError
 from edgebert.trust.config import Trust, load_trust, pinned_key
 from edgebert.trust.envelope import SIGN_AGAIN, SIGNATURE, Envelope, read_envelope
 from edgebert.trust.keys import OWN_KEY, PublicKey, own_public_key
@@ -90,7 +90,16 @@ def _check_key(folder: Path, envelope: Envelope, trust: Trust) -> Signer:
     raise TrustError(f"{folder} is signed by the key {envelope.hint}, which is not trusted here.", hint=TRUST_IT)
 
 
-def _keys(trust: Trust) -> list[tuple[str, PublicKey]]:
-    own = own_public_key()
-    pinned = [(name, pinned_key(name, pem)) for name, pem in trust.keys.items()]
-    return [*([(OWN_KEY, own)] if own else []), *pinned]
+def _keys(trust: Trust) -> Iterator[tuple[str, PublicKey]]:
+    """The own key comes last, and is read only where no pin is meant: one that is damaged blocks no bundle of another's."""
+    for name, pem in trust.keys.items():
+        yield name, pinned_key(name, pem)
+    try:
+        own = own_public_key()
+    except InputError as error:
+        raise TrustError(
+            f"The own key is damaged: {error.message}",
+            hint="Move it away and make another: edgebert keys new. What it signed has to be signed again.",
+        ) from error
+    if own:
+        yield OWN_KEY, own

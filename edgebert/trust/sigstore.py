@@ -7,7 +7,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from edgebert.errors import EnvironmentFault, TrustError
+from edgebert.errors import EdgebertError, EnvironmentFault, TrustError
 from edgebert.trust.config import Sigstore
 from edgebert.trust.envelope import Envelope
 from edgebert.trust.verification import verify
@@ -26,10 +26,18 @@ def check_sigstore(folder: Path, envelope: Envelope, pins: Mapping[str, Sigstore
         EnvironmentFault: there is no network, and no `trust_config` to check without one.
     """
     identity = identity_of(envelope.leaf)
+    refused: EdgebertError | None = None
     for name, pin in pins.items():
-        if pin.identity == identity:
+        if pin.identity != identity:
+            continue
+        try:
             _verify(folder, envelope, name, pin)
+        except (TrustError, EnvironmentFault) as error:  # another pin may be of the same identity, as another issuer knows it
+            refused = refused or error
+        else:
             return name, identity
+    if refused is not None:
+        raise refused
     raise TrustError(
         f"{folder} is signed by {identity} by way of sigstore, who is not trusted here.",
         hint="If you trust it: edgebert keys trust --sigstore IDENTITY --issuer URL --name NAME",

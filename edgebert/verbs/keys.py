@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgebert.errors import InputError, TrustError
-from edgebert.verbs.common import JsonOption, print_json, reader_may_leave
+from edgebert.verbs.common import JsonOption, print_json, reader_may_leave, visible
 
 if TYPE_CHECKING:
     from edgebert.trust.policy import Signer
@@ -30,7 +30,7 @@ def list_keys(json_output: JsonOption = False) -> None:
         own = found["own"]
         typer.echo(f"own key      {own['fingerprint']}  {own['file']}" if own else "own key      none yet: edgebert keys show")
         for pin in found["trusted"]:
-            typer.echo(f"{pin['kind']:11}  {pin['identity']}  {pin['name']}")
+            typer.echo(visible(f"{pin['kind']:11}  {pin['identity']}  {pin['name']}"))
         refuses = found["unsigned"] == "refuse"
         typer.echo("Unsigned bundles are refused." if refuses else "Unsigned bundles LOAD: trust.toml says so.")
 
@@ -103,14 +103,14 @@ def _read_pem(file: str) -> bytes:
 
 
 def _trust_pem(name: str, data: bytes, source: str, subject: str | None) -> None:
-    from edgebert.trust.certificates import subject_of
+    from edgebert.trust.certificates import only_certificate
     from edgebert.trust.config import pin_certificate, pin_key
     from edgebert.trust.keys import read_public_key
 
     if b"-----BEGIN CERTIFICATE-----" in data and b"PRIVATE KEY" not in data:
-        root = subject_of(data, source)
-        pin_certificate(name, data.decode(), subject)
-        typer.echo(f"{name} is trusted: {subject or 'all'} that {root} vouches for")
+        pem, root = only_certificate(data, source)
+        pin_certificate(name, pem, subject)
+        typer.echo(visible(f"{name} is trusted: {subject or 'all'} that {root} vouches for"))
         return
     if subject:
         raise InputError("--subject goes with a certificate.", hint=f"{source} holds none.")
@@ -146,11 +146,11 @@ def sign(
         raise InputError("These do not go together.", hint="--key; --key, --certificate and --chain; or --sigstore.")
     hashes = read_whole_bundle(bundle)[1]
     signer = _sign(bundle, key, certificate, chain or [], sigstore)
-    typer.echo(f"{bundle} is signed by {signer.identity} ({signer.name})")
+    typer.echo(visible(f"{bundle} is signed by {signer.identity} ({signer.name})"))
     try:
         check_trust(bundle, hashes)
     except TrustError as error:
-        typer.echo(f"note: it does not load here: {error}", err=True)
+        typer.echo(visible(f"note: it does not load here: {error}"), err=True)
 
 
 def _sign(bundle: Path, key: Path | None, certificate: Path | None, chain: list[Path], sigstore: bool) -> Signer:
