@@ -286,9 +286,7 @@ def _read_manifest(folder: Path) -> tuple[BundleManifest, str]:
 
 def _require_bundle(folder: Path) -> None:
     makes = "`edgebert compress` writes one to runs/<recipe>/bundle."
-    if "\0" in str(folder):
-        raise BundleError(f"There is no bundle folder {str(folder)!r}.", hint=makes)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112 - Path's raises for a name that no system takes
         raise BundleError(f"There is no bundle folder {folder}.", hint=makes)
     if not os.path.lexists(folder / MANIFEST):
         inner = folder / "bundle"

@@ -359,3 +359,9 @@ def test_a_file_exchanged_after_it_was_hashed_has_another_stamp(bundle: Path, tm
     (tmp_path / "other").replace(bundle / "tokenizer.json")
     now = stamps_of(bundle, manifest.files)
     assert [name for name in stamps if now.get(name) != stamps[name]] == ["tokenizer.json"]
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b"], ids=["too long", "NUL"])
+def test_name_that_no_system_takes_is_no_bundle(name: str) -> None:
+    with pytest.raises(BundleError, match="There is no bundle folder"):
+        read_bundle(Path(name))
