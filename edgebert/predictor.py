@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from edgebert.bundle import ask_goldens, golden_inputs, obstacle, open_variant, read_bundle, serving_of
+from edgebert.bundle import ask_goldens, golden_inputs, obstacle, open_variant, read_stamped_bundle, serving_of, stamps_of
+from edgebert.bundle_files import Stamp
 from edgebert.errors import BundleError, EnvironmentFault, InputError
 from edgebert.manifest import BundleManifest, VariantEntry
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.base import Session
 from edgebert.serving import Serving
-from edgebert.slots.root import Root, resolve
+from edgebert.slots.root import Root, is_file, resolve
 from edgebert.tasks.base import Answer, Row
 
 if TYPE_CHECKING:
@@ -55,6 +56,10 @@ class Opened:
             )
         if not text.strip():
             raise InputError(f"Text {number} is empty.", hint="Leave it out, or write something in it.")
+        if not text.isascii() and not _is_whole(text):
+            raise InputError(
+                f"Text {number} is not whole Unicode: it holds half of a character.", hint="Read it as UTF-8, or leave it out."
+            )
         row, columns = self.serving.task.row_of(text), set(self.manifest.goldens.rows[0])
         if set(row) != columns:
             wanted, found = (" and ".join(sorted(names)) for names in (columns, row))
@@ -155,22 +160,25 @@ def open_place(place: Path, *, variant: str | None = None, threads: int | None =
         before = _standing(place)
         try:
             folder, chosen = resolve(place)
-            opened = open_bundle(folder, preferred=chosen, variant=variant, threads=threads)
+            opened, stamps = open_bundle(folder, preferred=chosen, variant=variant, threads=threads)
         except (BundleError, OSError):
             if _standing(place) == before:
                 raise
         else:
-            if _identity(folder) == before:
+            # What was parsed is what was hashed: a file that was exchanged between the two has another stamp.
+            if _identity(folder) == before and stamps_of(folder, stamps) == stamps:
                 return opened
     raise EnvironmentFault(f"{place} was exchanged each time that it was being opened.", hint="Try again.")
 
 
-def open_bundle(folder: Path, *, preferred: str | None, variant: str | None, threads: int | None) -> Opened:
-    """Reads, checks and opens the bundle in a folder."""
-    manifest = read_bundle(folder)
+def open_bundle(
+    folder: Path, *, preferred: str | None, variant: str | None, threads: int | None
+) -> tuple[Opened, dict[str, Stamp]]:
+    """Reads, checks and opens the bundle in a folder; the stamps are those of its files when they were hashed."""
+    manifest, stamps = read_stamped_bundle(folder)
     serving = serving_of(folder, manifest)
     chosen = choose_variant(manifest, preferred if variant is None else variant)
-    return Opened(
+    opened = Opened(
         folder=folder,
         manifest=manifest,
         preferred=preferred or manifest.selected,
@@ -179,6 +187,7 @@ def open_bundle(folder: Path, *, preferred: str | None, variant: str | None, thr
         tokenizer=serving.open_tokenizer(),
         session=open_variant(folder, chosen, threads),
     )
+    return opened, stamps
 
 
 def check_answers(opened: Opened) -> None:
@@ -196,6 +205,15 @@ def check_answers(opened: Opened) -> None:
         )
 
 
+def _is_whole(text: str) -> bool:
+    """Half of a surrogate pair is in a str where bytes were not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def checked(name: str, value: object, most: int) -> int:
     """The value, if it is a whole number from 1 to `most`.
 
@@ -210,14 +228,14 @@ def checked(name: str, value: object, most: int) -> int:
 def _standing(place: Path) -> tuple[int, int] | None:
     """Which folder a place leads to now."""
     root = Root(place)
-    return _identity(root.current if root.marker.is_file() else place)
+    return _identity(root.current if is_file(root.marker) else place)
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
     """Of a folder: one that takes its place has another."""
     try:
         found = folder.stat()
-    except OSError:
+    except (OSError, ValueError):  # not there, or no name of a file
         return None
     return found.st_dev, found.st_ino
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgebert.errors import BundleError
+from edgebert.errors import BundleError, EdgebertError
 from edgebert.runtimes.target import Target
 from edgebert.tasks.base import Batch, Encoded, Row, Task, collate
 
@@ -33,10 +34,8 @@ class Serving:
         """
         from tokenizers import Tokenizer
 
-        try:
+        with _panics_are_errors(f"{self.tokenizer} is not a tokenizer"):
             return Tokenizer.from_file(str(self.tokenizer))
-        except Exception as error:  # tokenizers raises plain Exception
-            raise BundleError(f"{self.tokenizer} is not a tokenizer: {error}") from error
 
     def equals(self, other: Serving) -> bool:
         """Whether the same text becomes the same batch: then both may share one bundle, which has one tokenizer."""
@@ -45,7 +44,8 @@ class Serving:
 
     def encode(self, tokenizer: Tokenizer, rows: Sequence[Row]) -> list[Encoded]:
         """Tokenises rows for the task."""
-        return self.task.encode(tokenizer, rows, self.max_length)
+        with _panics_are_errors(f"{self.tokenizer} cannot read a text"):
+            return self.task.encode(tokenizer, rows, self.max_length)
 
     def batch(self, encoded: Sequence[Encoded], target: Target) -> Batch:
         """One padded batch, as the target wants it."""
@@ -56,3 +56,18 @@ class Serving:
         """All examples in order, `target.batch` at a time."""
         for start in range(0, len(encoded), target.batch):
             yield self.batch(encoded[start : start + target.batch], target)
+
+
+@contextlib.contextmanager
+def _panics_are_errors(what: str) -> Iterator[None]:
+    """tokenizers raises plain Exception, and where its Rust side panics, what is no Exception at all.
+
+    Raises:
+        BundleError: with what it said.
+    """
+    try:
+        yield
+    except (EdgebertError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise BundleError(f"{what}: {error}", hint="Fetch the bundle again, or compress anew.") from error

@@ -18,6 +18,8 @@ LOG = logging.getLogger("edgebert")
 EVERY = 1.0
 """Seconds between two looks at the link; each costs two system calls."""
 LONGEST = 86_400.0
+MOST_REST = 63
+"""Looks that are passed over at most before a slot is tried again."""
 MAX_LINKS = 40  # as the kernel follows
 Standing = tuple[str, int, int]
 """Of the link: what it holds, its inode, and when that last changed. Every switch makes a new link."""
@@ -41,6 +43,10 @@ class WatchingPredictor(Predictor):
         self._link, self._variant, self._threads, self._every = link, variant, threads, every
         self._process = os.getpid()
         self._seen = _standing(link)
+        self._told: Standing | None = None
+        """Of which the log has told that it could not be gone over to."""
+        self._rest = self._wait = 0
+        """Looks to pass over after a moment's trouble: how many the last time, and how many are left."""
         super().__init__(self._open())
         self._wake: SimpleQueue[None] = SimpleQueue()  # unlike an Event, it may be told something within a finalizer
         self._watcher = threading.Thread(
@@ -67,21 +73,32 @@ class WatchingPredictor(Predictor):
         standing = _standing(self._link)
         if standing == self._seen:
             return
+        if self._wait:
+            self._wait -= 1
+            return
         try:
             opened = self._open()
             check_answers(opened)
-        except Exception as error:  # whatever is wrong with the new one, the old one answers
-            self._report(error)
+        except BundleError as error:  # whatever is wrong with the new one, the old one answers
+            self._report(error, standing)
+        except BaseException as error:  # a moment's trouble, such as no file handle left: it is tried again
+            self._report(error, standing)
+            self._rest = min(2 * self._rest + 1, MOST_REST)
+            self._wait = self._rest
+            return
         else:
             self._opened, self.fault = opened, None
             LOG.info("%s: now %s of %s answers", self._link, opened.variant.name, opened.manifest.name)
-        self._seen = standing  # looked at before: what was switched meanwhile is seen by the next look
+        self._seen, self._rest = standing, 0  # looked at before: what was switched meanwhile is seen by the next look
 
     def _open(self) -> Opened:
         return open_place(self._link.parent, variant=self._variant, threads=self._threads)
 
-    def _report(self, error: Exception) -> None:
+    def _report(self, error: BaseException, standing: Standing | None) -> None:
         self.fault = str(error) if isinstance(error, EdgebertError) else f"{error.__class__.__name__}: {error}"
+        if standing == self._told:
+            return
+        self._told = standing
         LOG.warning("%s was switched, but the old model goes on answering: %s", self._link, self.fault)
 
 

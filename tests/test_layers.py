@@ -335,6 +335,7 @@ MAY_IMPORT = {
         "artifact",
         "trust.policy",
         "trust.envelope",
+        "report",
         "report_file",
         "lanes",
         "interrupts",

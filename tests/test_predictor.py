@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,9 @@ import edgebert
 from edgebert import predictor as predictor_module
 from edgebert.errors import BundleError, EdgebertError, EnvironmentFault, InputError
 from edgebert.predictor import Predictor
+from edgebert.serving import Serving
 from edgebert.slots.root import Root
+from edgebert.tasks import TASKS
 from edgebert.tasks.base import Answer
 
 TEXTS = [row["text"] for row in review_rows(24)]
@@ -233,6 +236,55 @@ def test_a_slot_that_is_exchanged_each_time_is_given_up(shared: Path, tmp_path: 
     root = make_root(tmp_path / "edgebert")
     fill(root, "a", shared)
     switch(root, "a")
-    monkeypatch.setattr(predictor_module, "open_bundle", lambda folder, **_: fill(root, "a", shared))
+    open_bundle = predictor_module.open_bundle
+
+    def exchanging(folder: Path, **options: object) -> object:
+        found = open_bundle(folder, **options)
+        fill(root, "a", shared)
+        return found
+
+    monkeypatch.setattr(predictor_module, "open_bundle", exchanging)
     with pytest.raises(EnvironmentFault, match="was exchanged each time"):
         edgebert.load(root.folder)
+
+
+def test_a_file_that_is_exchanged_between_its_hash_and_its_use_is_not_used(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(shared, tmp_path / "bundle"))
+    other = (folder / "tokenizer.json").read_text().replace('"[UNK]"', '"[unk]"')
+    read, times = predictor_module.read_stamped_bundle, []
+
+    def exchanging(place: Path) -> object:
+        found = read(place)
+        times.append(place)
+        if len(times) == 1:
+            (tmp_path / "tokenizer.json").write_text(other)
+            (tmp_path / "tokenizer.json").replace(folder / "tokenizer.json")
+        return found
+
+    monkeypatch.setattr(predictor_module, "read_stamped_bundle", exchanging)
+    with pytest.raises(BundleError, match=r"tokenizer\.json"):  # the second look hashes what lies there now
+        edgebert.load(folder)
+    assert len(times) == 1
+
+
+def test_half_a_character_is_no_text(opened: Predictor) -> None:
+    with pytest.raises(InputError, match="Text 2 is not whole Unicode"):
+        opened.predict([TEXTS[0], "good \ud83d"])
+
+
+def test_a_tokenizer_that_panics_is_a_fault_of_the_bundle(shared: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(shared, tmp_path / "bundle"))
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": "AAAA"}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    serving = Serving(TASKS[0], ("a", "b"), 32, 0, folder / "tokenizer.json")
+    with pytest.raises(BundleError, match=r"tokenizer\.json"):
+        serving.encode(serving.open_tokenizer(), [{"text": "good"}])
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
+def test_a_name_that_no_file_can_have_is_no_bundle(name: str) -> None:
+    with pytest.raises(BundleError, match="There is no bundle"):
+        edgebert.load(name)

@@ -237,6 +237,24 @@ def test_a_slot_that_does_not_hold_is_left_alone_told_once_and_tried_again_after
         assert f"now {INT8} of" in caplog.records[-1].getMessage()
 
 
+def test_a_moments_trouble_is_tried_again_without_another_switch(
+    root: Root, watching: WatchingPredictor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    open_, troubles = WatchingPredictor._open, [OSError(24, "Too many open files"), MemoryError()]
+
+    def sometimes(predictor: WatchingPredictor) -> Opened:
+        if troubles:
+            raise troubles.pop()
+        return open_(predictor)
+
+    monkeypatch.setattr(WatchingPredictor, "_open", sometimes)
+    with caplog.at_level(logging.WARNING, logger="edgebert"):
+        switch(root, "b")
+        eventually(lambda: watching(TEXTS[0]).label in OTHER)
+    assert not troubles and len(caplog.records) == 1
+    eventually(lambda: watching.fault is None)
+
+
 def test_a_link_that_is_gone_stops_nothing(root: Root, watching: WatchingPredictor) -> None:
     before = watching(TEXTS[0])
     root.current.unlink()

@@ -60,12 +60,16 @@ class Convoy:
 
         async def one(device: Device) -> None:
             async with self._turns.turn(device):
-                name = device.name
-                self._done[name] = await self._couriers[name].take_back(self._done[name], why)
+                name, courier = device.name, self._couriers[device.name]
+                try:
+                    self._done[name] = await courier.take_back(self._done[name], why)
+                except asyncio.CancelledError:
+                    self._done[name] = courier.interrupted()
+                    raise
 
         async with asyncio.TaskGroup() as group:
             for device in canaries:
-                if self._done[device.name].outcome == "switched":
+                if self._couriers[device.name].may_serve_it(self._done[device.name]):
                     group.create_task(one(device))
 
 

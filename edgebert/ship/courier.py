@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -13,13 +11,14 @@ from typing import Any, TypeVar
 
 from edgebert.devices.base import Device
 from edgebert.devices.conversation import printable
-from edgebert.errors import EXIT_ENVIRONMENT, EXIT_GATE_FAILED, DeviceError, DeviceLost, EdgebertError
+from edgebert.devices.own_fault import own_fault
+from edgebert.errors import EXIT_GATE_FAILED, DeviceError, DeviceLost, EdgebertError
 from edgebert.lanes import Lane
 from edgebert.ship.cargo import Cargo
 from edgebert.ship.counted import Counted
 from edgebert.ship.delivery import Delivery, Order, Outcome, Sent
 from edgebert.ship.fit import check_fits, check_room, needed_bytes
-from edgebert.ship.heard import parse
+from edgebert.ship.heard import parse, printable_installed, printable_status
 from edgebert.ship.report_place import write_device_report
 from edgebert.slots.protocol import (
     About,
@@ -60,16 +59,24 @@ class Courier:
         self._started = time.monotonic()
         try:
             delivery = await self._persist(self._call)
+        except DeviceLost as error:
+            hint = (
+                f"It may serve the new bundle by now: edgebert devices status {self._device.target}"
+                if self._installing
+                else error.hint
+            )
+            delivery = self._delivery("failed", reason=error.message, hint=hint, exit_code=error.exit_code)
         except EdgebertError as error:
             delivery = self._delivery("failed", reason=error.message, hint=error.hint, exit_code=error.exit_code)
         except Exception as error:  # ours, and no reason to stop the other devices
-            reason = f"{type(error).__name__}: {error}"
-            hint = "This is a fault in edgebert. EDGEBERT_DEBUG=1 shows where."
-            if os.environ.get("EDGEBERT_DEBUG"):
-                traceback.print_exception(error)
-            delivery = self._delivery("failed", reason=reason, hint=hint, exit_code=EXIT_ENVIRONMENT)
+            told = own_fault(error)
+            delivery = self._delivery("failed", reason=told.message, hint=told.hint, exit_code=told.exit_code)
         self._lane.end(_last_words(delivery))
         return delivery
+
+    def may_serve_it(self, delivery: Delivery) -> bool:
+        """Whether the device switched in this command, or was lost when it might have."""
+        return delivery.outcome == "switched" or (delivery.outcome == "failed" and self._installing)
 
     async def take_back(self, delivery: Delivery, why: str) -> Delivery:
         """Lets the device serve again what it served before this delivery."""
@@ -77,11 +84,14 @@ class Courier:
             return replace(delivery, reason=f"{why}; it served nothing before, so it keeps this one")
         try:
             status = await self._persist(self._roll_back)
-        except EdgebertError as error:
-            reason = printable(f"{why}, but it could not be rolled back: {error.message}")
-            return replace(delivery, reason=reason, exit_code=error.exit_code)
+        except Exception as error:  # ours as well, and no reason to stop the other devices
+            told = error if isinstance(error, EdgebertError) else own_fault(error)
+            reason = printable(f"{why}, but it could not be rolled back: {told.message}")
+            return replace(delivery, reason=reason, hint=told.hint, exit_code=told.exit_code)
         self._lane.end(f"rolled back: {why}")
-        return replace(delivery, outcome="rolled back", reason=why, **_what_serves(status))
+        outcome: Outcome = "rolled back" if delivery.outcome == "switched" else delivery.outcome
+        reason = why if outcome == "rolled back" else f"{delivery.reason} It serves what it served."
+        return replace(delivery, outcome=outcome, reason=reason, hint=None, **_what_serves(status))
 
     def interrupted(self) -> Delivery:
         """What can be said when the work was stopped in the middle."""
@@ -138,7 +148,8 @@ class Courier:
             slot = serving_slot(status)
             if slot is None or slot.manifest != self._cargo.identity:
                 return status
-            return parse(Status, await channel.ask(Rollback(root=self._device.root)), self._device.name)
+            answer = await channel.ask(Rollback(root=self._device.root))
+            return printable_status(parse(Status, answer, self._device.name))
 
     async def _already(self, channel: Counted, about: About) -> Delivery | None:
         """Looks at what serves; the delivery, where that is this bundle and whole."""
@@ -151,7 +162,7 @@ class Courier:
 
     async def _status(self, channel: Counted, *, thorough: bool = False) -> Status:
         request = AskStatus(root=self._device.root, thorough=thorough)
-        return parse(Status, await channel.ask(request), self._device.name)
+        return printable_status(parse(Status, await channel.ask(request), self._device.name))
 
     def _is_whole(self, status: Status) -> bool:
         """Whether what serves can, and is signed as the bundle here: keys change without the bundle."""
@@ -190,7 +201,8 @@ class Courier:
         self._installing = True
         self._lane.show("installing")
         request = Install(root=self._device.root, device=self._device.name, files=self._cargo.files, trial=self._order.trial)
-        installed = parse(Installed, await channel.ask(request, on_event=self._heard), self._device.name)
+        answer = await channel.ask(request, on_event=self._heard)
+        installed = printable_installed(parse(Installed, answer, self._device.name))
         if installed.outcome == "refused":
             return self._refused(installed)
         before = serving_slot(self._before)
@@ -213,9 +225,10 @@ class Courier:
             return {}
         try:
             return {"report": write_device_report(self._order.reports, self._device.name, content)}
-        except EdgebertError as error:
-            self._lane.note(printable(error.message))
-            return {"reason": error.message, "exit_code": error.exit_code}
+        except Exception as error:
+            told = error if isinstance(error, EdgebertError) else own_fault(error)
+            self._lane.note(printable(told.message))
+            return {"reason": told.message, "exit_code": told.exit_code}
 
     def _heard_note(self, event: Note | Advance | Received) -> None:
         if isinstance(event, Note):

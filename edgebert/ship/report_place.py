@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from edgebert.errors import DeviceError, InputError
-from edgebert.report_file import read_report, write_report
+from edgebert.report import Report
+from edgebert.report_file import NAME, read_report, write_report
 
 LONGEST = 100
 """Characters of a name that go into a file's name."""
@@ -19,7 +20,7 @@ LONGEST = 100
 def safe_name(name: str) -> str:
     """The name where it can name a file everywhere; else what can of it, and a mark that tells it from others."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:LONGEST].strip(".-")
-    if plain == name:
+    if plain == name and name != Path(NAME).stem:  # in a folder, that file is read as the folder's only report
         return name
     mark = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{plain}-{mark}" if plain else mark
@@ -49,14 +50,21 @@ def write_device_report(folder: Path, device: str, content: dict[str, Any]) -> P
         DeviceError: it is no report.
         InputError: the place cannot be written.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        draft = Path(scratch) / "report.json"
+    path = folder / f"{safe_name(device)}.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_report(path, _checked(content, device, folder))
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}.", hint="Name a folder with --reports.") from error
+    return path
+
+
+def _checked(content: dict[str, Any], device: str, folder: Path) -> Report:
+    with tempfile.TemporaryDirectory(prefix=".edgebert-", dir=folder) as scratch:
+        draft = Path(scratch) / NAME
         draft.write_text(json.dumps(content), encoding="utf-8")
         try:
-            report = read_report(draft)
+            return read_report(draft)
         except InputError as error:
             reason = error.message.replace(str(draft), "it")
             raise DeviceError(f"{device} sent a report that cannot be used: {reason}") from error
-    path = folder / f"{safe_name(device)}.json"
-    write_report(path, report)
-    return path

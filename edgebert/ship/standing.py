@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from edgebert.devices.base import Device
 from edgebert.devices.conversation import printable
+from edgebert.devices.own_fault import own_fault
 from edgebert.errors import EXIT_ENVIRONMENT, EXIT_OK, EdgebertError
 from edgebert.lanes import Lane, Lanes
 from edgebert.ship.courier import serving_slot
-from edgebert.ship.heard import parse
+from edgebert.ship.heard import parse, printable_status
 from edgebert.ship.turns import Turns
-from edgebert.slots.protocol import AskStatus, Rollback, Slot, Status
+from edgebert.slots.protocol import AskStatus, Rollback, Status
 
 
 @dataclass(frozen=True)
@@ -76,25 +77,16 @@ class Inquiry:
             try:
                 async with device.open() as channel:
                     status = parse(Status, await channel.ask(self._request(device.root)), device.name)
-            except EdgebertError as error:
-                said = printable(error.message)
-                self._answers[device.name] = Standing(device.name, None, said, error.hint, error.exit_code)
+            except Exception as error:  # ours as well, and no reason to stop the other devices
+                told = error if isinstance(error, EdgebertError) else own_fault(error)
+                said = printable(told.message)
+                self._answers[device.name] = Standing(device.name, None, said, told.hint, told.exit_code)
                 lane.end(said)
             else:
-                self._answers[device.name] = Standing(device.name, _printable(status))
+                self._answers[device.name] = Standing(device.name, printable_status(status))
                 lane.end("answered")
 
 
 def exit_code(standings: Sequence[Standing]) -> int:
     """0 where every device serves something whole; else the lowest code of a device."""
     return min((item.exit_code for item in standings if item.exit_code), default=EXIT_OK)
-
-
-def _printable(status: Status) -> Status:
-    """The names in it come from a device."""
-    return status.model_copy(update={"slots": tuple(map(_printable_slot, status.slots))})
-
-
-def _printable_slot(slot: Slot) -> Slot:
-    texts = {name: printable(getattr(slot, name)) for name in ("bundle", "variant", "signed_by", "installed")}
-    return slot.model_copy(update={**texts, "fault": slot.fault and printable(slot.fault)})

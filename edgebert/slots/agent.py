@@ -33,7 +33,7 @@ from edgebert.slots.protocol import (
     Rollback,
     Status,
 )
-from edgebert.slots.root import Root, locate
+from edgebert.slots.root import Root, check_marker, locate
 from edgebert.slots.wire import StandardInput, open_voice
 
 Answer = BaseModel | None
@@ -94,6 +94,10 @@ class Agent:
         from edgebert.slots.prepare import at_work
         from edgebert.slots.rollback import roll_back
 
+        if not root.slots.is_dir():  # a misspelt root is not made into one
+            check_marker(root)  # something else is said to be that
+            nothing = f"Nothing serves in {root.folder}, so there is nothing to go back from."
+            raise DeviceError(nothing, hint="Ship a bundle first.")
         with at_work(root, "rolls back"):
             roll_back(root)
         return self._status(root)

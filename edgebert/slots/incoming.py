@@ -187,6 +187,6 @@ def clear(root: Root, used: Collection[str]) -> None:
 def _left(root: Root) -> dict[str, int]:
     try:
         found = json.loads((root.incoming / LEFT).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

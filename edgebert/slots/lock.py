@@ -29,12 +29,17 @@ def locked(root: Root, doing: str) -> Iterator[None]:
         DeviceError: another agent holds it.
         StoreError: the file system has no locks.
     """
-    handle = os.open(root.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    handle = os.open(root.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
+        with contextlib.suppress(OSError):
+            os.fchmod(handle, 0o600)  # whoever may read it may hold it
         _take(handle, root)
         os.ftruncate(handle, 0)
         os.pwrite(handle, json.dumps({"pid": os.getpid(), "doing": doing}).encode(), 0)
-        yield
+        try:
+            yield
+        finally:
+            os.ftruncate(handle, 0)
     finally:
         os.close(handle)
 

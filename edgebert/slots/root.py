@@ -162,10 +162,12 @@ def check_marker(root: Root) -> bool:
         return _check_unmarked(root)
     except OSError as error:
         raise DeviceError(f"{root.marker} cannot be read: {error.strerror}.") from error
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     layout = found.get("layout") if isinstance(found, dict) else None
     if not isinstance(layout, int) or layout < 1:
+        if _is_in_use(root):
+            return False  # the slots and the link say what it is; the next agent writes the marker again
         raise DeviceError(
             f"{root.marker} is damaged.", hint=f'If the folder holds slots, write {{"layout": {LAYOUT}}} into it.'
         )
@@ -175,6 +177,13 @@ def check_marker(root: Root) -> bool:
             hint="Update edgebert on the device: edgebert devices setup",
         )
     return True
+
+
+def _is_in_use(root: Root) -> bool:
+    try:
+        return root.serving() is not None
+    except DeviceError:
+        return False
 
 
 def _check_unmarked(root: Root) -> bool:
@@ -206,14 +215,17 @@ def resolve(path: Path) -> tuple[Path, str | None]:
         DeviceError: the root was made by a newer edgebert.
     """
     root = Root(path)
-    if root.marker.is_file():
+    if is_file(root.marker):
         check_marker(root)
         name = root.serving()
         if name is None:
             raise BundleError(f"{path} is a device's folder, and no model serves there yet.", hint="Ship one: edgebert ship")
         folder = Path(os.path.realpath(root.folder)) / link_to(name)
     else:
-        folder = Path(os.path.realpath(path))
+        try:
+            folder = Path(os.path.realpath(path))
+        except (OSError, ValueError):  # no name of a file; who reads the bundle says so
+            return path, None
     root = Root(folder.parent.parent)
     if folder.name not in SLOTS or folder.parent.name != "slots" or not root.marker.is_file():
         return path, None
@@ -221,12 +233,20 @@ def resolve(path: Path) -> tuple[Path, str | None]:
     return folder, _chosen_variant(folder, root.slots / f"{folder.name}.json")
 
 
+def is_file(place: Path) -> bool:
+    """Whether a file is there; a name that none can have is no file's."""
+    try:
+        return place.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def _chosen_variant(folder: Path, record: Path) -> str:
     """What the slot's record says; it must be this bundle's."""
     try:
         found = json.loads(record.read_bytes())
         manifest = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         found, manifest = None, ""
     variant = found.get("variant") if isinstance(found, dict) and found.get("manifest") == manifest else None
     if not isinstance(variant, str):

@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgebert.errors import DeviceError, StoreError
+from edgebert.errors import StoreError
 from edgebert.slots.durable import sync, write_durably
 from edgebert.slots.remove import remove
 from edgebert.slots.root import SLOTS, Root, SlotName, link_to, other
@@ -75,22 +75,28 @@ def recover(root: Root) -> None:
 
     It may be killed as well and begins again then.
     """
+    if not os.path.lexists(root.journal):
+        return
+    known = _read_journal(root)
+    for slot in (known[0],) if known else SLOTS:
+        if root.linked() != slot:
+            # Unknown what it had: what was set aside comes back, and a slot that was half filled has no record to serve by.
+            _put_back(root, slot, *(known[1] if known else (True, True)))
+        for old in _aside(root, slot):
+            remove(old)
+    sync(root.slots)
+    remove(root.journal)
+    sync(root.folder)
+
+
+def _read_journal(root: Root) -> tuple[SlotName, tuple[bool, bool]] | None:
+    """The slot that was being exchanged, and whether it had a bundle and a record; None where the journal is damaged."""
     try:
         journal = json.loads(root.journal.read_bytes())
-        slot, had = journal["slot"], (bool(journal["had"]["bundle"]), bool(journal["had"]["record"]))
-    except FileNotFoundError:
-        return
-    except (ValueError, KeyError, TypeError):
-        slot, had = None, (False, False)
-    if slot not in SLOTS:
-        raise DeviceError(f"{root.journal} is damaged.", hint="Remove it on the device; then ship again.")
-    if root.linked() != slot:
-        _put_back(root, slot, *had)
-    for old in _aside(root, slot):
-        remove(old)
-    sync(root.slots)
-    root.journal.unlink()
-    sync(root.folder)
+        slot: SlotName = SLOTS[SLOTS.index(journal["slot"])]
+        return slot, (bool(journal["had"]["bundle"]), bool(journal["had"]["record"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def _put_back(root: Root, slot: SlotName, had_bundle: bool, had_record: bool) -> None:

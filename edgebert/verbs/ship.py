@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from edgebert.ship.delivery import Delivery
     from edgebert.ship.standing import Question, Standing
 
+LEFT = "`edgebert devices status` says what serves on each device."
+
 
 def ship(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder that compress wrote: the bundle, or its run.")],
@@ -67,6 +69,7 @@ def ship(
     )
     with open_lanes(quiet=quiet) as lanes:
         convoy = Convoy(devices, cargo, order, lanes)
+        interrupts.leave(LEFT)  # for a second Ctrl-C, behind which there is no table any more
         finished = finish(convoy.run())
     found = convoy.deliveries
     with reader_may_leave():
@@ -113,12 +116,12 @@ def _ask(devices: Sequence[Device], parallel: int, question: Question, *, quiet:
 
     with open_lanes(quiet=quiet) as lanes:
         inquiry = Inquiry(devices, question, lanes, parallel)
+        interrupts.leave(LEFT)
         finished = finish(inquiry.run())
     found: list[Standing] = inquiry.standings
     with reader_may_leave():
         print_json(standing_data(found)) if json_output else typer.echo("\n".join(standing_lines(found)))
     if not finished:
-        interrupts.leave("`edgebert devices status` says what serves on each device.")
         raise KeyboardInterrupt
     raise typer.Exit(exit_code(found))
 

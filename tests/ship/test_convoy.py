@@ -20,6 +20,7 @@ from edgebert.manifest import MANIFEST
 from edgebert.ship.cargo import Cargo
 from edgebert.ship.convoy import Convoy, exit_code
 from edgebert.ship.delivery import Delivery, Order
+from edgebert.ship.lines import delivery_lines
 from edgebert.slots.protocol import Wanted
 from edgebert.trust.policy import Signer
 
@@ -253,6 +254,55 @@ def test_a_canary_that_cannot_be_rolled_back_is_said_so(ship: Any) -> None:
     assert found[0].exit_code == EXIT_ENVIRONMENT
 
 
+@pytest.mark.parametrize(("op", "now"), [("install", "0" * 64), ("after install", "0" * 64)])
+def test_a_canary_that_was_lost_while_it_installed_serves_what_the_others_serve(ship: Any, op: str, now: str) -> None:
+    lost = FakeDevice("lost", manifests=["0" * 64], lose=[op])
+    found = ship([lost, FakeDevice("rest")], canary=1, attempts=1)
+    assert outcomes(found) == ["failed", "not tried"]
+    assert lost.manifests[-1] == now
+    assert "It serves what it served." in found[0].reason
+
+
+def test_a_device_that_was_lost_while_it_installed_may_serve_either(ship: Any) -> None:
+    (lost,) = ship([FakeDevice("lost", manifests=["0" * 64], lose=["after install"])], attempts=1)
+    assert lost.outcome == "failed" and "edgebert devices status lost" in lost.hint
+
+
+def test_a_rollback_that_is_stopped_is_said_so(small: Path) -> None:
+    began = asyncio.Event()
+
+    class Slow(FakeDevice):
+        async def _rollback(self, *_: Any) -> None:
+            began.set()
+            await asyncio.Event().wait()
+
+    devices = [Slow("slow", manifests=["0" * 64]), FakeDevice("bad", outcome="refused"), FakeDevice("rest")]
+    convoy = Convoy(devices, cargo_of(small), Order(wait_s=0.0, canary=2), SilentLanes())
+
+    async def stopped() -> None:
+        work = asyncio.create_task(convoy.run())
+        await began.wait()
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+
+    asyncio.run(stopped())
+    assert outcomes(convoy.deliveries) == ["interrupted", "refused", "not tried"]
+    assert "devices status" in convoy.deliveries[0].reason
+
+
+def test_what_a_device_calls_its_variants_does_nothing_to_a_terminal(ship: Any) -> None:
+    class Loud(FakeDevice):
+        async def _install(self, *request: Any) -> Any:
+            found = await super()._install(*request)
+            tried = tuple(one.model_copy(update={"reason": "\x1b[2J\nall devices switched"}) for one in found.tried)
+            return found.model_copy(update={"tried": tried})
+
+    found = ship([Loud("loud", outcome="refused")])
+    lines = delivery_lines(found)
+    assert "\x1b" not in "".join(lines) and not any("\n" in line for line in lines)
+
+
 def test_a_report_that_cannot_be_used_is_said_and_written_nowhere(ship: Any, small: Path, tmp_path: Path) -> None:
     lying = FakeDevice("../../kitchen", report={"schema_version": 2, "entries": [], "sha256": "0"})
     (delivery,) = ship([lying], reports=tmp_path / "reports")
@@ -267,12 +317,13 @@ def test_a_report_is_kept_under_a_name_that_stays_in_its_folder(ship: Any, small
     from edgebert.report_file import read_report
 
     report = json.loads((small / "report.json").read_text())
-    names = ["kitchen", "../../etc/passwd", "/etc/passwd", "..", "a" * 500, "Küche 2", "pi@host:dir"]
+    names = ["kitchen", "report", "../../etc/passwd", "/etc/passwd", "..", "a" * 500, "Küche 2", "pi@host:dir"]
     (tmp_path / "reports").mkdir()
     found = ship([FakeDevice(name, report=report) for name in names], reports=tmp_path / "reports")
     written = sorted(path for path in tmp_path.rglob("*") if path.is_file())
     assert len(written) == len(names) and {path.parent for path in written} == {tmp_path / "reports"}
     assert tmp_path / "reports" / "kitchen.json" in written
+    assert tmp_path / "reports" / "report.json" not in written, "compare would read it alone"
     for delivery in found:
         assert read_report(delivery.report) == read_report(small / "report.json")
 

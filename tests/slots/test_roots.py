@@ -93,6 +93,30 @@ def test_a_marker_that_is_damaged_is_said(tmp_path: Path, marker: str) -> None:
         resolve(tmp_path)
 
 
+@pytest.mark.parametrize("marker", ["", "\0" * 14, "{}", "[" * 100_000])
+def test_a_marker_that_is_damaged_stops_nothing_where_slots_and_link_are_whole(tmp_path: Path, marker: str) -> None:
+    folder = slot(tmp_path).resolve()
+    (tmp_path / MARKER).write_text(marker)
+    assert resolve(tmp_path) == (folder, INT8)
+    assert ask(tmp_path, "have", files=FILES).value == {"bytes_there": {}}
+    assert json.loads((tmp_path / MARKER).read_text()) == {"layout": LAYOUT}
+
+
+def test_a_rollback_makes_no_root(tmp_path: Path) -> None:
+    said = ask(tmp_path / "misspelt", "rollback")
+    assert "Nothing serves" in said.failure["message"]
+    assert not (tmp_path / "misspelt").exists()
+
+
+def test_only_its_user_can_hold_a_root_and_nothing_tells_of_a_holder_that_ended(tmp_path: Path) -> None:
+    (tmp_path / "slots").mkdir()
+    (tmp_path / "lock").write_text("old")
+    (tmp_path / "lock").chmod(0o644)
+    ask(tmp_path, "have", files=FILES)
+    assert (tmp_path / "lock").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "lock").read_text() == ""
+
+
 def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"x")
     said = ask(tmp_path, "have", files=FILES)

@@ -147,14 +147,22 @@ def test_the_slot_that_the_link_names_is_never_filled(tmp_path: Path) -> None:
         assert idle_slot(root) == idle
 
 
-@pytest.mark.parametrize("journal", ["", "{}", '{"slot": "../x", "had": {"bundle": true, "record": true}}', "[]"])
-def test_a_journal_that_is_damaged_is_said_and_nothing_removed(tmp_path: Path, journal: str) -> None:
+@pytest.mark.parametrize("journal", ["", "{}", '{"slot": "../x", "had": {"bundle": true, "record": true}}', "[" * 100_000])
+@pytest.mark.parametrize("is_switched", [False, True])
+def test_a_journal_that_is_damaged_is_made_up_for_by_the_link(tmp_path: Path, journal: str, is_switched: bool) -> None:
     root = Root(tmp_path)
-    root.slot("b").mkdir(parents=True)
+    for name in ("a", "b", "b.old"):
+        (root.slots / name).mkdir(parents=True)
+        (root.slots / name / "is").write_text(name)
+        (root.slots / f"{name}.json").write_text(name)
+    root.current.symlink_to("slots/b" if is_switched else "slots/a")
     root.journal.write_text(journal)
-    with pytest.raises(DeviceError, match="damaged"):
-        recover(root)
-    assert root.slot("b").is_dir()
+    recover(root)
+    kept = "b" if is_switched else "b.old"
+    assert {file.name for file in root.slots.iterdir()} == {"a", "b", "a.json", "b.json"}
+    assert (root.slot("b") / "is").read_text() == root.record("b").read_text() == kept
+    assert (root.slot("a") / "is").read_text() == "a"
+    assert not root.journal.exists()
 
 
 def test_a_current_that_is_something_else_is_left_alone(tmp_path: Path) -> None:
