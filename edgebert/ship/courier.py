@@ -81,6 +81,8 @@ class Courier:
     async def take_back(self, delivery: Delivery, why: str) -> Delivery:
         """Lets the device serve again what it served before this delivery."""
         if serving_slot(self._before) is None:
+            if delivery.outcome != "switched":
+                return delivery
             return replace(delivery, reason=f"{why}; it served nothing before, so it keeps this one")
         try:
             status = await self._persist(self._roll_back)
@@ -146,7 +148,9 @@ class Courier:
         async with self._open() as channel:
             status = await self._status(channel)
             slot = serving_slot(status)
-            if slot is None or slot.manifest != self._cargo.identity:
+            before = serving_slot(self._before)
+            same = slot and before and (slot.slot, slot.manifest) == (before.slot, before.manifest)
+            if slot is None or same or slot.manifest != self._cargo.identity:
                 return status
             answer = await channel.ask(Rollback(root=self._device.root))
             return printable_status(parse(Status, answer, self._device.name))

@@ -80,13 +80,17 @@ def recover(root: Root) -> None:
     known = _read_journal(root)
     for slot in (known[0],) if known else SLOTS:
         if root.linked() != slot:
-            # Unknown what it had: what was set aside comes back, and a slot that was half filled has no record to serve by.
-            _put_back(root, slot, *(known[1] if known else (True, True)))
+            _put_back(root, slot, *(known[1] if known else (_has_record(root, slot), True)))
         for old in _aside(root, slot):
             remove(old)
     sync(root.slots)
     remove(root.journal)
     sync(root.folder)
+
+
+def _has_record(root: Root, slot: SlotName) -> bool:
+    """Where it is unknown what a slot had: what was set aside comes back, and a bundle without a record was half put in."""
+    return os.path.lexists(root.record(slot)) or os.path.lexists(_aside(root, slot)[1])
 
 
 def _read_journal(root: Root) -> tuple[SlotName, tuple[bool, bool]] | None:

@@ -20,7 +20,7 @@ app = typer.Typer(help="Keys: your own, whose bundles you take, and signing.", n
 @app.command("list")
 def list_keys(json_output: JsonOption = False) -> None:
     """Lists whose bundles load here. Makes nothing."""
-    from edgebert.trust.standing import standing
+    from edgebert.trust.pins import standing
 
     found = standing()
     with reader_may_leave():

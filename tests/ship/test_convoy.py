@@ -268,6 +268,25 @@ def test_a_device_that_was_lost_while_it_installed_may_serve_either(ship: Any) -
     assert lost.outcome == "failed" and "edgebert devices status lost" in lost.hint
 
 
+def test_a_canary_that_serves_this_bundle_since_before_is_not_rolled_back(ship: Any, small: Path) -> None:
+    class Damaged(FakeDevice):
+        """Serves this bundle, damaged, beside an older one; laying it out again fails and changes nothing."""
+
+        async def _status(self, *request: Any) -> Any:
+            found = await super()._status(*request)
+            slots = [slot.model_copy(update={"fault": "a file was altered"}) for slot in found.slots]
+            return found.model_copy(update={"slots": tuple(slots)})
+
+        async def _install(self, *_: Any) -> Any:
+            raise DeviceError("No room.")
+
+    identity = hash_file(small / MANIFEST)
+    kitchen = Damaged("kitchen", manifests=["0" * 64, identity])
+    found = ship([kitchen, FakeDevice("attic")], canary=1)
+    assert outcomes(found) == ["failed", "not tried"]
+    assert kitchen.manifests == ["0" * 64, identity]
+
+
 def test_a_rollback_that_is_stopped_is_said_so(small: Path) -> None:
     began = asyncio.Event()
 
