@@ -24,6 +24,7 @@ from edgebert.slots.root import MARKER, OURS
 
 PYTHONS = ("python3", "python3.13", "python3.12", "python3.11", "python3.14")
 OLDEST = (3, 11)
+OF_PIP = ("processing", "collecting", "downloading")
 _VERSION = re.compile(r"^([0-9]{1,3}) ([0-9]{1,3})\s*\Z", re.MULTILINE)
 
 
@@ -206,8 +207,10 @@ class Setup:
         return events
 
     def _show(self, event: dict[str, Any]) -> None:
+        """What pip is at is one phase, for a hundred packages are no hundred lines."""
         if "phase" in event:
-            self._lane.show(printable(str(event["phase"])), printable(str(event.get("what", ""))))
+            phase = "packages" if event["phase"] in OF_PIP else printable(str(event["phase"]))
+            self._lane.show(phase, printable(str(event.get("what", ""))))
 
     def _explain(self, about: str, words: str, there: Found, extras: str) -> DeviceError:
         name, target = self._device.name, self._device.target
