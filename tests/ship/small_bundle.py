@@ -1,39 +1,18 @@
-"""A small bundle to ship, and others made of it."""
+"""Bundles that are made of a small one."""
 
 from __future__ import annotations
 
-import functools
 import json
 import shutil
 from pathlib import Path
 
-from conftest import RECIPE, write_reviews
-
-from edgebert.artifact import ArtifactStore, hash_folder
+from edgebert.artifact import hash_folder
 from edgebert.gates import Gate
 from edgebert.manifest import MANIFEST
 from edgebert.report_file import read_report, write_report
 from edgebert.trust.sign import sign_bundle
 
 INT8 = "onnx/model_quantized.onnx"
-
-
-@functools.cache
-def compressed_run(model: Path) -> Path:
-    """The run's folder of a bundle with FP32 and INT8 for ONNX Runtime, 0.2 MB, made once of a model folder of the session,
-    beside it. Do not write into it."""
-    from edgebert.pipeline import compress
-    from edgebert.progress import Silent
-    from edgebert.recipe_file import load_recipe
-
-    folder = model.parent / "shipped"
-    folder.mkdir()
-    shutil.copytree(model, folder / "model")
-    write_reviews(folder / "data")
-    (folder / "recipe.yaml").write_text(RECIPE)
-    file = load_recipe(str(folder / "recipe.yaml"), ["measure={rounds: 1, queries: 16, warmup: 1, goldens: 2}"])
-    compress(file, store=ArtifactStore(folder / "store"), out=folder / "runs" / "recipe", progress=Silent())
-    return folder / "runs" / "recipe"
 
 
 def other_labels(bundle: Path, place: Path, labels: tuple[str, ...] = ("minus", "plus")) -> Path:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from compressed_run import compressed_run
 from fake_device import FakeDevice, Together
-from small_bundle import compressed_run
 
 from edgebert.artifact import hash_file
 from edgebert.bundle import read_manifest

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from compressed_run import compressed_run
 from pydantic import BaseModel
-from small_bundle import INT8, compressed_run, lean, other_labels, other_variant
+from small_bundle import INT8, lean, other_labels, other_variant
 from ssh_server import Server, make_ssh_home, started, why_not
 
 import edgebert

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from compressed_run import compressed_run
 from processes import wait_for
-from small_bundle import compressed_run, lean, other_gate, other_labels
+from small_bundle import lean, other_gate, other_labels
 from strange_python import killed_at
 
 import edgebert

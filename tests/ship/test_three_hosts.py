@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from compressed_run import compressed_run
 from device_venv import MadeEnvironment, made_environment
-from small_bundle import compressed_run, lean, other_labels
+from small_bundle import lean, other_labels
 from ssh_server import Server, hosts, make_ssh_home
 
 import edgebert

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from conftest import RECIPE, write_reviews
+from compressed_run import compressed_run
 
-from edgebert.artifact import ArtifactStore, hash_folder
+from edgebert.artifact import hash_folder
 from edgebert.gates import Gate
 from edgebert.manifest import MANIFEST
 from edgebert.report_file import read_report, write_report
@@ -21,21 +20,9 @@ INT8 = "onnxruntime/int8-dynamic"
 FP32 = "onnxruntime/fp32"
 
 
-@functools.cache
 def small_bundle(model: Path) -> Path:
     """Made once of a model folder of the session. Do not write into it."""
-    from edgebert.pipeline import compress
-    from edgebert.progress import Silent
-    from edgebert.recipe_file import load_recipe
-
-    folder = model.parent / "for-slots"
-    folder.mkdir()
-    shutil.copytree(model, folder / "model")
-    write_reviews(folder / "data")
-    (folder / "recipe.yaml").write_text(RECIPE)
-    file = load_recipe(str(folder / "recipe.yaml"), ["measure={rounds: 1, queries: 16, warmup: 1, goldens: 2}"])
-    compress(file, store=ArtifactStore(folder / "store"), out=folder / "runs" / "recipe", progress=Silent())
-    return folder / "runs" / "recipe" / "bundle"
+    return compressed_run(model) / "bundle"
 
 
 def changed(bundle: Path, place: Path, change: Callable[[dict[str, Any]], object]) -> Path:
