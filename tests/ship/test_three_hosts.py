@@ -61,9 +61,11 @@ def run_there(device: Device, *arguments: str) -> str:
     return asyncio.run(run())
 
 
-def test_ship_run_compare_and_roll_back_on_three_hosts(cli: Callable[..., Any], desk: Path, hosts: dict[str, Server]) -> None:
+def test_ship_run_compare_and_roll_back_on_three_hosts(
+    cli: Callable[..., Any], desk: Path, hosts: dict[str, Server], made_environment: MadeEnvironment
+) -> None:
     fleet = ("--fleet", "fleet.yaml")
-    result = cli("devices", "setup", *fleet)
+    result = cli("devices", "setup", *fleet, "--wheels", made_environment.wheels)
     assert result.code == 0, result.out + result.err
 
     for bundle, canary in (("old", ()), ("new", ("--canary", 1))):
