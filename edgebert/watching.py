@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import os
@@ -12,7 +13,7 @@ from queue import Empty, SimpleQueue
 
 from edgebert.errors import BundleError, EdgebertError, EnvironmentFault, InputError
 from edgebert.predictor import Opened, Predictor, check_answers, open_place
-from edgebert.slots.root import Root
+from edgebert.slots.root import Root, is_file
 
 LOG = logging.getLogger("edgebert")
 EVERY = 1.0
@@ -20,6 +21,8 @@ EVERY = 1.0
 LONGEST = 86_400.0
 MOST_REST = 63
 """Looks that are passed over at most before a slot is tried again."""
+PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR, errno.EIO)
+"""What a file cannot be read for although nothing is wrong with it."""
 MAX_LINKS = 40  # as the kernel follows
 Standing = tuple[str, int, int]
 """Of the link: what it holds, its inode, and when that last changed. Every switch makes a new link."""
@@ -73,23 +76,25 @@ class WatchingPredictor(Predictor):
         standing = _standing(self._link)
         if standing == self._seen:
             return
-        if self._wait:
+        if standing != self._told:
+            self._rest = self._wait = 0
+        elif self._wait:
             self._wait -= 1
             return
         try:
             opened = self._open()
             check_answers(opened)
-        except BundleError as error:  # whatever is wrong with the new one, the old one answers
+        except BaseException as error:  # whatever is wrong with the new one, the old one answers
             self._report(error, standing)
-        except BaseException as error:  # a moment's trouble, such as no file handle left: it is tried again
-            self._report(error, standing)
+            if isinstance(error, BundleError) and not _passes(error):
+                self._seen = standing
+                return
             self._rest = min(2 * self._rest + 1, MOST_REST)
             self._wait = self._rest
-            return
         else:
             self._opened, self.fault = opened, None
             LOG.info("%s: now %s of %s answers", self._link, opened.variant.name, opened.manifest.name)
-        self._seen, self._rest = standing, 0  # looked at before: what was switched meanwhile is seen by the next look
+            self._seen = standing  # looked at before: what was switched meanwhile is seen by the next look
 
     def _open(self) -> Opened:
         return open_place(self._link.parent, variant=self._variant, threads=self._threads)
@@ -142,13 +147,13 @@ def link_of(place: Path) -> Path:
         InputError: it is no device's folder and does not lead through its `current`.
     """
     link = place.absolute()
-    if Root(link).marker.is_file():
+    if is_file(Root(link).marker):
         return Root(link).current
     for _ in range(MAX_LINKS):
         root = Root(link.parent)
-        if link == root.current and root.marker.is_file():
+        if link == root.current and is_file(root.marker):
             return link
-        if not link.is_symlink():
+        if not os.path.islink(link):  # noqa: PTH114 - Path's raises for a name that no system takes
             break
         link = link.parent / link.readlink()
     if not os.path.lexists(place):
@@ -166,6 +171,15 @@ def _standing(link: Path) -> Standing | None:
         return str(link.readlink()), found.st_ino, found.st_ctime_ns
     except OSError:
         return None
+
+
+def _passes(error: BaseException | None) -> bool:
+    """Whether it came of a moment's trouble, such as no file handle left, however it is told."""
+    while error is not None:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in PASSING):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _watch(predictor: weakref.ref[WatchingPredictor], wake: SimpleQueue[None], every: float) -> None:

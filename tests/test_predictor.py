@@ -285,6 +285,9 @@ def test_a_tokenizer_that_panics_is_a_fault_of_the_bundle(shared: Path, tmp_path
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
-def test_a_name_that_no_file_can_have_is_no_bundle(name: str) -> None:
+@pytest.mark.parametrize("below", ["", "/current", "/slots/a"])
+def test_a_name_that_no_file_can_have_is_no_bundle(name: str, below: str) -> None:
     with pytest.raises(BundleError, match="There is no bundle"):
-        edgebert.load(name)
+        edgebert.load(name + below)
+    with pytest.raises(BundleError, match="There is no device's folder"):
+        edgebert.load(name + below, watch=True)

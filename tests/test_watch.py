@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import itertools
 import json
 import logging
 import multiprocessing
+import os
 import subprocess
 import sys
 import threading
@@ -253,6 +255,53 @@ def test_a_moments_trouble_is_tried_again_without_another_switch(
         eventually(lambda: watching(TEXTS[0]).label in OTHER)
     assert not troubles and len(caplog.records) == 1
     eventually(lambda: watching.fault is None)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "b.json"])
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO])
+def test_a_file_that_cannot_be_read_for_a_moment_is_read_again(
+    root: Root, watching: WatchingPredictor, monkeypatch: pytest.MonkeyPatch, name: str, number: int
+) -> None:
+    """It is told as a fault of the bundle, or of the slot's record."""
+    troubles, open_, read = [OSError(number, os.strerror(number))], os.open, Path.read_bytes
+
+    def trouble(path: object) -> None:
+        if troubles and str(path).startswith(str(root.slots)) and Path(str(path)).name == name:
+            raise troubles.pop()
+
+    def opening(path: object, *options: object, **more: object) -> object:
+        trouble(path)
+        return open_(path, *options, **more)
+
+    def reading(path: Path) -> bytes:
+        trouble(path)
+        return read(path)
+
+    monkeypatch.setattr(os, "open", opening)
+    monkeypatch.setattr(Path, "read_bytes", reading)
+    switch(root, "b")
+    eventually(lambda: watching(TEXTS[0]).label in OTHER)
+    assert not troubles
+    eventually(lambda: watching.fault is None)
+
+
+def test_a_new_switch_is_looked_at_at_once_however_long_the_last_one_rests(
+    root: Root, watching: WatchingPredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(predictor: WatchingPredictor) -> Opened:
+        raise MemoryError
+
+    watching._end()  # the looks are made here
+    with monkeypatch.context() as patch:
+        patch.setattr(WatchingPredictor, "_open", fail)
+        switch(root, "b")
+        for _ in range(40):
+            watching._look()
+        assert watching.fault == "MemoryError: "
+    switch(root, "a")
+    switch(root, "b")
+    watching._look()
+    assert watching.fault is None and watching(TEXTS[0]).label in OTHER
 
 
 def test_a_link_that_is_gone_stops_nothing(root: Root, watching: WatchingPredictor) -> None:

@@ -227,7 +227,7 @@ def resolve(path: Path) -> tuple[Path, str | None]:
         except (OSError, ValueError):  # no name of a file; who reads the bundle says so
             return path, None
     root = Root(folder.parent.parent)
-    if folder.name not in SLOTS or folder.parent.name != "slots" or not root.marker.is_file():
+    if folder.name not in SLOTS or folder.parent.name != "slots" or not is_file(root.marker):
         return path, None
     check_marker(root)
     return folder, _chosen_variant(folder, root.slots / f"{folder.name}.json")
@@ -246,12 +246,13 @@ def _chosen_variant(folder: Path, record: Path) -> str:
     try:
         found = json.loads(record.read_bytes())
         manifest = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
-    except (OSError, ValueError, RecursionError):
-        found, manifest = None, ""
+        cause = None
+    except (OSError, ValueError, RecursionError) as error:
+        found, manifest, cause = None, "", error
     variant = found.get("variant") if isinstance(found, dict) and found.get("manifest") == manifest else None
     if not isinstance(variant, str):
         raise BundleError(
             f"The record of {folder} is missing or of another bundle, so the variant that was chosen for it is not known.",
             hint="Ship the bundle again, or go back: edgebert rollback",
-        )
+        ) from cause
     return variant
