@@ -319,8 +319,8 @@ def test_a_broken_device_neither_stops_the_others_nor_writes_on_the_terminal(
     )
     done = cli("devices", "check", "--fleet", "fleet.yaml")
     assert done.code == 3
-    _, vast, loud, desk, hint = done.out.splitlines()
-    assert "vast" in vast and "does not say who it is" in vast and "devices setup vast" in hint
+    _, vast, loud, desk, *hints = done.out.splitlines()  # one more where this user has a key already
+    assert "vast" in vast and "does not say who it is" in vast and any("devices setup vast" in hint for hint in hints)
     assert loud.startswith("loud") and desk.startswith("desk") and "ready" in desk
     listed = cli("devices", "check", "--fleet", "fleet.yaml", "--json")
     for text in (done.out, done.err, listed.out, listed.err):
