@@ -369,3 +369,13 @@ def test_two_roots_in_a_file_are_refused(keys: Callable[..., Result], tmp_path: 
     (tmp_path / "both.pem").write_bytes(b"".join(roots))
     refused(keys("trust", tmp_path / "both.pem", "--name", "ca"), "holds 2 certificates", "one root at a time")
     assert not load_trust().certificates
+
+
+def test_distrust_says_where_the_same_key_is_trusted_still(cli: Callable[..., Result], tmp_path: Path) -> None:
+    public = tmp_path / "own.pub"
+    public.write_text(cli("keys", "show").out)
+    for name in ("twice-a", "twice-b"):
+        assert cli("keys", "trust", public, "--name", name).code == 0
+    said = cli("keys", "distrust", "twice-a").out
+    assert "twice-a is trusted no longer" in said and "still trusted as twice-b, own key" in said
+    assert cli("keys", "distrust", "twice-b").code == 0

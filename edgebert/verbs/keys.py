@@ -121,11 +121,18 @@ def _trust_pem(name: str, data: bytes, source: str, subject: str | None) -> None
 
 @app.command()
 def distrust(name: Annotated[str, typer.Argument(metavar="NAME", help="As `edgebert keys list` shows it.")]) -> None:
-    """Trusts what goes by that name no longer; bundles that it signed stop loading."""
+    """Trusts what goes by that name no longer; bundles that it signed stop loading, unless it is trusted under another."""
     from edgebert.trust.config import unpin
+    from edgebert.trust.pins import standing
 
+    gone = {(pin["kind"], pin["identity"]) for pin in standing()["trusted"] if pin["name"] == name}
     unpin(name)
     typer.echo(f"{name} is trusted no longer")
+    left = standing()
+    others = [pin["name"] for pin in left["trusted"] if (pin["kind"], pin["identity"]) in gone]
+    others += ["own key"] if left["own"] and ("key", left["own"]["fingerprint"]) in gone else []
+    if others:
+        typer.echo(f"But the same is still trusted as {', '.join(others)}; its bundles go on loading.")
 
 
 @app.command()
