@@ -73,5 +73,6 @@ def _check_trusts(about: About, cargo: Cargo, device: str) -> None:
     if cargo.key and cargo.key not in about.trusted:
         raise TrustError(
             f"{device} does not trust the key that signed the bundle: {cargo.key} ({cargo.signer.name}).",
-            hint="Pin it there: `edgebert devices setup` brings your own key; or there: edgebert keys trust FILE --name NAME",
+            hint="Sign the bundle as yours (edgebert keys sign BUNDLE): `edgebert devices setup` brings your key there. "
+            "Or have the device trust its signer, there: edgebert keys trust FILE --name NAME",
         )

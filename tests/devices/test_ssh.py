@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -251,7 +252,7 @@ def test_a_changed_host_key_is_refused_and_what_to_do_works(home: Path, server: 
     assert error.message.count("SHA256:") == 2
     command = f"ssh-keygen -f {server.known_hosts} -R '[{server.address}]:{server.port}'"
     assert command in str(error.hint)
-    subprocess.run(command, shell=True, check=True, capture_output=True)
+    subprocess.run(shlex.split(command), check=True, capture_output=True)
     assert "is not known here" in refusal(KITCHEN).message
 
 
