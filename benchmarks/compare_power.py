@@ -28,20 +28,20 @@ import numpy as np
 from figures import Figures, options, print_table
 from ptq import LABELS, max_length, read_tsv
 
-from edgebert.artifact import ArtifactStore, hash_file, hash_json
-from edgebert.compare.comparison import compare, compare_within
-from edgebert.compare.findings import Comparison
-from edgebert.inputs import check_inputs
-from edgebert.measure.environment import read_environment
-from edgebert.measure.latency import Job, Round, measure_rounds, query_order, write_rows
-from edgebert.measure.pinning import choose_cores
-from edgebert.measure.samples import Samples
-from edgebert.measure.setting import Setting
-from edgebert.pipeline import Compression
-from edgebert.progress import Silent
-from edgebert.recipe_file import load_recipe
-from edgebert.report import Entry, Report
-from edgebert.report_file import read_report, write_report
+from edgebert.compress.recipe_file import load_recipe
+from edgebert.compress.resolve import check_inputs
+from edgebert.compress.run import Compression
+from edgebert.core.progress import Silent
+from edgebert.core.store import ArtifactStore, hash_file, hash_json
+from edgebert.measure.latency.latency import Job, Round, measure_rounds, query_order, write_rows
+from edgebert.measure.machine.environment import read_environment
+from edgebert.measure.machine.pinning import choose_cores
+from edgebert.report.compare.comparison import compare, compare_within
+from edgebert.report.compare.findings import Comparison
+from edgebert.report.conditions import Setting
+from edgebert.report.file import read_report, write_report
+from edgebert.report.report import Entry, Report
+from edgebert.report.samples import Samples
 from edgebert.runtimes.target import Target
 from edgebert.tasks.base import Row
 

@@ -35,27 +35,27 @@ from typing import Any
 import numpy as np
 from figures import Figures, options, print_table
 
-from edgebert.artifact import ArtifactStore
-from edgebert.bert.importance import Importance
-from edgebert.bert.search import Costs
-from edgebert.bert.surgery import shape_of
-from edgebert.examples import Examples
-from edgebert.inputs import check_inputs
-from edgebert.measure.environment import read_environment
-from edgebert.measure.latency import Job, measure_rounds, query_order, write_rows
-from edgebert.measure.latency_table import LatencyCosts
-from edgebert.measure.layer_latency import measure_table
-from edgebert.models import load_model, save_model
-from edgebert.pipeline import Compression
-from edgebert.progress import Silent, progress_for
-from edgebert.recipe_file import load_recipe
+from edgebert.compress.recipe_file import load_recipe
+from edgebert.compress.resolve import check_inputs
+from edgebert.compress.run import Compression
+from edgebert.core.progress import Silent, progress_for
+from edgebert.core.store import ArtifactStore
+from edgebert.measure.latency.latency import Job, measure_rounds, query_order, write_rows
+from edgebert.measure.machine.environment import read_environment
+from edgebert.models.load import load_model, save_model
+from edgebert.models.surgery import shape_of
 from edgebert.runtimes.target import Target
+from edgebert.stages.examples import Examples
 from edgebert.stages.export import export_onnx
 from edgebert.stages.prune import Prune
 from edgebert.stages.prune.budget import Budget
 from edgebert.stages.prune.cut import Samples, choose, draw, repaired, weighed
+from edgebert.stages.prune.importance import Importance
+from edgebert.stages.prune.latency.latency_table import LatencyCosts
+from edgebert.stages.prune.latency.layer_latency import measure_table
 from edgebert.stages.prune.score import score
 from edgebert.stages.prune.settings import Goal
+from edgebert.stages.prune.size_search import Costs
 from edgebert.stages.quantize import dynamic
 from edgebert.stages.quantize.settings import Settings
 

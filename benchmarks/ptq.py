@@ -22,12 +22,12 @@ from pathlib import Path
 import numpy as np
 from figures import Figures, options, print_table
 
-from edgebert.measure.latency import Job, Round, measure_rounds, query_order, write_rows
-from edgebert.progress import progress_for
-from edgebert.quiet import quiet_libraries
+from edgebert.core.progress import progress_for
+from edgebert.core.quiet import quiet_libraries
+from edgebert.measure.latency.latency import Job, Round, measure_rounds, query_order, write_rows
 from edgebert.runtimes import get_runtime
+from edgebert.runtimes.serving import Serving
 from edgebert.runtimes.target import Target
-from edgebert.serving import Serving
 from edgebert.tasks import get_task
 
 METHODS = {"dynamic": "onnxruntime", "static": "onnxruntime", "nncf": "openvino"}
@@ -152,11 +152,11 @@ def by_hand(assets: Path, work: Path, samples: int) -> float:
 
 def with_edgebert(assets: Path, work: Path, samples: int) -> float:
     """Runs edgebert's export and quantise stages on an empty store; returns their seconds, hashing and store included."""
-    from edgebert.artifact import ArtifactStore
-    from edgebert.inputs import check_inputs
-    from edgebert.pipeline import Compression
-    from edgebert.progress import Silent
-    from edgebert.recipe_file import load_recipe
+    from edgebert.compress.recipe_file import load_recipe
+    from edgebert.compress.resolve import check_inputs
+    from edgebert.compress.run import Compression
+    from edgebert.core.progress import Silent
+    from edgebert.core.store import ArtifactStore
 
     recipe = work / "ptq.yaml"
     recipe.write_text(RECIPE.format(assets=assets, samples=samples, length=max_length(assets)))

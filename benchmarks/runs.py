@@ -14,11 +14,11 @@ from typing import Any
 
 from peers.contest import LABELS, Contender
 
-from edgebert.bundle import read_bundle
-from edgebert.manifest import BundleManifest, VariantEntry
-from edgebert.report import Entry, Report
-from edgebert.report_file import read_report
-from edgebert.search_lines import choice_lines
+from edgebert.bundle.manifest import BundleManifest, VariantEntry
+from edgebert.bundle.read import read_bundle
+from edgebert.report.file import read_report
+from edgebert.report.report import Entry, Report
+from edgebert.report.text.search import choice_lines
 
 
 @dataclass(frozen=True)

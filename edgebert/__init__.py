@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgebert.predictor import Predictor
+    from edgebert.bundle.predictor import Predictor
 
 # ONNX Runtime's builds for Linux and macOS send telemetry to Microsoft by themselves, and look at this when they are imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -29,7 +29,7 @@ def load(
             selected.
         threads: threads for one query; by default the number that the variant was measured with.
         watch: on a device, go over to each bundle that is switched to, without losing a call; `True`, or the seconds between
-            two looks (`True`: one a second). See `edgebert.watching.WatchingPredictor`.
+            two looks (`True`: one a second). See `edgebert.bundle.watching_predictor.WatchingPredictor`.
 
     Raises:
         BundleError: the place is not a bundle, a file was altered, or nothing serves on the device yet.
@@ -38,9 +38,9 @@ def load(
         InputError: `threads` or `watch` is not a number that can be meant, or there is nothing to watch.
     """
     if watch is False:
-        from edgebert.predictor import load_predictor
+        from edgebert.bundle.predictor import load_predictor
 
         return load_predictor(Path(place), variant=variant, threads=threads)
-    from edgebert.watching import watch_place
+    from edgebert.bundle.watching_predictor import watch_place
 
     return watch_place(Path(place), variant=variant, threads=threads, watch=watch)

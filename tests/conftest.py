@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings
 
-from edgebert.artifact import ArtifactStore
-from edgebert.quiet import quiet_libraries, switch_off_telemetry
+from edgebert.core.quiet import quiet_libraries, switch_off_telemetry
+from edgebert.core.store import ArtifactStore
 
 if TYPE_CHECKING:
-    from edgebert.pipeline import Outcome
+    from edgebert.compress.run import Outcome
 
 pytest.register_assert_rewrite("breaks", "fake_stages", "stage_runs")  # their asserts say what differs, as tests' do
 switch_off_telemetry()
@@ -168,9 +168,9 @@ def recipe(tmp_path: Path, model_dir: Path, data_dir: Path) -> Path:
 def finished(tmp_path_factory: pytest.TempPathFactory, model_template: Path) -> Path:
     """A folder with recipe.yaml, model/, data/, store/ and what compress made of them, with every method on both
     runtimes, in runs/recipe/. Do not write into it."""
-    from edgebert.pipeline import compress
-    from edgebert.progress import Silent
-    from edgebert.recipe_file import load_recipe
+    from edgebert.compress.recipe_file import load_recipe
+    from edgebert.compress.run import compress
+    from edgebert.core.progress import Silent
 
     folder = tmp_path_factory.mktemp("finished")
     shutil.copytree(model_template, folder / "model")
@@ -229,7 +229,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     """Runs the command line in this process, in tmp_path, with a store there: cli("compress", "recipe.yaml")."""
     import sys
 
-    from edgebert.cli import main
+    from edgebert.cli.main import main
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EDGEBERT_HOME", str(tmp_path / "store"))

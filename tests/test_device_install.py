@@ -162,7 +162,7 @@ def test_import_of_edgebert_imports_nothing() -> None:
 
 
 def test_help_imports_no_runtime() -> None:
-    shown = imported("import sys\nfrom edgebert.cli import app\nsys.argv = ['edgebert']")
+    shown = imported("import sys\nfrom edgebert.cli.main import app\nsys.argv = ['edgebert']")
     assert not shown & (RUNTIMES | SIGNATURES | {"numpy", "torch"})
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import make_model, review_rows, write_table
 
-from edgebert.gates import METRICS
-from edgebert.recipe_file import load_recipe
+from edgebert.compress.recipe_file import load_recipe
+from edgebert.report.gates import METRICS
 from edgebert.stages import STAGES
 
 ROOT = Path(__file__).parent.parent
@@ -86,7 +86,7 @@ def test_readme_stages_are_valid(desk: Path, place: int, names: list[str]) -> No
 
 
 def test_readme_names_every_metric_stage_and_verb() -> None:
-    from edgebert.cli import app
+    from edgebert.cli.main import app
 
     verbs = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
     for name in [*METRICS, *(stage.stage_name() for stage in STAGES), *(f"edgebert {verb}" for verb in verbs)]:
@@ -124,6 +124,6 @@ def test_shipped_recipe_starts_with_the_command_that_runs_it(recipe: Path) -> No
 
 
 def test_shipped_schema_is_the_one_that_edgebert_prints() -> None:
-    from edgebert.recipe import json_schema
+    from edgebert.compress.recipe import json_schema
 
     assert json.loads((ROOT / "recipes" / "recipe.schema.json").read_text()) == json_schema()

@@ -16,11 +16,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel
 
-from edgebert.measure.latency import query_order, rotated
+from edgebert.measure.latency.latency import query_order, rotated
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.base import Session
+from edgebert.runtimes.serving import Serving
 from edgebert.runtimes.target import Target
-from edgebert.serving import Serving
 from edgebert.tasks import get_task
 
 LABELS = ("negative", "positive")

@@ -24,14 +24,14 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from edgebert.devices.address import LocalPlace, SshPlace, parse_address, remote_root
-from edgebert.devices.base import Device
-from edgebert.devices.local import LocalDevice
-from edgebert.devices.ssh import SshDevice
+from edgebert.core.paths import local_path
+from edgebert.core.strict import Strict
+from edgebert.core.yaml_file import Document, Kind, Path_, parse_yaml, problems_of, read_text, without_repeats
+from edgebert.devices.transport.address import LocalPlace, SshPlace, parse_address, remote_root
+from edgebert.devices.transport.base import Device
+from edgebert.devices.transport.local import LocalDevice
+from edgebert.devices.transport.ssh import SshDevice
 from edgebert.errors import FleetError, InputError, Problem
-from edgebert.paths import local_path
-from edgebert.strict import Strict
-from edgebert.yaml_file import Document, Kind, Path_, parse_yaml, problems_of, read_text, without_repeats
 
 FLEET = Kind("a fleet", FleetError, "ship")
 PARALLEL = 4

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgebert.devices.base import Device
-from edgebert.devices.conversation import printable
+from edgebert.core.yaml_file import nearest
 from edgebert.devices.fleet import Fleet, device_of, labels_of, load_fleet
+from edgebert.devices.transport.base import Device
+from edgebert.devices.transport.conversation import printable
 from edgebert.errors import InputError
-from edgebert.yaml_file import nearest
 
 OWN_LABEL = "name"
 """Every device has it; its value is the device's name."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgebert.data import PreparedData
+from edgebert.core.progress import Step
+from edgebert.data.prepared import PreparedData
 from edgebert.errors import StageError
-from edgebert.progress import Step
 from edgebert.runtimes.base import Session
+from edgebert.runtimes.serving import Serving
 from edgebert.runtimes.target import Target
-from edgebert.serving import Serving
 
 BATCHES_AT_ONCE = 256
 """Tokenised together; more would only hold more of the data set in memory."""

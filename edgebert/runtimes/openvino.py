@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgebert.core.quiet import switch_off_telemetry
+from edgebert.core.signal_stack import signal_stack_kept
 from edgebert.errors import BundleError
-from edgebert.quiet import switch_off_telemetry
 from edgebert.runtimes.base import Array, Runtime, Session
 from edgebert.runtimes.target import Target
-from edgebert.signal_stack import signal_stack_kept
 
 MAX_GRAPHS = 128  # compiled shapes kept at once; the oldest goes first
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from edgebert.strict import Strict
+from edgebert.core.strict import Strict
 
 Isa = Literal["avx2", "avx512", "avx_vnni", "avx512_vnni", "amx", "arm-neon", "arm-dotprod", "arm-i8mm"]
 TUNED = ("disabled_optimizers", "spinning", "denormals_as_zero", "arena", "precision")

@@ -46,7 +46,7 @@ class TorchSession(Session):
 def _load(folder: Path, dtype: Any) -> Any:
     import transformers
 
-    import edgebert.bert.pruned  # noqa: F401 - registers the pruned classes
+    import edgebert.models.pruned  # noqa: F401 - registers the pruned classes
 
     named = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or [""]
     loader = getattr(transformers, next((AUTO_CLASSES[end] for end in AUTO_CLASSES if named[0].endswith(end)), "AutoModel"))

@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 import numpy.typing as npt
 
-from edgebert.artifact import Artifact
+from edgebert.core.packages import package_version
+from edgebert.core.progress import Progress
+from edgebert.core.store import Artifact
+from edgebert.core.strict import Strict
 from edgebert.errors import MissingPackage
-from edgebert.packages import package_version
-from edgebert.progress import Progress
 from edgebert.runtimes.target import Target
-from edgebert.strict import Strict
 from edgebert.tasks.base import Encoded, Task
 
 if TYPE_CHECKING:
-    from edgebert.artifact import Draft
-    from edgebert.bert.shape import Shape
-    from edgebert.data import PreparedData
-    from edgebert.examples import Examples
-    from edgebert.serving import Serving
+    from edgebert.core.store import Draft
+    from edgebert.data.prepared import PreparedData
+    from edgebert.models.shape import Shape
+    from edgebert.runtimes.serving import Serving
+    from edgebert.stages.examples import Examples
 
 
 @dataclass(frozen=True)

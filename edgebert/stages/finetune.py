@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from edgebert.artifact import Artifact
-from edgebert.examples import Examples
+from edgebert.core.store import Artifact
 from edgebert.stages.base import RunContext, Stage
+from edgebert.stages.examples import Examples
 
 
 class Finetune(Stage):
@@ -43,8 +43,8 @@ class Finetune(Stage):
         """Writes a Transformers folder with the same tokenizer."""
         from accelerate.utils import set_seed
 
-        from edgebert.models import copy_tokenizer, load_model, save_model
-        from edgebert.training import Schedule, train
+        from edgebert.models.load import copy_tokenizer, load_model, save_model
+        from edgebert.stages.training import Schedule, train
 
         examples = Examples((context.data["train"],), context.serving(source))
         set_seed(context.seed)  # a new head is drawn from it

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from breaks import SQUAD, Case, assert_case, both, cases, evaluation, folder_at, swap
 
-from edgebert.data_spec import DataSpec
+from edgebert.data.readers import read_rows
+from edgebert.data.spec import DataSpec
 from edgebert.errors import EXIT_ENVIRONMENT
-from edgebert.readers import read_rows
 
 HEAD = "text,label\n"
 GOOD = "a good film,positive\na bad film,negative\n"

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from breaks import COMPRESS, SQUAD, Case, assert_nothing_left, assert_refused, both, cases, evaluation, model, nothing, swap
 
-from edgebert.artifact import ArtifactStore
+from edgebert.core.store import ArtifactStore
 from edgebert.errors import EXIT_ENVIRONMENT, EXIT_INPUT, EXIT_INTERRUPTED
 
 

@@ -15,14 +15,14 @@ import pytest
 from processes import alive, wait_for
 from ssh_server import Server, make_ssh_home, started, why_not
 
-from edgebert.devices import patience
-from edgebert.devices.address import SshPlace
-from edgebert.devices.base import Channel, Device
-from edgebert.devices.fake import Faulty
-from edgebert.devices.local import LocalDevice
-from edgebert.devices.ssh import SshDevice
+from edgebert.devices.agent.protocol import PROTOCOL, About, Hello, Piece, Receive
+from edgebert.devices.transport import patience
+from edgebert.devices.transport.address import SshPlace
+from edgebert.devices.transport.base import Channel, Device
+from edgebert.devices.transport.fake import Faulty
+from edgebert.devices.transport.local import LocalDevice
+from edgebert.devices.transport.ssh import SshDevice
 from edgebert.errors import DeviceError, DeviceLost
-from edgebert.slots.protocol import PROTOCOL, About, Hello, Piece, Receive
 
 Value = TypeVar("Value")
 KINDS = ("local", "ssh", "fake")
@@ -234,12 +234,16 @@ AGENTS = {
         r"^ \[2Jgone$",
     ),
     "without edgebert": (
-        "sys.exit(\"Error while finding module specification for 'edgebert.slots.agent' "
+        "sys.exit(\"Error while finding module specification for 'edgebert.devices.agent.agent' "
         "(ModuleNotFoundError: No module named 'edgebert')\")",
         DeviceError,
         "has Python, but no edgebert",
     ),
-    "of an edgebert without slots": ("sys.exit(\"No module named 'edgebert.slots'\")", DeviceError, "too old to be shipped to"),
+    "of an edgebert without slots": (
+        "sys.exit(\"No module named 'edgebert.devices.agent'\")",
+        DeviceError,
+        "too old to be shipped to",
+    ),
     "without a package": (
         "sys.exit(\"ModuleNotFoundError: No module named 'pydantic'\")",
         DeviceError,

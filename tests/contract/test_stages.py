@@ -19,22 +19,22 @@ import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from edgebert.artifact import Artifact, ArtifactStore, Draft, MadeBy, hash_folder, hash_json
-from edgebert.data import prepare_data
-from edgebert.examples import Examples
-from edgebert.inputs import check_inputs
-from edgebert.pipeline import Compression
-from edgebert.progress import Silent
-from edgebert.recipe import DataSpec, Recipe, normalise
-from edgebert.recipe_file import RecipeFile, load_recipe
+from edgebert.compress.layout import BASE, lay_out
+from edgebert.compress.recipe import DataSpec, Recipe, normalise
+from edgebert.compress.recipe_file import RecipeFile, load_recipe
+from edgebert.compress.resolve import check_inputs
+from edgebert.compress.run import Compression
+from edgebert.core.progress import Silent
+from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_folder, hash_json
+from edgebert.data.prepared import prepare_data
 from edgebert.runtimes import RUNTIMES, get_runtime
+from edgebert.runtimes.serving import Serving
 from edgebert.runtimes.target import Target
-from edgebert.serving import Serving
 from edgebert.stages import STAGES
 from edgebert.stages.base import ModelFacts, RunContext, Stage
+from edgebert.stages.examples import Examples
 from edgebert.stages.export import Export
 from edgebert.stages.quantize import METHODS, Quantize
-from edgebert.steps import BASE, lay_out
 from edgebert.tasks import TASKS
 
 FORMATS = {"transformers", *(runtime.format for runtime in RUNTIMES)}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 from tokenizers import Tokenizer
 
-from edgebert.shipped import sentences
+from edgebert.core.shipped import sentences
 from edgebert.tasks import TASKS, get_task
 from edgebert.tasks.base import Encoded, Task, collate
 
@@ -53,7 +53,7 @@ def test_task_names_its_columns_outputs_and_metrics(task: Task) -> None:
 
 @every_task
 def test_optimum_knows_the_auto_class_of_the_task(task: Task) -> None:
-    from edgebert.models import auto_class
+    from edgebert.models.load import auto_class
 
     assert task.architecture in auto_class(task)._model_mapping[_bert_config()].__name__
 

@@ -14,8 +14,8 @@ from typing import Any
 from conftest import RECIPE, make_model, review_rows, write_reviews, write_table
 from stage_runs import run
 
-from edgebert.artifact import ArtifactStore
-from edgebert.recipe_file import load_recipe
+from edgebert.compress.recipe_file import load_recipe
+from edgebert.core.store import ArtifactStore
 
 STAGES = """\
   - prune: {to: {macs: 0.4}, block: 8, steps: 2, vocabulary: {}, positions: 32, recover: {epochs: 12, batch_size: 8, \

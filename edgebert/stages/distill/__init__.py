@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from edgebert.artifact import Artifact
+from edgebert.core.store import Artifact
 from edgebert.stages.base import ModelFacts, RunContext, Stage
 from edgebert.stages.distill.settings import ASSISTANT, OWN_TEACHERS, TEACHER, Objective, QuantizationAware
 
@@ -92,7 +92,7 @@ class Distill(Objective, Stage):
 
     def run(self, source: Artifact, context: RunContext) -> Mapping[str, Any]:
         """Writes a Transformers folder of the same shape."""
-        from edgebert.models import copy_tokenizer, load_model, save_model
+        from edgebert.models.load import copy_tokenizer, load_model, save_model
         from edgebert.stages.distill.augmentation import augmented
         from edgebert.stages.distill.learn import learn
         from edgebert.stages.distill.objective import pairing

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edgebert.artifact import Draft
-from edgebert.augment import VERSION, joined
-from edgebert.data import FILE, PreparedData, write_rows
-from edgebert.examples import Examples
+from edgebert.core.store import Draft
+from edgebert.data.augment import VERSION, joined
+from edgebert.data.prepared import FILE, PreparedData, write_rows
 from edgebert.stages.base import RunContext
 from edgebert.stages.distill.settings import Objective
+from edgebert.stages.examples import Examples
 
 
 def augmented(examples: Examples, settings: Objective, context: RunContext) -> Examples:

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgebert.bert.fake_quant import fake_quantized
-from edgebert.bert.surgery import encoder_of
+from edgebert.core.progress import Progress
 from edgebert.errors import StageError
-from edgebert.examples import Examples
-from edgebert.progress import Progress
+from edgebert.models.fake_quant import fake_quantized
+from edgebert.models.surgery import encoder_of
 from edgebert.stages.distill.objective import Learner, Pairing, loss
 from edgebert.stages.distill.settings import Objective, QuantizationAware
 from edgebert.stages.distill.teacher_outputs import LOGITS, Teacher
-from edgebert.training import EarlyStopping, Schedule, train
+from edgebert.stages.examples import Examples
+from edgebert.stages.training import EarlyStopping, Schedule, train
 
 
 def learn(

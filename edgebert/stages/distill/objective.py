@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
-from edgebert.bert import losses
-from edgebert.bert.capture import PROJECTIONS, captured, width_of
-from edgebert.bert.surgery import shape_of
 from edgebert.errors import StageError
+from edgebert.models.capture import PROJECTIONS, captured, width_of
+from edgebert.models.surgery import shape_of
+from edgebert.stages.distill import losses
 from edgebert.stages.distill.settings import LayerMap, Objective
 from edgebert.stages.distill.teacher_outputs import LOGITS
 
@@ -52,7 +52,7 @@ def _origins(model: Any) -> tuple[list[int], int]:
 
 @dataclass(frozen=True)
 class Pairing:
-    """What of the student is compared with what of the teacher, as `edgebert.bert.capture` names it."""
+    """What of the student is compared with what of the teacher, as `edgebert.models.capture` names it."""
 
     hidden: tuple[tuple[str, str], ...]
     relations: tuple[tuple[str, str], ...]

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from edgebert.strict import Strict
+from edgebert.core.strict import Strict
 
 LayerMap = Literal["last", "kept", "uniform"]
 QuantizationAware = Literal["dynamic"]

@@ -16,9 +16,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from edgebert.artifact import Artifact, Draft
-from edgebert.examples import Examples
-from edgebert.progress import Progress
+from edgebert.core.progress import Progress
+from edgebert.core.store import Artifact, Draft
+from edgebert.stages.examples import Examples
 
 BLOCK = 1024
 """Examples between two marks of progress."""
@@ -34,7 +34,7 @@ class Wanted:
     """What is wanted of a teacher."""
 
     names: tuple[str, ...]
-    """As `edgebert.bert.capture` names them; the logits always come."""
+    """As `edgebert.models.capture` names them; the logits always come."""
     limit_bytes: int
     precision: Literal["fp32", "bf16"]
 
@@ -109,7 +109,7 @@ def _on_accelerator(model: Any) -> Iterator[None]:
 def _of_batch(model: Any, examples: Examples, indices: Sequence[int], wanted: Wanted) -> Iterator[tuple[int, dict[str, Halfs]]]:
     import torch
 
-    from edgebert.bert.capture import captured
+    from edgebert.models.capture import captured
 
     device = next(model.parameters()).device
     bf16 = wanted.precision == "bf16"
@@ -179,7 +179,7 @@ def _open(
     Raises:
         OSError: the disk has no room for them.
     """
-    from edgebert.bert.capture import width_of
+    from edgebert.models.capture import width_of
 
     shapes = {LOGITS: (count, len(examples.serving.labels)), **{name: (tokens, width_of(model, name)) for name in wanted.names}}
     arrays = {}
@@ -214,7 +214,7 @@ def _reserve(file: Path, shape: tuple[int, int]) -> None:
 
 def fitting(model: Any, examples: Examples, wanted: Wanted) -> int:
     """How many examples, from the first, fit the bound."""
-    from edgebert.bert.capture import width_of
+    from edgebert.models.capture import width_of
 
     for_token = sum(2 * width_of(model, name) for name in wanted.names)
     sizes = np.cumsum(np.array(examples.lengths, dtype=np.int64) * for_token + 2 * len(examples.serving.labels) + 8)

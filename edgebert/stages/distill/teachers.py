@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from edgebert.artifact import Artifact, Draft
+from edgebert.core.store import Artifact, Draft
 from edgebert.errors import StageError
-from edgebert.examples import Examples
-from edgebert.models import load_model
+from edgebert.models.load import load_model
 from edgebert.stages.base import RunContext
 from edgebert.stages.distill.objective import pairing
 from edgebert.stages.distill.settings import ASSISTANT, TEACHER, Objective
 from edgebert.stages.distill.teacher_outputs import Teacher, Wanted, identity, write_outputs
+from edgebert.stages.examples import Examples
 
 VERSION = 1
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from edgebert.artifact import Artifact
+from edgebert.core.store import Artifact
 from edgebert.stages.base import ModelFacts, RunContext, Stage
 from edgebert.stages.prune.settings import Goal, Recovery, Sizes, VocabularyCut, sizes_of
 

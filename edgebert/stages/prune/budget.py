@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from edgebert.bert.search import Costs, cost
-from edgebert.bert.shape import Shape
 from edgebert.errors import StageError
+from edgebert.models.shape import Shape
 from edgebert.stages.base import RunContext
 from edgebert.stages.prune.settings import Goal
+from edgebert.stages.prune.size_search import Costs, cost
 
 
 @dataclass(frozen=True)

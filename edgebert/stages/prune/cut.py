@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
-from edgebert.bert import importance as weigh
-from edgebert.bert.importance import Importance, mean_loss
-from edgebert.bert.reconstruct import reconstruct
-from edgebert.bert.search import Costs, cost, rearrange, search, top
-from edgebert.bert.surgery import Units, everything, prune, shape_of
+from edgebert.core.progress import Progress
 from edgebert.errors import StageError
-from edgebert.examples import UNLABELLED, Examples
-from edgebert.progress import Progress
+from edgebert.models.surgery import Units, everything, prune, shape_of
+from edgebert.stages.examples import UNLABELLED, Examples
+from edgebert.stages.prune import importance as weigh
+from edgebert.stages.prune.importance import Importance, mean_loss
+from edgebert.stages.prune.reconstruct import reconstruct
 from edgebert.stages.prune.settings import Sizes
+from edgebert.stages.prune.size_search import Costs, cost, rearrange, search, top
 
 if TYPE_CHECKING:
     from edgebert.stages.prune import Prune

@@ -58,7 +58,7 @@ def _recovery_faults(stage: Prune, config: Mapping[str, Any]) -> list[str]:
 
 def _tokenizer_faults(model: ModelFacts) -> list[str]:
     """What would come up when the stage is nearly done: the files are rewritten to the tokens that always stay, for a try."""
-    from edgebert.bert.tokenizer import choose_vocabulary, read_tokenizer, rewritten_tokenizer, special_tokens
+    from edgebert.models.vocabulary import choose_vocabulary, read_tokenizer, rewritten_tokenizer, special_tokens
 
     assert model.tokenizer is not None
     folder = model.tokenizer.parent

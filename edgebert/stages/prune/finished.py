@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgebert.artifact import sync_folder
+from edgebert.core.store import sync_folder
 from edgebert.errors import SourceError
-from edgebert.models import load_model, save_model
+from edgebert.models.load import load_model, save_model
 from edgebert.tasks.base import Task
 
 

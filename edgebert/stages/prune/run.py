@@ -8,12 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgebert.artifact import Artifact
-from edgebert.bert.embeddings import keep_positions, keep_tokens
-from edgebert.bert.search import Costs, cost
-from edgebert.bert.shape import Shape, mean_macs
-from edgebert.bert.surgery import everything, prune, shape_of
-from edgebert.bert.tokenizer import (
+from edgebert.core.store import Artifact
+from edgebert.models.embeddings import keep_positions, keep_tokens
+from edgebert.models.load import copy_tokenizer, load_model, save_model
+from edgebert.models.shape import Shape, mean_macs
+from edgebert.models.surgery import everything, prune, shape_of
+from edgebert.models.vocabulary import (
     choose_vocabulary,
     count_tokens,
     limit_tokenizer,
@@ -21,18 +21,18 @@ from edgebert.bert.tokenizer import (
     rewrite_tokenizer,
     special_tokens,
 )
-from edgebert.examples import UNLABELLED, Examples
-from edgebert.models import copy_tokenizer, load_model, save_model
 from edgebert.stages.base import RunContext
 from edgebert.stages.distill.augmentation import augmented
 from edgebert.stages.distill.learn import learn
 from edgebert.stages.distill.objective import pairing
 from edgebert.stages.distill.teacher_outputs import Teacher
 from edgebert.stages.distill.teachers import open_teachers
+from edgebert.stages.examples import UNLABELLED, Examples
 from edgebert.stages.prune.budget import Budget, budget_for
 from edgebert.stages.prune.cut import NothingFits, Samples, cut, draw
 from edgebert.stages.prune.finished import Finished
 from edgebert.stages.prune.score import score
+from edgebert.stages.prune.size_search import Costs, cost
 
 if TYPE_CHECKING:
     from edgebert.stages.prune import Prune

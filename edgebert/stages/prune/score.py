@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgebert.data import PreparedData, label_indices
-from edgebert.examples import Examples
-from edgebert.serving import Serving
+from edgebert.data.prepared import PreparedData, label_indices
+from edgebert.runtimes.serving import Serving
+from edgebert.stages.examples import Examples
 
 BATCH = 32
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from edgebert.core.strict import Strict
 from edgebert.stages.distill.settings import Objective
-from edgebert.strict import Strict
 
 
 class Goal(Strict):

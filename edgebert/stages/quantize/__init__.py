@@ -8,16 +8,16 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from edgebert.artifact import Artifact
+from edgebert.core.store import Artifact
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.isa import overflows
 from edgebert.runtimes.target import Target
-from edgebert.scorer import Scorer
 from edgebert.stages.base import RunContext, Stage
 from edgebert.stages.quantize.auto import for_targets
 from edgebert.stages.quantize.methods import APPLIES, AUTO, METHODS, Method, MethodName
 from edgebert.stages.quantize.settings import GraphFormat, Ranges, Settings
 from edgebert.stages.quantize.tables import quantize_tables
+from edgebert.stages.scorer import Scorer
 
 
 class Quantize(Stage):

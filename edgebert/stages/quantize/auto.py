@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from edgebert.artifact import Artifact
-from edgebert.packages import package_version
+from edgebert.core.packages import package_version
+from edgebert.core.store import Artifact
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.isa import overflows
 from edgebert.runtimes.target import Target

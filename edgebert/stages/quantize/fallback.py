@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from edgebert.errors import EdgebertError
+from edgebert.report.search_record import LayerSensitivity
 from edgebert.runtimes.target import Target
-from edgebert.search_record import LayerSensitivity
 from edgebert.stages.base import Scored
-from edgebert.stages.quantize.ledger import Candidate, Ledger
-from edgebert.stages.quantize.workshop import Plan
+from edgebert.stages.quantize.builder import Plan
+from edgebert.stages.quantize.search_log import Candidate, Ledger
 
 SENSITIVITY_ROWS = 256
 """Eval rows that the sensitivity of a product is taken from."""

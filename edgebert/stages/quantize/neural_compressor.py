@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgebert.core.quiet import quiet_libraries
 from edgebert.errors import StageError
-from edgebert.quiet import quiet_libraries
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
 from edgebert.stages.quantize.fold import fold_weights
@@ -35,7 +35,7 @@ def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any
     Raises:
         StageError: the model cannot be exported or quantised.
     """
-    from edgebert.models import load_model
+    from edgebert.models.load import load_model
     from edgebert.stages.export import OutputsOnly
 
     assert settings.task is not None

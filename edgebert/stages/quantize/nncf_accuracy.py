@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgebert.core.quiet import quiet_libraries
+from edgebert.core.signal_stack import signal_stack_kept
 from edgebert.errors import StageError
-from edgebert.openvino_ir import save_ir
-from edgebert.quiet import quiet_libraries
-from edgebert.scorer import Scorer
-from edgebert.signal_stack import signal_stack_kept
+from edgebert.runtimes.openvino_ir import save_ir
 from edgebert.stages.quantize.nncf import advanced, common_options
 from edgebert.stages.quantize.settings import Settings
+from edgebert.stages.scorer import Scorer
 
 
 def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any]:

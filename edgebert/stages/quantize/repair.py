@@ -14,19 +14,19 @@ Repair = Callable[[Any, Sequence[Mapping[str, Any]], int], object]
 
 
 def _values(model: Any, batches: Sequence[Mapping[str, Any]], bits: int) -> object:
-    from edgebert.bert.equalize import equalize_values
+    from edgebert.stages.quantize.equalize import equalize_values
 
     return equalize_values(model, batches)
 
 
 def _norms(model: Any, batches: Sequence[Mapping[str, Any]], bits: int) -> object:
-    from edgebert.bert.smooth import smooth_norms
+    from edgebert.stages.quantize.smooth import smooth_norms
 
     return smooth_norms(model, batches)
 
 
 def _biases(model: Any, batches: Sequence[Mapping[str, Any]], bits: int) -> object:
-    from edgebert.bert.bias_correction import correct_biases
+    from edgebert.stages.quantize.bias_correction import correct_biases
 
     return correct_biases(model, batches, bits=bits)
 

@@ -8,17 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from edgebert.artifact import Artifact
+from edgebert.core.store import Artifact
 from edgebert.errors import EdgebertError, StageError
+from edgebert.report.search_record import LayerSensitivity, SearchRecord
 from edgebert.runtimes.target import Target
-from edgebert.search_record import LayerSensitivity, SearchRecord
 from edgebert.stages.base import RunContext
+from edgebert.stages.quantize.builder import Form, Plan, Workshop
 from edgebert.stages.quantize.fallback import fall_back
-from edgebert.stages.quantize.ledger import Candidate, Ledger, title
 from edgebert.stages.quantize.methods import Method
 from edgebert.stages.quantize.repair import NOT_IN_WEIGHTS, ONLY_WHEN_ROUNDED, WEIGHT_REPAIRS
+from edgebert.stages.quantize.search_log import Candidate, Ledger, title
 from edgebert.stages.quantize.tuning import changes, tune_graph, tune_settings
-from edgebert.stages.quantize.workshop import Form, Plan, Workshop
 
 REPAIRED = 0.8
 """A method that is slower than this share of the fastest's speed is not repaired."""

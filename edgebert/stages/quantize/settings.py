@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from edgebert.tasks.base import Encoded, Task
 
 if TYPE_CHECKING:
-    from edgebert.scorer import Scorer
+    from edgebert.stages.scorer import Scorer
 
 Ranges = Literal["minmax", "moving-average", "entropy", "percentile", "mse"]
 GraphFormat = Literal["qdq", "qoperator"]

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgebert.errors import EdgebertError
-from edgebert.rewrites import FOR_ONNXRUNTIME_ALONE, REWRITES
 from edgebert.runtimes.isa import host_cpu
 from edgebert.runtimes.target import Target
-from edgebert.stages.quantize.ledger import Ledger
-from edgebert.stages.quantize.workshop import Plan
+from edgebert.stages.export.rewrites import FOR_ONNXRUNTIME_ALONE, REWRITES
+from edgebert.stages.quantize.builder import Plan
+from edgebert.stages.quantize.search_log import Ledger
 
 FASTER = 1.005
 """A change is kept when it is at least so much faster: a smaller gain could be noise."""

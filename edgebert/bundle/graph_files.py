@@ -1,0 +1,164 @@
+"""What a graph loads besides itself, found before any runtime opens it: it must lie in the bundle and be listed there.
+
+An ONNX file may keep tensors in other files, at any path. The few kinds of protobuf messages in which one can be named are
+walked here, on the file as it lies on the disk: weights are stepped over, so that 400 MB cost as little as 4.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path, PurePosixPath
+
+from edgebert.bundle.files import XML_LIMIT, open_plain, read_plain_file, shown
+from edgebert.bundle.manifest import inside
+from edgebert.errors import BundleError
+
+MESSAGES: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse tensor"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse tensor", 23: "sparse tensor"},
+    "sparse tensor": {1: "tensor", 2: "tensor"},
+    "tensor": {13: "entry"},
+}
+"""ONNX's messages that lead to external data: field number -> the message in it."""
+MARK = b"location"
+SMALL = 1 << 16
+"""Messages up to this size are passed over where the word `location` is not in them: what they hold names no file."""
+NUMBER_BYTES = 10
+TAG_BYTES = 5
+"""A tag or a size that takes more bytes than this, or says more than protobuf keeps of it, is another one to whom cuts it."""
+TAG_LIMIT = 1 << 32
+SIZE_LIMIT = 1 << 31
+DEPTH_LIMIT = 100
+"""Messages within messages: protobuf's own bound."""
+
+
+def check_graph(folder: Path, name: str, listed: Collection[str]) -> None:
+    """Refuses a graph that loads anything but what the bundle lists.
+
+    Args:
+        name: the graph's file in the bundle, .onnx or .xml.
+        listed: every file that the manifest lists.
+
+    Raises:
+        BundleError: it does, or is no such graph.
+    """
+    if name.endswith(".xml"):
+        _check_xml(folder, name, listed)
+        return
+    for location in _locations(folder / name):
+        _check_location(folder, name, location, listed)
+
+
+def _check_location(folder: Path, name: str, location: bytes, listed: Collection[str]) -> None:
+    try:
+        place = inside(location.decode())
+    except ValueError:
+        place = ""
+    if not place or (PurePosixPath(name).parent / place).as_posix() not in listed:
+        raise BundleError(
+            f"{folder / name} loads {shown(location.decode(errors='replace'))}, which is no file that the manifest lists.",
+            hint="Do not use this bundle: whoever made it reaches for files outside.",
+        )
+
+
+def _check_xml(folder: Path, name: str, listed: Collection[str]) -> None:
+    """OpenVINO's: its weights are in the .bin beside it, and it is plain XML that declares nothing."""
+    weights = PurePosixPath(name).with_suffix(".bin").as_posix()
+    if weights not in listed:
+        raise BundleError(f"The manifest of {folder} lists {name}, but not {weights}, which it loads.")
+    data = read_plain_file(folder / name, XML_LIMIT)
+    if b"\0" in data[:1024] or not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+        raise BundleError(f"{folder / name} is not XML in UTF-8.")
+    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+        raise BundleError(f"{folder / name} declares entities, which no OpenVINO graph does.")
+
+
+def _locations(path: Path) -> Iterator[bytes]:
+    """What each external tensor of an ONNX file names as its file."""
+    with os.fdopen(open_plain(path), "rb") as file:
+        try:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError as error:
+            raise BundleError(f"{path} is empty.") from error
+        except OSError as error:  # a file system that maps nothing
+            raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
+        with data:
+            try:
+                yield from _walk(data)
+            except (ValueError, IndexError) as error:
+                reason = "it ends too soon" if isinstance(error, IndexError) else error
+                raise BundleError(f"{path} is not a whole ONNX file: {reason}.") from error
+
+
+def _walk(data: mmap.mmap) -> Iterator[bytes]:
+    """Every message that can lead to external data, on a stack of our own: depth is the sender's choice.
+
+    Raises:
+        ValueError: the bytes are no protobuf message.
+        IndexError: they end too soon.
+    """
+    waiting = [("model", 0, len(data), 0)]
+    while waiting:
+        kind, start, end, depth = waiting.pop()
+        if depth > DEPTH_LIMIT:
+            raise ValueError("its parts are nested too deeply")
+        if kind == "entry":
+            yield from _entry(data, start, end)
+            continue
+        inner = MESSAGES[kind]
+        for field, first, last in _fields(data, start, end):
+            if field in inner and not (last - first <= SMALL and data.find(MARK, first, last) < 0):
+                waiting.append((inner[field], first, last, depth + 1))
+
+
+def _entry(data: mmap.mmap, start: int, end: int) -> Iterator[bytes]:
+    """The value of one key-value pair of a tensor's external data, if its key is `location`."""
+    parts = [(field, data[first:last]) for field, first, last in _fields(data, start, end)]
+    if any(field == 1 and value == MARK for field, value in parts):
+        values = [value for field, value in parts if field == 2]
+        yield from values or [b""]
+
+
+def _fields(data: mmap.mmap, position: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Number, start and end of each length-delimited field of the message in [position, end); other fields are stepped over."""
+    while position < end:
+        tag, position = _varint(data, position, TAG_BYTES)
+        kind, field = tag & 7, tag >> 3
+        if tag >= TAG_LIMIT or field == 0:
+            raise ValueError("it holds a field whose number is none")
+        if kind == 0:
+            _, position = _varint(data, position)
+        elif kind == 2:
+            size, position = _varint(data, position, TAG_BYTES)
+            if size >= SIZE_LIMIT:
+                raise ValueError("a part is longer than what it is in")
+            position += size
+            if position <= end:
+                yield field, position - size, position
+        elif kind in (1, 5):
+            position += 8 if kind == 1 else 4
+        else:
+            raise ValueError("it holds bytes that are no field")
+        if position > end:
+            raise ValueError("a part is longer than what it is in")
+
+
+def _varint(data: mmap.mmap, position: int, longest: int = NUMBER_BYTES) -> tuple[int, int]:
+    byte = data[position]
+    if byte < 0x80:
+        return byte, position + 1
+    value, shift = byte & 0x7F, 7
+    while shift < 7 * longest:
+        position += 1
+        byte = data[position]
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position + 1
+        shift += 7
+    raise ValueError("a number does not end")

@@ -1,0 +1,105 @@
+"""Whether a bundle counts here: signed by a key that this machine pins, or let through by its own configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from edgebert.bundle.trust.config import Trust, load_trust, pinned_key
+from edgebert.bundle.trust.envelope import SIGN_AGAIN, SIGNATURE, Envelope, read_envelope
+from edgebert.bundle.trust.keys import OWN_KEY, PublicKey, own_public_key
+from edgebert.bundle.trust.receipts import read_receipt, receipt_key, write_receipt
+from edgebert.errors import InputError, TrustError
+
+MANIFEST = "edgebert.json"
+UNSIGNED = "unsigned"
+TRUST_IT = "If you trust it, get its public key from whoever signed (not from the bundle): edgebert keys trust FILE --name NAME"
+
+
+@dataclass(frozen=True)
+class Signer:
+    """Who vouches for a bundle."""
+
+    name: str
+    """What the pin is called here; `own key` for one's own, `unsigned` where the configuration lets such a bundle through."""
+    identity: str
+    """Fingerprint of the key, subject of the certificate, or sigstore identity; `unsigned` where there is none."""
+
+
+def check_trust(folder: Path, files: Mapping[str, str]) -> Signer:
+    """Checks the signature of a bundle.
+
+    Args:
+        files: name -> sha256 of each of its files as they are now, edgebert.json among them, edgebert.sig not.
+
+    Raises:
+        TrustError: there is none, it is of another content, or of nobody who is trusted here.
+    """
+    trust = load_trust()
+    envelope = read_envelope(folder / SIGNATURE)
+    if envelope is None:
+        return _unsigned(folder, trust)
+    key = receipt_key(files[MANIFEST], envelope.data, trust.digest)
+    _compare(folder, envelope.files, files)
+    if found := read_receipt(key):
+        return Signer(found["name"], found["identity"])
+    signer = _check(folder, envelope, trust)
+    write_receipt(key, asdict(signer))
+    return signer
+
+
+def _unsigned(folder: Path, trust: Trust) -> Signer:
+    if trust.unsigned == "load":
+        return Signer(UNSIGNED, UNSIGNED)
+    raise TrustError(
+        f"{folder} is not signed: it has no {SIGNATURE}.",
+        hint="Sign it where it was made: edgebert keys sign BUNDLE. A machine that is to take unsigned bundles says so "
+        'in its trust.toml: unsigned = "load"',
+    )
+
+
+def _compare(folder: Path, signed: Mapping[str, str], files: Mapping[str, str]) -> None:
+    """Every file is signed as it is, and nothing else is."""
+    for name in sorted(signed.keys() | files.keys()):
+        if name not in signed:
+            raise TrustError(f"{folder / SIGNATURE} does not cover {name}.", hint=SIGN_AGAIN)
+        if signed[name] != files.get(name):
+            raise TrustError(f"{folder / SIGNATURE} is of another content: {name!a} is not as it was signed.", hint=SIGN_AGAIN)
+
+
+def _check(folder: Path, envelope: Envelope, trust: Trust) -> Signer:
+    if envelope.kind == "key":
+        return _check_key(folder, envelope, trust)
+    if envelope.kind == "certificate":
+        from edgebert.bundle.trust.certificates import check_certificate
+
+        return Signer(*check_certificate(folder, envelope, trust.certificates))
+    from edgebert.bundle.trust.sigstore import check_sigstore
+
+    return Signer(*check_sigstore(folder, envelope, trust.sigstore))
+
+
+def _check_key(folder: Path, envelope: Envelope, trust: Trust) -> Signer:
+    from edgebert.bundle.trust.verification import verify
+
+    for name, key in _keys(trust):
+        if key.fingerprint == envelope.hint:
+            verify(folder, envelope, lambda config, file: config.use_elliptic_key_verifier(public_key=file), key.pem.encode())
+            return Signer(name, key.fingerprint)
+    raise TrustError(f"{folder} is signed by the key {envelope.hint}, which is not trusted here.", hint=TRUST_IT)
+
+
+def _keys(trust: Trust) -> Iterator[tuple[str, PublicKey]]:
+    """The own key comes last, and is read only where no pin is meant: one that is damaged blocks no bundle of another's."""
+    for name, pem in trust.keys.items():
+        yield name, pinned_key(name, pem)
+    try:
+        own = own_public_key()
+    except InputError as error:
+        raise TrustError(
+            f"The own key is damaged: {error.message}",
+            hint="Move it away and make another: edgebert keys new. What it signed has to be signed again.",
+        ) from error
+    if own:
+        yield OWN_KEY, own

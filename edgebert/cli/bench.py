@@ -1,0 +1,251 @@
+"""`edgebert bench`: measures models as they are, one beside the other."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from edgebert.cli.common import JsonOption, QuietOption, open_progress, print_json, reader_may_leave
+from edgebert.core import interrupts
+from edgebert.errors import InputError, MissingPackage
+
+if TYPE_CHECKING:
+    from edgebert.core.progress import Progress
+    from edgebert.measure.bench.models import Subject
+    from edgebert.report.conditions import Scenario
+    from edgebert.report.report import Report
+
+SUBJECT = "A bundle or a run's folder, an .onnx file, the .xml of an OpenVINO IR, or a Transformers folder."
+SCENARIOS: tuple[Scenario, ...] = ("single-stream", "multi-stream", "offline", "server")
+
+
+def bench(
+    subjects: Annotated[list[str], typer.Argument(metavar="SUBJECT", help=SUBJECT)],
+    baseline: Annotated[str | None, typer.Option(metavar="SUBJECT", help="Measured in turns with the others.")] = None,
+    variants: Annotated[
+        list[str] | None, typer.Option("--variant", metavar="NAME", help="Of a bundle; default: the selected one. Repeatable.")
+    ] = None,
+    baseline_variant: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the baseline's bundle; without --baseline of the first SUBJECT.")
+    ] = None,
+    runtime: Annotated[Literal["onnxruntime", "openvino"] | None, typer.Option(help="Where a subject leaves a choice.")] = None,
+    scenario: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help=f"{', '.join(SCENARIOS)}; default the first. Repeatable.")
+    ] = None,
+    streams: Annotated[int | None, typer.Option(min=1, max=4096, help="multi-stream: texts in one query; default 8.")] = None,
+    instances: Annotated[int, typer.Option(min=1, max=256, help="Sessions in one process, each with its own threads.")] = 1,
+    rate: Annotated[
+        list[str] | None, typer.Option(metavar="N,N", help="server: queries that arrive in a second. Repeatable.")
+    ] = None,
+    bound: Annotated[float | None, typer.Option(metavar="MS", help="server: the latency that must hold.")] = None,
+    bound_percent: Annotated[int | None, typer.Option(help="The percentile at which it must hold; default 99.")] = None,
+    batch: Annotated[str | None, typer.Option(metavar="N,N", help="Texts in one query; default as the subject says.")] = None,
+    threads: Annotated[str | None, typer.Option(metavar="N,N", help="Default: as the subject says.")] = None,
+    lengths: Annotated[
+        list[str] | None, typer.Option(metavar="data|16,32|log:FILE", help="In tokens; default data: real texts. Repeatable.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="FILE[:COLUMN]", help="Texts (csv, tsv, jsonl, txt); default: those that ship.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(metavar="COLUMN", help="Of --data: scores the answers as well.")] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="tokenizer.json of graphs that have none beside them.")
+    ] = None,
+    queries: Annotated[int, typer.Option(min=1, max=100_000, help="In each process.")] = 100,
+    rounds: Annotated[int, typer.Option(min=1, max=10_000, help="Fresh processes for each combination.")] = 10,
+    warmup: Annotated[int, typer.Option(min=0, max=100_000, help="Queries before the clock starts.")] = 20,
+    settle: Annotated[bool, typer.Option(help="Repeat the warm-up until latency has settled.")] = True,
+    end_to_end: Annotated[bool, typer.Option(help="Serve the queries once more from their text.")] = True,
+    pin: Annotated[str, typer.Option(metavar="auto|none|0,1", help="Cores that each process keeps to.")] = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Of the order of queries and of arrivals.")] = 0,
+    driver: Annotated[Literal["edgebert", "mlcommons-loadgen"], typer.Option(help="Who issues the queries.")] = "edgebert",
+    cool_down: Annotated[float, typer.Option(metavar="S", min=0, help="To wait for a hot CPU, at most and in all.")] = 120.0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The report; default bench.json, or bench-2.json where that is there.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is no report of bench.")] = False,
+    json_output: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measures models: latency, throughput, start and memory, in alternating fresh processes, into a report."""
+    from edgebert.measure.bench.command_line import command_line
+    from edgebert.measure.bench.data_file import DataFile
+    from edgebert.measure.bench.models import Wanted
+    from edgebert.measure.bench.out_file import check_out
+    from edgebert.measure.bench.queries import Source, all_lengths
+    from edgebert.measure.bench.run import run
+    from edgebert.measure.bench.sweep import Options, make_plan
+
+    if label and not data:
+        raise InputError("--label names a column of --data, which is not given.", hint="--data FILE --label COLUMN")
+    if bound_percent is not None and bound is None:
+        raise InputError("--bound-percent says at which percentile --bound must hold.", hint="Add --bound MS, or drop it.")
+    options = Options(
+        scenarios=tuple(map(_scenario, scenario or SCENARIOS[:1])),
+        streams=streams,
+        instances=instances,
+        rates=_rates(rate or ()),
+        bound_ms=bound,
+        bound_percent=bound_percent or 99,
+        batches=_numbers(batch, "--batch", 4096),
+        threads=_numbers(threads, "--threads", 1024),
+        lengths=all_lengths(lengths or ["data"]),
+        queries=queries,
+        rounds=rounds,
+        warmup=warmup,
+        settle=settle,
+        end_to_end=end_to_end,
+        pin=_cores(pin),
+        seed=seed,
+        driver=driver,
+        cool_down_s=cool_down,
+    )
+    options.check()
+    progress = open_progress(quiet)
+    place = check_out(out, progress, force=force)
+    source = Source(DataFile.parse(data, label) if data else None, seed)
+    wanted = Wanted(tuple(variants or ()), runtime, _tokenizer(tokenizer))
+    found = _subjects(subjects, baseline, baseline_variant, wanted, progress)
+    outcome = run(make_plan(found, options, source, progress), options, source, progress)
+    report = outcome.report.model_copy(update={"command": command_line(sys.argv[1:])})
+    _leave(report, place, outcome.fault, rounds, is_chosen=out is None, json_output=json_output)
+
+
+def _leave(report: Report, place: Path, cut: BaseException | None, rounds: int, *, is_chosen: bool, json_output: bool) -> None:
+    """Writes and prints what was measured, then ends as what cut it short ends.
+
+    Raises:
+        InputError: the report could not be written where it was to be.
+        EdgebertError: a process failed after whole rounds.
+        KeyboardInterrupt: there was a Ctrl-C after whole rounds.
+    """
+    from edgebert.measure.bench.out_file import fresh_place, shown, write_or_rescue
+
+    written, unwritten = write_or_rescue(fresh_place() if is_chosen else place, report)
+    name = shown(written) if written else None
+    with reader_may_leave():
+        _print_json(report, name) if json_output else _print(report, name)
+    if cut and name:
+        whole = f"{len(report.entries[0].rounds)} of {rounds} rounds were measured as a whole; they are in {name}."
+        interrupts.leave(whole) if isinstance(cut, KeyboardInterrupt) else typer.echo(whole, err=True)
+    if fault := cut or unwritten:
+        raise fault
+
+
+def _subjects(
+    places: list[str], baseline: str | None, baseline_variant: str | None, wanted: Any, progress: Progress
+) -> list[tuple[Subject, Literal["baseline", "candidate"]]]:
+    """All that is measured, the baseline first."""
+    from dataclasses import replace
+
+    from edgebert.measure.bench.models import find_subjects, named_apart
+
+    theirs: list[Subject] = []
+    if baseline or baseline_variant:
+        of_baseline = replace(wanted, variants=(baseline_variant,) if baseline_variant else (), must=False)
+        theirs = find_subjects(baseline or places[0], of_baseline, progress)
+    ours = [subject for place in places for subject in find_subjects(place, wanted, progress)]
+    if wanted.variants and not any(subject.checked_at for subject in ours):
+        raise InputError("--variant names a part of a bundle, and there is none.", hint="Drop it.")
+    if baseline_variant and not theirs[0].checked_at:
+        raise InputError(f"--baseline-variant names a part of a bundle, and {baseline or places[0]} is none.", hint="Drop it.")
+    named = named_apart([*theirs, *ours])
+    for subject in named:
+        if wanted.tokenizer and subject.tokenizer != wanted.tokenizer:
+            progress.note(f"{subject.name} has its own tokenizer: --tokenizer is not used for it")
+    return [(subject, "baseline" if place < len(theirs) else "candidate") for place, subject in enumerate(named)]
+
+
+def _scenario(name: str) -> Scenario:
+    known = next((item for item in SCENARIOS if item == name), None)
+    if known is None:
+        raise InputError(f"There is no scenario {name}.", hint=f"There are {', '.join(SCENARIOS)}.")
+    return known
+
+
+def _rates(texts: Iterable[str]) -> tuple[float, ...]:
+    """`50,100` -> (50.0, 100.0).
+
+    Raises:
+        InputError: one is no number.
+    """
+    parts = [part.strip() for text in texts for part in text.split(",")]
+    try:
+        return tuple(map(float, parts))
+    except ValueError:
+        raise InputError(f"--rate {','.join(parts)}: not all are numbers.", hint="For example --rate 50,100") from None
+
+
+def _numbers(text: str | None, option: str, most: int) -> tuple[int, ...]:
+    """`1,8` -> (1, 8).
+
+    Raises:
+        InputError: one is not a number from 1 to `most`.
+    """
+    parts = [part.strip() for part in text.split(",")] if text else []
+    if strange := next((part for part in parts if not part.isdecimal() or not 0 < int(part) <= most), None):
+        raise InputError(f"{option} {text}: {strange!r} is not a number from 1 to {most}.", hint=f"For example {option} 1,8")
+    return tuple(int(part) for part in parts)
+
+
+def _cores(text: str) -> tuple[int, ...] | None:
+    """None for cores that are chosen, nothing for none.
+
+    Raises:
+        InputError: it is no list of cores, or one is not for this process.
+    """
+    from edgebert.measure.machine.pinning import check_cores, usable
+
+    if text in ("auto", "none"):
+        return None if text == "auto" else ()
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise InputError(f"--pin {text} is no list of cores.", hint="Give auto, none, or numbers of cores such as 0,1.")
+    cores = tuple(sorted({int(part) for part in parts}))
+    if not usable():
+        raise InputError("This system cannot keep a process to some cores.", hint="Drop --pin.")
+    check_cores(cores)
+    return cores
+
+
+def _tokenizer(path: Path | None) -> Path | None:
+    if path is None:
+        return None
+    from edgebert.core.paths import local_path
+
+    place = local_path(str(path), Path.cwd())
+    file = place / "tokenizer.json" if place.is_dir() else place
+    if not file.is_file():
+        raise InputError(f"There is no tokenizer {path}.", hint="Name a tokenizer.json, or a folder that has one.")
+    return file
+
+
+def _print(report: Report, name: str | None) -> None:
+    import shutil
+
+    from edgebert.report.text.bench_table import remark_lines, text_table
+
+    # A file or a pipe has no width; a table that lost columns there could not be read again.
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
+    lines = [*text_table(report, width), "", *remark_lines(report), *_verdicts(report, name)]
+    typer.echo("\n".join([*lines, *([f"report: {name}"] if name else [])]))
+
+
+def _verdicts(report: Report, name: str | None) -> list[str]:
+    """What really changed against the baseline, where there is one; how to find out, where comparing is not installed."""
+    from edgebert.report.text.bench_table import verdict_lines
+
+    try:
+        return verdict_lines(report)
+    except MissingPackage as error:
+        return [f"no verdicts here: {error.message} Elsewhere: edgebert compare {name or 'REPORT'}"]
+
+
+def _print_json(report: Report, name: str | None) -> None:
+    from edgebert.report.text.bench_table import summary
+
+    print_json({"report": name, "models": summary(report)})

@@ -1,0 +1,1 @@
+"""compress: from a recipe to a bundle: recipe, layout, plan, run, check."""

@@ -1,0 +1,186 @@
+"""Recipe: what `edgebert compress` is asked to do, as a frozen and strict model.
+
+`edgebert.compress.recipe_file` reads it from YAML; `json_schema` describes it for editors. Relative paths in a recipe count from
+the recipe's own folder.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+
+from pydantic import Field, field_validator
+
+from edgebert.core.paths import local_path
+from edgebert.core.strict import Strict
+from edgebert.data.spec import CalibrationSpec, DataSpec
+from edgebert.report.gates import Gate
+from edgebert.runtimes import RUNTIMES
+from edgebert.runtimes.target import Target
+from edgebert.stages import STAGES
+from edgebert.stages.base import Stage
+from edgebert.tasks import TASKS
+
+SCHEMA_URI = "https://json-schema.org/draft/2020-12/schema"
+TASK_NAMES = tuple(task.name for task in TASKS)
+RUNTIME_NAMES = tuple(runtime.name for runtime in RUNTIMES)
+
+if TYPE_CHECKING:
+    AnyStage = Stage
+else:
+    AnyStage = Annotated[Union[STAGES], Field(discriminator="stage")]  # noqa: UP007 - a tuple cannot be joined with |
+
+
+class ModelSource(Strict):
+    """Where the model comes from."""
+
+    source: str = Field(
+        min_length=1,
+        description="A local folder, `package://module/path` inside an installed package, or a Hub name such as `org/name`.",
+    )
+    revision: str | None = Field(None, description="Hub only: a commit, tag or branch. A commit makes the run repeatable.")
+    sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="Pin: sha256 of model.safetensors. Another file is refused."
+    )
+
+
+class TaskSpec(Strict):
+    """What the model does."""
+
+    name: Literal[TASK_NAMES]  # type: ignore[valid-type]
+    labels: tuple[str, ...] | None = Field(
+        None,
+        description="Label names in the order of the model's outputs. By default those of the model's config.json.",
+    )
+    max_length: int | None = Field(
+        None,
+        ge=3,  # [CLS] and the [SEP] of each sentence of a pair
+        description="Longest input in tokens, longer ones are cut. By default what the model's positions allow.",
+    )
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_distinct(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if labels is not None and (len(labels) < 2 or len(set(labels)) < len(labels)):
+            raise ValueError("needs two or more different labels")
+        return labels
+
+
+class Data(Strict):
+    """The data sets of a run."""
+
+    train: DataSpec | None = Field(None, description="Needed by finetune, prune and distill; calibration falls back on it.")
+    transfer: DataSpec | None = Field(
+        None, description="Rows without labels, for distill and prune: the teacher answers for them. Beside train, or alone."
+    )
+    eval: DataSpec = Field(description="Decides the gates. Never trained or calibrated on.")
+    calibration: CalibrationSpec | None = Field(None, description="By default 128 rows of train.")
+
+
+class Measure(Strict):
+    """How latency is measured: single-stream, FP32 and candidates in alternating fresh processes."""
+
+    rounds: int = Field(4, ge=1, description="Fresh processes for each model.")
+    queries: int = Field(200, ge=1, description="Queries in each process, drawn from eval in a seeded order.")
+    warmup: int = Field(20, ge=0, description="Queries before the clock starts.")
+    goldens: int = Field(8, ge=1, description="Inputs whose outputs go into the bundle for its self-test.")
+
+
+class Recipe(Strict):
+    """One compression run."""
+
+    model: ModelSource
+    task: TaskSpec
+    data: Data
+    stages: tuple[AnyStage, ...] = Field(min_length=1)
+    targets: tuple[Target, ...] = Field(default=(Target(runtime="onnxruntime"),), min_length=1)
+    gates: tuple[Gate, ...] = Field(default=(Gate(metric="accuracy", min_ratio=0.99),))
+    measure: Measure = Measure()
+    seed: int = Field(0, ge=0, lt=2**32)
+
+    @field_validator("targets")
+    @classmethod
+    def _targets_can_be_shipped(cls, targets: tuple[Target, ...]) -> tuple[Target, ...]:
+        if strange := next((target.runtime for target in targets if target.runtime not in RUNTIME_NAMES), None):
+            raise ValueError(f"{strange} can be measured with `edgebert bench`, but a target is {' or '.join(RUNTIME_NAMES)}")
+        return targets
+
+    @field_validator("targets")
+    @classmethod
+    def _targets_distinct(cls, targets: tuple[Target, ...]) -> tuple[Target, ...]:
+        names = [target.name for target in targets]
+        repeated = next((name for name in names if names.count(name) > 1), None)
+        if repeated:
+            raise ValueError(f"two targets are the same ({repeated}); drop one")
+        return targets
+
+
+def normalise(raw: Any) -> Any:
+    """Writes the short forms of a recipe out: a model, task or data set given as text, a stage given as its name.
+
+    `- quantize: {method: static}` becomes `{"stage": "quantize", "method": "static"}`, so that errors carry the path
+    `stages.2.quantize.method`, which is where the user finds it.
+    """
+    if not isinstance(raw, dict):
+        return raw
+    recipe = dict(raw)
+    for field, key in (("model", "source"), ("task", "name")):
+        if isinstance(recipe.get(field), str):
+            recipe[field] = {key: recipe[field]}
+    if isinstance(recipe.get("data"), dict):
+        recipe["data"] = {name: {"path": entry} if isinstance(entry, str) else entry for name, entry in recipe["data"].items()}
+    if isinstance(recipe.get("stages"), list):
+        recipe["stages"] = [_normalise_stage(entry) for entry in recipe["stages"]]
+    return recipe
+
+
+def _normalise_stage(entry: Any) -> Any:
+    if isinstance(entry, str):
+        return {"stage": entry}
+    if isinstance(entry, dict) and len(entry) == 1:
+        ((name, parameters),) = entry.items()
+        if parameters is None:
+            return {"stage": name}
+        if isinstance(parameters, dict) and "stage" not in parameters:
+            return {"stage": name, **parameters}
+    return entry
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of a recipe as it is written, short forms included."""
+    schema = Recipe.model_json_schema()
+    definitions = schema["$defs"]
+    shorthand: dict[str, dict[str, Any]] = {"ModelSource": {"type": "string"}, "TaskSpec": {"enum": list(TASK_NAMES)}}
+    for field, definition in (("model", "ModelSource"), ("task", "TaskSpec")):
+        schema["properties"][field] = {"anyOf": [shorthand[definition], {"$ref": f"#/$defs/{definition}"}]}
+    for field in ("train", "transfer", "eval", "calibration"):
+        entry = definitions["Data"]["properties"][field]
+        entry["anyOf"] = [{"type": "string"}, *entry.get("anyOf", [{"$ref": entry.pop("$ref", "#/$defs/DataSpec")}])]
+    definitions["Target"]["properties"]["runtime"]["enum"] = list(RUNTIME_NAMES)
+    schema["properties"]["stages"]["items"] = {"anyOf": [_stage_schema(definitions, stage) for stage in STAGES]}
+    return {"$schema": SCHEMA_URI, **schema, "title": "edgebert recipe"}
+
+
+def _stage_schema(definitions: dict[str, Any], stage: type[Stage]) -> dict[str, Any]:
+    definition = definitions[stage.__name__]
+    definition["properties"].pop("stage", None)
+    definition["required"] = [name for name in definition.get("required", []) if name != "stage"]
+    name = stage.stage_name()
+    keyed = {
+        "type": "object",
+        "properties": {name: {"anyOf": [{"$ref": f"#/$defs/{stage.__name__}"}, {"type": "null"}]}},
+        "required": [name],
+        "additionalProperties": False,
+    }
+    return {"anyOf": [{"const": name}, keyed], "description": (stage.__doc__ or "").split("\n")[0]}
+
+
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+|[\w.-]+")
+
+
+def is_local(source: str, base: Path) -> bool:
+    """Whether a model source means a folder on this machine."""
+    if source.startswith("package://"):
+        return False
+    return source.startswith((".", "/", "~")) or local_path(source, base).exists() or not HUB_NAME.fullmatch(source)

@@ -1,0 +1,156 @@
+"""What a recipe starts from: its models found, its stages laid out, and what cannot work refused before any work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from edgebert.compress.layout import Layout, lay_out
+from edgebert.compress.recipe import ModelSource
+from edgebert.compress.recipe_file import RecipeFile
+from edgebert.data.prepared import PreparedData, with_split
+from edgebert.data.spec import CalibrationSpec, DataSpec
+from edgebert.errors import EnvironmentFault, Problem, RecipeError, SourceError
+from edgebert.models.find import find_model
+from edgebert.models.folder import ModelFolder
+from edgebert.stages.base import ModelFacts
+from edgebert.tasks import get_task
+from edgebert.tasks.base import Task
+
+DEFAULTS = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
+"""What a BERT has where its config.json does not say."""
+WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+"""Where launchers say how many processes they started: torchrun, and the kinds of MPI."""
+SAME_LABELS = "Name a teacher with the same labels in the same order."
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A recipe whose model was found and whose stages have an order that works."""
+
+    file: RecipeFile
+    task: Task
+    model: ModelFolder
+    layout: Layout
+    max_length: int
+    models: Mapping[str, ModelFolder]
+    """The other models that stages name."""
+
+    @property
+    def finetunes(self) -> bool:
+        """Whether the head is trained here."""
+        return any(step.stage.makes_teacher for step in self.layout.steps)
+
+    @property
+    def specs(self) -> dict[str, DataSpec]:
+        """Data sets that the run needs, by role."""
+        data = self.file.recipe.data
+        needs = {need for step in self.layout.steps for need in step.stage.needed()}
+        specs: dict[str, DataSpec] = {"eval": data.eval}
+        if "calibration" in needs and data.calibration:
+            specs["calibration"] = data.calibration
+        if data.train and (needs & {"train", "examples"} or ("calibration" in needs and not data.calibration)):
+            specs["train"] = data.train
+        if data.transfer and "examples" in needs:
+            specs["transfer"] = data.transfer
+        return {role: with_split(spec, role) for role, spec in specs.items()}
+
+
+def check_inputs(file: RecipeFile) -> Inputs:
+    """Finds the model and lays the stages out.
+
+    Raises:
+        SourceError, EnvironmentFault: the model cannot be had.
+        EnvironmentFault: a launcher started edgebert several times.
+        RecipeError: the stages, labels or lengths cannot work.
+    """
+    require_one_process()
+    recipe = file.recipe
+    task = get_task(recipe.task.name)
+    model = find_model(recipe.model, file.base)
+    layout, problems = lay_out(recipe, has_head=model.has_head(task))
+    max_length = recipe.task.max_length or model.max_length()
+    if max_length > model.max_positions:
+        problems.append(
+            Problem("task.max_length", f"{max_length} tokens do not fit the model's {model.max_positions} positions")
+        )
+    models, faults = _other_models(file, task, model)
+    problems += faults
+    trains = any(stage.makes_teacher for stage in recipe.stages)
+    if recipe.task.labels and not trains and len(recipe.task.labels) != len(model.labels):
+        problems.append(
+            Problem("task.labels", f"has {len(recipe.task.labels)} names, but the model has {len(model.labels)} outputs")
+        )
+    if problems or layout is None:
+        raise RecipeError(str(file.path), [file.placed(problem) for problem in problems])
+    return Inputs(file, task, model, layout, max_length, models)
+
+
+def require_one_process() -> None:
+    """Raises EnvironmentFault under a launcher of several processes: each would wait for what another one has locked."""
+    for name in WORLD_SIZES:
+        if (count := os.environ.get(name, "")).isdecimal() and int(count) > 1:
+            raise EnvironmentFault(
+                f"edgebert was started as {int(count)} processes ({name}={count}); it works in one, on one device.",
+                hint=f"Start it without accelerate launch, torchrun or mpirun; where none was meant, unset {name}.",
+            )
+
+
+def _other_models(file: RecipeFile, task: Task, model: ModelFolder) -> tuple[dict[str, ModelFolder], list[Problem]]:
+    """The models that stages name, and what cannot work: before any work."""
+    found: dict[str, ModelFolder] = {}
+    problems: list[Problem] = []
+    tokenizer = model.path / "tokenizer.json"
+    max_length = file.recipe.task.max_length or model.max_length()
+    known_labels = file.recipe.task.labels or (model.labels if model.has_head(task) else ())
+    for place, stage in enumerate(file.recipe.stages):
+        path = f"stages.{place}.{stage.stage_name()}"
+        for name in stage.models():
+            try:
+                found[name] = find_model(ModelSource(source=name), file.base)
+            except SourceError as error:
+                problems.append(Problem(path, error.message, suggestion=f"Correct the name {name}."))
+                continue
+            positions = found[name].max_positions
+            if positions < max_length:
+                short = f"{name} has {positions} positions, fewer than the {max_length} tokens that inputs may have."
+                hint = f"Set task.max_length to {positions}, or name a teacher with more positions."
+                problems.append(Problem(path, short, suggestion=hint))
+            if not found[name].has_head(task):
+                hint = "Fine-tune it first, with a recipe of its own, or leave it out."
+                problems.append(Problem(path, f"{name} was not fine-tuned for {task.name}.", suggestion=hint))
+            elif known_labels and (fault := label_fault(name, found[name], known_labels)):
+                problems.append(Problem(path, fault, suggestion=SAME_LABELS))
+        others = {name: {**DEFAULTS, **found[name].config} for name in stage.models() if name in found}
+        before = tuple(earlier.stage_name() for earlier in file.recipe.stages[:place] if earlier.produces == "transformers")
+        config = {**DEFAULTS, **model.config}
+        known = ModelFacts(config, max_length, tokenizer if tokenizer.is_file() else None, others, before)
+        problems += [Problem(path, fault) for fault in stage.faults(known)]
+    return found, problems
+
+
+def label_fault(name: str, model: ModelFolder, labels: Sequence[str]) -> str | None:
+    """What is wrong with the labels of another teacher. Names may differ, but the same names have to stand in one order."""
+    theirs = [label.casefold() for label in model.labels]
+    ours = [label.casefold() for label in labels]
+    if len(theirs) != len(ours):
+        return f"{name} has {len(theirs)} labels, the task {len(ours)}."
+    if theirs != ours and sorted(theirs) == sorted(ours):
+        return f"{name} has the labels in another order: {', '.join(model.labels)}; the task has {', '.join(labels)}."
+    return None
+
+
+def resolve_labels(inputs: Inputs, train: PreparedData | None) -> tuple[str, ...]:
+    """The recipe's labels, else those of a fine-tuned model, else those of the training data in their natural order."""
+    declared = inputs.file.recipe.task.labels
+    if declared:
+        return declared
+    if inputs.model.has_head(inputs.task) or train is None:
+        return inputs.model.labels
+    return tuple(sorted(train.labels, key=lambda label: (not label.isdecimal(), int(label) if label.isdecimal() else 0, label)))
+
+
+def calibration_samples(spec: CalibrationSpec | None) -> int:
+    """How many rows calibrate."""
+    return int(spec.samples if spec else CalibrationSpec.model_fields["samples"].default)

@@ -1,0 +1,173 @@
+"""Ctrl-C that cannot get lost, and the end that others ask for: a supervisor by SIGTERM, a closed terminal by SIGHUP.
+
+All three raise KeyboardInterrupt, so that what is left is cleaned up behind it and processes that measure are ended. Python
+raises it wherever it happens to be, and some library code takes any exception for a failure of its own, most often while it is
+imported: the interrupt vanishes, or comes out as another error. It is therefore also remembered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgebert.core.progress import Progress, Step
+
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+"""Not every system has all of them."""
+UNTOUCHED = (signal.default_int_handler, signal.SIG_DFL)
+
+_asked = threading.Event()
+_left: list[str] = []
+_number = signal.SIGINT
+_owner = 0
+
+
+def listen() -> None:
+    """Remembers every Ctrl-C, SIGTERM and SIGHUP from now on. What somebody else has set stays, as nohup's deafness does."""
+    global _owner, _number
+    _asked.clear()
+    _left.clear()
+    _number, _owner = signal.SIGINT, os.getpid()
+    if threading.current_thread() is not threading.main_thread():  # no other thread may set a handler
+        return
+    for number in map(_number_of, NAMES):
+        if number and signal.getsignal(number) in UNTOUCHED:
+            signal.signal(number, _remember)
+
+
+def asked() -> bool:
+    """Whether there was one of them."""
+    return _asked.is_set()
+
+
+def exit_code() -> int:
+    """128 and the signal's number, as a shell reports it: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
+    return 128 + _number
+
+
+def leave(line: str) -> None:
+    """Says what there is of the work although it was interrupted."""
+    _left[:] = [line]
+
+
+def left() -> str | None:
+    """What `leave` was told last."""
+    return _left[0] if _left else None
+
+
+@contextlib.contextmanager
+def told_to(act: Callable[[], None]) -> Iterator[None]:
+    """Inside, the first of them is remembered and calls `act` in the place of KeyboardInterrupt, which would tear an event
+    loop apart wherever it happens to be. Those after it are KeyboardInterrupt again, for who does not want to wait."""
+    heard = [number for number in map(_number_of, NAMES) if number and signal.getsignal(number) is _remember]
+    first = threading.Event()
+
+    def once(number: int, frame: FrameType | None) -> None:
+        if first.is_set():
+            _remember(number, frame)
+        first.set()
+        _note(number)
+        act()
+
+    for number in heard:
+        signal.signal(number, once)
+    try:
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, _remember)
+
+
+def finish(work: Coroutine[Any, Any, None]) -> bool:
+    """Runs work for many devices to its end, or until one of them cancelled it, so that what is under way is told and what it
+    holds is let go; returns whether it came to its end."""
+    import asyncio
+
+    async def watched() -> bool:
+        task = asyncio.create_task(work)
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            loop.call_soon_threadsafe(task.cancel)
+
+        with told_to(stop):
+            try:
+                await task
+            except asyncio.CancelledError:
+                if not asked():
+                    raise
+                return False
+        return True
+
+    return asyncio.run(watched())
+
+
+def _number_of(name: str) -> signal.Signals | None:
+    return getattr(signal, name, None)
+
+
+def _remember(number: int, frame: FrameType | None) -> None:
+    _note(number)
+    raise KeyboardInterrupt
+
+
+def _note(number: int) -> None:
+    global _number
+    if os.getpid() != _owner and number != signal.SIGINT:  # a fork of ours, of which others expect that it ends at once
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    if not _asked.is_set():
+        _number = signal.Signals(number)
+    _asked.set()
+
+
+def _stop_if_asked() -> None:
+    if _asked.is_set():
+        raise KeyboardInterrupt
+
+
+class Interruptible:
+    """Progress that ends the run, at its next sign of life, when an interrupt was swallowed."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def note(self, line: str) -> None:
+        """Prints the line.
+
+        Raises:
+            KeyboardInterrupt: there was an interrupt.
+        """
+        _stop_if_asked()
+        self._progress.note(line)
+
+    @contextlib.contextmanager
+    def step(self, title: str, total: float | None = None) -> Iterator[Step]:
+        """Opens a step.
+
+        Raises:
+            KeyboardInterrupt: there was an interrupt.
+        """
+        _stop_if_asked()
+        with self._progress.step(title, total) as step:
+            yield _InterruptibleStep(step)
+            _stop_if_asked()
+
+
+class _InterruptibleStep:
+    def __init__(self, step: Step) -> None:
+        self._step = step
+
+    def advance(self, count: float = 1) -> None:
+        _stop_if_asked()
+        self._step.advance(count)
+
+    def skip_to(self, count: float) -> None:
+        _stop_if_asked()
+        self._step.skip_to(count)

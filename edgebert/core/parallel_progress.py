@@ -1,0 +1,153 @@
+"""Progress of several things at once: a line for each on a terminal, plain lines with a name elsewhere, on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+from edgebert.core.progress import PLAIN_INTERVAL_S, say
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Display
+    from rich.progress import TaskID
+
+MOST_SHOWN = 0.999
+
+
+class Lane(Protocol):
+    """One of the things under way."""
+
+    def show(self, phase: str, amount: str = "", share: float | None = None) -> None:
+        """Says what it does now.
+
+        Args:
+            phase: what, `sent`.
+            amount: how much of it, `12 of 23 MB`.
+            share: the same as a part of 1.
+        """
+
+    def note(self, line: str) -> None:
+        """Prints one line that stays."""
+
+    def end(self, line: str) -> None:
+        """Says how it ended."""
+
+
+class Lanes(Protocol):
+    """All of them."""
+
+    def lane(self, name: str) -> Lane:
+        """Opens a lane; names need not differ."""
+
+
+class _SilentLane:
+    def show(self, phase: str, amount: str = "", share: float | None = None) -> None:
+        pass
+
+    def note(self, line: str) -> None:
+        pass
+
+    def end(self, line: str) -> None:
+        pass
+
+
+class SilentLanes:
+    """Says nothing (`--quiet`)."""
+
+    def lane(self, name: str) -> Lane:
+        """Opens a lane that shows nothing."""
+        return _SilentLane()
+
+
+class _PlainLane:
+    def __init__(self, stream: TextIO, name: str) -> None:
+        self._stream, self._name = stream, name
+        self._phase: str | None = None
+        self._said: str | None = None
+        self._spoke = 0.0
+
+    def show(self, phase: str, amount: str = "", share: float | None = None) -> None:
+        """A line when the phase is another, one every ten seconds, and one when it is whole."""
+        now, line = time.monotonic(), f"{phase} {amount}".rstrip()
+        whole = share is not None and share >= 1
+        if line != self._said and (phase != self._phase or whole or now - self._spoke >= PLAIN_INTERVAL_S):
+            self._phase, self._said, self._spoke = phase, line, now
+            self.note(line)
+
+    def note(self, line: str) -> None:
+        say(self._stream, f"{self._name}: {line}")
+
+    def end(self, line: str) -> None:
+        self.note(line)
+
+
+class PlainLanes:
+    """Lines that begin with the name."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def lane(self, name: str) -> Lane:
+        """Opens a lane that prints."""
+        return _PlainLane(self._stream, name)
+
+
+class _LiveLane:
+    def __init__(self, display: Display, task: TaskID, name: str) -> None:
+        self._display, self._task, self._name = display, task, name
+
+    def show(self, phase: str, amount: str = "", share: float | None = None) -> None:
+        self._display.start_task(self._task)  # the time that it waited does not count
+        # Never whole before the end: a bar that was whole once stops its clock.
+        completed = min(share or 0.0, MOST_SHOWN)
+        total = None if share is None else 1.0
+        self._display.update(self._task, said=f"{phase} {amount}".rstrip(), total=total, completed=completed)
+
+    def note(self, line: str) -> None:
+        self._display.console.print(f"{self._name}: {line}", highlight=False, markup=False)
+
+    def end(self, line: str) -> None:
+        self.note(line)
+        self._display.update(self._task, said=line, total=1.0, completed=1.0)
+        self._display.stop_task(self._task)
+
+
+class LiveLanes:
+    """A line with a bar for each, on a terminal."""
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+
+    def lane(self, name: str) -> Lane:
+        """Opens a line at the end."""
+        return _LiveLane(self._display, self._display.add_task(name, start=False, total=None, said="waits"), name)
+
+
+@contextlib.contextmanager
+def open_lanes(stream: TextIO | None = None, *, quiet: bool = False) -> Iterator[Lanes]:
+    """The display that suits the stream (standard error by default), as long as it is open."""
+    stream = stream or sys.stderr
+    if quiet:
+        yield SilentLanes()
+    elif not stream.isatty():
+        yield PlainLanes(stream)
+    else:
+        with _display(stream) as display:
+            yield LiveLanes(display)
+
+
+def _display(stream: TextIO) -> Display:
+    from rich import progress as bars
+    from rich.console import Console
+
+    columns: tuple[Any, ...] = (
+        bars.TextColumn("{task.description}", markup=False),
+        bars.BarColumn(bar_width=24),
+        bars.TextColumn("{task.fields[said]}", markup=False),
+        bars.TimeElapsedColumn(),
+    )
+    # Twice a second: what is measured on this machine must not pay for a bar.
+    return bars.Progress(*columns, console=Console(file=stream), transient=True, refresh_per_second=2)

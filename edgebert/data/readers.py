@@ -1,0 +1,272 @@
+"""Reads data files row by row, so that memory does not grow with the file. Every row is a plain dict.
+
+CSV, TSV and JSON Lines come through `datasets` in streaming mode; Parquet, SQuAD's nested JSON and CoNLL's blank-line
+blocks through the small readers below.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import csv
+import importlib.util
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from edgebert.core.quiet import hush
+from edgebert.data.spec import DATA_FORMATS, DataSpec
+from edgebert.errors import DataError, EnvironmentFault, MissingPackage
+
+Rows = Iterator[dict[str, Any]]
+
+BLOCK_ROWS = 1000
+BLOCK_BYTES = 1 << 20
+
+ENDINGS = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".txt": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".conll": "conll",
+    ".bio": "conll",
+}
+SNIFFED_BYTES = 1 << 16
+
+
+def file_format(spec: DataSpec, path: Path) -> str:
+    """The format that the recipe says, else the one of the file's ending.
+
+    Raises:
+        DataError: the ending says nothing.
+    """
+    if spec.format:
+        return str(spec.format)
+    if path.suffix.lower() == ".json" and path.is_file():
+        with path.open("rb") as file:
+            return "squad" if b'"paragraphs"' in file.read(SNIFFED_BYTES) else "jsonl"
+    if path.suffix.lower() not in ENDINGS:
+        known = ", ".join(sorted(DATA_FORMATS))
+        raise DataError(f"{path}: the ending {path.suffix!r} does not say what it is.", hint=f"Add `format:` ({known}).")
+    return ENDINGS[path.suffix.lower()]
+
+
+def read_rows(spec: DataSpec, path: Path) -> Rows:
+    """The file's rows, in order.
+
+    Raises:
+        DataError: while reading, with what is wrong and where.
+    """
+    kind = file_format(spec, path)
+    readers: dict[str, Callable[[], Rows]] = {
+        "csv": lambda: _delimited(spec, path, ",", "standard"),
+        "tsv": lambda: _delimited(spec, path, "\t", "none"),
+        "jsonl": lambda: _stream("json", path, chunksize=BLOCK_BYTES),
+        "parquet": lambda: read_parquet(path),
+        "squad": lambda: read_squad(path),
+        "conll": lambda: read_conll(path),
+    }
+    check_file(path, text=kind != "parquet")
+    yield from readers[kind]()
+
+
+def require_file(path: Path) -> None:
+    """Raises DataError when there is no such file."""
+    if path.is_dir():
+        raise DataError(f"The data file {path} is a folder.", hint="Name a file in it.")
+    if not path.is_file():
+        raise DataError(
+            f"The data file {path} does not exist.", hint="Correct it under `data` in the recipe, or --set data.eval=FILE"
+        )
+
+
+def check_file(path: Path, *, text: bool) -> None:
+    """Raises DataError when the file is missing, empty or not UTF-8. Reads it in blocks."""
+    require_file(path)
+    if path.stat().st_size == 0:
+        raise DataError(f"The data file {path} is empty.", hint="Name one with rows: --set data.eval=FILE")
+    if not text:
+        return
+    line = 1
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            while block := file.read(1 << 20):
+                line += block.count("\n")
+                if "\0" in block:
+                    hint = "Is it another format, or UTF-16? Convert it, or add `format:`."
+                    raise DataError(f"{path} holds NUL bytes near line {line}; it is not a text file.", hint=hint)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not UTF-8 text, near line {line} (byte 0x{error.object[error.start]:02x}).",
+            hint="Convert it, for example: iconv -f latin1 -t utf-8 OLD > NEW",
+        ) from error
+
+
+def _delimited(spec: DataSpec, path: Path, delimiter: str, quoting: Literal["standard", "none"]) -> Rows:
+    _require_datasets(path.name)
+    from datasets import Features, Value
+
+    quotes: Literal[0, 3] = csv.QUOTE_NONE if (spec.quoting or quoting) == "none" else csv.QUOTE_MINIMAL
+    separator = spec.delimiter or delimiter
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        try:
+            rows = filter(None, csv.reader(file, delimiter=separator, quoting=quotes))
+            names = [name or f"Unnamed: {place}" for place, name in enumerate(next(rows))]  # as pandas names them
+        except (StopIteration, csv.Error) as error:
+            hint = "Its first line names the columns, for example text,label"
+            raise DataError(f"{path} has no header line with the names of its columns.", hint=hint) from error
+        _check_header(path, names, rows)
+    # Everything as text: a column's type must not depend on which rows a block happens to hold.
+    features = Features({name: Value("string") for name in names})
+    yield from _stream(
+        "csv",
+        path,
+        sep=separator,
+        engine="c" if separator.isascii() else "python",
+        quoting=quotes,
+        keep_default_na=False,
+        features=features,
+        chunksize=BLOCK_ROWS,
+    )
+
+
+def _check_header(path: Path, names: list[str], rows: Iterator[list[str]]) -> None:
+    """Raises DataError where pandas would guess: it renames a column, and takes the first of too many fields for an index."""
+    first: list[str] = []
+    with contextlib.suppress(csv.Error):  # a row that cannot be read is reported when its turn comes
+        first = next(rows, [])
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise DataError(f"{path} has two columns `{repeated[0]}`.", hint="Rename one in its header line.")
+    if len(first) > len(names):
+        raise DataError(
+            f"{path}: its first row has {len(first)} fields, but its header line names {len(names)}.",
+            hint="Name every column in the first line, and check the separator and the quotes.",
+        )
+
+
+def _stream(builder: str, path: Path, **options: Any) -> Rows:
+    _require_datasets(path.name)
+    from datasets import load_dataset
+
+    hush("datasets")
+    hints = {
+        "csv": "Check the separator and the quotes; `quoting: none` reads quotes as ordinary characters.",
+        "json": 'Every line is one JSON object, for example {"text": "good", "label": "positive"}',
+    }
+    try:
+        yield from load_dataset(builder, data_files=str(path), split="train", streaming=True, **options)
+    except DataError:
+        raise
+    except Exception as error:  # pandas and pyarrow each have classes of their own
+        reason = _reason(error)
+        raise DataError(f"{path} cannot be read as {builder.upper()}: {reason}", hint=hints[builder]) from error
+
+
+def _require_datasets(what: str) -> None:
+    if importlib.util.find_spec("datasets") is None:
+        raise MissingPackage("datasets", needed_for=f"Reading {what}")
+
+
+def _reason(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip().splitlines() or [error.__class__.__name__])[0][:300]
+
+
+def read_hub(spec: DataSpec, default_split: str) -> Rows:
+    """The rows of a data set on the Hub, streamed.
+
+    Raises:
+        EnvironmentFault: the Hub cannot be reached, or does not have it.
+    """
+    _require_datasets(f"the Hub data set {spec.hub}")
+    from datasets import load_dataset
+
+    try:
+        yield from load_dataset(
+            spec.hub, spec.config, split=spec.split or default_split, revision=spec.revision, streaming=True
+        )
+    except ValueError as error:  # a configuration or split that it does not have
+        hint = "Check its name, config and split in the recipe."
+        raise DataError(f"The Hub data set {spec.hub} could not be read: {_reason(error)}", hint=hint) from error
+    except Exception as error:
+        raise EnvironmentFault(
+            f"The Hub data set {spec.hub} could not be read: {_reason(error)}",
+            hint="With a network, check the name, config and split. Without one, give a file: --set data.eval=FILE",
+        ) from error
+
+
+def read_parquet(path: Path) -> Rows:
+    """Parquet, column chunks read through a small buffer: `datasets` would hold whole row groups."""
+    _require_datasets(path.name)
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path, buffer_size=BLOCK_BYTES, pre_buffer=False) as file:
+            for block in file.iter_batches(batch_size=BLOCK_ROWS):
+                yield from block.to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        hint = "It may be a partial copy: fetch or write it again."
+        raise DataError(f"{path} cannot be read as PARQUET: {_reason(error)}", hint=hint) from error
+
+
+def read_squad(path: Path) -> Rows:
+    """SQuAD 1.1 and 2.0: one row a question, with id, title, context, question and answers {text, answer_start}.
+
+    The file is parsed as a stream, one article at a time.
+    """
+    try:
+        import ijson
+    except ImportError as error:
+        raise MissingPackage("ijson", needed_for=f"Reading {path.name}") from error
+    try:
+        with path.open("rb") as file:
+            if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+                file.seek(0)
+            for article in ijson.items(file, "data.item"):
+                yield from _questions(article)
+    except ijson.JSONError as error:
+        raise DataError(f"{path} is not valid JSON: {_reason(error)}") from error
+    except KeyError as error:
+        raise DataError(f"{path} is not in SQuAD's format: an article lacks {error}.") from error
+    except (TypeError, AttributeError, ValueError) as error:
+        raise DataError(f"{path} is not in SQuAD's format: {_reason(error)}.") from error
+
+
+def _questions(article: dict[str, Any]) -> Rows:
+    for paragraph in article["paragraphs"]:
+        for question in paragraph["qas"]:
+            answers = question.get("answers", [])
+            yield {
+                "id": str(question["id"]),
+                "title": article.get("title", ""),
+                "context": paragraph["context"],
+                "question": question["question"],
+                "answers": {
+                    "text": [answer["text"] for answer in answers],
+                    "answer_start": [int(answer["answer_start"]) for answer in answers],
+                },
+            }
+
+
+def read_conll(path: Path) -> Rows:
+    """CoNLL: one row a sentence, `tokens` and `tags` from the first and the last column of its lines."""
+    tokens: list[str] = []
+    tags: list[str] = []
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip() or line.startswith("-DOCSTART-"):
+                if tokens:
+                    yield {"tokens": tokens, "tags": tags}
+                tokens, tags = [], []
+                continue
+            parts = line.split()
+            if len(parts) < 2:
+                raise DataError(f"{path}, line {number}: needs a token and a tag, has {line.strip()!r}.")
+            tokens.append(parts[0])
+            tags.append(parts[-1])
+    if tokens:
+        yield {"tokens": tokens, "tags": tags}

@@ -1,0 +1,47 @@
+"""DataSpec: how a recipe names a data set."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from edgebert.core.strict import Strict
+
+DATA_FORMATS = ("csv", "tsv", "jsonl", "parquet", "squad", "conll")
+
+
+class DataSpec(Strict):
+    """One data set: a file, or a data set on the Hub."""
+
+    path: str | None = Field(None, min_length=1, description="A file, relative to the recipe.")
+    hub: str | None = Field(None, min_length=1, description="A Hub data set, for example `nyu-mll/glue`.")
+    config: str | None = Field(None, description="Hub only: the configuration, for example `sst2`.")
+    split: str | None = Field(None, description="Hub only: the split. By default `train` for train, `validation` for eval.")
+    revision: str | None = Field(None, description="Hub only: a commit, tag or branch.")
+    format: Literal[DATA_FORMATS] | None = Field(None, description="By default what the file's ending says.")  # type: ignore[valid-type]
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="The task's column -> the file's column, for example `text: sentence`. Same names need no entry.",
+    )
+    delimiter: str | None = Field(None, min_length=1, max_length=1, description="CSV and TSV: the separator.")
+    quoting: Literal["standard", "none"] | None = Field(
+        None,
+        description='CSV and TSV: `none` reads " as an ordinary character. By default standard for .csv, none for .tsv.',
+    )
+    limit: int | None = Field(None, ge=1, description="Only the first rows.")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> DataSpec:
+        if (self.path is None) == (self.hub is None):
+            raise ValueError("needs either `path` (a file) or `hub` (a Hub data set)")
+        misplaced = [name for name in ("config", "split", "revision") if self.path and getattr(self, name)]
+        if misplaced:
+            raise ValueError(f"`{misplaced[0]}` belongs to a `hub` data set, not to a `path`")
+        return self
+
+
+class CalibrationSpec(DataSpec):
+    """Sentences whose activations set the ranges of static quantisation. Labels are not needed."""
+
+    samples: int = Field(128, ge=1, description="How many rows to take, chosen by the seed.")

@@ -1,0 +1,192 @@
+"""Incoming: contents on their way to the device. What was cut off stays as `.part` and is appended to at its true length."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from edgebert.bundle.device_folder import Root
+from edgebert.core.store import hash_file
+from edgebert.devices.agent import contents
+from edgebert.devices.agent.disk import MARGIN, fault, free_bytes, require
+from edgebert.devices.agent.durable import sync, write_durably
+from edgebert.devices.agent.events import Events
+from edgebert.devices.agent.protocol import Have, Held, Piece, Receive, Received
+from edgebert.devices.agent.remove import remove
+from edgebert.devices.agent.request_check import check_files, sizes_of
+from edgebert.errors import DeviceError, DeviceLost
+
+LEFT = "left.json"
+"""What the last installation left here, and how much of it."""
+
+
+class Body(Protocol):
+    """What follows a request."""
+
+    def read(self, size: int) -> Iterator[bytes]:
+        """Blocks of the next `size` bytes; fewer where it ends."""
+
+    def goes_on(self) -> bool:
+        """Whether there is more at this moment."""
+
+
+def whole(root: Root, sha256: str) -> Path:
+    """Where a content lies that has arrived."""
+    return root.incoming / sha256
+
+
+def part(root: Root, sha256: str) -> Path:
+    """Where a content lies that is on its way."""
+    return root.incoming / f"{sha256}.part"
+
+
+def have(root: Root, request: Have) -> Held:
+    """What of these files is here, each content read and hashed."""
+    sizes = sizes_of(tuple(check_files(request.files).values()))
+    arrived = {sha256: found for sha256, size in sizes.items() if (found := _arrived(root, sha256, size)) is not None}
+    lacking = {sha256: size for sha256, size in sizes.items() if arrived.get(sha256) != size}
+    held = {**arrived, **{sha256: sizes[sha256] for sha256 in contents.in_slots(root, lacking)}}
+    to_come = sum(size - held.get(sha256, 0) for sha256, size in sizes.items())
+    if to_come + MARGIN > free_bytes(root.incoming):
+        _drop_others(root, sizes)
+    return Held(bytes_there=held)
+
+
+def _arrived(root: Root, sha256: str, size: int) -> int | None:
+    """Bytes of a content that came before; what is there and wrong is removed."""
+    if contents.holds(whole(root, sha256), sha256, size):
+        return size
+    remove(whole(root, sha256))
+    begun = contents.regular_size(part(root, sha256))
+    if begun and begun < size:
+        return begun
+    if begun == size and _finish(root, sha256):
+        return size
+    remove(part(root, sha256))
+    return None
+
+
+def receive(root: Root, request: Receive, body: Body, events: Events) -> None:
+    """Takes the pieces, one after the other. What is whole stays whatever becomes of the others.
+
+    Raises:
+        DeviceLost: the body ended early; what came of it is kept.
+        DeviceError: a content arrived damaged or does not go on where it ended here, or more came than was announced.
+        StoreError: the disk is full; what came before is kept.
+    """
+    _check_pieces(request.pieces)
+    total = sum(piece.size - piece.offset for piece in request.pieces)
+    require(root.incoming, total)
+    troubles: list[str] = []
+    with events.step("receive", total) as step:
+        for piece in request.pieces:
+            trouble = _take(root, piece, _counted(body, piece, step.advance))
+            if trouble:
+                troubles.append(trouble)
+                events.note(trouble)
+            else:
+                events.send(Received(sha256=piece.sha256))
+    if body.goes_on():
+        raise DeviceError("More bytes came than were announced; what was announced has arrived whole.", hint="Ship again.")
+    if troubles:
+        raise DeviceError(
+            f"{len(troubles)} of {len(request.pieces)} contents did not arrive whole: {troubles[0]}",
+            hint="Ship again: only these are sent anew.",
+        )
+
+
+def _check_pieces(pieces: Collection[Piece]) -> None:
+    if len({piece.sha256 for piece in pieces}) < len(pieces):
+        raise DeviceError("A content is announced twice in one request.")
+    if strange := next((piece for piece in pieces if piece.offset > piece.size), None):
+        raise DeviceError(f"{strange.sha256[:12]} is announced to go on behind its end.")
+
+
+def _counted(body: Body, piece: Piece, advance: Callable[[float], None]) -> Iterator[bytes]:
+    """The bytes of one piece.
+
+    Raises:
+        DeviceLost: there are fewer.
+    """
+    left = piece.size - piece.offset
+    for block in body.read(left):
+        left -= len(block)
+        yield block
+        advance(len(block))
+    if left:
+        raise DeviceLost(
+            f"The connection ended {left} bytes before the end of {piece.sha256[:12]}.",
+            hint="Ship again: it goes on from there.",
+        )
+
+
+def _take(root: Root, piece: Piece, blocks: Iterator[bytes]) -> str | None:
+    """One piece into its file. Returns what is wrong with it; then its bytes were passed over, for others follow."""
+    place = part(root, piece.sha256)
+    there = contents.regular_size(place)
+    if there is None:
+        remove(place)
+    if piece.offset > (there or 0):
+        for _ in blocks:
+            pass
+        return f"{piece.sha256[:12]} goes on at byte {piece.offset}, but {there or 0} bytes of it are here."
+    left = piece.size - piece.offset
+    try:
+        with place.open("ab") as file:
+            file.truncate(piece.offset)
+            for block in blocks:
+                file.write(block)
+                left -= len(block)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise fault(error, root.incoming, missing=max(left - free_bytes(root.incoming), 1)) from error
+    if not _finish(root, piece.sha256):
+        return f"{piece.sha256[:12]} arrived with another content, and was removed."
+    return None
+
+
+def _finish(root: Root, sha256: str) -> bool:
+    """Makes a part that is long enough the whole, or removes it where its hash is another."""
+    place = part(root, sha256)
+    try:
+        right = hash_file(place) == sha256
+    except OSError:
+        right = False
+    if right:
+        place.replace(whole(root, sha256))
+        sync(root.incoming)
+    else:
+        remove(place)
+    return right
+
+
+def _drop_others(root: Root, keep: Collection[str]) -> None:
+    """Makes room: contents of other bundles go."""
+    for file in root.incoming.iterdir():
+        if file.name.partition(".")[0] not in keep:
+            remove(file)
+
+
+def clear(root: Root, used: Collection[str]) -> None:
+    """After an installation: what it used goes, and so does what lay here after the last one and has not grown since."""
+    for sha256 in used:
+        remove(whole(root, sha256))
+        remove(part(root, sha256))
+    before = _left(root)
+    now = {file.name: file.lstat().st_size for file in root.incoming.iterdir() if file.name != LEFT}
+    for name in [name for name, size in now.items() if before.get(name) == size]:
+        remove(root.incoming / name)
+        del now[name]
+    write_durably(root.incoming / LEFT, json.dumps(now) + "\n")
+
+
+def _left(root: Root) -> dict[str, int]:
+    try:
+        found = json.loads((root.incoming / LEFT).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

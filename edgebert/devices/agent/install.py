@@ -1,0 +1,130 @@
+"""Install: a bundle is laid out beside what serves, checked, tried on this CPU, and switched to where a variant passes.
+
+Whatever fails, both slots and the link stay as they were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from edgebert.bundle.device_folder import Root, SlotName
+from edgebert.bundle.manifest import MANIFEST, BundleManifest
+from edgebert.bundle.read import LEFT_BY_THE_HUB, read_signed_bundle
+from edgebert.bundle.trust.envelope import SIGNATURE
+from edgebert.core import interrupts
+from edgebert.core.interrupts import Interruptible
+from edgebert.core.store import hash_file
+from edgebert.devices.agent.durable import write_durably
+from edgebert.devices.agent.events import Events
+from edgebert.devices.agent.incoming import clear
+from edgebert.devices.agent.layout import lay_out
+from edgebert.devices.agent.protocol import Install, Installed, Wanted
+from edgebert.devices.agent.record import Record
+from edgebert.devices.agent.remove import remove
+from edgebert.devices.agent.reports import keep_report
+from edgebert.devices.agent.request_check import check_files
+from edgebert.devices.agent.slot_check import Checked, check_slot
+from edgebert.devices.agent.switch import Staged, exchange, idle_slot, make_link
+from edgebert.devices.agent.trial import Outcome, hold_trial
+from edgebert.errors import BundleError, EdgebertError
+from edgebert.report.file import report_text
+
+
+def install(root: Root, request: Install, events: Events) -> Installed:
+    """Installs the bundle of these files, all of which are here.
+
+    Raises:
+        BundleError: the bundle is not whole, not trusted, or its tokenizer makes other tokens here.
+        DeviceError: a content is not here.
+        StoreError: there is no room for the bundle.
+        OSError: something cannot be written.
+        StageError: a process that measured failed.
+    """
+    files = check_files(request.files)
+    if strange := next((path for path in files if path.split("/")[0] in LEFT_BY_THE_HUB), None):
+        raise BundleError(f"{strange} is no part of a bundle.")
+    slot = root.serving()
+    if slot and (served := _serves(root, slot, files, events)):
+        return Installed(outcome="unchanged", slot=slot, variant=served.variant.name, tried=(), reasons=(), report=None)
+    try:
+        root.staging.mkdir()
+        return _install(root, request, files, events)
+    finally:
+        remove(root.staging)
+
+
+def _serves(root: Root, slot: SlotName, files: Mapping[str, Wanted], events: Events) -> Checked | None:
+    """The slot, where it holds just these files and is whole; a damaged one is laid out again."""
+    folder = root.slot(slot)
+    same = all(_hash(folder / name) == (files[name].sha256 if name in files else None) for name in (MANIFEST, SIGNATURE))
+    if not same:
+        return None
+    try:
+        return check_slot(root, slot, thorough=True)
+    except EdgebertError as error:
+        events.note(f"what serves is laid out again: {error.message}")
+        return None
+
+
+def _hash(file: Path) -> str | None:
+    try:
+        return hash_file(file)
+    except OSError:
+        return None
+
+
+def _install(root: Root, request: Install, files: Mapping[str, Wanted], events: Events) -> Installed:
+    slot, progress = idle_slot(root), Interruptible(events)
+    staged = Staged(root.staging / "bundle", root.staging / "record.json", root.staging / "current")
+    make_link(staged.link, slot)
+    with progress.step("lay out"):
+        lay_out(root, files, staged.bundle)
+    with progress.step("verify"):
+        manifest, signer = read_signed_bundle(staged.bundle)
+    outcome = hold_trial(staged.bundle, manifest, request.device, request.trial, progress)
+    if outcome.report:
+        keep_report(root, outcome.report, files[MANIFEST].sha256)
+    if outcome.chosen is None:
+        return _answer("refused", None, outcome)
+    record = _record(manifest, files[MANIFEST].sha256, signer.identity, outcome)
+    write_durably(staged.record, record.model_dump_json(indent=1) + "\n")
+    if interrupts.asked():  # a library may have swallowed it
+        raise KeyboardInterrupt
+    exchange(root, slot, staged)
+    with contextlib.suppress(OSError):  # it serves: that something is left over is no failure, the next installation clears it
+        clear(root, {item.sha256 for item in files.values()})
+    return _answer("switched", slot, outcome)
+
+
+def _record(manifest: BundleManifest, sha256: str, signed_by: str, outcome: Outcome) -> Record:
+    assert outcome.chosen is not None
+    return Record(
+        bundle=manifest.name,
+        manifest=sha256,
+        variant=outcome.chosen.name,
+        p50_ms=outcome.p50_ms,
+        signed_by=signed_by,
+        installed=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+    )
+
+
+def _answer(outcome: str, slot: SlotName | None, found: Outcome) -> Installed:
+    return Installed.model_validate(
+        {
+            "outcome": outcome,
+            "slot": slot,
+            "variant": found.chosen.name if found.chosen else None,
+            "tried": found.tried,
+            "reasons": found.reasons,
+            "report": _as_file(found),
+        }
+    )
+
+
+def _as_file(found: Outcome) -> object:
+    """As report.json holds it, with its checksum."""
+    return json.loads(report_text(found.report)) if found.report else None

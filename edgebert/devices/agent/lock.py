@@ -1,0 +1,71 @@
+"""One agent at a time works in a root. The kernel lets go of the lock when its process ends, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+
+from edgebert.bundle.device_folder import Root
+from edgebert.errors import DeviceError, StoreError
+
+PATIENCE_S = 10.0
+"""That an agent has to end which has lost its workstation: the next request may come before it noticed."""
+LOOK_S = 0.1
+
+
+@contextlib.contextmanager
+def locked(root: Root, doing: str) -> Iterator[None]:
+    """Holds the root.
+
+    Args:
+        doing: what for, told to others that want it.
+
+    Raises:
+        DeviceError: another agent holds it.
+        StoreError: the file system has no locks.
+    """
+    handle = os.open(root.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        with contextlib.suppress(OSError):
+            os.fchmod(handle, 0o600)  # whoever may read it may hold it
+        _take(handle, root)
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, json.dumps({"pid": os.getpid(), "doing": doing}).encode(), 0)
+        try:
+            yield
+        finally:
+            os.ftruncate(handle, 0)
+    finally:
+        os.close(handle)
+
+
+def _take(handle: int, root: Root) -> None:
+    ends = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                reason = f"{root.lock} cannot be locked: {error.strerror}."
+                raise StoreError(reason, hint="Name a root on a local disk.") from error
+        else:
+            return
+        if time.monotonic() > ends:
+            raise DeviceError(
+                f"Another agent works in {root.folder}: {_holder(handle)}.",
+                hint="Wait until it has ended, or end it on the device; then ship again.",
+            )
+        time.sleep(LOOK_S)
+
+
+def _holder(handle: int) -> str:
+    try:
+        held = json.loads(os.pread(handle, 4096, 0))
+        return f"process {int(held['pid'])}, {str(held['doing'])[:80]}"
+    except (ValueError, KeyError, TypeError):
+        return "it does not say which"

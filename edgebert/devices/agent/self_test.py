@@ -1,0 +1,55 @@
+"""Self-test: a variant answers the bundle's goldens in a process of its own, which it may end without ending ours.
+
+`python -m edgebert.devices.agent.self_test PARENT` is that process: it reads the folder and the variant's name from standard input.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Literal
+
+from edgebert.bundle.manifest import VariantEntry
+from edgebert.errors import EdgebertError, StageError
+from edgebert.measure.latency.parent import end_with
+from edgebert.measure.latency.process import run_worker
+
+State = Literal["ok", "differs", "untested"]
+
+
+def self_test(folder: Path, variant: VariantEntry) -> tuple[State, str]:
+    """Whether a variant of a checked bundle answers here as it did where it was made, and how that shows."""
+    told = json.dumps({"folder": str(folder), "variant": variant.name})
+    try:
+        found = json.loads(run_worker("edgebert.devices.agent.self_test", told, f"replays the goldens of {variant.name}"))
+    except StageError as error:
+        return "untested", error.message
+    if found["obstacle"]:
+        return "untested", found["obstacle"]
+    difference, tolerance = float(found["difference"]), variant.tolerance
+    if difference <= tolerance:
+        return "ok", f"goldens differ by {difference:.2g}"
+    return "differs", f"its answers to the goldens differ by {difference:.2g} here, more than {tolerance:g}"
+
+
+def main() -> int:
+    """Replays the goldens of one variant. Returns the exit code."""
+    end_with(int(sys.argv[1]))
+    told = json.loads(sys.stdin.read())
+    from edgebert.bundle.read import golden_inputs, read_manifest, replay
+
+    folder = Path(told["folder"])
+    try:
+        manifest = read_manifest(folder)
+        variant = next(item for item in manifest.variants if item.name == told["variant"])
+        found = replay(folder, manifest, variant, golden_inputs(folder, manifest))
+    except EdgebertError as error:
+        sys.stdout.write("\n" + json.dumps({"failure": error.message, "hint": error.hint}) + "\n")
+        return error.exit_code
+    sys.stdout.write("\n" + json.dumps({"difference": found.difference, "obstacle": found.obstacle}) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""Trial: every variant that can run here answers the goldens, is measured in fresh processes, and meets the bundle's own gates.
+
+The bundle's report says how accurate each variant is: answers do not change from one machine to the next, as the goldens
+show. How fast it is, is measured here. So the report that is judged, and goes home, is the bundle's own with latencies, memory
+and environment of this device; what could not be measured here fails its gate.
+
+Which products run in INT8, and at which rate, is counted with packages that a device does not have. These gates stand as they
+were judged where the bundle was made, for a variant that failed there passes nowhere, and the report from here has neither.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgebert.bundle.manifest import BundleManifest, VariantEntry
+from edgebert.bundle.read import golden_inputs, obstacle
+from edgebert.core.progress import Progress
+from edgebert.devices.agent.protocol import Trial, Tried
+from edgebert.devices.agent.self_test import State, self_test
+from edgebert.errors import BundleError, EdgebertError, InputError
+from edgebert.measure.bench.models import Subject, Wanted, find_subjects
+from edgebert.measure.bench.queries import Source
+from edgebert.measure.bench.run import run
+from edgebert.measure.bench.sweep import Options, Planned, make_plan
+from edgebert.report.file import NAME, read_report
+from edgebert.report.gates import Gate
+from edgebert.report.report import SAMPLES_FOR, Entry, Report
+from edgebert.report.verdict import Judgement, judge
+
+PERCENTILE = re.compile(r"p\d+_ms")
+OF_HOME = ("int8_coverage", "floor_ratio")
+"""Metrics that are not measured on a device."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of all variants."""
+
+    tried: tuple[Tried, ...]
+    chosen: VariantEntry | None
+    """The fastest that passed."""
+    p50_ms: float | None
+    report: Report | None
+    """None where nothing could be measured."""
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why nothing was chosen."""
+        return () if self.chosen else tuple(f"{item.variant}: {item.reason}" for item in self.tried)
+
+
+def hold_trial(folder: Path, manifest: BundleManifest, device: str, trial: Trial, progress: Progress) -> Outcome:
+    """Tries a bundle that was read and checked.
+
+    Raises:
+        BundleError: its report is missing or damaged, or its tokenizer makes other tokens here.
+        StageError: a process that measured failed.
+    """
+    at_home = _report_of(folder)
+    golden_inputs(folder, manifest)
+    trial = enough(trial, at_home.gates)
+    tested = _self_tests(folder, manifest, progress)
+    usable = [variant for variant in manifest.variants if tested[variant.name][0] == "ok"]
+    plan, faults = _plan(folder, usable, trial, progress)
+    if not plan:
+        return Outcome(tuple(_untried(variant, tested, faults) for variant in manifest.variants), None, None, None)
+    outcome = run(plan, _options(trial), Source(None, 0), progress)
+    if outcome.fault:
+        raise outcome.fault
+    report = _merged(at_home, outcome.report, f"{manifest.name} on {device}", manifest.selected)
+    judged = {item.entry.name: item for item in judge(report).judgements} if report.candidates() else {}
+    entries = {entry.name: entry for entry in report.entries}
+    tried = tuple(
+        _tried(variant, tested[variant.name][0], entries[variant.name], judged.get(variant.name))
+        if variant.name in entries
+        else _untried(variant, tested, faults)
+        for variant in manifest.variants
+    )
+    passed = [item for item in tried if item.passed]
+    best = min(passed, key=lambda item: _rank(item, manifest.selected), default=None)
+    return Outcome(tried, manifest.variant(best.variant) if best else None, best.p50_ms if best else None, report)
+
+
+def enough(trial: Trial, gates: Sequence[Gate]) -> Trial:
+    """The trial with as many queries as the median needs, by which the fastest is found, and every percentile of a gate."""
+    percents = {50, *(int(gate.metric[1:-3]) for gate in gates if PERCENTILE.fullmatch(gate.metric))}
+    samples = max(SAMPLES_FOR[percent] for percent in percents)
+    return trial.model_copy(update={"queries": max(trial.queries, math.ceil(samples / trial.rounds))})
+
+
+def _report_of(folder: Path) -> Report:
+    try:
+        return read_report(folder / NAME)
+    except InputError as error:
+        raise BundleError(f"The bundle's gates cannot be judged, for its report cannot be used: {error.message}") from error
+
+
+def _self_tests(folder: Path, manifest: BundleManifest, progress: Progress) -> dict[str, tuple[State, str]]:
+    found: dict[str, tuple[State, str]] = {}
+    with progress.step("self-test", len(manifest.variants)) as step:
+        for variant in manifest.variants:
+            reason = obstacle(variant)
+            found[variant.name] = ("untested", reason) if reason else self_test(folder, variant)
+            step.advance()
+    return found
+
+
+def _options(trial: Trial) -> Options:
+    return Options(queries=trial.queries, rounds=trial.rounds, warmup=trial.warmup)
+
+
+def _plan(
+    folder: Path, variants: Sequence[VariantEntry], trial: Trial, progress: Progress
+) -> tuple[list[Planned], dict[str, str]]:
+    """The measurements of all that can be measured, and why the others cannot."""
+    subjects = find_subjects(str(folder), Wanted(tuple(item.name for item in variants)), progress) if variants else []
+    roles = {item.name: item.role for item in variants}
+    plan: list[Planned] = []
+    faults: dict[str, str] = {}
+    for subject in subjects:
+        try:
+            plan += _planned(subject, roles[subject.name] == "baseline", trial, progress)
+        except EdgebertError as error:
+            faults[subject.name] = error.message
+    return plan, faults
+
+
+def _planned(subject: Subject, is_baseline: bool, trial: Trial, progress: Progress) -> list[Planned]:
+    return make_plan([(subject, "baseline" if is_baseline else "candidate")], _options(trial), Source(None, 0), progress)
+
+
+def _merged(at_home: Report, here: Report, name: str, selected: str) -> Report:
+    """The bundle's report with what was measured here in the place of what was measured at home."""
+    known = {entry.name: entry for entry in at_home.entries}
+    measured = sorted(here.entries, key=lambda entry: (entry.role != "baseline", entry.name != selected))
+    return at_home.model_copy(
+        update={
+            "edgebert_version": here.edgebert_version,
+            "recipe": name,
+            "environment": here.environment,
+            "gates": tuple(gate for gate in at_home.gates if gate.metric not in OF_HOME),
+            "entries": tuple(_of_both(known.get(entry.name), entry) for entry in measured),
+            "command": None,
+        }
+    )
+
+
+def _of_both(at_home: Entry | None, here: Entry) -> Entry:
+    """An entry of the report at home with the times of this device. Without one there are no answers to judge."""
+    if at_home is None or at_home.artifact != here.artifact:
+        return here
+    changes = {name: getattr(here, name) for name in ("target", "rounds", "setting", "tokenizer")}
+    return at_home.model_copy(update={**changes, "coverage": None})
+
+
+def _tried(variant: VariantEntry, state: State, entry: Entry, judgement: Judgement | None) -> Tried:
+    times = {"variant": variant.name, "self_test": state, "p50_ms": entry.percentile_ms(50), "p90_ms": entry.percentile_ms(90)}
+    if variant.role == "baseline" or judgement is None:
+        return Tried(**times, passed=False, reason="FP32, which the others are compared with")
+    if variant.status != "PASSED":
+        return Tried(**times, passed=False, reason=f"it failed where it was made: {'; '.join(variant.reasons) or 'no reason'}")
+    reasons = judgement.failures or tuple(result.reason for result in judgement.results)
+    return Tried(**times, passed=judgement.passed, reason="; ".join(reasons) or "it has no gates to hold")
+
+
+def _untried(variant: VariantEntry, tested: dict[str, tuple[State, str]], faults: dict[str, str]) -> Tried:
+    state, reason = tested[variant.name]
+    reason = faults.get(variant.name, reason)
+    return Tried(variant=variant.name, self_test=state, p50_ms=None, p90_ms=None, passed=False, reason=reason)
+
+
+def _rank(item: Tried, selected: str) -> tuple[float, bool]:
+    """The fastest first; of two that are alike, the one that was selected at home."""
+    return (item.p50_ms if item.p50_ms is not None else float("inf"), item.variant != selected)

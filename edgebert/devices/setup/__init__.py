@@ -1,0 +1,1 @@
+"""Installing edgebert on a device, and checking what is installed there."""

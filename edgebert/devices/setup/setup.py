@@ -1,0 +1,241 @@
+"""Setting a device up: an environment with this version of edgebert is made there, and this user's key is trusted."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import edgebert
+from edgebert.bundle.device_folder import MARKER, OURS
+from edgebert.core.parallel_progress import Lane
+from edgebert.devices.agent.protocol import About, Hello, Pin
+from edgebert.devices.setup.text import Reached, usable
+from edgebert.devices.setup.wheels import MAKE_OWN, Wheel, Wheels, download_command
+from edgebert.devices.transport.answers import Found, read_about, read_found
+from edgebert.devices.transport.base import Channel, Device
+from edgebert.devices.transport.conversation import printable
+from edgebert.devices.transport.local import LocalDevice
+from edgebert.devices.transport.patience import AFTER_READING_S, SOON_S, within
+from edgebert.errors import DeviceError
+
+PYTHONS = ("python3", "python3.13", "python3.12", "python3.11", "python3.14")
+OLDEST = (3, 11)
+OF_PIP = ("processing", "collecting", "downloading")
+_VERSION = re.compile(r"^([0-9]{1,3}) ([0-9]{1,3})\s*\Z", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class OwnKey:
+    """This user's public key, to be trusted there."""
+
+    name: str
+    pem: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class SetupOrder:
+    """How devices are set up."""
+
+    key: OwnKey | None
+    wheels: Wheels
+    """What is brought along: edgebert's own, where an environment is made, and what the device has no index for."""
+    offline: bool = False
+    """Nothing comes from a package index."""
+    python: str | None = None
+    """Interpreter that the environment is made with."""
+    openvino: bool = False
+
+
+async def check(device: Device, key: str | None, lane: Lane) -> Reached:
+    """Asks a device who it is.
+
+    Args:
+        key: fingerprint of this user's key.
+    """
+    lane.show("connecting")
+    async with device.open() as channel:
+        return usable(device, await _hello(channel, device), key)
+
+
+async def set_up(device: Device, order: SetupOrder, lane: Lane) -> Reached:
+    """Makes a device usable. What is there already is left alone.
+
+    Raises:
+        DeviceError: it cannot be reached or used, with what to do.
+    """
+    lane.show("connecting")
+    installed = False
+    if needs_environment(device, order.python):
+        async with device.open() as channel:
+            installed = await Setup(device, channel, order, lane).run()
+    async with device.open() as channel:  # anew: it has another Python now
+        about = await _hello(channel, device)
+        if order.key and order.key.fingerprint not in about.trusted and not isinstance(device, LocalDevice):
+            lane.show("trust")
+            await channel.ask(Pin(name=order.key.name, pem=order.key.pem))
+            about = await _hello(channel, device)
+    return usable(device, about, order.key.fingerprint if order.key else None, installed=installed)
+
+
+def needs_environment(device: Device, python: str | None) -> bool:
+    """A folder of this machine is served by this interpreter, and whoever names a Python in the fleet looks after it.
+
+    Args:
+        python: that an environment was asked to be made with.
+    """
+    return not device.python and not (isinstance(device, LocalDevice) and python is None)
+
+
+async def _hello(channel: Channel, device: Device) -> About:
+    return read_about(await channel.ask(Hello(root=device.root)), device)
+
+
+class Setup:
+    """One device, one connection."""
+
+    def __init__(self, device: Device, channel: Channel, order: SetupOrder, lane: Lane) -> None:
+        assert order.wheels.own is not None, "an environment holds edgebert"
+        self._device, self._channel, self._order, self._lane = device, channel, order, lane
+        self._own: Wheel = order.wheels.own
+
+    async def run(self) -> bool:
+        """Makes the environment where it is missing, broken or another; whether it was made."""
+        python = await self._find_python()
+        there = await self._look(python)
+        made_of = self._made_of(there)
+        if self._is_there(there, made_of):
+            return False
+        await self._bring(there)
+        await self._install(python, there, made_of)
+        return True
+
+    async def _find_python(self) -> str:
+        """The first Python there that is new enough."""
+        old = []
+        for python in (self._order.python,) if self._order.python else PYTHONS:
+            async with within(SOON_S, self._device.name):
+                done = await self._channel.run([python, "-c", "import sys; print(*sys.version_info[:2])"])
+            said = _VERSION.search(done.out) if done.code == 0 else None
+            if said and (int(said[1]), int(said[2])) >= OLDEST:
+                return python
+            if said:
+                old.append(f"{said[1]}.{said[2]}")
+        name, asked = self._device.name, self._order.python
+        found = f"Python {' and '.join(old)}, which is too old" if old else f"no {asked}" if asked else "no Python"
+        hint = "Install Python 3.11 or newer there, with its venv module; --python says what it is called."
+        raise DeviceError(f"{name} has {found}.", hint=hint)
+
+    async def _look(self, python: str) -> Found:
+        async with within(AFTER_READING_S, self._device.name):
+            events = await self._there(python, {"do": "look", "root": self._device.root}, lambda event: None)
+        return read_found(events[-1] if events else None, self._device)
+
+    def _made_of(self, there: Found) -> dict[str, Any]:
+        """What the environment is to be made of. An extra that was asked for once stays."""
+        before = there.made_of if isinstance(there.made_of, dict) else {}
+        openvino = self._order.openvino or bool(before.get("openvino"))
+        return {
+            "edgebert": edgebert.__version__,
+            "wheel": self._own.sha256(),
+            "openvino": openvino,
+            "python": list(there.python[:2]),
+        }
+
+    def _is_there(self, there: Found, wanted: dict[str, Any]) -> bool:
+        before = there.made_of
+        if not isinstance(before, dict):
+            return False
+        ignored = set() if self._order.python else {"python"}
+        return all(before.get(key) == value for key, value in wanted.items() if key not in ignored)
+
+    async def _bring(self, there: Found) -> None:
+        """Copies the wheels that are not there. A setup that was stopped goes on behind the last one that arrived."""
+        missing = [
+            wheel
+            for wheel in self._order.wheels.for_device(there.machine, there.python)
+            if there.wheels.get(wheel.path.name) != wheel.sha256()
+        ]
+        total = sum(wheel.path.stat().st_size for wheel in missing)
+        sent = 0
+        for wheel in missing:
+            self._lane.show("wheels", f"{sent / 1e6:.1f} of {total / 1e6:.1f} MB", sent / total if total else None)
+            await self._channel.put(wheel.path, f"{self._device.root}/wheels/{wheel.path.name}")
+            sent += wheel.path.stat().st_size
+
+    async def _install(self, python: str, there: Found, made_of: dict[str, Any]) -> None:
+        extras = "[openvino]" if made_of["openvino"] else ""
+        request = {
+            "do": "install",
+            "root": self._device.root,
+            "ours": [*OURS, MARKER],
+            "wheel": self._own.path.name,
+            "extras": extras,
+            "offline": self._order.offline,
+            "made_of": made_of,
+        }
+        events = await self._there(python, request, self._show)
+        last = events[-1] if events else {}
+        if "fault" in last:
+            raise self._explain(str(last.get("about")), printable(str(last["fault"])), there, extras)
+        if not last.get("done"):
+            raise DeviceError(f"The setup of {self._device.name} ended in the middle.", hint="The same command goes on.")
+
+    async def _there(
+        self, python: str, request: dict[str, Any], on_event: Callable[[dict[str, Any]], None]
+    ) -> list[dict[str, Any]]:
+        """Runs our part on the device; its events. Lines that are none are dropped: a shell may say something of its own."""
+        events: list[dict[str, Any]] = []
+
+        def heard(line: str) -> None:
+            try:
+                event = json.loads(line)
+            except (ValueError, RecursionError):
+                return
+            if isinstance(event, dict):
+                events.append(event)
+                on_event(event)
+
+        done = await self._channel.run([python, "-c", _text(), json.dumps(request)], on_line=heard)
+        if done.code:
+            words = printable((done.err.strip().splitlines() or [f"exit code {done.code}"])[-1])
+            raise DeviceError(f"The setup of {self._device.name} failed: {words}.", hint="The same command starts it again.")
+        return events
+
+    def _show(self, event: dict[str, Any]) -> None:
+        """What pip is at is one phase, for a hundred packages are no hundred lines."""
+        if "phase" in event:
+            phase = "packages" if event["phase"] in OF_PIP else printable(str(event["phase"]))
+            self._lane.show(phase, printable(str(event.get("what", ""))))
+
+    def _explain(self, about: str, words: str, there: Found, extras: str) -> DeviceError:
+        name, target = self._device.name, self._device.target
+        bring = f"Bring wheels along: edgebert devices setup {target} --wheels wheels"
+        download = download_command(there.machine, there.python, edgebert.__version__, extras=extras)
+        if about == "venv":
+            hint = "On Debian and Ubuntu: apt-get install python3-venv"
+            return DeviceError(f"{name} cannot make an environment: {words}", hint=hint)
+        if about in ("pip", "network"):
+            if self._order.offline:
+                hint = f"In edgebert's checkout: {MAKE_OWN} && {download}"
+            elif about == "network":
+                hint = (
+                    f"Its package index was not reached. In edgebert's checkout: {MAKE_OWN} && {download}\n  {bring} --offline"
+                )
+            else:
+                hint = "pip on the device said so; the same command starts again."
+            return DeviceError(f"edgebert could not be installed on {name}: {words}", hint=hint)
+        if about == "busy":
+            return DeviceError(f"On {name} {words}.", hint="Wait until it has ended.")
+        if about == "root":
+            return DeviceError(f"On {name} {words}.", hint="Name an empty folder, or one that is not there: pi@host:folder")
+        return DeviceError(f"The setup of {name} failed: {words}.")
+
+
+def _text() -> str:
+    """Our part on the device."""
+    return importlib.resources.files("edgebert.devices.setup").joinpath("on_device.py").read_text(encoding="utf-8")

@@ -1,0 +1,278 @@
+"""Courier: brings a bundle to one device, and calls again where the connection is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from edgebert.core.parallel_progress import Lane
+from edgebert.devices.agent.protocol import (
+    About,
+    Advance,
+    AskStatus,
+    Have,
+    Held,
+    Hello,
+    Install,
+    Installed,
+    Note,
+    Piece,
+    Receive,
+    Received,
+    Rollback,
+    Slot,
+    Status,
+)
+from edgebert.devices.ship.answers import parse, printable_installed, printable_status
+from edgebert.devices.ship.counted import Counted
+from edgebert.devices.ship.delivery import Delivery, Order, Outcome, Sent
+from edgebert.devices.ship.payload import Cargo
+from edgebert.devices.ship.preflight import check_fits, check_room, needed_bytes
+from edgebert.devices.ship.report_files import write_device_report
+from edgebert.devices.transport.base import Device
+from edgebert.devices.transport.conversation import printable
+from edgebert.devices.transport.own_fault import own_fault
+from edgebert.errors import EXIT_GATE_FAILED, DeviceError, DeviceLost, EdgebertError
+
+LONGEST_WAIT_S = 30.0
+Done = TypeVar("Done")
+
+
+class Courier:
+    """One bundle, one device."""
+
+    def __init__(self, device: Device, cargo: Cargo, order: Order, lane: Lane) -> None:
+        self._device, self._cargo, self._order, self._lane = device, cargo, order, lane
+        self._sent = Sent()
+        self._started = time.monotonic()
+        self._installing = False
+        self._about: About | None = None
+        self._before: Status | None = None
+        """What there was when the first call began; what a lost call changed does not count."""
+
+    async def deliver(self) -> Delivery:
+        """Brings the bundle there. Errors are the delivery's outcome; only being cancelled goes through."""
+        self._started = time.monotonic()
+        try:
+            delivery = await self._persist(self._call)
+        except DeviceLost as error:
+            hint = (
+                f"It may serve the new bundle by now: edgebert devices status {self._device.target}"
+                if self._installing
+                else error.hint
+            )
+            delivery = self._delivery("failed", reason=error.message, hint=hint, exit_code=error.exit_code)
+        except EdgebertError as error:
+            delivery = self._delivery("failed", reason=error.message, hint=error.hint, exit_code=error.exit_code)
+        except Exception as error:  # ours, and no reason to stop the other devices
+            told = own_fault(error)
+            delivery = self._delivery("failed", reason=told.message, hint=told.hint, exit_code=told.exit_code)
+        self._lane.end(_last_words(delivery))
+        return delivery
+
+    def may_serve_it(self, delivery: Delivery) -> bool:
+        """Whether the device switched in this command, or was lost when it might have."""
+        return delivery.outcome == "switched" or (delivery.outcome == "failed" and self._installing)
+
+    async def take_back(self, delivery: Delivery, why: str) -> Delivery:
+        """Lets the device serve again what it served before this delivery."""
+        if serving_slot(self._before) is None:
+            if delivery.outcome != "switched":
+                return delivery
+            return replace(delivery, reason=f"{why}; it served nothing before, so it keeps this one")
+        try:
+            status = await self._persist(self._roll_back)
+        except Exception as error:  # ours as well, and no reason to stop the other devices
+            told = error if isinstance(error, EdgebertError) else own_fault(error)
+            reason = printable(f"{why}, but it could not be rolled back: {told.message}")
+            return replace(delivery, reason=reason, hint=told.hint, exit_code=told.exit_code)
+        self._lane.end(f"rolled back: {why}")
+        outcome: Outcome = "rolled back" if delivery.outcome == "switched" else delivery.outcome
+        reason = why if outcome == "rolled back" else f"{delivery.reason} It serves what it served."
+        return replace(delivery, outcome=outcome, reason=reason, hint=None, **_what_serves(status))
+
+    def interrupted(self) -> Delivery:
+        """What can be said when the work was stopped in the middle."""
+        reason = "stopped in the middle; `edgebert devices status` says what it serves" if self._installing else "stopped"
+        return self._delivery("interrupted", reason=reason)
+
+    async def _persist(self, work: Callable[[], Awaitable[Done]]) -> Done:
+        """Calls again after a lost connection, and goes on where it stopped."""
+        for call in range(1, self._order.attempts + 1):
+            try:
+                return await work()
+            except DeviceLost as error:
+                if call == self._order.attempts:
+                    raise
+                wait_s = min(self._order.wait_s * 2 ** (call - 1), LONGEST_WAIT_S)
+                self._lane.note(
+                    f"{printable(error.message)} Trying again in {wait_s:g} s ({call + 1} of {self._order.attempts})."
+                )
+                await asyncio.sleep(wait_s)
+        raise AssertionError("there is at least one attempt")
+
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[Counted]:
+        """A way to the device. One that was reached before and now cannot be reached counts as lost."""
+        async with AsyncExitStack() as stack:
+            try:
+                channel = await stack.enter_async_context(self._device.open())
+            except DeviceError as error:
+                if self._about and not isinstance(error, DeviceLost):
+                    raise DeviceLost(error.message, hint=error.hint) from error
+                raise
+            yield Counted(channel, self._sent)
+
+    async def _call(self) -> Delivery:
+        """One call, from hello to the answer of install."""
+        self._lane.show("connecting")
+        async with self._open() as channel:
+            about = self._about
+            if about is None or self._before is None or self._installing:  # else a transfer was cut: nothing has changed
+                about = self._about = await self._hello(channel)
+                check_fits(about, self._cargo, self._device.name)
+                if already := await self._already(channel, about):
+                    return already
+            await self._send(channel, about)
+            return await self._install(channel)
+
+    async def _hello(self, channel: Counted) -> About:
+        return parse(About, await channel.ask(Hello(root=self._device.root)), self._device.name)
+
+    async def _roll_back(self) -> Status:
+        """A second rollback would go forward again, so this looks whether an earlier one was carried out."""
+        async with self._open() as channel:
+            status = await self._status(channel)
+            slot = serving_slot(status)
+            before = serving_slot(self._before)
+            same = slot and before and (slot.slot, slot.manifest) == (before.slot, before.manifest)
+            if slot is None or same or slot.manifest != self._cargo.identity:
+                return status
+            answer = await channel.ask(Rollback(root=self._device.root))
+            return printable_status(parse(Status, answer, self._device.name))
+
+    async def _already(self, channel: Counted, about: About) -> Delivery | None:
+        """Looks at what serves; the delivery, where that is this bundle and whole."""
+        same = about.serving == self._cargo.identity
+        status = await self._status(channel, thorough=same)  # a damaged one is laid out again
+        self._before = self._before or status
+        if same and self._is_whole(status) and not self._installing:
+            return self._delivery("unchanged", **_what_serves(status))
+        return None
+
+    async def _status(self, channel: Counted, *, thorough: bool = False) -> Status:
+        request = AskStatus(root=self._device.root, thorough=thorough)
+        return printable_status(parse(Status, await channel.ask(request), self._device.name))
+
+    def _is_whole(self, status: Status) -> bool:
+        """Whether what serves can, and is signed as the bundle here: keys change without the bundle."""
+        slot = serving_slot(status)
+        return slot is not None and slot.fault is None and slot.signed_by == self._cargo.signer.identity
+
+    async def _send(self, channel: Counted, about: About) -> None:
+        request = Have(root=self._device.root, files=self._cargo.files)
+        held = parse(Held, await channel.ask(request), self._device.name)
+        pieces = self._cargo.missing(held.bytes_there)
+        if pieces:
+            await self._check_room(channel, about, pieces)
+            body = self._cargo.body(pieces, self._meter(pieces))
+            await channel.ask(Receive(root=self._device.root, pieces=pieces), body=body, on_event=self._heard_note)
+
+    async def _check_room(self, channel: Counted, about: About, pieces: Sequence[Piece]) -> None:
+        """Asks again before it refuses: where room is short, `have` drops what belongs to no bundle of now."""
+        if needed_bytes(pieces) > about.free_bytes:
+            about = await self._hello(channel)
+        check_room(about.free_bytes, pieces, self._device.name)
+
+    def _meter(self, pieces: Sequence[Piece]) -> Any:
+        """Counts what is sent and shows it against the whole bundle."""
+        total = self._cargo.size_bytes
+        there = total - sum(piece.size - piece.offset for piece in pieces)
+
+        def count(size: int) -> None:
+            nonlocal there
+            there += size
+            self._sent.content_bytes += size
+            self._lane.show("sent", f"{there / 1e6:.1f} of {total / 1e6:.1f} MB", there / total if total else None)
+
+        return count
+
+    async def _install(self, channel: Counted) -> Delivery:
+        self._installing = True
+        self._lane.show("installing")
+        request = Install(root=self._device.root, device=self._device.name, files=self._cargo.files, trial=self._order.trial)
+        answer = await channel.ask(request, on_event=self._heard)
+        installed = printable_installed(parse(Installed, answer, self._device.name))
+        if installed.outcome == "refused":
+            return self._refused(installed)
+        before = serving_slot(self._before)
+        if installed.outcome == "unchanged" and (before is None or before.manifest != self._cargo.identity):
+            # A call switched it, and its answer was lost; what it measured is in the status.
+            return self._delivery("switched", **_what_serves(await self._status(channel)), **self._keep(installed.report))
+        chosen = next((item for item in installed.tried if item.variant == installed.variant), None)
+        p50_ms = chosen.p50_ms if chosen else _what_serves(self._before)["p50_ms"]
+        known: dict[str, Any] = {"variant": installed.variant, "p50_ms": p50_ms, "tried": installed.tried}
+        return self._delivery(installed.outcome, **known, **self._keep(installed.report))
+
+    def _refused(self, installed: Installed) -> Delivery:
+        kept = self._keep(installed.report)
+        known = {"reason": "no variant passed there", "tried": installed.tried, "exit_code": EXIT_GATE_FAILED}
+        return self._delivery("refused", **{**kept, **known, **_what_serves(self._before)})
+
+    def _keep(self, content: dict[str, Any] | None) -> dict[str, Any]:
+        """Writes the report. A device has switched by then, and a report that cannot be kept does not undo that."""
+        if content is None or self._order.reports is None:
+            return {}
+        try:
+            return {"report": write_device_report(self._order.reports, self._device.name, content)}
+        except Exception as error:
+            told = error if isinstance(error, EdgebertError) else own_fault(error)
+            self._lane.note(printable(told.message))
+            return {"reason": told.message, "exit_code": told.exit_code}
+
+    def _heard_note(self, event: Note | Advance | Received) -> None:
+        if isinstance(event, Note):
+            self._lane.note(printable(event.line))
+
+    def _heard(self, event: Note | Advance | Received) -> None:
+        self._heard_note(event)
+        if isinstance(event, Advance):
+            amount = f"{event.done:g} of {event.total:g}" if event.total else ""
+            self._lane.show(printable(event.title), amount, event.done / event.total if event.total else None)
+
+    def _delivery(self, outcome: Outcome, *, reason: str | None = None, **known: Any) -> Delivery:
+        return Delivery(
+            device=self._device.name,
+            outcome=outcome,
+            reason=reason and printable(reason),
+            p50_before_ms=_what_serves(self._before)["p50_ms"],
+            sent_bytes=self._sent.content_bytes,
+            protocol_bytes=self._sent.protocol_bytes,
+            cargo_bytes=self._cargo.size_bytes,
+            seconds=time.monotonic() - self._started,
+            **known,
+        )
+
+
+def serving_slot(status: Status | None) -> Slot | None:
+    """The slot that serves."""
+    return next((slot for slot in status.slots if slot.slot == status.serving), None) if status else None
+
+
+def _what_serves(status: Status | None) -> dict[str, Any]:
+    """The two fields of a delivery that say it."""
+    slot = serving_slot(status)
+    return {"variant": slot.variant if slot else None, "p50_ms": slot.p50_ms if slot else None}
+
+
+def _last_words(delivery: Delivery) -> str:
+    words = {
+        "switched": f"switched to {delivery.variant}",
+        "unchanged": f"serves it already, with {delivery.variant}",
+        "refused": "refused",
+    }.get(delivery.outcome, delivery.outcome)
+    return f"{words}: {delivery.reason}" if delivery.reason else words

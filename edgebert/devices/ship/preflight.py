@@ -1,0 +1,78 @@
+"""Whether a device can take a bundle at all: asked before a byte of it travels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgebert.bundle.manifest import BundleManifest, VariantEntry
+from edgebert.devices.agent.protocol import About, Piece
+from edgebert.devices.ship.payload import Cargo
+from edgebert.errors import EnvironmentFault, TrustError
+
+SPARE_BYTES = 16 << 20
+"""That the agent leaves to whatever else writes there."""
+
+
+def check_fits(about: About, cargo: Cargo, device: str) -> None:
+    """Refuses what could only fail there later.
+
+    Raises:
+        EnvironmentFault: no candidate can run there.
+        TrustError: it does not trust the bundle's signer.
+    """
+    _check_runs(about, cargo.manifest, device)
+    _check_trusts(about, cargo, device)
+
+
+def check_room(free_bytes: int, pieces: Sequence[Piece], device: str) -> None:
+    """Refuses what the disk there cannot hold.
+
+    Raises:
+        EnvironmentFault: it is too full.
+    """
+    if (needed := needed_bytes(pieces)) > free_bytes:
+        raise EnvironmentFault(
+            f"{device} has {free_bytes / 1e6:.1f} MB free; what it lacks of the bundle needs {needed / 1e6:.1f} MB.",
+            hint="Make room there, then ship again.",
+        )
+
+
+def needed_bytes(pieces: Sequence[Piece]) -> int:
+    """Free bytes that the pieces need."""
+    return sum(piece.size - piece.offset for piece in pieces) + SPARE_BYTES
+
+
+def _check_runs(about: About, manifest: BundleManifest, device: str) -> None:
+    candidates = [variant for variant in manifest.variants if variant.role == "candidate"]
+    obstacles = [_obstacle(variant, about) for variant in candidates]
+    if candidates and all(obstacles):
+        reasons = "; ".join(
+            f"{variant.name}: {reason}" for variant, reason in zip(candidates, obstacles, strict=True) if reason
+        )
+        raise EnvironmentFault(f"No candidate of the bundle can run on {device}: {reasons}.", hint=_way_out(candidates, about))
+
+
+def _obstacle(variant: VariantEntry, about: About) -> str | None:
+    """Why a variant cannot run there; None where it can."""
+    if variant.target.runtime not in about.runtimes:
+        return f"{variant.target.runtime} is not installed there"
+    if variant.requires_isa and not set(variant.requires_isa) & set(about.isas):
+        return f"its CPU ({about.cpu}) has none of {', '.join(variant.requires_isa)}"
+    return None
+
+
+def _way_out(candidates: Sequence[VariantEntry], about: About) -> str:
+    absent = sorted({variant.target.runtime for variant in candidates} - set(about.runtimes))
+    if absent:
+        return f"Install {' or '.join(absent)} there, or compress for a runtime that it has."
+    return "Compress with `isa` in the recipe's targets, such as `isa: avx2`."
+
+
+def _check_trusts(about: About, cargo: Cargo, device: str) -> None:
+    """Keys alone can be told by their fingerprint; what a certificate or an identity is worth there, only the device knows."""
+    if cargo.key and cargo.key not in about.trusted:
+        raise TrustError(
+            f"{device} does not trust the key that signed the bundle: {cargo.key} ({cargo.signer.name}).",
+            hint="Sign the bundle as yours (edgebert keys sign BUNDLE): `edgebert devices setup` brings your key there. "
+            "Or have the device trust its signer, there: edgebert keys trust FILE --name NAME",
+        )

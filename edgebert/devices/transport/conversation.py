@@ -1,0 +1,200 @@
+"""One request, its events and its answer, with an agent that was just started."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from edgebert import errors
+from edgebert.devices.agent.protocol import EVENT, PROTOCOL, Advance, Failure, Hello, Note, Received, Result
+from edgebert.devices.transport.base import OnEvent
+from edgebert.devices.transport.running import NOT_FOUND, Ended, Lines, Running, StreamClosed, read_tail
+from edgebert.errors import DeviceError, DeviceLost, EdgebertError
+
+ENDS_WITHIN_S = 10.0
+"""How long an agent may take to end after its answer."""
+MAX_NOISE_BYTES = 64 << 10
+SHOWN_LINES = 3
+LONGEST_LINE = 300
+MOST_LINES = 5
+"""Of an error's message, and of its hint."""
+MOST_NOTES = 100
+"""Of one request; what an agent notes after them is dropped."""
+GOES_ON = "What arrived there stays, and it serves what it served. The same command goes on from there."
+
+_NO_EDGEBERT = re.compile(r"No module named '?edgebert(?!\.slots)")
+_OLD_EDGEBERT = re.compile(r"No module named '?edgebert\.slots")
+_NO_PACKAGE = re.compile(r"No module named '?([A-Za-z0-9_]+)")
+_OLD_PYTHON = re.compile(r"[Uu]nknown option:? -P")
+
+
+class Conversation:
+    """What is said with one agent.
+
+    Args:
+        name: of the device, for messages.
+        target: what names it on the command line.
+    """
+
+    def __init__(self, running: Running, *, name: str, target: str) -> None:
+        self._running, self._name, self._target = running, name, target
+        self._noise = self._notes = 0
+
+    async def ask(self, request: BaseModel, body: AsyncIterator[bytes] | None, on_event: OnEvent | None) -> dict[str, Any]:
+        """Sends the request and its body, tells the events, returns the value of the result. The agent has ended afterwards.
+
+        Raises:
+            EdgebertError: as `Channel.ask` says; what `body` or `on_event` raise comes out as it is.
+        """
+        errors_told = asyncio.create_task(read_tail(self._running))
+        sending = asyncio.create_task(self._send(request, body))
+        listening = asyncio.create_task(self._listen(on_event))
+        try:
+            await asyncio.wait({sending, listening}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()  # what the body raised
+            answer = await listening
+            if answer is None:
+                raise await self._why_silent(errors_told)
+            await self._let_end()
+        finally:
+            await self._finish(sending, listening, errors_told)
+        if isinstance(answer, Failure):
+            raise error_of(answer)
+        self._check_protocol(request, answer.value)
+        return answer.value
+
+    async def _send(self, request: BaseModel, body: AsyncIterator[bytes] | None) -> None:
+        """Stops quietly where the agent stopped reading: what it has to say comes on its standard output."""
+        try:
+            await self._running.write(request.model_dump_json().encode() + b"\n")
+            if body is not None:
+                async for part in body:
+                    await self._running.write(part)
+            await self._running.end_input()
+        except StreamClosed:
+            return
+
+    async def _listen(self, on_event: OnEvent | None) -> Result | Failure | None:
+        """Tells events until the last one, which it returns; None where there was none."""
+        lines, first = Lines(), True
+        while data := await self._running.read():
+            for line in lines.feed(data):
+                event = self._event(line, first)
+                if event is None:
+                    continue
+                first = False
+                if isinstance(event, Result | Failure):
+                    return event
+                if on_event and (shown := self._shown(event)):
+                    on_event(shown)
+        return None
+
+    def _shown(self, event: Note | Advance | Received) -> Note | Advance | Received | None:
+        """The event with texts that can be printed; None for one note too many."""
+        if isinstance(event, Advance):
+            return event.model_copy(update={"title": printable(event.title)})
+        if isinstance(event, Note):
+            self._notes += 1
+            return event.model_copy(update={"line": printable(event.line)}) if self._notes <= MOST_NOTES else None
+        return event
+
+    def _event(self, line: bytes, first: bool) -> Any:
+        """An event; None for what a shell says before the agent speaks."""
+        try:
+            return EVENT.validate_json(line)
+        except ValidationError as error:
+            self._noise += len(line)
+            if first and not line.lstrip().startswith(b"{") and self._noise < MAX_NOISE_BYTES:
+                return None
+            shown = printable(line[:LONGEST_LINE].decode(errors="replace"))
+            raise DeviceError(
+                f"{self._name} said what is not edgebert's protocol: {shown}",
+                hint=f"Bring both to one version of edgebert: edgebert devices setup {self._target}",
+            ) from error
+
+    async def _let_end(self) -> None:
+        """Waits for the agent, which has answered: it may still let go of its lock."""
+        try:
+            async with asyncio.timeout(ENDS_WITHIN_S):
+                await self._running.end_input()
+                await self._running.wait()
+        except (TimeoutError, StreamClosed):
+            pass
+
+    async def _why_silent(self, errors_told: asyncio.Task[str]) -> EdgebertError:
+        try:
+            async with asyncio.timeout(ENDS_WITHIN_S):
+                ended = await self._running.wait()
+                told = await errors_told
+        except TimeoutError:
+            ended, told = Ended(None), ""
+        return explain_silence(ended, told, name=self._name, target=self._target)
+
+    async def _finish(self, *tasks: asyncio.Task[Any]) -> None:
+        """Lets go of the streams, and then of the agent."""
+        for task in tasks:
+            task.cancel()
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            await self._running.end()
+
+    def _check_protocol(self, request: BaseModel, value: dict[str, Any]) -> None:
+        if isinstance(request, Hello) and value.get("protocol") != PROTOCOL:
+            version = printable(str(value.get("edgebert_version", "another one")))
+            raise DeviceError(
+                f"{self._name} has edgebert {version}, which speaks another protocol than this one.",
+                hint=f"Bring both to one version: edgebert devices setup {self._target}",
+            )
+
+
+def explain_silence(ended: Ended, told: str, *, name: str, target: str) -> EdgebertError:
+    """Why an agent that ended had no answer, and what to do.
+
+    Args:
+        told: the end of its standard error.
+    """
+    setup = f"edgebert devices setup {target}"
+    if ended.lost:
+        return DeviceLost(f"The connection to {name} was cut.", hint=GOES_ON)
+    if ended.code == NOT_FOUND:
+        return DeviceError(
+            f"{name} has no Python where one was looked for.", hint=f"Install Python 3.11 or newer there, then: {setup}"
+        )
+    if _OLD_PYTHON.search(told):
+        return DeviceError(
+            f"The Python of {name} is older than 3.11.",
+            hint=f"Install Python 3.11 or newer there, then name it: {setup} --python python3.11",
+        )
+    if _OLD_EDGEBERT.search(told):
+        return DeviceError(f"The edgebert on {name} is too old to be shipped to.", hint=f"Renew it: {setup}")
+    if _NO_EDGEBERT.search(told):
+        return DeviceError(f"{name} has Python, but no edgebert.", hint=f"Install it there: {setup}")
+    if package := _NO_PACKAGE.search(told):
+        return DeviceError(f"edgebert on {name} lacks the package {package.group(1)}.", hint=f"Install it again: {setup}")
+    lines = [printable(line) for line in told.splitlines() if line.strip()][-SHOWN_LINES:]
+    said = f" Its last words: {' | '.join(lines)}" if lines else ""
+    return DeviceLost(f"The agent on {name} ended without an answer ({ended}).{said}", hint=GOES_ON)
+
+
+def error_of(failure: Failure) -> EdgebertError:
+    """The error that an agent names; a DeviceError where this edgebert does not know it."""
+    kind = getattr(errors, failure.kind, None)
+    known = isinstance(kind, type) and issubclass(kind, EdgebertError) and kind.__init__ is EdgebertError.__init__
+    message, hint = _first_lines(failure.message), failure.hint and _first_lines(failure.hint)
+    return kind(message, hint=hint) if known and isinstance(kind, type) else DeviceError(message, hint=hint)
+
+
+def _first_lines(text: str) -> str:
+    return "\n".join(map(printable, text.splitlines()[:MOST_LINES]))
+
+
+def printable(text: str, longest: int = LONGEST_LINE) -> str:
+    """One line without what moves a terminal's cursor, not too long."""
+    line = "".join(mark if mark.isprintable() else " " for mark in text[: longest + 1])
+    return line if len(line) <= longest else f"{line[: longest - 3]}..."

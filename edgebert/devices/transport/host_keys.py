@@ -1,0 +1,117 @@
+"""Host keys: which are known, and what to say about one that is not. They are always checked."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgebert.devices.transport.address import SshPlace
+from edgebert.errors import DeviceError
+
+if TYPE_CHECKING:
+    import asyncssh
+
+OWN_FILES = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
+GLOBAL_FILES = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
+STRICT_OFF = "StrictHostKeyChecking in ~/.ssh/config does not change that: edgebert always checks."
+
+
+class KnownHosts:
+    """The keys of known_hosts files, and what was found in them for the last host. asyncssh calls it with the host.
+
+    Args:
+        named: files that ~/.ssh/config names; None for the usual ones.
+    """
+
+    def __init__(self, named: Sequence[str] | None) -> None:
+        import asyncssh
+
+        self._files: list[tuple[Path, asyncssh.SSHKnownHosts]] = []
+        self.found: list[tuple[Path, Any]] = []
+        """Keys of the host that is reached, with the file that names each."""
+        self.asked: tuple[str, int | None] | None = None
+        for text in [*OWN_FILES, *GLOBAL_FILES] if named is None else named:
+            path = Path(text).expanduser()
+            try:
+                if path.is_file():
+                    self._files.append((path, asyncssh.read_known_hosts(str(path))))
+            except OSError as error:
+                raise DeviceError(f"{path} cannot be read: {error.strerror}.") from error
+            except ValueError as error:
+                raise DeviceError(f"{path}: {error}.", hint="Mend or drop that line.") from error
+
+    def __call__(self, host: str, address: str, port: int | None) -> tuple[list[Any], list[Any], list[Any]]:
+        """Host keys, certificate authorities and revoked keys for a host.
+
+        As OpenSSH has it, a key counts that is known by the host's name. One of its address does not: whoever owns a host
+        that the same address once had would own this one. A revoked key is refused by whichever of them names it.
+        """
+        self.asked = (host, port)
+        names = [name for name in dict.fromkeys((host, address)) if name]
+        written = [*names, *(f"[{name}]:{port}" for name in names if port)]
+        keys: list[Any] = []
+        authorities: list[Any] = []
+        revoked: list[Any] = []
+        for path, file in self._files:
+            found = file.match(host, "", port)
+            keys += found[0]
+            authorities += found[1]
+            for name in written:
+                revoked += file.match(name, "", None)[2]
+            self.found += [(path, key) for key in found[0]]
+        return keys, authorities, revoked
+
+
+def unknown_key(place: SshPlace, offered: Any, *, port: int, strict_off: bool) -> DeviceError:
+    """For a host that no known_hosts file names."""
+    shown = f" It offers {_described(offered)}." if offered else ""
+    login = _login(place, port)
+    hint = (
+        f"Log in once with `{login}`, and say yes if the fingerprint is the one that the device itself shows "
+        f"(there: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub). `ssh-keyscan` would believe whoever answers."
+    )
+    return DeviceError(
+        f"The host key of {place} is not known here, so nothing was sent.{shown}",
+        hint=f"{hint}\n  {STRICT_OFF}" if strict_off else hint,
+    )
+
+
+def changed_key(place: SshPlace, offered: Any, known: KnownHosts, *, port: int) -> DeviceError:
+    """For a host that has another key than it had."""
+    file = known.found[0][0]
+    kinds = dict.fromkeys(_described(key) for _, key in known.found)
+    shown = f"it offers {_described(offered)}" if offered else "it offers none of that kind"
+    host, asked_port = known.asked or (place.host, port)
+    name = f"[{host}]:{asked_port}" if asked_port else host
+    return DeviceError(
+        f"THE HOST KEY OF {place} HAS CHANGED, so nothing was sent: {shown}, but {file} knows {', '.join(kinds)}.",
+        hint=(
+            "Either the device was set up anew, or somebody is in between. Compare the fingerprint on the device itself "
+            "(ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub). If it is right, drop the old key: "
+            f"ssh-keygen -f {shlex.quote(str(file))} -R {shlex.quote(name)} and log in once with `{_login(place, port)}`."
+        ),
+    )
+
+
+def _described(key: Any) -> str:
+    return f"{key.algorithm.decode()} {key.get_fingerprint()}"
+
+
+def _login(place: SshPlace, port: int) -> str:
+    user = f"{place.user}@" if place.user else ""
+    return f"ssh -p {port} {user}{place.host}" if place.port else f"ssh {user}{place.host}"
+
+
+def connects_with(options: asyncssh.SSHClientConnectionOptions) -> list[str] | None:
+    """The known_hosts files that ~/.ssh/config names for a host; None where it names none, so that the usual ones count.
+
+    `UserKnownHostsFile none` leaves no file, and so no host that is known: for asyncssh it would mean not to check.
+    """
+    named: Any = options.known_hosts
+    if named is None:
+        return list(GLOBAL_FILES)
+    if not named:
+        return None
+    return [str(file) for file in named]

@@ -1,0 +1,103 @@
+"""What can go wrong on the way to an SSH server, in words and with what to do."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from edgebert.devices.transport.address import SshPlace
+from edgebert.devices.transport.conversation import printable
+from edgebert.devices.transport.host_keys import KnownHosts, changed_key, unknown_key
+from edgebert.errors import DeviceError
+
+NO_ROUTE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.EADDRNOTAVAIL)
+KEYS = "edgebert uses the keys of ~/.ssh, of ~/.ssh/config and of the agent, and never a password."
+
+
+class Attempt:
+    """What was found out on the way to one host."""
+
+    def __init__(self, place: SshPlace, known: KnownHosts, *, host: str, port: int, user: str, strict_off: bool) -> None:
+        self.place, self.known = place, known
+        self.host, self.port, self.user = host, port, user
+        self.strict_off = strict_off
+        self.offered: object | None = None
+        """The host key that was offered and is not known."""
+
+    @property
+    def where(self) -> str:
+        """The host as it is really called, with its port."""
+        return f"{self.host} port {self.port}"
+
+
+def explain(error: BaseException, attempt: Attempt, timeout_s: float) -> DeviceError:
+    """The error of a connection that did not come to be."""
+    import asyncssh
+
+    place = attempt.place
+    if isinstance(error, asyncssh.HostKeyNotVerifiable):
+        return _host_key(error, attempt)
+    if isinstance(error, asyncssh.KeyExchangeFailed):
+        if attempt.known.found and "host key" in str(error).lower():
+            return changed_key(place, None, attempt.known, port=attempt.port)
+        hint = "Renew the SSH server there, or allow an older algorithm for this host in ~/.ssh/config."
+        return DeviceError(f"{place} and this machine have no way of encrypting in common: {_reason(error)}.", hint=hint)
+    if isinstance(error, asyncssh.PermissionDenied):
+        return DeviceError(
+            f"{place} does not let {attempt.user} in: no key of this machine is accepted.",
+            hint=f"{KEYS} Let the device know one once: ssh-copy-id -p {attempt.port} {attempt.user}@{attempt.host}",
+        )
+    if isinstance(error, asyncssh.ChannelOpenError):
+        return DeviceError(
+            f"{place} cannot be reached from the host before it: {_reason(error)}.", hint="See ProxyJump in ~/.ssh/config."
+        )
+    if isinstance(error, asyncssh.ProtocolError | asyncssh.ProtocolNotSupported):
+        return DeviceError(
+            f"What answers at {attempt.where} is no SSH server: {_reason(error)}.", hint="Name its port: ssh://host:port"
+        )
+    if isinstance(error, asyncssh.Error):
+        return DeviceError(
+            f"{place} ended the connection before it stood: {_reason(error)}.",
+            hint=f"Its log says why. Try: ssh -v -p {attempt.port} {attempt.user}@{attempt.host}",
+        )
+    return _network(error, attempt, timeout_s)
+
+
+def _host_key(error: BaseException, attempt: Attempt) -> DeviceError:
+    if "revoked" in str(error):
+        return DeviceError(
+            f"The host key of {attempt.place} is revoked in known_hosts, so nothing was sent.",
+            hint="Whoever revoked it knows why. The device needs another one.",
+        )
+    if attempt.known.found:
+        return changed_key(attempt.place, attempt.offered, attempt.known, port=attempt.port)
+    return unknown_key(attempt.place, attempt.offered, port=attempt.port, strict_off=attempt.strict_off)
+
+
+def _network(error: BaseException, attempt: Attempt, timeout_s: float) -> DeviceError:
+    place, where = attempt.place, attempt.where
+    number = getattr(error, "errno", None)
+    if isinstance(error, TimeoutError):
+        return DeviceError(
+            f"{where} did not answer within {timeout_s:g} s.",
+            hint="Is it on, and is its address right? ConnectTimeout in ~/.ssh/config gives it longer.",
+        )
+    if isinstance(error, socket.gaierror):
+        return DeviceError(
+            f"There is no host {attempt.host}: {error.strerror}.", hint="Is the name right? See Host in ~/.ssh/config."
+        )
+    if isinstance(error, ConnectionRefusedError) or "refused" in str(error):
+        return DeviceError(
+            f"{where} refused the connection.", hint="Does an SSH server run there, and at this port? (ssh://host:port)"
+        )
+    if number in NO_ROUTE or "unreachable" in str(error):
+        return DeviceError(f"There is no way to {where}: {printable(str(error))}.", hint="Is it on, and in the same network?")
+    if isinstance(error, ConnectionError):
+        return DeviceError(
+            f"{where} ended the connection before it stood.", hint="Does an SSH server run there, and at this port?"
+        )
+    return DeviceError(f"{place} cannot be reached: {printable(str(error)) or type(error).__name__}.")
+
+
+def _reason(error: object) -> str:
+    return printable(str(getattr(error, "reason", error))).rstrip(".")

@@ -1,0 +1,165 @@
+"""Rows of text from a user's file, with the standard library alone, for a device has nothing else."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import itertools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgebert.core.paths import local_path
+from edgebert.data.readers import check_file
+from edgebert.errors import DataError, InputError
+from edgebert.tasks import TASKS
+from edgebert.tasks.base import Row, Task
+
+MOST_ROWS = 100_000
+"""Read of a file; more would only fill the memory."""
+LONGEST_FIELD = 1_000_000
+FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".txt": "txt"}
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file of texts, and which of its columns are meant: by default those that are named as the task's."""
+
+    path: Path
+    columns: tuple[str, ...] = ()
+    label: str | None = None
+
+    @classmethod
+    def parse(cls, text: str, label: str | None = None) -> DataFile:
+        """`FILE`, `FILE:COLUMN` or, for pairs, `FILE:COLUMN,COLUMN`.
+
+        Raises:
+            DataError: there is no such file.
+        """
+        whole = local_path(text, Path.cwd()).is_file()
+        name, columns = (text, "") if whole or ":" not in text else text.rsplit(":", 1)
+        path = local_path(name, Path.cwd())
+        if not path.is_file():
+            raise DataError(f"There is no data file {name}.", hint="--data FILE, or --data FILE:COLUMN")
+        return cls(path, tuple(filter(None, columns.split(","))), label)
+
+    def rows(self, task: Task = TASKS[0]) -> list[Row]:
+        """Rows with the task's columns, in the file's order; `label` as the file writes it where one was asked for.
+
+        Raises:
+            DataError: the file cannot be read, lacks a column or has an empty text.
+        """
+        return list(_rows_of(self, task)[:MOST_ROWS])
+
+    def is_cut(self, task: Task = TASKS[0]) -> bool:
+        """Whether the file has more rows than are read."""
+        return len(_rows_of(self, task)) > MOST_ROWS
+
+    def _read(self, task: Task) -> list[Row]:
+        check_text(self.path)
+        kind = FORMATS.get(self.path.suffix.lower())
+        if kind is None:
+            raise DataError(f"{self.path}: the ending says nothing of its format.", hint=f"Known: {', '.join(FORMATS)}.")
+        if kind == "txt":
+            return self._lines(task)
+        readers: dict[str, Callable[[Path], Iterator[Mapping[str, Any]]]] = {"csv": _csv, "tsv": _tsv, "jsonl": _jsonl}
+        return self._chosen(readers[kind](self.path), task)
+
+    def _lines(self, task: Task) -> list[Row]:
+        if self.columns or self.label:
+            raise DataError(
+                f"{self.path} has no columns: every line is a text.", hint="Name the file alone, or a .tsv or .csv."
+            )
+        with self.path.open(encoding="utf-8-sig", newline="\n") as file:
+            lines = (line.rstrip("\r\n") for line in file)
+            rows = [task.row_of(line) for line in itertools.islice(filter(str.strip, lines), MOST_ROWS + 1)]
+        return self._some(rows)
+
+    def _chosen(self, source: Iterator[Mapping[str, Any]], task: Task) -> list[Row]:
+        rows: list[Row] = []
+        wanted: dict[str, str] = {}
+        for number, row in enumerate(itertools.islice(source, MOST_ROWS + 1), start=1):
+            wanted = wanted or self._wanted(list(row), task)
+            rows.append({name: self._text(row.get(column), column, number) for name, column in wanted.items()})
+        return self._some(rows)
+
+    def _wanted(self, present: Sequence[str], task: Task) -> dict[str, str]:
+        """The task's column -> the file's."""
+        own = [column for column in task.columns if not column.is_label]
+        if len(self.columns) > len(own):
+            names = " and ".join(column.name for column in own)
+            raise InputError(f"--data names {len(self.columns)} columns, but {task.name} takes {names}.")
+        wanted = dict(zip([column.name for column in own], self.columns, strict=False))
+        if not self.columns:
+            wanted = {column.name: column.name for column in own if column.required or column.name in present}
+        wanted.update({"label": self.label} if self.label else {})
+        for column in wanted.values():
+            if column not in present:
+                shown = ", ".join(f"`{name}`" for name in present)
+                option = "--label COLUMN" if column == self.label else f"--data {self.path}:COLUMN"
+                raise DataError(f"{self.path} has no column `{column}`; it has {shown}.", hint=f"Say which holds it: {option}")
+        return wanted
+
+    def _text(self, value: Any, column: str, number: int) -> str:
+        if column == self.label and isinstance(value, int | float):
+            return str(int(value)) if float(value).is_integer() else str(value)
+        if not isinstance(value, str) or not value.strip():
+            fault = "is empty" if isinstance(value, str) or value is None else f"is {type(value).__name__}, not text"
+            raise DataError(f"{self.path}, row {number}: `{column}` {fault}.", hint="Correct or remove the row.")
+        return value.strip() if column == self.label else value
+
+    def _some(self, rows: list[Row]) -> list[Row]:
+        if not rows:
+            raise DataError(f"{self.path} has no rows.", hint="Name a file with texts.")
+        return rows
+
+
+@functools.lru_cache(maxsize=2)
+def _rows_of(file: DataFile, task: Task) -> tuple[Row, ...]:
+    """One more than are used, where there are more."""
+    return tuple(file._read(task))
+
+
+def check_text(path: Path) -> None:
+    """Raises DataError where a file is empty or not UTF-8 text."""
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is empty.", hint="Name a file with lines.")
+    check_file(path, text=True)
+
+
+def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
+    return _delimited(path, ",", csv.QUOTE_MINIMAL)
+
+
+def _tsv(path: Path) -> Iterator[Mapping[str, Any]]:
+    return _delimited(path, "\t", csv.QUOTE_NONE)
+
+
+def _delimited(path: Path, delimiter: str, quoting: Any) -> Iterator[Mapping[str, Any]]:
+    csv.field_size_limit(LONGEST_FIELD)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, delimiter=delimiter, quoting=quoting)
+        try:
+            if len(set(reader.fieldnames or [])) < len(reader.fieldnames or []):
+                raise DataError(f"{path} has two columns of one name.", hint="Rename one in its header line.")
+            yield from reader
+        except csv.Error as error:
+            hint = "Check the separator and the quotes."
+            raise DataError(f"{path} cannot be read as a table, near line {reader.line_num}: {error}.", hint=hint) from error
+
+
+def _jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                row = None
+            if not isinstance(row, dict):
+                hint = 'Every line is one JSON object, for example {"text": "good"}'
+                raise DataError(f"{path}, line {number} is not a JSON object.", hint=hint)
+            yield row

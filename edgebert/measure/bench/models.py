@@ -1,0 +1,299 @@
+"""Subjects: what can be measured. A place that a user names becomes models with what each needs to be asked."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgebert.bundle.manifest import MANIFEST, BundleManifest, VariantEntry
+from edgebert.bundle.predictor import choose_variant
+from edgebert.bundle.read import UNLISTED, obstacle, read_bundle, serving_of
+from edgebert.core.paths import local_path
+from edgebert.core.progress import Progress
+from edgebert.core.store import FileEntry, content_hash, hash_file
+from edgebert.errors import InputError, MissingPackage, SourceError
+from edgebert.measure.bench.graph_files import graph_files
+from edgebert.models.folder import WEIGHTS, WEIGHTS_INDEX, inspect_model, read_json
+from edgebert.runtimes import get_runtime
+from edgebert.runtimes.serving import Serving
+from edgebert.runtimes.target import Target
+from edgebert.tasks import TASKS, get_task
+
+GRAPH_RUNTIMES = {".onnx": ("onnxruntime", "openvino"), ".xml": ("openvino",)}
+"""Ending of a graph's file -> the runtimes that open it, the usual one first."""
+GRAPHS_OF_A_FOLDER = ("onnx/model.onnx", "model.onnx", "openvino/openvino_model.xml", "openvino_model.xml")
+"""Where a folder without safetensors keeps its graph, as Hub clients look for it."""
+POSITIONS = 512
+"""Longest input where nothing beside the model says it: BERT's."""
+VOCABULARY = 100
+"""Token ids that a model has where nothing beside it says how many."""
+KINDS = (
+    f"a bundle ({MANIFEST}), a run (bundle/{MANIFEST}), a Transformers folder (config.json with model.safetensors) "
+    f"or a graph ({', '.join(GRAPHS_OF_A_FOLDER)})"
+)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a user says of the subjects, where a place leaves a choice."""
+
+    variants: tuple[str, ...] = ()
+    runtime: str | None = None
+    tokenizer: Path | None = None
+    must: bool = True
+    """Whether the runtime is refused where it leaves no choice; a baseline may be another kind of model."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One model, and what it needs to be asked."""
+
+    name: str
+    place: Path
+    """As the user named it, absolute."""
+    model: Path
+    """The file or folder that its runtime opens."""
+    target: Target
+    """How it runs where nothing else is asked."""
+    artifact: str
+    size_bytes: int
+    task: str | None
+    labels: tuple[str, ...]
+    columns: tuple[str, ...]
+    """That a row of text needs."""
+    max_length: int
+    pad_id: int
+    vocabulary: int
+    tokenizer: Path | None
+    checked_at: Target | None = None
+    """Where its answers were checked, for a bundle's variant."""
+
+    @property
+    def serving(self) -> Serving | None:
+        """How text reaches it; None where it has no tokenizer. A model of no known task takes single texts."""
+        if self.tokenizer is None:
+            return None
+        task = get_task(self.task) if self.task else TASKS[0]
+        return Serving(task, self.labels, self.max_length, self.pad_id, self.tokenizer)
+
+
+def find_subjects(place: str, wanted: Wanted, progress: Progress) -> list[Subject]:
+    """The models that a place stands for: one, or one for each variant that is wanted of a bundle.
+
+    Raises:
+        SourceError: there is none.
+        BundleError: a bundle is not whole.
+        EnvironmentFault: what runs it is not here.
+    """
+    path = local_path(place, Path.cwd())
+    if not path.exists():
+        hint = "Name a bundle, a run's folder, an .onnx or .xml file, or a Transformers folder; bench downloads nothing."
+        raise SourceError(f"There is no {place}.", hint=hint)
+    if not path.is_dir():
+        return [_graph_subject(path, path, wanted)]
+    for folder in (path, path / "bundle"):
+        if any(os.path.lexists(folder / name) for name in UNLISTED):  # whatever they are: only a bundle has either
+            return _bundle_subjects(folder, path, wanted, progress)
+    if _is_transformers(path) and not (wanted.runtime and _graphs_of(path)):
+        if wanted.runtime and wanted.must:
+            raise SourceError(
+                f"{path.name} has no graph for {wanted.runtime}: torch runs its safetensors.", hint="Drop --runtime."
+            )
+        if wanted.runtime:
+            progress.note(f"{path.name} is run by torch: it has no graph, so --runtime {wanted.runtime} chooses nothing there")
+        return [_torch_subject(path)]
+    return [_graph_subject(_graph_of(path, wanted), path, wanted)]
+
+
+def named_apart(subjects: Sequence[Subject]) -> list[Subject]:
+    """The same, no two with one name: those that share it get as much of their place before it as tells them apart."""
+    named = list(subjects)
+    for name in {item.name for item in subjects}:
+        same = [at for at, item in enumerate(subjects) if item.name == name]
+        if len(same) > 1:
+            for number, (at, prefix) in enumerate(zip(same, _prefixes([subjects[at] for at in same]), strict=True), start=1):
+                named[at] = replace(subjects[at], name=f"{prefix}/{name}" if prefix else f"{name}-{number}")
+    return named
+
+
+def _prefixes(subjects: Sequence[Subject]) -> list[str]:
+    """For each the last parts of its place's folder in which it differs from all others; empty where two do not."""
+    places = [item.place if item.place.is_dir() else item.place.parent for item in subjects]
+    for depth in range(1, max(len(place.parts) for place in places)):
+        tails = ["/".join(place.parts[-depth:]) for place in places]
+        if len(set(tails)) == len(tails):
+            return tails
+    return [""] * len(places)
+
+
+def _bundle_subjects(folder: Path, place: Path, wanted: Wanted, progress: Progress) -> list[Subject]:
+    manifest = read_bundle(folder)
+    chosen = _variants(manifest, wanted)
+    if not wanted.variants and wanted.runtime is None and chosen[0].name != manifest.selected:
+        selected = manifest.variant(manifest.selected)
+        assert selected is not None  # read_bundle saw to it
+        progress.note(f"{selected.name} was selected, but {obstacle(selected)}; {chosen[0].name} is measured instead")
+    return [_variant_subject(folder, place, manifest, variant) for variant in chosen]
+
+
+def _variants(manifest: BundleManifest, wanted: Wanted) -> list[VariantEntry]:
+    if wanted.variants:
+        found = [choose_variant(manifest, name) for name in dict.fromkeys(wanted.variants)]
+        if strange := [item.name for item in found if wanted.runtime not in (None, item.target.runtime)]:
+            raise InputError(f"The variant {strange[0]} does not run on {wanted.runtime}.", hint="Drop --runtime or --variant.")
+        return found
+    if wanted.runtime is None:
+        return [choose_variant(manifest)]
+    of_runtime = [item for item in manifest.variants if item.target.runtime == wanted.runtime]
+    if not of_runtime:
+        known = ", ".join(item.name for item in manifest.variants)
+        raise InputError(f"The bundle {manifest.name} has no variant for {wanted.runtime}.", hint=f"It has: {known}")
+    best = sorted(
+        of_runtime, key=lambda item: (item.name != manifest.selected, item.status != "PASSED", item.role != "baseline")
+    )
+    return [choose_variant(manifest, best[0].name)]
+
+
+def _variant_subject(folder: Path, place: Path, manifest: BundleManifest, variant: VariantEntry) -> Subject:
+    serving = serving_of(folder, manifest)
+    return Subject(
+        name=variant.name,
+        place=place,
+        model=folder / variant.file,
+        target=variant.target,
+        artifact=variant.artifact,
+        size_bytes=sum(file.stat().st_size for file in graph_files(folder / variant.file).values()),
+        task=manifest.task,
+        labels=manifest.labels,
+        columns=tuple(sorted(manifest.goldens.rows[0])),
+        max_length=manifest.max_length,
+        pad_id=manifest.pad_id,
+        vocabulary=int(read_json(folder / "config.json").get("vocab_size", VOCABULARY)),
+        tokenizer=serving.tokenizer,
+        checked_at=variant.target,
+    )
+
+
+def _is_transformers(folder: Path) -> bool:
+    return (folder / "config.json").is_file() and any((folder / name).is_file() for name in (WEIGHTS, WEIGHTS_INDEX))
+
+
+def _torch_subject(folder: Path) -> Subject:
+    model = inspect_model(folder)
+    for package in ("torch", "transformers"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingPackage(package, needed_for=f"Running the Transformers folder {folder}")
+    tokenizer = folder / "tokenizer.json"
+    if not tokenizer.is_file():
+        hint = "Write it: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+        raise SourceError(f"{folder} has no tokenizer.json.", hint=hint)
+    contents = {name: folder / name for name in (*model.weight_files, "config.json")}
+    task = _task_of(model.config)
+    return Subject(
+        name=folder.name,
+        place=folder,
+        model=folder,
+        target=Target(runtime="torch"),
+        **_hashed(contents),
+        task=task,
+        labels=model.labels if task else (),
+        columns=("text",),
+        max_length=model.max_length(),
+        pad_id=int(model.config.get("pad_token_id") or 0),
+        vocabulary=int(model.config.get("vocab_size", VOCABULARY)),
+        tokenizer=tokenizer,
+    )
+
+
+def _graphs_of(folder: Path) -> list[Path]:
+    return [folder / name for name in GRAPHS_OF_A_FOLDER if (folder / name).is_file()]
+
+
+def _graph_of(folder: Path, wanted: Wanted) -> Path:
+    found = _graphs_of(folder)
+    usable = [file for file in found if wanted.runtime in (None, *GRAPH_RUNTIMES[file.suffix])]
+    if usable:
+        return usable[0]
+    if found:
+        raise InputError(f"{folder} has nothing that {wanted.runtime} opens.", hint=f"It has {found[0]}.")
+    if (folder / "config.json").is_file():
+        inspect_model(folder)  # says what a Transformers folder lacks
+    others = sorted([*folder.glob("*.onnx"), *folder.glob("*.xml")])
+    hint = f"Did you mean {others[0]}?" if others else f"Looked for: {KINDS}."
+    raise SourceError(f"{folder} is no model that can be measured.", hint=hint)
+
+
+def _graph_subject(file: Path, place: Path, wanted: Wanted) -> Subject:
+    runtimes = GRAPH_RUNTIMES.get(file.suffix)
+    if runtimes is None:
+        hint = "Name an .onnx file, the .xml of an OpenVINO IR, or the folder of a bundle or of a Transformers model."
+        raise SourceError(f"{file} is neither an ONNX file nor an OpenVINO IR, by its ending.", hint=hint)
+    runtime = wanted.runtime or runtimes[0]
+    if runtime not in runtimes:
+        raise InputError(
+            f"{file} does not run on {runtime}.", hint=f"Drop --runtime; {file.suffix} runs on {' or '.join(runtimes)}."
+        )
+    files = graph_files(file)
+    get_runtime(runtime).require()
+    config, tokenizer = _beside(file, "config.json"), wanted.tokenizer or _beside(file, "tokenizer.json")
+    known = _what_config_says(config)
+    return Subject(
+        name=file.stem if place == file else place.name,
+        place=place,
+        model=file,
+        target=Target.model_validate({"runtime": runtime}),
+        **_hashed(files),
+        **known,
+        columns=("text",),
+        tokenizer=tokenizer,
+    )
+
+
+def _what_config_says(file: Path | None) -> dict[str, Any]:
+    """Task, labels, longest input, pad id and size of the vocabulary, as far as config.json and its neighbours say them."""
+    config = read_json(file) if file else {}
+    limit = None
+    if file and (file.parent / "tokenizer_config.json").is_file():
+        limit = read_json(file.parent / "tokenizer_config.json").get("model_max_length")
+    limits = [
+        value for value in (config.get("max_position_embeddings"), limit) if isinstance(value, int | float) and value < 1e9
+    ]
+    names = config.get("id2label")
+    task = _task_of(config)
+    return {
+        "task": task,
+        "labels": tuple(str(names[key]) for key in sorted(names, key=_place)) if task and isinstance(names, dict) else (),
+        "max_length": int(min(limits, default=POSITIONS)),
+        "pad_id": _whole(config.get("pad_token_id"), 0),
+        "vocabulary": _whole(config.get("vocab_size"), VOCABULARY),
+    }
+
+
+def _place(key: str) -> tuple[int, str]:
+    return (int(key) if key.isdecimal() else len(key), key)
+
+
+def _whole(value: Any, default: int) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else default
+
+
+def _task_of(config: Any) -> str | None:
+    """The task whose models are called as config.json calls this one."""
+    classes = config.get("architectures")
+    named = str(classes[0]) if isinstance(classes, list) and classes else ""
+    return next((task.name for task in TASKS if named.endswith(task.architecture)), None)
+
+
+def _beside(file: Path, name: str) -> Path | None:
+    """A file of that name beside a graph, or one folder up, where a Hub folder has it."""
+    return next((folder / name for folder in (file.parent, file.parent.parent) if (folder / name).is_file()), None)
+
+
+def _hashed(files: dict[str, Path]) -> dict[str, Any]:
+    """Hash and size of a model's files. The hash is that of the artifact which holds just these."""
+    entries = {name: FileEntry(sha256=hash_file(file), size=file.stat().st_size) for name, file in files.items()}
+    return {"artifact": content_hash(entries), "size_bytes": sum(entry.size for entry in entries.values())}

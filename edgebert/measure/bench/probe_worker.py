@@ -1,0 +1,111 @@
+"""The process that takes a first look at a model. Imports only what a device has."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgebert.core.quiet import quiet_libraries
+from edgebert.errors import EdgebertError, EnvironmentFault, SourceError
+from edgebert.measure.bench.probe import Job, Probe
+from edgebert.runtimes import get_runtime
+from edgebert.runtimes.base import Session
+from edgebert.runtimes.target import Target
+from edgebert.tasks.base import Batch, Encoded, collate
+
+NAMES = ("input_ids", "attention_mask", "token_type_ids")
+LONGEST_REASON = 200
+"""Characters; what a runtime says first is where in its own source it stands."""
+Shapes = Mapping[str, list[Any]]
+
+
+def look(job: Job) -> Probe:
+    """Opens the model, and asks it a usual and the longest query.
+
+    Raises:
+        EdgebertError: the model cannot be opened.
+    """
+    shapes = _shapes(Path(job.model), job.target)
+    if strange := sorted(set(shapes) - set(NAMES)):
+        asked = ", ".join(NAMES)
+        return Probe(fault=f"{job.model} wants the input {strange[0]}; what can be asked are models that take {asked}.")
+    batch, length = _fixed(shapes, 0), _fixed(shapes, 1)
+    texts = batch or job.target.batch
+    usual = _query(job, texts, length or job.usual)
+    clock = [time.perf_counter()]
+    session = get_runtime(job.target.runtime).open(Path(job.model), job.target)
+    clock.append(time.perf_counter())
+    for _ in range(2):
+        if fault := _fault(session, usual):
+            return Probe(fault=f"{job.model} does not answer: {fault}.")
+        clock.append(time.perf_counter())
+    if length is None and (fault := _fault(session, _query(job, batch or 1, job.longest))):
+        return Probe(fault=f"{job.model} does not take {job.longest} tokens: {fault}.\n  Ask shorter ones with --lengths.")
+    opened, first, query = (after - before for before, after in itertools.pairwise(clock))
+    return Probe(fixed_batch=batch, fixed_length=length, open_s=opened, first_s=first, query_s=query, texts=texts)
+
+
+def _shapes(model: Path, target: Target) -> Shapes:
+    """Each input's name -> its sizes, whole numbers where they are fixed; empty where any will do."""
+    if target.runtime == "onnxruntime":
+        from edgebert.runtimes.onnxruntime import open_session, session_options
+
+        return {value.name: list(value.shape) for value in open_session(model, target, session_options(target)).get_inputs()}
+    if target.runtime == "openvino":
+        import openvino as ov
+
+        try:
+            ports = ov.Core().read_model(str(model)).inputs
+        except RuntimeError as error:  # its lines say where in its own source it stands, and last what it could not do
+            hint = "Write it again with openvino.save_model(), and copy the .xml and the .bin together."
+            reason = _last_line(error).partition(" Please check")[0]
+            raise SourceError(f"OpenVINO cannot open {model}: {reason}.", hint=hint) from error
+        return {
+            port.get_any_name(): [size.get_length() if size.is_static else None for size in port.get_partial_shape()]
+            for port in ports
+        }
+    return {}
+
+
+def _fixed(shapes: Shapes, axis: int) -> int | None:
+    sizes = {shape[axis] for shape in shapes.values() if len(shape) == 2 and isinstance(shape[axis], int)}
+    return int(sizes.pop()) if len(sizes) == 1 else None
+
+
+def _query(job: Job, texts: int, length: int) -> Batch:
+    ids = np.random.default_rng(0).integers(0, job.vocabulary, length).tolist()
+    return collate([Encoded(tuple(ids), (0,) * length)] * texts, length=length, pad_id=job.pad_id)
+
+
+def _fault(session: Session, query: Batch) -> str | None:
+    try:
+        session.predict(query)
+    except Exception as error:  # every runtime has classes of its own
+        return _last_line(error)
+    return None
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else error.__class__.__name__).rstrip(".")[-LONGEST_REASON:]
+
+
+def main() -> None:
+    """Answers on standard output, whatever happens."""
+    job = Job.model_validate_json(sys.stdin.read())
+    try:
+        with quiet_libraries():
+            found = look(job)
+    except EdgebertError as error:
+        found = Probe(fault=str(error), missing=isinstance(error, EnvironmentFault))
+    sys.stdout.write(found.model_dump_json())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The process that runs one query and counts what it ran, then measures the core's INT8 rate."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from edgebert.measure.coverage import onnx_products, openvino_products
+from edgebert.measure.coverage.coverage import Coverage, FloatProduct, Job
+from edgebert.measure.coverage.products import Executed, Product
+from edgebert.tasks.base import Encoded, collate
+
+READERS = {"onnxruntime": onnx_products, "openvino": openvino_products}
+RATE_SHAPE = (256, 1024, 1024)
+"""Rows, inner and columns of the product that the rate is measured with: the weight fits into a core's second cache."""
+WARM_UP = 3
+SECONDS, REPEATS = 0.3, 5
+"""Of timed repeats, at least; what disturbs one only ever adds to it, so the fastest counts."""
+
+
+def measure(job: Job) -> Coverage:
+    """Counts and times.
+
+    Raises:
+        EdgebertError: the model cannot be opened.
+        ValueError: what it runs cannot be counted.
+    """
+    target = job.target
+    reader = READERS[target.runtime]
+    text = Encoded((0,) * job.length, (0,) * job.length)  # which tokens does not matter
+    batch = collate([text] * target.batch, length=job.length, pad_id=0)
+    executed = reader.executed(Path(job.model), target, batch, Path(job.folder))
+    rate = math.prod(RATE_SHAPE) / fastest_seconds(reader.int8_product(target, RATE_SHAPE))
+    return coverage(executed, job, rate)
+
+
+def coverage(executed: Executed, job: Job, rate: float) -> Coverage:
+    """The record of what was executed, at an INT8 rate in MACs a second.
+
+    Raises:
+        ValueError: there was no product.
+    """
+    left = [_record(product) for product in executed.products if not product.int8]
+    found = sum(product.macs for product in executed.products)
+    if not found and not executed.macs:
+        raise ValueError("the model multiplied no matrices")
+    if executed.macs is not None and executed.macs > found:
+        left.append(FloatProduct(name="(not seen in the compiled graph)", op="unknown", shape=(), macs=executed.macs - found))
+    return Coverage(
+        int8_macs=sum(product.macs for product in executed.products if product.int8),
+        all_macs=max(found, executed.macs or 0),
+        length=job.length,
+        batch=job.target.batch,
+        kernels=dict(sorted(executed.kernels.items())),
+        float_products=tuple(sorted(left, key=lambda item: -item.macs)),
+        int8_macs_per_second=rate,
+    )
+
+
+def _record(product: Product) -> FloatProduct:
+    return FloatProduct(name=product.name, op=product.op, shape=product.shape, macs=product.macs)
+
+
+def fastest_seconds(run: Callable[[], object]) -> float:
+    """The best of as many repeats as fit into SECONDS, or of REPEATS, after WARM_UP."""
+    for _ in range(WARM_UP):
+        run()
+    clock = time.perf_counter_ns
+    times: list[int] = []
+    ends = clock() + SECONDS * 1e9
+    while len(times) < REPEATS or clock() < ends:
+        before = clock()
+        run()
+        times.append(clock() - before)
+    return min(times) / 1e9
+
+
+if __name__ == "__main__":
+    sys.stdout.write(measure(Job.model_validate_json(sys.stdin.read())).model_dump_json())

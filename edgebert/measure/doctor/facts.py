@@ -1,0 +1,54 @@
+"""What a check looks at, and what it finds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from edgebert.measure.doctor.trial import Trial
+from edgebert.measure.machine.cpu_topology import Topology
+from edgebert.measure.machine.environment import Environment
+from edgebert.measure.machine.heat import DEFAULT_LIMIT_C
+from edgebert.measure.machine.machine_state import MachineState
+
+Level = Literal["ok", "note", "unstable"]
+NOT_TOLD = "the system does not say"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that the checks are functions of."""
+
+    environment: Environment
+    before: MachineState = field(default_factory=MachineState)
+    after: MachineState = field(default_factory=MachineState)
+    """Once the trial has run."""
+    topology: Topology = field(default_factory=Topology)
+    seconds: float = 1.0
+    """From `before` to `after`."""
+    own_seconds: float = 0.0
+    """Of them, times cores, that edgebert itself computed."""
+    ticks_per_second: int = 100
+    limit_c: float = DEFAULT_LIMIT_C
+    energy: Literal["readable", "forbidden", "absent"] = "absent"
+    trial: Trial | None = None
+    threads: int = 1
+    """That a model is to be measured with."""
+
+    @property
+    def all_cores(self) -> int:
+        """Cores of the machine, whether this process may use them or not."""
+        return len(self.topology.online) or self.environment.cores
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's answer."""
+
+    name: str
+    level: Level
+    seen: str
+    why: str = ""
+    """Why it matters for what is measured."""
+    mend: str = ""
+    """The command or setting that would change it; empty where nothing would."""

@@ -1,0 +1,139 @@
+"""Who sends the queries: our own scenarios, or MLCommons' LoadGen."""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager as ContextManager
+from pathlib import Path
+
+import numpy as np
+
+from edgebert.measure.latency import loadgen, scenarios
+from edgebert.measure.latency.job import Job
+from edgebert.measure.latency.overhead import QUERIES, Idle, loop_overhead
+from edgebert.measure.latency.query_maker import QueryMaker
+from edgebert.measure.latency.scenarios import Query, Served, Text
+from edgebert.report.conditions import Setting
+from edgebert.runtimes.base import Session
+
+UNWATCHED = contextlib.nullcontext()
+
+
+class Driver(ABC):
+    """Sends the timed queries of a job."""
+
+    @abstractmethod
+    def shapes(self) -> set[tuple[int, int]]:
+        """(batch, length) of every batch that it may send."""
+
+    @abstractmethod
+    def run(self, sessions: Sequence[Session], around: ContextManager[object] = UNWATCHED) -> Served:
+        """Sends all queries.
+
+        Args:
+            around: is entered just before the first one and left just after the last one's answer.
+        """
+
+    @abstractmethod
+    def overhead_ns(self) -> float:
+        """What it costs for each query."""
+
+
+class Own(Driver):
+    """The scenarios of this package."""
+
+    def __init__(self, setting: Setting, queries: Sequence[Query], seed: Sequence[int]) -> None:
+        self._setting, self._queries = setting, queries
+        rate = setting.rate if setting.scenario == "server" else None
+        self.arrivals_ns = scenarios.poisson_arrivals(len(queries), rate, seed) if rate else [0] * len(queries)
+        """0 but for the server scenario."""
+
+    def shapes(self) -> set[tuple[int, int]]:
+        """Those of its queries."""
+        return shapes_of(self._queries)
+
+    def run(self, sessions: Sequence[Session], around: ContextManager[object] = UNWATCHED) -> Served:
+        """Sends them as the setting says."""
+        with around:
+            return self._send(sessions, self._queries, self.arrivals_ns)
+
+    def overhead_ns(self) -> float:
+        """Of the same loop, which does not wait for arrivals."""
+
+        def run(sessions: Sequence[Session], queries: Sequence[Query]) -> Served:
+            return self._send(sessions, queries, [0] * len(queries))
+
+        return loop_overhead(run, self._queries[0], self._setting.instances)
+
+    def _send(self, sessions: Sequence[Session], queries: Sequence[Query], arrivals: Sequence[int]) -> Served:
+        match self._setting.scenario:
+            case "single-stream":
+                return scenarios.single_stream(sessions, queries)
+            case "multi-stream":
+                return scenarios.multi_stream(sessions, queries)
+            case "offline":
+                return scenarios.offline(sessions, queries)
+            case "server":
+                return scenarios.server(sessions, queries, arrivals)
+
+
+class LoadGen(Driver):
+    """MLCommons'."""
+
+    def __init__(self, job: Job, maker: QueryMaker, queries: Sequence[Query], texts: Sequence[Text]) -> None:
+        loadgen.require()
+        self._setting, self._seed, self._batch = job.setting, job.seed + job.round, job.target.batch
+        self._maker, self._texts = maker, texts
+        self._folder = Path(job.rows).parent  # whoever removes the rows removes what a killed process leaves
+        whole = len(texts) // job.setting.streams * job.setting.streams
+        together = job.setting.scenario == "multi-stream"
+        self._samples = [maker.query([text]) for text in texts[:whole]] if together else list(queries)
+
+    def shapes(self) -> set[tuple[int, int]]:
+        """In multi-stream LoadGen chooses which texts meet: any of their lengths, in full batches and what is left of them."""
+        if self._setting.scenario != "multi-stream":
+            return shapes_of(self._samples)
+        sizes = {min(self._batch, self._setting.streams), self._setting.streams % self._batch} - {0}
+        return {(size, query.length) for query in self._samples for size in sizes}
+
+    def run(self, sessions: Sequence[Session], around: ContextManager[object] = UNWATCHED) -> Served:
+        """Has LoadGen send them."""
+        return loadgen.drive(
+            sessions,
+            self._samples,
+            self._setting,
+            seed=self._seed,
+            collate=self._together,
+            folder=self._folder,
+            around=around,
+        )
+
+    def overhead_ns(self) -> float:
+        """Latency that LoadGen finds in single-stream for a session that does nothing: its own and its Python binding's."""
+        served = loadgen.drive([Idle()], [self._samples[0]] * QUERIES, Setting(), folder=self._folder)
+        return float(np.median(served.latencies_ns))
+
+    def _together(self, places: Sequence[int]) -> Query:
+        return self._maker.query([self._texts[place] for place in places])
+
+
+def shapes_of(queries: Sequence[Query]) -> set[tuple[int, int]]:
+    """(batch, length) of every batch."""
+    return {(batch["input_ids"].shape[0], batch["input_ids"].shape[1]) for query in queries for batch in query.batches}
+
+
+def open_driver(job: Job, maker: QueryMaker, queries: Sequence[Query], texts: Sequence[Text]) -> Driver:
+    """The driver that the job's setting names.
+
+    Args:
+        queries: the timed ones.
+        texts: of which they were made, in the same order.
+
+    Raises:
+        MissingPackage: LoadGen is not installed.
+    """
+    if job.setting.driver == "mlcommons-loadgen":
+        return LoadGen(job, maker, queries, texts)
+    return Own(job.setting, queries, (job.seed, job.round))

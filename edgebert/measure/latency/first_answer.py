@@ -1,0 +1,73 @@
+"""The first answer of a fresh process: what a service does when it starts, and nothing else."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgebert.errors import StageError
+from edgebert.measure.latency.query_maker import QueryMaker, read_rows
+from edgebert.runtimes import get_runtime
+from edgebert.runtimes.base import Array, Session
+
+if TYPE_CHECKING:
+    from edgebert.measure.latency.job import Job
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model that has answered once."""
+
+    session: Session
+    maker: QueryMaker
+    load_ns: int
+    """Opening the model, and its first query."""
+    cold_start_ns: int | None
+    """From the start of the process; None where its clock cannot be compared with its parent's."""
+
+
+def answer_first(job: Job) -> Opened:
+    """Opens the tokenizer and the model and answers the first query.
+
+    Raises:
+        EdgebertError: one cannot be opened, or the answer is not a number.
+    """
+    maker = QueryMaker(job)
+    query = maker.query_of(read_rows(Path(job.rows), job.texts_per_query))
+    before = time.perf_counter_ns()
+    session = open_session(job)
+    outputs = [session.predict(batch) for batch in query.batches]
+    load_ns = time.perf_counter_ns() - before
+    for answer in outputs:
+        maker.answer(answer)
+    cold_start_ns = _since(job.started_ns)
+    _check_finite(outputs[0], job.model)
+    return Opened(session, maker, load_ns, cold_start_ns)
+
+
+def open_session(job: Job) -> Session:
+    """One session of the job's model, slowed as the job says."""
+    session = get_runtime(job.target.runtime).open(Path(job.model), job.target)
+    if not job.slowdown:
+        return session
+    from edgebert.runtimes.slowed import Slowed
+
+    return Slowed(session, job.slowdown)
+
+
+def _since(started_ns: int | None) -> int | None:
+    """Linux has one CLOCK_MONOTONIC for all processes (clock_gettime(2)); of other systems we do not know."""
+    return time.monotonic_ns() - started_ns if started_ns is not None and sys.platform == "linux" else None
+
+
+def _check_finite(outputs: Mapping[str, Array], model: str) -> None:
+    """How long a model takes that answers NaN says nothing."""
+    for name, values in outputs.items():
+        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+            raise StageError(f"{model} answers NaN or infinity to the first query, in its output {name}.")

@@ -1,0 +1,64 @@
+"""Job: what one process that measures is told. In a file of its own, for it is read before the first answer."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from edgebert.report.conditions import Setting
+from edgebert.runtimes.target import Target
+
+
+class Job(BaseModel):
+    """What one process is told, on its standard input."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    round: int = Field(ge=0)
+    process: int | None = Field(None, ge=0)
+    """Place of the process among all of the run; `measure_rounds` counts them."""
+    started_ns: int | None = None
+    """The system's monotonic clock just before the process was started; set when it is."""
+    model: str
+    target: Target
+    task: str | None
+    """None where the queries are token ids and nobody reads the answers."""
+    labels: tuple[str, ...]
+    max_length: int
+    pad_id: int
+    tokenizer: str | None
+    """None where `rows` holds lists of token ids."""
+    rows: str
+    """File of `write_rows`: rows of text, or lists of token ids where there is no tokenizer, `texts_per_query` of them for each
+    query, in order. The first `warmup` queries are served but not timed."""
+    warmup: int = Field(ge=0)
+    setting: Setting = Setting()
+    settle: bool = False
+    """Whether the first `warmup` queries are repeated until their latency has settled."""
+    end_to_end: bool = False
+    """Whether the timed queries are served once more from their text. Needs a tokenizer."""
+    pin: tuple[int, ...] = ()
+    """Cores to keep to; empty: any."""
+    slowdown: float = Field(0.0, ge=0)
+    """Share of its own time that every query is made to last longer: for proving that a slowdown is found."""
+    seed: int = Field(0, ge=0)
+    """Of the arrivals of a server's queries, which differ from round to round and not from model to model."""
+
+    @property
+    def texts_per_query(self) -> int:
+        """Rows that make one query."""
+        return texts_per_query(self.setting, self.target)
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Job:
+        if self.tokenizer is not None and self.task is None:
+            raise ValueError("text needs a task")
+        if self.tokenizer is None and self.end_to_end:
+            raise ValueError("end to end needs text and a tokenizer")
+        if self.setting.scenario == "server" and self.setting.rate is None:
+            raise ValueError("the server scenario needs a rate")
+        return self
+
+
+def texts_per_query(setting: Setting, target: Target) -> int:
+    """Texts that make one query: `streams` where several arrive at once, else one batch of the target."""
+    return setting.streams if setting.scenario == "multi-stream" else target.batch

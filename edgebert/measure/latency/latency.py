@@ -1,0 +1,164 @@
+"""Latency in fresh processes, models taking turns.
+
+Each round starts one process for every model, in an order that rotates; each process opens its model, warms up, and
+serves the same seeded queries under the load that its setting names. Raw nanoseconds are kept in their order.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from edgebert.core.progress import Progress
+from edgebert.core.store import hash_json
+from edgebert.errors import StageError
+from edgebert.measure.latency.job import Job as Job
+from edgebert.measure.latency.job import texts_per_query as texts_per_query
+from edgebert.measure.latency.process import run_worker
+from edgebert.measure.machine.cooling import Cooling, open_cooling
+from edgebert.measure.machine.pinning import check_cores
+from edgebert.report.samples import Samples
+from edgebert.tasks.base import Row, Task
+
+
+class Round(BaseModel):
+    """What one process measured. Times in nanoseconds, one for each query, in order. None: not measured, or not told here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    round: int = Field(ge=0)
+    process: int | None = Field(None, ge=0)
+    """Place of the process among all of the run, in the order of their starts."""
+    latencies_ns: Samples
+    """From a query's start to its answer; in the server scenario from its scheduled arrival, so that waiting counts."""
+    tokenise_ns: Samples
+    lengths: Samples
+    """Tokens of each query's texts, padding included."""
+    end_to_end_ns: Samples = Samples()
+    """From text to answer, tokenisation included: the same queries, served once more."""
+    load_ns: int = Field(ge=0)
+    """Opening the model, preparing it for the queries' shapes, and its first query."""
+    cold_start_ns: int | None = Field(None, ge=0)
+    """From just before the process was started to its first answer: Python, tokenizer and model opened, text tokenised."""
+    peak_rss_bytes: int | None = Field(None, ge=0)
+    pss_bytes: int | None = Field(None, ge=0)
+    """Proportional set size after the last query: pages that others share count by their share."""
+    wall_ns: int | None = Field(None, ge=0)
+    """From the first query's start to the last one's end."""
+    examples: int | None = Field(None, ge=0)
+    """Texts served within `wall_ns`."""
+    warmup: int | None = Field(None, ge=0)
+    """Queries served before the timed ones."""
+    stable: bool | None = None
+    """Whether latency had settled by the end of warm-up."""
+    overhead_ns: float | None = Field(None, ge=0)
+    """What the loop itself costs for each query, measured in this process with a session that does nothing. In the server
+    scenario also how late the middle query was sent."""
+    pulse_ns: Samples = Samples()
+    """Time of a fixed piece of work that no model is part of, before and after the queries: how fast the machine was."""
+    energy_uj: int | None = Field(None, ge=0)
+    """Microjoules that the machine's counter added within `wall_ns`; the whole package's, not this process's alone."""
+    pinned: tuple[int, ...] = ()
+    """Cores that the process kept to; empty where it was not told to."""
+    throttled: bool | None = None
+    """Whether the machine throttled, or where it does not tell that, was too hot, while this process measured."""
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Round:
+        if len(self.latencies_ns) and self.latencies_ns.values.min() == 0:
+            raise ValueError("a latency is 0")
+        if len(self.lengths) not in (0, len(self.latencies_ns)):
+            raise ValueError("there are not as many lengths as latencies")
+        return self
+
+
+def query_order(examples: int, queries: int, seed: int) -> list[int]:
+    """Indices of examples in a seeded order; a set that is smaller than the queries is gone through again."""
+    generator = np.random.default_rng(seed)
+    passes = -(-queries // examples)
+    return [int(index) for _ in range(passes) for index in generator.permutation(examples)][:queries]
+
+
+def measure_rounds(
+    jobs: Sequence[Job],
+    rounds: int,
+    progress: Progress,
+    *,
+    first_process: int = 0,
+    cooling: Cooling | None = None,
+    on_round: Callable[[list[list[Round]]], None] | None = None,
+) -> list[list[Round]]:
+    """Runs every job once a round, in fresh processes, and returns the rounds of each job.
+
+    Args:
+        first_process: processes that the run had before; the new ones are counted from there.
+        cooling: waits before each process while the CPU is too hot; by default as `open_cooling` does.
+        on_round: given the rounds of each job whenever all jobs have finished one, for whoever keeps them if a later one fails.
+
+    Raises:
+        InputError: a job is to be pinned to a core that this process may not use.
+        StageError: a process failed, was ended or went silent.
+    """
+    for job in jobs:
+        check_cores(job.pin)
+    results: list[list[Round]] = [[] for _ in jobs]
+    cooling = cooling or open_cooling(progress)
+    process = first_process
+    with progress.step("measure latency", rounds * len(jobs)) as step:
+        for number in range(rounds):
+            for place in rotated(len(jobs), number):
+                job = jobs[place].model_copy(update={"round": number, "process": process})
+                results[place].append(_run_cool(job, cooling))
+                process += 1
+                step.advance()
+            if on_round:
+                on_round([list(measured) for measured in results])
+    return results
+
+
+def rotated(count: int, turn: int) -> list[int]:
+    """0..count-1, backwards on odd turns and starting one further after each two, so that nobody always follows the same.
+
+    Two take turns as ABBA; three go through all six orders.
+    """
+    order = [(turn // 2 + place) % count for place in range(count)]
+    return order if turn % 2 == 0 else order[::-1]
+
+
+def _run_cool(job: Job, cooling: Cooling) -> Round:
+    """One job in a fresh process on a CPU that has cooled down; marked where it did not, or throttled meanwhile."""
+    before = cooling.wait()
+    started = time.perf_counter_ns()
+    found = run_job(job)
+    return found.model_copy(update={"throttled": cooling.after(before, time.perf_counter_ns() - started)})
+
+
+def run_job(job: Job) -> Round:
+    """One job in a fresh process.
+
+    Raises:
+        StageError: it failed, was ended or went silent.
+    """
+    told = job.model_copy(update={"started_ns": time.monotonic_ns()}).model_dump_json()
+    said = run_worker("edgebert.measure.latency.worker", told, f"measures {job.model}")
+    try:
+        return Round.model_validate_json(said)
+    except ValidationError as error:
+        raise StageError(f"The process that measures {job.model} gave no usable result: {said[:200]!r}") from error
+
+
+def hash_queries(rows: Sequence[Row], task: Task) -> str:
+    """sha256 of what is asked, in order: the same for the same texts wherever they come from; labels are not asked."""
+    asked = [column.name for column in task.columns if not column.is_label]
+    return hash_json({"rows": [{name: row[name] for name in asked if name in row} for row in rows]})
+
+
+def write_rows(path: Path, rows: Sequence[dict[str, Any]] | Sequence[Sequence[int]]) -> None:
+    """The rows of the queries, or their token ids, for the processes: one a line, as JSON."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

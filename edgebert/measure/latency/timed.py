@@ -1,0 +1,138 @@
+"""What a process measures once its model has answered: it warms up, times the queries, and looks at itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgebert.errors import StageError
+from edgebert.measure.latency.driver import Driver, open_driver, shapes_of
+from edgebert.measure.latency.first_answer import Opened, open_session
+from edgebert.measure.latency.job import Job
+from edgebert.measure.latency.latency import Round
+from edgebert.measure.latency.query_maker import QueryMaker, by_length, read_rows
+from edgebert.measure.latency.scenarios import Query, Served
+from edgebert.measure.latency.warm_up import MOST_SECONDS, WarmUp, warm_up
+from edgebert.measure.machine.energy import EnergyMeter, open_meter
+from edgebert.measure.machine.memory import forget_peak, peak_rss, pss
+from edgebert.measure.machine.reference_workload import take_pulse
+from edgebert.measure.machine.undisturbed import undisturbed
+from edgebert.runtimes.base import Session
+
+UNTIMED, UNTIMED_NS = 0.05, 1_000_000
+"""Share of the timed stretch, and nanoseconds on top of it, that the counter of energy may run for longer."""
+
+
+def measure(job: Job, opened: Opened, expect: Callable[[float], None], meter: EnergyMeter | None = None) -> Round:
+    """One round, without the cores that it was pinned to.
+
+    Args:
+        expect: told, before long work, how many seconds it may take.
+        meter: counts energy; by default this machine's.
+
+    Raises:
+        EdgebertError: a session cannot be opened, or there is nothing to time.
+    """
+    maker = opened.maker
+    first, timed, driver, tokenise_ns = _asked(job, maker)
+    shapes = driver.shapes() | shapes_of(first) | shapes_of(timed)
+    expect(MOST_SECONDS * job.setting.instances + opened.load_ns / 1e9 * job.setting.instances * (1 + len(shapes)))
+    sessions, prepare_ns = _open_all(job, opened.session, sorted(shapes))
+    peak, pulse_ns = _pulse_apart()
+    warmed = warm_up(sessions, first or timed, least=job.warmup, settle=job.settle)
+    expect(_seconds(job, opened, warmed, len(timed)))
+    served, energy_uj = _serve(driver, sessions, meter or open_meter())
+    peak_rss_bytes, pss_bytes = max(peak, peak_rss() or 0) or None, pss()
+    pulse_ns += take_pulse()
+    with undisturbed():
+        end_to_end_ns = _end_to_end(sessions[0], maker, timed) if job.end_to_end else []
+        overhead_ns = driver.overhead_ns() + served.late_ns
+    return Round(
+        round=job.round,
+        process=job.process,
+        latencies_ns=served.latencies_ns,
+        tokenise_ns=tokenise_ns,
+        lengths=served.lengths,
+        end_to_end_ns=end_to_end_ns,
+        load_ns=opened.load_ns + prepare_ns,
+        cold_start_ns=opened.cold_start_ns,
+        peak_rss_bytes=peak_rss_bytes,
+        pss_bytes=pss_bytes,
+        wall_ns=served.wall_ns,
+        examples=served.examples,
+        warmup=warmed.queries,
+        stable=warmed.stable,
+        overhead_ns=overhead_ns,
+        pulse_ns=pulse_ns,
+        energy_uj=energy_uj,
+    )
+
+
+def _asked(job: Job, maker: QueryMaker) -> tuple[list[Query], list[Query], Driver, list[int]]:
+    """Queries of the warm-up, timed ones, who sends these, and how long their tokenisation took."""
+    each = job.texts_per_query
+    rows = read_rows(Path(job.rows))
+    if job.setting.scenario == "offline":
+        rows = _longest_first(maker, rows, job.warmup * each)
+    with undisturbed():
+        texts, tokenise_ns = maker.texts(rows, each)
+    first, rest = texts[: job.warmup * each], texts[job.warmup * each :]
+    if not rest:
+        raise StageError(f"There is nothing to time: {len(texts)} texts are used up by {job.warmup} queries of warm-up.")
+    timed = maker.queries(rest, each)
+    return maker.queries(first, each), timed, open_driver(job, maker, timed, rest), tokenise_ns[job.warmup :]
+
+
+def _longest_first(maker: QueryMaker, rows: Sequence[Any], after: int) -> list[Any]:
+    """The rows, those after the warm-up's in the order in which offline serves them."""
+    timed = rows[after:]
+    return [*rows[:after], *(row for row, _ in by_length(list(zip(timed, maker.encode(timed), strict=True))))]
+
+
+def _open_all(job: Job, session: Session, shapes: Sequence[tuple[int, int]]) -> tuple[list[Session], int]:
+    """All sessions, ready for the shapes, and the nanoseconds that this took the first one."""
+    before = time.perf_counter_ns()
+    session.prepare(shapes)
+    prepare_ns = time.perf_counter_ns() - before
+    others = [open_session(job) for _ in range(job.setting.instances - 1)]
+    for other in others:
+        other.prepare(shapes)
+    return [session, *others], prepare_ns
+
+
+def _pulse_apart() -> tuple[int, list[int]]:
+    """Peak memory before the pulse, whose own is forgotten; and the pulse."""
+    peak = peak_rss() or 0
+    pulse_ns = take_pulse()
+    forget_peak()
+    return peak, pulse_ns
+
+
+def _serve(driver: Driver, sessions: Sequence[Session], meter: EnergyMeter) -> tuple[Served, int | None]:
+    """What was timed, and the energy that it took; None where the counter ran for longer, as LoadGen takes to start and end."""
+    watch = meter.watch()
+    with undisturbed():
+        served = driver.run(sessions, watch)
+    longer_ns = watch.wall_ns - served.wall_ns
+    return served, watch.microjoules if longer_ns <= UNTIMED * served.wall_ns + UNTIMED_NS else None
+
+
+def _seconds(job: Job, opened: Opened, warmed: WarmUp, queries: int) -> float:
+    """That the timed queries may take: each served twice, and the last one's arrival."""
+    each = (warmed.query_ns or opened.load_ns) / 1e9
+    return 2 * queries * each + (queries / job.setting.rate if job.setting.rate else 0.0)
+
+
+def _end_to_end(session: Session, maker: QueryMaker, queries: Sequence[Query]) -> list[int]:
+    """Nanoseconds from each query's text to its answers, one query after the other."""
+    clock = time.perf_counter_ns
+    found = [0] * len(queries)
+    for place, query in enumerate(queries):
+        rows = [row for row, _ in query.texts]
+        before = clock()
+        for batch in maker.query_of(rows).batches:
+            maker.answer(session.predict(batch))
+        found[place] = clock() - before
+    return found

@@ -1,0 +1,76 @@
+"""The process in which models take turns. Imports only what a device has."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from edgebert.measure.latency.latency import rotated
+from edgebert.measure.latency.turns import Job, Timings
+from edgebert.runtimes import get_runtime
+from edgebert.runtimes.base import Session
+from edgebert.runtimes.target import Target
+from edgebert.tasks.base import Batch, Encoded, collate
+
+QUERIES = 8
+"""Of one model in one turn: few, so that what disturbs the machine for a while disturbs every model."""
+ROUNDS = (5, 60)
+"""Turns of each model, at least and at most."""
+
+
+def serve(job: Job) -> Timings:
+    """Opens every model, warms up, and lets them take turns."""
+    queries = [_queries(job, turn.target) for turn in job.turns]
+    sessions: list[Session] = []
+    for turn, asked in zip(job.turns, queries, strict=True):
+        session = get_runtime(turn.target.runtime).open(Path(turn.model), turn.target)
+        session.prepare([query["input_ids"].shape for query in asked])
+        sessions.append(session)
+    for session, asked in zip(sessions, queries, strict=True):
+        _median(session, asked)
+    rounds = _affordable(sessions[0], queries[0], job.seconds)
+    medians = np.zeros((len(sessions), rounds))
+    for number in range(rounds):
+        for place in rotated(len(sessions), number):
+            medians[place, number] = _median(sessions[place], _share(queries[place], number))
+    return Timings(medians=tuple(tuple(map(float, row)) for row in medians))
+
+
+def _share(queries: list[Batch], number: int) -> list[Batch]:
+    """The queries of one turn: the next ones, from the start again after the last."""
+    return [queries[(number * QUERIES + place) % len(queries)] for place in range(QUERIES)]
+
+
+def _queries(job: Job, target: Target) -> list[Batch]:
+    texts = [Encoded(ids, types) for ids, types in job.texts]
+    found = []
+    for start in range(0, len(texts) - target.batch + 1, target.batch):
+        group = texts[start : start + target.batch]
+        length = target.padded_length(max(map(len, group)), job.max_length)
+        found.append(collate(group, length=length, pad_id=job.pad_id))
+    return found
+
+
+def _affordable(session: Session, queries: list[Batch], seconds: float) -> int:
+    """How many turns fit into the time, by one."""
+    before = time.perf_counter()
+    _median(session, _share(queries, 0))
+    turn = time.perf_counter() - before
+    return int(min(max(seconds / turn, ROUNDS[0]), ROUNDS[1]))
+
+
+def _median(session: Session, queries: list[Batch]) -> float:
+    clock = time.perf_counter_ns
+    latencies = []
+    for query in queries:
+        before = clock()
+        session.predict(query)
+        latencies.append(clock() - before)
+    return float(np.median(latencies))
+
+
+if __name__ == "__main__":
+    sys.stdout.write(serve(Job.model_validate_json(sys.stdin.read())).model_dump_json())

@@ -1,0 +1,158 @@
+"""The cores of the CPU: their kinds, which of them share one core, and what decides their frequency.
+
+From the kernel's files: admin-guide/pm/cpufreq.rst, intel_pstate.rst, amd-pstate.rst, cputopology.rst.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgebert.measure.machine.kernel_files import THIS_MACHINE, KernelFiles
+
+CPUS = "sys/devices/system/cpu"
+ARM_PARTS = {
+    "0xd03": "Cortex-A53",
+    "0xd04": "Cortex-A35",
+    "0xd05": "Cortex-A55",
+    "0xd07": "Cortex-A57",
+    "0xd08": "Cortex-A72",
+    "0xd09": "Cortex-A73",
+    "0xd0a": "Cortex-A75",
+    "0xd0b": "Cortex-A76",
+    "0xd0c": "Neoverse-N1",
+    "0xd0d": "Cortex-A77",
+    "0xd40": "Neoverse-V1",
+    "0xd41": "Cortex-A78",
+    "0xd44": "Cortex-X1",
+    "0xd46": "Cortex-A510",
+    "0xd47": "Cortex-A710",
+    "0xd48": "Cortex-X2",
+    "0xd49": "Neoverse-N2",
+    "0xd4d": "Cortex-A715",
+    "0xd4e": "Cortex-X3",
+    "0xd4f": "Neoverse-V2",
+    "0xd80": "Cortex-A520",
+    "0xd81": "Cortex-A720",
+    "0xd82": "Cortex-X4",
+    "0xd84": "Neoverse-V3",
+    "0xd8e": "Neoverse-N3",
+}
+"""Part of Arm Limited (implementer 0x41) -> its name, from the kernel's arch/arm64/include/asm/cputype.h."""
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Which cores there are. A core here is what the kernel numbers: one hardware thread."""
+
+    online: tuple[int, ...] = ()
+    """All that work."""
+    usable: tuple[int, ...] = ()
+    """Those that this process may use."""
+    isolated: tuple[int, ...] = ()
+    """Those that the scheduler leaves alone (isolcpus)."""
+    siblings: tuple[tuple[int, ...], ...] = ()
+    """Those that share one physical core, a group for each; empty where the kernel does not say."""
+    fast: tuple[int, ...] = ()
+    """Those of the fastest kind, where there are kinds."""
+
+
+def read_topology(usable: Sequence[int], files: KernelFiles = THIS_MACHINE) -> Topology:
+    """Looks at the cores.
+
+    Args:
+        usable: the cores that this process may use.
+    """
+    groups = {files.cores(path) for path in files.find(f"{CPUS}/cpu[0-9]*/topology/thread_siblings_list")}
+    return Topology(
+        online=files.cores(f"{CPUS}/online"),
+        usable=tuple(usable),
+        isolated=files.cores(f"{CPUS}/isolated"),
+        siblings=tuple(sorted(group for group in groups if group)),
+        fast=_fast(files),
+    )
+
+
+def cores_to_pin(topology: Topology, count: int = 1) -> tuple[int, ...]:
+    """The cores that disturb so many busy threads least, in ascending order: all that may be used where those are fewer.
+
+    Isolated ones first. Then one hardware thread of each physical core before the second of any; of those the fastest kind
+    first, and then the highest numbers, for core 0 serves most interrupts.
+    """
+    apart = set(topology.usable) & set(topology.isolated)
+    ordered = [*_by_turns(topology, apart), *_by_turns(topology, set(topology.usable) - apart)]
+    return tuple(sorted(ordered[:count]))
+
+
+def _by_turns(topology: Topology, cores: set[int]) -> list[int]:
+    """The cores, the best first."""
+    fast = set(topology.fast) or cores
+    of_core = {core: group for group in topology.siblings for core in group}
+    groups = {tuple(sorted({core, *of_core.get(core, ())} & cores)) for core in cores}
+    ordered = sorted(groups, key=lambda group: (group[0] in fast, group[0]), reverse=True)
+    most = max(map(len, ordered), default=0)
+    return [group[turn] for turn in range(most) for group in ordered if turn < len(group)]
+
+
+def _fast(files: KernelFiles) -> tuple[int, ...]:
+    """Intel names its large cores; ARM gives each core a capacity."""
+    if named := files.cores("sys/devices/cpu_core/cpus"):
+        return named
+    capacity = {int(path.split("/")[-2][3:]): files.number(path) or 0 for path in files.find(f"{CPUS}/cpu[0-9]*/cpu_capacity")}
+    if len(set(capacity.values())) < 2:
+        return ()
+    return tuple(sorted(core for core, value in capacity.items() if value == max(capacity.values())))
+
+
+def core_kinds(files: KernelFiles) -> tuple[str, ...]:
+    """Names of the kinds of cores: of ARM's parts, or Intel's large and small ones. Empty where there is no name."""
+    if files.cores("sys/devices/cpu_core/cpus") and files.cores("sys/devices/cpu_atom/cpus"):
+        return ("performance", "efficient")
+    parts = [line.partition(":")[2].strip() for line in files.lines("proc/cpuinfo") if line.startswith("CPU part")]
+    return tuple(sorted({ARM_PARTS.get(part, f"ARM part {part}") for part in parts}))
+
+
+def threads_per_core(topology: Topology) -> int | None:
+    """Most hardware threads of one physical core; 2 where SMT is on."""
+    return max(map(len, topology.siblings), default=None)
+
+
+def governor(files: KernelFiles) -> str | None:
+    """What decides the frequency; `mixed` where cores differ."""
+    return _common(files, "scaling_governor")
+
+
+def energy_preference(files: KernelFiles) -> str | None:
+    """How much speed the CPU itself gives up for energy, where its driver has such a preference."""
+    return _common(files, "energy_performance_preference")
+
+
+def _common(files: KernelFiles, name: str) -> str | None:
+    found = {text for path in files.find(f"{CPUS}/cpu[0-9]*/cpufreq/{name}") if (text := files.text(path))}
+    return "mixed" if len(found) > 1 else next(iter(found), None)
+
+
+def turbo(files: KernelFiles) -> bool | None:
+    """Whether cores may run above the frequency that they can hold."""
+    off = files.number(f"{CPUS}/intel_pstate/no_turbo")
+    if off is not None:
+        return not off
+    boost = files.number(f"{CPUS}/cpufreq/boost")
+    if boost is not None:
+        return bool(boost)
+    each = files.numbers(f"{CPUS}/cpu[0-9]*/cpufreq/boost")
+    return any(each) if each else None
+
+
+def max_mhz(files: KernelFiles) -> float | None:
+    """Highest frequency of any core."""
+    return max((value / 1e3 for value in files.numbers(f"{CPUS}/cpu[0-9]*/cpufreq/cpuinfo_max_freq")), default=None)
+
+
+def frequencies_mhz(files: KernelFiles) -> tuple[float, ...]:
+    """Of each core, now: from cpufreq, else from /proc/cpuinfo, which virtual machines have too."""
+    scaled = files.numbers(f"{CPUS}/cpu[0-9]*/cpufreq/scaling_cur_freq")
+    if scaled:
+        return tuple(value / 1e3 for value in scaled)
+    told = [line.partition(":")[2].strip() for line in files.lines("proc/cpuinfo") if line.startswith("cpu MHz")]
+    return tuple(float(value) for value in told if value.replace(".", "", 1).isdigit())

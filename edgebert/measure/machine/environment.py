@@ -1,0 +1,227 @@
+"""The machine and the libraries that a measurement happened on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from edgebert import __version__
+from edgebert.core.packages import package_version
+from edgebert.core.store import hash_json
+from edgebert.measure.machine import cgroup, cpu_topology
+from edgebert.measure.machine.kernel_files import THIS_MACHINE, KernelFiles
+from edgebert.measure.machine.machine_state import MachineState, kilobytes, load_average
+from edgebert.measure.machine.pinning import usable
+from edgebert.runtimes.isa import Cpu, host_cpu, parse_cpuinfo
+
+PACKAGES = (
+    "edgebert",
+    "numpy",
+    "onnxruntime",
+    "openvino",
+    "tokenizers",
+    "torch",
+    "transformers",
+    "onnx",
+    "nncf",
+    "optimum",
+)
+VARIABLES = (
+    "GOMP_CPU_AFFINITY",
+    "KMP_AFFINITY",
+    "KMP_BLOCKTIME",
+    "LD_PRELOAD",
+    "MALLOC_ARENA_MAX",
+    "MALLOC_CONF",
+    "MKL_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "OMP_PROC_BIND",
+    "OMP_WAIT_POLICY",
+    "OPENBLAS_NUM_THREADS",
+    "TBB_NUM_THREADS",
+)
+"""Of the process, that change how libraries compute: threads, where they run, and which allocator they use."""
+BOOT_OPTIONS = (
+    "amd_pstate",
+    "clocksource",
+    "cpuidle.off",
+    "default_hugepagesz",
+    "hugepages",
+    "idle",
+    "intel_idle.max_cstate",
+    "intel_pstate",
+    "isolcpus",
+    "mitigations",
+    "nohz_full",
+    "nosmt",
+    "preempt",
+    "processor.max_cstate",
+    "rcu_nocbs",
+    "transparent_hugepage",
+    "tsc",
+)
+"""Parameters of the kernel that change latencies (admin-guide/kernel-parameters.txt)."""
+NOT_THE_MACHINE = {"load_average", "before", "after", "memory_bytes", "variables"}
+"""Left out of the fingerprint: state; memory, which virtual machines are given and lose while they run; and variables,
+some of which libraries set as they are imported."""
+VIRTUAL_PRODUCTS = (
+    "virtual",
+    "vmware",
+    "kvm",
+    "qemu",
+    "hvm domu",
+    "bochs",
+    "openstack",
+    "google compute engine",
+    "linux,dummy-virt",
+)
+
+
+class Environment(BaseModel):
+    """Where a measurement was taken. None, or empty, where the system does not say."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    cpu: str
+    isa: tuple[str, ...]
+    cores: int
+    """That this process may use."""
+    machine: str
+    system: str
+    """With the kernel's version."""
+    python: str
+    packages: dict[str, str]
+    load_average: float | None = None
+    flags: tuple[str, ...] = ()
+    """Of the CPU, as the kernel names them."""
+    core_kinds: tuple[str, ...] = ()
+    """Names of its kinds of cores: of ARM's parts, or Intel's large and small ones."""
+    threads_per_core: int | None = None
+    governor: str | None = None
+    """Of the frequency; `mixed` where cores differ."""
+    energy_preference: str | None = None
+    """How much speed the CPU itself gives up for energy."""
+    turbo: bool | None = None
+    max_mhz: float | None = None
+    """Highest frequency of any core."""
+    isolated: tuple[int, ...] = ()
+    """Cores that the scheduler leaves alone."""
+    boot_options: tuple[str, ...] = ()
+    """Those of the kernel's parameters that change latencies."""
+    huge_pages: str | None = None
+    """Transparent ones: always, madvise or never."""
+    autogroup: bool | None = None
+    """Whether the scheduler shares time between sessions before it does between processes."""
+    board: str | None = None
+    """Name of the board or product."""
+    virtual: bool | None = None
+    """Whether this is a virtual machine."""
+    clock: str | None = None
+    """The kernel's clock source."""
+    memory_bytes: int | None = None
+    cpu_quota: float | None = None
+    """Cores' worth of time that the cgroup may use."""
+    memory_limit_bytes: int | None = None
+    """Of the cgroup."""
+    variables: dict[str, str] = {}
+    """Of the process, that change how libraries compute; of a path only its last part, for reports are given away."""
+    before: MachineState | None = None
+    after: MachineState | None = None
+    """At the end of the measurements."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The same on the same machine with the same libraries; its load and its state do not count."""
+        return hash_json(self.model_dump(mode="json", exclude=NOT_THE_MACHINE))
+
+
+def read_environment(files: KernelFiles = THIS_MACHINE) -> Environment:
+    """Looks at this machine. Never raises."""
+    cpu = _cpu(files)
+    flags = _flags(files)
+    topology = cpu_topology.read_topology((), files)
+    return Environment(
+        cpu=cpu.model,
+        isa=cpu.isas,
+        cores=usable_cores(),
+        machine=platform.machine(),
+        system=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        packages={name: version for name in PACKAGES if (version := _version(name)) != "none"},
+        load_average=load_average(files),
+        flags=flags,
+        core_kinds=cpu_topology.core_kinds(files),
+        threads_per_core=cpu_topology.threads_per_core(topology),
+        governor=cpu_topology.governor(files),
+        energy_preference=cpu_topology.energy_preference(files),
+        turbo=cpu_topology.turbo(files),
+        max_mhz=cpu_topology.max_mhz(files),
+        isolated=topology.isolated,
+        boot_options=_boot_options(files),
+        huge_pages=_chosen(files.text("sys/kernel/mm/transparent_hugepage/enabled")),
+        autogroup=_switch(files.number("proc/sys/kernel/sched_autogroup_enabled")),
+        board=_board(files),
+        virtual=_virtual(files, flags),
+        clock=files.text("sys/devices/system/clocksource/clocksource0/current_clocksource") or None,
+        memory_bytes=kilobytes(files.fields("proc/meminfo"), "MemTotal"),
+        cpu_quota=cgroup.cpu_quota(files),
+        memory_limit_bytes=cgroup.memory_limit(files),
+        variables={name: Path(value).name for name in VARIABLES if (value := os.environ.get(name))},
+    )
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(usable()) or os.cpu_count() or 1
+
+
+def _cpu(files: KernelFiles) -> Cpu:
+    """Where Linux names no model, as on ARM, its parts are the name."""
+    cpu = host_cpu() if files == THIS_MACHINE else parse_cpuinfo(files.text("proc/cpuinfo") or "")
+    parts = cpu_topology.core_kinds(files)
+    unnamed = cpu.model in ("unknown", "", platform.processor())
+    return Cpu(" + ".join(parts), cpu.isas, cpu.bfloat16) if unnamed and parts else cpu
+
+
+def _flags(files: KernelFiles) -> tuple[str, ...]:
+    """Only what every core has counts: a thread may run on any."""
+    lines = [line.partition(":")[2].split() for line in files.lines("proc/cpuinfo") if line.startswith(("flags", "Features"))]
+    return tuple(sorted(set.intersection(*map(set, lines)))) if lines else ()
+
+
+def _boot_options(files: KernelFiles) -> tuple[str, ...]:
+    words = (files.text("proc/cmdline") or "").split()
+    return tuple(word for word in words if word.partition("=")[0] in BOOT_OPTIONS)
+
+
+def _chosen(text: str | None) -> str | None:
+    """The word in brackets: `always [madvise] never`."""
+    return next((word.strip("[]") for word in (text or "").split() if word.startswith("[")), None)
+
+
+def _switch(value: int | None) -> bool | None:
+    return None if value is None else bool(value)
+
+
+def _board(files: KernelFiles) -> str | None:
+    """From the device tree, else from the firmware's tables."""
+    tree = files.text("proc/device-tree/model") or files.text("sys/firmware/devicetree/base/model")
+    maker, product = (files.text(f"sys/class/dmi/id/{name}") or "" for name in ("sys_vendor", "product_name"))
+    return tree or " ".join(filter(None, (maker, product))) or None
+
+
+def _virtual(files: KernelFiles, flags: tuple[str, ...]) -> bool | None:
+    """What systemd-detect-virt asks first: the CPU's flag, the hypervisor's own files, the names of board and firmware."""
+    board = (_board(files) or "").lower()
+    if "hypervisor" in flags or files.text("sys/hypervisor/type") or files.find("proc/device-tree/hypervisor"):
+        return True
+    if any(word in board for word in VIRTUAL_PRODUCTS):
+        return True
+    return False if board or "fpu" in flags else None  # a CPU of x86 that has no such flag is not virtual
+
+
+def _version(name: str) -> str:
+    return __version__ if name == "edgebert" else package_version(name)

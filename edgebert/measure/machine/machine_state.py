@@ -1,0 +1,115 @@
+"""What changes on a machine while it measures."""
+
+from __future__ import annotations
+
+import os
+
+from pydantic import BaseModel, ConfigDict
+
+from edgebert.measure.machine import cgroup, cpu_topology, heat
+from edgebert.measure.machine.kernel_files import THIS_MACHINE, KernelFiles
+
+TICKS = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
+"""Columns of /proc/stat's first line (proc_stat(5))."""
+BUSY = ("user", "nice", "system", "irq", "softirq")
+
+
+class MachineState(BaseModel):
+    """What changes while measuring. None, or empty, where the system does not say."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    load_average: float | None = None
+    """Over the last minute."""
+    frequencies_mhz: tuple[float, ...] = ()
+    """Of each core, now."""
+    temperature_c: float | None = None
+    """Of the hottest zone of the CPU."""
+    throttle_count: int | None = None
+    """Times that the CPU throttled since it was started, all cores."""
+    firmware_flags: int | None = None
+    """Raspberry Pi's `get_throttled`."""
+    capped: bool | None = None
+    """Whether the kernel holds frequencies down for their heat."""
+    quota_throttled_us: int | None = None
+    """Time that the cgroup's CPU quota held its processes back."""
+    stolen_ticks: int | None = None
+    """Clock ticks that the hypervisor gave to others, all cores."""
+    busy_ticks: int | None = None
+    """Clock ticks in which a core worked, all cores."""
+    available_bytes: int | None = None
+    """Memory that can still be had."""
+    swap_used_bytes: int | None = None
+    swapped_pages: int | None = None
+    """Pages read from swap and written to it since the machine was started."""
+    on_battery: bool | None = None
+
+
+def read_state(files: KernelFiles = THIS_MACHINE) -> MachineState:
+    """Looks at this machine now. Never raises."""
+    memory = files.fields("proc/meminfo")
+    ticks = _ticks(files)
+    return MachineState(
+        load_average=load_average(files),
+        frequencies_mhz=cpu_topology.frequencies_mhz(files),
+        temperature_c=heat.temperature_c(files),
+        throttle_count=heat.throttle_count(files),
+        firmware_flags=heat.firmware_flags(files),
+        capped=heat.capped(files),
+        quota_throttled_us=cgroup.throttled_us(files),
+        stolen_ticks=ticks.get("steal"),
+        busy_ticks=sum(ticks[name] for name in BUSY) if ticks else None,
+        available_bytes=kilobytes(memory, "MemAvailable"),
+        swap_used_bytes=_swap_used(memory),
+        swapped_pages=_swapped(files),
+        on_battery=_on_battery(files),
+    )
+
+
+def load_average(files: KernelFiles) -> float | None:
+    """Over the last minute; where there is no /proc, as the C library tells it."""
+    first = (files.text("proc/loadavg") or "").split(" ")[0]
+    if first.replace(".", "", 1).isdigit():
+        return float(first)
+    return round(os.getloadavg()[0], 2) if _is_this_machine(files) and hasattr(os, "getloadavg") else None
+
+
+def kilobytes(memory: dict[str, str], name: str) -> int | None:
+    """One line of /proc/meminfo, in bytes."""
+    value = memory.get(name, "").removesuffix(" kB")
+    return int(value) * 1024 if value.isdigit() else None
+
+
+def _is_this_machine(files: KernelFiles) -> bool:
+    return files == THIS_MACHINE
+
+
+def _ticks(files: KernelFiles) -> dict[str, int]:
+    values = files.fields("proc/stat").get("cpu", "").split()
+    if len(values) < len(TICKS) or not all(value.isdigit() for value in values):
+        return {}
+    return dict(zip(TICKS, map(int, values), strict=False))
+
+
+def _swap_used(memory: dict[str, str]) -> int | None:
+    total, free = kilobytes(memory, "SwapTotal"), kilobytes(memory, "SwapFree")
+    return None if total is None or free is None else total - free
+
+
+def _swapped(files: KernelFiles) -> int | None:
+    counts = files.fields("proc/vmstat")
+    values = [counts[name] for name in ("pswpin", "pswpout") if counts.get(name, "").isdigit()]
+    return sum(map(int, values)) if values else None
+
+
+def _on_battery(files: KernelFiles) -> bool | None:
+    """Mains tell `online`; without them a battery tells whether it discharges (power/power_supply_class.rst)."""
+    supplies = files.find("sys/class/power_supply/*/type")
+    mains = [files.number(place.removesuffix("type") + "online") for place in supplies if files.text(place) in ("Mains", "USB")]
+    cells = [place.removesuffix("type") for place in supplies if files.text(place) == "Battery"]
+    cells = [cell for cell in cells if files.text(f"{cell}scope") != "Device"]  # a mouse's
+    if not cells:
+        return None
+    if any(mains):
+        return False
+    return any(files.text(f"{cell}status") == "Discharging" for cell in cells)

@@ -1,0 +1,123 @@
+"""Finds the model that a recipe names: a folder, an installed package, or the Hub."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path, PurePosixPath
+
+from edgebert.compress.recipe import ModelSource, is_local
+from edgebert.core.paths import local_path
+from edgebert.core.store import hash_file
+from edgebert.errors import EnvironmentFault, MissingPackage, SourceError
+from edgebert.models.folder import TOKENIZER_FILES, WEIGHTS_INDEX, ModelFolder, inspect_model
+
+
+def find_model(source: ModelSource, base: Path) -> ModelFolder:
+    """Locates and inspects a model.
+
+    Args:
+        source: as the recipe gives it.
+        base: the recipe's folder; a local path counts from there.
+
+    Raises:
+        SourceError: it is not there, not a BERT, not safetensors, or not the pinned file.
+        EnvironmentFault: the Hub cannot be reached.
+    """
+    path = _locate(source, base)
+    # A snapshot of the Hub lies in a folder that is named by its commit.
+    revision = path.name if path.parent.name == "snapshots" else source.revision
+    folder = inspect_model(path, origin={"source": source.source, "revision": revision})
+    if source.sha256 and len(folder.weight_files) > 1:
+        raise SourceError(
+            f"{folder.path} has its weights in {len(folder.weight_files)} files, but model.sha256 pins one.",
+            hint="Pin a Hub model by `revision`, or save the model as one model.safetensors.",
+        )
+    if source.sha256 and source.sha256 != (found := hash_file(folder.path / folder.weight_files[0])):
+        raise SourceError(
+            f"{folder.path / folder.weight_files[0]} has sha256 {found}, but the recipe pins {source.sha256}.",
+            hint="Fetch the pinned file, or correct model.sha256 if the new file is meant.",
+        )
+    return folder
+
+
+def _locate(source: ModelSource, base: Path) -> Path:
+    if source.source.startswith("package://"):
+        return _in_package(source.source)
+    if is_local(source.source, base):
+        path = local_path(source.source, base)
+        if path.is_file():
+            raise SourceError(
+                f"The model {path} is a file.", hint="Name the folder that holds config.json and model.safetensors."
+            )
+        if not path.is_dir():
+            raise SourceError(
+                f"The model folder {path} does not exist.", hint="Correct `model` in the recipe, or --set model=..."
+            )
+        return path
+    return _from_hub(source)
+
+
+def _in_package(address: str) -> Path:
+    module, _, inner = address.removeprefix("package://").partition("/")
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise SourceError(f"{address} names no package.", hint="Write package://package_name/folder/inside/it")
+    if inner.startswith("/") or ".." in PurePosixPath(inner).parts:
+        raise SourceError(f"{address} leaves the package.", hint="Name a folder inside it.")
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or not spec.submodule_search_locations:
+        raise EnvironmentFault(
+            f"The model {address} needs the Python package {module or '?'}, which is not installed.",
+            hint='The quickstart\'s model comes with: pip install "edgebert[demo]"'
+            if module.startswith("gt_")
+            else "Install it, or name a folder: --set model=PATH",
+        )
+    path = Path(next(iter(spec.submodule_search_locations))) / inner
+    if not path.is_dir():
+        raise SourceError(f"The package {module} has no folder {inner}.", hint="Name a folder inside it.")
+    return path
+
+
+def _from_hub(source: ModelSource) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import (
+            EntryNotFoundError,
+            HfHubHTTPError,
+            LocalEntryNotFoundError,
+            RepositoryNotFoundError,
+        )
+    except ImportError as error:
+        raise MissingPackage("huggingface_hub", needed_for=f"The Hub model {source.source}") from error
+    patterns = ["config.json", "*.safetensors", WEIGHTS_INDEX, *TOKENIZER_FILES]
+    try:
+        path = Path(snapshot_download(source.source, revision=source.revision, allow_patterns=patterns))
+    except (LocalEntryNotFoundError, OSError, ValueError) as error:
+        if isinstance(error, RepositoryNotFoundError | EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+            raise SourceError(f"The Hub has no model {source.source} that you may read.", hint="Check the name.") from error
+        raise _unreachable(source.source, error) from error
+    except (HfHubHTTPError, Exception) as error:  # the client lets its HTTP library's own errors through
+        raise _unreachable(source.source, error) from error
+    if not any(path.glob("*.safetensors")):
+        raise SourceError(
+            f"The Hub model {source.source} has no safetensors; edgebert reads nothing else, because a pickle can run code.",
+            hint="Name a revision that has them, such as one of its refs/pr/N.",
+        )
+    return path
+
+
+def _root_reason(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip().splitlines() or [error.__class__.__name__])[0]
+
+
+def _unreachable(name: str, error: Exception) -> EnvironmentFault:
+    why = "HF_HUB_OFFLINE=1 is set" if os.environ.get("HF_HUB_OFFLINE") == "1" else _root_reason(error)
+    return EnvironmentFault(
+        f"`{name}` is not a folder here, so it was looked up on the Hugging Face Hub, which could not be reached ({why}).",
+        hint="With a network, run again. Without one, download it elsewhere and give the folder: --set model=PATH",
+    )

@@ -1,0 +1,99 @@
+"""Loads and saves Transformers models for the stages: FP32, local files only, safetensors only, no code from the folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgebert.core.quiet import quiet_libraries
+from edgebert.errors import SourceError
+from edgebert.models.folder import TOKENIZER_FILES
+from edgebert.tasks.base import Task
+
+TOGETHER = "Use the config.json and the weights that save_pretrained() wrote together."
+
+
+def auto_class(task: Task) -> Any:
+    """The Auto class of a task, by optimum's vocabulary of tasks. It reads pruned folders, too."""
+    from optimum.exporters.tasks import TasksManager
+
+    import edgebert.models.pruned  # noqa: F401 - registers the pruned classes
+
+    return TasksManager.get_model_class_for_task(task.optimum_task)
+
+
+def load_model(folder: Path, task: Task, labels: Sequence[str] | None = None) -> Any:
+    """A Transformers folder as an FP32 torch module in evaluation mode.
+
+    Args:
+        labels: given when a new head is wanted; the head then has this many outputs.
+
+    Raises:
+        SourceError: the weights do not fit the config, or hold NaN.
+    """
+    import torch
+
+    options: dict[str, Any] = {} if labels is None else {"num_labels": len(labels)}
+    try:
+        with quiet_libraries():
+            # Eager attention: its graph exports without the NaN guards that SDPA's decomposition brings.
+            model, loading = auto_class(task).from_pretrained(
+                folder,
+                dtype=torch.float32,
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                attn_implementation="eager",
+                ignore_mismatched_sizes=True,  # said below, in words that name the tensor
+                output_loading_info=True,
+                **options,
+            )
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:  # transformers, safetensors and the Hub client each have classes of their own
+        first = (str(error).strip().splitlines() or [error.__class__.__name__])[0]
+        raise SourceError(f"{folder} cannot be loaded as {task.name}: {first}", hint=TOGETHER) from error
+    _require_weights(folder, loading, body=None if labels is None else model.base_model_prefix)
+    for name, tensor in model.named_parameters():
+        if not torch.isfinite(tensor).all():
+            raise SourceError(
+                f"The weights in {folder} hold NaN or infinity, first in {name}.",
+                hint="The training that made them diverged; use an earlier checkpoint.",
+            )
+    if labels is not None:
+        model.config.id2label = dict(enumerate(labels))
+        model.config.label2id = {label: index for index, label in enumerate(labels)}
+        model.config.problem_type = "single_label_classification"
+    return model.eval()
+
+
+def _require_weights(folder: Path, loading: Mapping[str, Any], *, body: str | None) -> None:
+    """Raises SourceError for weights that transformers had to draw at random.
+
+    Args:
+        body: prefix of the encoder where a new head is wanted: that head, and the pooler before it, may be missing.
+    """
+    faults = {name: f"{name} is missing" for name in loading["missing_keys"]}
+    for name, found, wanted in loading["mismatched_keys"]:
+        faults[name] = f"{name} has the shape {tuple(found)}, but config.json asks for {tuple(wanted)}"
+    needed = [name for name in sorted(faults) if body is None or name.startswith((f"{body}.embeddings.", f"{body}.encoder."))]
+    if needed:
+        raise SourceError(
+            f"The weights in {folder} do not fit its config.json: {faults[needed[0]]}.",
+            hint=TOGETHER,
+        )
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Copies the tokenizer's files from one model folder to another."""
+    for name in TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+
+
+def save_model(model: Any, folder: Path) -> None:
+    """Writes config.json and model.safetensors."""
+    with quiet_libraries():
+        model.save_pretrained(folder)

@@ -1,0 +1,136 @@
+"""surgery: removes heads, FFN neurons and whole layers. What is removed is gone from the weights. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from edgebert.models.pruned import CLASSES, PrunedBertConfig
+from edgebert.models.shape import Shape
+
+
+@dataclass(frozen=True)
+class Units:
+    """What a layer keeps: places of heads and of FFN neurons in the source layer, ascending."""
+
+    heads: tuple[int, ...]
+    neurons: tuple[int, ...]
+
+
+Kept = Mapping[int, Units]
+"""Place of a source layer -> what it keeps. A layer that is not named is removed."""
+
+
+def encoder_of(model: Any) -> Any:
+    """The BertModel inside a BertFor..., or the BertModel itself."""
+    return getattr(model, "bert", model)
+
+
+def layers_of(model: Any) -> Sequence[Any]:
+    """Its encoder layers."""
+    layers: Sequence[Any] = encoder_of(model).encoder.layer
+    return layers
+
+
+def shape_of(model: Any) -> Shape:
+    """Sizes of a BERT or pruned BERT."""
+    return Shape.from_config(model.config)
+
+
+def everything(model: Any) -> dict[int, Units]:
+    """All units of a model."""
+    shape = shape_of(model)
+    sizes = zip(shape.heads, shape.intermediate_sizes, strict=True)
+    return {place: Units(tuple(range(heads)), tuple(range(neurons))) for place, (heads, neurons) in enumerate(sizes)}
+
+
+def check_kept(kept: Kept, shape: Shape) -> None:
+    """Raises ValueError where what is kept is not a part of the shape, or is not a model."""
+    if not kept:
+        raise ValueError("no layer is kept")
+    for place, units in kept.items():
+        if not 0 <= place < shape.layers:
+            raise ValueError(f"layer {place} is not among the model's {shape.layers} layers")
+        for name, chosen, size in (
+            ("head", units.heads, shape.heads[place]),
+            ("FFN neuron", units.neurons, shape.intermediate_sizes[place]),
+        ):
+            if not chosen:
+                raise ValueError(f"layer {place} keeps no {name}")
+            if list(chosen) != sorted(set(chosen)):
+                raise ValueError(f"layer {place}: the kept {name}s are not ascending and distinct")
+            for unit in (chosen[0], chosen[-1]):
+                if not 0 <= unit < size:
+                    raise ValueError(f"layer {place} has {size} {name}s; {name} {unit} is not one of them")
+
+
+def prune(model: Any, kept: Kept) -> Any:
+    """A new model without the units that are not kept.
+
+    Args:
+        model: a BERT or pruned BERT, with any head; not edited.
+
+    Returns:
+        A PrunedBert of the same kind, in evaluation mode, with the source's dtype and attention implementation.
+
+    Raises:
+        ValueError: what is kept makes no sense.
+    """
+    shape = shape_of(model)
+    check_kept(kept, shape)
+    pruned_class = next((ours for theirs, ours in CLASSES.items() if type(model) in (theirs, ours)), None)
+    if pruned_class is None:
+        raise ValueError(f"{type(model).__name__} cannot be pruned")
+    config = _config(model.config, shape, kept)
+    options = {} if getattr(model, "pooler", True) else {"add_pooling_layer": False}  # a bare BertModel may lack one
+    with torch.random.fork_rng(devices=[]):  # building draws random weights, which are overwritten
+        pruned = pruned_class(config, **options)
+    pruned.to(model.dtype).load_state_dict(_weights(model, shape, kept), strict=True)
+    pruned.config._attn_implementation = model.config._attn_implementation
+    return pruned.eval()
+
+
+def _config(source: Any, shape: Shape, kept: Kept) -> PrunedBertConfig:
+    fields = {name: value for name, value in source.to_dict().items() if name not in ("model_type", "architectures")}
+    places = sorted(kept)
+    layers = list(fields.get("source_layers") or range(shape.layers))  # a second pruning still tells the first BERT's places
+    heads = list(fields.get("source_heads") or [list(range(count)) for count in shape.heads])
+    fields |= {
+        "source_num_hidden_layers": fields.get("source_num_hidden_layers") or shape.layers,
+        "source_layers": [layers[place] for place in places],
+        "source_heads": [[heads[place][head] for head in kept[place].heads] for place in places],
+        "num_hidden_layers": len(places),
+        "layer_heads": [len(kept[place].heads) for place in places],
+        "layer_intermediate_sizes": [len(kept[place].neurons) for place in places],
+        "attention_head_size": shape.head_size,
+    }
+    config: PrunedBertConfig = PrunedBertConfig.from_dict(fields)
+    config._attn_implementation = source._attn_implementation
+    return config
+
+
+def _weights(model: Any, shape: Shape, kept: Kept) -> dict[str, torch.Tensor]:
+    prefix = "bert.encoder.layer." if hasattr(model, "bert") else "encoder.layer."
+    weights = {name: value for name, value in model.state_dict().items() if not name.startswith(prefix)}
+    for new, place in enumerate(sorted(kept)):
+        columns = torch.tensor([head * shape.head_size + i for head in kept[place].heads for i in range(shape.head_size)])
+        neurons = torch.tensor(kept[place].neurons)
+        for name, value in layers_of(model)[place].state_dict().items():
+            weights[f"{prefix}{new}.{name}"] = _cut(name, value, columns, neurons)
+    return weights
+
+
+def _cut(name: str, value: torch.Tensor, columns: torch.Tensor, neurons: torch.Tensor) -> torch.Tensor:
+    """One tensor of a layer; Linear weights have the shape (out, in)."""
+    if name.startswith("attention.self."):
+        return value[columns]
+    if name == "attention.output.dense.weight":
+        return value[:, columns]
+    if name.startswith("intermediate.dense."):
+        return value[neurons]
+    if name == "output.dense.weight":
+        return value[:, neurons]
+    return value

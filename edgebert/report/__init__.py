@@ -1,0 +1,1 @@
+"""report: raw measurements and what is read off them: metrics, gates, verdict, comparison, tables, the HTML page. Measures nothing."""

@@ -1,0 +1,101 @@
+"""compare(ref, changed): the pure core. Reports in, findings out; nothing is read and nothing is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgebert.report.compare import comparable
+from edgebert.report.compare.answers import answer_findings
+from edgebert.report.compare.findings import Comparison, Finding, Options, PairFindings
+from edgebert.report.compare.measured import Circumstances, findings_of, machine_of, sides_of, thinning_note, throttled_of
+from edgebert.report.compare.metrics import SERIES, SIZE
+from edgebert.report.compare.pairing import Matched, Pair, baselines_and_candidates, match
+from edgebert.report.compare.verdicts import judge_size, machine_told
+from edgebert.report.report import Entry, Report
+
+DEFAULTS = Options()
+
+
+def compare(ref: Report, changed: Report, options: Options = DEFAULTS, *, names: tuple[str, str] | None = None) -> Comparison:
+    """Every entry of REF with its counterpart in CHANGED, metric by metric."""
+    return _compared(ref, changed, match(ref, changed), options, names or (ref.recipe, changed.recipe))
+
+
+def compare_within(report: Report, options: Options = DEFAULTS, *, name: str | None = None) -> Comparison:
+    """The candidates of one report with their baselines."""
+    found = _compared(report, report, baselines_and_candidates(report), options, (name or report.recipe,) * 2)
+    return found.model_copy(update={"within": True})
+
+
+def _compared(ref: Report, changed: Report, matched: Matched, options: Options, names: tuple[str, str]) -> Comparison:
+    machines = comparable.other_machine(ref.environment, changed.environment) if options.across_devices else None
+    return Comparison(
+        ref=names[0],
+        changed=names[1],
+        options=options,
+        notes=(f"across devices, {machines}",) if machines else (),
+        pairs=tuple(_pair_findings(ref, changed, pair, options) for pair in matched.pairs),
+        missing=tuple(map(_title, matched.missing)),
+        extra=tuple(map(_title, matched.extra)),
+    )
+
+
+def _title(entry: Entry) -> str:
+    return f"{entry.name} ({entry.target.name}, {entry.setting.name})"
+
+
+def _pair_findings(ref: Report, changed: Report, pair: Pair, options: Options) -> PairFindings:
+    obstacles = comparable.obstacles(ref, changed, pair, across_devices=options.across_devices)
+    another = comparable.other_machine(ref.environment, changed.environment) is not None
+    circumstances = Circumstances(
+        obstacles=obstacles,
+        band=options.band,
+        seed=options.seed,
+        paired=pair.rounds() is not None,
+        virtual=bool(ref.environment.virtual or changed.environment.virtual),
+        machine=None if another else machine_of(pair, options.seed),
+        throttled=throttled_of(pair, (ref.environment.cpu_quota, changed.environment.cpu_quota)),
+    )
+    found = [*_measured(pair, circumstances), *_size(pair, options), *answer_findings(ref, changed, pair, options)]
+    same = comparable.same_measurement(pair)
+    notes = [*comparable.notes(ref, changed, pair), thinning_note(sides_of(pair, SERIES[0]))]
+    notes += ["both sides are the same measurement, which shows nothing"] if same else []
+    if not circumstances.paired and not obstacles and not same:
+        notes.append("measured apart; one run of both (edgebert bench --baseline) tells smaller differences")
+    if circumstances.machine:
+        notes.append(machine_told(circumstances.machine, options.band, one_run=circumstances.paired))
+    elif not another:
+        notes.append("not checked whether the machine itself changed: a report holds no pulse, or too few processes")
+    return PairFindings(
+        ref=pair.ref.name,
+        changed=pair.changed.name,
+        target=pair.changed.target.name,
+        setting=pair.changed.setting.name,
+        paired=circumstances.paired,
+        scenario=pair.changed.setting.scenario,
+        same_measurement=same,
+        obstacles=obstacles,
+        differs=comparable.differences(ref, changed, pair),
+        notes=tuple(note for note in notes if note),
+        findings=tuple(finding for finding in found if not options.metrics or finding.metric in options.metrics),
+    )
+
+
+def _measured(pair: Pair, circumstances: Circumstances) -> Iterator[Finding]:
+    for series in SERIES:
+        yield from findings_of(series, series.metrics, sides_of(pair, series), circumstances)
+
+
+def _size(pair: Pair, options: Options) -> Iterator[Finding]:
+    """Of the files: exact, on whatever machine. Neither side has one where graphs were made in memory."""
+    before, after = pair.ref.size_bytes, pair.changed.size_bytes
+    if bool(before) != bool(after):
+        reason = f"{'CHANGED' if before else 'REF'} has no {SIZE.name}"
+        known = {"ref": before / 1e6 or None, "changed": after / 1e6 or None}
+        yield Finding(metric=SIZE.name, verdict="incomparable", reason=reason, **known)
+    elif before:
+        verdict, reason = judge_size(SIZE, before, after, options.band)
+        ratio = after / before
+        sizes = {"ref": before / 1e6, "changed": after / 1e6}
+        exact = {"ratio": ratio, "interval": (ratio, ratio), "at_worst": ratio}
+        yield Finding(metric=SIZE.name, verdict=verdict, reason=reason, **sizes, **exact, exact=True)

@@ -1,0 +1,133 @@
+"""Which entries of two reports belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from edgebert.measure.latency.latency import Round
+from edgebert.report.report import Entry, Report
+
+Key = tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An entry and its counterpart."""
+
+    ref: Entry
+    changed: Entry
+    one_run: bool = False
+    """Whether one run measured both."""
+
+    def rounds(self) -> tuple[tuple[Round, ...], tuple[Round, ...]] | None:
+        """The rounds of both in the same order, where they took turns in one run; None where they did not."""
+        if not self.one_run:
+            return None
+        ours, theirs = (_by_number(entry) for entry in (self.ref, self.changed))
+        if ours is None or theirs is None or set(ours) != set(theirs):
+            return None
+        return tuple(ours[number] for number in sorted(ours)), tuple(theirs[number] for number in sorted(ours))
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Entries with a counterpart, and those without."""
+
+    pairs: tuple[Pair, ...]
+    missing: tuple[Entry, ...] = ()
+    extra: tuple[Entry, ...] = ()
+
+
+def match(ref: Report, changed: Report) -> Matched:
+    """By model, setting and the service that the target gives; then without the step between lengths, then by model alone,
+    where that leaves one of each.
+
+    Where each report has a single model, its name does not count.
+    """
+    nameless = all(len({entry.name for entry in report.entries}) == 1 for report in (ref, changed))
+    one_run = ref is changed or (ref.sha256 is not None and ref.sha256 == changed.sha256)
+    left, right, pairs = list(ref.entries), list(changed.entries), list[Pair]()
+    for key in (_service, _service_of_any_lengths, _model):
+        ours, theirs = (_grouped(side, key, nameless) for side in (left, right))
+        for found, others in ((found, theirs.get(name, [])) for name, found in ours.items()):
+            if key is _service or len(found) == len(others) == 1:
+                pairs += [Pair(entry, other, one_run) for entry, other in zip(found, others, strict=False)]
+        taken = {id(entry) for pair in pairs for entry in (pair.ref, pair.changed)}
+        left, right = ([entry for entry in side if id(entry) not in taken] for side in (left, right))
+    order = {id(entry): place for place, entry in enumerate(ref.entries)}
+    return Matched(tuple(sorted(pairs, key=lambda pair: order[id(pair.ref)])), tuple(left), tuple(right))
+
+
+def baselines_and_candidates(report: Report) -> Matched:
+    """Each candidate with its baseline, of the same setting where there is one; `missing` are those that have none."""
+    by_load: dict[Key, list[Entry]] = {}
+    for entry in report.entries:
+        if entry.role == "baseline":
+            by_load.setdefault(load_of(entry), []).append(entry)
+    pairs, alone = list[Pair](), list[Entry]()
+    for entry in report.candidates():
+        baseline = _baseline(report, entry, by_load.get(load_of(entry), []))
+        if baseline:
+            pairs.append(Pair(baseline, entry, one_run=True))
+        else:
+            alone.append(entry)
+    return Matched(tuple(pairs), missing=tuple(alone))
+
+
+def baseline_under_load(report: Report, entry: Entry) -> Entry | None:
+    """The baseline that `baselines_and_candidates` puts beside a candidate; None for others."""
+    if entry.role != "candidate":
+        return None
+    load = load_of(entry)
+    return _baseline(report, entry, [other for other in report.entries if other.role == "baseline" and load_of(other) == load])
+
+
+def load_of(entry: Entry) -> tuple[str, int, int]:
+    """What a baseline has to share: setting, threads and batch."""
+    return entry.setting.name, entry.target.threads, entry.target.batch
+
+
+def is_tuned(entry: Entry, setting: str) -> bool:
+    """Whether a search chose this setting of the entry's runtime."""
+    return entry.search is not None and setting in entry.search.tuning
+
+
+def _baseline(report: Report, entry: Entry, under_load: Sequence[Entry]) -> Entry | None:
+    """FP32 on the same target, or whatever else was made the baseline under the same load.
+
+    Where a search chose the threads, it is FP32 on the recipe's own target that the search set out from.
+    """
+    usual = report.baseline_of(entry)
+    if usual and is_tuned(entry, "threads") and usual.setting.name == entry.setting.name:
+        return usual
+    plain = entry.target.for_baseline() if under_load else None
+    own = [other for other in under_load if other.target == plain]
+    return next(iter([*own[:1], *(other for other in under_load if other is usual), *under_load]), usual)
+
+
+def _grouped(entries: Sequence[Entry], key: Callable[[Entry, bool], Key], nameless: bool) -> dict[Key, list[Entry]]:
+    found: dict[Key, list[Entry]] = {}
+    for entry in entries:
+        found.setdefault(key(entry, nameless), []).append(entry)
+    return found
+
+
+def _model(entry: Entry, nameless: bool) -> Key:
+    return () if nameless else (entry.name,)
+
+
+def _service_of_any_lengths(entry: Entry, nameless: bool) -> Key:
+    target = entry.target
+    return (*_model(entry, nameless), target.runtime, target.threads, target.batch, target.padding, entry.setting.name)
+
+
+def _service(entry: Entry, nameless: bool) -> Key:
+    return (*_service_of_any_lengths(entry, nameless), entry.target.bucket)
+
+
+def _by_number(entry: Entry) -> dict[int, Round] | None:
+    """Rounds with at least one query, by their number; None where two have the same."""
+    rounds: Sequence[Round] = [item for item in entry.rounds if len(item.latencies_ns)]
+    found = {item.round: item for item in rounds}
+    return found if len(found) == len(rounds) else None

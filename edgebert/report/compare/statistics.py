@@ -1,0 +1,211 @@
+"""The ratio of two percentiles with its interval, on arrays. A process is the unit that repeats; its queries are not.
+
+Both sides serve the same queries, so texts add nothing to the difference, and what varies is the process: its memory layout,
+its neighbours, the state of the machine. Whole processes are therefore resampled and the queries within them kept, which is
+strategy 1 of Davison & Hinkley (1997), Bootstrap Methods and their Application, sec. 3.8. A bootstrap of few processes cannot
+look beyond the extremes that it saw (with four, an interval of percentiles covers 87 % at most), so the bootstrap gives the
+standard error alone, made larger by n / (n - 1), and Student's t with Welch's degrees of freedom gives the interval, on the
+logarithm of the ratio. Its coverage is held by tests/report/compare/test_interval_coverage.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgebert.errors import MissingPackage
+
+Values = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+FEWEST_PROCESSES = 4
+"""Of a side. With three, Mann-Whitney's test cannot get below 0.1 whatever they say."""
+RESAMPLES = 2000
+LEVEL = 0.95
+KEPT_CELLS = 4_000_000
+"""Of the table of cumulative counts: order statistics times processes, 32 MB."""
+MIN_KEPT = 16
+"""Order statistics of a process, however many processes there are."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """What the processes of one side measured: an array each, none empty."""
+
+    blocks: tuple[Values, ...]
+
+    @property
+    def samples(self) -> int:
+        """All of them."""
+        return sum(map(len, self.blocks))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The ratio changed / ref of one percentile."""
+
+    ref: float
+    changed: float
+    log_ratio: float
+    half_width: float
+    """Of the 95 % interval, on the logarithm."""
+    p_value: float
+    """Mann-Whitney's, two-sided, on the processes' own percentiles."""
+
+    @property
+    def ratio(self) -> float | None:
+        """changed / ref; None where one of them is 0."""
+        return math.exp(self.log_ratio) if math.isfinite(self.log_ratio) else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Of the ratio; None where it has no end."""
+        if not math.isfinite(self.half_width):
+            return None
+        return math.exp(self.log_ratio - self.half_width), math.exp(self.log_ratio + self.half_width)
+
+
+def compare_sides(ref: Side, changed: Side, percents: Sequence[float], *, paired: bool, seed: int) -> list[Estimate]:
+    """An estimate for each percentile.
+
+    Paired: block i of both sides is the same round, and rounds are resampled jointly, so that what slowed a round down as a
+    whole cancels. Otherwise the order of the blocks does not matter. With too few processes, or where a value is 0 and has no
+    ratio, the interval has no end.
+    """
+    points = [_percentiles(side, percents) for side in (ref, changed)]
+    own = [np.array([np.percentile(block, percents) for block in side.blocks]) for side in (ref, changed)]
+    if min(len(ref.blocks), len(changed.blocks)) < FEWEST_PROCESSES or min(found.min() for found in own) <= 0:
+        return [_endless(*pair) for pair in zip(*points, strict=True)]
+    errors, freedom = _errors(ref, changed, percents, paired=paired, seed=seed)
+    return [
+        Estimate(
+            ref=float(points[0][place]),
+            changed=float(points[1][place]),
+            log_ratio=math.log(points[1][place] / points[0][place]),
+            half_width=_t_quantile(freedom[place]) * errors[place] if errors[place] else 0.0,
+            p_value=second_opinion(own[0][:, place], own[1][:, place]),
+        )
+        for place in range(len(percents))
+    ]
+
+
+def _endless(ref: float, changed: float) -> Estimate:
+    log_ratio = math.log(changed / ref) if ref > 0 and changed > 0 else math.nan
+    return Estimate(float(ref), float(changed), log_ratio, math.inf, 1.0)
+
+
+def second_opinion(ref: Floats, changed: Floats) -> float:
+    """Mann & Whitney's (1947) p-value, one value for each process.
+
+    Paired rounds are no pairs to it: what slowed rounds down as a whole makes it miss differences and never find one. Taking
+    each round's mean off first would leave values that mirror each other, and find one in equal models in an eighth of cases.
+    """
+    if np.ptp(np.concatenate([ref, changed])) == 0:
+        return 1.0
+    return float(scipy_stats().mannwhitneyu(ref, changed, alternative="two-sided").pvalue)
+
+
+def thinned_to(sides: Sequence[Side]) -> int | None:
+    """Fewest order statistics of a process that the bootstrap keeps; None where it keeps all.
+
+    A rank is then off by at most half the distance between two of them, a share of 1 / (2 kept).
+    """
+    return min((_kept(side) for side in sides if max(map(len, side.blocks)) > _kept(side)), default=None)
+
+
+def _errors(ref: Side, changed: Side, percents: Sequence[float], *, paired: bool, seed: int) -> tuple[list[float], list[float]]:
+    """Standard error and degrees of freedom of the log ratio, for each percentile."""
+    if paired:
+        count = len(ref.blocks)
+        draws = _draws(count, seed)
+        variance = (_log_percentiles(changed, percents, draws) - _log_percentiles(ref, percents, draws)).var(axis=0)
+        return [math.sqrt(value * count / (count - 1)) for value in variance], [count - 1.0] * len(percents)
+    pairs = zip(_variances(ref, percents, seed), _variances(changed, percents, seed), strict=True)
+    counts = (len(ref.blocks), len(changed.blocks))
+    both = [(ours, theirs, _welch(ours, theirs, *counts)) for ours, theirs in pairs]
+    return [math.sqrt(ours + theirs) for ours, theirs, _ in both], [freedom for _, _, freedom in both]
+
+
+def _variances(side: Side, percents: Sequence[float], seed: int) -> list[float]:
+    """Of the log percentiles of one side. Depends on the blocks and not on their order."""
+    blocks = sorted(side.blocks, key=lambda block: (float(np.median(block)), float(np.mean(block)), len(block)))
+    count = len(blocks)
+    found = _log_percentiles(Side(tuple(blocks)), percents, _draws(count, seed)).var(axis=0)
+    return [float(value) * count / (count - 1) for value in found]
+
+
+def _welch(ours: float, theirs: float, count: int, others: int) -> float:
+    """Degrees of freedom of the sum of two estimated variances (Welch, 1947)."""
+    if ours + theirs == 0:
+        return 1.0
+    return (ours + theirs) ** 2 / (ours**2 / (count - 1) + theirs**2 / (others - 1))
+
+
+def _draws(count: int, seed: int) -> Floats:
+    """How often each block is drawn in each resample, of shape (RESAMPLES, count)."""
+    return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=RESAMPLES).astype(np.float64)
+
+
+def _percentiles(side: Side, percents: Sequence[float]) -> Floats:
+    """Of all samples together."""
+    return np.asarray(np.percentile(np.concatenate(side.blocks), percents), dtype=np.float64)
+
+
+def _kept(side: Side) -> int:
+    """Most order statistics that are kept of each process."""
+    return max(int(KEPT_CELLS / len(side.blocks) ** 2), MIN_KEPT)
+
+
+def _thinned(block: Values, most: int) -> Values:
+    """The block sorted, or as many evenly spaced order statistics of it."""
+    ordered = np.sort(block)
+    if len(ordered) <= most:
+        return ordered
+    return ordered[((np.arange(most) + 0.5) * len(ordered) / most).astype(np.int64)]
+
+
+def _log_percentiles(side: Side, percents: Sequence[float], draws: Floats) -> Floats:
+    """Log percentiles of the pooled samples in each resample, of shape (resamples, percentiles).
+
+    In place of pooling anew each time, the cumulative counts of every block are tabulated at all values, and each resample
+    finds its percentile among them by bisection.
+    """
+    thinned = [_thinned(block, _kept(side)) for block in side.blocks]
+    values = _thinned(np.concatenate(thinned), max(KEPT_CELLS // len(thinned), MIN_KEPT))
+    share = np.array([len(block) / len(kept) for block, kept in zip(side.blocks, thinned, strict=True)])
+    below = np.stack([np.searchsorted(kept, values, side="right") for kept in thinned], axis=1) * share
+    totals = draws @ np.array([len(block) for block in side.blocks], dtype=np.float64)
+    found = np.empty((len(draws), len(percents)))
+    for place, percent in enumerate(percents):
+        wanted = totals * percent / 100
+        low, high = (_first(below, draws, wanted + nudge * 1e-6) for nudge in (-1, 1))
+        found[:, place] = np.log((values[low] + values[high]) / 2)
+    return found
+
+
+def _first(below: Floats, draws: Floats, wanted: Floats) -> npt.NDArray[np.int64]:
+    """In each resample the first value with at least as many samples up to it."""
+    low = np.zeros(len(draws), dtype=np.int64)
+    high = np.full(len(draws), len(below) - 1)
+    while np.any(low < high):
+        middle = (low + high) // 2
+        enough = np.einsum("ij,ij->i", below[middle], draws) >= wanted
+        high = np.where(enough, middle, high)
+        low = np.where(enough, low, np.minimum(middle + 1, high))
+    return low
+
+
+def _t_quantile(freedom: float) -> float:
+    return float(scipy_stats().t.ppf((1 + LEVEL) / 2, freedom))
+
+
+def scipy_stats() -> Any:
+    try:
+        from scipy import stats
+    except ImportError as error:
+        raise MissingPackage("scipy", needed_for="Comparing", extra="compare") from error
+    return stats

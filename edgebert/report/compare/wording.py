@@ -1,0 +1,64 @@
+"""How numbers of a comparison are said."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from edgebert.report.compare.findings import Verdict
+from edgebert.report.compare.metrics import Kind
+
+WORSE: dict[Kind, Verdict] = {"time": "slower", "rate": "slower", "amount": "larger"}
+BETTER: dict[Kind, Verdict] = {"time": "faster", "rate": "faster", "amount": "smaller"}
+
+
+BLANKS = re.compile(r"[^\S ]+")
+
+
+def plain(line: str) -> str:
+    """One line of text whatever names hold: no line break, no control character, no command to a CI system.
+
+    GitHub runs lines that begin with `::`, and older runners what follows `##[`.
+    """
+    found = "".join(letter for letter in BLANKS.sub(" ", line) if letter.isprintable())
+    found = found.replace("##[", "# #[")
+    return found.replace("::", ": :", 1) if found.lstrip().startswith("::") else found
+
+
+def cost_sign(kind: Kind) -> int:
+    """1 where more is worse, -1 where more is better."""
+    return -1 if kind == "rate" else 1
+
+
+def direction(kind: Kind, log_cost: float) -> str:
+    """The word for a change of cost: `slower`, `smaller`."""
+    return WORSE[kind] if log_cost > 0 else BETTER[kind]
+
+
+def amount(log_cost: float) -> str:
+    """A change as its size alone, the same for both directions: `4.6 %`, and from a half on `3.30x`."""
+    factor = math.exp(abs(log_cost))
+    return f"{factor:.2f}x" if factor >= 1.5 else f"{(factor - 1) * 100:.1f} %"
+
+
+def said(kind: Kind, log_cost: float) -> str:
+    """`4.6 % slower`, `3.30x faster`."""
+    return f"{amount(log_cost)} {direction(kind, log_cost)}"
+
+
+def span(kind: Kind, low: float, high: float) -> str:
+    """An interval of log cost: `3.1 % to 6.2 % slower`, `0.4 % faster to 0.9 % slower`."""
+    if low * high > 0:
+        first, last = sorted((low, high), key=abs)
+        return f"{amount(first)} to {amount(last)} {direction(kind, high)}"
+    return f"{said(kind, low) if low else amount(0)} to {said(kind, high) if high else amount(0)}"
+
+
+def points(difference: float) -> str:
+    """A difference of two shares: `-0.23 points`."""
+    return f"{difference * 100:+.2f} points"
+
+
+def share(value: float) -> str:
+    """`2 %`."""
+    return f"{value * 100:g} %"

@@ -1,0 +1,126 @@
+"""Report files: written as a whole, with a checksum; read strictly, in bounded memory, whatever the file holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from edgebert.core.atomic_write import write_whole
+from edgebert.core.store import hash_json
+from edgebert.errors import InputError
+from edgebert.report.report import Report
+from edgebert.report.samples import MOST, packed_count
+
+NAME = "report.json"
+LARGEST_BYTES = 1_000_000_000
+"""10^7 packed samples take 43 MB, the same as a list 120 MB."""
+AGAIN = "Take the file as it was written, or measure again."
+VERSION: int = Report.model_fields["schema_version"].default
+CHECKSUM = "sha256"
+"""Key of the checksum: sha256 of the JSON of all other keys, sorted, without spaces. Files of version 1 have none."""
+
+
+def report_text(report: Report) -> str:
+    """The text of a report's file."""
+    content = json.loads(report.model_dump_json())
+    return json.dumps({**content, CHECKSUM: hash_json(content)}, indent=1) + "\n"
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Writes a report, or nothing.
+
+    Raises:
+        InputError: the place cannot be written.
+    """
+    write_whole(path, report_text(report))
+
+
+def read_report(path: Path) -> Report:
+    """Reads a report file.
+
+    Raises:
+        InputError: it is no report, is of a newer version, was altered, or holds what no measurement gives.
+    """
+    raw = _read(path)
+    _check_content(path, raw)
+    try:
+        return Report.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = "".join(f"{part}." for part in first["loc"]).rstrip(".")
+        said = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{path} is not a valid report: {f'{where}: ' if where else ''}{said}.", hint=AGAIN) from error
+
+
+def read_reports(places: Sequence[Path]) -> Iterator[tuple[Path, Report]]:
+    """The reports of files and of folders: a run's or a bundle's own `report.json`, else every JSON file of the folder.
+
+    Raises:
+        InputError: a place has no report, or one that cannot be read.
+    """
+    for place in places:
+        for file in report_files(place):
+            yield file, read_report(file)
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is a report of edgebert, of whatever version and in whatever state."""
+    try:
+        content = json.loads(path.read_bytes()) if path.is_file() and path.stat().st_size <= LARGEST_BYTES else None
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and "schema_version" in content and "entries" in content
+
+
+def report_files(place: Path) -> list[Path]:
+    """The files that a place stands for.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not place.exists():
+        raise InputError(f"There is no report {place}.", hint="`edgebert compress` and `edgebert bench` write them.")
+    if not place.is_dir():
+        return [place]
+    if (place / NAME).is_file():
+        return [place / NAME]
+    found = sorted(file for file in place.glob("*.json") if file.is_file())
+    if not found:
+        raise InputError(f"The folder {place} holds no report.", hint=f"A run's folder has a {NAME}.")
+    return found
+
+
+def _read(path: Path) -> bytes:
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is not a file.", hint="Name a report.json, or the folder of a run.")
+    try:
+        if path.stat().st_size > LARGEST_BYTES:
+            raise InputError(f"{path} is larger than {LARGEST_BYTES / 1e9:.0f} GB; no report is.")
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _check_content(path: Path, raw: bytes) -> None:
+    """Says what is wrong with a file before its fields are looked at."""
+    try:
+        content: Any = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        reason = "it ends too early, or is not JSON" if raw.strip() else "it is empty"
+        raise InputError(f"{path} is not a report: {reason}.", hint=AGAIN) from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if not isinstance(version, int) or isinstance(version, bool) or "entries" not in content:
+        raise InputError(f"{path} is not a report of edgebert.", hint=f"Name a {NAME} that compress or bench wrote.")
+    if version > VERSION:
+        raise InputError(
+            f"{path} is a report of version {version}; this edgebert reads versions 1 to {VERSION}.",
+            hint="Update it: pip install --upgrade edgebert",
+        )
+    if version > 1 and content.pop(CHECKSUM, None) != hash_json(content):
+        raise InputError(f"{path} was altered after it was written: its checksum is another.", hint=AGAIN)
+    if (samples := packed_count(content)) > MOST:
+        raise InputError(f"{path} says that it holds {samples} samples, more than {MOST}; no report does.", hint=AGAIN)

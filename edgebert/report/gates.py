@@ -1,0 +1,138 @@
+"""Gate: what a candidate must hold, as a change against FP32 or as a plain bound."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from edgebert.core.strict import Strict
+
+METRICS = {
+    "accuracy": "share of eval examples predicted right",
+    "macro_f1": "mean over labels of the F1 of each",
+    "agreement": "share of eval examples on which the candidate predicts what FP32 predicts",
+    "p50_ms": "median latency of one query, tokenisation apart",
+    "p90_ms": "90th percentile of it",
+    "p95_ms": "95th percentile of it",
+    "p99_ms": "99th percentile of it",
+    "speedup": "FP32's median latency over the candidate's, on the same runtime and threads",
+    "load_ms": "time to open the model, compile it and have it ready",
+    "peak_rss_mb": "largest resident memory of a process that serves only this model",
+    "size_mb": "size of the model's files",
+    "macs": "multiply-accumulates of the encoder's layers for one eval text, on average",
+    "parameters": "weights of the model, embeddings and head included",
+    "int8_coverage": "share of the matrix products that ran in INT8, by multiply-accumulates; 0 for FP32",
+    "floor_ratio": "median latency over the time that the same multiply-accumulates take at this core's INT8 rate",
+}
+BOUNDS = ("min", "max", "min_ratio", "max_ratio", "max_drop", "max_rise")
+
+MetricName = Literal[
+    "accuracy",
+    "macro_f1",
+    "agreement",
+    "p50_ms",
+    "p90_ms",
+    "p95_ms",
+    "p99_ms",
+    "speedup",
+    "load_ms",
+    "peak_rss_mb",
+    "size_mb",
+    "macs",
+    "parameters",
+    "int8_coverage",
+    "floor_ratio",
+]
+
+
+class Gate(Strict):
+    """One bound on one metric. Give exactly one of min, max, min_ratio, max_ratio, max_drop, max_rise.
+
+    Sample:
+
+        - {metric: accuracy, min_ratio: 0.99}   # at least 99 % of FP32's
+        - {metric: speedup, min: 2.0}           # at least twice as fast
+        - {metric: size_mb, max: 30}
+        - {metric: macs, max_ratio: 0.34}       # at most a third of FP32's arithmetic
+        - {metric: int8_coverage, min: 0.95}    # of the arithmetic really runs in INT8
+    """
+
+    metric: MetricName
+    min: float | None = Field(None, description="The candidate's value is at least this.")
+    max: float | None = Field(None, description="The candidate's value is at most this.")
+    min_ratio: float | None = Field(None, gt=0, description="The candidate's value is at least this share of FP32's.")
+    max_ratio: float | None = Field(None, gt=0, description="The candidate's value is at most this share of FP32's.")
+    max_drop: float | None = Field(None, ge=0, description="The candidate's value is at most this much below FP32's.")
+    max_rise: float | None = Field(None, ge=0, description="The candidate's value is at most this much above FP32's.")
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Gate:
+        given = [name for name in BOUNDS if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"needs exactly one of {', '.join(BOUNDS)}; it has {', '.join(given) or 'none'}")
+        if self.metric in ("speedup", "agreement") and given[0] not in ("min", "max"):
+            raise ValueError(f"{self.metric} is already relative to FP32: use min or max")
+        if self.metric == "int8_coverage" and given[0] not in ("min", "max"):
+            raise ValueError("int8_coverage of FP32 is 0, nothing to compare with: use min or max")
+        return self
+
+    @property
+    def bound(self) -> tuple[str, float]:
+        """Which bound was given, and its value."""
+        return next((name, value) for name in BOUNDS if (value := getattr(self, name)) is not None)
+
+    def __str__(self) -> str:
+        kind, value = self.bound
+        return {
+            "min": f"{self.metric} >= {value:g}",
+            "max": f"{self.metric} <= {value:g}",
+            "min_ratio": f"{self.metric} >= {value:.4g} of FP32",
+            "max_ratio": f"{self.metric} <= {value:.4g} of FP32",
+            "max_drop": f"{self.metric} >= FP32 - {value:g}",
+            "max_rise": f"{self.metric} <= FP32 + {value:g}",
+        }[kind]
+
+
+def answer_gates(gates: Sequence[Gate], metrics: Collection[str]) -> list[Gate]:
+    """The gates that a model's answers decide: on the task's own metrics, and on agreement with FP32."""
+    return [gate for gate in gates if gate.metric in (*metrics, "agreement")]
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """What a gate says of one candidate."""
+
+    gate: Gate
+    passed: bool
+    reason: str
+
+
+def judge_gate(gate: Gate, candidate: float | None, baseline: float | None) -> GateResult:
+    """Judges one metric. What was not measured, on either side, is failed: a gate never fails open."""
+    kind, bound = gate.bound
+    against_baseline = kind not in ("min", "max")
+    for value, who in ((candidate, "candidate"), (baseline if against_baseline else 0.0, "FP32")):
+        if value is None or not math.isfinite(value):
+            return GateResult(gate, False, f"{gate}: not measured on the {who}")
+    assert candidate is not None
+    limit = _limit(kind, bound, baseline)
+    # A bound that was met on paper must not fail by the last bit of a division.
+    passed = candidate >= limit - 1e-12 if kind in ("min", "min_ratio", "max_drop") else candidate <= limit + 1e-12
+    beside = f" (FP32 {baseline:.4g})" if against_baseline else ""
+    return GateResult(gate, passed, f"{gate}: {candidate:.4g}{beside}, {'holds' if passed else 'missed'}")
+
+
+def _limit(kind: str, bound: float, baseline: float | None) -> float:
+    if kind in ("min", "max"):
+        return bound
+    assert baseline is not None
+    return {
+        "min_ratio": baseline * bound,
+        "max_ratio": baseline * bound,
+        "max_drop": baseline - bound,
+        "max_rise": baseline + bound,
+    }[kind]

@@ -1,0 +1,152 @@
+"""Section: how much of the arithmetic runs in INT8, and how far latency is from what the arithmetic takes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from edgebert.measure.coverage.coverage import Coverage
+from edgebert.report.page.parts import Column, Picture, Section, Table, number, short, words
+from edgebert.report.page.plot_text import lines, tick
+from edgebert.report.page.source import Source
+from edgebert.report.report import Entry
+
+LARGEST = 10
+"""Float products of a model that are named."""
+
+
+def section(source: Source) -> Section:
+    """The floor beside the median, the coverage, the kernels."""
+    known = [(label, entry, entry.coverage) for label, entry in source.labelled if entry.coverage]
+    if not known:
+        return Section("arithmetic", "INT8 coverage and the floor")
+    timed = [item for item in known if item[1].floor_ratio()]
+    lead = (
+        "A quantised file is no proof of INT8 arithmetic: the share is counted from the kernels that ran. The floor is the "
+        "time that the model's multiply-accumulates take at this core's INT8 rate; the rest is overhead, float, or waiting.",
+    )
+    untimed = [item for item in known if item not in timed]
+    return Section(
+        "arithmetic",
+        "INT8 coverage and the floor",
+        lead,
+        pictures=(_floor_picture(timed),) if timed else (),
+        tables=(_table(untimed),) if untimed else (),
+        folded=tuple(table for table in (_float_products(known), _kernels(known)) if table.rows),
+    )
+
+
+def _floor_picture(timed: list[tuple[str, Entry, Coverage]]) -> Picture:
+    medians = [entry.percentile_ms(50) or 0.0 for _, entry, _ in timed]
+    floors = [min(coverage.floor_ms, median) for (_, _, coverage), median in zip(timed, medians, strict=True)]
+    rest = [median - floor for median, floor in zip(medians, floors, strict=True)]
+    hover = [
+        lines((label, f"p50 {short(median)} ms", f"floor {short(coverage.floor_ms)} ms", f"INT8 {coverage.share:.1%}"))
+        for (label, _, coverage), median in zip(timed, medians, strict=True)
+    ]
+    hatched = {
+        "color": "--series-6",
+        "pattern": {"shape": "/", "fgcolor": "--series-6", "bgcolor": "--surface", "solidity": 0.3},
+    }
+    return Picture(
+        title="Median latency: the arithmetic's floor, and the rest",
+        label=f"Median latency of {len(timed)} models, split in the floor of their arithmetic at INT8 rate and all beyond it.",
+        data=[
+            _part("floor", floors, hover, {"color": "--series-3"}),
+            _part("beyond the floor", rest, hover, hatched),
+        ],
+        layout={
+            "barmode": "stack",
+            "legend": {"traceorder": "normal"},
+            "bargap": 0.4,
+            "xaxis": {"title": {"text": "ms"}},
+            "yaxis": {
+                "tickvals": list(range(len(timed))),
+                "ticktext": [tick(label) for label, _, _ in timed],
+                "range": [len(timed) - 0.4, -0.6],
+            },
+        },
+        table=_table(timed),
+        opened=True,
+        height=130 + 44 * len(timed),
+    )
+
+
+def _part(name: str, values: list[float], hover: list[str], marker: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "name": name,
+        "x": [float(f"{value:.5g}") for value in values],
+        "y": list(range(len(values))),
+        "text": hover,
+        "textposition": "none",
+        "hovertemplate": "%{text}<extra></extra>",
+        "marker": marker,
+    }
+
+
+def _table(known: list[tuple[str, Entry, Coverage]]) -> Table:
+    rows = [
+        (
+            words(label),
+            number(coverage.share, "{:.1%}"),
+            number(coverage.all_macs / 1e6, "{:,.0f}"),
+            number(coverage.length, "{:.0f}"),
+            number(coverage.int8_macs_per_second / 1e9, "{:.0f}"),
+            number(coverage.floor_ms, "{:.3f}"),
+            number(entry.percentile_ms(50), "{:.3f}"),
+            number(entry.floor_ratio(), "{:.1f}x"),
+            number(len(coverage.float_products), "{:,.0f}"),
+        )
+        for label, entry, coverage in known
+    ]
+    columns = (
+        Column("model", numeric=False),
+        Column("INT8", meaning="share of the matrix products that ran in INT8, by multiply-accumulates (MACs)"),
+        Column("M MACs", meaning="of all matrix products of one query"),
+        Column("tokens", meaning="of that query"),
+        Column("G MACs/s", meaning="INT8 rate of this core, in one large product"),
+        Column("floor ms"),
+        Column("p50 ms"),
+        Column("over the floor"),
+        Column("products in float"),
+    )
+    return Table("What one query of the middle length runs in INT8", columns, tuple(rows))
+
+
+def _float_products(known: list[tuple[str, Entry, Coverage]]) -> Table:
+    """Of the models that are not FP32 itself."""
+    rows = [
+        (
+            words(label),
+            words(product.name),
+            words(product.op),
+            words(" × ".join(map(str, product.shape)) or "n/a"),
+            number(product.macs / coverage.all_macs, "{:.2%}"),
+        )
+        for label, entry, coverage in known
+        if entry.role == "candidate"
+        for product in coverage.float_products[:LARGEST]
+    ]
+    columns = (
+        Column("model", numeric=False),
+        Column("product", numeric=False),
+        Column("kernel", numeric=False),
+        Column("shape", numeric=False, meaning="rows, inner, columns; their product is the MACs"),
+        Column("share of MACs"),
+    )
+    return Table(f"Largest matrix products that ran in float, up to {LARGEST} of each model", columns, tuple(rows))
+
+
+def _kernels(known: list[tuple[str, Entry, Coverage]]) -> Table:
+    """A row for each kind of kernel, a column for each model."""
+    total: Counter[str] = Counter()
+    for _, _, coverage in known:
+        total.update(coverage.kernels)
+    rows = tuple(
+        (words(name), *(number(coverage.kernels.get(name), "{:,.0f}") for _, _, coverage in known))
+        for name, _ in sorted(total.items(), key=lambda item: (-item[1], item[0]))
+    )
+    columns = (Column("kernel", numeric=False), *(Column(label) for label, _, _ in known))
+    return Table("Kernels that one query ran, and how often", columns, rows)

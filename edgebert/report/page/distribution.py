@@ -1,0 +1,108 @@
+"""Section: how latency is distributed. The picture has a few hundred points of each curve; the table has exact percentiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgebert.report.page.palette import SERIES, style
+from edgebert.report.page.parts import Column, Picture, Section, Table, number, words
+from edgebert.report.page.plot_text import plain
+from edgebert.report.page.source import Source
+from edgebert.report.report import SAMPLES_FOR, Entry
+
+POINTS = 400
+WIDE = 30
+"""Largest latency over the smallest."""
+PERCENTS = (50, 90, 95, 99, 99.9)
+Curve = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+
+
+def section(source: Source) -> Section:
+    """The curves, and the percentiles beneath them."""
+    timed = [(place, label, entry) for place, (label, entry) in enumerate(source.labelled) if len(entry.latencies_ms())]
+    if not timed:
+        return Section("distribution", "Latency distribution")
+    picture = Picture(
+        title="Share of queries that took no longer",
+        label=f"Cumulative distribution of the latency of {len(timed)} models; its percentiles are in the table.",
+        data=[_curve(place, label, entry, shown=turn < SERIES) for turn, (place, label, entry) in enumerate(timed)],
+        layout={
+            "xaxis": latency_axis([entry for _, _, entry in timed]),
+            "yaxis": {"title": {"text": "share of queries"}, "range": [0, 1.01], "tickformat": ".0%"},
+            "hovermode": "closest",
+        },
+        table=percentiles([(label, entry) for _, label, entry in timed]),
+        log_axis="x",
+        opened=True,
+    )
+    lead = ["Raw samples of every process, tokenisation apart. A percentile that has too few samples under it is n/a."]
+    lead += [f"The picture begins with {SERIES} of {len(timed)}; the legend adds the others."] if len(timed) > SERIES else []
+    return Section("distribution", "Latency distribution", tuple(lead), pictures=(picture,))
+
+
+def latency_axis(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Logarithmic from the start where a few slow queries would squeeze all others against the edge."""
+    least, most = zip(*((entry.latencies_ms().min(), entry.latencies_ms().max()) for entry in entries), strict=True)
+    kind = "log" if max(most) > WIDE * min(least) else "linear"
+    return {"title": {"text": "latency of one query, ms"}, "type": kind}
+
+
+def ecdf(values: npt.NDArray[np.float64], points: int = POINTS) -> Curve:
+    """The empirical distribution at no more than `points` of its own steps: evenly over the bulk, denser in the tail.
+
+    Returns:
+        Values, and the share of samples that is no larger than each. The first and the last sample are always there.
+    """
+    ordered, count = np.sort(values), len(values)
+    if count <= points:
+        places = np.arange(count)
+    else:
+        bulk = np.linspace(0, count - 1, points * 3 // 4)
+        tail = count - np.geomspace(1, count, points // 4)
+        places = np.unique(np.concatenate([bulk, tail]).round().astype(int))
+    return ordered[places], (places + 1) / count
+
+
+def _curve(place: int, label: str, entry: Entry, *, shown: bool) -> dict[str, Any]:
+    look = style(entry, place)
+    values, shares = ecdf(entry.latencies_ms())
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": plain(label),
+        "x": [float(f"{value:.5g}") for value in values],
+        "y": [round(float(share), 5) for share in shares],
+        "line": {"shape": "hv", "color": look.colour, "dash": look.dash, "width": 2},
+        "hovertemplate": "%{y:.1%} within %{x:.3~f} ms<extra>%{fullData.name}</extra>",
+        "visible": True if shown else "legendonly",
+    }
+
+
+def percentiles(timed: list[tuple[str, Entry]]) -> Table:
+    """Exact, from all samples."""
+    rows = []
+    for label, entry in timed:
+        values = entry.latencies_ms()
+        exact = [number(entry.percentile_ms(percent), "{:.3f}") for percent in PERCENTS]
+        ends = [number(float(np.min(values)), "{:.3f}"), *exact, number(float(np.max(values)), "{:.3f}")]
+        around = [number(entry.tokenise_ms(), "{:.3f}"), number(entry.end_to_end_ms(), "{:.3f}")]
+        rows.append((words(label), number(len(values), "{:,.0f}"), *ends, *around))
+    columns = (
+        Column("model", numeric=False),
+        Column("samples"),
+        Column("least"),
+        *(Column(f"p{percent:g}", meaning=f"needs {SAMPLES_FOR[percent]:,} samples") for percent in PERCENTS),
+        Column("most"),
+        Column("tokenise", meaning="median time to tokenise one query"),
+        Column("end to end", meaning="median time from text to answer"),
+    )
+    keep = [place for place in range(len(columns)) if place == 0 or any(row[place].value is not None for row in rows)]
+    return Table(
+        "Percentiles of latency, ms",
+        tuple(columns[place] for place in keep),
+        tuple(tuple(row[place] for place in keep) for row in rows),
+    )

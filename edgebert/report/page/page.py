@@ -1,0 +1,147 @@
+"""The page: sections of every report, rendered. One file that asks a network for nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgebert import __version__
+from edgebert.errors import MissingPackage
+from edgebert.report.page import (
+    arithmetic,
+    conditions,
+    differences,
+    distribution,
+    lineage,
+    palette,
+    resources,
+    scaling,
+    side_by_side,
+    structure,
+    summary,
+    tradeoff,
+)
+from edgebert.report.page.parts import Section
+from edgebert.report.page.plotly_bundle import csp_hash, plotly_bundle
+from edgebert.report.page.source import Source
+
+WHOLE = 24
+"""Characters of a word up to which it is kept on one line."""
+GENERATOR = "edgebert report"
+"""By this a page is known as one of ours."""
+SECTIONS = (
+    summary.models,
+    differences.section,
+    tradeoff.section,
+    distribution.section,
+    structure.section,
+    scaling.section,
+    resources.section,
+    arithmetic.section,
+    conditions.section,
+    lineage.section,
+    lineage.again,
+)
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """All of one report."""
+
+    key: str
+    """Unique on the page; the beginning of its anchors."""
+    source: Source
+    summary: summary.Summary
+    failures: Sequence[str]
+    warnings: Sequence[str]
+    sections: Sequence[Section]
+
+
+def chapters(sources: Sequence[Source]) -> list[Chapter]:
+    """Each report, without the sections that it has no data for."""
+    return [
+        Chapter(
+            f"r{place}",
+            source,
+            summary.summary(source),
+            summary.failures(source),
+            conditions.warnings(source),
+            [found for found in (make(source) for make in SECTIONS) if not found.empty],
+        )
+        for place, source in enumerate(sources, start=1)
+    ]
+
+
+def render(sources: Sequence[Source]) -> str:
+    """The text of the page.
+
+    Raises:
+        MissingPackage: jinja2 or plotly is not installed.
+    """
+    try:
+        import jinja2
+        from markupsafe import Markup
+    except ImportError as error:
+        raise MissingPackage("jinja2", needed_for="Writing the page", extra="compare") from error
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+    )
+    environment.filters |= {"breakable": breakable, "moment": lineage.moment, "plain_reason": summary.plain_reason}
+    found, beside = chapters(sources), side_by_side.section(sources)
+    plotly, script = plotly_bundle(), _beside("report.js")
+    return environment.from_string(_beside("report.html.j2")).render(
+        generator=GENERATOR,
+        version=__version__,
+        chapters=found,
+        beside=None if beside.empty else beside,
+        style=Markup(palette.all_css() + _beside("report.css")),  # noqa: S704 - our own files, no data in them
+        script=Markup(script),  # noqa: S704 - as above
+        hashes=Markup(f"{csp_hash(script.encode())} {plotly.digest}"),  # noqa: S704 - base64
+        plotly=Markup(plotly.packed),  # noqa: S704 - base64
+        figures=Markup(script_json(figures(found, beside))),  # noqa: S704 - escaped by script_json
+    )
+
+
+def breakable(text: str) -> Any:
+    """Escaped, with a place to break a line after every slash, and none at the hyphens of short words."""
+    from markupsafe import Markup, escape
+
+    whole, after_slash = Markup('<span class="whole">{}</span>'), Markup("/<wbr>")
+    parts = re.split(r"([\s/])", text)
+    marked = (
+        after_slash if part == "/" else whole.format(part) if "-" in part and len(part) <= WHOLE else escape(part)
+        for part in parts
+    )
+    return Markup("").join(marked)
+
+
+def figures(found: Sequence[Chapter], beside: Section) -> dict[str, Any]:
+    """All plotly figures by the id of the place where each is drawn."""
+    return {
+        f"{prefix}-{section.key}-{place}": {"data": picture.data, "layout": {**picture.layout, "height": picture.height}}
+        for prefix, section in _all_sections(found, beside)
+        for place, picture in enumerate(section.pictures, start=1)
+    }
+
+
+def _all_sections(found: Sequence[Chapter], beside: Section) -> Iterator[tuple[str, Section]]:
+    yield "all", beside
+    for chapter in found:
+        yield from ((chapter.key, section) for section in chapter.sections)
+
+
+def script_json(value: Any) -> str:
+    """JSON for inside a script element: nothing in it can end the element, open a comment, or be read as an entity.
+
+    See https://html.spec.whatwg.org/multipage/scripting.html#restrictions-for-contents-of-script-elements
+    """
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _beside(name: str) -> str:
+    """Text of a file in this folder."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")

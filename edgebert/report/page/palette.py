@@ -1,0 +1,93 @@
+"""Colours by name, light and dark: at least 4.5:1 for text, 3:1 for marks, on their grounds (WCAG 2.2, 1.4.3 and 1.4.11).
+
+Series differ by their marks and dashes as well, so that no reading depends on telling two colours apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgebert.report.report import Entry
+
+LIGHT = {
+    "page": "#f5f6f8",
+    "surface": "#ffffff",
+    "ink": "#1a2230",
+    "soft": "#556072",
+    "line": "#d8dde5",
+    "accent": "#0b5cad",
+    "good": "#0b6b3a",
+    "good-ground": "#e3f4ea",
+    "bad": "#b3261e",
+    "bad-ground": "#fce9e7",
+    "warn": "#7a4d00",
+    "warn-ground": "#fdf1d8",
+    "grey": "#6b7686",
+    "series-1": "#0b62b0",
+    "series-2": "#c2410c",
+    "series-3": "#0f766e",
+    "series-4": "#8e24aa",
+    "series-5": "#8a6100",
+    "series-6": "#475569",
+    "series-7": "#be185d",
+    "series-8": "#4d7c0f",
+}
+DARK = {
+    "page": "#10141a",
+    "surface": "#191f28",
+    "ink": "#e7ebf1",
+    "soft": "#a5b0c1",
+    "line": "#343e4c",
+    "accent": "#82baff",
+    "good": "#62d394",
+    "good-ground": "#14301f",
+    "bad": "#ff958b",
+    "bad-ground": "#3a1a18",
+    "warn": "#f0c36a",
+    "warn-ground": "#33270f",
+    "grey": "#8d99ab",
+    "series-1": "#6cb2ff",
+    "series-2": "#ff9a66",
+    "series-3": "#5fd3c4",
+    "series-4": "#dd9bf0",
+    "series-5": "#e6c25c",
+    "series-6": "#b6c2d4",
+    "series-7": "#ff8fb8",
+    "series-8": "#b0d468",
+}
+SERIES = 8
+FILLED = ("circle", "diamond", "triangle-up", "hexagon", "star", "triangle-down", "pentagon", "cross")
+OPEN = ("square-open", "diamond-open", "circle-open", "hexagon-open")
+DASHES = {"baseline": "dot", "step": "dashdot"}
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one entry looks in every picture of its report."""
+
+    colour: str
+    symbol: str
+    dash: str
+
+
+def style(entry: Entry, place: int) -> Style:
+    """The look of the entry at a place of its report: open marks and dots for FP32, other dashes from the ninth on."""
+    symbols = FILLED if entry.role == "candidate" else OPEN
+    dash = DASHES.get(entry.role) or ("solid", "dash", "longdash")[place // SERIES % 3]
+    return Style(f"--series-{place % SERIES + 1}", symbols[place % len(symbols)], dash)
+
+
+def css(colours: dict[str, str]) -> str:
+    """The declarations of one palette."""
+    return "".join(f"--{name}:{value};" for name, value in colours.items())
+
+
+def all_css() -> str:
+    """Light, dark where the system asks for it, and either where the reader does; print is light."""
+    rules: Sequence[tuple[str, dict[str, str]]] = (
+        (":root{color-scheme:light;%s}", LIGHT),
+        ("@media screen and (prefers-color-scheme:dark){:root:not([data-theme=light]){color-scheme:dark;%s}}", DARK),
+        ("@media screen{:root[data-theme=dark]{color-scheme:dark;%s}}", DARK),
+    )
+    return "\n".join(rule % css(colours) for rule, colours in rules)

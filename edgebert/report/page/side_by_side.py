@@ -1,0 +1,121 @@
+"""Section: several reports beside each other, each with its best model. Verdicts between them are those of compare/."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from edgebert.report.compare.comparison import compare
+from edgebert.report.page import differences
+from edgebert.report.page.distribution import ecdf, latency_axis, percentiles
+from edgebert.report.page.palette import FILLED, SERIES
+from edgebert.report.page.parts import Cell, Column, Picture, Section, Table, number, words
+from edgebert.report.page.plot_text import plain
+from edgebert.report.page.source import Source
+from edgebert.report.page.summary import fastest_of_each_load, load_of
+from edgebert.report.report import Entry
+
+
+def section(sources: Sequence[Source]) -> Section:
+    """Empty where there is one report."""
+    if len(sources) < 2:
+        return Section("beside", "Side by side")
+    first, *others = sources
+    compared = [compare(first.report, other.report, names=(first.name, other.name)) for other in others]
+    lead = (
+        f"The best model of each report, and every model of {first.name} against its namesake in the others. Latencies of "
+        "different machines, loads or texts are shown, and not judged.",
+        *differences.rule(compared[0]),
+    )
+    return Section(
+        "beside",
+        "Side by side",
+        lead,
+        pictures=(*_curves(sources), *differences.interval_pictures(compared)),
+        tables=(_table(sources), differences.headlines(compared)),
+        folded=tuple(differences.tables(compared)),
+    )
+
+
+def best(source: Source) -> Entry:
+    """What the verdict chose, or the fastest under the first load."""
+    return source.verdict.best.entry if source.verdict else fastest_of_each_load(source)[0]
+
+
+def _table(sources: Sequence[Source]) -> Table:
+    rows = []
+    for source in sources:
+        entry, report = best(source), source.report
+        status = source.verdict.status if source.verdict else ""
+        score = report.value(entry, report.task_metrics[0]) if report.task_metrics else None
+        rows.append(
+            (
+                words(source.name),
+                Cell(status or "no gates", status, {"PASSED": "good", "FAILED": "bad"}.get(status)),
+                words(source.label(entry)),
+                words(load_of(entry)),
+                number(entry.percentile_ms(50), "{:.3f}"),
+                number(entry.percentile_ms(90), "{:.3f}"),
+                number(source.speedup(entry), "{:.2f}x"),
+                number(score, "{:.4f}"),
+                number(entry.size_bytes / 1e6, "{:.1f}"),
+                words(report.environment.board or report.environment.cpu),
+                words(report.environment.fingerprint[:8]),
+            )
+        )
+    texts = {"report", "verdict", "best model", "load", "machine", "fingerprint"}
+    titles = (
+        "report",
+        "verdict",
+        "best model",
+        "load",
+        "p50 ms",
+        "p90 ms",
+        "faster",
+        "score",
+        "size MB",
+        "machine",
+        "fingerprint",
+    )
+    meanings = {
+        "faster": "than the baseline of the same report",
+        "score": "the task's first metric",
+        "fingerprint": "equal on the same machine with the same libraries",
+    }
+    columns = tuple(Column(title, title not in texts, meanings.get(title, "")) for title in titles)
+    return Table("The best model of each report", columns, tuple(rows))
+
+
+def _curves(sources: Sequence[Source]) -> tuple[Picture, ...]:
+    named = [(source.name, best(source)) for source in sources]
+    timed = [(place, name, entry) for place, (name, entry) in enumerate(named) if len(entry.latencies_ms())]
+    if not timed:
+        return ()
+    picture = Picture(
+        title="Latency of the best models: share of queries that took no longer",
+        label=f"Cumulative distribution of latency: the best model of {len(timed)} reports; percentiles are in the table.",
+        data=[_curve(place, name, entry) for place, name, entry in timed],
+        layout={
+            "xaxis": latency_axis([entry for _, _, entry in timed]),
+            "yaxis": {"title": {"text": "share of queries"}, "range": [0, 1.01], "tickformat": ".0%"},
+            "hovermode": "closest",
+        },
+        table=percentiles([(name, entry) for _, name, entry in timed]),
+        log_axis="x",
+    )
+    return (picture,)
+
+
+def _curve(place: int, name: str, entry: Entry) -> dict[str, Any]:
+    values, shares = ecdf(entry.latencies_ms())
+    marks = {"symbol": FILLED[place % len(FILLED)], "size": 9, "maxdisplayed": 8}
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": plain(name),
+        "x": [float(f"{value:.5g}") for value in values],
+        "y": [round(float(share), 5) for share in shares],
+        "line": {"shape": "hv", "color": f"--series-{place % SERIES + 1}", "width": 2},
+        "marker": {**marks, "color": f"--series-{place % SERIES + 1}"},
+        "hovertemplate": "%{y:.1%} within %{x:.3~f} ms<extra>%{fullData.name}</extra>",
+    }

@@ -1,0 +1,220 @@
+"""Section: what was removed from each layer, and how sensitive each matrix product is to INT8."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from edgebert.models.kept import EncoderSizes
+from edgebert.report.page.parts import Column, Picture, Section, Table, number, words
+from edgebert.report.page.plot_text import lines, plain
+from edgebert.report.page.source import Source
+from edgebert.report.report import Entry
+from edgebert.report.search_record import LayerSensitivity
+from edgebert.report.text.removed import removal_lines
+
+MOST = 30
+"""Bars of a picture; the table has all."""
+LAYER = 34
+"""Pixels of height for a layer or a bar."""
+
+
+def section(source: Source) -> Section:
+    """One pair of pictures for each encoder that lost something, one for each search that weighed its layers."""
+    pictures: list[Picture] = []
+    lead = []
+    for label, entry, encoder in cut_entries(source):
+        pictures += [heads_picture(label, encoder), widths_picture(label, encoder)]
+        total = [line for line in removal_lines(source.report, entry) if not line.startswith("layer ")]
+        lead.append(f"{label}: {'; '.join(total)}.")
+    for label, entry in source.labelled:
+        if entry.search and entry.search.sensitivity:
+            pictures.append(sensitivity_picture(label, entry.search.sensitivity))
+    return Section("structure", "What was removed, and what is sensitive", tuple(lead), pictures=tuple(pictures))
+
+
+def cut_entries(source: Source) -> list[tuple[str, Entry, EncoderSizes]]:
+    """Entries whose encoder lost something, each encoder once: the last of those that share it is what ships."""
+    found: dict[str, tuple[str, Entry, EncoderSizes]] = {}
+    for label, entry in source.labelled:
+        if entry.encoder and not entry.encoder.whole:
+            found[entry.encoder.model_dump_json()] = (label, entry, entry.encoder)
+    return list(found.values())
+
+
+def heads_picture(label: str, encoder: EncoderSizes) -> Picture:
+    """A mark for each head of each layer of the original: a filled square stays, a cross went."""
+    kept = [(head, layer.place) for layer in encoder.layers for head in layer.heads]
+    every = [(head, place) for place in range(encoder.original_layers) for head in range(encoder.original_heads)]
+    gone = [head for head in every if head not in set(kept)]
+    return Picture(
+        title=f"Attention heads of {label}",
+        label=f"{len(kept)} of {len(every)} attention heads are kept; the table says which, layer by layer.",
+        data=[
+            _heads(kept, "kept", "square", "--series-1", 13),
+            _heads(gone, "removed", "x-thin-open", "--series-2", 9),
+        ],
+        layout={
+            "xaxis": {"title": {"text": "head"}, "dtick": 1, "showgrid": False, "range": [-0.6, encoder.original_heads - 0.4]},
+            "yaxis": _layer_axis(encoder),
+        },
+        table=removal_table(label, encoder),
+        height=120 + LAYER * max(encoder.original_layers, 3),
+        half=True,
+    )
+
+
+def _heads(places: Sequence[tuple[int, int]], name: str, symbol: str, colour: str, size: int) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": [head for head, _ in places],
+        "y": [layer for _, layer in places],
+        "hovertemplate": f"layer %{{y}}, head %{{x}}: {name}<extra></extra>",
+        "marker": {"symbol": symbol, "color": colour, "size": size, "line": {"width": 2, "color": colour}},
+    }
+
+
+def _layer_axis(encoder: EncoderSizes) -> dict[str, Any]:
+    places = list(range(encoder.original_layers))
+    return {
+        "title": {"text": "layer"},
+        "tickvals": places,
+        "ticktext": [str(place) for place in places],
+        "range": [encoder.original_layers - 0.4, -0.6],
+        "showgrid": False,
+    }
+
+
+def widths_picture(label: str, encoder: EncoderSizes) -> Picture:
+    """A bar for each layer: FFN neurons that stay, and those that went."""
+    full = encoder.original_intermediate_size
+    widths = _widths(encoder)
+    return Picture(
+        title=f"FFN width of {label}",
+        label=f"{sum(widths)} of {full * encoder.original_layers} FFN neurons are kept; the table has each layer's.",
+        data=[
+            _neurons(widths, "kept", {"color": "--series-1"}),
+            _neurons(
+                [full - width for width in widths],
+                "removed",
+                {
+                    "color": "--surface",
+                    "line": {"color": "--series-2", "width": 1.5},
+                    "pattern": {"shape": "/", "fgcolor": "--series-2"},
+                },
+            ),
+        ],
+        layout={
+            "barmode": "stack",
+            "legend": {"traceorder": "normal"},
+            "xaxis": {"title": {"text": "neurons"}},
+            "yaxis": _layer_axis(encoder),
+            "bargap": 0.35,
+        },
+        table=removal_table(label, encoder),
+        height=120 + LAYER * max(encoder.original_layers, 3),
+        half=True,
+    )
+
+
+def _neurons(counts: Sequence[int], name: str, marker: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "name": name,
+        "x": list(counts),
+        "y": list(range(len(counts))),
+        "marker": marker,
+        "hovertemplate": f"layer %{{y}}: %{{x}} {name}<extra></extra>",
+    }
+
+
+def _widths(encoder: EncoderSizes) -> list[int]:
+    """FFN neurons of each layer of the original; 0 where the layer went."""
+    sizes = {layer.place: layer.intermediate_size for layer in encoder.layers}
+    return [sizes.get(place, 0) for place in range(encoder.original_layers)]
+
+
+def removal_table(label: str, encoder: EncoderSizes) -> Table:
+    """One row for each layer of the original."""
+    heads = {layer.place: layer.heads for layer in encoder.layers}
+    rows = [
+        (
+            number(place, "{:.0f}"),
+            number(len(heads.get(place, ())), "{:.0f}"),
+            words(", ".join(map(str, heads[place])) if place in heads else "layer removed"),
+            number(width, "{:,.0f}"),
+            number(width / encoder.original_intermediate_size, "{:.0%}"),
+        )
+        for place, width in enumerate(_widths(encoder))
+    ]
+    columns = (
+        Column("layer"),
+        Column(f"heads of {encoder.original_heads}"),
+        Column("which", numeric=False),
+        Column(f"FFN neurons of {encoder.original_intermediate_size:,}"),
+        Column("share"),
+    )
+    return Table(f"What is left of each layer in {label}", columns, tuple(rows), sortable=False)
+
+
+def sensitivity_picture(label: str, layers: Sequence[LayerSensitivity]) -> Picture:
+    """A bar for what each matrix product does to the answers when it alone is INT8, the most sensitive at the top."""
+    shown = layers[:MOST]
+    return Picture(
+        title=f"Sensitivity to INT8 of {label}" + (f": the first {MOST} of {len(layers)}" if len(layers) > MOST else ""),
+        label=f"Most sensitive to INT8 in {label}: {', '.join(layer.name for layer in shown[:3])}.",
+        data=[
+            {
+                "type": "bar",
+                "orientation": "h",
+                "x": [layer.divergence for layer in shown],
+                "y": list(range(len(shown))),
+                "text": [
+                    lines((layer.name, f"divergence {layer.divergence:.2e}", f"score lost {layer.lost:+.4f}"))
+                    for layer in shown
+                ],
+                "textposition": "none",
+                "hovertemplate": "%{text}<extra></extra>",
+                "marker": {"color": "--series-1"},
+                "showlegend": False,
+            }
+        ],
+        layout={
+            "xaxis": {"title": {"text": "divergence, nats"}, "exponentformat": "power"},
+            "yaxis": {
+                "tickvals": list(range(len(shown))),
+                "ticktext": [plain(_brief(layer.name)) for layer in shown],
+                "range": [len(shown) - 0.4, -0.6],
+            },
+        },
+        table=_sensitivity_table(label, layers),
+        height=110 + 24 * max(len(shown), 4),
+        log_axis="x" if all(layer.divergence > 0 for layer in shown) else None,
+    )
+
+
+def _brief(name: str) -> str:
+    """`bert.encoder.layer.0.attention.self.query/MatMul` is `0.attention.self.query` beside an axis."""
+    return name.rsplit("/", 1)[0].removeprefix("bert.").removeprefix("encoder.").removeprefix("layer.")
+
+
+def _sensitivity_table(label: str, layers: Sequence[LayerSensitivity]) -> Table:
+    rows = [
+        (
+            words(layer.name),
+            number(layer.divergence, "{:.2e}"),
+            number(layer.lost, "{:+.4f}"),
+            number(layer.weights_share, "{:.1%}"),
+        )
+        for layer in layers
+    ]
+    columns = (
+        Column("matrix product", numeric=False),
+        Column("divergence", meaning="mean KL divergence of its answers from FP32's, in nats, when it alone is INT8"),
+        Column("score lost"),
+        Column("share of weights"),
+    )
+    return Table(f"Sensitivity of each matrix product in {label}", columns, tuple(rows))

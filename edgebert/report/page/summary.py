@@ -1,0 +1,240 @@
+"""The top of the page: the verdict and its reasons, the numbers that matter, the table of all models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgebert.report.gates import METRICS, GateResult
+from edgebert.report.page.parts import Cell, Column, Section, Table, number, short, words
+from edgebert.report.page.source import Source, batch_of, setting_of, threads_of
+from edgebert.report.report import Entry
+from edgebert.report.text import bench_table as bench
+from edgebert.report.text.run_table import cells, columns_for, standing
+from edgebert.report.text.search import advice_lines
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One number that matters, and what it is beside."""
+
+    title: str
+    text: str
+    beside: str = ""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A sentence, and what it introduces."""
+
+    text: str
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is read first."""
+
+    status: str | None
+    """PASSED, FAILED, or None where there were no gates."""
+    model: str
+    sentence: str
+    facts: tuple[Fact, ...]
+    gates: tuple[GateResult, ...] = ()
+    others: tuple[str, ...] = ()
+    """The fastest under each other load."""
+    advice: tuple[Advice, ...] = ()
+
+
+def summary(source: Source) -> Summary:
+    """The verdict, or the fastest where there is none."""
+    verdict = source.verdict
+    if verdict is None:
+        fastest, *others = fastest_of_each_load(source)
+        told = tuple(f"{source.label(entry)}: {load_of(entry)}, {speed(entry)}" for entry in others)
+        return Summary(None, source.label(fastest), sentence(source, fastest), facts(source, fastest), others=told)
+    best = verdict.best.entry
+    return Summary(
+        verdict.status,
+        source.label(best),
+        sentence(source, best),
+        facts(source, best),
+        verdict.best.results,
+        advice=_advice(advice_lines(source.report, verdict)),
+    )
+
+
+def _advice(lines: Sequence[str]) -> tuple[Advice, ...]:
+    """Indented lines belong to the one before them."""
+    found: list[Advice] = []
+    for line in lines:
+        if line.startswith(" ") and found:
+            found[-1] = Advice(found[-1].text, (*found[-1].items, line.strip()))
+        else:
+            found.append(Advice(line.strip()[:1].upper() + line.strip()[1:], ()))
+    return tuple(found)
+
+
+def load_of(entry: Entry) -> str:
+    """Under which load an entry was measured."""
+    return ", ".join([setting_of(entry), *([batch_of(entry)] if entry.target.batch != 1 else []), threads_of(entry)])
+
+
+def fastest_of_each_load(source: Source) -> list[Entry]:
+    """The fastest for each setting and batch, in the order of the report; offline, that with the most texts a second."""
+    best: dict[tuple[str, int], Entry] = {}
+    for entry in source.report.entries:
+        load = (entry.setting.name, entry.target.batch)
+        if load not in best or _cost(entry) < _cost(best[load]):
+            best[load] = entry
+    return list(best.values())
+
+
+def _cost(entry: Entry) -> float:
+    rate = entry.throughput() if entry.setting.scenario == "offline" else None
+    p50 = entry.percentile_ms(50)
+    return 1 / rate if rate else p50 if p50 is not None else float("inf")
+
+
+def speed(entry: Entry) -> str:
+    """Median latency or throughput, whichever its load is about, and whether a server's bound held."""
+    p50, rate, setting = entry.percentile_ms(50), entry.throughput(), entry.setting
+    if setting.scenario == "offline" and rate:
+        return f"{short(rate)} texts a second"
+    told = [f"{short(p50)} ms at the median" if p50 else "too few samples for a median"]
+    held = bench.bound_held(entry)
+    if held is not None:
+        told.append(f"the bound of {setting.bound_ms:g} ms at p{setting.bound_percent} {'holds' if held else 'is missed'}")
+    return ", ".join(told)
+
+
+def sentence(source: Source, entry: Entry) -> str:
+    """Speed, answers and size beside FP32's, as far as they were measured."""
+    baseline, speedup = source.baseline_of(entry), source.speedup(entry)
+    parts = [speed(entry)]
+    if baseline is not None and baseline is not entry:
+        if speedup:
+            parts[0] += f", {speedup:.2f} times as fast as {source.label(baseline)} ({speed(baseline)})"
+        parts += _score_part(source, entry, baseline)
+        parts.append(f"{short(entry.size_bytes / 1e6)} MB on disk instead of {short(baseline.size_bytes / 1e6)} MB")
+    else:
+        parts.append(f"{short(entry.size_bytes / 1e6)} MB on disk")
+    return "; ".join(parts) + "."
+
+
+def _score_part(source: Source, entry: Entry, baseline: Entry) -> list[str]:
+    report = source.report
+    for metric in report.task_metrics:
+        ours, theirs = report.value(entry, metric), report.value(baseline, metric)
+        if ours is not None and theirs is not None:
+            return [f"{metric} {ours:.4f} against {theirs:.4f} over {len(report.references):,} texts"]
+    return []
+
+
+def facts(source: Source, entry: Entry) -> tuple[Fact, ...]:
+    """The cards: what was measured, each beside FP32's."""
+    report, baseline, speedup = source.report, source.baseline_of(entry), source.speedup(entry)
+    metric = report.task_metrics[0] if report.task_metrics else None
+    than = "FP32" if source.verdict or baseline is None else "baseline"
+    found = [Fact("Speed", f"{speedup:.2f}×", f"as fast as {than}{_interval(source, entry)}")] if speedup else []
+    wanted = [("Median latency", "p50_ms", "{} ms"), *([(metric, metric, "{:.4f}")] if metric else [])]
+    wanted += [("Size", "size_mb", "{} MB"), ("Peak memory", "peak_rss_mb", "{} MB")]
+    for title, name, form in wanted:
+        value, other = report.value(entry, name), report.value(baseline, name) if baseline else None
+        if value is not None:
+            beside = f"{than} {_written(form, other)}" if other is not None and baseline is not entry else ""
+            found.append(Fact(title.capitalize() if title == metric else title, _written(form, value), beside))
+    rate = entry.throughput()
+    if rate and entry.setting.scenario != "single-stream":
+        found.append(Fact("Throughput", f"{short(rate)}/s", "texts"))
+    return tuple(found)
+
+
+def _interval(source: Source, entry: Entry) -> str:
+    """The 95 % interval of the speed-up, where it could be estimated."""
+    for pair in source.within.pairs:
+        if (pair.changed, pair.target, pair.setting) == (entry.name, entry.target.name, entry.setting.name):
+            found = next((item for item in pair.findings if item.metric == "p50_ms"), None)
+            if found and found.interval and min(found.interval) > 0:
+                return f", 95 %: {1 / found.interval[1]:.2f} to {1 / found.interval[0]:.2f}"
+            return f"; {found.verdict}: {found.reason}" if found and not found.interval else ""
+    return ""
+
+
+def _written(form: str, value: float) -> str:
+    return form.format(value) if ":" in form else form.format(short(value))
+
+
+def models(source: Source) -> Section:
+    """The table of all models: the columns that the terminal's table has, for compress or for bench."""
+    loads = len({load_of(entry) for entry in source.report.entries}) > 1
+    columns, values = _measured(source)
+    rows = []
+    for (label, entry), measured in zip(source.labelled, values, strict=True):
+        state = _state(source, entry)
+        held = bench.bound_held(entry)
+        first = [words(entry.name if loads else label), Cell(state, state, _mark(state))] + (
+            [words(load_of(entry))] if loads else []
+        )
+        first += [Cell("n/a") if held is None else _held(held)] if _bounded(source) else []
+        rows.append((*first, *measured))
+    titles = [
+        "model",
+        "verdict" if source.verdict else "role",
+        *(["load"] if loads else []),
+        *(["bound"] if _bounded(source) else []),
+    ]
+    every = (*(Column(title, numeric=False) for title in titles), *columns)
+    return Section("models", "All models", tables=(Table("Every model that was measured", every, tuple(rows)),))
+
+
+def _measured(source: Source) -> tuple[list[Column], list[list[Cell]]]:
+    """The columns of the table that its verb prints, and their cells, entry by entry."""
+    report = source.report
+    if source.verdict or any(entry.coverage for entry in report.entries):
+        shared = columns_for(report)
+        rows = [
+            [
+                Cell(text, report.value(entry, column.metric))
+                for column, text in zip(shared, cells(report, entry, shared), strict=True)
+            ]
+            for entry in report.entries
+        ]
+        return [Column(column.title, meaning=METRICS.get(column.metric, "")) for column in shared], rows
+    known = [column for column in bench.COLUMNS if any(column.value(report, entry) is not None for entry in report.entries)]
+    rows = [[number(column.value(report, entry), column.form) for column in known] for entry in report.entries]
+    return [Column(column.title, meaning=METRICS.get(column.key, "")) for column in known], rows
+
+
+def _state(source: Source, entry: Entry) -> str:
+    return standing(source.verdict, entry) if source.verdict else entry.role
+
+
+def _bounded(source: Source) -> bool:
+    return any(entry.setting.bound_ms for entry in source.report.entries)
+
+
+def _held(held: bool) -> Cell:
+    word = "held" if held else "missed"
+    return Cell(word, word, "good" if held else "bad")
+
+
+def _mark(state: str) -> str | None:
+    return "good" if state.startswith("PASSED") else "bad" if state.startswith("FAILED") else None
+
+
+def plain_reason(result: GateResult) -> str:
+    """A gate's reason without the word that stands in front of it on the page."""
+    return result.reason.removesuffix(", holds").removesuffix(", missed")
+
+
+def failures(source: Source) -> Sequence[str]:
+    """Which gates each candidate misses, but for the best, whose gates are at the top."""
+    verdict = source.verdict
+    if verdict is None:
+        return ()
+    return [
+        f"{source.label(item.entry)}: {'; '.join(item.failures)}"
+        for item in verdict.judgements
+        if not item.passed and item is not verdict.best
+    ]

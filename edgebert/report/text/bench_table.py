@@ -1,0 +1,275 @@
+"""The report of bench as rows of text and as plain values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgebert.measure.bench.sweep import counted, way_out
+from edgebert.report.compare.comparable import obstacles
+from edgebert.report.compare.comparison import compare_within
+from edgebert.report.compare.lines import headline
+from edgebert.report.compare.pairing import Pair, baseline_under_load
+from edgebert.report.compare.wording import plain
+from edgebert.report.report import SAMPLES_FOR, Entry, Report
+
+NOT_KNOWN = "n/a"
+PERCENTILES = (50, 90, 99)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its title, how it is written, and its value for an entry."""
+
+    title: str
+    form: str
+    value: Callable[[Report, Entry], float | None]
+    key: str = ""
+    """Name in JSON."""
+
+
+def speedup(report: Report, entry: Entry) -> float | None:
+    """How many times as fast as the baseline under the same load; by throughput where all texts are there at once.
+
+    None where the two cannot be compared, as at other threads or another batch.
+    """
+    baseline = baseline_of(report, entry)
+    if baseline is None or obstacles(report, report, Pair(baseline, entry, one_run=True), across_devices=False):
+        return None
+    return entry.times_as_fast(baseline)
+
+
+def baseline_of(report: Report, entry: Entry) -> Entry | None:
+    """The baseline under the same load, at the same threads and batch where there is one; None where there is none."""
+    return baseline_under_load(report, entry)
+
+
+def bound_held(entry: Entry) -> bool | None:
+    """Whether latency kept to its bound; None without a bound, or with too few samples to tell.
+
+    Few samples can tell that it was missed: a percentile below the one that counts was over it.
+    """
+    bound, percent = entry.setting.bound_ms, entry.setting.bound_percent
+    if bound is None:
+        return None
+    if any((found := entry.percentile_ms(lower)) is not None and found > bound for lower in SAMPLES_FOR if lower <= percent):
+        return False
+    return None if entry.percentile_ms(percent) is None else True
+
+
+COLUMNS = (
+    Column("accuracy", "{:.4f}", lambda report, entry: _score(report, entry, "accuracy"), "accuracy"),
+    Column("macro_f1", "{:.4f}", lambda report, entry: _score(report, entry, "macro_f1"), "macro_f1"),
+    Column("p50 ms", "{:.2f}", lambda _, entry: entry.percentile_ms(50), "p50_ms"),
+    Column("p90 ms", "{:.2f}", lambda _, entry: entry.percentile_ms(90), "p90_ms"),
+    Column("p99 ms", "{:.2f}", lambda _, entry: entry.percentile_ms(99), "p99_ms"),
+    Column("faster", "{:.2f}x", speedup, "speedup"),
+    Column("texts/s", "{:.1f}", lambda _, entry: entry.throughput(), "texts_per_second"),
+    Column("end-to-end ms", "{:.2f}", lambda _, entry: entry.end_to_end_ms(), "end_to_end_p50_ms"),
+    Column("cold ms", "{:.0f}", lambda _, entry: entry.cold_start_ms(), "cold_start_ms"),
+    Column("load ms", "{:.0f}", lambda _, entry: entry.load_ms(), "load_ms"),
+    Column("RSS MB", "{:.0f}", lambda _, entry: entry.peak_rss_mb(), "peak_rss_mb"),
+    Column("PSS MB", "{:.0f}", lambda _, entry: entry.pss_mb(), "pss_mb"),
+    Column("size MB", "{:.1f}", lambda _, entry: entry.size_bytes / 1e6, "size_mb"),
+    Column("mJ/text", "{:.2f}", lambda _, entry: entry.energy_mj(), "energy_mj_per_text"),
+)
+DROPPED_FIRST = (
+    "PSS MB",
+    "load ms",
+    "macro_f1",
+    "cold ms",
+    "RSS MB",
+    "mJ/text",
+    "size MB",
+    "end-to-end ms",
+    "texts/s",
+    "p90 ms",
+    "p99 ms",
+    "bound",
+    "length",
+    "t/b",
+)
+
+
+def _score(report: Report, entry: Entry, metric: str) -> float | None:
+    return report.value(entry, metric) if metric in report.task_metrics else None
+
+
+def text_table(report: Report, width: int) -> list[str]:
+    """For the terminal: a row for each entry, and what had to be left out."""
+    grid = _grid(report)
+    unknown = [name for name in PERCENTILES_AND_BOUND if name in grid and _is_unknown(grid[name])]
+    silent = [name for name in grid if _is_unknown(grid[name]) and name not in (*unknown, *ONLY_WHERE_ASKED)]
+    grid = {name: cells for name, cells in grid.items() if not _is_unknown(cells) or name in unknown}
+    gone = []
+    for title in DROPPED_FIRST:
+        if len(_aligned(grid)[0]) <= width:
+            break
+        gone += [title] if grid.pop(title, None) else []
+    lines = [line.rstrip() for line in _aligned(grid)]
+    lines += [f"(not measured: {', '.join(silent)})"] if silent else []
+    lines += [f"(no room for {', '.join(gone)}: widen the terminal, or use --json)"] if gone else []
+    return lines
+
+
+PERCENTILES_AND_BOUND = (*(f"p{percent} ms" for percent in PERCENTILES), "bound")
+"""Columns that stay although no entry has them: too few samples is a result."""
+ONLY_WHERE_ASKED = ("faster", "accuracy", "macro_f1")
+"""Columns of which nobody misses anything where they were not asked for."""
+
+
+def _grid(report: Report) -> dict[str, list[str]]:
+    """Title -> a cell for each entry, in the order of the columns."""
+    entries = report.entries
+    grid: dict[str, list[str]] = {
+        "model": [entry.name + (" (baseline)" if entry.role == "baseline" else "") for entry in entries],
+        "runtime": [entry.target.runtime for entry in entries],
+        "scenario": [entry.setting.model_copy(update={"lengths": "data"}).name for entry in entries],
+        "t/b": [f"{entry.target.threads}/{entry.target.batch}" for entry in entries],
+        "length": [_length(entry) for entry in entries],
+    }
+    if all(entry.name.startswith(f"{entry.target.runtime}/") for entry in entries):
+        del grid["runtime"]  # the names say it
+    for column in COLUMNS:
+        values = [column.value(report, entry) for entry in entries]
+        grid[column.title] = [NOT_KNOWN if value is None else column.form.format(value) for value in values]
+        if column.key == "p99_ms" and any(entry.setting.bound_ms for entry in entries):
+            grid["bound"] = [_bound(entry) for entry in entries]
+    return grid
+
+
+def _length(entry: Entry) -> str:
+    """A number of tokens, or where lengths come from and their median."""
+    parts = [item.lengths.values for item in entry.rounds if len(item.lengths)]
+    if entry.setting.lengths.isdecimal() or not parts:
+        return entry.setting.lengths
+    return f"{entry.setting.lengths} ({np.median(np.concatenate(parts)):.0f})"
+
+
+def _bound(entry: Entry) -> str:
+    held = bound_held(entry)
+    return NOT_KNOWN if held is None else "held" if held else "missed"
+
+
+def _is_unknown(cells: Sequence[str]) -> bool:
+    return set(cells) == {NOT_KNOWN}
+
+
+def _aligned(grid: dict[str, list[str]]) -> list[str]:
+    columns = []
+    for title, cells in grid.items():
+        width = max(map(len, (title, *cells)))
+        left = title in ("model", "runtime", "scenario")
+        columns.append([cell.ljust(width) if left else cell.rjust(width) for cell in (title, *cells)])
+    return ["  ".join(row) for row in zip(*columns, strict=True)]
+
+
+def remark_lines(report: Report) -> list[str]:
+    """What a reader of the table has to know: which percentiles are missing, and what disturbed."""
+    lines = [
+        _few_samples(report),
+        *_bounds(report),
+        *(_marks(entry) for entry in report.entries),
+        _overhead(report),
+        _apart(report),
+    ]
+    return [line for line in lines if line]
+
+
+def _few_samples(report: Report) -> str:
+    """How many queries would carry the percentiles that some entry lacks."""
+    lacking = [(percent, entry) for entry in report.entries for percent in PERCENTILES if entry.percentile_ms(percent) is None]
+    lacking += [
+        (entry.setting.bound_percent, entry) for entry in report.entries if entry.setting.bound_ms and bound_held(entry) is None
+    ]
+    if not lacking:
+        return ""
+    percent, entry = max(lacking, key=lambda item: item[0])
+    needed = SAMPLES_FOR[percent]
+    count, rounds = len(entry.latencies_ms()), max(len(entry.rounds), 1)
+    enough = f"--queries {math.ceil(needed / rounds)} in {counted(rounds, 'round')}"
+    return f"p{percent} needs {needed} samples, here are {count}: {enough}"
+
+
+def _highest(entry: Entry) -> str:
+    """The highest percentile up to that of the bound that the samples carry."""
+    known = {lower: found for lower in SAMPLES_FOR if (found := entry.percentile_ms(lower)) is not None}
+    percent = max(lower for lower in known if lower <= entry.setting.bound_percent)
+    return f"p{percent:g} {known[percent]:.2f} ms"
+
+
+def _bounds(report: Report) -> list[str]:
+    return [
+        f"{entry.name}, {entry.setting.name}: {_highest(entry)}, the bound of {entry.setting.bound_ms:g} ms "
+        f"at p{entry.setting.bound_percent} {'held' if held else 'was missed'}"
+        for entry in report.entries
+        if (held := bound_held(entry)) is not None
+    ]
+
+
+def _marks(entry: Entry) -> str:
+    """What disturbed an entry, in one line; nothing where nothing did."""
+    rounds = len(entry.rounds)
+    unsettled = sum(item.stable is False for item in entry.rounds)
+    throttled = sum(item.throttled is True for item in entry.rounds)
+    marks = [f"latency had not settled in {unsettled} of {counted(rounds, 'round')}"] if unsettled else []
+    marks += [f"the machine throttled in {throttled} of {counted(rounds, 'round')}"] if throttled else []
+    return f"{entry.name}, {entry.setting.name}, {entry.target.name}: {'; '.join(marks)}" if marks else ""
+
+
+def _overhead(report: Report) -> str:
+    every = [item for entry in report.entries for item in entry.rounds]
+    known = [item.overhead_ns for item in every if item.overhead_ns is not None]
+    parts = [f"the loop itself costs {np.median(known) / 1e3:.2f} us a query, not subtracted"] if known else []
+    pinned = sorted({item.pinned for item in every if item.pinned})
+    parts += ["pinned to core " + " or ".join(",".join(map(str, cores)) for cores in pinned)] if pinned else []
+    return "; ".join(parts)
+
+
+def _apart(report: Report) -> str:
+    """Where no candidate ran as any baseline did: that nothing was compared, and how it can be."""
+    ran = [
+        {(entry.target.threads, entry.target.batch) for entry in report.entries if entry.role == role}
+        for role in ("baseline", "candidate")
+    ]
+    if not all(ran) or ran[0] & ran[1]:
+        return ""
+    return f"nothing was compared, for no two ran at the same threads and batch: add {way_out(ran[1])}"
+
+
+def summary(report: Report) -> list[dict[str, Any]]:
+    """What the table says, as plain values; what was not measured is None."""
+    return [
+        {
+            "name": entry.name,
+            "role": entry.role,
+            "target": entry.target.name,
+            "threads": entry.target.threads,
+            "batch": entry.target.batch,
+            "setting": entry.setting.model_dump(mode="json"),
+            "samples": len(entry.latencies_ms()),
+            **{column.key: column.value(report, entry) for column in COLUMNS},
+            "bound_held": bound_held(entry),
+            "unsettled_rounds": sum(item.stable is False for item in entry.rounds),
+            "throttled_rounds": sum(item.throttled is True for item in entry.rounds),
+        }
+        for entry in report.entries
+    ]
+
+
+def verdict_lines(report: Report) -> list[str]:
+    """For each candidate what really changed against its baseline, in one line; nothing where there is no baseline.
+
+    Raises:
+        MissingPackage: what comparing needs is not installed.
+    """
+    if all(entry.role != "baseline" for entry in report.entries):
+        return []
+    found = compare_within(report)
+    lines = [f"{title}: {headline(pair)}" for title, pair in zip(found.titles, found.pairs, strict=True)]
+    lines += [f"{title} has no baseline on its threads, batch and load" for title in found.missing]
+    return [plain(line) for line in lines]

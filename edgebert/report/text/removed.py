@@ -1,0 +1,75 @@
+"""The picture of what was removed from an encoder, layer by layer, as lines of text. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgebert.models.kept import EncoderSizes
+from edgebert.report.report import Entry, Report
+
+BAR_WIDTH = 24
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What stands for a head and for a piece of the FFN's width, kept or removed."""
+
+    head: str
+    no_head: str
+    neurons: str
+    no_neurons: str
+
+
+BLOCKS = Marks("■", "·", "█", "░")
+ASCII = Marks("#", ".", "#", ".")
+
+
+def marks_for(encoding: str | None) -> Marks:
+    """Blocks, or ASCII where an output of that encoding could not show them."""
+    try:
+        "".join(vars(BLOCKS).values()).encode(encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return ASCII
+    return BLOCKS
+
+
+def removal_lines(report: Report, entry: Entry, marks: Marks = BLOCKS) -> list[str]:
+    """One line for each layer of the original, then what is left in all; empty when nothing was removed or nothing is known."""
+    encoder = entry.encoder
+    if encoder is None or encoder.whole:
+        return []
+    lines = [_layer_line(encoder, place, marks) for place in range(encoder.original_layers)]
+    return [*lines, *_totals(encoder, report.baseline_of(entry), entry)]
+
+
+def _layer_line(encoder: EncoderSizes, place: int, marks: Marks) -> str:
+    number = f"layer {place:{len(str(encoder.original_layers - 1))}}  "
+    layer = next((layer for layer in encoder.layers if layer.place == place), None)
+    if layer is None:
+        return f"{number}removed"
+    heads = "".join(marks.head if head in layer.heads else marks.no_head for head in range(encoder.original_heads))
+    width, full = layer.intermediate_size, encoder.original_intermediate_size
+    return f"{number}{heads}  {_bar(width, full, marks)}  {width:{len(str(full))}} of {full}"
+
+
+def _bar(width: int, full: int, marks: Marks) -> str:
+    """Rounded, but for the ends: only what is whole looks whole, and only what is gone looks gone."""
+    filled = round(BAR_WIDTH * width / full)
+    if 0 < width < full:
+        filled = min(max(filled, 1), BAR_WIDTH - 1)
+    return marks.neurons * filled + marks.no_neurons * (BAR_WIDTH - filled)
+
+
+def _totals(encoder: EncoderSizes, baseline: Entry | None, entry: Entry) -> list[str]:
+    heads, neurons = sum(encoder.shape.heads), sum(encoder.shape.intermediate_sizes)
+    layers = encoder.original_layers
+    lines = [
+        f"kept: {len(encoder.layers)} of {layers} layers, {heads} of {layers * encoder.original_heads} heads, "
+        f"{neurons} of {layers * encoder.original_intermediate_size} FFN neurons"
+    ]
+    cost = []
+    if baseline and baseline.macs and entry.macs:
+        cost.append(f"MACs 1/{baseline.macs / entry.macs:.1f}")
+    if baseline and baseline.parameters and entry.parameters:
+        cost.append(f"parameters {entry.parameters / 1e6:.2f} M of {baseline.parameters / 1e6:.2f} M")
+    return [*lines, ", ".join(cost)] if cost else lines

@@ -1,0 +1,101 @@
+"""What `quantize: auto` found, as text: the choice, the trials, the picture of each layer's sensitivity. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgebert.report.report import Entry, Report
+from edgebert.report.search_record import LayerSensitivity, SearchRecord
+from edgebert.report.verdict import Verdict
+
+BAR_WIDTH = 24
+NAMED = 3
+"""Sensitive layers that are named where no candidate passes."""
+REPAIRS = {
+    "values": "value channels that share their range with attention's output matrix",
+    "norms": "LayerNorms that share their range with the matrices that read them",
+    "biases": "biases that take up the mean error of the rounded weights",
+    "fallback": "matrix products that stay float",
+}
+"""Each repair in words."""
+
+
+def choice_lines(entry: Entry) -> list[str]:
+    """What was chosen for one entry; empty where nothing was searched."""
+    search = entry.search
+    if search is None:
+        return []
+    parts = [f"method {search.method}"]
+    parts += [f"rewrites {', '.join(search.rewrites)}"] if search.rewrites else []
+    parts += [f"{name} {_plain(value)}" for name, value in search.tuning.items()]
+    lines = [f"{entry.name}: {'; '.join(parts)}"]
+    if search.repairs:
+        lines.append(f"  repaired by {'; '.join(REPAIRS.get(name, name) for name in search.repairs)}")
+    if search.kept_float:
+        lines.append(f"  float: {', '.join(search.kept_float)}; {_price(search)}")
+    return lines
+
+
+def _plain(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _price(search: SearchRecord) -> str:
+    """What the float products cost in latency, over the first method on the best graph."""
+    name = f"fallback of {len(search.kept_float)}:"
+    ratio = next((trial.ratio for trial in search.trials if trial.what.startswith(name)), None)
+    return f"{1 / ratio - 1:+.0%} latency" if ratio else "its price was not measured"
+
+
+def advice_lines(report: Report, verdict: Verdict) -> list[str]:
+    """Where no candidate passes: the most sensitive layers, and what to try next."""
+    best = verdict.best.entry
+    if verdict.passed or not _answers_missed(verdict, report):
+        return []
+    search = best.search
+    lines = []
+    if search and search.sensitivity:
+        named = ", ".join(layer.name for layer in search.sensitivity[:NAMED])
+        lines.append(f"most sensitive to INT8: {named}")
+    lines.append("what to try next:")
+    if search is None:
+        lines.append("  quantize: {method: auto}, which repairs a model and leaves its weakest layers float")
+    lines.append(
+        "  distill: {quantization_aware: dynamic, epochs: 1, learning_rate: 3.0e-6}, before quantize: training for INT8"
+    )
+    lines.append("  more calibration rows like the ones that will be served, in data.calibration")
+    lines.append("  a gate that the best candidate holds, if its answers are good enough for you")
+    return lines
+
+
+def _answers_missed(verdict: Verdict, report: Report) -> bool:
+    """Whether the best candidate misses a gate on its answers."""
+    asked = {"accuracy", "macro_f1", "agreement"}
+    return any(not result.passed and result.gate.metric in asked for result in verdict.best.results)
+
+
+def trial_rows(search: SearchRecord) -> list[list[str]]:
+    """Every trial: what, faster, score, kept, note."""
+    return [
+        [
+            trial.what,
+            "" if trial.ratio is None else f"{trial.ratio:.3f}x",
+            "" if trial.score is None else f"{trial.score:.4f}",
+            "kept" if trial.kept else "",
+            trial.note,
+        ]
+        for trial in search.trials
+    ]
+
+
+def sensitivity_lines(layers: Sequence[LayerSensitivity], mark: str = "█") -> list[str]:
+    """The picture: a bar for what is lost when only this matrix product is INT8, most sensitive first."""
+    if not layers:
+        return []
+    width = max(len(layer.name) for layer in layers)
+    most = max((layer.divergence for layer in layers), default=0.0) or 1.0
+    lines = []
+    for layer in layers:
+        bar = mark * round(BAR_WIDTH * layer.divergence / most)
+        lines.append(f"{layer.name.ljust(width)}  {layer.lost:+8.4f}  {layer.divergence:9.2e}  {bar}".rstrip())
+    return lines

@@ -1,0 +1,74 @@
+"""Verdict: every gate on every candidate, and which candidate is kept. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from edgebert.report.gates import GateResult, judge_gate
+from edgebert.report.report import Entry, Report
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One candidate and what its gates say."""
+
+    entry: Entry
+    results: tuple[GateResult, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate holds."""
+        return all(result.passed for result in self.results)
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """The reason of each gate that does not."""
+        return tuple(result.reason for result in self.results if not result.passed)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """PASSED when a candidate passes every gate. The best candidate is kept in either case."""
+
+    judgements: tuple[Judgement, ...]
+    best: Judgement
+
+    @property
+    def passed(self) -> bool:
+        """Whether the best candidate passes."""
+        return self.best.passed
+
+    @property
+    def status(self) -> str:
+        """PASSED or FAILED."""
+        return "PASSED" if self.passed else "FAILED"
+
+
+def judge(report: Report) -> Verdict:
+    """Judges every candidate of a report.
+
+    The best is the fastest (p50) of those that pass. When none passes: the one with the fewest failed gates, then the
+    highest score, then the fastest.
+    """
+    judgements = tuple(_judgement(report, entry) for entry in report.candidates())
+    best = min(judgements, key=lambda judgement: _rank(report, judgement))
+    return Verdict(judgements, best)
+
+
+def _judgement(report: Report, entry: Entry) -> Judgement:
+    baseline = report.baseline_of(entry)
+    results = [
+        judge_gate(gate, report.value(entry, gate.metric), report.value(baseline, gate.metric) if baseline else None)
+        for gate in report.gates
+    ]
+    return Judgement(entry, tuple(results))
+
+
+def _rank(report: Report, judgement: Judgement) -> tuple[float, float, float]:
+    p50 = judgement.entry.percentile_ms(50)
+    speed = p50 if p50 is not None else math.inf
+    if judgement.passed:
+        return (0, 0.0, speed)
+    score = report.value(judgement.entry, report.task_metrics[0]) if report.task_metrics else None
+    return (len(judgement.failures), -(score if score is not None else -math.inf), speed)

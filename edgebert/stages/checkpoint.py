@@ -1,0 +1,113 @@
+"""Checkpoints of a training: weights, optimiser state and step in safetensors, which hold no code.
+
+One that cannot be read, or that belongs to another training, counts as none: it costs time, never the run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgebert.core.store import sync_folder
+
+CHECKPOINT = "checkpoint.safetensors"
+BEST = "best.safetensors"
+
+
+@dataclass
+class State:
+    """Where a training stands; all of it goes into the checkpoint."""
+
+    step: int = 0
+    loss: float = 0.0
+    best: float = math.inf
+    waited: int = 0
+
+
+def keep_best(model: Any, state: State, watched: float, work: Path) -> None:
+    """Keeps the weights when their watched loss is the best so far."""
+    state.waited += 1
+    if watched < state.best:
+        state.best, state.waited = watched, 0
+        _write(work / BEST, model.state_dict(), {"step": state.step})
+
+
+def best_weights(work: Path) -> dict[str, Any]:
+    """What `keep_best` kept last."""
+    return _read(work / BEST)[0]
+
+
+def save(work: Path, model: Any, optimizer: Any, state: State) -> None:
+    """Writes the checkpoint in the place of the one before."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for place, entry in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{place}.{name}": value for name, value in entry.items()}
+    _write(work / CHECKPOINT, tensors, dataclasses.asdict(state))
+
+
+def _write(file: Path, tensors: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Puts a whole safetensors file in place: after a power cut, too, there is the one before or this one."""
+    from safetensors.torch import save_file
+
+    partial = file.with_name(f"{file.name}.partial")
+    whole = {name: value.contiguous() for name, value in tensors.items()}
+    save_file(whole, partial, metadata={"edgebert": json.dumps(facts)})
+    sync_folder(file.parent)
+    partial.replace(file)
+
+
+def _read(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tensors and facts of a file that `_write` wrote.
+
+    Raises:
+        SafetensorError, LookupError, TypeError, ValueError, OSError: it is not there, damaged, or another program's.
+    """
+    from safetensors import safe_open
+
+    if not file.is_file():
+        raise FileNotFoundError(file)
+    with safe_open(file, framework="pt") as opened:
+        facts = json.loads(opened.metadata()["edgebert"])
+        return {name: opened.get_tensor(name) for name in opened.keys()}, facts  # noqa: SIM118 - not a mapping
+
+
+def resume(work: Path, model: Any, optimizer: Any) -> State:
+    """Loads the checkpoint, if there is one of this training that is whole, the best weights too."""
+    from safetensors import SafetensorError
+
+    try:
+        state, weights, moments = _checkpoint(work, model, optimizer)
+    except (SafetensorError, LookupError, TypeError, ValueError, OSError):
+        (work / BEST).unlink(missing_ok=True)  # it would be another beginning's
+        return State()
+    model.load_state_dict(weights)
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    return state
+
+
+def _checkpoint(work: Path, model: Any, optimizer: Any) -> tuple[State, dict[str, Any], dict[int, dict[str, Any]]]:
+    """State, weights and the optimiser's moments, by the place of their parameter.
+
+    Raises:
+        ValueError and what `_read` raises: the checkpoint or the best weights that belong to it cannot be used.
+    """
+    tensors, facts = _read(work / CHECKPOINT)
+    state = State(**facts)
+    weights = {name[6:]: value for name, value in tensors.items() if name.startswith("model.")}
+    moments: dict[int, dict[str, Any]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, place, field = name.split(".", 2)
+            moments.setdefault(int(place), {})[field] = value
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if any(entry["exp_avg"].shape != trained[at].shape for at, entry in moments.items()):
+        raise ValueError("the moments do not fit the parameters")
+    for found in (weights, best_weights(work)) if math.isfinite(state.best) else (weights,):
+        if {name: value.shape for name, value in found.items()} != {n: v.shape for n, v in model.state_dict().items()}:
+            raise ValueError("the weights do not fit the model")
+    return state, weights, moments

@@ -1,0 +1,233 @@
+"""export: an FP32 graph for each runtime. ONNX comes from torch, OpenVINO's IR from the ONNX file."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from edgebert.core.quiet import quiet_libraries
+from edgebert.core.store import Artifact
+from edgebert.errors import StageError
+from edgebert.runtimes import get_runtime
+from edgebert.runtimes.openvino_ir import save_ir
+from edgebert.runtimes.target import Target
+from edgebert.stages.base import RunContext, Stage
+from edgebert.stages.export.rewrites import Rewrite
+from edgebert.tasks.base import Task
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+TOLERANCE = 1e-4
+REWRITE_TOLERANCE = 1e-5
+"""Of a rewritten graph, against its source: it is the same arithmetic in another order."""
+
+
+class Export(Stage):
+    """Exports with named, dynamic `batch` and `sequence` dimensions, then compares the graph with its source.
+
+    Sample:
+
+        - export
+    """
+
+    stage: Literal["export"] = "export"
+    formats: tuple[Literal["onnx", "openvino"], ...] | None = Field(
+        None,
+        description="By default what the targets need. OpenVINO's IR is made from the ONNX file, which is then there too.",
+    )
+
+    version: ClassVar[int] = 2
+    accepts: ClassVar[str] = "transformers"
+    produces: ClassVar[str] = "onnx"
+    needs: ClassVar[frozenset[str]] = frozenset({"head"})
+    keyed_by_packages: ClassVar[bool] = True
+
+    @property
+    def label(self) -> str:
+        """`export-onnx` or `export-openvino` once expanded."""
+        return f"export-{self.output_format()}"
+
+    def expand(self, targets: Sequence[Target]) -> tuple[Stage, ...]:
+        """One step for each format, ONNX first."""
+        wanted: Sequence[str] = self.formats or [get_runtime(target.runtime).format for target in targets]
+        steps: tuple[Stage, ...] = (Export(formats=("onnx",)),)
+        return (*steps, Export(formats=("openvino",))) if "openvino" in wanted else steps
+
+    def output_format(self) -> str:
+        """The one format of an expanded step."""
+        return self.formats[0] if self.formats else self.produces
+
+    def input_format(self) -> str:
+        """Transformers for ONNX, ONNX for OpenVINO."""
+        return "onnx" if self.output_format() == "openvino" else self.accepts
+
+    def needed(self) -> frozenset[str]:
+        """A graph without the task's head would be useless."""
+        return self.needs if self.output_format() == "onnx" else frozenset()
+
+    def required_packages(self) -> tuple[str, ...]:
+        """torch and onnx, or openvino."""
+        onnx = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "optimum")
+        return onnx if self.output_format() == "onnx" else ("openvino",)
+
+    def run(self, source: Artifact, context: RunContext) -> Mapping[str, Any]:
+        """Writes model.onnx, or openvino_model.xml and .bin."""
+        if self.output_format() == "openvino":
+            with context.progress.step("export to OpenVINO"):
+                convert_to_openvino(source.path / "model.onnx", context.out / "openvino_model.xml")
+            return {}
+        with context.progress.step("export to ONNX"):
+            return export_onnx(source.path, context.task, context.out / "model.onnx")
+
+
+def export_onnx(folder: Path, task: Task, target: Path) -> dict[str, Any]:
+    """Exports a Transformers folder and compares: the graph's outputs may differ from torch's by 1e-4 at most.
+
+    Raises:
+        StageError: the export fails, or its numbers differ.
+    """
+    from edgebert.models.load import load_model
+
+    return export_model(load_model(folder, task), task, target, name=str(folder))
+
+
+def export_model(model: Any, task: Task, target: Path, *, name: str, rewrites: Sequence[Rewrite] = ()) -> dict[str, Any]:
+    """The same for a loaded model, rewritten on request: then the graph may differ from the source by 1e-5 at most.
+
+    Args:
+        name: of the model, for messages.
+    """
+    from edgebert.stages.export.serving_form import serving_form
+
+    source = OutputsOnly(model, task.outputs)
+    exported = OutputsOnly(serving_form(model, rewrites), task.outputs) if rewrites else source
+    write_clean(onnx_program(exported.module, task, name), target)
+    difference, allowed = compare(source.module, target, task), REWRITE_TOLERANCE if rewrites else TOLERANCE
+    if not difference <= allowed:
+        raise StageError(f"The exported graph differs from torch by {difference:.2g} (at most {allowed:g} is allowed).")
+    return {"export_difference": float(f"{difference:.2e}")}
+
+
+def onnx_program(module: Any, task: Task, name: str) -> Any:
+    """As an onnx.ModelProto."""
+    import torch
+
+    # Two examples of eight tokens: a size of 1 would be taken for a constant.
+    ids = torch.arange(16, dtype=torch.int64).reshape(2, 8)
+    example = (ids, torch.ones_like(ids), torch.zeros_like(ids))
+    dimensions = {name: {0: "batch", 1: "sequence"} for name in INPUTS}
+    try:
+        with quiet_libraries(), torch.no_grad():
+            program = torch.onnx.export(
+                module,
+                example,
+                dynamo=True,
+                input_names=list(INPUTS),
+                output_names=list(task.outputs),
+                dynamic_shapes=dimensions,
+                verbose=False,
+            )
+            assert program is not None
+            return program.model_proto
+    except Exception as error:  # the exporter raises classes of torch's, onnxscript's and its own
+        raise StageError(f"The export of {name} to ONNX failed: {str(error).strip().splitlines()[0]}") from error
+
+
+class OutputsOnly:
+    """Holds a module that returns the task's outputs as a tuple, which is what the exporter names in order."""
+
+    def __init__(self, model: Any, outputs: Sequence[str]) -> None:
+        import torch
+
+        class Wrapper(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.model = model
+
+            def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any) -> Any:
+                result = self.model(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+                return tuple(result[name] for name in outputs)
+
+        self.module = Wrapper().eval()
+
+
+def write_clean(proto: Any, target: Path) -> None:
+    """Saves without the exporter's notes: they hold this machine's paths, and 1 % of the file.
+
+    Of the notes only the module that a node comes from stays, as its name: `bert.encoder.layer.0.output.dense/MatMul`.
+    """
+    import onnx
+
+    _name_nodes(proto)
+    for message in (
+        *proto.graph.node,
+        *proto.graph.input,
+        *proto.graph.output,
+        *proto.graph.value_info,
+        proto.graph,
+        proto,
+    ):
+        del message.metadata_props[:]
+    for node in proto.graph.node:
+        node.doc_string = ""
+    proto.graph.name = "edgebert"
+    onnx.save(proto, target)
+
+
+def _name_nodes(proto: Any) -> None:
+    counts: Counter[str] = Counter()
+    for node in proto.graph.node:
+        notes = {note.key: note.value for note in node.metadata_props}
+        scopes = ast.literal_eval(notes.get("pkg.torch.onnx.name_scopes", "[]"))
+        module = scopes[-2].removeprefix("model").removeprefix(".") if len(scopes) > 1 else ""
+        module = "" if module.startswith("_") else module  # the exporter's own helpers
+        name = f"{module}/{node.op_type}" if module else node.op_type
+        counts[name] += 1
+        node.name = name if counts[name] == 1 else f"{name}_{counts[name]}"
+
+
+def compare(module: Any, graph: Path, task: Task) -> float:
+    """Largest difference between torch and ONNX Runtime over a few shapes, padding included: of answers that are larger than 1,
+    as a share of the largest."""
+    import torch
+
+    session = get_runtime("onnxruntime").open(graph, Target(runtime="onnxruntime"))
+    generator = np.random.default_rng(0)
+    worst = 0.0
+    for rows, length in ((1, 2), (1, 11), (3, 24)):
+        ids = generator.integers(0, module.model.config.vocab_size, (rows, length))
+        mask = np.ones_like(ids)
+        mask[0, length - length // 4 :] = 0
+        batch = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        with torch.no_grad():
+            expected = module(*(torch.from_numpy(batch[name]) for name in INPUTS))
+            size = max(1.0, *(float(value.abs().max()) for value in expected))
+        found = session.predict(batch)
+        worst = max(
+            worst,
+            *(
+                float(np.abs(found[name] - value.numpy()).max()) / size
+                for name, value in zip(task.outputs, expected, strict=True)
+            ),
+        )
+    return worst
+
+
+def convert_to_openvino(graph: Path, target: Path) -> None:
+    """ONNX -> OpenVINO IR, FP32.
+
+    Raises:
+        StageError: OpenVINO cannot convert it.
+    """
+    try:
+        with quiet_libraries():
+            import openvino as ov
+
+            save_ir(ov.convert_model(str(graph)), target)
+    except RuntimeError as error:
+        raise StageError(f"The conversion of {graph} to OpenVINO failed: {str(error).splitlines()[0]}") from error

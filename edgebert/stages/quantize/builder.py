@@ -1,0 +1,209 @@
+"""Workshop: makes the graphs and INT8 files that a search asks for, each once, in a folder that survives a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgebert.core.store import Artifact, hash_json, sync_folder
+from edgebert.errors import EdgebertError, StageError
+from edgebert.runtimes import get_runtime
+from edgebert.runtimes.target import Target
+from edgebert.stages.base import RunContext
+from edgebert.stages.export.rewrites import Rewrite
+from edgebert.stages.quantize.repair import NOT_IN_WEIGHTS, WEIGHT_REPAIRS
+from edgebert.stages.quantize.settings import Settings
+from edgebert.stages.quantize.tables import quantize_tables
+from edgebert.stages.scorer import Scorer
+
+if TYPE_CHECKING:
+    from edgebert.stages.quantize.methods import Method
+
+
+TABLES = "tables.onnx"
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a model is written before it is quantised."""
+
+    rewrites: tuple[Rewrite, ...] = ()
+    repairs: tuple[str, ...] = ()
+    """Of `edgebert.stages.quantize.repair`, in order: changes of the weights that leave FP32's answers as they are."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One INT8 file to make."""
+
+    form: Form
+    method: Method
+    settings: tuple[tuple[str, Any], ...] = ()
+    """Fields of Settings that differ from its defaults."""
+    keep_float: tuple[str, ...] = ()
+
+    def with_form(self, **changes: Any) -> Plan:
+        """The same in another form."""
+        return Plan(Form(**{**self.form.__dict__, **changes}), self.method, self.settings, self.keep_float)
+
+    @property
+    def key(self) -> str:
+        """Short and different for different plans."""
+        return hash_json([self.form.__dict__, self.method.name, list(self.settings), list(self.keep_float)])[:16]
+
+
+@dataclass
+class Workshop:
+    """Makes files of one model for one target."""
+
+    source: Artifact
+    context: RunContext
+    target: Target
+    common: Mapping[str, Any]
+    """Fields of Settings that every file shares."""
+    max_drop: float
+    """For methods that look at the score."""
+    models: dict[tuple[str, ...], Any] = field(default_factory=dict)
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where files are kept until the search is over."""
+        folder = self.context.work / "search"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def model(self, repairs: tuple[str, ...]) -> Any:
+        """The torch model with these repairs done."""
+        if repairs not in self.models:
+            if repairs:
+                repaired = copy.deepcopy(self.model(repairs[:-1]))
+                WEIGHT_REPAIRS[repairs[-1]](repaired, self.batches, 7 if self.common["reduce_range"] else 8)
+                self.models[repairs] = repaired
+            else:
+                from edgebert.models.load import load_model
+
+                self.models[repairs] = load_model(self.source.path, self.context.task)
+        return self.models[repairs]
+
+    @cached_property
+    def batches(self) -> list[Mapping[str, Any]]:
+        """Calibration texts as torch tensors, each alone."""
+        import torch
+
+        settings = self.settings()
+        return [{name: torch.from_numpy(value) for name, value in batch.items()} for batch in settings.batches()]
+
+    def settings(self, **fields: Any) -> Settings:
+        """What methods are told."""
+        context = self.context
+        told = {"calibration": tuple(context.calibration), "task": context.task, "labels": context.labels}
+        return Settings(**{**told, **self.common, **fields})
+
+    def onnx(self, form: Form) -> Path:
+        """The FP32 graph of a form.
+
+        Raises:
+            StageError: a rewrite changes the answers.
+        """
+        from edgebert.stages.export import export_model
+
+        def make(folder: Path) -> None:
+            model = self.model(form.repairs)
+            export_model(model, self.context.task, folder / "model.onnx", name="the model", rewrites=form.rewrites)
+
+        return self._once(f"onnx-{hash_json(form.__dict__)[:16]}", make) / "model.onnx"
+
+    def graph(self, form: Form) -> Path:
+        """The FP32 graph in the format of the target's runtime."""
+        runtime = get_runtime(self.target.runtime)
+        if runtime.format == "onnx":
+            return self.onnx(form)
+        from edgebert.stages.export import convert_to_openvino
+
+        def make(folder: Path) -> None:
+            convert_to_openvino(self.onnx(form), folder / runtime.model_file)
+
+        return self._once(f"{runtime.format}-{hash_json(form.__dict__)[:16]}", make) / runtime.model_file
+
+    def quantized(self, plan: Plan) -> Path:
+        """The INT8 file of a plan."""
+        fields = dict(plan.settings)
+        if plan.method.scored:
+            fields["max_drop"] = self.max_drop
+            fields["score"] = Scorer.of(self.context.serving(self.source), self.context.data["eval"])
+        settings = self.settings(**fields, keep_float=plan.keep_float)
+
+        def make(folder: Path) -> None:
+            source = self._source(plan, folder)
+            try:
+                plan.method.run(source, folder, settings)
+            except (EdgebertError, OSError, MemoryError):
+                raise
+            except Exception as error:  # each library has classes of its own
+                first = (str(error).strip().splitlines() or [""])[0]
+                raise StageError(f"{plan.method.name} failed: {error.__class__.__name__}: {first}") from error
+            (folder / TABLES).unlink(missing_ok=True)
+
+        name = get_runtime(self.target.runtime).model_file
+        return self._once(f"int8-{plan.key}", make) / name
+
+    def _source(self, plan: Plan, folder: Path) -> Path:
+        """What the method reads; for ONNX with its embedding tables in INT8 already."""
+        if plan.method.source_format == "transformers":
+            return self.weights(plan.form)
+        graph = self.graph(plan.form)
+        if plan.method.source_format != "onnx" or not self.common.get("embeddings", True):
+            return graph
+        quantize_tables(graph, folder / TABLES)
+        return folder / TABLES
+
+    def weights(self, form: Form) -> Path:
+        """A Transformers folder with those repairs of a form that weights can hold."""
+        repairs = tuple(name for name in form.repairs if name not in NOT_IN_WEIGHTS)
+        if not repairs:
+            return self.source.path
+
+        def make(folder: Path) -> None:
+            from edgebert.models.load import copy_tokenizer, save_model
+
+            save_model(self.model(repairs), folder)
+            copy_tokenizer(self.source.path, folder)
+
+        return self._once(f"weights-{'-'.join(repairs)}", make)
+
+    def drop(self, plan: Plan) -> None:
+        """Forgets the file of a plan."""
+        folder, gone = self.folder / f"int8-{plan.key}", self.folder / f"int8-{plan.key}.gone"
+        if folder.is_dir():
+            shutil.rmtree(gone, ignore_errors=True)
+            folder.rename(gone)  # a kill in the midst of it must not leave half a folder of that name
+            shutil.rmtree(gone, ignore_errors=True)
+
+    def remembered(self, name: str, measure: Callable[[], Any]) -> Any:
+        """What was measured under that name before the process was killed, or now. Plain JSON."""
+        file = self.folder / f"{hash_json(name)[:16]}.json"
+        with contextlib.suppress(OSError, json.JSONDecodeError):  # a power cut leaves an empty file
+            return json.loads(file.read_text())
+        found = measure()
+        draft = file.with_suffix(".draft")
+        draft.write_text(json.dumps(found))
+        draft.replace(file)
+        return found
+
+    def _once(self, name: str, make: Callable[[Path], None]) -> Path:
+        folder = self.folder / name
+        if not folder.is_dir():
+            draft = self.folder / f"{name}.draft"
+            shutil.rmtree(draft, ignore_errors=True)  # a killed run's
+            draft.mkdir()
+            make(draft)
+            sync_folder(draft)
+            draft.rename(folder)
+        return folder

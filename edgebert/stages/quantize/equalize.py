@@ -1,0 +1,91 @@
+"""equalize: shares the range of value channels with the output matrix that reads them, so that both survive INT8.
+
+Attention mixes tokens and leaves channels alone: a value channel divided by s, and the column of `attention.output.dense` that
+reads it multiplied by s, are the same function. Nothing else of a BERT needs scaling at run time, so a scale chosen here
+costs nothing when the model is served. The scales are SmoothQuant's (Xiao et al. 2023, arXiv 2211.10438, equation 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from edgebert.models.surgery import layers_of
+from edgebert.stages.quantize.observe import observe
+
+FLOOR = 1e-5
+"""Share of a matrix's largest weight below which a column counts as no smaller: a column of zeros has a scale as well."""
+
+
+@dataclass(frozen=True)
+class Balance:
+    """How uneven the channels are that go into one layer's attention output matrix: largest over median range, at least 1.
+
+    Channels that are always 0 do not count.
+    """
+
+    before: float
+    after: float
+
+
+@torch.no_grad()
+def equalize_values(model: Any, batches: Sequence[Mapping[str, torch.Tensor]], *, alpha: float = 0.5) -> list[Balance]:
+    """Scales the value channels of every layer, in place. What the model computes in FP32 stays the same, up to rounding.
+
+    Args:
+        model: a BERT or pruned BERT, with any head.
+        batches: task inputs with `input_ids` and `attention_mask`, shape (batch, length); padding is left out.
+        alpha: 0 makes the columns of the output matrix even, 1 the channels that it reads.
+
+    Returns:
+        For each layer what the scales did.
+
+    Raises:
+        ValueError: alpha is not within 0 and 1, or there are no batches.
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is {alpha}, not a number from 0 to 1")
+    found = []
+    for layer, ranges in zip(layers_of(model), context_ranges(model, batches), strict=True):
+        scales = scales_of(ranges, layer.attention.output.dense.weight, alpha)
+        value = layer.attention.self.value
+        value.weight /= scales[:, None]
+        if value.bias is not None:
+            value.bias /= scales
+        layer.attention.output.dense.weight *= scales
+        found.append(Balance(unevenness(ranges), unevenness(ranges / scales)))
+    return found
+
+
+def context_ranges(model: Any, batches: Sequence[Mapping[str, torch.Tensor]]) -> list[torch.Tensor]:
+    """For each layer the largest absolute value of each channel that its `attention.output.dense` reads, shape (channels,).
+
+    Raises:
+        ValueError: there are no batches.
+    """
+    outputs = {str(place): layer.attention.output.dense for place, layer in enumerate(layers_of(model))}
+    ranges = {name: torch.zeros_like(dense.weight[0]) for name, dense in outputs.items()}
+
+    def see(name: str, rows: torch.Tensor) -> None:
+        ranges[name] = torch.maximum(ranges[name], rows.abs().amax(dim=0))
+
+    observe(model, outputs, batches, see)
+    return list(ranges.values())
+
+
+def scales_of(ranges: torch.Tensor, weight: torch.Tensor, alpha: float) -> torch.Tensor:
+    """s_j = max|x_j|^alpha / max|W_j|^(1 - alpha); 1 for a channel that is always 0, which a scale could only harm."""
+    columns = weight.abs().amax(dim=0)
+    columns = columns.clamp_min(FLOOR * columns.max().clamp_min(torch.finfo(columns.dtype).tiny / FLOOR))
+    scales = ranges**alpha / columns ** (1 - alpha)
+    usable = (ranges > 0) & torch.isfinite(scales) & (scales > 0)
+    return torch.where(usable, scales, torch.ones_like(scales))
+
+
+def unevenness(ranges: torch.Tensor) -> float:
+    """Largest over median of the channels that are not always 0; at least 1."""
+    live = ranges[ranges > 0]
+    return float(live.max() / live.median()) if len(live) else 1.0

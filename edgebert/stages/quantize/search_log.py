@@ -1,0 +1,93 @@
+"""Ledger: what a search measures, and its record of what was tried."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgebert.report.search_record import Trial
+from edgebert.runtimes.target import Target
+from edgebert.stages.base import RunContext, Scored, Trials
+from edgebert.stages.quantize.builder import Plan, Workshop
+
+
+@dataclass
+class Candidate:
+    """An INT8 file that was scored and timed."""
+
+    plan: Plan
+    scored: Scored
+    speed: float
+    """Over the first method's of the search."""
+
+    @property
+    def rank(self) -> tuple[float, ...]:
+        """Least first: the fastest of those that pass, else the fewest failed gates, then the highest score, then speed."""
+        failures = len(self.scored.failures)
+        return (failures, -self.speed) if not failures else (failures, -self.scored.score, -self.speed)
+
+    def better_than(self, other: Candidate) -> bool:
+        """Whether it fails fewer gates, or scores higher where neither passes."""
+        return self.rank[:2] < other.rank[:2] if self.scored.failures else bool(other.scored.failures)
+
+
+@dataclass
+class Ledger:
+    """The measurements of one search."""
+
+    context: RunContext
+    target: Target
+    shop: Workshop
+    trials: Trials
+    tried: list[Trial] = field(default_factory=list)
+
+    def note(self, what: str, *, kept: bool, ratio: float | None = None, score: float | None = None, why: str = "") -> None:
+        """Records a trial, and says so."""
+        rounded = [None if value is None else round(value, 6) for value in (ratio, score)]
+        self.tried.append(Trial(what=what, kept=kept, ratio=rounded[0], score=rounded[1], note=why))
+        figures = [f"{ratio:.2f}x as fast"] if ratio is not None else []
+        figures += [f"{self.context.task.metrics[0]} {score:.4f}"] if score is not None else []
+        self.context.progress.note(f"{self.target.name}: {what}: {', '.join([*figures, 'kept' if kept else 'not kept'])}")
+
+    def note_all(self, kind: str, candidates: Sequence[Candidate], kept: Candidate | None) -> None:
+        """Records candidates of which one was kept, or none."""
+        for candidate in candidates:
+            self.note(
+                f"{kind} {title(candidate.plan)}",
+                kept=candidate is kept,
+                ratio=candidate.speed,
+                score=candidate.scored.score,
+                why="; ".join(candidate.scored.failures),
+            )
+
+    def ratios(self, name: str, models: Sequence[tuple[Path, Target]]) -> list[float]:
+        """Speed of every model but the first over the first one's. Found again after a kill, by the name and the targets."""
+
+        def measure() -> list[float]:
+            speeds = self.trials.time(models)
+            return [speeds.ratio(place) for place in range(1, len(models))]
+
+        key = f"{name} {[target.identity() for _, target in models]}"
+        return [float(ratio) for ratio in self.shop.remembered(key, measure)]
+
+    def candidates(self, plans: Sequence[Plan], target: Target, against: Plan) -> list[Candidate]:
+        """The plans scored, and timed against another.
+
+        Raises:
+            StageError: one cannot be made or run.
+        """
+        found = []
+        for plan in plans:
+            files = [self.shop.quantized(against), self.shop.quantized(plan)]
+            scored = self.trials.score(files[1], target)
+            speed = 1.0
+            if plan != against:
+                speed = self.ratios(f"candidates {against.key} {plan.key}", [(file, target) for file in files])[0]
+            found.append(Candidate(plan, scored, speed))
+        return found
+
+
+def title(plan: Plan) -> str:
+    """A method and its settings, for people."""
+    return " ".join([plan.method.name, *(str(value) for _, value in plan.settings)])

@@ -1,0 +1,145 @@
+"""Trials: what a search for the best INT8 model asks of a candidate: answers on eval rows, and speed beside another's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgebert.core.progress import Progress
+from edgebert.core.quiet import quiet_libraries
+from edgebert.data.prepared import PreparedData, label_places
+from edgebert.measure.latency.turns import Timings, take_turns
+from edgebert.report.gates import Gate, answer_gates, judge_gate
+from edgebert.runtimes import get_runtime
+from edgebert.runtimes.serving import Serving
+from edgebert.runtimes.target import Target
+from edgebert.stages.base import Scored
+from edgebert.tasks.base import Encoded, Row
+
+MOST_ROWS = 4000
+"""Of the eval set, drawn by the seed. The final check looks at all of them."""
+TIMED_TEXTS = 64
+"""Queries that models take turns at."""
+SECONDS = 2.0
+"""For each model, in all its turns."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """FP32 on a target."""
+
+    file: Path
+    target: Target
+    serving: Serving
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Measures candidates for one target against its gates on answers: those on the task's own metrics and on agreement."""
+
+    reference: Callable[[], Reference]
+    """FP32 on the target; made at first need."""
+    serving: Serving
+    """Of the candidates."""
+    data: PreparedData
+    gates: Sequence[Gate]
+    seed: int
+    progress: Progress
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """The eval rows that are looked at."""
+        order = np.random.default_rng(self.seed).permutation(len(self.data))  # a file may be sorted by label
+        return list(self.data.rows([int(place) for place in order[:MOST_ROWS]]))
+
+    @cached_property
+    def fp32(self) -> npt.NDArray[Any]:
+        """FP32's answers, as `Scored.outputs`."""
+        found = self.reference()
+        return self._outputs(found.file, found.target, found.serving, self.rows)
+
+    @property
+    def asked(self) -> list[Gate]:
+        """The gates that answers decide; where a recipe has none, 99 % of FP32's score."""
+        asked = answer_gates(self.gates, self.serving.task.metrics)
+        return asked or [Gate.model_validate({"metric": self.serving.task.metrics[0], "min_ratio": 0.99})]
+
+    @property
+    def allowed_drop(self) -> float:
+        """How far the task's first metric may fall below FP32's, by the gates on it; a percentage point where none is."""
+        metric = self.serving.task.metrics[0]
+        fp32 = self.baseline().metrics[metric]
+        limits = [
+            {"min": value, "min_ratio": fp32 * value, "max_drop": fp32 - value}.get(kind)
+            for kind, value in (gate.bound for gate in self.asked if gate.metric == metric)
+        ]
+        drops = [fp32 - limit for limit in limits if limit is not None]
+        return max(0.0, min(drops, default=0.01))
+
+    def score(self, file: Path, target: Target, rows: int | None = None) -> Scored:
+        """A candidate's answers, judged.
+
+        Args:
+            rows: look at the first so many only.
+        """
+        looked = self.rows[:rows]
+        return self.judged(self._outputs(file, target, self.serving, looked))
+
+    def baseline(self, rows: int | None = None) -> Scored:
+        """FP32's own."""
+        return self.judged(self.fp32[:rows])
+
+    def judged(self, outputs: npt.NDArray[Any]) -> Scored:
+        """Answers on the first rows -> metrics, and the reasons of the gates that they miss."""
+        if not np.isfinite(outputs).all():
+            return Scored(outputs, {}, -math.inf, tuple(f"{gate}: the answers hold NaN or infinity" for gate in self.asked))
+        ours, theirs = self._metrics(outputs), self._metrics(self.fp32[: len(outputs)])
+        results = [judge_gate(gate, ours[gate.metric], theirs[gate.metric]) for gate in self.asked]
+        metric = self.serving.task.metrics[0]
+        return Scored(outputs, ours, ours[metric], tuple(result.reason for result in results if not result.passed))
+
+    def _metrics(self, outputs: npt.NDArray[Any]) -> dict[str, float]:
+        task = self.serving.task
+        answers = self._answers(outputs)
+        references = self._references[: len(outputs)]
+        found = {metric: task.score(metric, answers, references) for metric in task.metrics}
+        return {**found, "agreement": float(np.mean(answers == self._answers(self.fp32[: len(outputs)])))}
+
+    def _answers(self, outputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return np.asarray(self.serving.task.predict({self.serving.task.outputs[0]: outputs}))
+
+    @cached_property
+    def _references(self) -> npt.NDArray[Any]:
+        places = label_places(self.data, self.serving.task, self.serving.labels)
+        return np.array([places[row["label"]] for row in self.rows])
+
+    def _outputs(self, file: Path, target: Target, serving: Serving, rows: Sequence[Row]) -> npt.NDArray[Any]:
+        name = serving.task.outputs[0]
+        with quiet_libraries():
+            session = get_runtime(target.runtime).open(file, target)
+            encoded = serving.encode(serving.open_tokenizer(), rows)
+            return np.concatenate([session.predict(batch)[name] for batch in serving.batches(encoded, target)])
+
+    @cached_property
+    def _texts(self) -> list[Encoded]:
+        order = np.random.default_rng(self.seed).permutation(len(self.rows))
+        wanted = TIMED_TEXTS * self.reference().target.batch
+        chosen = [self.rows[int(order[place % len(order)])] for place in range(wanted)]
+        return self.serving.encode(self.serving.open_tokenizer(), chosen)
+
+    def time(self, models: Sequence[tuple[Path, Target]]) -> Timings:
+        """Lets models take turns at the same queries."""
+        return take_turns(
+            models,
+            self._texts,
+            pad_id=self.serving.pad_id,
+            max_length=self.serving.max_length,
+            seconds=SECONDS,
+        )

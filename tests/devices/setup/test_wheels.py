@@ -1,0 +1,70 @@
+"""Wheels that are brought along: which travel, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgebert.devices.setup.wheels import as_wheel, download_command, read_wheels
+from edgebert.errors import InputError
+
+OWN = "edgebert-0.1.0-py3-none-any.whl"
+NAMES = (
+    OWN,
+    "numpy-2.4.6-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
+    "numpy-2.4.6-cp311-cp311-manylinux_2_27_aarch64.manylinux_2_28_aarch64.whl",
+    "numpy-2.4.6-cp312-cp312-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
+    "numpy-2.4.6-cp311-cp311-musllinux_1_2_x86_64.whl",
+    "numpy-2.4.6-cp311-cp311-macosx_14_0_arm64.whl",
+    "numpy-2.4.6-cp311-cp311-win_amd64.whl",
+    "tokenizers-0.23.3-cp310-abi3-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+    "typing_extensions-4.15.0-py3-none-any.whl",
+    "six-1.17.0-py2.py3-none-any.whl",
+    "built-1.0-1-py3-none-linux_x86_64.whl",
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Wheels for several machines, and something that is none."""
+    for name in (*NAMES, "notes.txt", "strange.whl"):
+        (tmp_path / name).write_bytes(name.encode())
+    return tmp_path
+
+
+def test_only_what_a_device_can_use_travels(folder: Path) -> None:
+    wheels = read_wheels(folder, "0.1.0")
+    names = {wheel.path.name for wheel in wheels.for_device("x86_64", [3, 11, 7])}
+    assert names == {NAMES[0], NAMES[1], NAMES[4], *NAMES[7:]}
+    names = {wheel.path.name for wheel in wheels.for_device("aarch64", [3, 11, 2])}
+    assert names == {NAMES[0], NAMES[2], NAMES[8], NAMES[9]}
+    assert wheels.own is not None and wheels.own.path.name == OWN
+
+
+def test_a_folder_without_wheels_is_refused(tmp_path: Path) -> None:
+    for place in (tmp_path, tmp_path / "gone"):
+        with pytest.raises(InputError, match="There are no wheels") as error:
+            read_wheels(place, "0.1.0")
+        assert "pip wheel --no-deps" in str(error.value.hint)
+
+
+def test_a_wheel_of_another_version_is_refused(folder: Path) -> None:
+    with pytest.raises(InputError, match=r"holds edgebert 0\.1\.0, and this is 0\.2\.0"):
+        read_wheels(folder, "0.2.0")
+    (folder / "edgebert-0.2.0-py3-none-any.whl").touch()
+    with pytest.raises(InputError, match="holds 2 wheels of edgebert"):
+        read_wheels(folder, "0.2.0")
+
+
+def test_edgebert_itself_may_be_missing_and_is_added(folder: Path) -> None:
+    (folder / OWN).unlink()
+    wheels = read_wheels(folder, "0.1.0")
+    assert wheels.own is None
+    assert wheels.with_own(folder / OWN).own == as_wheel(folder / OWN)
+
+
+def test_the_command_that_fetches_wheels_names_the_device() -> None:
+    command = download_command("aarch64", [3, 12, 1], "0.1.0", extras="[openvino]")
+    assert "--platform manylinux_2_28_aarch64" in command and "--python-version 3.12" in command
+    assert command.endswith("'wheels/edgebert-0.1.0-py3-none-any.whl[openvino]'")

@@ -1,0 +1,204 @@
+"""Shipping over real SSH servers: what serves when the server is killed, the key is wrong, or the host is another one."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from compressed_run import compressed_run
+from pydantic import BaseModel
+from small_bundle import INT8, lean, other_labels, other_variant
+from ssh_server import Server, make_ssh_home, started, why_not
+
+import edgebert
+from edgebert.bundle.manifest import MANIFEST
+from edgebert.bundle.trust.keys import ensure_own_key
+from edgebert.core.parallel_progress import SilentLanes
+from edgebert.devices.agent.protocol import Advance, Note, Pin, Received, Trial
+from edgebert.devices.ship.delivery import Delivery, Order
+from edgebert.devices.ship.payload import load_cargo
+from edgebert.devices.ship.rollout import Convoy
+from edgebert.devices.transport.address import SshPlace
+from edgebert.devices.transport.base import Channel, Device, OnEvent
+from edgebert.devices.transport.fake import Faulty, FaultyChannel
+from edgebert.devices.transport.ssh import SshDevice
+from edgebert.errors import EXIT_ENVIRONMENT, EXIT_INPUT
+
+pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+QUICK = Trial(rounds=1, queries=4, warmup=1)
+OLD, NEW = {"negative", "positive"}, {"minus", "plus"}
+
+
+@pytest.fixture(scope="module")
+def made(model_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundles `old` and `new`, of another INT8 graph and with other words; do not write into it."""
+    folder = tmp_path_factory.mktemp("made")
+    lean(compressed_run(model_template) / "bundle", folder / "old")
+    other_labels(other_variant(folder / "old", folder / "between"), folder / "new")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose user trusts the own key."""
+    with started(tmp_path_factory.mktemp("host")) as running:
+        yield running
+
+
+@pytest.fixture
+def kitchen(server: Server, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SshDevice]:
+    """A device of the test's own on that server, that serves the old bundle."""
+    monkeypatch.setenv("HOME", str(make_ssh_home(tmp_path / "home", {"kitchen": server})))
+    device = SshDevice("kitchen", SshPlace("kitchen"), python=sys.executable)
+    asyncio.run(pin(device))
+    root = server.home / "edgebert"
+    kept = server.home / "kept"
+    if not kept.exists():
+        (delivery,) = ship(device, made / "old")
+        assert delivery.outcome == "switched", delivery
+        shutil.copytree(root, kept, symlinks=True)
+    yield device
+    server.restart()
+    shutil.rmtree(root)
+    shutil.copytree(kept, root, symlinks=True)
+
+
+async def pin(device: Device) -> None:
+    """What `devices setup` does for trust."""
+    async with device.open() as channel:
+        await channel.ask(Pin(name="workstation", pem=ensure_own_key().pem))
+
+
+def ship(device: Device, bundle: Path, **order: Any) -> list[Delivery]:
+    """Ships with as little measuring as there can be."""
+    convoy = Convoy([device], load_cargo(bundle), Order(**{"trial": QUICK, "wait_s": 0.0, **order}), SilentLanes())
+    asyncio.run(convoy.run())
+    return convoy.deliveries
+
+
+def answer(server: Server) -> str:
+    """What the device says to a text, by what it serves."""
+    return edgebert.load(server.home / "edgebert" / "current")("a good film").label
+
+
+class Killed(Faulty):
+    """Its server is killed after so many bytes of contents, and again while it measures; it is back at the next call."""
+
+    def __init__(self, inner: Device, server: Server, after: list[int], watch: Callable[[], None]) -> None:
+        super().__init__(inner)
+        self.server, self.after, self.watch = server, after, watch
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Channel]:
+        """Opens the device inside."""
+        if self.asked:
+            self.watch()
+            self.server.start()
+        async with self.inner.open() as channel:
+            yield KilledChannel(self, channel)
+
+
+class KilledChannel(FaultyChannel):
+    """Its channel."""
+
+    def __init__(self, device: Killed, inner: Channel) -> None:
+        super().__init__(device, inner)
+        self._killed = device
+
+    async def ask(self, request: BaseModel, *, on_event: OnEvent | None = None, **body: Any) -> dict[str, Any]:
+        """As `Channel.ask`."""
+
+        def heard(event: Note | Advance | Received) -> None:
+            if isinstance(event, Advance) and event.title == "measure latency" and self._killed.after == []:
+                self._killed.after = [0]
+                self._killed.server.kill()
+            if on_event:
+                on_event(event)
+
+        return await super().ask(request, on_event=heard, **body)
+
+    async def _counted(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        if not self._killed.after:
+            async for part in super()._counted(body):
+                yield part
+            return
+        left = self._killed.after.pop(0)
+        async for part in super()._counted(body):
+            yield part[:left]
+            if len(part) >= left:
+                self._killed.server.kill()
+                await asyncio.sleep(60)  # until the connection is noticed to be gone
+            left -= len(part)
+
+
+def test_a_server_that_is_killed_leaves_the_old_model_and_the_next_call_goes_on(
+    kitchen: SshDevice, server: Server, made: Path
+) -> None:
+    missing = sum((made / "new" / name).stat().st_size for name in (INT8, MANIFEST, "edgebert.sig"))
+    answers: list[str] = []
+    device = Killed(kitchen, server, random.Random(4).sample(range(1, missing // 2), 3), lambda: answers.append(answer(server)))
+    (delivery,) = ship(device, made / "new", attempts=5)
+    assert (delivery.outcome, delivery.reason) == ("switched", None)
+    assert len(answers) == 4 and set(answers) <= OLD  # three times in the transfer, once while it measured
+    assert answer(server) in NEW
+
+
+def test_a_server_that_stays_away_is_told_after_the_attempts(kitchen: SshDevice, server: Server, made: Path) -> None:
+    device = Killed(kitchen, server, [1000], lambda: None)
+    device.server.start = lambda: None  # type: ignore[method-assign]
+    try:
+        (delivery,) = ship(device, made / "new", attempts=3)
+    finally:
+        del device.server.start
+    assert (delivery.outcome, delivery.exit_code) == ("failed", EXIT_ENVIRONMENT)
+    assert device.asked.count("hello") == 1
+    assert answer(server) in OLD
+
+
+def test_a_user_key_that_is_not_let_in_changes_nothing(kitchen: SshDevice, server: Server, made: Path) -> None:
+    allowed = server.folder / "authorized_keys"
+    keys = allowed.read_text()
+    allowed.write_text("")
+    try:
+        (delivery,) = ship(kitchen, made / "new")
+    finally:
+        allowed.write_text(keys)
+    assert (delivery.outcome, delivery.exit_code, delivery.sent_bytes) == ("failed", EXIT_ENVIRONMENT, 0)
+    assert "key" in delivery.reason
+    assert answer(server) in OLD
+
+
+def test_a_host_key_that_changed_changes_nothing(kitchen: SshDevice, server: Server, made: Path) -> None:
+    keys = {name: (server.folder / name).read_bytes() for name in ("host_key", "host_key.pub")}
+    server.new_host_key()
+    server.restart()
+    try:
+        (delivery,) = ship(kitchen, made / "new")
+    finally:
+        for name, data in keys.items():
+            (server.folder / name).write_bytes(data)
+    assert (delivery.outcome, delivery.exit_code, delivery.sent_bytes) == ("failed", EXIT_ENVIRONMENT, 0)
+    assert "THE HOST KEY OF kitchen HAS CHANGED, so nothing was sent" in delivery.reason
+    assert answer(server) in OLD
+
+
+def test_a_device_that_does_not_trust_the_signer_is_told_how_to_before_anything_travels(
+    kitchen: SshDevice, server: Server, made: Path
+) -> None:
+    trust = server.home / ".config" / "edgebert" / "trust.toml"
+    pinned = trust.read_text()
+    trust.write_text("")
+    try:
+        (delivery,) = ship(kitchen, made / "new")
+    finally:
+        trust.write_text(pinned)
+    assert (delivery.outcome, delivery.exit_code, delivery.sent_bytes) == ("failed", EXIT_INPUT, 0)
+    assert "kitchen does not trust the key that signed the bundle" in delivery.reason
+    assert "edgebert devices setup" in delivery.hint and "edgebert keys trust" in delivery.hint

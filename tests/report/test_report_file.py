@@ -1,0 +1,277 @@
+"""Report files: what is written is read; everything else is refused in one sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from edgebert.core.store import hash_json
+from edgebert.errors import InputError
+from edgebert.report.file import read_report, read_reports, report_text, write_report
+from edgebert.report.samples import LARGEST, MOST, Samples, packed_count
+
+
+@pytest.fixture(scope="module")
+def written(finished: Path) -> Path:
+    """The report of a finished run; do not write into it."""
+    return finished / "runs" / "recipe" / "report.json"
+
+
+@given(hnp.arrays(np.int64, st.integers(0, 300), elements=st.integers(0, LARGEST)))
+def test_samples_come_back_from_their_packed_form_as_they_were(values: Any) -> None:
+    samples = Samples(values)
+    assert Samples.unpacked(json.loads(json.dumps(samples.packed()))) == samples == tuple(values.tolist())
+
+
+def test_samples_pack_to_a_few_bytes_each() -> None:
+    latencies = (1e6 * np.exp(np.random.default_rng(0).normal(0, 0.1, 5000))).astype(np.int64)
+    assert len(Samples(latencies).packed()["data"]) < 5 * 5000
+
+
+@pytest.mark.parametrize(
+    "value", [[1.5], [-1], [float("nan")], ["1"], [True], [1, True], [1, np.True_], [LARGEST + 1], [[1]], 7, None, "12"]
+)
+def test_samples_refuse_what_no_clock_gives(value: Any) -> None:
+    with pytest.raises(ValueError, match="sample"):
+        Samples._validated(value)
+
+
+def packed(**changes: Any) -> dict[str, Any]:
+    return {**Samples([3, 5, 4]).packed(), **changes}
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        packed(count=2),
+        packed(count=4),
+        packed(count=-1),
+        packed(count=MOST + 1),
+        packed(count="3"),
+        packed(encoding="other"),
+        packed(data="!"),
+        packed(data=Samples([3, 5, 4]).packed()["data"][:-8]),
+        packed(data=5),
+        packed(extra=1),
+        {},
+    ],
+)
+def test_packed_samples_are_refused_when_they_are_not_what_they_say(form: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="samples"):
+        Samples.unpacked(form)
+
+
+def test_packed_samples_never_take_more_memory_than_their_count_says() -> None:
+    import base64
+    import tracemalloc
+    import zlib
+
+    bomb = base64.b64encode(zlib.compress(bytes(200_000_000), 9)).decode()
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="do not hold the 3"):
+            Samples.unpacked(packed(data=bomb))
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_packed_samples_of_a_file_count_together() -> None:
+    form = packed(count=MOST // 2 + 1)
+    content = {"a": [{"b": form}, {"c": form, "count": 7}], "d": packed(count=-5), "e": packed(count="9"), "f": [1, 2]}
+    assert packed_count(content) == 2 * (MOST // 2 + 1)
+
+
+def test_report_that_says_it_holds_more_samples_than_fit_is_refused(written: Path, tmp_path: Path) -> None:
+    content = json.loads(written.read_text())
+    del content["sha256"]
+    one = content["entries"][0]["rounds"][0]["latencies_ns"]
+    one["count"] = MOST - 1  # a list of its own could have so many
+    (tmp_path / "full.json").write_text(json.dumps({**content, "sha256": hash_json(content)}))
+    with pytest.raises(InputError, match=r"says that it holds \d+ samples, more than"):
+        read_report(tmp_path / "full.json")
+
+
+def test_report_comes_back_as_it_was_written(written: Path, tmp_path: Path) -> None:
+    first = read_report(written)
+    write_report(tmp_path / "deep" / "again.json", first)
+    second = read_report(tmp_path / "deep" / "again.json")
+    assert second == first
+    assert [entry.latencies_ms().tolist() for entry in second.entries] == [
+        entry.latencies_ms().tolist() for entry in first.entries
+    ]
+    assert [file.name for file in (tmp_path / "deep").iterdir()] == ["again.json"]
+
+
+def version_1(content: dict[str, Any]) -> dict[str, Any]:
+    """A report as the first version wrote it."""
+    old = {**content, "schema_version": 1}
+    del old["sha256"], old["edgebert_version"]
+    for entry in old["entries"]:
+        for name in ("macs", "parameters", "encoder", "coverage", "search", "setting", "tokenizer"):
+            entry.pop(name)
+        kept = ("round", "latencies_ns", "tokenise_ns", "lengths", "load_ns", "peak_rss_bytes")
+        entry["rounds"] = [{name: item[name] for name in kept} for item in entry["rounds"]]
+        for item in entry["rounds"]:
+            item.update({name: list(Samples.unpacked(item[name])) for name in ("latencies_ns", "tokenise_ns", "lengths")})
+    kept = ("cpu", "isa", "cores", "machine", "system", "python", "packages", "load_average")
+    old["environment"] = {name: old["environment"][name] for name in kept}
+    return old
+
+
+def test_report_of_the_first_version_is_read(written: Path, tmp_path: Path) -> None:
+    (tmp_path / "old.json").write_text(json.dumps(version_1(json.loads(written.read_text()))))
+    old, new = read_report(tmp_path / "old.json"), read_report(written)
+    assert (old.schema_version, new.schema_version) == (1, 2)
+    for metric in ("accuracy", "p50_ms", "load_ms", "peak_rss_mb", "speedup"):
+        assert [old.value(entry, metric) for entry in old.entries] == [new.value(entry, metric) for entry in new.entries]
+    assert {old.value(entry, "macs") for entry in old.entries} == {None}
+
+
+def test_report_may_be_formatted_anew(written: Path, tmp_path: Path) -> None:
+    content = json.loads(written.read_text())
+    (tmp_path / "formatted.json").write_text(json.dumps(dict(reversed(content.items())), indent=7))
+    assert read_report(tmp_path / "formatted.json") == read_report(written)
+
+
+def edited(place: Callable[[dict[str, Any]], Any]) -> Callable[[str], str]:
+    """An edit of the parsed file, written back with the right checksum: the content itself must then be refused."""
+
+    def edit(text: str) -> str:
+        from edgebert.core.store import hash_json
+
+        content = json.loads(text)
+        del content["sha256"]
+        place(content)
+        return json.dumps({**content, "sha256": hash_json(content)})
+
+    return edit
+
+
+def first_round(content: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = content["entries"][0]["rounds"][0]
+    return found
+
+
+def old(place: Callable[[dict[str, Any]], Any]) -> Callable[[str], str]:
+    """An edit of the same report in the first version's form."""
+
+    def edit(text: str) -> str:
+        content = version_1(json.loads(text))
+        place(content)
+        return json.dumps(content)
+
+    return edit
+
+
+FAULTS: dict[str, tuple[Callable[[str], str], str]] = {
+    "empty": (lambda text: "", "it is empty"),
+    "truncated": (lambda text: text[: len(text) // 2], "ends too early"),
+    "last byte gone": (lambda text: text.rstrip()[:-1], "ends too early"),
+    "not JSON": (lambda text: "\x00\x01", "not JSON"),
+    "a list": (lambda text: "[]", "not a report of edgebert"),
+    "another file": (lambda text: '{"recipe": 1}', "not a report of edgebert"),
+    "endless": (lambda text: "[" * 200_000, "not a report"),
+    "newer": (lambda text: text.replace('"schema_version": 2', '"schema_version": 3'), "reads versions 1 to 2"),
+    "version is text": (lambda text: text.replace('"schema_version": 2', '"schema_version": "2"'), "not a report of edgebert"),
+    "edited": (lambda text: text.replace('"size_bytes": ', '"size_bytes": 1'), "was altered"),
+    "no checksum": (lambda text: text.replace('"sha256"', '"sha257"'), "was altered"),
+    "no such key": (edited(lambda found: found.update(color="red")), "color"),
+    "no entries": (edited(lambda found: found.update(entries=[])), "entries"),
+    "negative": (edited(lambda found: first_round(found).update(latencies_ns=[-5] * 16)), "negative"),
+    "not a number": (edited(lambda found: first_round(found).update(latencies_ns=[float("nan")] * 16)), "whole numbers"),
+    "zero": (edited(lambda found: first_round(found).update(latencies_ns=[0] * 16)), "a latency is 0"),
+    "too few lengths": (edited(lambda found: first_round(found).update(lengths=[5])), "as many lengths"),
+    "endless load": (edited(lambda found: first_round(found).update(load_ns=float("inf"))), "load_ns"),
+    "negative memory": (edited(lambda found: first_round(found).update(peak_rss_bytes=-1)), "peak_rss_bytes"),
+    "first version, NaN": (old(lambda found: first_round(found)["latencies_ns"].__setitem__(0, float("nan"))), "whole numbers"),
+    "first version, negative": (old(lambda found: first_round(found)["latencies_ns"].__setitem__(3, -1)), "negative"),
+    "first version, text": (old(lambda found: first_round(found)["latencies_ns"].__setitem__(3, "1")), "whole numbers"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_report_is_refused_in_one_sentence_when_no_measurement_wrote_it(name: str, written: Path, tmp_path: Path) -> None:
+    change, message = FAULTS[name]
+    text = written.read_text()
+    changed = change(text)
+    assert changed != text
+    (tmp_path / "report.json").write_text(changed)
+    with pytest.raises(InputError, match=message) as caught:
+        read_report(tmp_path / "report.json")
+    assert str(tmp_path / "report.json") in str(caught.value)
+
+
+def test_report_is_refused_when_it_is_no_plain_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for place, message in (("pipe", "not a file"), ("absent.json", "cannot be read")):
+        with pytest.raises(InputError, match=message):
+            read_report(tmp_path / place)
+
+
+def test_folder_stands_for_its_report_or_for_all_of_its_json_files(written: Path, tmp_path: Path) -> None:
+    report = read_report(written)
+    assert [file for file, _ in read_reports([written.parent])] == [written]
+    for name in ("b.json", "a.json"):
+        write_report(tmp_path / name, report)
+    assert [file.name for file, _ in read_reports([tmp_path])] == ["a.json", "b.json"]
+    (tmp_path / "empty").mkdir()
+    for place, message in ((tmp_path / "empty", "holds no report"), (tmp_path / "none", "There is no report")):
+        with pytest.raises(InputError, match=message):
+            list(read_reports([place]))
+
+
+def test_report_that_cannot_be_written_leaves_nothing(written: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        write_report(tmp_path / "file" / "report.json", read_report(written))
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match="cannot be written"):
+        write_report(tmp_path / "folder", read_report(written))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+MANY = """
+import resource, sys
+import numpy as np
+from pathlib import Path
+from edgebert.report_file import read_report
+report = read_report(Path(sys.argv[1]))
+entry = report.entries[0]
+print(len(entry.latencies_ms()), entry.percentile_ms(50), entry.percentile_ms(99.9), int(
+    next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))) // 1000)
+"""
+
+
+@pytest.mark.parametrize("form", ["packed", "listed"])
+def test_ten_million_samples_are_read_in_bounded_memory(form: str, written: Path, tmp_path: Path) -> None:
+    report = read_report(written)
+    values = (1e6 * np.exp(np.random.default_rng(0).normal(0, 0.1, 10_000_000))).astype(np.int64)
+    many = report.entries[0].rounds[0].model_copy(update={"latencies_ns": Samples(values), "lengths": Samples()})
+    large = report.model_copy(update={"entries": (report.entries[0].model_copy(update={"rounds": (many,)}),)})
+    text = report_text(large)
+    if form == "listed":
+        content = version_1(json.loads(report_text(report)))
+        content["entries"] = content["entries"][:1]
+        content["entries"][0]["rounds"] = content["entries"][0]["rounds"][:1]
+        content["entries"][0]["rounds"][0].update(latencies_ns="HERE", lengths=[])
+        text = json.dumps(content).replace('"HERE"', str(values.tolist()))
+    (tmp_path / "many.json").write_text(text)
+    done = subprocess.run([sys.executable, "-c", MANY, tmp_path / "many.json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    count, p50, p999, megabytes = done.stdout.split()
+    assert int(count) == 10_000_000
+    assert float(p50) == pytest.approx(np.median(values) / 1e6)
+    assert float(p999) == pytest.approx(np.percentile(values, 99.9) / 1e6)
+    assert int(megabytes) < 1500

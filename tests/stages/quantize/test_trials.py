@@ -1,0 +1,72 @@
+"""What a search asks of candidates: which rows, which gates, what answers that are no numbers count as."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgebert.compress.recipe_file import load_recipe
+from edgebert.compress.resolve import check_inputs
+from edgebert.compress.run import Compression
+from edgebert.core.progress import Silent
+from edgebert.core.store import ArtifactStore
+from edgebert.runtimes.target import Target
+from edgebert.stages.quantize.trials import Trials
+
+TARGET = Target(runtime="onnxruntime")
+
+
+def trials_of(recipe: Path, gates: str) -> Trials:
+    compression = Compression(
+        check_inputs(load_recipe(str(recipe), [f"gates={gates}"])), ArtifactStore(recipe.parent / "store"), Silent()
+    )
+    compression.store.prepare()
+    return compression._trials(TARGET, compression.base)
+
+
+def test_a_model_that_answers_like_fp32_holds_the_gates(recipe: Path) -> None:
+    trials = trials_of(recipe, "[{metric: agreement, min: 1.0}, {metric: size_mb, max: 0.001}]")
+    found = trials.score(trials.reference().file, TARGET)
+    assert found.failures == ()  # what is not decided by answers is not asked
+    assert found.metrics["agreement"] == 1.0
+    assert found.score == found.metrics["accuracy"] == trials.baseline().score
+    assert len(trials.score(trials.reference().file, TARGET, rows=5).outputs) == 5
+
+
+def test_answers_that_are_no_numbers_fail_every_gate_and_end_nothing(recipe: Path) -> None:
+    trials = trials_of(recipe, "[{metric: accuracy, min: 0.0}, {metric: agreement, min: 0.0}]")
+    outputs = trials.fp32.copy()
+    outputs[3, 0] = np.nan
+    found = trials.judged(outputs)
+    assert len(found.failures) == 2 and "NaN" in found.failures[0]
+    assert found.score == -np.inf
+
+
+def test_where_no_gate_is_on_answers_99_percent_of_fp32_is_asked(recipe: Path) -> None:
+    assert [str(gate) for gate in trials_of(recipe, "[{metric: size_mb, max: 30}]").asked] == ["accuracy >= 0.99 of FP32"]
+
+
+@pytest.mark.parametrize(
+    ("gates", "allowed"),
+    [
+        ("[{metric: accuracy, max_drop: 0.003}, {metric: accuracy, max_drop: 0.02}]", lambda fp32: 0.003),
+        ("[{metric: accuracy, min_ratio: 0.995}]", lambda fp32: fp32 * 0.005),
+        ("[{metric: accuracy, min: 0.0}]", lambda fp32: fp32),
+        ("[{metric: accuracy, min: 1.0}]", lambda fp32: max(0.0, fp32 - 1.0)),
+        ("[{metric: agreement, min: 0.9}]", lambda fp32: 0.01),
+    ],
+)
+def test_methods_that_score_may_lose_what_the_tightest_gate_allows(recipe: Path, gates: str, allowed: object) -> None:
+    trials = trials_of(recipe, gates)
+    assert callable(allowed)
+    assert trials.allowed_drop == pytest.approx(allowed(trials.baseline().score))
+
+
+def test_rows_come_in_a_seeded_order_for_a_file_may_be_sorted(recipe: Path) -> None:
+    trials = trials_of(recipe, "[]")
+    in_file = list(trials.data.rows())
+    assert trials.rows != in_file
+    assert sorted(row["text"] for row in trials.rows) == sorted(row["text"] for row in in_file)
+    assert trials.rows == trials_of(recipe, "[]").rows

@@ -1,0 +1,82 @@
+"""Examples: labelled rows, then rows without labels, numbered through and tokenised for a model."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from conftest import review_rows, write_table
+
+from edgebert.core.progress import Silent
+from edgebert.core.store import ArtifactStore
+from edgebert.data.prepared import prepare_data
+from edgebert.data.spec import DataSpec
+from edgebert.runtimes.serving import Serving
+from edgebert.stages.examples import UNLABELLED, Examples, coarse_length
+from edgebert.tasks import TASKS
+
+LABELS = ("negative", "positive")
+
+
+@pytest.fixture
+def examples(store: ArtifactStore, model_template: Path, tmp_path: Path) -> Examples:
+    """5 labelled rows and 4 without labels."""
+    write_table(tmp_path / "train.csv", review_rows(5))
+    write_table(tmp_path / "transfer.csv", review_rows(9)[5:])  # its labels are not looked at
+
+    def prepared(role: str) -> object:
+        return prepare_data(DataSpec(path=f"{role}.csv"), role, base=tmp_path, task=TASKS[0], store=store, progress=Silent())
+
+    serving = Serving(TASKS[0], LABELS, 16, 0, model_template / "tokenizer.json")
+    return Examples((prepared("train"), prepared("transfer")), serving)  # type: ignore[arg-type]
+
+
+def test_rows_are_numbered_through_and_only_those_of_train_have_labels(examples: Examples) -> None:
+    assert len(examples) == 9
+    assert examples.targets == [LABELS.index(row["label"]) for row in review_rows(5)] + [UNLABELLED] * 4
+
+
+def test_rows_come_in_the_order_of_their_numbers(examples: Examples) -> None:
+    wanted = examples.serving.encode(examples.tokenizer, review_rows(9))
+    assert examples.encoded([7, 0, 5, 4]) == [wanted[index] for index in (7, 0, 5, 4)]
+    assert examples.encoded([8]) == [wanted[8]]
+    assert examples.lengths == [len(item) for item in wanted]
+    assert max(examples.lengths) == 16
+
+
+def test_batch_is_padded_to_its_longest_row(examples: Examples) -> None:
+    batch = examples.batch([6, 1])
+    longest = max(examples.lengths[6], examples.lengths[1])
+    assert set(batch) == {"input_ids", "attention_mask", "token_type_ids", "labels"}
+    assert batch["input_ids"].shape == (2, longest)
+    assert batch["attention_mask"].sum(dim=1).tolist() == [examples.lengths[6], examples.lengths[1]]
+    assert batch["labels"].tolist() == [UNLABELLED, examples.targets[1]]
+
+
+def test_sample_is_drawn_by_the_seed_and_shortest_first(examples: Examples) -> None:
+    drawn = examples.sample(6, seed=1)
+    assert drawn == examples.sample(6, seed=1) != examples.sample(6, seed=2)
+    assert len(set(drawn)) == 6
+    assert [examples.lengths[index] for index in drawn] == sorted(examples.lengths[index] for index in drawn)
+    assert sorted(examples.sample(100, seed=0)) == list(range(9))
+
+
+def test_coarse_lengths_are_few_and_hardly_longer() -> None:
+    lengths = range(1, 513)
+    coarse = [coarse_length(length) for length in lengths]
+    assert all(length <= padded < max(length + 4, 1.25 * length) for length, padded in zip(lengths, coarse, strict=True))
+    assert len(set(coarse)) == 24 and max(coarse) == 512
+    assert coarse == sorted(coarse)
+
+
+def test_coarse_batches_are_padded_further_but_never_beyond_what_the_model_takes(examples: Examples) -> None:
+    for indices in ([6, 1], [0], list(range(9))):
+        plain, coarse = examples.batch(indices), examples.batch(indices, coarse=True)
+        length = plain["input_ids"].shape[1]
+        assert coarse["input_ids"].shape[1] == min(coarse_length(length), 16)
+        assert (coarse["input_ids"][:, :length] == plain["input_ids"]).all()
+        assert not coarse["attention_mask"][:, length:].any()
+        assert (coarse["labels"] == plain["labels"]).all()
+    odd = dataclasses.replace(examples, serving=dataclasses.replace(examples.serving, max_length=7))
+    assert odd.batch([0], coarse=True)["input_ids"].shape[1] == 7
