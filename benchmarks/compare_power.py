@@ -33,14 +33,14 @@ from edgebert.compress.resolve import check_inputs
 from edgebert.compress.run import Compression
 from edgebert.core.progress import Silent
 from edgebert.core.store import ArtifactStore, hash_file, hash_json
-from edgebert.measure.latency.latency import Job, Round, measure_rounds, query_order, write_rows
+from edgebert.measure.latency.latency import Job, measure_rounds, query_order, write_rows
 from edgebert.measure.machine.environment import read_environment
 from edgebert.measure.machine.pinning import choose_cores
 from edgebert.report.compare.comparison import compare, compare_within
 from edgebert.report.compare.findings import Comparison
-from edgebert.report.conditions import Setting
 from edgebert.report.file import read_report, write_report
 from edgebert.report.report import Entry, Report
+from edgebert.report.rounds import Round, Setting
 from edgebert.report.samples import Samples
 from edgebert.runtimes.target import Target
 from edgebert.tasks.base import Row

@@ -24,7 +24,8 @@ from figures import Figures, options, print_table
 
 from edgebert.core.progress import progress_for
 from edgebert.core.quiet import quiet_libraries
-from edgebert.measure.latency.latency import Job, Round, measure_rounds, query_order, write_rows
+from edgebert.measure.latency.latency import Job, measure_rounds, query_order, write_rows
+from edgebert.report.rounds import Round
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.serving import Serving
 from edgebert.runtimes.target import Target

@@ -6,13 +6,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgebert.version import __version__
+
 if TYPE_CHECKING:
     from edgebert.bundle.predictor import Predictor
 
 # ONNX Runtime's builds for Linux and macOS send telemetry to Microsoft by themselves, and look at this when they are imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "load"]
 
 

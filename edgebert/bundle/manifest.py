@@ -8,9 +8,10 @@ from collections.abc import Collection
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, field_validator
+from pydantic import FailFast, Field, ValidationError, field_validator
 
 from edgebert.core.store import FileEntry
+from edgebert.core.strict import Frozen
 from edgebert.runtimes.isa import EXACT
 from edgebert.runtimes.target import Isa, Target
 
@@ -31,12 +32,6 @@ RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 """Names that mean a device on Windows."""
 APART = (MANIFEST, "edgebert.sig", ".gitattributes", ".git", ".cache")
 """Names that no manifest lists: itself, its signature, and what the Hub and its client put there."""
-
-
-class Frozen(BaseModel):
-    """Read-only, no unknown keys, no NaN."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 Texts = Annotated[tuple[str, ...], FailFast()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgebert.bundle.manifest import VariantEntry
@@ -12,7 +13,7 @@ from edgebert.report.text.run_table import markdown_table, verdict_lines
 from edgebert.report.text.search import advice_lines, choice_lines, sensitivity_lines, trial_rows
 
 if TYPE_CHECKING:
-    from edgebert.bundle.read import BundleParts
+    from edgebert.bundle.parts import BundleParts
 
 
 def model_card(parts: BundleParts, variants: Sequence[VariantEntry]) -> str:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Self
 from edgebert.bundle.device_folder import Root, is_file, resolve
 from edgebert.bundle.files import Stamp
 from edgebert.bundle.manifest import BundleManifest, VariantEntry
-from edgebert.bundle.read import ask_goldens, golden_inputs, obstacle, open_variant, read_stamped_bundle, serving_of, stamps_of
+from edgebert.bundle.read import read_stamped_bundle, serving_of, stamps_of
+from edgebert.bundle.self_test import ask_goldens, golden_inputs, obstacle, open_variant
 from edgebert.errors import BundleError, EnvironmentFault, InputError
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.base import Session

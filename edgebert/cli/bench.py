@@ -16,8 +16,8 @@ from edgebert.errors import InputError, MissingPackage
 if TYPE_CHECKING:
     from edgebert.core.progress import Progress
     from edgebert.measure.bench.models import Subject
-    from edgebert.report.conditions import Scenario
     from edgebert.report.report import Report
+    from edgebert.report.rounds import Scenario
 
 SUBJECT = "A bundle or a run's folder, an .onnx file, the .xml of an OpenVINO IR, or a Transformers folder."
 SCENARIOS: tuple[Scenario, ...] = ("single-stream", "multi-stream", "offline", "server")

@@ -149,9 +149,9 @@ def _between(ref_place: Path, refs: dict[Path, Report], place: Path, options: Op
 
 
 def _document(comparisons: list[Comparison], policy: Policy | None) -> Document:
-    from edgebert import __version__
     from edgebert.report.compare.findings import Document
     from edgebert.report.compare.policy import failures
+    from edgebert.version import __version__
 
     found = failures(comparisons, policy) if policy else ()
     passed = not found if policy else None

@@ -7,11 +7,11 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from edgebert import __version__
+from edgebert.bundle.parts import Contender, Goldens
 from edgebert.compress.recipe import Measure
 from edgebert.compress.recipe_file import RecipeFile
 from edgebert.core.packages import package_version
@@ -22,53 +22,24 @@ from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_fil
 from edgebert.data.prepared import PreparedData, label_indices
 from edgebert.errors import StageError
 from edgebert.measure.accuracy import predict_all
-from edgebert.measure.coverage.coverage import Coverage, measure_coverage
-from edgebert.measure.latency.latency import Job, Round, hash_queries, measure_rounds, query_order, write_rows
-from edgebert.measure.machine.environment import Environment
-from edgebert.measure.machine.machine_state import MachineState, read_state
+from edgebert.measure.coverage.coverage import measure_coverage
+from edgebert.measure.latency.latency import Job, hash_queries, measure_rounds, query_order, write_rows
+from edgebert.measure.machine.machine_state import read_state
 from edgebert.models.folder import count_parameters
 from edgebert.models.kept import EncoderSizes
 from edgebert.models.shape import mean_macs
-from edgebert.report.conditions import Setting
+from edgebert.report.environment import Environment, MachineState
 from edgebert.report.report import Entry, Report
+from edgebert.report.rounds import Coverage, Round, Setting
 from edgebert.report.search_record import SearchRecord
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.serving import Serving
-from edgebert.runtimes.target import Target
 from edgebert.stages.prune.latency.layer_latency import served_lengths
+from edgebert.version import __version__
 
 VERSION = 1
 STATES = "states.json"
 """Of the machine, before and after its rounds; older measurements have none."""
-
-
-@dataclass(frozen=True)
-class Contender:
-    """One model on one target, about to be checked."""
-
-    name: str
-    role: Literal["baseline", "candidate", "step"]
-    stage: str
-    precision: Literal["fp32", "int8"]
-    artifact: Artifact
-    model: Artifact
-    """The Transformers model that the artifact was made from."""
-    target: Target
-    serving: Serving
-
-    @property
-    def model_file(self) -> Path:
-        """The file that its runtime opens."""
-        return self.artifact.path / get_runtime(self.target.runtime).model_file
-
-
-@dataclass(frozen=True)
-class Goldens:
-    """Inputs and what one model answers to them, each alone in its batch."""
-
-    rows: list[dict[str, str]]
-    token_ids: list[list[int]]
-    outputs: dict[str, list[Any]]
 
 
 @dataclass(frozen=True)

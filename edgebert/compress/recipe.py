@@ -1,20 +1,18 @@
 """Recipe: what `edgebert compress` is asked to do, as a frozen and strict model.
 
-`edgebert.compress.recipe_file` reads it from YAML; `json_schema` describes it for editors. Relative paths in a recipe count from
-the recipe's own folder.
+`edgebert.compress.recipe_file` reads it from YAML; `json_schema` describes it for editors. Relative paths in a recipe
+count from the recipe's own folder.
 """
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import Field, field_validator
 
-from edgebert.core.paths import local_path
 from edgebert.core.strict import Strict
 from edgebert.data.spec import CalibrationSpec, DataSpec
+from edgebert.models.source import ModelSource
 from edgebert.report.gates import Gate
 from edgebert.runtimes import RUNTIMES
 from edgebert.runtimes.target import Target
@@ -30,19 +28,6 @@ if TYPE_CHECKING:
     AnyStage = Stage
 else:
     AnyStage = Annotated[Union[STAGES], Field(discriminator="stage")]  # noqa: UP007 - a tuple cannot be joined with |
-
-
-class ModelSource(Strict):
-    """Where the model comes from."""
-
-    source: str = Field(
-        min_length=1,
-        description="A local folder, `package://module/path` inside an installed package, or a Hub name such as `org/name`.",
-    )
-    revision: str | None = Field(None, description="Hub only: a commit, tag or branch. A commit makes the run repeatable.")
-    sha256: str | None = Field(
-        None, pattern="^[0-9a-f]{64}$", description="Pin: sha256 of model.safetensors. Another file is refused."
-    )
 
 
 class TaskSpec(Strict):
@@ -174,13 +159,3 @@ def _stage_schema(definitions: dict[str, Any], stage: type[Stage]) -> dict[str, 
         "additionalProperties": False,
     }
     return {"anyOf": [{"const": name}, keyed], "description": (stage.__doc__ or "").split("\n")[0]}
-
-
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+|[\w.-]+")
-
-
-def is_local(source: str, base: Path) -> bool:
-    """Whether a model source means a folder on this machine."""
-    if source.startswith("package://"):
-        return False
-    return source.startswith((".", "/", "~")) or local_path(source, base).exists() or not HUB_NAME.fullmatch(source)

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgebert.compress.layout import Layout, lay_out
-from edgebert.compress.recipe import ModelSource
 from edgebert.compress.recipe_file import RecipeFile
 from edgebert.data.prepared import PreparedData, with_split
 from edgebert.data.spec import CalibrationSpec, DataSpec
 from edgebert.errors import EnvironmentFault, Problem, RecipeError, SourceError
-from edgebert.models.find import find_model
 from edgebert.models.folder import ModelFolder
+from edgebert.models.source import ModelSource, find_model
 from edgebert.stages.base import ModelFacts
 from edgebert.tasks import get_task
 from edgebert.tasks.base import Task

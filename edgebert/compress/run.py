@@ -16,8 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgebert.bundle.read import BundleParts, Variant, write_bundle
-from edgebert.compress.check import Check, Contender
+from edgebert.bundle.parts import BundleParts, Contender, Variant
+from edgebert.bundle.write import write_bundle
+from edgebert.compress.check import Check
 from edgebert.compress.keys import step_key
 from edgebert.compress.layout import BASE, Step, numbered
 from edgebert.compress.recipe_file import RecipeFile

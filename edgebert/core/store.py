@@ -26,27 +26,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
+from edgebert.core.strict import Frozen
 from edgebert.errors import EdgebertError, StoreError
 
 MANIFEST = "artifact.json"
 HASH_BLOCK = 1 << 20
 
 
-class FileEntry(BaseModel):
+class FileEntry(Frozen):
     """One file of an artifact."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     sha256: str
     size: int
 
 
-class MadeBy(BaseModel):
+class MadeBy(Frozen):
     """The stage, its version and its parameters, and the libraries that it ran on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     version: int
@@ -55,10 +52,8 @@ class MadeBy(BaseModel):
     seconds: float = 0.0
 
 
-class ArtifactManifest(BaseModel):
+class ArtifactManifest(Frozen):
     """What artifact.json holds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: str
     format: str

@@ -1,4 +1,4 @@
-"""The base of everything that users write."""
+"""The two bases of every pydantic model here: what users write, and what programs write."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Strict(BaseModel):
-    """No unknown keys, no silent conversions, no NaN, no changes afterwards."""
+    """What users write: no unknown keys, no silent conversions, no NaN, no changes afterwards."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Frozen(BaseModel):
+    """What programs write and read again: no unknown keys, no NaN, no changes afterwards."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

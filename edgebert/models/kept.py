@@ -5,18 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
-
+from edgebert.core.strict import Frozen
 from edgebert.models.shape import Shape
 
 USUAL = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 """What BERT's config means where config.json leaves a size out."""
-
-
-class Frozen(BaseModel):
-    """Read-only, no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class LayerSizes(Frozen):

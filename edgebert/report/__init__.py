@@ -1,1 +1,1 @@
-"""report: raw measurements and what is read off them: metrics, gates, verdict, comparison, tables, the HTML page. Measures nothing."""
+"""report: raw measurements and what is read off them: metrics, gates, verdict, comparison, tables, page. Measures nothing."""

@@ -7,14 +7,13 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from edgebert.measure.coverage.coverage import Coverage
-from edgebert.measure.latency.latency import Round
-from edgebert.measure.machine.environment import Environment
+from edgebert.core.strict import Frozen
 from edgebert.models.kept import EncoderSizes
-from edgebert.report.conditions import Setting
+from edgebert.report.environment import Environment
 from edgebert.report.gates import Gate
+from edgebert.report.rounds import Coverage, Round, Setting
 from edgebert.report.samples import Samples
 from edgebert.report.search_record import SearchRecord
 from edgebert.runtimes.target import Target
@@ -26,12 +25,6 @@ SAMPLES_FOR: dict[float, int] = {50: 16, 90: 64, 95: 130, 99: 662, 99.9: 6636}
 probability of at most 1 %, so that it does not hang on a single sample: the probability that at most one of n exceeds it is
 q^n + n (1 - q) q^(n - 1), whatever the distribution (David and Nagaraja, Order Statistics, 2003, section 7.1). For the median
 11 would do; it asks for 16."""
-
-
-class Frozen(BaseModel):
-    """Read-only, no unknown keys, no NaN."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Entry(Frozen):

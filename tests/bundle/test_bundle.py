@@ -18,19 +18,10 @@ from conftest import Result
 from fake_stages import Cut, Retoken, compressed
 
 from edgebert import load
-from edgebert.bundle.read import (
-    UNLISTED,
-    golden_inputs,
-    open_variant,
-    read_bundle,
-    read_stamped_bundle,
-    replay,
-    serving_of,
-    stamps_of,
-    variant_file,
-    verify_bundle,
-)
+from edgebert.bundle.read import UNLISTED, read_bundle, read_stamped_bundle, serving_of, stamps_of
+from edgebert.bundle.self_test import golden_inputs, open_variant, replay, verify_bundle
 from edgebert.bundle.trust.sign import sign_bundle
+from edgebert.bundle.write import variant_file
 from edgebert.compress.recipe_file import load_recipe
 from edgebert.compress.run import Outcome, compress
 from edgebert.core.progress import Silent

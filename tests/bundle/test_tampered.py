@@ -20,7 +20,8 @@ from pydantic import ValidationError
 
 import edgebert
 from edgebert.bundle.manifest import MANIFEST, BundleManifest
-from edgebert.bundle.read import read_bundle, verify_bundle
+from edgebert.bundle.read import read_bundle
+from edgebert.bundle.self_test import verify_bundle
 from edgebert.bundle.trust.envelope import SIGNATURE
 from edgebert.bundle.trust.keys import own_key_file
 from edgebert.bundle.trust.sign import sign_bundle, sign_with_key

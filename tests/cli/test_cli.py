@@ -17,12 +17,12 @@ import pytest
 import typer
 from conftest import Result
 
-from edgebert import __version__, load
 from edgebert.cli.main import app
 from edgebert.compress.recipe import json_schema
 from edgebert.core.store import ArtifactStore
 from edgebert.errors import EXIT_ENVIRONMENT, EXIT_GATE_FAILED, EXIT_INPUT, EXIT_INTERRUPTED
 from edgebert.report.gates import METRICS
+from edgebert.version import __version__, load
 
 OVERRIDES = (
     "--set",

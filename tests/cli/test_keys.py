@@ -69,7 +69,12 @@ def test_show_makes_the_own_key_for_this_user_alone(keys: Callable[..., Result],
     assert sorted(path.name for path in (machine / "keys").iterdir()) == ["signing.pem", "signing.pub"]
 
 
-AT_ONCE = "from edgebert.bundle.trust.keys import ensure_own_key; import sys; sys.stdin.readline(); print(ensure_own_key().fingerprint)"
+AT_ONCE = """
+import sys
+from edgebert.bundle.trust.keys import ensure_own_key
+sys.stdin.readline()
+print(ensure_own_key().fingerprint)
+"""
 
 
 def test_processes_that_need_a_key_at_once_get_the_same_one(machine: Path) -> None:

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from edgebert.measure.latency.latency import Round
-from edgebert.measure.machine.environment import Environment
 from edgebert.report.compare.findings import Comparison, Finding
-from edgebert.report.conditions import Setting
+from edgebert.report.environment import Environment
 from edgebert.report.report import Entry, Report
+from edgebert.report.rounds import Round, Setting
 from edgebert.report.samples import Samples
 from edgebert.runtimes.target import Target
 

@@ -6,14 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from edgebert.measure.coverage.coverage import Coverage, FloatProduct
-from edgebert.measure.latency.latency import Round
-from edgebert.measure.machine.environment import Environment
-from edgebert.measure.machine.machine_state import MachineState
 from edgebert.models.kept import EncoderSizes, LayerSizes
-from edgebert.report.conditions import Setting
+from edgebert.report.environment import Environment, MachineState
 from edgebert.report.gates import Gate
 from edgebert.report.report import Entry, Report
+from edgebert.report.rounds import Coverage, FloatProduct, Round, Setting
 from edgebert.report.samples import Samples
 from edgebert.report.search_record import LayerSensitivity, SearchRecord, Trial
 from edgebert.runtimes.target import Target

@@ -16,11 +16,12 @@ from fake_stages import NOT_IN_A_RECIPE, with_stages
 from edgebert.core.store import Artifact, ArtifactStore
 from edgebert.errors import StageError
 from edgebert.measure.coverage import onnx_products, openvino_products
-from edgebert.measure.coverage.coverage import Coverage, Job, measure_coverage
+from edgebert.measure.coverage.coverage import Job, measure_coverage
 from edgebert.measure.coverage.coverage_worker import coverage, measure
 from edgebert.measure.coverage.products import Executed, Product
 from edgebert.measure.machine.environment import read_environment
 from edgebert.report.gates import Gate
+from edgebert.report.rounds import Coverage
 from edgebert.runtimes.onnxruntime import open_session, session_options
 from edgebert.runtimes.target import Target
 from edgebert.stages.base import RunContext, Stage

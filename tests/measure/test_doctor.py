@@ -25,8 +25,7 @@ from edgebert.measure.doctor.examine import CHECKS, collect, examine
 from edgebert.measure.doctor.facts import Facts, Finding
 from edgebert.measure.doctor.trial import PROCESSES, Trial, run_trial
 from edgebert.measure.machine.cpu_topology import Topology
-from edgebert.measure.machine.environment import Environment
-from edgebert.measure.machine.machine_state import MachineState
+from edgebert.report.environment import Environment, MachineState
 from edgebert.report.samples import Samples
 
 PLAIN = Environment(cpu="A CPU", isa=("avx2",), cores=4, machine="x86_64", system="Linux 6", python="3.11", packages={})

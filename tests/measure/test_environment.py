@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from edgebert.measure.machine import cgroup
 from edgebert.measure.machine.cpu_topology import Topology, cores_to_pin, read_topology
-from edgebert.measure.machine.environment import Environment, read_environment
+from edgebert.measure.machine.environment import read_environment
 from edgebert.measure.machine.kernel_files import KernelFiles, parse_cores
-from edgebert.measure.machine.machine_state import MachineState, read_state
+from edgebert.measure.machine.machine_state import read_state
+from edgebert.report.environment import Environment, MachineState
 
 
 def environment_of(root: Path, tree: Tree) -> Environment:

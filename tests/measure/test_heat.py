@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from edgebert.core.progress import Silent
 from edgebert.measure.latency import latency
-from edgebert.measure.latency.latency import Job, Round, measure_rounds
+from edgebert.measure.latency.latency import Job, measure_rounds
 from edgebert.measure.machine import heat
 from edgebert.measure.machine.cooling import COOLER_BY_C, LOOK_EVERY_S, Cooling, held_back, throttled
 from edgebert.measure.machine.kernel_files import KernelFiles
-from edgebert.measure.machine.machine_state import MachineState, read_state
+from edgebert.measure.machine.machine_state import read_state
+from edgebert.report.environment import MachineState
+from edgebert.report.rounds import Round
 from edgebert.runtimes.target import Target
 
 LIMIT = 80.0

@@ -25,20 +25,11 @@ from pydantic import ValidationError
 from edgebert.core.progress import Silent
 from edgebert.errors import InputError, StageError
 from edgebert.measure.latency import process
-from edgebert.measure.latency.latency import (
-    Job,
-    Round,
-    measure_rounds,
-    query_order,
-    rotated,
-    run_job,
-    texts_per_query,
-    write_rows,
-)
+from edgebert.measure.latency.latency import Job, measure_rounds, query_order, rotated, run_job, texts_per_query, write_rows
 from edgebert.measure.machine.energy import Counter, EnergyMeter
 from edgebert.measure.machine.kernel_files import KernelFiles
 from edgebert.measure.machine.pinning import choose_cores
-from edgebert.report.conditions import Setting
+from edgebert.report.rounds import Round, Setting
 from edgebert.runtimes.target import Target
 
 TARGET = Target(runtime="onnxruntime")

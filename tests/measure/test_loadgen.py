@@ -20,7 +20,7 @@ import pytest
 from edgebert.errors import StageError
 from edgebert.measure.latency.latency import Job, run_job, write_rows
 from edgebert.measure.latency.scenarios import Query, Served, single_stream
-from edgebert.report.conditions import Setting
+from edgebert.report.rounds import Setting
 from edgebert.runtimes.base import Array, Session
 from edgebert.runtimes.fake import FakeSession
 from edgebert.runtimes.target import Target

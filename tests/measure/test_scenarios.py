@@ -23,7 +23,7 @@ from edgebert.measure.machine import pinning
 from edgebert.measure.machine.kernel_files import KernelFiles
 from edgebert.measure.machine.reference_workload import take_pulse
 from edgebert.measure.machine.undisturbed import undisturbed
-from edgebert.report.conditions import Setting
+from edgebert.report.rounds import Setting
 from edgebert.runtimes.base import Array, Session
 from edgebert.runtimes.fake import FakeSession
 from edgebert.runtimes.slowed import Slowed

@@ -11,11 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from edgebert.measure.coverage.coverage import Coverage
-from edgebert.measure.latency.latency import Round
-from edgebert.measure.machine.environment import Environment
+from edgebert.report.environment import Environment
 from edgebert.report.gates import BOUNDS, METRICS, Gate, judge_gate
 from edgebert.report.report import Entry, Report
+from edgebert.report.rounds import Coverage, Round
 from edgebert.report.verdict import judge
 from edgebert.runtimes.target import Target
 

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgebert.measure.coverage.coverage import Coverage, FloatProduct
-from edgebert.measure.latency.latency import Round
-from edgebert.measure.machine.environment import Environment
 from edgebert.models.kept import EncoderSizes, LayerSizes
+from edgebert.report.environment import Environment
 from edgebert.report.gates import METRICS
 from edgebert.report.report import SAMPLES_FOR, Entry, Report
+from edgebert.report.rounds import Coverage, FloatProduct, Round
 from edgebert.report.samples import Samples
 from edgebert.runtimes.target import Target
 

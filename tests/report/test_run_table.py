@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from test_report import entry, report, timed
 
-from edgebert.measure.coverage.coverage import Coverage
 from edgebert.report.report import Entry, Report
+from edgebert.report.rounds import Coverage
 from edgebert.report.text.run_table import DROPPED_FIRST, SHOWN_WHEN_CHANGED, columns_for, markdown_table, text_table
 from edgebert.report.verdict import judge
 

@@ -14,7 +14,8 @@ from test_layout import named, recipe_of
 
 from edgebert import load
 from edgebert.bundle.manifest import MANIFEST
-from edgebert.bundle.read import open_variant, read_bundle, verify_bundle
+from edgebert.bundle.read import read_bundle
+from edgebert.bundle.self_test import open_variant, verify_bundle
 from edgebert.bundle.trust.sign import sign_bundle
 from edgebert.compress.layout import Layout, lay_out
 from edgebert.compress.recipe_file import load_recipe

@@ -31,10 +31,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from edgebert.bundle.trust.folders import config_file, config_folder, write_private
 from edgebert.bundle.trust.keys import PublicKey, own_key_bytes, own_public_key, read_public_key, read_trusted, refuse_others
+from edgebert.core.strict import Strict
 from edgebert.errors import EnvironmentFault, InputError, TrustError
 
 CONFIG_LIMIT = 1 << 20
@@ -43,13 +44,7 @@ SECTIONS = ("keys", "certificates", "sigstore")
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 
 
-class Entry(BaseModel):
-    """Read-only, no unknown keys, no conversions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Pem(Entry):
+class Pem(Strict):
     """A key or certificate: a file, or its text."""
 
     file: str | None = None
@@ -73,7 +68,7 @@ class CertificatePin(Pem):
     """Subject of the signing certificate as RFC 4514 writes it; None for all that the root vouches for."""
 
 
-class SigstorePin(Entry):
+class SigstorePin(Strict):
     """An identity that sigstore vouches for."""
 
     identity: str = Field(min_length=1)
@@ -81,13 +76,13 @@ class SigstorePin(Entry):
     trust_config: str | None = None
 
 
-class TrustFile(Entry):
+class TrustFile(Strict):
     """The whole of trust.toml."""
 
     unsigned: Literal["refuse", "load"] = "refuse"
-    keys: dict[Name, KeyPin] = {}
-    certificates: dict[Name, CertificatePin] = {}
-    sigstore: dict[Name, SigstorePin] = {}
+    keys: dict[Name, KeyPin] = Field(default_factory=dict)
+    certificates: dict[Name, CertificatePin] = Field(default_factory=dict)
+    sigstore: dict[Name, SigstorePin] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _each_name_once(self) -> Self:

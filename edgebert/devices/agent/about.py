@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 
-from edgebert import __version__
 from edgebert.bundle.device_folder import MANIFEST, Root, check_marker
 from edgebert.bundle.trust.config import trusted_fingerprints
 from edgebert.core.packages import package_version
@@ -13,6 +12,7 @@ from edgebert.devices.agent.disk import free_bytes
 from edgebert.devices.agent.protocol import PROTOCOL, About
 from edgebert.measure.machine.environment import read_environment
 from edgebert.runtimes import RUNTIMES
+from edgebert.version import __version__
 
 
 def read_about(root: Root) -> About:

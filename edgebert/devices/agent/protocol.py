@@ -1,15 +1,17 @@
 """What a workstation and the agent on a device say to each other.
 
-One process of the agent (`python -P -m edgebert.devices.agent.agent`) answers one request. Standard input: the request as one line of
-JSON, then, for `receive`, the bytes of its files one after the other. Standard output: events, one line of JSON each; the last
-one is `result` or `error`. Standard error is for people.
+One process of the agent (`python -P -m edgebert.devices.agent.agent`) answers one request. Standard input: the request as
+one line of JSON, then, for `receive`, the bytes of its files one after the other. Standard output: events, one line of JSON
+each; the last one is `result` or `error`. Standard error is for people.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
+
+from edgebert.core.strict import Frozen
 
 PROTOCOL = 1
 DEFAULT_ROOT = "edgebert"
@@ -17,10 +19,8 @@ DEFAULT_ROOT = "edgebert"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class Message(BaseModel):
+class Message(Frozen):
     """Read-only, no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Wanted(Message):

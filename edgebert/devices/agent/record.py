@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from edgebert.bundle.device_folder import Root, SlotName
+from edgebert.core.strict import Frozen
 from edgebert.devices.agent.protocol import Sha256
 from edgebert.errors import BundleError
 
 
-class Record(BaseModel):
+class Record(Frozen):
     """The whole of slots/a.json."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     schema_version: Literal[1] = 1
     bundle: str

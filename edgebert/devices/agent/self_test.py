@@ -1,6 +1,7 @@
 """Self-test: a variant answers the bundle's goldens in a process of its own, which it may end without ending ours.
 
-`python -m edgebert.devices.agent.self_test PARENT` is that process: it reads the folder and the variant's name from standard input.
+`python -m edgebert.devices.agent.self_test PARENT` is that process: it reads the folder and the variant's name from
+standard input.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ def main() -> int:
     """Replays the goldens of one variant. Returns the exit code."""
     end_with(int(sys.argv[1]))
     told = json.loads(sys.stdin.read())
-    from edgebert.bundle.read import golden_inputs, read_manifest, replay
+    from edgebert.bundle.read import read_manifest
+    from edgebert.bundle.self_test import golden_inputs, replay
 
     folder = Path(told["folder"])
     try:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from edgebert.bundle.device_folder import Root, SlotName
 from edgebert.bundle.manifest import MANIFEST, BundleManifest, VariantEntry
-from edgebert.bundle.read import obstacle, read_bundle, read_manifest
+from edgebert.bundle.read import read_bundle, read_manifest
+from edgebert.bundle.self_test import obstacle
 from edgebert.core.store import hash_file
 from edgebert.devices.agent.contents import regular_size
 from edgebert.devices.agent.record import Record, read_record

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgebert.bundle.manifest import BundleManifest, VariantEntry
-from edgebert.bundle.read import golden_inputs, obstacle
+from edgebert.bundle.self_test import golden_inputs, obstacle
 from edgebert.core.progress import Progress
 from edgebert.devices.agent.protocol import Trial, Tried
 from edgebert.devices.agent.self_test import State, self_test

@@ -11,7 +11,8 @@ from typing import Any
 
 from edgebert.bundle.manifest import MANIFEST, BundleManifest, VariantEntry
 from edgebert.bundle.predictor import choose_variant
-from edgebert.bundle.read import UNLISTED, obstacle, read_bundle, serving_of
+from edgebert.bundle.read import UNLISTED, read_bundle, serving_of
+from edgebert.bundle.self_test import obstacle
 from edgebert.core.paths import local_path
 from edgebert.core.progress import Progress
 from edgebert.core.store import FileEntry, content_hash, hash_file

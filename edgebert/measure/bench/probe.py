@@ -7,18 +7,13 @@ from __future__ import annotations
 
 import time
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
+from edgebert.core.strict import Frozen
 from edgebert.errors import EnvironmentFault, SourceError, StageError
 from edgebert.measure.bench.models import Subject
 from edgebert.measure.latency.process import run_worker
 from edgebert.runtimes.target import Target
-
-
-class Frozen(BaseModel):
-    """Read-only, no unknown keys, no NaN."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Job(Frozen):

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgebert import __version__
 from edgebert.core.progress import Progress, format_seconds
 from edgebert.core.store import hash_file, hash_json
 from edgebert.errors import EdgebertError, InputError
@@ -17,14 +16,16 @@ from edgebert.measure.bench.plan_notes import plan_notes
 from edgebert.measure.bench.queries import Source
 from edgebert.measure.bench.sweep import Options, Planned, counted
 from edgebert.measure.latency.job import Job
-from edgebert.measure.latency.latency import Round, measure_rounds, write_rows
+from edgebert.measure.latency.latency import measure_rounds, write_rows
 from edgebert.measure.machine.cooling import open_cooling
 from edgebert.measure.machine.environment import read_environment
 from edgebert.measure.machine.machine_state import read_state
 from edgebert.measure.machine.pinning import choose_cores
 from edgebert.report.report import Entry, Report
+from edgebert.report.rounds import Round
 from edgebert.tasks import TASKS
 from edgebert.tasks.base import Row
+from edgebert.version import __version__
 
 Predictions = dict[tuple[str, int], tuple[int, ...]]
 """Name of a subject and batch -> its answers."""

@@ -17,8 +17,8 @@ from edgebert.measure.bench.probe import Probe, probe
 from edgebert.measure.bench.queries import Asked, Lengths, Source
 from edgebert.measure.latency import loadgen
 from edgebert.measure.latency.job import texts_per_query
-from edgebert.report.conditions import Scenario, Setting
 from edgebert.report.report import SAMPLES_FOR
+from edgebert.report.rounds import Scenario, Setting
 from edgebert.runtimes.target import Target
 
 Driver = Literal["edgebert", "mlcommons-loadgen"]

@@ -11,54 +11,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
+from edgebert.core.strict import Frozen
 from edgebert.errors import StageError
+from edgebert.report.rounds import Coverage
 from edgebert.runtimes.target import Target
-
-
-class Frozen(BaseModel):
-    """Read-only, no unknown keys, no NaN."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class FloatProduct(Frozen):
-    """Matrix products of one kernel that ran in float."""
-
-    name: str
-    op: str
-    shape: tuple[int, ...]
-    """(..., rows, inner, columns), its product is the MACs; empty where the runtime hides it."""
-    macs: int = Field(gt=0)
-
-
-class Coverage(Frozen):
-    """What one query ran, counted."""
-
-    int8_macs: int = Field(ge=0)
-    """MACs of the matrix products that ran in INT8."""
-    all_macs: int = Field(gt=0)
-    """MACs of all matrix products."""
-    length: int
-    """Tokens of each text, padding included."""
-    batch: int
-    kernels: dict[str, int]
-    """How often each kind of kernel ran, of whatever it computes."""
-    float_products: tuple[FloatProduct, ...]
-    """The largest first."""
-    int8_macs_per_second: float = Field(gt=0)
-    """Of one large product on the same runtime and threads, in the same process: the best of several."""
-
-    @property
-    def share(self) -> float:
-        """INT8 MACs over all MACs."""
-        return self.int8_macs / self.all_macs
-
-    @property
-    def floor_ms(self) -> float:
-        """Time for all MACs at the INT8 rate: what no quantised model of these sizes goes below."""
-        return 1e3 * self.all_macs / self.int8_macs_per_second
 
 
 class Job(Frozen):

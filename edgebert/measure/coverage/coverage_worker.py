@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgebert.measure.coverage import onnx_products, openvino_products
-from edgebert.measure.coverage.coverage import Coverage, FloatProduct, Job
+from edgebert.measure.coverage.coverage import Job
 from edgebert.measure.coverage.products import Executed, Product
+from edgebert.report.rounds import Coverage, FloatProduct
 from edgebert.tasks.base import Encoded, collate
 
 READERS = {"onnxruntime": onnx_products, "openvino": openvino_products}

@@ -7,9 +7,8 @@ from typing import Literal
 
 from edgebert.measure.doctor.trial import Trial
 from edgebert.measure.machine.cpu_topology import Topology
-from edgebert.measure.machine.environment import Environment
 from edgebert.measure.machine.heat import DEFAULT_LIMIT_C
-from edgebert.measure.machine.machine_state import MachineState
+from edgebert.report.environment import Environment, MachineState
 
 Level = Literal["ok", "note", "unstable"]
 NOT_TOLD = "the system does not say"

@@ -7,9 +7,9 @@ import subprocess
 import sys
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from edgebert.core.progress import Progress
+from edgebert.core.strict import Frozen
 from edgebert.errors import StageError
 from edgebert.measure.doctor.detectable import detectable
 from edgebert.report.samples import Samples
@@ -17,10 +17,8 @@ from edgebert.report.samples import Samples
 PROCESSES = 10
 
 
-class Trial(BaseModel):
+class Trial(Frozen):
     """Nanoseconds of each repetition, in order, of each process."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     processes: tuple[Samples, ...]
 

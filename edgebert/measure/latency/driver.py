@@ -15,7 +15,7 @@ from edgebert.measure.latency.job import Job
 from edgebert.measure.latency.overhead import QUERIES, Idle, loop_overhead
 from edgebert.measure.latency.query_maker import QueryMaker
 from edgebert.measure.latency.scenarios import Query, Served, Text
-from edgebert.report.conditions import Setting
+from edgebert.report.rounds import Setting
 from edgebert.runtimes.base import Session
 
 UNWATCHED = contextlib.nullcontext()

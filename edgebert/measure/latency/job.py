@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from edgebert.report.conditions import Setting
+from edgebert.core.strict import Frozen
+from edgebert.report.rounds import Setting
 from edgebert.runtimes.target import Target
 
 
-class Job(BaseModel):
+class Job(Frozen):
     """What one process is told, on its standard input."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     round: int = Field(ge=0)
     process: int | None = Field(None, ge=0)

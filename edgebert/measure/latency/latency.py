@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from edgebert.core.progress import Progress
 from edgebert.core.store import hash_json
@@ -23,59 +23,8 @@ from edgebert.measure.latency.job import texts_per_query as texts_per_query
 from edgebert.measure.latency.process import run_worker
 from edgebert.measure.machine.cooling import Cooling, open_cooling
 from edgebert.measure.machine.pinning import check_cores
-from edgebert.report.samples import Samples
+from edgebert.report.rounds import Round
 from edgebert.tasks.base import Row, Task
-
-
-class Round(BaseModel):
-    """What one process measured. Times in nanoseconds, one for each query, in order. None: not measured, or not told here."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    round: int = Field(ge=0)
-    process: int | None = Field(None, ge=0)
-    """Place of the process among all of the run, in the order of their starts."""
-    latencies_ns: Samples
-    """From a query's start to its answer; in the server scenario from its scheduled arrival, so that waiting counts."""
-    tokenise_ns: Samples
-    lengths: Samples
-    """Tokens of each query's texts, padding included."""
-    end_to_end_ns: Samples = Samples()
-    """From text to answer, tokenisation included: the same queries, served once more."""
-    load_ns: int = Field(ge=0)
-    """Opening the model, preparing it for the queries' shapes, and its first query."""
-    cold_start_ns: int | None = Field(None, ge=0)
-    """From just before the process was started to its first answer: Python, tokenizer and model opened, text tokenised."""
-    peak_rss_bytes: int | None = Field(None, ge=0)
-    pss_bytes: int | None = Field(None, ge=0)
-    """Proportional set size after the last query: pages that others share count by their share."""
-    wall_ns: int | None = Field(None, ge=0)
-    """From the first query's start to the last one's end."""
-    examples: int | None = Field(None, ge=0)
-    """Texts served within `wall_ns`."""
-    warmup: int | None = Field(None, ge=0)
-    """Queries served before the timed ones."""
-    stable: bool | None = None
-    """Whether latency had settled by the end of warm-up."""
-    overhead_ns: float | None = Field(None, ge=0)
-    """What the loop itself costs for each query, measured in this process with a session that does nothing. In the server
-    scenario also how late the middle query was sent."""
-    pulse_ns: Samples = Samples()
-    """Time of a fixed piece of work that no model is part of, before and after the queries: how fast the machine was."""
-    energy_uj: int | None = Field(None, ge=0)
-    """Microjoules that the machine's counter added within `wall_ns`; the whole package's, not this process's alone."""
-    pinned: tuple[int, ...] = ()
-    """Cores that the process kept to; empty where it was not told to."""
-    throttled: bool | None = None
-    """Whether the machine throttled, or where it does not tell that, was too hot, while this process measured."""
-
-    @model_validator(mode="after")
-    def _is_possible(self) -> Round:
-        if len(self.latencies_ns) and self.latencies_ns.values.min() == 0:
-            raise ValueError("a latency is 0")
-        if len(self.lengths) not in (0, len(self.latencies_ns)):
-            raise ValueError("there are not as many lengths as latencies")
-        return self
 
 
 def query_order(examples: int, queries: int, seed: int) -> list[int]:

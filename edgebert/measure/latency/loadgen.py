@@ -22,7 +22,7 @@ import numpy as np
 
 from edgebert.errors import MissingPackage, StageError
 from edgebert.measure.latency.scenarios import Query, Served, crew, share_out
-from edgebert.report.conditions import Setting
+from edgebert.report.rounds import Setting
 from edgebert.runtimes.base import Session
 
 SCENARIOS = {"single-stream": "SingleStream", "multi-stream": "MultiStream", "offline": "Offline", "server": "Server"}

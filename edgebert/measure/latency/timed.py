@@ -11,7 +11,6 @@ from edgebert.errors import StageError
 from edgebert.measure.latency.driver import Driver, open_driver, shapes_of
 from edgebert.measure.latency.first_answer import Opened, open_session
 from edgebert.measure.latency.job import Job
-from edgebert.measure.latency.latency import Round
 from edgebert.measure.latency.query_maker import QueryMaker, by_length, read_rows
 from edgebert.measure.latency.scenarios import Query, Served
 from edgebert.measure.latency.warm_up import MOST_SECONDS, WarmUp, warm_up
@@ -19,6 +18,7 @@ from edgebert.measure.machine.energy import EnergyMeter, open_meter
 from edgebert.measure.machine.memory import forget_peak, peak_rss, pss
 from edgebert.measure.machine.reference_workload import take_pulse
 from edgebert.measure.machine.undisturbed import undisturbed
+from edgebert.report.rounds import Round
 from edgebert.runtimes.base import Session
 
 UNTIMED, UNTIMED_NS = 0.05, 1_000_000

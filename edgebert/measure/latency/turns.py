@@ -13,26 +13,22 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
 
+from edgebert.core.strict import Frozen
 from edgebert.errors import StageError
 from edgebert.runtimes.target import Target
 from edgebert.tasks.base import Encoded
 
 
-class Turn(BaseModel):
+class Turn(Frozen):
     """One model and how it runs."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str
     target: Target
 
 
-class Job(BaseModel):
+class Job(Frozen):
     """What the process is told, on its standard input."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     turns: tuple[Turn, ...]
     texts: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
@@ -43,10 +39,8 @@ class Job(BaseModel):
     """For one model in all; the first model's speed decides how many turns that is."""
 
 
-class Timings(BaseModel):
+class Timings(Frozen):
     """Median latencies in nanoseconds, of shape (models, rounds)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     medians: tuple[tuple[float, ...], ...]
 

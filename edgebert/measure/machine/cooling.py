@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from edgebert.core.progress import Progress
 from edgebert.measure.machine import heat
 from edgebert.measure.machine.kernel_files import THIS_MACHINE
-from edgebert.measure.machine.machine_state import MachineState, read_state
+from edgebert.measure.machine.machine_state import read_state
+from edgebert.report.environment import MachineState
 
 LOOK_EVERY_S = 2.0
 COOLER_BY_C = 5.0

@@ -6,16 +6,14 @@ import os
 import platform
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
-from edgebert import __version__
 from edgebert.core.packages import package_version
-from edgebert.core.store import hash_json
 from edgebert.measure.machine import cgroup, cpu_topology
 from edgebert.measure.machine.kernel_files import THIS_MACHINE, KernelFiles
-from edgebert.measure.machine.machine_state import MachineState, kilobytes, load_average
+from edgebert.measure.machine.machine_state import kilobytes, load_average
 from edgebert.measure.machine.pinning import usable
+from edgebert.report.environment import Environment
 from edgebert.runtimes.isa import Cpu, host_cpu, parse_cpuinfo
+from edgebert.version import __version__
 
 PACKAGES = (
     "edgebert",
@@ -64,9 +62,6 @@ BOOT_OPTIONS = (
     "tsc",
 )
 """Parameters of the kernel that change latencies (admin-guide/kernel-parameters.txt)."""
-NOT_THE_MACHINE = {"load_average", "before", "after", "memory_bytes", "variables"}
-"""Left out of the fingerprint: state; memory, which virtual machines are given and lose while they run; and variables,
-some of which libraries set as they are imported."""
 VIRTUAL_PRODUCTS = (
     "virtual",
     "vmware",
@@ -78,64 +73,6 @@ VIRTUAL_PRODUCTS = (
     "google compute engine",
     "linux,dummy-virt",
 )
-
-
-class Environment(BaseModel):
-    """Where a measurement was taken. None, or empty, where the system does not say."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    cpu: str
-    isa: tuple[str, ...]
-    cores: int
-    """That this process may use."""
-    machine: str
-    system: str
-    """With the kernel's version."""
-    python: str
-    packages: dict[str, str]
-    load_average: float | None = None
-    flags: tuple[str, ...] = ()
-    """Of the CPU, as the kernel names them."""
-    core_kinds: tuple[str, ...] = ()
-    """Names of its kinds of cores: of ARM's parts, or Intel's large and small ones."""
-    threads_per_core: int | None = None
-    governor: str | None = None
-    """Of the frequency; `mixed` where cores differ."""
-    energy_preference: str | None = None
-    """How much speed the CPU itself gives up for energy."""
-    turbo: bool | None = None
-    max_mhz: float | None = None
-    """Highest frequency of any core."""
-    isolated: tuple[int, ...] = ()
-    """Cores that the scheduler leaves alone."""
-    boot_options: tuple[str, ...] = ()
-    """Those of the kernel's parameters that change latencies."""
-    huge_pages: str | None = None
-    """Transparent ones: always, madvise or never."""
-    autogroup: bool | None = None
-    """Whether the scheduler shares time between sessions before it does between processes."""
-    board: str | None = None
-    """Name of the board or product."""
-    virtual: bool | None = None
-    """Whether this is a virtual machine."""
-    clock: str | None = None
-    """The kernel's clock source."""
-    memory_bytes: int | None = None
-    cpu_quota: float | None = None
-    """Cores' worth of time that the cgroup may use."""
-    memory_limit_bytes: int | None = None
-    """Of the cgroup."""
-    variables: dict[str, str] = {}
-    """Of the process, that change how libraries compute; of a path only its last part, for reports are given away."""
-    before: MachineState | None = None
-    after: MachineState | None = None
-    """At the end of the measurements."""
-
-    @property
-    def fingerprint(self) -> str:
-        """The same on the same machine with the same libraries; its load and its state do not count."""
-        return hash_json(self.model_dump(mode="json", exclude=NOT_THE_MACHINE))
 
 
 def read_environment(files: KernelFiles = THIS_MACHINE) -> Environment:

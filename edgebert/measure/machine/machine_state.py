@@ -4,45 +4,13 @@ from __future__ import annotations
 
 import os
 
-from pydantic import BaseModel, ConfigDict
-
 from edgebert.measure.machine import cgroup, cpu_topology, heat
 from edgebert.measure.machine.kernel_files import THIS_MACHINE, KernelFiles
+from edgebert.report.environment import MachineState
 
 TICKS = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 """Columns of /proc/stat's first line (proc_stat(5))."""
 BUSY = ("user", "nice", "system", "irq", "softirq")
-
-
-class MachineState(BaseModel):
-    """What changes while measuring. None, or empty, where the system does not say."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    load_average: float | None = None
-    """Over the last minute."""
-    frequencies_mhz: tuple[float, ...] = ()
-    """Of each core, now."""
-    temperature_c: float | None = None
-    """Of the hottest zone of the CPU."""
-    throttle_count: int | None = None
-    """Times that the CPU throttled since it was started, all cores."""
-    firmware_flags: int | None = None
-    """Raspberry Pi's `get_throttled`."""
-    capped: bool | None = None
-    """Whether the kernel holds frequencies down for their heat."""
-    quota_throttled_us: int | None = None
-    """Time that the cgroup's CPU quota held its processes back."""
-    stolen_ticks: int | None = None
-    """Clock ticks that the hypervisor gave to others, all cores."""
-    busy_ticks: int | None = None
-    """Clock ticks in which a core worked, all cores."""
-    available_bytes: int | None = None
-    """Memory that can still be had."""
-    swap_used_bytes: int | None = None
-    swapped_pages: int | None = None
-    """Pages read from swap and written to it since the machine was started."""
-    on_battery: bool | None = None
 
 
 def read_state(files: KernelFiles = THIS_MACHINE) -> MachineState:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from edgebert.measure.machine.environment import Environment
 from edgebert.report.compare.pairing import Pair, is_tuned
+from edgebert.report.environment import Environment
 from edgebert.report.report import Entry, Report
 from edgebert.runtimes.target import TUNED
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from edgebert.report.conditions import Scenario
+from edgebert.core.strict import Frozen
+from edgebert.report.rounds import Scenario
 
 Verdict = Literal[
     "faster",
@@ -22,12 +23,6 @@ Verdict = Literal[
 ]
 FailOn = Literal["slower", "larger", "less-accurate", "any"]
 FAIL_ON: tuple[FailOn, ...] = get_args(FailOn)
-
-
-class Frozen(BaseModel):
-    """Read-only, no unknown keys, no NaN."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Options(Frozen):

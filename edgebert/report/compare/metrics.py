@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from edgebert.measure.latency.latency import Round
 from edgebert.report.compare.statistics import Side, Values
 from edgebert.report.report import SAMPLES_FOR, Entry
+from edgebert.report.rounds import Round
 
 Kind = Literal["time", "rate", "amount"]
 """time: less is faster. rate: more is faster. amount: bytes or joules, less is smaller."""

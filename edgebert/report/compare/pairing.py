@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from edgebert.measure.latency.latency import Round
 from edgebert.report.report import Entry, Report
+from edgebert.report.rounds import Round
 
 Key = tuple[object, ...]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from edgebert.measure.coverage.coverage import Coverage
 from edgebert.report.page.parts import Column, Picture, Section, Table, number, short, words
 from edgebert.report.page.plot_text import lines, tick
 from edgebert.report.page.source import Source
 from edgebert.report.report import Entry
+from edgebert.report.rounds import Coverage
 
 LARGEST = 10
 """Float products of a model that are named."""

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgebert.measure.machine.environment import Environment
-from edgebert.measure.machine.machine_state import MachineState
+from edgebert.report.environment import Environment, MachineState
 from edgebert.report.page.parts import Block, Cell, Column, Section, Table, number, short, words
 from edgebert.report.page.source import Source
 from edgebert.report.report import Entry

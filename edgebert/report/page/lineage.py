@@ -8,10 +8,10 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from edgebert.report.conditions import Setting
 from edgebert.report.page.parts import Block, Cell, Column, Section, Table, number, short, words
 from edgebert.report.page.source import RunRecord, Source
 from edgebert.report.report import Entry
+from edgebert.report.rounds import Setting
 
 HASH = 12
 """Characters of a hash that are shown."""

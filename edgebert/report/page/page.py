@@ -6,9 +6,9 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from edgebert import __version__
 from edgebert.errors import MissingPackage
 from edgebert.report.page import (
     arithmetic,
@@ -27,6 +27,7 @@ from edgebert.report.page import (
 from edgebert.report.page.parts import Section
 from edgebert.report.page.plotly_bundle import csp_hash, plotly_bundle
 from edgebert.report.page.source import Source
+from edgebert.version import __version__
 
 WHOLE = 24
 """Characters of a word up to which it is kept on one line."""

@@ -22,11 +22,10 @@ from edgebert.errors import InputError, StageError
 from edgebert.measure.bench.queries import Lengths
 from edgebert.measure.bench.sweep import Options
 from edgebert.measure.latency.job import Job
-from edgebert.measure.latency.latency import Round
 from edgebert.measure.machine.environment import read_environment
-from edgebert.report.conditions import Setting
 from edgebert.report.file import read_report, write_report
 from edgebert.report.report import Entry, Report
+from edgebert.report.rounds import Round, Setting
 from edgebert.report.text.bench_table import bound_held, remark_lines, speedup, summary, text_table
 from edgebert.runtimes.target import Target
 

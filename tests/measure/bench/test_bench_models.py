@@ -33,7 +33,7 @@ from edgebert.measure.bench.run import run
 from edgebert.measure.bench.sweep import Options, Planned, make_plan
 from edgebert.measure.latency import process
 from edgebert.measure.machine.kernel_files import KernelFiles
-from edgebert.report.conditions import Setting
+from edgebert.report.rounds import Setting
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
 from edgebert.tasks.base import Encoded, collate

@@ -11,7 +11,7 @@ from made_reports import MACHINE, a_report, an_entry, measured, rounds
 from edgebert.report.compare.comparison import compare, compare_within
 from edgebert.report.compare.findings import Comparison, Finding, Options, PairFindings, Policy
 from edgebert.report.compare.policy import REQUIRED, failures
-from edgebert.report.conditions import Setting
+from edgebert.report.rounds import Setting
 from edgebert.report.samples import Samples
 from edgebert.runtimes.target import Target
 

@@ -10,7 +10,7 @@ from made_reports import a_report, a_round, an_entry, measured, rounds
 
 from edgebert.report.compare.comparison import compare, compare_within
 from edgebert.report.compare.pairing import baselines_and_candidates, match
-from edgebert.report.conditions import Setting
+from edgebert.report.rounds import Setting
 from edgebert.report.samples import Samples
 from edgebert.runtimes.target import Target
 

@@ -177,7 +177,7 @@ def test_more_models_than_colours_begin_hidden() -> None:
 
 
 def test_offline_speed_is_by_throughput() -> None:
-    from edgebert.report.conditions import Setting
+    from edgebert.report.rounds import Setting
 
     offline = Setting(scenario="offline")
     slow, fast = (

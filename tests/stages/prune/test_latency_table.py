@@ -19,8 +19,9 @@ from edgebert.core.progress import Silent
 from edgebert.core.store import ArtifactStore
 from edgebert.errors import StageError
 from edgebert.measure.latency.latency import query_order
-from edgebert.measure.machine.environment import Environment, read_environment
+from edgebert.measure.machine.environment import read_environment
 from edgebert.models.shape import Shape
+from edgebert.report.environment import Environment
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
 from edgebert.stages.prune.latency import layer_latency

@@ -19,18 +19,17 @@ from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from edgebert.core.strict import Frozen
 from edgebert.models.shape import Shape
 
 Precision = Literal["fp32", "int8"]
 Array = npt.NDArray[np.float64]
 
 
-class LatencyTable(BaseModel):
+class LatencyTable(Frozen):
     """Milliseconds for one query of `batch` texts. Rows of the three tables follow `lengths`, columns `heads` or `neurons`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     schema_version: Literal[1] = 1
     runtime: str
@@ -92,7 +91,7 @@ def write_table(table: LatencyTable, file: Path) -> None:
 
 @dataclass(frozen=True)
 class LatencyCosts:
-    """Mean milliseconds over queries of the given lengths: `edgebert.stages.prune.size_search.Costs`, with the rest and the total.
+    """Mean milliseconds over queries of the given lengths: the `Costs` of `size_search.py`, with the rest and the total.
 
     Between points of the table: linear. Below the first: as at the first, because there the overhead decides. Above the
     last: in proportion to it.

@@ -26,8 +26,8 @@ from edgebert.core.progress import Progress, Step
 from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_json
 from edgebert.errors import MissingPackage, StageError
 from edgebert.measure.latency.latency import query_order, rotated
-from edgebert.measure.machine.environment import Environment
 from edgebert.models.shape import Shape
+from edgebert.report.environment import Environment
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
 from edgebert.stages.export import convert_to_openvino

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
+from edgebert.core.strict import Frozen
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.base import Session
 from edgebert.runtimes.target import Target
@@ -27,10 +27,8 @@ QUANTILE = 0.25
 """Of the timed queries: what disturbs a query only ever adds to it, so the middle says more about a busy machine."""
 
 
-class Job(BaseModel):
+class Job(Frozen):
     """What one process is told, on its standard input."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     target: Target
     models: tuple[str, ...]

@@ -1,16 +1,42 @@
-"""Finds the model that a recipe names: a folder, an installed package, or the Hub."""
+"""How a recipe names a model, and where it is then looked for: a folder, an installed package, or the Hub."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from pathlib import Path, PurePosixPath
 
-from edgebert.compress.recipe import ModelSource, is_local
+from pydantic import Field
+
 from edgebert.core.paths import local_path
 from edgebert.core.store import hash_file
+from edgebert.core.strict import Strict
 from edgebert.errors import EnvironmentFault, MissingPackage, SourceError
 from edgebert.models.folder import TOKENIZER_FILES, WEIGHTS_INDEX, ModelFolder, inspect_model
+
+
+class ModelSource(Strict):
+    """Where the model comes from."""
+
+    source: str = Field(
+        min_length=1,
+        description="A local folder, `package://module/path` inside an installed package, or a Hub name such as `org/name`.",
+    )
+    revision: str | None = Field(None, description="Hub only: a commit, tag or branch. A commit makes the run repeatable.")
+    sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="Pin: sha256 of model.safetensors. Another file is refused."
+    )
+
+
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+|[\w.-]+")
+
+
+def is_local(source: str, base: Path) -> bool:
+    """Whether a model source means a folder on this machine."""
+    if source.startswith("package://"):
+        return False
+    return source.startswith((".", "/", "~")) or local_path(source, base).exists() or not HUB_NAME.fullmatch(source)
 
 
 def find_model(source: ModelSource, base: Path) -> ModelFolder:

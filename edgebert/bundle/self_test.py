@@ -1,0 +1,127 @@
+"""The self-test of a bundle: each variant answers the golden inputs here as it did where the bundle was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from edgebert.bundle.manifest import BundleManifest, VariantEntry
+from edgebert.bundle.read import read_bundle, serving_of
+from edgebert.errors import BundleError, EnvironmentFault
+from edgebert.runtimes import get_runtime
+from edgebert.runtimes.base import Session
+from edgebert.runtimes.isa import host_cpu, of_this_architecture
+from edgebert.runtimes.serving import Serving
+from edgebert.tasks.base import Encoded
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """What the goldens say of one variant. `difference` is None where it cannot be asked, for the reason of `obstacle`."""
+
+    variant: VariantEntry
+    difference: float | None
+    obstacle: str | None = None
+
+    @property
+    def state(self) -> Literal["ok", "differs", "untested"]:
+        """Whether it answers as it did when it was measured; untested where it cannot be asked."""
+        if self.difference is None:
+            return "untested"
+        return "ok" if self.difference <= self.variant.tolerance else "differs"
+
+
+def obstacle(variant: VariantEntry) -> str | None:
+    """Why a variant cannot run here; None where it can."""
+    runtime = variant.target.runtime
+    if not get_runtime(runtime).available():
+        return f"{runtime} is not installed"
+    if not variant.runs_on(host_cpu().isas):
+        return f"this CPU has none of {', '.join(of_this_architecture(variant.requires_isa) or variant.requires_isa)}"
+    return None
+
+
+def verify_bundle(folder: Path) -> tuple[BundleManifest, list[SelfTest]]:
+    """Checks who signed, rehashes every file, then replays the goldens of every variant that can run here.
+
+    Raises:
+        BundleError: a file was altered, or the tokenizer makes other tokens than it did.
+        TrustError: it is not signed by anybody who is trusted here.
+    """
+    manifest = read_bundle(folder)
+    return manifest, replay_all(folder, manifest)
+
+
+def replay_all(folder: Path, manifest: BundleManifest) -> list[SelfTest]:
+    """Replays the goldens of every variant; the bundle was read.
+
+    Raises:
+        BundleError: the tokenizer makes other tokens here than it did.
+    """
+    encoded = golden_inputs(folder, manifest)
+    return [replay(folder, manifest, variant, encoded) for variant in manifest.variants]
+
+
+def golden_inputs(folder: Path, manifest: BundleManifest) -> list[Encoded]:
+    """The goldens' rows as tokens.
+
+    Raises:
+        BundleError: the tokenizer makes other tokens here than it did.
+    """
+    serving = serving_of(folder, manifest)
+    encoded = serving.encode(serving.open_tokenizer(), manifest.goldens.rows)
+    if tuple(item.ids for item in encoded) != manifest.goldens.token_ids:
+        raise BundleError(f"The tokenizer of {folder} makes other tokens here than where the bundle was made.")
+    return encoded
+
+
+def replay(folder: Path, manifest: BundleManifest, variant: VariantEntry, encoded: Sequence[Encoded]) -> SelfTest:
+    """Opens one variant and asks it the goldens."""
+    if reason := obstacle(variant):
+        return SelfTest(variant, None, reason)
+    return ask_goldens(open_variant(folder, variant), serving_of(folder, manifest), variant, encoded)
+
+
+def ask_goldens(session: Session, serving: Serving, variant: VariantEntry, encoded: Sequence[Encoded]) -> SelfTest:
+    """Asks an opened variant the goldens, each alone in its batch as it was when they were made."""
+    answers = [session.predict(serving.batch([item], variant.target)) for item in encoded]
+    return SelfTest(variant, _difference(answers, variant.golden_outputs))
+
+
+def _difference(answers: Sequence[Mapping[str, Any]], goldens: Mapping[str, Sequence[Any]]) -> float:
+    """Largest absolute difference over all outputs; infinite where one is missing, not finite or of another shape."""
+    if not goldens or any(len(expected) != len(answers) for expected in goldens.values()):
+        return float("inf")
+    worst = 0.0
+    for name, expected in goldens.items():
+        for answer, value in zip(answers, expected, strict=True):
+            found, wanted = np.asarray(answer.get(name)), np.asarray(value)
+            if (
+                found.dtype == object
+                or not found.shape
+                or found[0].shape != wanted.shape
+                or not np.isfinite(found[0] - wanted).all()
+            ):
+                return float("inf")
+            worst = max(worst, float(np.abs(found[0] - wanted).max()))
+    return worst
+
+
+def open_variant(folder: Path, variant: VariantEntry, threads: int | None = None) -> Session:
+    """Opens one variant's graph.
+
+    Raises:
+        EnvironmentFault: its runtime is not installed, or this CPU would not give its answers.
+    """
+    get_runtime(variant.target.runtime).require()
+    if reason := obstacle(variant):  # its runtime is installed, so this is of the CPU
+        raise EnvironmentFault(
+            f"{variant.name} cannot run here: {reason}. Its sums of 8-bit products would overflow.",
+            hint="Take a variant whose `requires_isa` in edgebert.json is empty.",
+        )
+    target = variant.target if threads is None else variant.target.model_copy(update={"threads": threads})
+    return get_runtime(target.runtime).open(folder / variant.file, target)

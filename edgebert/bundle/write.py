@@ -1,0 +1,156 @@
+"""Writes a bundle: model files, a graph for each entry, report, model card, manifest, signature."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgebert.bundle.manifest import MANIFEST, TOLERANCE, BundleManifest, GoldenInputs, VariantEntry
+from edgebert.bundle.parts import BundleParts, Variant
+from edgebert.core.packages import package_version
+from edgebert.core.store import hash_folder
+from edgebert.errors import EnvironmentFault, InputError
+from edgebert.models.folder import PRUNED_TYPE
+from edgebert.runtimes import get_runtime
+from edgebert.runtimes.isa import EXACT
+from edgebert.runtimes.target import Isa
+from edgebert.version import __version__
+
+if TYPE_CHECKING:
+    from edgebert.bundle.parts import Contender
+
+
+MODEL_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+
+
+def write_bundle(folder: Path, parts: BundleParts, *, note: Callable[[str], None] = lambda line: None) -> None:
+    """Writes the whole bundle into a new folder, and signs it with the own key.
+
+    Args:
+        note: is told where it cannot be signed; the bundle is as good then, and can be signed later.
+    """
+    from edgebert.bundle.model_card import model_card
+    from edgebert.report.file import write_report
+
+    folder.mkdir(parents=True)
+    _copy_model_files(parts, folder)
+    variants = [_write_variant(folder, variant, variant_file(variant, parts)) for variant in parts.variants]
+    write_report(folder / "report.json", parts.report)
+    (folder / "README.md").write_text(model_card(parts, variants), encoding="utf-8")
+    goldens = next(item.goldens for item in parts.variants if item.contender.name == parts.verdict.best.entry.name)
+    manifest = BundleManifest(
+        edgebert_version=__version__,
+        name=parts.name,
+        task=parts.serving.task.name,
+        labels=parts.serving.labels,
+        max_length=parts.serving.max_length,
+        pad_id=parts.serving.pad_id,
+        files=hash_folder(folder),
+        variants=tuple(variants),
+        selected=parts.verdict.best.entry.name,
+        verdict="PASSED" if parts.verdict.passed else "FAILED",
+        reasons=parts.verdict.best.failures,
+        goldens=GoldenInputs(rows=tuple(goldens.rows), token_ids=tuple(map(tuple, goldens.token_ids))),
+        lineage=tuple(parts.lineage),
+    )
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1))
+    _sign(folder, note)
+
+
+def _sign(folder: Path, note: Callable[[str], None]) -> None:
+    from edgebert.bundle.trust.sign import sign_bundle
+
+    try:
+        sign_bundle(folder)
+    except (EnvironmentFault, InputError) as error:  # of the own key; that is no reason to lose what was measured
+        note(f"the bundle is not signed, so it does not load: {error.message} Sign it later: edgebert keys sign BUNDLE")
+
+
+def _copy_model_files(parts: BundleParts, folder: Path) -> None:
+    for name in MODEL_FILES:
+        if (parts.model.path / name).is_file():
+            shutil.copyfile(parts.model.path / name, folder / name)
+    config = plain_config(json.loads((folder / "config.json").read_text()))
+    labels = parts.serving.labels
+    config["id2label"] = {str(index): label for index, label in enumerate(labels)}
+    config["label2id"] = {label: index for index, label in enumerate(labels)}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def plain_config(config: dict[str, Any]) -> dict[str, Any]:
+    """A pruned BERT's config as a plain BERT's, for clients that read it beside the graph and know nothing of edgebert.
+
+    What says the sizes of each layer stays as keys that they pass over. `num_attention_heads` and `intermediate_size` are
+    those of the original, which a plain BERT's class can be built from.
+    """
+    if config.get("model_type") != PRUNED_TYPE:
+        return config
+    classes = [name.removeprefix("Pruned") for name in config.get("architectures") or []]
+    return {**config, "model_type": "bert", "architectures": classes}
+
+
+def _write_variant(folder: Path, variant: Variant, file: str) -> VariantEntry:
+    contender, judgement = variant.contender, variant.judgement
+    runtime = get_runtime(contender.target.runtime)
+    (folder / file).parent.mkdir(exist_ok=True)
+    stem = Path(runtime.model_file).stem
+    for name in contender.artifact.manifest.files:  # the .xml and its .bin share a stem, and so do their copies
+        renamed = (folder / file).parent / name.replace(stem, Path(file).stem, 1)
+        shutil.copyfile(contender.artifact.path / name, renamed)
+    return VariantEntry(
+        name=contender.name,
+        role="baseline" if judgement is None else "candidate",
+        precision=contender.precision,
+        target=contender.target,
+        file=file,
+        artifact=contender.artifact.sha256,
+        status="BASELINE" if judgement is None else "PASSED" if judgement.passed else "FAILED",
+        reasons=judgement.failures if judgement else (),
+        requires={runtime.package: package_version(runtime.package)},
+        requires_isa=required_isa(contender),
+        tolerance=TOLERANCE[contender.precision],
+        golden_outputs={name: tuple(values) for name, values in variant.goldens.outputs.items()},
+    )
+
+
+def required_isa(contender: Contender) -> tuple[Isa, ...]:
+    """Instruction sets of which a CPU needs one, for the contender's answers to be right."""
+    return () if contender.precision == "fp32" or contender.artifact.facts.get("any_cpu") else EXACT
+
+
+def variant_file(variant: Variant, parts: BundleParts) -> str:
+    """Where a graph lies. The names that Hub clients look for go to FP32 and to the best candidate of each runtime."""
+    runtime = variant.contender.target.runtime
+    folder, stem, best = {
+        "onnxruntime": ("onnx", "model", "model_quantized.onnx"),
+        "openvino": ("openvino", "openvino_model", "openvino_model_qint8_quantized.xml"),
+    }[runtime]
+    ending = best.rsplit(".", 1)[1]
+    if variant.judgement is None:
+        return f"{folder}/{stem}.{ending}"
+    rivals = [other for other in parts.variants if other.judgement and other.contender.target.runtime == runtime]
+    fastest = min(rivals, key=lambda other: _speed_rank(other, parts))
+    if variant.contender.artifact.key == fastest.contender.artifact.key:
+        if variant.contender.precision == "int8":
+            return f"{folder}/{best}"
+        baselines = [other for other in parts.variants if other.judgement is None]
+        if not any(other.contender.target.runtime == runtime for other in baselines):
+            return f"{folder}/{stem}.{ending}"
+    target, _, label = variant.contender.name.rpartition("/")  # not the stage's: two steps of one recipe may have the same
+    if any(_same_label(other, label) and other.contender.artifact.key != variant.contender.artifact.key for other in rivals):
+        label += target.removeprefix(runtime)  # one search for each target, and all are called alike
+    return f"{folder}/{stem}_{re.sub(r'[^a-z0-9]+', '_', label)}.{ending}"
+
+
+def _same_label(variant: Variant, label: str) -> bool:
+    return variant.contender.name.rpartition("/")[2] == label
+
+
+def _speed_rank(variant: Variant, parts: BundleParts) -> tuple[bool, float]:
+    assert variant.judgement is not None
+    p50 = variant.judgement.entry.percentile_ms(50)
+    return (not variant.judgement.passed, p50 if p50 is not None else float("inf"))

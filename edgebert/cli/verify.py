@@ -1,0 +1,56 @@
+"""`edgebert verify`: who signed a bundle, whether its files are whole, and whether its variants answer as they did."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from edgebert.cli.common import BundleArgument, JsonOption, print_json, reader_may_leave, visible
+from edgebert.errors import EXIT_GATE_FAILED
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edgebert.bundle.self_test import SelfTest
+    from edgebert.bundle.trust.policy import Signer
+
+
+def verify(bundle: BundleArgument, json_output: JsonOption = False) -> None:
+    """Checks who signed a bundle, rehashes it and replays its goldens. Exits 1 when a variant answers differently."""
+    from edgebert.bundle.predictor import choose_variant
+    from edgebert.bundle.read import read_signed_bundle
+    from edgebert.bundle.self_test import replay_all
+    from edgebert.runtimes import get_runtime
+
+    manifest, signer = read_signed_bundle(bundle)
+    tests = replay_all(bundle, manifest)
+    with reader_may_leave():
+        if json_output:
+            print_json(_verified_json(signer, tests))
+        else:
+            typer.echo(f"{len(manifest.files)} files as the manifest says")
+            typer.echo(_signer_line(signer))
+            for test in tests:
+                far = test.obstacle if test.difference is None else f"largest difference {test.difference:.2g}"
+                typer.echo(f"{test.state:8} {test.variant.name}: {far} (allowed {test.variant.tolerance:g})")
+    if any(test.state == "differs" for test in tests):
+        raise typer.Exit(EXIT_GATE_FAILED)
+    for test in tests:
+        if test.state == "untested" and test.variant.name == manifest.selected:
+            get_runtime(test.variant.target.runtime).require()  # what the bundle is for could not be tested
+    choose_variant(manifest)  # says so where nothing can run here
+
+
+def _signer_line(signer: Signer) -> str:
+    if signer.identity == "unsigned":
+        return "not signed: trust.toml here lets such bundles load"
+    return visible(f"signed by {signer.identity} ({signer.name})")
+
+
+def _verified_json(signer: Signer, tests: Sequence[SelfTest]) -> dict[str, Any]:
+    variants = [
+        {"variant": test.variant.name, "difference": test.difference, "state": test.state, "obstacle": test.obstacle}
+        for test in tests
+    ]
+    return {"signer": {"name": signer.name, "identity": signer.identity}, "variants": variants}

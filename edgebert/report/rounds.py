@@ -1,0 +1,137 @@
+"""What processes measured: rounds, the share of INT8, and the load they were measured under. Raw values in order."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from edgebert.core.strict import Frozen
+from edgebert.report.samples import Samples
+
+
+class Round(Frozen):
+    """What one process measured. Times in nanoseconds, one for each query, in order. None: not measured, or not told here."""
+
+    round: int = Field(ge=0)
+    process: int | None = Field(None, ge=0)
+    """Place of the process among all of the run, in the order of their starts."""
+    latencies_ns: Samples
+    """From a query's start to its answer; in the server scenario from its scheduled arrival, so that waiting counts."""
+    tokenise_ns: Samples
+    lengths: Samples
+    """Tokens of each query's texts, padding included."""
+    end_to_end_ns: Samples = Samples()
+    """From text to answer, tokenisation included: the same queries, served once more."""
+    load_ns: int = Field(ge=0)
+    """Opening the model, preparing it for the queries' shapes, and its first query."""
+    cold_start_ns: int | None = Field(None, ge=0)
+    """From just before the process was started to its first answer: Python, tokenizer and model opened, text tokenised."""
+    peak_rss_bytes: int | None = Field(None, ge=0)
+    pss_bytes: int | None = Field(None, ge=0)
+    """Proportional set size after the last query: pages that others share count by their share."""
+    wall_ns: int | None = Field(None, ge=0)
+    """From the first query's start to the last one's end."""
+    examples: int | None = Field(None, ge=0)
+    """Texts served within `wall_ns`."""
+    warmup: int | None = Field(None, ge=0)
+    """Queries served before the timed ones."""
+    stable: bool | None = None
+    """Whether latency had settled by the end of warm-up."""
+    overhead_ns: float | None = Field(None, ge=0)
+    """What the loop itself costs for each query, measured in this process with a session that does nothing. In the server
+    scenario also how late the middle query was sent."""
+    pulse_ns: Samples = Samples()
+    """Time of a fixed piece of work that no model is part of, before and after the queries: how fast the machine was."""
+    energy_uj: int | None = Field(None, ge=0)
+    """Microjoules that the machine's counter added within `wall_ns`; the whole package's, not this process's alone."""
+    pinned: tuple[int, ...] = ()
+    """Cores that the process kept to; empty where it was not told to."""
+    throttled: bool | None = None
+    """Whether the machine throttled, or where it does not tell that, was too hot, while this process measured."""
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Round:
+        if len(self.latencies_ns) and self.latencies_ns.values.min() == 0:
+            raise ValueError("a latency is 0")
+        if len(self.lengths) not in (0, len(self.latencies_ns)):
+            raise ValueError("there are not as many lengths as latencies")
+        return self
+
+
+Scenario = Literal["single-stream", "multi-stream", "offline", "server"]
+
+
+class Setting(Frozen):
+    """One kind of load, in the sense of MLPerf Inference (Reddi et al., 2020, arXiv:1911.02549, section IV).
+
+    single-stream: the next query starts when the last one ended. multi-stream: a query is `streams` texts at once, and ends
+    with the last of them. offline: all texts are there at once, and throughput counts. server: queries arrive at random
+    times, `rate` a second (a Poisson process), and wait where the model is busy.
+    """
+
+    scenario: Scenario = "single-stream"
+    streams: int = Field(1, ge=1)
+    """multi-stream: texts in one query."""
+    instances: int = Field(1, ge=1)
+    """Sessions in the process, each with the target's threads."""
+    rate: float | None = Field(None, gt=0)
+    """server: queries a second that arrive on average."""
+    bound_ms: float | None = Field(None, gt=0)
+    """server: the latency that must hold."""
+    bound_percent: int = 99
+    """server: the percentile at which it must hold."""
+    lengths: str = "data"
+    """`data` (texts as they are), a fixed number of tokens (`32`), or `log-traffic` (the list of lengths in traffic.txt)."""
+    queries: str | None = None
+    """sha256 of what was asked, in order: rows of text, or lengths in tokens. Equal where two measurements asked the same."""
+    driver: Literal["edgebert", "mlcommons-loadgen"] = "edgebert"
+
+    @property
+    def name(self) -> str:
+        """Short, and unique among the settings of one report: `single-stream`, `server-50/s-32`, `multi-stream-8`."""
+        parts: list[str] = [self.scenario]
+        parts += [str(self.streams)] if self.scenario == "multi-stream" else []
+        parts += [f"{repr(self.rate).removesuffix('.0')}/s"] if self.rate else []
+        parts += [f"x{self.instances}"] if self.instances != 1 else []
+        parts += [self.lengths] if self.lengths != "data" else []
+        parts += ["loadgen"] if self.driver != "edgebert" else []
+        return "-".join(parts)
+
+
+class FloatProduct(Frozen):
+    """Matrix products of one kernel that ran in float."""
+
+    name: str
+    op: str
+    shape: tuple[int, ...]
+    """(..., rows, inner, columns), its product is the MACs; empty where the runtime hides it."""
+    macs: int = Field(gt=0)
+
+
+class Coverage(Frozen):
+    """What one query ran, counted."""
+
+    int8_macs: int = Field(ge=0)
+    """MACs of the matrix products that ran in INT8."""
+    all_macs: int = Field(gt=0)
+    """MACs of all matrix products."""
+    length: int
+    """Tokens of each text, padding included."""
+    batch: int
+    kernels: dict[str, int]
+    """How often each kind of kernel ran, of whatever it computes."""
+    float_products: tuple[FloatProduct, ...]
+    """The largest first."""
+    int8_macs_per_second: float = Field(gt=0)
+    """Of one large product on the same runtime and threads, in the same process: the best of several."""
+
+    @property
+    def share(self) -> float:
+        """INT8 MACs over all MACs."""
+        return self.int8_macs / self.all_macs
+
+    @property
+    def floor_ms(self) -> float:
+        """Time for all MACs at the INT8 rate: what no quantised model of these sizes goes below."""
+        return 1e3 * self.all_macs / self.int8_macs_per_second
