@@ -33,9 +33,9 @@ from edgebert.compress.resolve import check_inputs
 from edgebert.compress.run import Compression
 from edgebert.core.progress import Silent
 from edgebert.core.store import ArtifactStore, hash_file, hash_json
-from edgebert.measure.latency.latency import Job, measure_rounds, query_order, write_rows
+from edgebert.measure.latency.latency import RoundJob, measure_rounds, query_order, write_rows
+from edgebert.measure.machine.cores import choose_cores
 from edgebert.measure.machine.environment import read_environment
-from edgebert.measure.machine.pinning import choose_cores
 from edgebert.report.compare.comparison import compare, compare_within
 from edgebert.report.compare.findings import Comparison
 from edgebert.report.file import read_report, write_report
@@ -93,8 +93,8 @@ class Bench:
             write_report(file, self._report(rounds, setting).model_copy(update={"environment": environment}))
         return [read_report(file) for file in files]
 
-    def _job(self, slowdown: float) -> Job:
-        return Job(
+    def _job(self, slowdown: float) -> RoundJob:
+        return RoundJob(
             round=0,
             model=str(self.model),
             target=Target(runtime="onnxruntime"),

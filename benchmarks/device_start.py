@@ -4,7 +4,7 @@
 
 DIR holds models/sst2-minilm-l6 and sst2/{train,dev}.tsv. edgebert, installed without extras into a fresh virtual
 environment, optimum-onnx's pipeline and sentence-transformers' ONNX back end open the same INT8 file, with the same
-tokenizer, and answer one text. Every answer is that of a fresh process; the contenders take turns. edgebert checks every
+tokenizer, and answer one text. Every answer is that of a fresh process; the planned_entries take turns. edgebert checks every
 file's hash and the signature each time: `first load` has no receipt of an earlier check and imports what verifies
 signatures, `later loads` have one.
 
@@ -40,7 +40,7 @@ PEERS = {
     "optimum": ("optimum-onnx pipeline", "answer_optimum.py"),
     "st": ("sentence-transformers ONNX", "answer_sentence_transformers.py"),
 }
-"""Folder of the environment -> the contender's name and its program."""
+"""Folder of the environment -> the planned's name and its program."""
 LARGEST = 8
 
 
@@ -112,7 +112,7 @@ def device_python(bench: Bench) -> Path:
     return folder / "bin" / "python"
 
 
-def contenders(bench: Bench, bundle: Path, python: Path) -> tuple[list[Contender], list[str]]:
+def planned_entries(bench: Bench, bundle: Path, python: Path) -> tuple[list[Contender], list[str]]:
     """Those that take part, and the names of those that a quick run leaves out."""
     manifest = json.loads((bundle / "edgebert.json").read_text())
     file = next(Path(one["file"]).name for one in manifest["variants"] if one["name"] == manifest["selected"])
@@ -130,15 +130,15 @@ def contenders(bench: Bench, bundle: Path, python: Path) -> tuple[list[Contender
     return found, absent
 
 
-def start(bench: Bench, contender: Contender) -> Started:
+def start(bench: Bench, planned: Contender) -> Started:
     """One fresh process. Ends the benchmark when it fails."""
-    if contender.without_receipt:
+    if planned.without_receipt:
         shutil.rmtree(bench.cache, ignore_errors=True)
-    command = [str(contender.python), str(HERE / contender.program), *contender.arguments]
+    command = [str(planned.python), str(HERE / planned.program), *planned.arguments]
     began = time.monotonic_ns()
     done = subprocess.run(command, env=environment(bench), capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"{contender.name} ended with code {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
+        sys.exit(f"{planned.name} ended with code {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
     told: Mapping[str, float] = json.loads(done.stdout)
     return Started((told["answered_ns"] - began) / 1e9, told["peak_mb"], told["score"])
 
@@ -150,14 +150,14 @@ def environment(bench: Bench) -> dict[str, str]:
 
 def race(bench: Bench, entered: Sequence[Contender], rounds: int) -> dict[str, list[Started]]:
     """Fresh processes that take turns; the first round, which reads from the disk, is not counted."""
-    found: dict[str, list[Started]] = {contender.name: [] for contender in entered}
+    found: dict[str, list[Started]] = {planned.name: [] for planned in entered}
     for turn in range(rounds + 1):
-        for contender in (*entered[turn % len(entered) :], *entered[: turn % len(entered)]):
-            if not contender.without_receipt and not bench.cache.is_dir():
-                start(bench, contender)  # leaves the receipt that the turn before took away
-            started = start(bench, contender)
+        for planned in (*entered[turn % len(entered) :], *entered[: turn % len(entered)]):
+            if not planned.without_receipt and not bench.cache.is_dir():
+                start(bench, planned)  # leaves the receipt that the turn before took away
+            started = start(bench, planned)
             if turn:
-                found[contender.name].append(started)
+                found[planned.name].append(started)
     return found
 
 
@@ -243,7 +243,7 @@ def run(bench: Bench) -> None:
     """All of it."""
     figures, rounds = Figures(bench.quick), 2 if bench.quick else 9
     bundle, python = bench.bundle(), device_python(bench)
-    entered, absent = contenders(bench, bundle, python)
+    entered, absent = planned_entries(bench, bundle, python)
     found = race(bench, entered, rounds)
     print_race(found, absent)
     print_installed(entered, figures)

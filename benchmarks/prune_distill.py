@@ -40,7 +40,7 @@ from edgebert.compress.resolve import check_inputs
 from edgebert.compress.run import Compression
 from edgebert.core.progress import Silent, progress_for
 from edgebert.core.store import ArtifactStore
-from edgebert.measure.latency.latency import Job, measure_rounds, query_order, write_rows
+from edgebert.measure.latency.latency import RoundJob, measure_rounds, query_order, write_rows
 from edgebert.measure.machine.environment import read_environment
 from edgebert.models.load import load_model, save_model
 from edgebert.models.surgery import shape_of
@@ -49,7 +49,7 @@ from edgebert.stages.examples import Examples
 from edgebert.stages.export import export_onnx
 from edgebert.stages.prune import Prune
 from edgebert.stages.prune.budget import Budget
-from edgebert.stages.prune.cut import Samples, choose, draw, repaired, weighed
+from edgebert.stages.prune.cut import PruneSamples, choose, draw, repaired, weighed
 from edgebert.stages.prune.importance import Importance
 from edgebert.stages.prune.latency.latency_table import LatencyCosts
 from edgebert.stages.prune.latency.layer_latency import measure_table
@@ -240,7 +240,7 @@ class Laboratory:
         return load_model(self.run.base.path, self.run.inputs.task)
 
     @cached_property
-    def samples(self) -> Samples:
+    def samples(self) -> PruneSamples:
         """Those that the prune stage takes."""
         return draw(self.run.examples(self.run.base), self.teacher, 96 if self.setting.quick else 2048, seed=0)
 
@@ -349,7 +349,7 @@ def latencies(setting: Setting, teacher: Path, models: dict[str, Path]) -> dict[
     warmup, queries, rounds = (4, 32, 1) if setting.quick else (20, 250, 6)
     write_rows(setting.work / "rows.json", [rows[index] for index in query_order(len(rows), warmup + queries, seed=0)])
     jobs = [
-        Job(
+        RoundJob(
             round=0,
             model=str(file),
             target=Target(runtime="onnxruntime", disabled_optimizers=() if name == "fp32" else TUNED),

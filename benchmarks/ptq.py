@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 from figures import Figures, options, print_table
 
+from edgebert.core.libraries import quiet_libraries
 from edgebert.core.progress import progress_for
-from edgebert.core.quiet import quiet_libraries
-from edgebert.measure.latency.latency import Job, measure_rounds, query_order, write_rows
+from edgebert.measure.latency.latency import RoundJob, measure_rounds, query_order, write_rows
 from edgebert.report.rounds import Round
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.serving import Serving
@@ -225,7 +225,7 @@ def latencies(
     order = query_order(len(rows), queries + 20, seed=0)
     write_rows(work / "rows.json", [rows[index] for index in order])
     jobs = [
-        Job(
+        RoundJob(
             round=0,
             model=str(model.file),
             target=Target(runtime=model.runtime),

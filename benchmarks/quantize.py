@@ -40,7 +40,7 @@ from peers.contest import Contender, Result, Texts, hold, served
 from peers.tools import TOOLS, Raw
 from runs import Compressed, compress, recipe
 
-from edgebert.core.quiet import quiet_libraries
+from edgebert.core.libraries import quiet_libraries
 
 STAGES = [{"quantize": {"method": "auto"}}]
 BOTH: tuple[Literal["onnxruntime", "openvino"], ...] = ("onnxruntime", "openvino")
@@ -139,7 +139,7 @@ def peers(bench: Bench, figures: Figures) -> None:
     for threads, batch in settings[:1] if bench.quick else settings:
         service = {"threads": threads, "batch": batch}
         run = bench.compress(f"t{threads}-b{batch}", bench.teacher, [{"runtime": name, **service} for name in bench.runtimes])
-        contenders = [
+        planned_entries = [
             Contender(FP32["onnxruntime"], raw.out / "model.onnx", served("onnxruntime", threads, batch)),
             Contender(FP32["openvino"], raw.out / "openvino_model.xml", served("openvino", threads, batch)),
             *(raw_contender(raw.out / file, name, runtime, threads, batch) for name, file, runtime in RAW),
@@ -147,7 +147,7 @@ def peers(bench: Bench, figures: Figures) -> None:
             run.chosen,
         ]
         rounds, queries = (1, 24) if bench.quick else (4, 200 if batch == 1 else 60)
-        results = hold(contenders, bench.texts(), rounds=rounds, queries=queries)
+        results = hold(planned_entries, bench.texts(), rounds=rounds, queries=queries)
         print_contest(f"{threads} thread{'s' * (threads > 1)}, batch {batch}", results, absent)
         print(f"{run.choice}\n", flush=True)
         peers_figures(f"t{threads} b{batch}", run, results, figures, alone=threads == batch == 1)
@@ -212,12 +212,12 @@ def planted(bench: Bench, figures: Figures) -> None:
     raw = bench.raw(model, "planted-raw")
     raw.run("onnxruntime")
     run = bench.compress("planted", model, [{"runtime": name} for name in bench.runtimes])
-    contenders = [
+    planned_entries = [
         Contender(FP32["onnxruntime"], raw.out / "model.onnx", served("onnxruntime")),
         *(raw_contender(raw.out / file, name, runtime, 1, 1) for name, file, runtime in RAW[:3]),
         run.chosen,
     ]
-    results = hold(contenders, bench.texts(), rounds=0, queries=0)
+    results = hold(planned_entries, bench.texts(), rounds=0, queries=0)
     base = results[FP32["onnxruntime"]].accuracy
     rows = [[name, f"{one.accuracy:.4f}", f"{one.accuracy / base:.2%}"] for name, one in results.items()]
     print_table(["planted outliers", "dev acc", "of FP32"], rows)
@@ -261,9 +261,9 @@ def base(bench: Bench, figures: Figures) -> None:
     gates = [{"metric": "accuracy", "min": 0.0}]  # what random weights answer says nothing
     said = {"data": data, "measure": measure, "gates": gates}
     run = bench.compress("base", model, [{"runtime": name} for name in bench.runtimes], **said)
-    contenders = [*(run.baseline(name, FP32[name]) for name in bench.runtimes), run.chosen]
+    planned_entries = [*(run.baseline(name, FP32[name]) for name in bench.runtimes), run.chosen]
     rounds, queries = (1, 8) if bench.quick else (4, 25)
-    results = hold(contenders, texts, rounds=rounds, queries=queries, warmup=3)
+    results = hold(planned_entries, texts, rounds=rounds, queries=queries, warmup=3)
     rows = [
         [name, f"{one.percentile(50):.2f}", f"{one.percentile(90):.2f}", f"{slow.percentile(50) / one.percentile(50):.2f}x"]
         for slow in [results[FP32["onnxruntime"]]]

@@ -14,7 +14,7 @@ from typing import Any
 
 from peers.contest import LABELS, Contender
 
-from edgebert.bundle.manifest import BundleManifest, VariantEntry
+from edgebert.bundle.manifest import BundleManifest, ManifestEntry
 from edgebert.bundle.read import read_bundle
 from edgebert.report.file import read_report
 from edgebert.report.report import Entry, Report
@@ -47,12 +47,12 @@ class Compressed:
     @property
     def chosen(self) -> Contender:
         """The selected variant, under the name `edgebert`, as the bundle says to serve it."""
-        return self._contender("edgebert", next(one for one in self.manifest.variants if one.name == self.manifest.selected))
+        return self._planned("edgebert", next(one for one in self.manifest.variants if one.name == self.manifest.selected))
 
     def baseline(self, runtime: str, name: str) -> Contender:
         """The bundle's FP32 for a runtime."""
         found = (one for one in self.manifest.variants if one.role == "baseline" and one.target.runtime == runtime)
-        return self._contender(name, next(found))
+        return self._planned(name, next(found))
 
     @property
     def choice(self) -> str:
@@ -65,7 +65,7 @@ class Compressed:
         found = self.report.value(self.entry, "int8_coverage")
         return float("nan") if found is None else found
 
-    def _contender(self, name: str, variant: VariantEntry) -> Contender:
+    def _planned(self, name: str, variant: ManifestEntry) -> Contender:
         return Contender(name, self.folder / "bundle" / variant.file, variant.target)
 
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgebert.core.former_names import forward_former_names
 from edgebert.version import __version__
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 # ONNX Runtime's builds for Linux and macOS send telemetry to Microsoft by themselves, and look at this when they are imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+forward_former_names()
 
 __all__ = ["__version__", "load"]
 

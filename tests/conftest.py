@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings
 
-from edgebert.core.quiet import quiet_libraries, switch_off_telemetry
+from edgebert.core.libraries import quiet_libraries, switch_off_telemetry
 from edgebert.core.store import ArtifactStore
 
 if TYPE_CHECKING:
-    from edgebert.compress.run import Outcome
+    from edgebert.compress.run import Run
 
 pytest.register_assert_rewrite("breaks", "fake_stages", "stage_runs")  # their asserts say what differs, as tests' do
 switch_off_telemetry()
@@ -187,7 +187,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, model_template: Path) -> 
 
 
 @pytest.fixture(scope="session")
-def pruned(tmp_path_factory: pytest.TempPathFactory, model_template: Path) -> Outcome:
+def pruned(tmp_path_factory: pytest.TempPathFactory, model_template: Path) -> Run:
     """What compress made of a model that is cut twice and quantised: layer 0 keeps heads 0 and 2 and 16 of its 64 FFN
     neurons, layer 1 is whole at first and removed by the second cut. Do not write into its folder."""
     from fake_stages import Cut, compressed

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from device_process import COMMAND, WITHOUT
 from slot_roots import fill, make_root, switch
-from test_layers import COMMAND, WITHOUT
 
 OPENING = """
 import sys

@@ -1,6 +1,6 @@
-"""One contest: every contender answers the same texts, at the same batch and threads, in fresh processes that take turns.
+"""One contest: every planned answers the same texts, at the same batch and threads, in fresh processes that take turns.
 
-As a script it is the process that opens one contender, told on its standard input.
+As a script it is the process that opens one planned, told on its standard input.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Texts:
 
 @dataclass(frozen=True)
 class Result:
-    """What one contender did."""
+    """What one planned did."""
 
     accuracy: float
     milliseconds: np.ndarray[Any, Any]
@@ -65,7 +65,7 @@ class Result:
         return self.percentile(90) / self.percentile(50)
 
 
-class Job(BaseModel):
+class RoundJob(BaseModel):
     """What one process is told."""
 
     file: str
@@ -104,7 +104,7 @@ class OneGraph(Session):
         return {name: self._request.get_output_tensor(place).data.copy() for place, name in enumerate(self._outputs)}
 
 
-def serve(job: Job) -> Answers:
+def serve(job: RoundJob) -> Answers:
     """Opens the model, warms up, answers."""
     serving = Serving(get_task("text-classification"), LABELS, job.max_length, PAD_ID, Path(job.tokenizer))
     encoded = serving.encode(serving.open_tokenizer(), [{"text": text} for text in job.texts])
@@ -127,44 +127,46 @@ def serve(job: Job) -> Answers:
     return Answers(nanoseconds=tuple(times), predictions=tuple(predictions))
 
 
-def in_process(contender: Contender, job: Job) -> Answers:
+def in_process(planned: Contender, job: RoundJob) -> Answers:
     """One job in a fresh process; ends the benchmark when that process fails."""
     done = subprocess.run([sys.executable, __file__], input=job.model_dump_json(), capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"{contender.name} on {job.file} failed:\n{done.stderr[-2000:]}")
+        sys.exit(f"{planned.name} on {job.file} failed:\n{done.stderr[-2000:]}")
     return Answers.model_validate_json(done.stdout)
 
 
-def hold(contenders: Sequence[Contender], texts: Texts, *, rounds: int, queries: int, warmup: int = 10) -> dict[str, Result]:
-    """Accuracy on all texts, and `rounds` times the latency of `queries` seeded queries, by contender's name.
+def hold(
+    planned_entries: Sequence[Contender], texts: Texts, *, rounds: int, queries: int, warmup: int = 10
+) -> dict[str, Result]:
+    """Accuracy on all texts, and `rounds` times the latency of `queries` seeded queries, by planned's name.
 
-    All contenders have the same batch and threads.
+    All planned_entries have the same batch and threads.
     """
-    batch = contenders[0].target.batch
+    batch = planned_entries[0].target.batch
     order = query_order(len(texts.rows), (warmup + queries) * batch, seed=0)
     timed = tuple(texts.rows[place]["text"] for place in order)
     whole = tuple(row["text"] for row in texts.rows)
     references = np.array([int(row["label"]) for row in texts.rows])
 
-    def job(contender: Contender, chosen: tuple[str, ...], skipped: int) -> Job:
-        return Job(
-            file=str(contender.file),
-            target=contender.target,
-            one_graph=contender.one_graph,
+    def job(planned: Contender, chosen: tuple[str, ...], skipped: int) -> RoundJob:
+        return RoundJob(
+            file=str(planned.file),
+            target=planned.target,
+            one_graph=planned.one_graph,
             tokenizer=str(texts.tokenizer),
             max_length=texts.max_length,
             texts=chosen,
             warmup=skipped,
         )
 
-    right = [np.mean(np.array(in_process(one, job(one, whole, 0)).predictions) == references) for one in contenders]
-    times: list[list[int]] = [[] for _ in contenders]
+    right = [np.mean(np.array(in_process(one, job(one, whole, 0)).predictions) == references) for one in planned_entries]
+    times: list[list[int]] = [[] for _ in planned_entries]
     for turn in range(rounds):
-        for place in rotated(len(contenders), turn):
-            times[place] += in_process(contenders[place], job(contenders[place], timed, warmup)).nanoseconds
+        for place in rotated(len(planned_entries), turn):
+            times[place] += in_process(planned_entries[place], job(planned_entries[place], timed, warmup)).nanoseconds
     return {
         one.name: Result(float(score), np.array(found) / 1e6)
-        for one, score, found in zip(contenders, right, times, strict=True)
+        for one, score, found in zip(planned_entries, right, times, strict=True)
     }
 
 
@@ -174,4 +176,4 @@ def served(runtime: Literal["onnxruntime", "openvino"], threads: int = 1, batch:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(serve(Job.model_validate_json(sys.stdin.read())).model_dump_json())
+    sys.stdout.write(serve(RoundJob.model_validate_json(sys.stdin.read())).model_dump_json())

@@ -1,1 +1,5 @@
 """bundle: the folder that a device receives: written, read, self-tested, trusted, and predicted with. No torch."""
+
+from edgebert.core.former_names import attributes_of
+
+__getattr__ = attributes_of(__name__, "read", "write", "self_test", "parts")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from edgebert.bundle.manifest import BundleManifest, VariantEntry
+from edgebert.bundle.manifest import BundleManifest, ManifestEntry
 from edgebert.errors import BundleError
 from edgebert.runtimes import RUNTIMES
 from edgebert.tasks import get_task
@@ -47,7 +47,7 @@ def _of_files(manifest: BundleManifest) -> Iterator[str]:
         yield f"has the label {strange!a}, which cannot be printed"
 
 
-def _of_variant(variant: VariantEntry) -> Iterator[str]:
+def _of_variant(variant: ManifestEntry) -> Iterator[str]:
     endings = {runtime.name: PurePosixPath(runtime.model_file).suffix for runtime in RUNTIMES}
     if variant.target.runtime not in endings:
         yield f"has {variant.name} for the runtime {variant.target.runtime}, which runs no bundles"
@@ -91,7 +91,7 @@ def _of_goldens(manifest: BundleManifest) -> Iterator[str]:
         yield f"has {len(manifest.labels)} labels, and golden logits of another number"
 
 
-def _shapes(variant: VariantEntry) -> dict[str, tuple[tuple[int, ...] | None, ...]]:
+def _shapes(variant: ManifestEntry) -> dict[str, tuple[tuple[int, ...] | None, ...]]:
     return {name: tuple(map(_shape, values)) for name, values in variant.golden_outputs.items()}
 
 

@@ -45,7 +45,7 @@ class GoldenInputs(Frozen):
     token_ids: Annotated[tuple[Annotated[tuple[int, ...], FailFast()], ...], FailFast()]
 
 
-class VariantEntry(Frozen):
+class ManifestEntry(Frozen):
     """One graph in the bundle."""
 
     name: str
@@ -87,7 +87,7 @@ class BundleManifest(Frozen):
     pad_id: int = Field(ge=0, le=TOKEN_LIMIT)
     files: dict[str, FileEntry]
     """Every file of the bundle but this one and a signature."""
-    variants: Annotated[tuple[VariantEntry, ...], FailFast(), Field(min_length=1)]
+    variants: Annotated[tuple[ManifestEntry, ...], FailFast(), Field(min_length=1)]
     selected: str
     verdict: Literal["PASSED", "FAILED"]
     reasons: Texts
@@ -104,7 +104,7 @@ class BundleManifest(Frozen):
             raise ValueError("two names are one file on systems that do not tell their letters apart")
         return files
 
-    def variant(self, name: str) -> VariantEntry | None:
+    def variant(self, name: str) -> ManifestEntry | None:
         """The variant of that name."""
         return next((variant for variant in self.variants if variant.name == name), None)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgebert.bundle.manifest import VariantEntry
+from edgebert.bundle.manifest import ManifestEntry
 from edgebert.errors import MissingPackage
 from edgebert.report.text.removed import removal_lines
 from edgebert.report.text.run_table import markdown_table, verdict_lines
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edgebert.bundle.parts import BundleParts
 
 
-def model_card(parts: BundleParts, variants: Sequence[VariantEntry]) -> str:
+def model_card(parts: BundleParts, variants: Sequence[ManifestEntry]) -> str:
     """Renders the card with the measured table and the gates."""
     try:
         import jinja2

@@ -14,16 +14,16 @@ from edgebert.runtimes.target import Target
 
 if TYPE_CHECKING:
     from edgebert.report.report import Report
-    from edgebert.report.verdict import Judgement, Verdict
+    from edgebert.report.verdict import JudgedEntry, Verdict
 
 
 @dataclass(frozen=True)
-class Variant:
-    """One graph for the bundle. FP32 has no judgement, and is not there where its tokenizer is not the best's."""
+class BundleEntry:
+    """One graph for the bundle. FP32 has no judged, and is not there where its tokenizer is not the best's."""
 
-    contender: Contender
-    judgement: Judgement | None
-    goldens: Goldens
+    planned: PlannedEntry
+    judged: JudgedEntry | None
+    goldens: GoldenOutputs
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class BundleParts:
     name: str
     model: Artifact
     serving: Serving
-    variants: Sequence[Variant]
+    variants: Sequence[BundleEntry]
     """The best is among them. All are served by `serving`: a bundle has one tokenizer."""
     report: Report
     verdict: Verdict
@@ -41,7 +41,7 @@ class BundleParts:
 
 
 @dataclass(frozen=True)
-class Contender:
+class PlannedEntry:
     """One model on one target, about to be checked."""
 
     name: str
@@ -61,7 +61,7 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Goldens:
+class GoldenOutputs:
     """Inputs and what one model answers to them, each alone in its batch."""
 
     rows: list[dict[str, str]]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from edgebert.bundle.device_folder import Root, is_file, resolve
 from edgebert.bundle.files import Stamp
-from edgebert.bundle.manifest import BundleManifest, VariantEntry
+from edgebert.bundle.manifest import BundleManifest, ManifestEntry
 from edgebert.bundle.read import read_stamped_bundle, serving_of, stamps_of
 from edgebert.bundle.self_test import ask_goldens, golden_inputs, obstacle, open_variant
 from edgebert.errors import BundleError, EnvironmentFault, InputError
@@ -27,7 +27,7 @@ ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedVariant:
     """One model, ready to answer: all that belongs together, so that one assignment exchanges all of it."""
 
     folder: Path
@@ -35,7 +35,7 @@ class Opened:
     manifest: BundleManifest
     preferred: str
     """Name of the variant that should answer: the device's choice in a slot, else the verdict's."""
-    variant: VariantEntry
+    variant: ManifestEntry
     serving: Serving
     tokenizer: Tokenizer
     session: Session
@@ -77,8 +77,8 @@ class Predictor:
     It does not survive a fork: load after it, in each process, for the threads of the runtime stay behind.
     """
 
-    def __init__(self, opened: Opened) -> None:
-        self._opened: Opened | None = opened
+    def __init__(self, opened: OpenedVariant) -> None:
+        self._opened: OpenedVariant | None = opened
 
     def __call__(self, text: str) -> Answer:
         """Answers one text; a tab separates the two sentences of a pair."""
@@ -104,7 +104,7 @@ class Predictor:
         return opened.answer(texts, opened.variant.target.batch if batch is None else checked("batch", batch, MAX_BATCH))
 
     @property
-    def variant(self) -> VariantEntry:
+    def variant(self) -> ManifestEntry:
         """The variant that answers."""
         return self._now().variant
 
@@ -132,7 +132,7 @@ class Predictor:
         """Closes it."""
         self.close()
 
-    def _now(self) -> Opened:
+    def _now(self) -> OpenedVariant:
         if (opened := self._opened) is None:
             raise InputError("The predictor was closed.", hint="Load the bundle again: edgebert.load(...)")
         return opened
@@ -154,7 +154,7 @@ def load_predictor(place: Path, *, variant: str | None = None, threads: int | No
     return Predictor(open_place(place, variant=variant, threads=threads))
 
 
-def open_place(place: Path, *, variant: str | None = None, threads: int | None = None) -> Opened:
+def open_place(place: Path, *, variant: str | None = None, threads: int | None = None) -> OpenedVariant:
     """As `load_predictor`. What is returned is one bundle: a slot that is exchanged meanwhile is opened anew."""
     threads = None if threads is None else checked("threads", threads, MAX_THREADS)
     for _ in range(ATTEMPTS):
@@ -174,12 +174,12 @@ def open_place(place: Path, *, variant: str | None = None, threads: int | None =
 
 def open_bundle(
     folder: Path, *, preferred: str | None, variant: str | None, threads: int | None
-) -> tuple[Opened, dict[str, Stamp]]:
+) -> tuple[OpenedVariant, dict[str, Stamp]]:
     """Reads, checks and opens the bundle in a folder; the stamps are those of its files when they were hashed."""
     manifest, stamps = read_stamped_bundle(folder)
     serving = serving_of(folder, manifest)
     chosen = choose_variant(manifest, preferred if variant is None else variant)
-    opened = Opened(
+    opened = OpenedVariant(
         folder=folder,
         manifest=manifest,
         preferred=preferred or manifest.selected,
@@ -191,7 +191,7 @@ def open_bundle(
     return opened, stamps
 
 
-def check_answers(opened: Opened) -> None:
+def check_answers(opened: OpenedVariant) -> None:
     """Replays the goldens.
 
     Raises:
@@ -241,7 +241,7 @@ def _identity(folder: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def choose_variant(manifest: BundleManifest, name: str | None = None) -> VariantEntry:
+def choose_variant(manifest: BundleManifest, name: str | None = None) -> ManifestEntry:
     """The named variant, else the selected one, else another of the same standing that runs here.
 
     Raises:
@@ -264,7 +264,7 @@ def choose_variant(manifest: BundleManifest, name: str | None = None) -> Variant
     return found
 
 
-def _first_that_runs(manifest: BundleManifest) -> VariantEntry:
+def _first_that_runs(manifest: BundleManifest) -> ManifestEntry:
     # Never a candidate that failed its gates in the place of one that passed: FP32 is the next best then.
     selected = manifest.variant(manifest.selected)
     order = [

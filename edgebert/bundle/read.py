@@ -13,8 +13,8 @@ from edgebert.bundle.consistency import check_claims
 from edgebert.bundle.files import Stamp, check_files, list_files, read_plain_file, size_limit, stamp
 from edgebert.bundle.graph_files import check_graph
 from edgebert.bundle.manifest import MANIFEST, BundleManifest, parse_manifest
+from edgebert.bundle.trust.envelope import LEFT_BY_THE_HUB as LEFT_BY_THE_HUB
 from edgebert.bundle.trust.envelope import SIGNATURE, strict_json
-from edgebert.bundle.trust.hashing import LEFT_BY_THE_HUB as LEFT_BY_THE_HUB
 from edgebert.bundle.trust.policy import Signer, check_trust
 from edgebert.errors import BundleError
 from edgebert.runtimes.serving import Serving

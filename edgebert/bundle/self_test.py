@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edgebert.bundle.manifest import BundleManifest, VariantEntry
+from edgebert.bundle.manifest import BundleManifest, ManifestEntry
 from edgebert.bundle.read import read_bundle, serving_of
 from edgebert.errors import BundleError, EnvironmentFault
 from edgebert.runtimes import get_runtime
@@ -23,7 +23,7 @@ from edgebert.tasks.base import Encoded
 class SelfTest:
     """What the goldens say of one variant. `difference` is None where it cannot be asked, for the reason of `obstacle`."""
 
-    variant: VariantEntry
+    variant: ManifestEntry
     difference: float | None
     obstacle: str | None = None
 
@@ -35,7 +35,7 @@ class SelfTest:
         return "ok" if self.difference <= self.variant.tolerance else "differs"
 
 
-def obstacle(variant: VariantEntry) -> str | None:
+def obstacle(variant: ManifestEntry) -> str | None:
     """Why a variant cannot run here; None where it can."""
     runtime = variant.target.runtime
     if not get_runtime(runtime).available():
@@ -79,14 +79,14 @@ def golden_inputs(folder: Path, manifest: BundleManifest) -> list[Encoded]:
     return encoded
 
 
-def replay(folder: Path, manifest: BundleManifest, variant: VariantEntry, encoded: Sequence[Encoded]) -> SelfTest:
+def replay(folder: Path, manifest: BundleManifest, variant: ManifestEntry, encoded: Sequence[Encoded]) -> SelfTest:
     """Opens one variant and asks it the goldens."""
     if reason := obstacle(variant):
         return SelfTest(variant, None, reason)
     return ask_goldens(open_variant(folder, variant), serving_of(folder, manifest), variant, encoded)
 
 
-def ask_goldens(session: Session, serving: Serving, variant: VariantEntry, encoded: Sequence[Encoded]) -> SelfTest:
+def ask_goldens(session: Session, serving: Serving, variant: ManifestEntry, encoded: Sequence[Encoded]) -> SelfTest:
     """Asks an opened variant the goldens, each alone in its batch as it was when they were made."""
     answers = [session.predict(serving.batch([item], variant.target)) for item in encoded]
     return SelfTest(variant, _difference(answers, variant.golden_outputs))
@@ -111,7 +111,7 @@ def _difference(answers: Sequence[Mapping[str, Any]], goldens: Mapping[str, Sequ
     return worst
 
 
-def open_variant(folder: Path, variant: VariantEntry, threads: int | None = None) -> Session:
+def open_variant(folder: Path, variant: ManifestEntry, threads: int | None = None) -> Session:
     """Opens one variant's graph.
 
     Raises:

@@ -12,7 +12,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from edgebert.bundle.device_folder import Root, is_file
-from edgebert.bundle.predictor import Opened, Predictor, check_answers, open_place
+from edgebert.bundle.predictor import OpenedVariant, Predictor, check_answers, open_place
 from edgebert.errors import BundleError, EdgebertError, EnvironmentFault, InputError
 
 LOG = logging.getLogger("edgebert")
@@ -63,7 +63,7 @@ class WatchingPredictor(Predictor):
         self._end()
         super().close()
 
-    def _now(self) -> Opened:
+    def _now(self) -> OpenedVariant:
         if self._process != os.getpid():
             raise EnvironmentFault(
                 "A watching predictor does not survive a fork: the thread that watches stayed in the parent.",
@@ -96,7 +96,7 @@ class WatchingPredictor(Predictor):
             LOG.info("%s: now %s of %s answers", self._link, opened.variant.name, opened.manifest.name)
             self._seen = standing  # looked at before: what was switched meanwhile is seen by the next look
 
-    def _open(self) -> Opened:
+    def _open(self) -> OpenedVariant:
         return open_place(self._link.parent, variant=self._variant, threads=self._threads)
 
     def _report(self, error: BaseException, standing: Standing | None) -> None:

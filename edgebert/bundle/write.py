@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgebert.bundle.manifest import MANIFEST, TOLERANCE, BundleManifest, GoldenInputs, VariantEntry
-from edgebert.bundle.parts import BundleParts, Variant
-from edgebert.core.packages import package_version
+from edgebert.bundle.manifest import MANIFEST, TOLERANCE, BundleManifest, GoldenInputs, ManifestEntry
+from edgebert.bundle.parts import BundleEntry, BundleParts
+from edgebert.core.libraries import package_version
 from edgebert.core.store import hash_folder
 from edgebert.errors import EnvironmentFault, InputError
 from edgebert.models.folder import PRUNED_TYPE
@@ -21,7 +21,7 @@ from edgebert.runtimes.target import Isa
 from edgebert.version import __version__
 
 if TYPE_CHECKING:
-    from edgebert.bundle.parts import Contender
+    from edgebert.bundle.parts import PlannedEntry
 
 
 MODEL_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
@@ -41,7 +41,7 @@ def write_bundle(folder: Path, parts: BundleParts, *, note: Callable[[str], None
     variants = [_write_variant(folder, variant, variant_file(variant, parts)) for variant in parts.variants]
     write_report(folder / "report.json", parts.report)
     (folder / "README.md").write_text(model_card(parts, variants), encoding="utf-8")
-    goldens = next(item.goldens for item in parts.variants if item.contender.name == parts.verdict.best.entry.name)
+    goldens = next(item.goldens for item in parts.variants if item.planned.name == parts.verdict.best.entry.name)
     manifest = BundleManifest(
         edgebert_version=__version__,
         name=parts.name,
@@ -93,64 +93,64 @@ def plain_config(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "model_type": "bert", "architectures": classes}
 
 
-def _write_variant(folder: Path, variant: Variant, file: str) -> VariantEntry:
-    contender, judgement = variant.contender, variant.judgement
-    runtime = get_runtime(contender.target.runtime)
+def _write_variant(folder: Path, variant: BundleEntry, file: str) -> ManifestEntry:
+    planned, judged = variant.planned, variant.judged
+    runtime = get_runtime(planned.target.runtime)
     (folder / file).parent.mkdir(exist_ok=True)
     stem = Path(runtime.model_file).stem
-    for name in contender.artifact.manifest.files:  # the .xml and its .bin share a stem, and so do their copies
+    for name in planned.artifact.manifest.files:  # the .xml and its .bin share a stem, and so do their copies
         renamed = (folder / file).parent / name.replace(stem, Path(file).stem, 1)
-        shutil.copyfile(contender.artifact.path / name, renamed)
-    return VariantEntry(
-        name=contender.name,
-        role="baseline" if judgement is None else "candidate",
-        precision=contender.precision,
-        target=contender.target,
+        shutil.copyfile(planned.artifact.path / name, renamed)
+    return ManifestEntry(
+        name=planned.name,
+        role="baseline" if judged is None else "candidate",
+        precision=planned.precision,
+        target=planned.target,
         file=file,
-        artifact=contender.artifact.sha256,
-        status="BASELINE" if judgement is None else "PASSED" if judgement.passed else "FAILED",
-        reasons=judgement.failures if judgement else (),
+        artifact=planned.artifact.sha256,
+        status="BASELINE" if judged is None else "PASSED" if judged.passed else "FAILED",
+        reasons=judged.failures if judged else (),
         requires={runtime.package: package_version(runtime.package)},
-        requires_isa=required_isa(contender),
-        tolerance=TOLERANCE[contender.precision],
+        requires_isa=required_isa(planned),
+        tolerance=TOLERANCE[planned.precision],
         golden_outputs={name: tuple(values) for name, values in variant.goldens.outputs.items()},
     )
 
 
-def required_isa(contender: Contender) -> tuple[Isa, ...]:
-    """Instruction sets of which a CPU needs one, for the contender's answers to be right."""
-    return () if contender.precision == "fp32" or contender.artifact.facts.get("any_cpu") else EXACT
+def required_isa(planned: PlannedEntry) -> tuple[Isa, ...]:
+    """Instruction sets of which a CPU needs one, for the planned's answers to be right."""
+    return () if planned.precision == "fp32" or planned.artifact.facts.get("any_cpu") else EXACT
 
 
-def variant_file(variant: Variant, parts: BundleParts) -> str:
+def variant_file(variant: BundleEntry, parts: BundleParts) -> str:
     """Where a graph lies. The names that Hub clients look for go to FP32 and to the best candidate of each runtime."""
-    runtime = variant.contender.target.runtime
+    runtime = variant.planned.target.runtime
     folder, stem, best = {
         "onnxruntime": ("onnx", "model", "model_quantized.onnx"),
         "openvino": ("openvino", "openvino_model", "openvino_model_qint8_quantized.xml"),
     }[runtime]
     ending = best.rsplit(".", 1)[1]
-    if variant.judgement is None:
+    if variant.judged is None:
         return f"{folder}/{stem}.{ending}"
-    rivals = [other for other in parts.variants if other.judgement and other.contender.target.runtime == runtime]
+    rivals = [other for other in parts.variants if other.judged and other.planned.target.runtime == runtime]
     fastest = min(rivals, key=lambda other: _speed_rank(other, parts))
-    if variant.contender.artifact.key == fastest.contender.artifact.key:
-        if variant.contender.precision == "int8":
+    if variant.planned.artifact.key == fastest.planned.artifact.key:
+        if variant.planned.precision == "int8":
             return f"{folder}/{best}"
-        baselines = [other for other in parts.variants if other.judgement is None]
-        if not any(other.contender.target.runtime == runtime for other in baselines):
+        baselines = [other for other in parts.variants if other.judged is None]
+        if not any(other.planned.target.runtime == runtime for other in baselines):
             return f"{folder}/{stem}.{ending}"
-    target, _, label = variant.contender.name.rpartition("/")  # not the stage's: two steps of one recipe may have the same
-    if any(_same_label(other, label) and other.contender.artifact.key != variant.contender.artifact.key for other in rivals):
+    target, _, label = variant.planned.name.rpartition("/")  # not the stage's: two steps of one recipe may have the same
+    if any(_same_label(other, label) and other.planned.artifact.key != variant.planned.artifact.key for other in rivals):
         label += target.removeprefix(runtime)  # one search for each target, and all are called alike
     return f"{folder}/{stem}_{re.sub(r'[^a-z0-9]+', '_', label)}.{ending}"
 
 
-def _same_label(variant: Variant, label: str) -> bool:
-    return variant.contender.name.rpartition("/")[2] == label
+def _same_label(variant: BundleEntry, label: str) -> bool:
+    return variant.planned.name.rpartition("/")[2] == label
 
 
-def _speed_rank(variant: Variant, parts: BundleParts) -> tuple[bool, float]:
-    assert variant.judgement is not None
-    p50 = variant.judgement.entry.percentile_ms(50)
-    return (not variant.judgement.passed, p50 if p50 is not None else float("inf"))
+def _speed_rank(variant: BundleEntry, parts: BundleParts) -> tuple[bool, float]:
+    assert variant.judged is not None
+    p50 = variant.judged.entry.percentile_ms(50)
+    return (not variant.judged.passed, p50 if p50 is not None else float("inf"))

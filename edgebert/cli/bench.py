@@ -15,7 +15,7 @@ from edgebert.errors import InputError, MissingPackage
 
 if TYPE_CHECKING:
     from edgebert.core.progress import Progress
-    from edgebert.measure.bench.models import Subject
+    from edgebert.measure.bench.models import BenchModel
     from edgebert.report.report import Report
     from edgebert.report.rounds import Scenario
 
@@ -24,7 +24,7 @@ SCENARIOS: tuple[Scenario, ...] = ("single-stream", "multi-stream", "offline", "
 
 
 def bench(
-    subjects: Annotated[list[str], typer.Argument(metavar="SUBJECT", help=SUBJECT)],
+    bench_models: Annotated[list[str], typer.Argument(metavar="SUBJECT", help=SUBJECT)],
     baseline: Annotated[str | None, typer.Option(metavar="SUBJECT", help="Measured in turns with the others.")] = None,
     variants: Annotated[
         list[str] | None, typer.Option("--variant", metavar="NAME", help="Of a bundle; default: the selected one. Repeatable.")
@@ -32,7 +32,9 @@ def bench(
     baseline_variant: Annotated[
         str | None, typer.Option(metavar="NAME", help="Of the baseline's bundle; without --baseline of the first SUBJECT.")
     ] = None,
-    runtime: Annotated[Literal["onnxruntime", "openvino"] | None, typer.Option(help="Where a subject leaves a choice.")] = None,
+    runtime: Annotated[
+        Literal["onnxruntime", "openvino"] | None, typer.Option(help="Where a bench_model leaves a choice.")
+    ] = None,
     scenario: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help=f"{', '.join(SCENARIOS)}; default the first. Repeatable.")
     ] = None,
@@ -43,8 +45,10 @@ def bench(
     ] = None,
     bound: Annotated[float | None, typer.Option(metavar="MS", help="server: the latency that must hold.")] = None,
     bound_percent: Annotated[int | None, typer.Option(help="The percentile at which it must hold; default 99.")] = None,
-    batch: Annotated[str | None, typer.Option(metavar="N,N", help="Texts in one query; default as the subject says.")] = None,
-    threads: Annotated[str | None, typer.Option(metavar="N,N", help="Default: as the subject says.")] = None,
+    batch: Annotated[
+        str | None, typer.Option(metavar="N,N", help="Texts in one query; default as the bench_model says.")
+    ] = None,
+    threads: Annotated[str | None, typer.Option(metavar="N,N", help="Default: as the bench_model says.")] = None,
     lengths: Annotated[
         list[str] | None, typer.Option(metavar="data|16,32|log:FILE", help="In tokens; default data: real texts. Repeatable.")
     ] = None,
@@ -72,19 +76,18 @@ def bench(
     quiet: QuietOption = False,
 ) -> None:
     """Measures models: latency, throughput, start and memory, in alternating fresh processes, into a report."""
-    from edgebert.measure.bench.command_line import command_line
     from edgebert.measure.bench.data_file import DataFile
-    from edgebert.measure.bench.models import Wanted
-    from edgebert.measure.bench.out_file import check_out
-    from edgebert.measure.bench.queries import Source, all_lengths
+    from edgebert.measure.bench.models import ModelRequest
+    from edgebert.measure.bench.out_file import check_out, command_line
+    from edgebert.measure.bench.queries import QuerySource, all_lengths
     from edgebert.measure.bench.run import run
-    from edgebert.measure.bench.sweep import Options, make_plan
+    from edgebert.measure.bench.sweep import BenchOptions, make_plan
 
     if label and not data:
         raise InputError("--label names a column of --data, which is not given.", hint="--data FILE --label COLUMN")
     if bound_percent is not None and bound is None:
         raise InputError("--bound-percent says at which percentile --bound must hold.", hint="Add --bound MS, or drop it.")
-    options = Options(
+    options = BenchOptions(
         scenarios=tuple(map(_scenario, scenario or SCENARIOS[:1])),
         streams=streams,
         instances=instances,
@@ -107,9 +110,9 @@ def bench(
     options.check()
     progress = open_progress(quiet)
     place = check_out(out, progress, force=force)
-    source = Source(DataFile.parse(data, label) if data else None, seed)
-    wanted = Wanted(tuple(variants or ()), runtime, _tokenizer(tokenizer))
-    found = _subjects(subjects, baseline, baseline_variant, wanted, progress)
+    source = QuerySource(DataFile.parse(data, label) if data else None, seed)
+    wanted = ModelRequest(tuple(variants or ()), runtime, _tokenizer(tokenizer))
+    found = _bench_models(bench_models, baseline, baseline_variant, wanted, progress)
     outcome = run(make_plan(found, options, source, progress), options, source, progress)
     report = outcome.report.model_copy(update={"command": command_line(sys.argv[1:])})
     _leave(report, place, outcome.fault, rounds, is_chosen=out is None, json_output=json_output)
@@ -136,28 +139,28 @@ def _leave(report: Report, place: Path, cut: BaseException | None, rounds: int, 
         raise fault
 
 
-def _subjects(
+def _bench_models(
     places: list[str], baseline: str | None, baseline_variant: str | None, wanted: Any, progress: Progress
-) -> list[tuple[Subject, Literal["baseline", "candidate"]]]:
+) -> list[tuple[BenchModel, Literal["baseline", "candidate"]]]:
     """All that is measured, the baseline first."""
     from dataclasses import replace
 
     from edgebert.measure.bench.models import find_subjects, named_apart
 
-    theirs: list[Subject] = []
+    theirs: list[BenchModel] = []
     if baseline or baseline_variant:
         of_baseline = replace(wanted, variants=(baseline_variant,) if baseline_variant else (), must=False)
         theirs = find_subjects(baseline or places[0], of_baseline, progress)
-    ours = [subject for place in places for subject in find_subjects(place, wanted, progress)]
-    if wanted.variants and not any(subject.checked_at for subject in ours):
+    ours = [bench_model for place in places for bench_model in find_subjects(place, wanted, progress)]
+    if wanted.variants and not any(bench_model.checked_at for bench_model in ours):
         raise InputError("--variant names a part of a bundle, and there is none.", hint="Drop it.")
     if baseline_variant and not theirs[0].checked_at:
         raise InputError(f"--baseline-variant names a part of a bundle, and {baseline or places[0]} is none.", hint="Drop it.")
     named = named_apart([*theirs, *ours])
-    for subject in named:
-        if wanted.tokenizer and subject.tokenizer != wanted.tokenizer:
-            progress.note(f"{subject.name} has its own tokenizer: --tokenizer is not used for it")
-    return [(subject, "baseline" if place < len(theirs) else "candidate") for place, subject in enumerate(named)]
+    for bench_model in named:
+        if wanted.tokenizer and bench_model.tokenizer != wanted.tokenizer:
+            progress.note(f"{bench_model.name} has its own tokenizer: --tokenizer is not used for it")
+    return [(bench_model, "baseline" if place < len(theirs) else "candidate") for place, bench_model in enumerate(named)]
 
 
 def _scenario(name: str) -> Scenario:
@@ -198,7 +201,7 @@ def _cores(text: str) -> tuple[int, ...] | None:
     Raises:
         InputError: it is no list of cores, or one is not for this process.
     """
-    from edgebert.measure.machine.pinning import check_cores, usable
+    from edgebert.measure.machine.cores import check_cores, usable
 
     if text in ("auto", "none"):
         return None if text == "auto" else ()
@@ -215,7 +218,7 @@ def _cores(text: str) -> tuple[int, ...] | None:
 def _tokenizer(path: Path | None) -> Path | None:
     if path is None:
         return None
-    from edgebert.core.paths import local_path
+    from edgebert.core.files import local_path
 
     place = local_path(str(path), Path.cwd())
     file = place / "tokenizer.json" if place.is_dir() else place

@@ -48,3 +48,24 @@ def reader_may_leave() -> Iterator[None]:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+TargetArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="TARGET", help="pi@kitchen, pi@kitchen:folder, ssh://pi@kitchen:2222, ./folder, or a name of the fleet."
+    ),
+]
+
+
+FleetOption = Annotated[Path | None, typer.Option("--fleet", metavar="FILE", help="Devices by name: fleet.yaml.")]
+
+
+OnlyOption = Annotated[
+    list[str] | None, typer.Option("--only", metavar="LABEL=VALUE", help="Devices of the fleet with that label. Repeatable.")
+]
+
+
+ParallelOption = Annotated[
+    int | None, typer.Option(min=1, max=64, help="Devices at a time. Default: what the fleet says, else 4.")
+]

@@ -13,7 +13,7 @@ from edgebert.errors import EXIT_GATE_FAILED, InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgebert.report.compare.findings import Comparison, Document, Options, Policy
+    from edgebert.report.compare.findings import CompareOptions, Comparison, ComparisonDocument, Policy
     from edgebert.report.report import Report
 
 
@@ -47,7 +47,7 @@ def compare(
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write there instead of standard output.")] = None,
 ) -> None:
     """Says which differences between reports are real. Exits 1 when --fail-on is not shown to hold."""
-    from edgebert.core.atomic_write import write_whole
+    from edgebert.core.files import write_whole
     from edgebert.report.compare.junit import junit as junit_text
 
     if markdown and json_output:
@@ -67,15 +67,15 @@ def compare(
     raise typer.Exit(EXIT_GATE_FAILED if document.passed is False else 0)
 
 
-def _options(band: str, accuracy_band: str, metrics: list[str], across_devices: bool, seed: int) -> Options:
-    from edgebert.report.compare.findings import Options
-    from edgebert.report.compare.percent import parse_points, parse_share
+def _options(band: str, accuracy_band: str, metrics: list[str], across_devices: bool, seed: int) -> CompareOptions:
+    from edgebert.report.compare.findings import CompareOptions
+    from edgebert.report.compare.wording import parse_points, parse_share
 
     bands = {"band": parse_share(band, "--band"), "accuracy_band": parse_points(accuracy_band, "--accuracy-band")}
     for name, value in bands.items():
         if not value:
             raise InputError(f"--{name.replace('_', '-')} is 0, and no measurement is that exact.", hint="Write 2% or 0.02.")
-    return Options(**bands, across_devices=across_devices, metrics=tuple(_metrics(metrics)), seed=seed)
+    return CompareOptions(**bands, across_devices=across_devices, metrics=tuple(_metrics(metrics)), seed=seed)
 
 
 def _metrics(names: list[str]) -> list[str]:
@@ -92,7 +92,7 @@ def _metrics(names: list[str]) -> list[str]:
 
 def _policy(words: list[str], threshold: str | None, accuracy_threshold: str | None) -> Policy | None:
     from edgebert.report.compare.findings import FAIL_ON, Policy
-    from edgebert.report.compare.percent import parse_points, parse_share
+    from edgebert.report.compare.wording import parse_points, parse_share
 
     asked = [word.strip() for text in words for word in text.split(",") if word.strip()]
     if not asked:
@@ -107,7 +107,7 @@ def _policy(words: list[str], threshold: str | None, accuracy_threshold: str | N
     return Policy.model_validate({"fail_on": tuple(dict.fromkeys(asked)), **values})
 
 
-def _comparisons(places: Sequence[Path], options: Options) -> list[Comparison]:
+def _comparisons(places: Sequence[Path], options: CompareOptions) -> list[Comparison]:
     from edgebert.report.compare.comparison import compare_within
     from edgebert.report.file import read_reports
 
@@ -122,7 +122,7 @@ def _comparisons(places: Sequence[Path], options: Options) -> list[Comparison]:
     return found
 
 
-def _between(ref_place: Path, refs: dict[Path, Report], place: Path, options: Options) -> list[Comparison]:
+def _between(ref_place: Path, refs: dict[Path, Report], place: Path, options: CompareOptions) -> list[Comparison]:
     """One report with each of a place, or the files of two folders by their names."""
     from edgebert.report.compare.comparison import compare
     from edgebert.report.compare.findings import Comparison
@@ -148,18 +148,18 @@ def _between(ref_place: Path, refs: dict[Path, Report], place: Path, options: Op
     return found
 
 
-def _document(comparisons: list[Comparison], policy: Policy | None) -> Document:
-    from edgebert.report.compare.findings import Document
+def _document(comparisons: list[Comparison], policy: Policy | None) -> ComparisonDocument:
+    from edgebert.report.compare.findings import ComparisonDocument
     from edgebert.report.compare.policy import failures
     from edgebert.version import __version__
 
     found = failures(comparisons, policy) if policy else ()
     passed = not found if policy else None
     version = {"edgebert_version": __version__}
-    return Document(**version, comparisons=tuple(comparisons), policy=policy, passed=passed, failures=found)
+    return ComparisonDocument(**version, comparisons=tuple(comparisons), policy=policy, passed=passed, failures=found)
 
 
-def _text(document: Document, *, markdown: bool, json_output: bool) -> str:
+def _text(document: ComparisonDocument, *, markdown: bool, json_output: bool) -> str:
     from edgebert.report.compare import lines
 
     if json_output:

@@ -13,7 +13,7 @@ from edgebert.cli.common import JsonOption, QuietOption, open_progress, print_js
 from edgebert.errors import EXIT_GATE_FAILED
 
 if TYPE_CHECKING:
-    from edgebert.compress.run import Outcome
+    from edgebert.compress.run import Run
     from edgebert.core.store import ArtifactStore
 
 
@@ -112,7 +112,7 @@ def init(
     )
 
 
-def _print_outcome(outcome: Outcome) -> None:
+def _print_outcome(outcome: Run) -> None:
     import shutil
 
     from edgebert.report.text.removed import marks_for, removal_lines
@@ -135,7 +135,7 @@ def _print_outcome(outcome: Outcome) -> None:
     typer.echo(f"bundle: {outcome.bundle}")
 
 
-def _outcome_json(outcome: Outcome) -> dict[str, Any]:
+def _outcome_json(outcome: Run) -> dict[str, Any]:
     from edgebert.report.gates import METRICS
 
     report = outcome.report
@@ -148,9 +148,9 @@ def _outcome_json(outcome: Outcome) -> dict[str, Any]:
             for entry in report.entries
         ],
         "gates": {
-            judgement.entry.name: [
-                {"gate": str(result.gate), "passed": result.passed, "reason": result.reason} for result in judgement.results
+            judged.entry.name: [
+                {"gate": str(result.gate), "passed": result.passed, "reason": result.reason} for result in judged.results
             ]
-            for judgement in outcome.verdict.judgements
+            for judged in outcome.verdict.judged_entries
         },
     }

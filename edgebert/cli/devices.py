@@ -7,13 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgebert.cli.common import JsonOption, QuietOption, print_json, reader_may_leave
-from edgebert.cli.targets import FleetOption, OnlyOption, ParallelOption, TargetArgument
+from edgebert.cli.common import (
+    FleetOption,
+    JsonOption,
+    OnlyOption,
+    ParallelOption,
+    QuietOption,
+    TargetArgument,
+    print_json,
+    reader_may_leave,
+)
 from edgebert.core import interrupts
 from edgebert.errors import InputError
 
 if TYPE_CHECKING:
-    from edgebert.devices.setup.concurrently import Work
+    from edgebert.devices.concurrently import Work
     from edgebert.devices.setup.setup import OwnKey
     from edgebert.devices.targets import Chosen
 
@@ -42,21 +50,20 @@ def setup(
     """Installs edgebert on devices and lets them trust your key. What is there is left alone. Exits 3 when one fails."""
     import tempfile
 
-    import edgebert
     from edgebert.core.parallel_progress import Lane
-    from edgebert.devices.setup.own_wheel import make_own_wheel
     from edgebert.devices.setup.setup import SetupOrder, needs_environment, set_up
     from edgebert.devices.setup.text import Reached
-    from edgebert.devices.setup.wheels import Wheels, read_wheels
+    from edgebert.devices.setup.wheels import Wheels, make_own_wheel, read_wheels
     from edgebert.devices.targets import choose
     from edgebert.devices.transport.base import Device
+    from edgebert.version import __version__
 
     if offline and wheels is None:
         raise InputError("--offline needs the wheels.", hint="Bring them along with --wheels DIR.")
     if python is not None and (not python.strip() or not python.isprintable() or python.startswith("-")):
         raise InputError(f"--python {python!r} is no name of a program.", hint="For example: --python python3.12")
     chosen = choose(targets or (), fleet=fleet, only=only or ())
-    brought = read_wheels(wheels, edgebert.__version__) if wheels else Wheels(())
+    brought = read_wheels(wheels, __version__) if wheels else Wheels(())
     with tempfile.TemporaryDirectory(prefix="edgebert-wheel-") as folder:
         if brought.own is None and any(needs_environment(device, python) for device in chosen.devices):
             brought = brought.with_own(make_own_wheel(Path(folder)))
@@ -102,8 +109,8 @@ def _all(chosen: Chosen, work: Work, parallel: int | None, *, quiet: bool, json_
     """
     from edgebert.core.interrupts import finish
     from edgebert.core.parallel_progress import open_lanes
+    from edgebert.devices.concurrently import AtOnce
     from edgebert.devices.fleet import PARALLEL
-    from edgebert.devices.setup.concurrently import AtOnce
     from edgebert.devices.setup.text import data, exit_code, lines
 
     if left:

@@ -10,7 +10,7 @@ from edgebert.cli.common import JsonOption, QuietOption, open_progress, print_js
 from edgebert.errors import EXIT_GATE_FAILED
 
 if TYPE_CHECKING:
-    from edgebert.measure.doctor.facts import Facts, Finding
+    from edgebert.measure.doctor.facts import Diagnosis, Facts
 
 ORDER = ("unstable", "note", "ok")
 SHOWN_PROCESSES = (5, 10, 20, 40)
@@ -35,7 +35,7 @@ def doctor(
     raise typer.Exit(EXIT_GATE_FAILED if strict and any(item.level == "unstable" for item in findings) else 0)
 
 
-def _lines(findings: list[Finding]) -> list[str]:
+def _lines(findings: list[Diagnosis]) -> list[str]:
     """A line for each finding, the worst first, and below it why it matters and what mends it."""
     width = max(len(item.name) for item in findings)
     lines = []
@@ -46,13 +46,13 @@ def _lines(findings: list[Finding]) -> list[str]:
     return [*lines, "", _summary(findings)]
 
 
-def _summary(findings: list[Finding]) -> str:
+def _summary(findings: list[Diagnosis]) -> str:
     counts = {level: sum(item.level == level for item in findings) for level in ORDER}
     notes = "1 note" if counts["note"] == 1 else f"{counts['note']} notes"
     return f"{counts['unstable']} unstable, {notes}, {counts['ok']} ok"
 
 
-def _as_json(facts: Facts, findings: list[Finding]) -> dict[str, Any]:
+def _as_json(facts: Facts, findings: list[Diagnosis]) -> dict[str, Any]:
     trial = facts.trial
     return {
         "findings": [item.__dict__ for item in findings],

@@ -18,8 +18,7 @@ def report(
     json_output: JsonOption = False,
 ) -> None:
     """Writes one self-contained HTML page of one or more reports: verdict, tables, pictures, how it was measured."""
-    from edgebert.report.page.page import render
-    from edgebert.report.page.page_file import check_place, write_page
+    from edgebert.report.page.page import check_place, render, write_page
     from edgebert.report.page.source import read_sources
 
     check_place(out, force=force)

@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgebert.cli.common import JsonOption, QuietOption, print_json, reader_may_leave
+from edgebert.cli.common import (
+    FleetOption,
+    JsonOption,
+    OnlyOption,
+    ParallelOption,
+    QuietOption,
+    TargetArgument,
+    print_json,
+    reader_may_leave,
+)
 from edgebert.cli.devices import app as devices_app
-from edgebert.cli.targets import FleetOption, OnlyOption, ParallelOption, TargetArgument
 from edgebert.core import interrupts
 from edgebert.errors import InputError
 
@@ -46,10 +54,9 @@ def ship(
     """Brings a bundle onto devices: checked, tried and measured there, then switched over. Exits 1 when a gate fails."""
     from edgebert.core.interrupts import finish
     from edgebert.core.parallel_progress import open_lanes
-    from edgebert.devices.agent.protocol import Trial
-    from edgebert.devices.ship.delivery import Order
+    from edgebert.devices.agent.protocol import VariantTrial
+    from edgebert.devices.ship.delivery import Order, open_folder
     from edgebert.devices.ship.payload import load_cargo
-    from edgebert.devices.ship.report_files import open_folder
     from edgebert.devices.ship.rollout import Convoy, exit_code
     from edgebert.devices.ship.text import delivery_data, delivery_lines
 
@@ -61,7 +68,7 @@ def ship(
         )
     cargo = load_cargo(bundle)
     order = Order(
-        trial=Trial(rounds=rounds, queries=queries),
+        trial=VariantTrial(rounds=rounds, queries=queries),
         attempts=attempts,
         parallel=at_once,
         canary=canary or 0,

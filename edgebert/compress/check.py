@@ -11,23 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from edgebert.bundle.parts import Contender, Goldens
+from edgebert.bundle.parts import GoldenOutputs, PlannedEntry
 from edgebert.compress.recipe import Measure
 from edgebert.compress.recipe_file import RecipeFile
-from edgebert.core.packages import package_version
+from edgebert.core.files import sentences
+from edgebert.core.libraries import package_version, quiet_libraries
 from edgebert.core.progress import Progress
-from edgebert.core.quiet import quiet_libraries
-from edgebert.core.shipped import sentences
 from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_file, hash_json
 from edgebert.data.prepared import PreparedData, label_indices
 from edgebert.errors import StageError
-from edgebert.measure.accuracy import predict_all
 from edgebert.measure.coverage.coverage import measure_coverage
-from edgebert.measure.latency.latency import Job, hash_queries, measure_rounds, query_order, write_rows
+from edgebert.measure.latency.latency import RoundJob, hash_queries, measure_rounds, query_order, write_rows
 from edgebert.measure.machine.machine_state import read_state
+from edgebert.measure.predictions import predict_all
 from edgebert.models.folder import count_parameters
-from edgebert.models.kept import EncoderSizes
-from edgebert.models.shape import mean_macs
+from edgebert.models.sizes import EncoderSizes, mean_macs
 from edgebert.report.environment import Environment, MachineState
 from edgebert.report.report import Entry, Report
 from edgebert.report.rounds import Coverage, Round, Setting
@@ -63,37 +61,37 @@ class Check:
         """Orders the queries and chooses the goldens."""
         return self.recipe.recipe.seed
 
-    def run(self, contenders: Sequence[Contender]) -> tuple[Report, dict[str, Goldens]]:
-        """Measures every contender.
+    def run(self, planned_entries: Sequence[PlannedEntry]) -> tuple[Report, dict[str, GoldenOutputs]]:
+        """Measures every planned.
 
         Returns:
-            The report, and for each contender's name its goldens.
+            The report, and for each planned's name its goldens.
         """
-        answers = {contender.name: self.predict(contender) for contender in contenders}
-        rounds, states = self.time(contenders)
-        covered = {contender.name: self.coverage(contender) for contender in contenders}
-        encoders = {contender.name: _encoder(contender.model) for contender in contenders}
+        answers = {planned.name: self.predict(planned) for planned in planned_entries}
+        rounds, states = self.time(planned_entries)
+        covered = {planned.name: self.coverage(planned) for planned in planned_entries}
+        encoders = {planned.name: _encoder(planned.model) for planned in planned_entries}
         entries = [
             Entry(
-                name=contender.name,
-                role=contender.role,
-                stage=contender.stage,
-                artifact=contender.artifact.sha256,
-                target=contender.target,
-                size_bytes=contender.artifact.size,
-                predictions=tuple(answers[contender.name][0]),
+                name=planned.name,
+                role=planned.role,
+                stage=planned.stage,
+                artifact=planned.artifact.sha256,
+                target=planned.target,
+                size_bytes=planned.artifact.size,
+                predictions=tuple(answers[planned.name][0]),
                 rounds=tuple(measured),
-                setting=Setting(queries=self.queries(contender)),
-                tokenizer=hash_file(contender.serving.tokenizer),
-                parameters=count_parameters(contender.model.path),
-                macs=mean_macs(encoders[contender.name].shape, self.lengths(contender.serving)),
-                encoder=encoders[contender.name],
-                search=_search(contender.artifact),
-                coverage=covered[contender.name],
+                setting=Setting(queries=self.queries(planned)),
+                tokenizer=hash_file(planned.serving.tokenizer),
+                parameters=count_parameters(planned.model.path),
+                macs=mean_macs(encoders[planned.name].shape, self.lengths(planned.serving)),
+                encoder=encoders[planned.name],
+                search=_search(planned.artifact),
+                coverage=covered[planned.name],
             )
-            for contender, measured in zip(contenders, rounds, strict=True)
+            for planned, measured in zip(planned_entries, rounds, strict=True)
         ]
-        serving = contenders[0].serving
+        serving = planned_entries[0].serving
         report = Report(
             edgebert_version=__version__,
             recipe=self.recipe.name,
@@ -107,36 +105,36 @@ class Check:
         )
         return report, {name: goldens for name, (_, goldens) in answers.items()}
 
-    def predict(self, contender: Contender) -> tuple[list[int], Goldens]:
-        """The contender's predictions on the eval set, and its goldens."""
+    def predict(self, planned: PlannedEntry) -> tuple[list[int], GoldenOutputs]:
+        """The planned's predictions on the eval set, and its goldens."""
 
         def make(draft: Draft) -> Mapping[str, Any]:
-            with self.progress.step(f"predict with {contender.name}", len(self.data)) as step, quiet_libraries():
-                session = get_runtime(contender.target.runtime).open(contender.model_file, contender.target)
-                predictions = predict_all(session, contender.serving, self.data, contender.target, step)
-                goldens = make_goldens(session, contender, self.data.columns, self.settings.goldens, self.seed)
+            with self.progress.step(f"predict with {planned.name}", len(self.data)) as step, quiet_libraries():
+                session = get_runtime(planned.target.runtime).open(planned.model_file, planned.target)
+                predictions = predict_all(session, planned.serving, self.data, planned.target, step)
+                goldens = make_goldens(session, planned, self.data.columns, self.settings.goldens, self.seed)
             (draft.out / "answers.json").write_text(json.dumps({"predictions": predictions, "goldens": goldens.__dict__}))
             return {}
 
         identity = {
             "check": "predictions",
-            **_serving_identity(contender),
+            **_serving_identity(planned),
             "data": self.data.artifact.sha256,
             "goldens": self.settings.goldens,
             "seed": self.seed,
-            "runtime": package_version(get_runtime(contender.target.runtime).package),
+            "runtime": package_version(get_runtime(planned.target.runtime).package),
             "machine": [self.environment.cpu, *self.environment.isa],
         }
-        artifact = self._measured("predict", identity, contender.artifact.key, make)
+        artifact = self._measured("predict", identity, planned.artifact.key, make)
         answers = json.loads((artifact.path / "answers.json").read_text())
-        return answers["predictions"], Goldens(**answers["goldens"])
+        return answers["predictions"], GoldenOutputs(**answers["goldens"])
 
-    def queries(self, contender: Contender) -> str:
+    def queries(self, planned: PlannedEntry) -> str:
         """sha256 of what the timed queries ask."""
-        batch = contender.target.batch
+        batch = planned.target.batch
         count, warmup = self.settings.queries * batch, self.settings.warmup * batch
         order = query_order(len(self.data), warmup + count, self.seed)
-        return hash_queries(self.data.rows(order[warmup:]), contender.serving.task)
+        return hash_queries(self.data.rows(order[warmup:]), planned.serving.task)
 
     def lengths(self, serving: Serving) -> list[int]:
         """Tokens of each eval text, as that tokenizer makes them, without padding."""
@@ -161,42 +159,42 @@ class Check:
         artifact = self._kept("lengths", identity, None, make)  # counting again would give the same
         return [int(length) for length in json.loads((artifact.path / "lengths.json").read_text())]
 
-    def coverage(self, contender: Contender) -> Coverage | None:
+    def coverage(self, planned: PlannedEntry) -> Coverage | None:
         """What one query of the middle length runs in INT8; None, and a note, where that cannot be read."""
-        target = contender.target
-        lengths = self.lengths(contender.serving)
-        served = served_lengths(lengths, target, max_length=contender.serving.max_length, seed=self.seed)
+        target = planned.target
+        lengths = self.lengths(planned.serving)
+        served = served_lengths(lengths, target, max_length=planned.serving.max_length, seed=self.seed)
         length = int(np.quantile(served, 0.5, method="nearest"))
 
         def make(draft: Draft) -> Mapping[str, Any]:
             with (
-                self.progress.step(f"count what {contender.name} runs in INT8"),
+                self.progress.step(f"count what {planned.name} runs in INT8"),
                 tempfile.TemporaryDirectory(dir=draft.work) as folder,
             ):
-                found = measure_coverage(contender.model_file, target, length, Path(folder))
+                found = measure_coverage(planned.model_file, target, length, Path(folder))
             (draft.out / "coverage.json").write_text(found.model_dump_json())
             return {}
 
         identity = {
             "check": "coverage",
-            "artifact": contender.artifact.sha256,
+            "artifact": planned.artifact.sha256,
             "target": target.identity(),
             "length": length,
             "machine": self.environment.fingerprint,
         }
         try:
-            artifact = self._measured("coverage", identity, contender.artifact.key, make)
+            artifact = self._measured("coverage", identity, planned.artifact.key, make)
         except StageError as error:
-            self.progress.note(f"What {contender.name} runs in INT8 is not known: {error}")
+            self.progress.note(f"What {planned.name} runs in INT8 is not known: {error}")
             return None
         return Coverage.model_validate_json((artifact.path / "coverage.json").read_text())
 
-    def time(self, contenders: Sequence[Contender]) -> tuple[list[list[Round]], dict[str, MachineState]]:
-        """The latency rounds of each contender, all measured in one go, and the machine's state `before` and `after`."""
+    def time(self, planned_entries: Sequence[PlannedEntry]) -> tuple[list[list[Round]], dict[str, MachineState]]:
+        """The latency rounds of each planned, all measured in one go, and the machine's state `before` and `after`."""
 
         def make(draft: Draft) -> Mapping[str, Any]:
             with tempfile.TemporaryDirectory(dir=draft.work) as folder:
-                jobs = _jobs(contenders, self.data, self.settings, self.seed, Path(folder))
+                jobs = _jobs(planned_entries, self.data, self.settings, self.seed, Path(folder))
                 before = read_state()
                 measured = measure_rounds(jobs, self.settings.rounds, self.progress)
                 states = {"before": before, "after": read_state()}
@@ -208,7 +206,7 @@ class Check:
         identity = {
             "check": "latency",
             "turns": 2,  # two models used to be measured in the same order each time
-            "contenders": [_serving_identity(contender) for contender in contenders],
+            "planned_entries": [_serving_identity(planned) for planned in planned_entries],
             "data": self.data.artifact.sha256,
             "settings": self.settings.model_dump(mode="json", exclude={"goldens"}),
             "seed": self.seed,
@@ -247,10 +245,10 @@ def _encoder(model: Artifact) -> EncoderSizes:
     return EncoderSizes.from_config(json.loads((model.path / "config.json").read_text()))
 
 
-def _serving_identity(contender: Contender) -> dict[str, Any]:
-    serving, target = contender.serving, contender.target
+def _serving_identity(planned: PlannedEntry) -> dict[str, Any]:
+    serving, target = planned.serving, planned.target
     return {
-        "artifact": contender.artifact.sha256,
+        "artifact": planned.artifact.sha256,
         "target": target.identity(),
         "task": serving.task.name,
         "labels": list(serving.labels),
@@ -260,35 +258,37 @@ def _serving_identity(contender: Contender) -> dict[str, Any]:
     }
 
 
-def make_goldens(session: Any, contender: Contender, columns: Sequence[str], count: int, seed: int) -> Goldens:
+def make_goldens(session: Any, planned: PlannedEntry, columns: Sequence[str], count: int, seed: int) -> GoldenOutputs:
     """A model's outputs for sentences that ship with edgebert: a bundle must not carry the user's own data."""
-    serving = contender.serving
+    serving = planned.serving
     pool = sentences()
     chosen = [pool[index] for index in query_order(len(pool), count, seed)]
     rows = serving.task.rows_from(chosen, columns)
     encoded = serving.encode(serving.open_tokenizer(), rows)
     outputs: dict[str, list[Any]] = {}
     for item in encoded:
-        for name, value in session.predict(serving.batch([item], contender.target)).items():
+        for name, value in session.predict(serving.batch([item], planned.target)).items():
             outputs.setdefault(name, []).append(value[0].tolist())
-    return Goldens([dict(row) for row in rows], [list(item.ids) for item in encoded], outputs)
+    return GoldenOutputs([dict(row) for row in rows], [list(item.ids) for item in encoded], outputs)
 
 
-def _jobs(contenders: Sequence[Contender], data: PreparedData, settings: Measure, seed: int, folder: Path) -> list[Job]:
-    """One job for each contender. All serve the same queries; those of a target differ only by its batch."""
+def _jobs(
+    planned_entries: Sequence[PlannedEntry], data: PreparedData, settings: Measure, seed: int, folder: Path
+) -> list[RoundJob]:
+    """One job for each planned. All serve the same queries; those of a target differ only by its batch."""
     jobs = []
-    for contender in contenders:
-        batch = contender.target.batch
+    for planned in planned_entries:
+        batch = planned.target.batch
         file = folder / f"rows-b{batch}.json"
         if not file.exists():
             order = query_order(len(data), (settings.warmup + settings.queries) * batch, seed)
             write_rows(file, data.rows(order))
-        serving = contender.serving
+        serving = planned.serving
         jobs.append(
-            Job(
+            RoundJob(
                 round=0,
-                model=str(contender.model_file),
-                target=contender.target,
+                model=str(planned.model_file),
+                target=planned.target,
                 task=serving.task.name,
                 labels=serving.labels,
                 max_length=serving.max_length,

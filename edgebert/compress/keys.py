@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgebert.compress.layout import Step
+from edgebert.compress.layout import PlannedStep
 from edgebert.compress.resolve import Inputs, calibration_samples
 from edgebert.core.store import Artifact, hash_json
 from edgebert.data.prepared import source_hash
@@ -13,7 +13,9 @@ from edgebert.report.gates import answer_gates
 from edgebert.stages.examples import ROLES
 
 
-def step_key(step: Step, source: Artifact, inputs: Inputs, labels: tuple[str, ...], teacher: Artifact | None = None) -> str:
+def step_key(
+    step: PlannedStep, source: Artifact, inputs: Inputs, labels: tuple[str, ...], teacher: Artifact | None = None
+) -> str:
     """Everything that decides what a step makes."""
     stage, needed = step.stage, step.stage.needed()
     parts: dict[str, Any] = {

@@ -21,7 +21,7 @@ BASE = -1
 
 
 @dataclass(frozen=True)
-class Step:
+class PlannedStep:
     """One stage to run. `source` is the place of the step whose artifact it takes, or BASE."""
 
     stage: Stage
@@ -44,7 +44,7 @@ class Waypoint:
 class Layout:
     """All steps, and which of them are FP32 baselines and candidates of each target."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[PlannedStep, ...]
     teacher: int
     baselines: dict[str, int]
     """Target name -> place of the FP32 step."""
@@ -63,11 +63,11 @@ def _runtime_of(graph_format: str) -> str:
     return next(runtime.name for runtime in RUNTIMES if runtime.format == graph_format)
 
 
-class _Builder:
+class _LayoutBuilder:
     """Walks the stages in order. `trunk` is the newest artifact of each format that a later stage may build on."""
 
     def __init__(self, has_head: bool) -> None:
-        self.steps: list[Step] = []
+        self.steps: list[PlannedStep] = []
         self.trunk: dict[str, int] = {"transformers": BASE}
         self.teacher = BASE
         self.has_head = has_head
@@ -97,7 +97,7 @@ class _Builder:
 
     def place_of(self, stage: Stage, source: int) -> int:
         """Place of that step; added when it is new."""
-        step = Step(stage, source)
+        step = PlannedStep(stage, source)
         if step not in self.steps:
             self.steps.append(step)
         return self.steps.index(step)
@@ -123,7 +123,7 @@ def lay_out(recipe: Recipe, *, has_head: bool) -> tuple[Layout | None, list[Prob
     Returns:
         The layout, or None and what is wrong with the order.
     """
-    builder = _Builder(has_head)
+    builder = _LayoutBuilder(has_head)
     runtimes = [target.runtime for target in recipe.targets]
     for place, entry in enumerate(recipe.stages):
         path = f"stages.{place}.{entry.stage_name()}"
@@ -158,12 +158,12 @@ def lay_out(recipe: Recipe, *, has_head: bool) -> tuple[Layout | None, list[Prob
     )
 
 
-def _baseline(builder: _Builder, target: Target) -> int:
+def _baseline(builder: _LayoutBuilder, target: Target) -> int:
     """The teacher's own FP32 export; it is the recipe's export when no stage came between."""
     return _exported(builder, builder.teacher, target)
 
 
-def _exported(builder: _Builder, model: int, target: Target) -> int:
+def _exported(builder: _LayoutBuilder, model: int, target: Target) -> int:
     """The FP32 export of a model for a target; the recipe's own, where it has one."""
     place = model
     for stage in Export().expand([target]):
@@ -171,7 +171,7 @@ def _exported(builder: _Builder, model: int, target: Target) -> int:
     return place
 
 
-def _waypoints(builder: _Builder, target: Target, candidates: Sequence[int]) -> tuple[Waypoint, ...]:
+def _waypoints(builder: _LayoutBuilder, target: Target, candidates: Sequence[int]) -> tuple[Waypoint, ...]:
     """Every step that changed the teacher's weights, but for one whose export is a candidate of the target anyway."""
     found: list[Waypoint] = []
     names: list[str] = []
@@ -184,7 +184,7 @@ def _waypoints(builder: _Builder, target: Target, candidates: Sequence[int]) -> 
     return tuple(found)
 
 
-def _comes_from(builder: _Builder, place: int, ancestor: int) -> bool:
+def _comes_from(builder: _LayoutBuilder, place: int, ancestor: int) -> bool:
     """Whether a step is the ancestor or was made from it."""
     while place not in (ancestor, BASE):
         place = builder.steps[place].source
@@ -197,7 +197,7 @@ def numbered(names: Sequence[str]) -> list[str]:
     return [name if count == 1 else f"{name}-{count}" for name, count in zip(names, counts, strict=True)]
 
 
-def _candidates(builder: _Builder, target: Target) -> tuple[int, ...]:
+def _candidates(builder: _LayoutBuilder, target: Target) -> tuple[int, ...]:
     wanted = get_runtime(target.runtime).format
     stages = [step.stage for step in builder.steps]
     found = [
@@ -211,14 +211,14 @@ def _candidates(builder: _Builder, target: Target) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _model_of(builder: _Builder, place: int) -> int:
+def _model_of(builder: _LayoutBuilder, place: int) -> int:
     """Place of the Transformers model that a graph was exported from."""
     while place != BASE and builder.steps[place].stage.output_format() != "transformers":
         place = builder.steps[place].source
     return place
 
 
-def _late_problems(builder: _Builder) -> list[Problem]:
+def _late_problems(builder: _LayoutBuilder) -> list[Problem]:
     """Weights that change after the only candidates were made: the user would be shown another model than the one meant."""
     if builder.changed_by is None or not any(step.stage.final for step in builder.steps):
         return []
@@ -273,7 +273,7 @@ def _data_problems(recipe: Recipe) -> list[Problem]:
     return problems
 
 
-def _unrun_problems(builder: _Builder, runtimes: Sequence[str]) -> list[Problem]:
+def _unrun_problems(builder: _LayoutBuilder, runtimes: Sequence[str]) -> list[Problem]:
     wanted = {get_runtime(name).format for name in runtimes}
     return [
         Problem(

@@ -11,12 +11,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from edgebert.compress.recipe import Recipe, normalise
-from edgebert.core.paths import local_path
-from edgebert.core.shipped import shipped_folder
+from edgebert.core.files import local_path, shipped_folder
 from edgebert.core.yaml_file import (
-    Document,
     Kind,
     Path_,
+    YamlDocument,
     line_of,
     model_of,
     nearest,
@@ -101,7 +100,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> RecipeFile:
     return RecipeFile(validate(document, name), path, document.lines)
 
 
-def apply_override(document: Document, text: str) -> Problem | None:
+def apply_override(document: YamlDocument, text: str) -> Problem | None:
     """Sets one `path=value`. The value is YAML; a stage is named by its name, or by its place when it stands twice."""
     path_text, separator, value_text = text.partition("=")
     if not separator or not path_text.strip():
@@ -192,7 +191,7 @@ def _place(entries: list[Any], key: str) -> int:
 STAGE_NAMES = tuple(stage.stage_name() for stage in STAGES)
 
 
-def validate(document: Document, source: str) -> Recipe:
+def validate(document: YamlDocument, source: str) -> Recipe:
     """Plain values to a Recipe.
 
     Raises:
@@ -213,7 +212,7 @@ def validate(document: Document, source: str) -> Recipe:
     return recipe
 
 
-def _stage_problems(document: Document) -> Iterator[tuple[int, Problem]]:
+def _stage_problems(document: YamlDocument) -> Iterator[tuple[int, Problem]]:
     """Places of stages whose shape is wrong: here the user's own words make a better message than a failed union."""
     stages = document.value.get("stages") if isinstance(document.value, dict) else None
     for place, entry in enumerate(stages if isinstance(stages, list) else []):

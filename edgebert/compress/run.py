@@ -16,11 +16,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgebert.bundle.parts import BundleParts, Contender, Variant
+from edgebert.bundle.parts import BundleEntry, BundleParts, PlannedEntry
 from edgebert.bundle.write import write_bundle
 from edgebert.compress.check import Check
 from edgebert.compress.keys import step_key
-from edgebert.compress.layout import BASE, Step, numbered
+from edgebert.compress.layout import BASE, PlannedStep, numbered
 from edgebert.compress.recipe_file import RecipeFile
 from edgebert.compress.resolve import SAME_LABELS, Inputs, calibration_samples, check_inputs, label_fault, resolve_labels
 from edgebert.compress.run_folder import output_folder
@@ -39,11 +39,11 @@ from edgebert.runtimes.serving import Serving
 from edgebert.runtimes.target import Target
 from edgebert.stages.base import RunContext
 from edgebert.stages.examples import ROLES, Examples
-from edgebert.stages.quantize.trials import Reference, Trials
+from edgebert.stages.quantize.trials import MeasuredTrials, Reference
 from edgebert.tasks.base import Encoded
 
 if TYPE_CHECKING:
-    from edgebert.models.shape import Shape
+    from edgebert.models.sizes import Shape
     from edgebert.stages.prune.latency.latency_table import LatencyCosts
 
 FULL_BYTES = 1 << 20
@@ -53,7 +53,7 @@ BUSY = 0.15
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Run:
     """What a run leaves."""
 
     verdict: Verdict
@@ -142,12 +142,12 @@ class Compression:
         """The artifact of a step, or of the recipe's model."""
         return self.base if place == BASE else self.made[place]
 
-    def key_of(self, step: Step) -> str:
+    def key_of(self, step: PlannedStep) -> str:
         """Key of a step whose source is made."""
         teacher = self.artifact(self.inputs.layout.teacher) if "teacher" in step.stage.needed() else None
         return step_key(step, self.artifact(step.source), self.inputs, self.labels, teacher)
 
-    def _run(self, place: int, step: Step) -> Artifact:
+    def _run(self, place: int, step: PlannedStep) -> Artifact:
         stage, source, key = step.stage, self.artifact(step.source), self.key_of(step)
         measured = bool({"target", "machine"} & stage.needed())
         if self.remeasure and measured and (old := self.store.get(key)):
@@ -181,7 +181,7 @@ class Compression:
         )
         return self.store.get_or_make(key, format=stage.output_format(), parent=source.key, made_by=made_by, make=make)
 
-    def _explained(self, error: Exception, step: Step, draft: Draft) -> Exception:
+    def _explained(self, error: Exception, step: PlannedStep, draft: Draft) -> Exception:
         """What a stage raised, in words for the user."""
         if shutil.disk_usage(draft.out).free < FULL_BYTES:  # libraries say so each in its way, or leave a damaged file
             return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -196,7 +196,7 @@ class Compression:
             hint="EDGEBERT_DEBUG=1 shows the libraries' own output and the traceback.",
         )
 
-    def _context(self, step: Step, draft: Draft) -> RunContext:
+    def _context(self, step: PlannedStep, draft: Draft) -> RunContext:
         needed = step.stage.needed()
         return RunContext(
             out=draft.out,
@@ -263,7 +263,7 @@ class Compression:
             )
         return LatencyCosts(table, served)
 
-    def _trials(self, target: Target, model: Artifact) -> Trials:
+    def _trials(self, target: Target, model: Artifact) -> MeasuredTrials:
         """What measures candidates of a model for a target, against FP32 and the recipe's gates."""
 
         def reference() -> Reference:
@@ -272,9 +272,9 @@ class Compression:
             return Reference(file, target.for_baseline(), self.serving(graph))
 
         recipe = self.inputs.file.recipe
-        return Trials(reference, self.serving(model), self.data["eval"], recipe.gates, recipe.seed, self.progress)
+        return MeasuredTrials(reference, self.serving(model), self.data["eval"], recipe.gates, recipe.seed, self.progress)
 
-    def calibration(self, step: Step) -> list[Encoded]:
+    def calibration(self, step: PlannedStep) -> list[Encoded]:
         """The tokenised calibration rows."""
         recipe = self.inputs.file.recipe
         data = self.data.get("calibration") or self.data["train"]
@@ -309,27 +309,27 @@ class Compression:
         """The Transformers model that an artifact was made from."""
         return next(ancestor for ancestor in self.store.lineage(artifact) if ancestor.format == "transformers")
 
-    def contenders(self) -> list[Contender]:
+    def planned_entries(self) -> list[PlannedEntry]:
         """FP32 and every candidate, on each target; on the first also what each step left that changed the weights."""
         layout = self.inputs.layout
         targets = {target.name: target for target in self.inputs.file.recipe.targets}
         found = []
         waypoints = layout.waypoints
         for name, baseline in layout.baselines.items():
-            found.append(self._contender(targets[name], "baseline", baseline, "fp32"))
-            found += [self._contender(targets[name], "step", point.graph, point.name, point.step) for point in waypoints]
+            found.append(self._planned(targets[name], "baseline", baseline, "fp32"))
+            found += [self._planned(targets[name], "step", point.graph, point.name, point.step) for point in waypoints]
             labels = numbered([layout.steps[place].stage.candidate_name for place in layout.candidates[name]])
             places = zip(layout.candidates[name], labels, strict=True)
-            found += [self._contender(targets[name], "candidate", place, label) for place, label in places]
+            found += [self._planned(targets[name], "candidate", place, label) for place, label in places]
             waypoints = ()  # one target shows what a step does to the model
         return found
 
-    def _contender(
+    def _planned(
         self, target: Target, role: Literal["baseline", "candidate", "step"], graph: int, short: str, maker: int | None = None
-    ) -> Contender:
+    ) -> PlannedEntry:
         """The graph at a place. `maker` is the place of the step that it stands for, where that is not its own."""
         steps, artifact = self.inputs.layout.steps, self.artifact(graph)
-        return Contender(
+        return PlannedEntry(
             name=f"{target.name}/{short}",
             role=role,
             stage=steps[graph if maker is None else maker].stage.label,
@@ -347,7 +347,7 @@ def tuned(target: Target, artifact: Artifact) -> Target:
     return target.with_tuning(search["tuning"]) if search else target
 
 
-def compress(file: RecipeFile, *, store: ArtifactStore, out: Path, progress: Progress, remeasure: bool = False) -> Outcome:
+def compress(file: RecipeFile, *, store: ArtifactStore, out: Path, progress: Progress, remeasure: bool = False) -> Run:
     """Runs a recipe.
 
     Args:
@@ -365,27 +365,27 @@ def compress(file: RecipeFile, *, store: ArtifactStore, out: Path, progress: Pro
     with store.lease(out), output_folder(out) as folder:
         run = Compression(inputs, store, progress, remeasure=remeasure)
         run.run_stages()
-        contenders = run.contenders()
+        planned_entries = run.planned_entries()
         check = Check(file, run.data["eval"], store, progress, read_environment(), remeasure)
-        report, outputs = check.run(contenders)
+        report, outputs = check.run(planned_entries)
         verdict = judge(report)
         with progress.step("write the bundle"):
-            write_bundle(folder / "bundle", _parts(run, contenders, report, verdict, outputs), note=progress.note)
+            write_bundle(folder / "bundle", _parts(run, planned_entries, report, verdict, outputs), note=progress.note)
         write_report(folder / "report.json", report)
         (folder / "run.json").write_text(json.dumps(run_record(run, verdict, started), indent=1))
-    return Outcome(verdict, report, out, out / "bundle")
+    return Run(verdict, report, out, out / "bundle")
 
 
 def _parts(
-    run: Compression, contenders: list[Contender], report: Report, verdict: Verdict, outputs: Mapping[str, Any]
+    run: Compression, planned_entries: list[PlannedEntry], report: Report, verdict: Verdict, outputs: Mapping[str, Any]
 ) -> BundleParts:
-    kept = {judgement.entry.name for judgement in verdict.judgements if judgement.passed} | {verdict.best.entry.name}
-    judgements = {judgement.entry.name: judgement for judgement in verdict.judgements}
-    best = next(contender for contender in contenders if contender.name == verdict.best.entry.name)
+    kept = {judged.entry.name for judged in verdict.judged_entries if judged.passed} | {verdict.best.entry.name}
+    judged_entries = {judged.entry.name: judged for judged in verdict.judged_entries}
+    best = next(planned for planned in planned_entries if planned.name == verdict.best.entry.name)
     variants = [
-        Variant(contender, judgements.get(contender.name), outputs[contender.name])
-        for contender in contenders
-        if (contender.role == "baseline" or contender.name in kept) and contender.serving.equals(best.serving)
+        BundleEntry(planned, judged_entries.get(planned.name), outputs[planned.name])
+        for planned in planned_entries
+        if (planned.role == "baseline" or planned.name in kept) and planned.serving.equals(best.serving)
     ]
     return BundleParts(
         name=run.inputs.file.name,

@@ -8,15 +8,17 @@ imported: the interrupt vanishes, or comes out as another error. It is therefore
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgebert.core.progress import Progress, Step
+    from edgebert.core.progress import Progress, ProgressStep
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 """Not every system has all of them."""
@@ -148,7 +150,7 @@ class Interruptible:
         self._progress.note(line)
 
     @contextlib.contextmanager
-    def step(self, title: str, total: float | None = None) -> Iterator[Step]:
+    def step(self, title: str, total: float | None = None) -> Iterator[ProgressStep]:
         """Opens a step.
 
         Raises:
@@ -161,7 +163,7 @@ class Interruptible:
 
 
 class _InterruptibleStep:
-    def __init__(self, step: Step) -> None:
+    def __init__(self, step: ProgressStep) -> None:
         self._step = step
 
     def advance(self, count: float = 1) -> None:
@@ -171,3 +173,33 @@ class _InterruptibleStep:
     def skip_to(self, count: float) -> None:
         _stop_if_asked()
         self._step.skip_to(count)
+
+
+class SignalStack(ctypes.Structure):
+    """stack_t of Linux."""
+
+    _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SignalStack) and (self.start, self.flags, self.size) == (other.start, other.flags, other.size)
+
+    __hash__ = None  # type: ignore[assignment]  # it can change
+
+
+def signal_stack() -> SignalStack | None:
+    """The calling thread's; None where the system has no such thing."""
+    if not sys.platform.startswith("linux"):
+        return None
+    found = SignalStack()
+    return None if ctypes.CDLL(None).sigaltstack(None, ctypes.byref(found)) else found
+
+
+@contextlib.contextmanager
+def signal_stack_kept() -> Iterator[None]:
+    """After it the calling thread has the signal stack that it had before."""
+    before = signal_stack()
+    try:
+        yield
+    finally:
+        if before is not None and signal_stack() != before:
+            ctypes.CDLL(None).sigaltstack(ctypes.byref(before), None)

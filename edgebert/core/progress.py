@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PLAIN_INTERVAL_S = 10.0
 
 
-class Step(Protocol):
+class ProgressStep(Protocol):
     """One long step under way."""
 
     def advance(self, count: float = 1) -> None:
@@ -34,7 +34,7 @@ class Progress(Protocol):
     def note(self, line: str) -> None:
         """Prints one line that stays."""
 
-    def step(self, title: str, total: float | None = None) -> contextlib.AbstractContextManager[Step]:
+    def step(self, title: str, total: float | None = None) -> contextlib.AbstractContextManager[ProgressStep]:
         """Opens a step of `total` units; a step without a total shows only the time that passed."""
 
 
@@ -53,7 +53,7 @@ class Silent:
         """Drops the line."""
 
     @contextlib.contextmanager
-    def step(self, title: str, total: float | None = None) -> Iterator[Step]:
+    def step(self, title: str, total: float | None = None) -> Iterator[ProgressStep]:
         """Opens a step that shows nothing."""
         yield _SilentStep()
 
@@ -101,7 +101,7 @@ class Plain:
         say(self._stream, line)
 
     @contextlib.contextmanager
-    def step(self, title: str, total: float | None = None) -> Iterator[Step]:
+    def step(self, title: str, total: float | None = None) -> Iterator[ProgressStep]:
         """Opens a step that prints its title now and its duration at the end."""
         started = time.monotonic()
         self.note(f"{title} ...")
@@ -120,7 +120,7 @@ class Live:
         self._console.print(line, highlight=False, markup=False)
 
     @contextlib.contextmanager
-    def step(self, title: str, total: float | None = None) -> Iterator[Step]:
+    def step(self, title: str, total: float | None = None) -> Iterator[ProgressStep]:
         """Opens a step with a bar that leaves one line when it ends."""
         from rich import progress as bars
 

@@ -38,7 +38,7 @@ class Kind:
 
 
 @dataclass
-class Document:
+class YamlDocument:
     """Plain values, and the line of each path."""
 
     value: Any
@@ -84,7 +84,7 @@ def _nearest_file(path: Path) -> str:
     return f"Did you mean {path.with_name(close[0])}?" if close else "Is its name right, and the folder?"
 
 
-def parse_yaml(text: str, source: str, kind: Kind) -> Document:
+def parse_yaml(text: str, source: str, kind: Kind) -> YamlDocument:
     """YAML 1.2 to plain values with their lines.
 
     Raises:
@@ -104,7 +104,7 @@ def parse_yaml(text: str, source: str, kind: Kind) -> Document:
         raise kind.error(source, [Problem("", f"nested too deeply; that is not {kind.noun}")]) from error
     except (YAMLError, ValueError) as error:
         raise kind.error(source, [Problem("", f"not valid YAML: {str(error).splitlines()[0]}")]) from error
-    document = Document(None)
+    document = YamlDocument(None)
     try:
         document.value = _plain(tree, (), document.lines)
     except OverflowError as error:
@@ -153,7 +153,7 @@ def _line_of_key(node: Any, key: Any) -> int:
         return int(node.lc.line) + 1
 
 
-def problems_of(document: Document, error: ValidationError, fields_at: Callable[[Path_], Sequence[str]]) -> list[Problem]:
+def problems_of(document: YamlDocument, error: ValidationError, fields_at: Callable[[Path_], Sequence[str]]) -> list[Problem]:
     """What pydantic found, in the words and at the lines of the file.
 
     Args:
@@ -179,7 +179,7 @@ def _innermost(errors: Sequence[Any]) -> Iterator[tuple[Path_, Any]]:
             yield path, entry
 
 
-def _problem(document: Document, path: Path_, entry: Any, fields_at: Callable[[Path_], Sequence[str]]) -> Problem:
+def _problem(document: YamlDocument, path: Path_, entry: Any, fields_at: Callable[[Path_], Sequence[str]]) -> Problem:
     kind, context = entry["type"], entry.get("ctx", {})
     line = document.line(path)
     name = ".".join(map(str, path))

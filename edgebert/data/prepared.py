@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from edgebert.core.paths import local_path
-from edgebert.core.progress import Progress, Step
+from edgebert.core.files import local_path
+from edgebert.core.progress import Progress, ProgressStep
 from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_file, hash_json
 from edgebert.data.readers import Rows, read_hub, read_rows, require_file
 from edgebert.data.spec import CalibrationSpec, DataSpec
@@ -168,7 +168,7 @@ def _columns(task: Task, *, labelled: bool) -> list[Column]:
 
 
 def _checked(
-    rows: Rows, spec: DataSpec, task: Task, name: str, step: Step, *, labelled: bool
+    rows: Rows, spec: DataSpec, task: Task, name: str, step: ProgressStep, *, labelled: bool
 ) -> Iterator[dict[str, str | None]]:
     """The task's columns of each row, as text. Raises DataError at the end of the first faults."""
     wanted: dict[str, str] | None = None

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from edgebert.core.quiet import hush
+from edgebert.core.libraries import hush
 from edgebert.data.spec import DATA_FORMATS, DataSpec
 from edgebert.errors import DataError, EnvironmentFault, MissingPackage
 

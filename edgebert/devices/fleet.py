@@ -24,9 +24,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from edgebert.core.paths import local_path
+from edgebert.core.files import local_path
 from edgebert.core.strict import Strict
-from edgebert.core.yaml_file import Document, Kind, Path_, parse_yaml, problems_of, read_text, without_repeats
+from edgebert.core.yaml_file import Kind, Path_, YamlDocument, parse_yaml, problems_of, read_text, without_repeats
 from edgebert.devices.transport.address import LocalPlace, SshPlace, parse_address, remote_root
 from edgebert.devices.transport.base import Device
 from edgebert.devices.transport.local import LocalDevice
@@ -48,7 +48,7 @@ def _number_as_text(value: Any) -> Any:
 Label = Annotated[str, BeforeValidator(_number_as_text), Field(pattern=_LABEL)]
 
 
-class Entry(Strict):
+class FleetDevice(Strict):
     """One device of the file."""
 
     address: str
@@ -61,7 +61,7 @@ class Entry(Strict):
 class FleetFile(Strict):
     """The whole file."""
 
-    devices: dict[str, Entry] = Field(min_length=1)
+    devices: dict[str, FleetDevice] = Field(min_length=1)
     parallel: int = Field(PARALLEL, ge=1, le=64)
 
 
@@ -111,7 +111,7 @@ def device_of(text: str) -> Device:
     return LocalDevice(text, place.folder) if isinstance(place, LocalPlace) else SshDevice(text, place)
 
 
-def _validate(document: Document, problems: list[Problem]) -> FleetFile | None:
+def _validate(document: YamlDocument, problems: list[Problem]) -> FleetFile | None:
     try:
         return FleetFile.model_validate_json(json.dumps(document.value))
     except ValidationError as error:
@@ -120,7 +120,7 @@ def _validate(document: Document, problems: list[Problem]) -> FleetFile | None:
         return None
 
 
-def _secrets(document: Document) -> Iterator[Problem]:
+def _secrets(document: YamlDocument) -> Iterator[Problem]:
     """Keys that hold a password get an answer of their own: it must not stay in the file."""
     devices = document.value.get("devices")
     for name, entry in devices.items() if isinstance(devices, dict) else ():
@@ -134,17 +134,17 @@ def _secrets(document: Document) -> Iterator[Problem]:
 def _is_secret(key: str) -> bool:
     """Also where it is misspelt: what it holds is a password all the same."""
     word = key.lower().replace("-", "_")
-    return key not in Entry.model_fields and bool(difflib.get_close_matches(word, SECRETS, n=1, cutoff=0.8))
+    return key not in FleetDevice.model_fields and bool(difflib.get_close_matches(word, SECRETS, n=1, cutoff=0.8))
 
 
-def _names(file: FleetFile, document: Document) -> Iterator[Problem]:
+def _names(file: FleetFile, document: YamlDocument) -> Iterator[Problem]:
     for name in file.devices:
         if not NAME.fullmatch(name):
             message = f"{name!r} cannot name a device: letters, digits, `.`, `_` and `-`, at most 64."
             yield Problem(f"devices.{name}", message, document.line(("devices", name)))
 
 
-def _device(name: str, entry: Entry, file: Path) -> Device:
+def _device(name: str, entry: FleetDevice, file: Path) -> Device:
     base = file.absolute().parent
     target = f"{name} --fleet {file}"
     place = parse_address(entry.address, base=base)
@@ -162,7 +162,7 @@ def _device(name: str, entry: Entry, file: Path) -> Device:
     return SshDevice(name, place, labels=labels, target=target, python=entry.python, identity=identity)
 
 
-def _with_path(place: SshPlace, entry: Entry) -> SshPlace:
+def _with_path(place: SshPlace, entry: FleetDevice) -> SshPlace:
     if entry.path is None:
         return place
     root = remote_root(entry.path)
@@ -174,7 +174,7 @@ def _with_path(place: SshPlace, entry: Entry) -> SshPlace:
 def _fields_at(path: Path_) -> Sequence[str]:
     if not path:
         return list(FleetFile.model_fields)
-    return list(Entry.model_fields) if len(path) == 2 and path[0] == "devices" else []
+    return list(FleetDevice.model_fields) if len(path) == 2 and path[0] == "devices" else []
 
 
 def labels_of(devices: Sequence[Device]) -> Mapping[str, list[str]]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgebert.core.libraries import quiet_libraries
 from edgebert.core.progress import Progress
-from edgebert.core.quiet import quiet_libraries
 from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_json
 from edgebert.errors import SourceError
 from edgebert.models.folder import ModelFolder

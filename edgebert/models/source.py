@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import Field
 
-from edgebert.core.paths import local_path
+from edgebert.core.files import local_path
 from edgebert.core.store import hash_file
 from edgebert.core.strict import Strict
 from edgebert.errors import EnvironmentFault, MissingPackage, SourceError

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from edgebert.models.pruned import CLASSES, PrunedBertConfig
-from edgebert.models.shape import Shape
+from edgebert.models.sizes import Shape
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from edgebert.core.atomic_write import write_whole
+from edgebert.core.files import write_whole
 from edgebert.core.store import hash_json
 from edgebert.errors import InputError
 from edgebert.report.report import Report

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from edgebert.core.strict import Frozen
-from edgebert.models.kept import EncoderSizes
+from edgebert.models.sizes import EncoderSizes
 from edgebert.report.environment import Environment
 from edgebert.report.gates import Gate
 from edgebert.report.rounds import Coverage, Round, Setting

@@ -7,7 +7,7 @@ from typing import Any
 from edgebert.core.strict import Frozen
 
 
-class Trial(Frozen):
+class SearchTrial(Frozen):
     """One thing that was tried."""
 
     what: str
@@ -47,6 +47,6 @@ class SearchRecord(Frozen):
     """Whether the gates on answers held during the search."""
     rows: int
     """Eval rows that the search looked at."""
-    trials: tuple[Trial, ...]
+    trials: tuple[SearchTrial, ...]
     sensitivity: tuple[LayerSensitivity, ...] = ()
     """Most sensitive first; empty when nothing was repaired."""

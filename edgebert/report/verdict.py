@@ -10,7 +10,7 @@ from edgebert.report.report import Entry, Report
 
 
 @dataclass(frozen=True)
-class Judgement:
+class JudgedEntry:
     """One candidate and what its gates say."""
 
     entry: Entry
@@ -31,8 +31,8 @@ class Judgement:
 class Verdict:
     """PASSED when a candidate passes every gate. The best candidate is kept in either case."""
 
-    judgements: tuple[Judgement, ...]
-    best: Judgement
+    judged_entries: tuple[JudgedEntry, ...]
+    best: JudgedEntry
 
     @property
     def passed(self) -> bool:
@@ -51,24 +51,24 @@ def judge(report: Report) -> Verdict:
     The best is the fastest (p50) of those that pass. When none passes: the one with the fewest failed gates, then the
     highest score, then the fastest.
     """
-    judgements = tuple(_judgement(report, entry) for entry in report.candidates())
-    best = min(judgements, key=lambda judgement: _rank(report, judgement))
-    return Verdict(judgements, best)
+    judged_entries = tuple(_judged(report, entry) for entry in report.candidates())
+    best = min(judged_entries, key=lambda judged: _rank(report, judged))
+    return Verdict(judged_entries, best)
 
 
-def _judgement(report: Report, entry: Entry) -> Judgement:
+def _judged(report: Report, entry: Entry) -> JudgedEntry:
     baseline = report.baseline_of(entry)
     results = [
         judge_gate(gate, report.value(entry, gate.metric), report.value(baseline, gate.metric) if baseline else None)
         for gate in report.gates
     ]
-    return Judgement(entry, tuple(results))
+    return JudgedEntry(entry, tuple(results))
 
 
-def _rank(report: Report, judgement: Judgement) -> tuple[float, float, float]:
-    p50 = judgement.entry.percentile_ms(50)
+def _rank(report: Report, judged: JudgedEntry) -> tuple[float, float, float]:
+    p50 = judged.entry.percentile_ms(50)
     speed = p50 if p50 is not None else math.inf
-    if judgement.passed:
+    if judged.passed:
         return (0, 0.0, speed)
-    score = report.value(judgement.entry, report.task_metrics[0]) if report.task_metrics else None
-    return (len(judgement.failures), -(score if score is not None else -math.inf), speed)
+    score = report.value(judged.entry, report.task_metrics[0]) if report.task_metrics else None
+    return (len(judged.failures), -(score if score is not None else -math.inf), speed)

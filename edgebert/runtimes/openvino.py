@@ -6,13 +6,14 @@ each (batch, length) that the target pads to gets its own static graph: compiled
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgebert.core.quiet import switch_off_telemetry
-from edgebert.core.signal_stack import signal_stack_kept
+from edgebert.core.interrupts import signal_stack_kept
+from edgebert.core.libraries import switch_off_telemetry
 from edgebert.errors import BundleError
 from edgebert.runtimes.base import Array, Runtime, Session
 from edgebert.runtimes.target import Target
@@ -117,3 +118,20 @@ class OpenVino(Runtime):
         """Opens an OpenVINO IR."""
         self.require()
         return OpenVinoSession(model, target.threads, target.precision)
+
+
+COUNTED_NAME = re.compile(r"([A-Z][A-Za-z]*)_\d+")
+
+
+def save_ir(model: Any, target: Path) -> None:
+    """Writes an .xml and its .bin, FP32 kept.
+
+    OpenVINO names the nodes that it adds by a counter of the process, so that a file would depend on what else the
+    process did before: those get the number of their place instead.
+    """
+    import openvino as ov
+
+    for place, node in enumerate(model.get_ordered_ops()):
+        if counted := COUNTED_NAME.fullmatch(node.get_friendly_name()):
+            node.set_friendly_name(f"{counted[1]}_{place}")
+    ov.save_model(model, str(target), compress_to_fp16=False)

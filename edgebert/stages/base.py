@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 import numpy.typing as npt
 
-from edgebert.core.packages import package_version
+from edgebert.core.libraries import package_version
 from edgebert.core.progress import Progress
 from edgebert.core.store import Artifact
 from edgebert.core.strict import Strict
@@ -25,7 +25,7 @@ from edgebert.tasks.base import Encoded, Task
 if TYPE_CHECKING:
     from edgebert.core.store import Draft
     from edgebert.data.prepared import PreparedData
-    from edgebert.models.shape import Shape
+    from edgebert.models.sizes import Shape
     from edgebert.runtimes.serving import Serving
     from edgebert.stages.examples import Examples
 
@@ -94,7 +94,7 @@ class Speeds(Protocol):
         ...
 
 
-class Trials(Protocol):
+class CandidateTrials(Protocol):
     """Measures candidates for one target."""
 
     @property
@@ -157,7 +157,7 @@ class RunContext:
     layer_costs: Callable[[Shape, Sequence[int]], LayerCosts]
     """(shape, lengths of texts) -> what layers cost in INT8 on the first target that has a candidate, measured once on
     a machine."""
-    trials: Callable[[Target, Artifact], Trials]
+    trials: Callable[[Target, Artifact], CandidateTrials]
     """(target, model) -> what measures INT8 candidates of that model for that target of the recipe."""
     seed: int
     progress: Progress

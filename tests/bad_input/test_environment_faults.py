@@ -108,7 +108,7 @@ def test_compress_says_when_the_disk_is_full(
 
 LIMITED = """
 import resource, sys
-from edgebert.cli import main
+from edgebert.cli.main import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 main()
 """
@@ -147,7 +147,7 @@ def test_compress_says_when_the_hub_does_not_answer(recipe: Path, tmp_path: Path
 
 LIGHT = """
 import sys
-from edgebert.cli import main
+from edgebert.cli.main import main
 try:
     main()
 except SystemExit as end:

@@ -23,9 +23,9 @@ from edgebert.bundle.self_test import golden_inputs, open_variant, replay, verif
 from edgebert.bundle.trust.sign import sign_bundle
 from edgebert.bundle.write import variant_file
 from edgebert.compress.recipe_file import load_recipe
-from edgebert.compress.run import Outcome, compress
+from edgebert.compress.run import Run, compress
+from edgebert.core.files import sentences
 from edgebert.core.progress import Silent
-from edgebert.core.shipped import sentences
 from edgebert.core.store import ArtifactStore
 from edgebert.errors import BundleError
 from edgebert.report.gates import Gate
@@ -235,7 +235,7 @@ assert not [name for name in sys.modules if name.startswith("edgebert")]
 """
 
 
-def test_bundle_of_a_pruned_model_opens_in_transformers_when_edgebert_was_never_imported(pruned: Outcome) -> None:
+def test_bundle_of_a_pruned_model_opens_in_transformers_when_edgebert_was_never_imported(pruned: Run) -> None:
     done = subprocess.run([sys.executable, "-c", PLAIN_CLIENT, pruned.bundle], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     facts, ids = map(json.loads, done.stdout.splitlines())
@@ -247,14 +247,14 @@ def test_bundle_of_a_pruned_model_opens_in_transformers_when_edgebert_was_never_
     assert (stored["model_type"], stored["layer_intermediate_sizes"], stored["source_heads"]) == ("bert", [16], [[0, 2]])
 
 
-def test_bundle_of_a_pruned_model_answers_as_it_was_measured(pruned: Outcome) -> None:
+def test_bundle_of_a_pruned_model_answers_as_it_was_measured(pruned: Run) -> None:
     manifest, tests = verify_bundle(pruned.bundle)
     assert [test.state for test in tests] == ["ok", "ok"]
     assert load(pruned.bundle)(TEXTS[0]).label in manifest.labels
 
 
 @pytest.fixture(scope="module")
-def retokenised(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def retokenised(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """What compress made of a model whose tokenizer a stage changed; do not write into it."""
     folder = tmp_path_factory.mktemp("retokenised")
     for name in ("model", "data"):
@@ -264,7 +264,7 @@ def retokenised(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Out
     return compressed(folder, Retoken(), Export(), Quantize())
 
 
-def test_fp32_is_not_in_the_bundle_but_in_the_report_when_its_tokenizer_is_another(retokenised: Outcome) -> None:
+def test_fp32_is_not_in_the_bundle_but_in_the_report_when_its_tokenizer_is_another(retokenised: Run) -> None:
     assert [entry.name for entry in retokenised.report.entries] == [
         "onnxruntime/fp32",
         "onnxruntime/retoken",
@@ -277,7 +277,7 @@ def test_fp32_is_not_in_the_bundle_but_in_the_report_when_its_tokenizer_is_anoth
     assert "FP32 is not in this bundle: it has another tokenizer." in (retokenised.bundle / "README.md").read_text()
 
 
-def test_bundle_has_the_tokenizer_and_the_goldens_of_the_best(retokenised: Outcome) -> None:
+def test_bundle_has_the_tokenizer_and_the_goldens_of_the_best(retokenised: Run) -> None:
     tokenizer = json.loads((retokenised.bundle / "tokenizer.json").read_text())
     assert tokenizer["normalizer"]["lowercase"] is False
     _, tests = verify_bundle(retokenised.bundle)  # refuses goldens that another tokenizer made
@@ -285,7 +285,7 @@ def test_bundle_has_the_tokenizer_and_the_goldens_of_the_best(retokenised: Outco
     assert load(retokenised.bundle)("A good film").label in ("negative", "positive")
 
 
-def test_macs_of_each_model_are_those_of_its_own_tokens(retokenised: Outcome) -> None:
+def test_macs_of_each_model_are_those_of_its_own_tokens(retokenised: Run) -> None:
     fp32, step, candidate = retokenised.report.entries
     assert fp32.macs != step.macs == candidate.macs
     assert fp32.parameters == step.parameters == candidate.parameters
@@ -324,11 +324,11 @@ def test_fp32_candidate_takes_the_name_that_clients_look_for_when_fp32_itself_is
 
 def test_graphs_of_one_name_that_are_not_the_same_lie_apart() -> None:
     def variant(target: Target, key: str, p50: float) -> Any:
-        contender = SimpleNamespace(
+        planned = SimpleNamespace(
             name=f"{target.name}/int8-auto", target=target, precision="int8", artifact=SimpleNamespace(key=key)
         )
         judged = SimpleNamespace(passed=True, entry=SimpleNamespace(percentile_ms=lambda percent: p50))
-        return SimpleNamespace(contender=contender, judgement=judged)
+        return SimpleNamespace(planned=planned, judged=judged)
 
     targets = [Target(runtime="onnxruntime", threads=threads) for threads in (1, 2, 4)]
     searched = [variant(target, f"key-{place}", 3.0 - place) for place, target in enumerate(targets)]

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 from agents import IMPATIENT, ask, tree
+from device_process import run_python
 from slot_bundles import INT8
-from test_layers import run_python
 
 from edgebert.bundle.device_folder import LAYOUT, MARKER, Root, locate, resolve
 from edgebert.core.store import hash_file
@@ -204,8 +204,8 @@ def test_two_agents_do_not_work_in_one_root(tmp_path: Path) -> None:
 
 
 def test_a_file_system_without_hard_links_gets_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgebert.devices.agent.layout import lay_out
-    from edgebert.devices.agent.protocol import Wanted
+    from edgebert.devices.agent.install import lay_out
+    from edgebert.devices.agent.protocol import RequestedFile
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(1, "Operation not permitted")
@@ -217,7 +217,7 @@ def test_a_file_system_without_hard_links_gets_copies(tmp_path: Path, monkeypatc
     sha256 = hash_file(tmp_path / "content")
     shutil.copyfile(tmp_path / "content", root.incoming / sha256)
     monkeypatch.setattr(os, "link", refuse)
-    lay_out(root, {"a/b": Wanted(path="a/b", sha256=sha256, size=7)}, root.staging / "bundle")
+    lay_out(root, {"a/b": RequestedFile(path="a/b", sha256=sha256, size=7)}, root.staging / "bundle")
     placed = root.staging / "bundle" / "a" / "b"
     assert placed.read_bytes() == b"content" and placed.stat().st_mode & 0o777 == 0o444 and placed.stat().st_nlink == 1
 
@@ -243,7 +243,7 @@ def test_resolving_imports_next_to_nothing(tmp_path: Path) -> None:
     script = """
 import sys
 from pathlib import Path
-from edgebert.slots.root import resolve
+from edgebert.bundle.device_folder import resolve
 resolve(Path(sys.argv[1]))
 print(*sys.modules)
 """

@@ -24,7 +24,7 @@ from slot_roots import fill, make_root, signed, switch, with_labels
 import edgebert
 from edgebert.bundle.device_folder import Root, SlotName, link_to
 from edgebert.bundle.manifest import MANIFEST
-from edgebert.bundle.predictor import Opened
+from edgebert.bundle.predictor import OpenedVariant
 from edgebert.bundle.watching_predictor import WatchingPredictor, watch_place
 from edgebert.errors import BundleError, EnvironmentFault, InputError
 from edgebert.runtimes.onnxruntime import OnnxRuntimeSession
@@ -83,7 +83,7 @@ def test_threads_that_ask_while_slots_are_switched_lose_no_call(root: Root, shar
     assert all(len(answers) == 2 for answers in exact.values())
     predictor = edgebert.load(root.folder, watch=OFTEN)
     assert isinstance(predictor, WatchingPredictor)
-    models: list[weakref.ref[Opened]] = [weakref.ref(predictor._now())]
+    models: list[weakref.ref[OpenedVariant]] = [weakref.ref(predictor._now())]
     sessions: list[weakref.ref[object]] = [weakref.ref(predictor._now().session)]
     stop, faults = threading.Event(), []
     seen: set[str] = set()
@@ -244,7 +244,7 @@ def test_a_moments_trouble_is_tried_again_without_another_switch(
 ) -> None:
     open_, troubles = WatchingPredictor._open, [OSError(24, "Too many open files"), MemoryError()]
 
-    def sometimes(predictor: WatchingPredictor) -> Opened:
+    def sometimes(predictor: WatchingPredictor) -> OpenedVariant:
         if troubles:
             raise troubles.pop()
         return open_(predictor)
@@ -288,7 +288,7 @@ def test_a_file_that_cannot_be_read_for_a_moment_is_read_again(
 def test_a_new_switch_is_looked_at_at_once_however_long_the_last_one_rests(
     root: Root, watching: WatchingPredictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(predictor: WatchingPredictor) -> Opened:
+    def fail(predictor: WatchingPredictor) -> OpenedVariant:
         raise MemoryError
 
     watching._end()  # the looks are made here
@@ -383,8 +383,8 @@ ENDING = """
 import sys, time
 from pathlib import Path
 import edgebert
-from edgebert.slots.root import Root
-from edgebert.slots.switch import make_link, turn
+from edgebert.bundle.device_folder import Root
+from edgebert.devices.agent.switch import make_link, turn
 root = Root(Path(sys.argv[1]))
 predictor = edgebert.load(root.folder, watch=0.001)
 print(predictor(sys.argv[2]).label)

@@ -17,12 +17,13 @@ import pytest
 import typer
 from conftest import Result
 
+from edgebert import load
 from edgebert.cli.main import app
 from edgebert.compress.recipe import json_schema
 from edgebert.core.store import ArtifactStore
 from edgebert.errors import EXIT_ENVIRONMENT, EXIT_GATE_FAILED, EXIT_INPUT, EXIT_INTERRUPTED
 from edgebert.report.gates import METRICS
-from edgebert.version import __version__, load
+from edgebert.version import __version__
 
 OVERRIDES = (
     "--set",
@@ -277,7 +278,7 @@ def test_unexpected_error_is_called_a_fault_of_ours_and_shows_its_place_when_ask
     def broken() -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr("edgebert.recipe.json_schema", broken)
+    monkeypatch.setattr("edgebert.compress.recipe.json_schema", broken)
     result = cli("schema")
     assert result.code == EXIT_ENVIRONMENT
     assert result.err.startswith("error: ZeroDivisionError: by zero\n") and "EDGEBERT_DEBUG=1" in result.err
@@ -307,7 +308,7 @@ def test_a_full_disk_is_named_and_is_no_fault_of_edgebert(debug: str) -> None:
     ("verb", "place", "left"),
     [
         (("compress", "recipe.yaml"), "edgebert.compress.recipe_file.load_recipe", "run the same command again"),
-        (("schema",), "edgebert.recipe.json_schema", "Nothing was written."),
+        (("schema",), "edgebert.compress.recipe.json_schema", "Nothing was written."),
     ],
 )
 def test_interrupt_exits_130_and_says_what_is_left(

@@ -13,10 +13,10 @@ import pytest
 from fake_stages import NOT_IN_A_RECIPE, Cut, compressed, with_stages
 
 from edgebert.bundle.manifest import BundleManifest
-from edgebert.compress.run import Outcome
-from edgebert.core.packages import package_version
+from edgebert.compress.run import Run
+from edgebert.core.libraries import package_version
 from edgebert.core.store import ArtifactStore, hash_file, hash_json
-from edgebert.models.kept import LayerSizes
+from edgebert.models.sizes import LayerSizes
 from edgebert.report.file import read_report
 from edgebert.report.text.removed import removal_lines
 from edgebert.runtimes.target import Target
@@ -135,7 +135,7 @@ def test_problems_of_the_layout_carry_their_line(cli: Any, recipe: Path) -> None
 NAMES = ["onnxruntime/fp32", "onnxruntime/cut", "onnxruntime/cut-2", "onnxruntime/int8-dynamic"]
 
 
-def test_report_has_a_row_for_each_step_that_changed_the_weights(pruned: Outcome) -> None:
+def test_report_has_a_row_for_each_step_that_changed_the_weights(pruned: Run) -> None:
     entries = pruned.report.entries
     assert [(entry.name, entry.role) for entry in entries] == list(
         zip(NAMES, ("baseline", "step", "step", "candidate"), strict=True)
@@ -147,8 +147,8 @@ def test_report_has_a_row_for_each_step_that_changed_the_weights(pruned: Outcome
         assert [len(measured.latencies_ns) for measured in entry.rounds] == [4]
 
 
-def test_a_step_is_never_judged_and_never_shipped(pruned: Outcome) -> None:
-    assert [judgement.entry.name for judgement in pruned.verdict.judgements] == [NAMES[3]]
+def test_a_step_is_never_judged_and_never_shipped(pruned: Run) -> None:
+    assert [judged.entry.name for judged in pruned.verdict.judged_entries] == [NAMES[3]]
     assert pruned.verdict.best.entry.name == NAMES[3]
     manifest = BundleManifest.model_validate_json((pruned.bundle / "edgebert.json").read_bytes())
     assert [variant.name for variant in manifest.variants] == [NAMES[0], NAMES[3]]
@@ -165,7 +165,7 @@ def eval_lengths(folder: Path) -> list[int]:
     return [len(tokenizer.encode(line.rsplit(",", 1)[0].strip('"').replace('""', '"')).ids) for line in lines]
 
 
-def test_macs_are_those_of_the_encoder_on_the_eval_texts(pruned: Outcome) -> None:
+def test_macs_are_those_of_the_encoder_on_the_eval_texts(pruned: Run) -> None:
     lengths = eval_lengths(pruned.folder.parents[1])
     assert len(lengths) == 24 and len(set(lengths)) > 1
 
@@ -177,7 +177,7 @@ def test_macs_are_those_of_the_encoder_on_the_eval_texts(pruned: Outcome) -> Non
     assert found == pytest.approx([by_hand(8, 128), by_hand(6, 80), by_hand(2, 16), by_hand(2, 16)])
 
 
-def test_parameters_are_those_of_the_model_that_the_graph_was_made_from(pruned: Outcome) -> None:
+def test_parameters_are_those_of_the_model_that_the_graph_was_made_from(pruned: Run) -> None:
     def by_hand(*layers: tuple[int, int]) -> int:
         embeddings = 104 * 32 + 64 * 32 + 2 * 32 + 2 * 32
         pooler_and_head = 32 * 32 + 32 + 2 * 32 + 2
@@ -188,7 +188,7 @@ def test_parameters_are_those_of_the_model_that_the_graph_was_made_from(pruned: 
     assert found == [by_hand((4, 64), (4, 64)), by_hand((2, 16), (4, 64)), by_hand((2, 16)), by_hand((2, 16))]
 
 
-def test_stored_report_says_what_is_left_of_each_encoder(pruned: Outcome) -> None:
+def test_stored_report_says_what_is_left_of_each_encoder(pruned: Run) -> None:
     fp32, first, second, candidate = (entry.encoder for entry in read_report(pruned.folder / "report.json").entries)
     assert fp32 is not None and first is not None and second is not None and fp32.whole
     half = LayerSizes(place=0, heads=(0, 2), intermediate_size=16)
@@ -198,7 +198,7 @@ def test_stored_report_says_what_is_left_of_each_encoder(pruned: Outcome) -> Non
     assert candidate == second
 
 
-def test_gate_on_macs_decides(pruned: Outcome, tmp_path: Path, cli: Any, recipe: Path) -> None:
+def test_gate_on_macs_decides(pruned: Run, tmp_path: Path, cli: Any, recipe: Path) -> None:
     gate = "gates=[{metric: macs, max_ratio: 0.34}, {metric: parameters, max: 30000}]"
     result = cli("compress", recipe, "--set", gate)  # quantising alone removes nothing
     assert result.code == 1
@@ -206,7 +206,7 @@ def test_gate_on_macs_decides(pruned: Outcome, tmp_path: Path, cli: Any, recipe:
     assert "parameters <= 30000: 2.371e+04, holds" in result.out
 
 
-def test_model_card_draws_what_was_removed(pruned: Outcome) -> None:
+def test_model_card_draws_what_was_removed(pruned: Run) -> None:
     card = (pruned.bundle / "README.md").read_text(encoding="utf-8")
     picture = removal_lines(pruned.report, pruned.verdict.best.entry)
     assert "## What was removed" in card and "```text\n" + "\n".join(picture) + "\n```" in card
@@ -274,7 +274,7 @@ def test_step_runs_as_fp32_does_when_candidates_are_tuned(recipe: Path, tmp_path
     assert all(found.baseline_of(entry) is found.entries[0] for entry in found.entries)
 
 
-def test_measurement_on_a_plain_target_has_the_key_that_it_always_had(pruned: Outcome) -> None:
+def test_measurement_on_a_plain_target_has_the_key_that_it_always_had(pruned: Run) -> None:
     folder, fp32, machine = pruned.folder.parents[1], pruned.report.entries[0], pruned.report.environment
     identity = {
         "check": "predictions",

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 from edgebert.compress.recipe import Recipe, json_schema
 from edgebert.compress.recipe_file import load_recipe
-from edgebert.core.shipped import shipped_folder
+from edgebert.core.files import shipped_folder
 from edgebert.errors import InputError, RecipeError
 
 SHIPPED = sorted(shipped_folder("recipes").glob("*.yaml"))

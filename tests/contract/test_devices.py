@@ -16,7 +16,7 @@ from processes import alive, wait_for
 from ssh_server import Server, make_ssh_home, started, why_not
 
 from edgebert.devices.agent.protocol import PROTOCOL, About, Hello, Piece, Receive
-from edgebert.devices.transport import patience
+from edgebert.devices.transport import conversation
 from edgebert.devices.transport.address import SshPlace
 from edgebert.devices.transport.base import Channel, Device
 from edgebert.devices.transport.fake import Faulty
@@ -286,7 +286,7 @@ print(json.dumps({"event": "error", "kind": "DeviceError", "message": "m\\n" * 1
 def test_a_device_that_never_answers_is_given_up(
     make: Callable[..., Device], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(patience.ANSWERS_WITHIN_S, "hello", 0.2)
+    monkeypatch.setitem(conversation.ANSWERS_WITHIN_S, "hello", 0.2)
     with pytest.raises(DeviceError, match=r"kitchen has not answered within 0.2 s") as error:
         over(make(program(tmp_path, "import time; time.sleep(600)")), lambda channel: channel.ask(Hello()))
     assert error.value.hint

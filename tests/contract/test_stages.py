@@ -378,17 +378,17 @@ def test_candidate_is_the_export_of_the_changed_weights_when_a_recipe_changes_th
     changed = file.recipe.model_copy(update={"stages": (Damp(), Export())})
     compression = Compression(check_inputs(RecipeFile(changed, file.path)), store, Silent())
     compression.run_stages()
-    baseline, candidate = compression.contenders()
+    baseline, candidate = compression.planned_entries()
     assert (baseline.role, candidate.role) == ("baseline", "candidate")
     assert compression.transformers_of(baseline.artifact) == compression.base
     damped = compression.transformers_of(candidate.artifact)
     assert damped.facts == {"teacher": compression.base.sha256}
     answers = []
-    for contender in (baseline, candidate):
-        session = get_runtime(contender.target.runtime).open(contender.model_file, contender.target)
-        serving = contender.serving
+    for planned in (baseline, candidate):
+        session = get_runtime(planned.target.runtime).open(planned.model_file, planned.target)
+        serving = planned.serving
         encoded = serving.encode(serving.open_tokenizer(), [{"text": "a good film"}, {"text": "an awful soup"}])
-        answers.append(session.predict(serving.batch(encoded, contender.target))["logits"])
+        answers.append(session.predict(serving.batch(encoded, planned.target))["logits"])
     bias = np.asarray(_bias(compression.base))
     np.testing.assert_allclose(answers[1] - bias, (answers[0] - bias) / 2, atol=1e-4)
 

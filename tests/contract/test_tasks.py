@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 from tokenizers import Tokenizer
 
-from edgebert.core.shipped import sentences
+from edgebert.core.files import sentences
 from edgebert.tasks import TASKS, get_task
 from edgebert.tasks.base import Encoded, Task, collate
 

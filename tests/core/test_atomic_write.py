@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgebert.core.atomic_write import write_whole
+from edgebert.core.files import write_whole
 from edgebert.errors import InputError
 
 

@@ -85,7 +85,7 @@ def test_without_an_interrupt_progress_is_as_it_was() -> None:
 def test_every_signal_to_end_raises_as_ctrl_c_does_and_has_its_code(
     number: signal.Signals, code: int, word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from edgebert.cli import main
+    from edgebert.cli.main import main
 
     monkeypatch.setattr(main, "app", lambda **_: signal.raise_signal(number))
     with pytest.raises(SystemExit) as end:
@@ -144,7 +144,7 @@ def test_a_handler_of_somebody_else_stays() -> None:
 def test_what_a_library_made_of_it_is_told_as_an_interrupt(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from edgebert.cli import main
+    from edgebert.cli.main import main
 
     def app(**options: Any) -> None:
         swallowed()

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from edgebert.core import progress
+from edgebert.core.libraries import quiet_libraries
 from edgebert.core.progress import Live, Plain, Progress, Silent, format_seconds, progress_for
-from edgebert.core.quiet import quiet_libraries
 
 
 class Terminal(io.StringIO):

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("openvino", reason='needs: pip install ".[openvino]"')
 
-from edgebert.core.signal_stack import SignalStack, signal_stack, signal_stack_kept
+from edgebert.core.interrupts import SignalStack, signal_stack, signal_stack_kept
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sigaltstack is looked at on Linux alone")
 

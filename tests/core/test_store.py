@@ -17,7 +17,7 @@ import pytest
 
 from edgebert.compress.recipe_file import load_recipe
 from edgebert.compress.run import compress
-from edgebert.core.progress import Silent, Step
+from edgebert.core.progress import ProgressStep, Silent
 from edgebert.core.store import MANIFEST, Artifact, ArtifactStore, Draft, MadeBy, content_hash, hash_folder, hash_json
 from edgebert.errors import StoreError
 
@@ -240,7 +240,7 @@ def test_collect_keeps_the_artifacts_of_a_run_that_is_at_work(store: ArtifactSto
 def test_collect_drops_the_artifacts_of_a_run_that_was_killed(store: ArtifactStore, tmp_path: Path) -> None:
     script = f"""
 import os, pathlib, test_store
-from edgebert.artifact import ArtifactStore
+from edgebert.core.store import ArtifactStore
 store = ArtifactStore(pathlib.Path({str(store.root)!r}))
 with store.lease(pathlib.Path({str(tmp_path / "out")!r})):
     test_store.put(store)
@@ -285,7 +285,7 @@ class Collecting(Silent):
         self.titles.append(title)
         self._store.collect()
         with super().step(title, total) as step:
-            inner: Step = step
+            inner: ProgressStep = step
             yield inner
 
 

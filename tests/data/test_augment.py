@@ -9,10 +9,10 @@ from conftest import review_rows, write_table
 
 from edgebert.core.progress import Silent
 from edgebert.core.store import ArtifactStore
-from edgebert.data import augment
-from edgebert.data.augment import joined
 from edgebert.data.prepared import PreparedData, prepare_data
 from edgebert.data.spec import DataSpec
+from edgebert.stages.distill import augmentation
+from edgebert.stages.distill.augmentation import joined
 from edgebert.tasks import TASKS
 
 
@@ -56,7 +56,7 @@ def test_the_seed_and_the_copy_decide(reviews: PreparedData) -> None:
 
 def test_blocks_do_not_change_what_is_made(reviews: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = list(joined(reviews, 1, seed=0))
-    monkeypatch.setattr(augment, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(augmentation, "BLOCK_ROWS", 7)
     assert list(joined(reviews, 1, seed=0)) == whole
 
 
@@ -70,6 +70,6 @@ def test_pairs_stay_pairs(store: ArtifactStore, tmp_path: Path) -> None:
 def test_a_text_that_would_lose_all_its_words_stays_whole(
     store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(augment, "DROPPED", 1.0)
+    monkeypatch.setattr(augmentation, "DROPPED", 1.0)
     made = list(joined(prepared(store, tmp_path, [{"text": "good"}]), 1, seed=0))
     assert made == [{"text": "good good"}]

@@ -293,12 +293,12 @@ ARTICLE = {"paragraphs": [{"context": TEXT_OF_2_KB, "qas": [{"id": "i", "questio
 READING = """
 import sys
 from pathlib import Path
-from edgebert.artifact import ArtifactStore
-from edgebert.data import prepare_data
-from edgebert.measure.memory import peak_rss
-from edgebert.progress import Silent
-from edgebert.readers import read_rows
-from edgebert.recipe import DataSpec
+from edgebert.core.store import ArtifactStore
+from edgebert.data.prepared import prepare_data
+from edgebert.measure.machine.memory import peak_rss
+from edgebert.core.progress import Silent
+from edgebert.data.readers import read_rows
+from edgebert.data.spec import DataSpec
 from edgebert.tasks import TASKS
 path = Path(sys.argv[1])
 spec = DataSpec(path=path.name)

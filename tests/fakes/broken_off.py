@@ -31,11 +31,11 @@ from agents import tree
 from edgebert.bundle.device_folder import Root, resolve
 from edgebert.bundle.manifest import BundleManifest
 from edgebert.devices.agent import install as module
-from edgebert.devices.agent.events import EventLines
-from edgebert.devices.agent.prepare import at_work
+from edgebert.devices.agent.lock import at_work
 from edgebert.devices.agent.protocol import Install, Tried
-from edgebert.devices.agent.rollback import roll_back
-from edgebert.devices.agent.trial import Outcome
+from edgebert.devices.agent.switch import roll_back
+from edgebert.devices.agent.trial import VariantOutcome
+from edgebert.devices.agent.wire import EventLines
 from edgebert.report.file import read_report
 
 CALLS = ("replace", "rename", "link", "symlink", "unlink", "rmdir", "mkdir", "fsync", "chmod")
@@ -63,11 +63,11 @@ class Breaker:
         return call
 
 
-def passing(folder: Path, manifest: BundleManifest, *_: Any) -> Outcome:
+def passing(folder: Path, manifest: BundleManifest, *_: Any) -> VariantOutcome:
     """In the place of a trial."""
     best = next(item for item in manifest.variants if item.role == "candidate")
     tried = Tried(variant=best.name, self_test="ok", p50_ms=1.0, p90_ms=None, passed=True, reason="stands in")
-    return Outcome((tried,), best, 1.0, read_report(folder / "report.json"))
+    return VariantOutcome((tried,), best, 1.0, read_report(folder / "report.json"))
 
 
 def forked(work: Callable[[], object]) -> int:

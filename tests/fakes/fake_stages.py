@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from edgebert.compress.recipe_file import RecipeFile, load_recipe
-from edgebert.compress.run import Outcome, compress
+from edgebert.compress.run import Run, compress
 from edgebert.core.progress import Silent
 from edgebert.core.store import Artifact, ArtifactStore
 from edgebert.stages.base import RunContext, Stage
@@ -87,7 +87,7 @@ def with_stages(path: Path, *stages: Stage, **changes: Any) -> RecipeFile:
     return replace(file, recipe=file.recipe.model_copy(update={"stages": stages, **changes}))
 
 
-def compressed(folder: Path, *stages: Stage, **changes: Any) -> Outcome:
+def compressed(folder: Path, *stages: Stage, **changes: Any) -> Run:
     """Runs `folder`/recipe.yaml with these stages into `folder`/runs/recipe, with the store `folder`/store."""
     file = with_stages(folder / "recipe.yaml", *stages, **changes)
     with warnings.catch_warnings():

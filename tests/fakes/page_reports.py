@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from edgebert.models.kept import EncoderSizes, LayerSizes
+from edgebert.models.sizes import EncoderSizes, LayerSizes
 from edgebert.report.environment import Environment, MachineState
 from edgebert.report.gates import Gate
 from edgebert.report.report import Entry, Report
 from edgebert.report.rounds import Coverage, FloatProduct, Round, Setting
 from edgebert.report.samples import Samples
-from edgebert.report.search_record import LayerSensitivity, SearchRecord, Trial
+from edgebert.report.search_record import LayerSensitivity, SearchRecord, SearchTrial
 from edgebert.runtimes.target import Target
 
 HOSTILE = """</script><img src="http://x.example/y" onerror='alert(1)'> {{ 7 * 7 }} %{x} <b>b</b> --> é 漢 😀 &lt;"""
@@ -114,9 +114,9 @@ def a_search() -> SearchRecord:
         passed=True,
         rows=4,
         trials=(
-            Trial(what="rewrite qkv", kept=True, ratio=1.2),
-            Trial(what=HOSTILE, kept=False, ratio=0.9, score=0.75, note="slower"),
-            Trial(what="method broken", kept=False, note="cannot be made"),
+            SearchTrial(what="rewrite qkv", kept=True, ratio=1.2),
+            SearchTrial(what=HOSTILE, kept=False, ratio=0.9, score=0.75, note="slower"),
+            SearchTrial(what="method broken", kept=False, note="cannot be made"),
         ),
         sensitivity=(
             LayerSensitivity(

@@ -23,8 +23,8 @@ from transformers import (
     BertModel,
 )
 
-from edgebert.core.quiet import quiet_libraries
-from edgebert.models.shape import Shape
+from edgebert.core.libraries import quiet_libraries
+from edgebert.models.sizes import Shape
 from edgebert.models.surgery import Kept, Units, layers_of
 
 KINDS: dict[Any, Any] = {

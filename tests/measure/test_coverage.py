@@ -16,9 +16,9 @@ from fake_stages import NOT_IN_A_RECIPE, with_stages
 from edgebert.core.store import Artifact, ArtifactStore
 from edgebert.errors import StageError
 from edgebert.measure.coverage import onnx_products, openvino_products
-from edgebert.measure.coverage.coverage import Job, measure_coverage
-from edgebert.measure.coverage.coverage_worker import coverage, measure
+from edgebert.measure.coverage.coverage import measure_coverage
 from edgebert.measure.coverage.products import Executed, Product
+from edgebert.measure.coverage.worker import CoverageJob, coverage, measure
 from edgebert.measure.machine.environment import read_environment
 from edgebert.report.gates import Gate
 from edgebert.report.rounds import Coverage
@@ -26,25 +26,25 @@ from edgebert.runtimes.onnxruntime import open_session, session_options
 from edgebert.runtimes.target import Target
 from edgebert.stages.base import RunContext, Stage
 from edgebert.stages.export import Export, convert_to_openvino
-from edgebert.stages.prune.latency.layer_graphs import GraphSizes, LayerSizes, write_graph
+from edgebert.stages.prune.latency.layer_graphs import GraphSizes, StackSizes, write_graph
 from edgebert.stages.quantize import dynamic, nncf, static
 from edgebert.stages.quantize.settings import Settings
 from edgebert.tasks.base import Encoded
 
-SIZES = GraphSizes(256, 32, (LayerSizes(8, 1024), LayerSizes(4, 512)), positions=64)
+SIZES = GraphSizes(256, 32, (StackSizes(8, 1024), StackSizes(4, 512)), positions=64)
 """Two unequal layers, as pruning leaves them: 8 heads of 8 and 4 of 8."""
 LENGTH = 24
 WHOLE_QDQ_STAYS = ("QDQSelectorActionTransformer",)
 """What else would turn a QDQ graph into integer kernels."""
 
 
-def projections(sizes: GraphSizes, layer: LayerSizes, tokens: int) -> int:
+def projections(sizes: GraphSizes, layer: StackSizes, tokens: int) -> int:
     """MACs of the products of one layer that have weights."""
     width = (layer.heads or 0) * sizes.head_size
     return tokens * sizes.hidden_size * (4 * width + 2 * (layer.neurons or 0))
 
 
-def scores(sizes: GraphSizes, layer: LayerSizes, batch: int, length: int) -> int:
+def scores(sizes: GraphSizes, layer: StackSizes, batch: int, length: int) -> int:
     """MACs of queries by keys in one layer, and of shares by values as well."""
     return batch * (layer.heads or 0) * length * length * sizes.head_size
 
@@ -76,7 +76,7 @@ def counted(model: Path, folder: Path, length: int = LENGTH, **target: Any) -> C
     runtime = "openvino" if model.suffix == ".xml" else "onnxruntime"
     folder.mkdir(exist_ok=True)
     chosen = Target(**{"runtime": runtime, **target})
-    return measure(Job(model=str(model), target=chosen, length=length, folder=str(folder)))
+    return measure(CoverageJob(model=str(model), target=chosen, length=length, folder=str(folder)))
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +170,7 @@ def test_nncf_attention_runs_in_int8_only_as_far_as_its_inputs_are(models: Path,
 
 def test_a_product_that_openvino_hides_counts_as_float() -> None:
     seen = Product("a", "FullyConnected", (2, 3, 5), int8=True)
-    job = Job(model="", target=Target(runtime="openvino"), length=2, folder="")
+    job = CoverageJob(model="", target=Target(runtime="openvino"), length=2, folder="")
     found = coverage(Executed((seen,), {"FullyConnected": 1}, macs=50), job, rate=1e9)
     assert (found.int8_macs, found.all_macs) == (30, 50)
     assert [product.macs for product in found.float_products] == [20]

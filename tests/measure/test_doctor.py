@@ -13,18 +13,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Result
+from device_process import on_a_device
 from fake_machines import MACHINES, Tree, grow
 from hypothesis import given
 from hypothesis import strategies as st
-from test_layers import on_a_device
 
 from edgebert.core.progress import Silent
 from edgebert.measure.doctor import memory, sharing, software, speed, steadiness
 from edgebert.measure.doctor.detectable import detectable, student
 from edgebert.measure.doctor.examine import CHECKS, collect, examine
-from edgebert.measure.doctor.facts import Facts, Finding
-from edgebert.measure.doctor.trial import PROCESSES, Trial, run_trial
-from edgebert.measure.machine.cpu_topology import Topology
+from edgebert.measure.doctor.facts import Diagnosis, Facts
+from edgebert.measure.doctor.trial import PROCESSES, WorkloadTrial, run_trial
+from edgebert.measure.machine.cores import Topology
 from edgebert.report.environment import Environment, MachineState
 from edgebert.report.samples import Samples
 
@@ -43,12 +43,12 @@ def state(**fields: object) -> MachineState:
     return MachineState.model_validate(fields)
 
 
-def trial_of(*medians: int, tail: int = 1) -> Trial:
+def trial_of(*medians: int, tail: int = 1) -> WorkloadTrial:
     """Processes of 100 repetitions, two of them `tail` times as long."""
-    return Trial(processes=tuple(Samples([median] * 98 + [median * tail] * 2) for median in medians))
+    return WorkloadTrial(processes=tuple(Samples([median] * 98 + [median * tail] * 2) for median in medians))
 
 
-TABLE: list[tuple[Callable[[Facts], Finding], Facts, str, str]] = [
+TABLE: list[tuple[Callable[[Facts], Diagnosis], Facts, str, str]] = [
     (speed.governor, facts(), "note", "does not say"),
     (speed.governor, facts(governor="performance"), "ok", "performance"),
     (speed.governor, facts(governor="powersave", energy_preference="power"), "unstable", "powersave, prefers power"),
@@ -178,7 +178,7 @@ TABLE: list[tuple[Callable[[Facts], Finding], Facts, str, str]] = [
 
 
 @pytest.mark.parametrize(("check", "given_facts", "level", "seen"), TABLE)
-def test_check_finds_what_the_facts_say(check: Callable[[Facts], Finding], given_facts: Facts, level: str, seen: str) -> None:
+def test_check_finds_what_the_facts_say(check: Callable[[Facts], Diagnosis], given_facts: Facts, level: str, seen: str) -> None:
     found = check(given_facts)
     assert found.level == level
     assert seen in found.seen
@@ -193,13 +193,13 @@ def test_every_check_can_find_everything_well() -> None:
 
 
 @pytest.mark.parametrize("row", [row for row in TABLE if row[2] == "unstable"])
-def test_what_is_unstable_says_why_and_what_mends_it(row: tuple[Callable[[Facts], Finding], Facts, str, str]) -> None:
+def test_what_is_unstable_says_why_and_what_mends_it(row: tuple[Callable[[Facts], Diagnosis], Facts, str, str]) -> None:
     found = row[0](row[1])
     assert found.why and found.mend
 
 
 def test_doctor_names_the_cores_that_bench_would_choose() -> None:
-    from edgebert.measure.machine.pinning import choose_cores
+    from edgebert.measure.machine.cores import choose_cores
 
     for threads in (1, 2):
         found = sharing.cores(collect(0, Silent(), threads=threads))
@@ -223,7 +223,7 @@ def test_laptop_on_battery_and_pi_in_trouble_are_unstable_for_what_they_are(tmp_
 
 
 def test_trial_tells_how_steady_the_work_was() -> None:
-    trial = Trial(processes=(Samples([1_000_000] * 99 + [5_000_000]), Samples([1_020_000] * 100)))
+    trial = WorkloadTrial(processes=(Samples([1_000_000] * 99 + [5_000_000]), Samples([1_020_000] * 100)))
     assert trial.median_ms == pytest.approx(1.02)
     assert trial.largest_gap_ms == pytest.approx(3.98)
     assert trial.scatter == pytest.approx(np.std([1.0, 1.02], ddof=1) / 1.01)
@@ -322,7 +322,7 @@ def test_doctor_works_when_only_the_device_install_is_there() -> None:
 
 
 def test_doctor_works_where_no_runtime_and_no_rich_is_there() -> None:
-    from test_layers import WORKSTATION
+    from device_process import WORKSTATION
 
     done = on_a_device("doctor", "--seconds", "0", "--json", absent=WORKSTATION | {"onnxruntime", "openvino"})
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgebert.measure.machine import cgroup
-from edgebert.measure.machine.cpu_topology import Topology, cores_to_pin, read_topology
+from edgebert.measure.machine.cores import Topology, cores_to_pin, read_topology
 from edgebert.measure.machine.environment import read_environment
 from edgebert.measure.machine.kernel_files import KernelFiles, parse_cores
 from edgebert.measure.machine.machine_state import read_state

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edgebert.core.progress import Silent
 from edgebert.measure.latency import latency
-from edgebert.measure.latency.latency import Job, measure_rounds
+from edgebert.measure.latency.latency import RoundJob, measure_rounds
 from edgebert.measure.machine import heat
 from edgebert.measure.machine.cooling import COOLER_BY_C, LOOK_EVERY_S, Cooling, held_back, throttled
 from edgebert.measure.machine.kernel_files import KernelFiles
@@ -205,12 +205,12 @@ def test_wait_never_exceeds_its_allowance_and_ends_cool_or_spent(temperatures: l
 def test_measure_rounds_waits_before_each_process_and_marks_the_hot_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     served = []
 
-    def serve(job: Job) -> Round:
+    def serve(job: RoundJob) -> Round:
         served.append(job.round)
         return Round(round=job.round, latencies_ns=(5,), tokenise_ns=(), lengths=(), load_ns=1)
 
     monkeypatch.setattr(latency, "run_job", serve)  # which model runs does not matter here
-    job = Job(
+    job = RoundJob(
         round=0,
         model="m",
         target=Target(runtime="onnxruntime"),

@@ -25,10 +25,18 @@ from pydantic import ValidationError
 from edgebert.core.progress import Silent
 from edgebert.errors import InputError, StageError
 from edgebert.measure.latency import process
-from edgebert.measure.latency.latency import Job, measure_rounds, query_order, rotated, run_job, texts_per_query, write_rows
+from edgebert.measure.latency.latency import (
+    RoundJob,
+    measure_rounds,
+    query_order,
+    rotated,
+    run_job,
+    texts_per_query,
+    write_rows,
+)
+from edgebert.measure.machine.cores import choose_cores
 from edgebert.measure.machine.energy import Counter, EnergyMeter
 from edgebert.measure.machine.kernel_files import KernelFiles
-from edgebert.measure.machine.pinning import choose_cores
 from edgebert.report.rounds import Round, Setting
 from edgebert.runtimes.target import Target
 
@@ -40,13 +48,13 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the system does not 
 
 
 @pytest.fixture
-def job(finished: Path, tmp_path: Path) -> Callable[..., Job]:
+def job(finished: Path, tmp_path: Path) -> Callable[..., RoundJob]:
     """Makes jobs of a real model of two layers: job(queries=8, setting=...)."""
     bundle = finished / "runs" / "recipe" / "bundle"
 
     def make(
         *, queries: int = 8, target: Target = TARGET, setting: Setting = SINGLE, rows: Sequence[Any] = ROWS, **fields: Any
-    ) -> Job:
+    ) -> RoundJob:
         file = tmp_path / f"rows-{len(list(tmp_path.iterdir()))}.jsonl"
         needed = (WARMUP + queries) * texts_per_query(setting, target)
         write_rows(file, [rows[place] for place in query_order(len(rows), needed, seed=0)])
@@ -63,13 +71,13 @@ def job(finished: Path, tmp_path: Path) -> Callable[..., Job]:
             "warmup": WARMUP,
             "setting": setting,
         }
-        return Job(**(told | fields))
+        return RoundJob(**(told | fields))
 
     return make
 
 
 @LINUX
-def test_a_round_tells_all_that_a_process_can_measure(job: Callable[..., Job]) -> None:
+def test_a_round_tells_all_that_a_process_can_measure(job: Callable[..., RoundJob]) -> None:
     cores = choose_cores(1)
     found = run_job(job(queries=40, settle=True, end_to_end=True, pin=cores, process=3, round=1))
     assert (found.round, found.process, found.pinned) == (1, 3, cores)
@@ -84,12 +92,12 @@ def test_a_round_tells_all_that_a_process_can_measure(job: Callable[..., Job]) -
     assert np.median(found.end_to_end_ns.values) > np.median(found.latencies_ns.values)
 
 
-def test_the_loop_costs_less_than_five_microseconds(job: Callable[..., Job]) -> None:
+def test_the_loop_costs_less_than_five_microseconds(job: Callable[..., RoundJob]) -> None:
     overhead = run_job(job()).overhead_ns
     assert overhead is not None and 0 < overhead < 5_000
 
 
-def test_a_plain_job_warms_up_with_as_many_queries_as_it_is_told_and_leaves_the_rest(job: Callable[..., Job]) -> None:
+def test_a_plain_job_warms_up_with_as_many_queries_as_it_is_told_and_leaves_the_rest(job: Callable[..., RoundJob]) -> None:
     found = run_job(job())
     assert (found.warmup, found.stable, found.pinned, len(found.end_to_end_ns)) == (WARMUP, None, (), 0)
     assert len(found.latencies_ns) == len(found.tokenise_ns) == 8
@@ -110,7 +118,7 @@ LOADS = {
 
 
 @pytest.mark.parametrize("load", LOADS)
-def test_a_real_model_serves_every_load(load: str, job: Callable[..., Job], finished: Path) -> None:
+def test_a_real_model_serves_every_load(load: str, job: Callable[..., RoundJob], finished: Path) -> None:
     setting, target, texts = LOADS[load]
     openvino = {"model": str(finished / "runs/recipe/bundle/openvino/openvino_model.xml")} if "graphs" in load else {}
     found = run_job(job(setting=setting, target=target, end_to_end=True, **openvino))
@@ -124,14 +132,14 @@ def test_a_real_model_serves_every_load(load: str, job: Callable[..., Job], fini
         assert found.wall_ns is not None and max(found.latencies_ns) <= found.wall_ns
 
 
-def test_latencies_of_a_real_server_grow_when_queries_come_faster_than_it_answers(job: Callable[..., Job]) -> None:
+def test_latencies_of_a_real_server_grow_when_queries_come_faster_than_it_answers(job: Callable[..., RoundJob]) -> None:
     found = run_job(job(queries=60, setting=Setting(scenario="server", rate=1e6)))
     latencies = list(found.latencies_ns)
     assert latencies == sorted(latencies)
     assert found.wall_ns is not None and latencies[-1] > 0.9 * found.wall_ns > 5 * min(np.diff(latencies))
 
 
-def test_arrivals_are_those_of_the_round_and_not_of_the_model(job: Callable[..., Job]) -> None:
+def test_arrivals_are_those_of_the_round_and_not_of_the_model(job: Callable[..., RoundJob]) -> None:
     from edgebert.measure.latency.driver import Own
 
     asked = job(setting=Setting(scenario="server", rate=10.0), seed=7)
@@ -150,7 +158,7 @@ class Growing(KernelFiles):
         return 5 * next(COUNTED)
 
 
-def test_energy_gets_into_a_round(job: Callable[..., Job], tmp_path: Path) -> None:
+def test_energy_gets_into_a_round(job: Callable[..., RoundJob], tmp_path: Path) -> None:
     from edgebert.measure.latency.first_answer import answer_first
     from edgebert.measure.latency.timed import measure
 
@@ -183,7 +191,9 @@ def test_energy_is_not_told_where_it_was_counted_for_much_longer_than_was_timed(
     assert _serve(Slow(0.05), [], meter)[1] is None  # type: ignore[arg-type]
 
 
-def test_offline_tokenises_in_the_order_in_which_it_serves(job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_tokenises_in_the_order_in_which_it_serves(
+    job: Callable[..., RoundJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from edgebert.measure.latency import timed
     from edgebert.measure.latency.query_maker import QueryMaker
 
@@ -201,7 +211,7 @@ def test_offline_tokenises_in_the_order_in_which_it_serves(job: Callable[..., Jo
     assert len(timed_lengths) == 8 and timed_lengths == sorted(timed_lengths, reverse=True)
 
 
-def test_token_ids_are_served_without_a_tokenizer(job: Callable[..., Job]) -> None:
+def test_token_ids_are_served_without_a_tokenizer(job: Callable[..., RoundJob]) -> None:
     ids = [[5] * length for length in (4, 9)]
     found = run_job(job(rows=ids, tokenizer=None, task=None, labels=()))
     assert set(found.lengths) == {4, 9}
@@ -221,12 +231,12 @@ def test_token_ids_are_served_without_a_tokenizer(job: Callable[..., Job]) -> No
         ({"unknown": 1}, "unknown"),
     ],
 )
-def test_a_job_that_cannot_be_is_refused(fields: dict[str, Any], message: str, job: Callable[..., Job]) -> None:
+def test_a_job_that_cannot_be_is_refused(fields: dict[str, Any], message: str, job: Callable[..., RoundJob]) -> None:
     with pytest.raises(ValidationError, match=message):
         job(**fields)
 
 
-def test_a_planted_slowdown_is_seen(job: Callable[..., Job]) -> None:
+def test_a_planted_slowdown_is_seen(job: Callable[..., RoundJob]) -> None:
     plain, slowed = measure_rounds([job(queries=60), job(queries=60, slowdown=2.0)], 2, Silent())
     ratio = np.median([item.latencies_ns.values for item in slowed]) / np.median([item.latencies_ns.values for item in plain])
     assert 1.5 < ratio < 10  # 3 on a quiet machine
@@ -241,13 +251,13 @@ def test_models_take_turns_so_that_none_always_follows_the_same() -> None:
         assert all(sorted(rotated(count, turn)) == [*range(count)] for turn in range(2 * count))
 
 
-def test_processes_are_counted_in_the_order_of_their_starts(job: Callable[..., Job]) -> None:
+def test_processes_are_counted_in_the_order_of_their_starts(job: Callable[..., RoundJob]) -> None:
     rounds = measure_rounds([job(queries=1), job(queries=1)], 2, Silent(), first_process=10)
     assert [[(item.round, item.process) for item in one] for one in rounds] == [[(0, 10), (1, 13)], [(0, 11), (1, 12)]]
 
 
 @LINUX
-def test_cores_that_do_not_exist_are_refused_before_anything_is_measured(job: Callable[..., Job], tmp_path: Path) -> None:
+def test_cores_that_do_not_exist_are_refused_before_anything_is_measured(job: Callable[..., RoundJob], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^There is no core 4096 for this process to be pinned to: it may use [\d, -]+\.$"):
         measure_rounds([job(rows=ROWS), job(pin=(4096,), model=str(tmp_path / "none.onnx"))], 1, Silent())
 
@@ -255,7 +265,7 @@ def test_cores_that_do_not_exist_are_refused_before_anything_is_measured(job: Ca
 @LINUX
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_threads_of_the_runtime_keep_to_the_cores(
-    runtime: str, job: Callable[..., Job], finished: Path, tmp_path: Path
+    runtime: str, job: Callable[..., RoundJob], finished: Path, tmp_path: Path
 ) -> None:
     name = {"onnxruntime": "onnx/model.onnx", "openvino": "openvino/openvino_model.xml"}[runtime]
     asked = job(
@@ -266,11 +276,11 @@ def test_threads_of_the_runtime_keep_to_the_cores(
     )
     script = """
 import os, sys
-from edgebert.measure.pinning import pin
+from edgebert.measure.machine.cores import pin
 pin((int(sys.argv[1]),))
-from edgebert.measure.first_answer import answer_first
-from edgebert.measure.job import Job
-answer_first(Job.model_validate_json(sys.stdin.read()))
+from edgebert.measure.latency.first_answer import answer_first
+from edgebert.measure.latency.job import RoundJob
+answer_first(RoundJob.model_validate_json(sys.stdin.read()))
 print({core for thread in os.listdir("/proc/self/task") for core in os.sched_getaffinity(int(thread))})
 """
     command = [sys.executable, "-c", script, str(asked.pin[0])]
@@ -288,13 +298,13 @@ BEFORE_THE_FIRST_ANSWER = {
 }
 
 
-def test_a_cold_start_imports_only_what_serving_needs(job: Callable[..., Job]) -> None:
+def test_a_cold_start_imports_only_what_serving_needs(job: Callable[..., RoundJob]) -> None:
     script = """
 import sys
 import edgebert.measure.latency.worker
-from edgebert.measure.first_answer import answer_first
-from edgebert.measure.job import Job
-answer_first(Job.model_validate_json(sys.stdin.read()))
+from edgebert.measure.latency.first_answer import answer_first
+from edgebert.measure.latency.job import RoundJob
+answer_first(RoundJob.model_validate_json(sys.stdin.read()))
 print(*sys.modules)
 """
     done = subprocess.run(
@@ -306,7 +316,7 @@ print(*sys.modules)
 def test_what_libraries_print_does_not_reach_the_parent(tmp_path: Path) -> None:
     script = """
 import os
-from edgebert.measure.worker import _voice
+from edgebert.measure.latency.worker import _voice
 say = _voice()
 print("python prints", flush=True)
 os.write(1, b"C prints")
@@ -349,7 +359,7 @@ def broken_model(folder: Path) -> Path:
 
 @pytest.mark.parametrize(("make", "said"), [(nan_model, "answers NaN or infinity"), (broken_model, "cannot open")])
 def test_a_model_that_cannot_serve_is_told_in_one_sentence(
-    make: Callable[[Path], Path], said: str, job: Callable[..., Job], tmp_path: Path
+    make: Callable[[Path], Path], said: str, job: Callable[..., RoundJob], tmp_path: Path
 ) -> None:
     model = make(tmp_path)
     with pytest.raises(StageError) as caught:
@@ -360,7 +370,7 @@ def test_a_model_that_cannot_serve_is_told_in_one_sentence(
 
 @pytest.mark.parametrize("labels", [(), ("one",)])
 def test_a_graph_that_answers_each_token_is_served_with_text(
-    labels: tuple[str, ...], job: Callable[..., Job], tmp_path: Path
+    labels: tuple[str, ...], job: Callable[..., RoundJob], tmp_path: Path
 ) -> None:
     found = run_job(job(model=str(times(tmp_path, 1.0, rank=3)), labels=labels, end_to_end=True))
     assert len(found.latencies_ns) == len(found.end_to_end_ns) == 8
@@ -368,19 +378,19 @@ def test_a_graph_that_answers_each_token_is_served_with_text(
 
 @pytest.mark.parametrize(("output", "labels"), [("last_hidden_state", ()), ("logits", ()), ("logits", ("one",))])
 def test_a_graph_is_served_with_text_when_it_is_not_the_tasks_or_its_labels_are_not_known(
-    output: str, labels: tuple[str, ...], job: Callable[..., Job], tmp_path: Path
+    output: str, labels: tuple[str, ...], job: Callable[..., RoundJob], tmp_path: Path
 ) -> None:
     found = run_job(job(model=str(times(tmp_path, 1.0, output)), labels=labels, end_to_end=True))
     assert len(found.latencies_ns) == len(found.end_to_end_ns) == 8
 
 
-def test_queries_that_are_all_used_up_by_the_warm_up_are_told(job: Callable[..., Job]) -> None:
+def test_queries_that_are_all_used_up_by_the_warm_up_are_told(job: Callable[..., RoundJob]) -> None:
     with pytest.raises(StageError, match="nothing to time"):
         run_job(job(queries=0))
 
 
 @pytest.fixture
-def hanging(job: Callable[..., Job], tmp_path: Path) -> Job:
+def hanging(job: Callable[..., RoundJob], tmp_path: Path) -> RoundJob:
     """A job whose process waits for rows for ever."""
     os.mkfifo(tmp_path / "rows.fifo")
     return job(rows=ROWS).model_copy(update={"rows": str(tmp_path / "rows.fifo")})
@@ -392,7 +402,7 @@ def children() -> set[int]:
 
 
 @LINUX
-def test_a_process_that_is_killed_is_told(hanging: Job) -> None:
+def test_a_process_that_is_killed_is_told(hanging: RoundJob) -> None:
     def kill() -> None:
         os.kill(wait_for(children).pop(), signal.SIGKILL)
 
@@ -404,7 +414,7 @@ def test_a_process_that_is_killed_is_told(hanging: Job) -> None:
 
 
 @LINUX
-def test_a_process_that_hangs_is_ended(hanging: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_hangs_is_ended(hanging: RoundJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "SILENCE_S", 0.5)
     monkeypatch.setattr(process, "LOOK_S", 0.1)
     with pytest.raises(StageError, match=r"gave no sign of life for 0\.5 s"):
@@ -432,14 +442,14 @@ def test_a_process_that_speaks_may_take_as_long_as_it_says(tmp_path: Path, monke
 
 INTERRUPTED = """
 import sys
-from edgebert.measure.latency import Job, run_job
+from edgebert.measure.latency.latency import RoundJob, run_job
 print("ready", flush=True)
-run_job(Job.model_validate_json(sys.stdin.read()))
+run_job(RoundJob.model_validate_json(sys.stdin.read()))
 """
 
 
 @LINUX
-def test_ctrl_c_ends_the_process_that_measures(hanging: Job) -> None:
+def test_ctrl_c_ends_the_process_that_measures(hanging: RoundJob) -> None:
     parent = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED], stdin=subprocess.PIPE, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -459,7 +469,7 @@ def test_ctrl_c_ends_the_process_that_measures(hanging: Job) -> None:
 
 
 @LINUX
-def test_the_process_that_measures_dies_with_a_parent_that_was_killed(hanging: Job) -> None:
+def test_the_process_that_measures_dies_with_a_parent_that_was_killed(hanging: RoundJob) -> None:
     parent = subprocess.Popen([sys.executable, "-c", INTERRUPTED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert parent.stdin is not None
     parent.stdin.write(hanging.model_dump_json())
@@ -470,7 +480,7 @@ def test_the_process_that_measures_dies_with_a_parent_that_was_killed(hanging: J
     wait_for(lambda: not alive(pid))
 
 
-def test_a_result_that_is_none_is_told(job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_result_that_is_none_is_told(job: Callable[..., RoundJob], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "saying.py").write_text("import sys; sys.stdin.read(); print('no JSON')")
     (tmp_path / "silent.py").write_text("import sys; sys.stdin.read()")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

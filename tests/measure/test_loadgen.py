@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from edgebert.errors import StageError
-from edgebert.measure.latency.latency import Job, run_job, write_rows
+from edgebert.measure.latency.latency import RoundJob, run_job, write_rows
 from edgebert.measure.latency.scenarios import Query, Served, single_stream
 from edgebert.report.rounds import Setting
 from edgebert.runtimes.base import Array, Session
@@ -36,7 +36,7 @@ class Without:
     def find_spec(name, path=None, target=None):
         return None if name == "mlperf_loadgen" else PathFinder.find_spec(name, path, target)
 sys.meta_path[sys.meta_path.index(PathFinder)] = Without
-from edgebert.measure.loadgen import require
+from edgebert.measure.latency.loadgen import require
 try:
     require()
 except Exception as error:
@@ -167,9 +167,9 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from edgebert.measure.loadgen import drive
-from edgebert.measure.scenarios import Query
-from edgebert.measure.setting import Setting
+from edgebert.measure.latency.loadgen import drive
+from edgebert.measure.latency.scenarios import Query
+from edgebert.report.rounds import Setting
 from edgebert.runtimes.base import Session
 class Killing(Session):
     def predict(self, batch):
@@ -201,7 +201,7 @@ def test_a_process_measures_a_real_model_with_it(finished: Path, tmp_path: Path)
     write_rows(
         tmp_path / "rows.jsonl", [{"text": word} for word in ("a good film", "bad soup", "fine", "an awful app it is") * 5]
     )
-    job = Job(
+    job = RoundJob(
         round=0,
         model=str(bundle / "onnx" / "model.onnx"),
         target=Target(runtime="onnxruntime", batch=2),

@@ -19,15 +19,12 @@ from edgebert.errors import InputError
 from edgebert.measure.latency import warm_up
 from edgebert.measure.latency.driver import Own
 from edgebert.measure.latency.scenarios import Query, Served, poisson_arrivals, server
-from edgebert.measure.machine import pinning
+from edgebert.measure.machine import cores
 from edgebert.measure.machine.kernel_files import KernelFiles
-from edgebert.measure.machine.reference_workload import take_pulse
-from edgebert.measure.machine.undisturbed import undisturbed
+from edgebert.measure.machine.reference_workload import take_pulse, undisturbed
 from edgebert.report.rounds import Setting
 from edgebert.runtimes.base import Array, Session
-from edgebert.runtimes.fake import FakeSession
-from edgebert.runtimes.slowed import Slowed
-from edgebert.runtimes.waiting import wait_until
+from edgebert.runtimes.fake import FakeSession, Slowed, wait_until
 from edgebert.tasks.base import Encoded, collate
 
 PART_S = 0.01
@@ -343,25 +340,25 @@ def test_cores_are_chosen_by_whole_physical_cores_and_from_the_last(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pinning, "usable", lambda: tuple(usable))
+    monkeypatch.setattr(cores, "usable", lambda: tuple(usable))
     files = kernel(tmp_path, lambda core: f"{core % 4},{core % 4 + 4}", 8)
-    assert pinning.choose_cores(threads, instances, files=files) == chosen
+    assert cores.choose_cores(threads, instances, files=files) == chosen
 
 
 def test_the_fast_cores_of_a_hybrid_cpu_are_chosen_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pinning, "usable", lambda: tuple(range(6)))
+    monkeypatch.setattr(cores, "usable", lambda: tuple(range(6)))
     files = kernel(tmp_path, lambda core: "0-1" if core < 2 else str(core), 6, sys__devices__cpu_core__cpus="0-2\n")
-    assert [pinning.choose_cores(count, files=files) for count in (1, 2, 3)] == [(2,), (0, 2), (0, 2, 5)]
+    assert [cores.choose_cores(count, files=files) for count in (1, 2, 3)] == [(2,), (0, 2), (0, 2, 5)]
 
 
 def test_cores_can_be_chosen_when_the_kernel_says_nothing_of_them(tmp_path: Path) -> None:
-    assert pinning.choose_cores(1, files=KernelFiles(tmp_path)) == pinning.usable()[-1:]
+    assert cores.choose_cores(1, files=KernelFiles(tmp_path)) == cores.usable()[-1:]
 
 
 def test_a_core_that_is_not_there_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pinning, "usable", lambda: (0, 1, 2, 5))
+    monkeypatch.setattr(cores, "usable", lambda: (0, 1, 2, 5))
     with pytest.raises(InputError) as caught:
-        pinning.check_cores([1, 7])
+        cores.check_cores([1, 7])
     assert str(caught.value) == "There is no core 7 for this process to be pinned to: it may use 0-2, 5."
-    monkeypatch.setattr(pinning, "usable", lambda: ())
-    pinning.check_cores([7])  # the system does not say
+    monkeypatch.setattr(cores, "usable", lambda: ())
+    cores.check_cores([7])  # the system does not say

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from edgebert.errors import StageError
-from edgebert.measure.latency.turns import Timings, take_turns
+from edgebert.measure.latency.turns import take_turns
+from edgebert.measure.latency.turns_worker import Timings
 from edgebert.runtimes.target import Target
-from edgebert.stages.prune.latency.layer_graphs import GraphSizes, LayerSizes, write_graph
+from edgebert.stages.prune.latency.layer_graphs import GraphSizes, StackSizes, write_graph
 from edgebert.tasks.base import Encoded
 
 TEXTS = [Encoded(tuple(range(1, length)), (0,) * (length - 1)) for length in range(8, 40)]
@@ -18,7 +19,7 @@ TARGET = Target(runtime="onnxruntime")
 
 def graph(folder: Path, layers: int) -> Path:
     path = folder / f"{layers}.onnx"
-    write_graph(GraphSizes(64, 16, (LayerSizes(4, 256),) * layers, positions=64), path)
+    write_graph(GraphSizes(64, 16, (StackSizes(4, 256),) * layers, positions=64), path)
     return path
 
 

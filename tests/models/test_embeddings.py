@@ -27,7 +27,7 @@ from transformers import (
     BertModel,
 )
 
-from edgebert.core.quiet import quiet_libraries
+from edgebert.core.libraries import quiet_libraries
 from edgebert.models.embeddings import keep_positions, keep_tokens
 from edgebert.models.surgery import Units, prune
 from edgebert.models.vocabulary import choose_vocabulary, count_tokens, read_tokenizer, rewrite_tokenizer, special_tokens

@@ -17,7 +17,7 @@ import torch
 from tiny_bert import KINDS, assert_same, batch_of, build, difference, outputs, silenced, summed_loss
 from transformers import AutoConfig, AutoModelForSequenceClassification, BertForQuestionAnswering, BertForSequenceClassification
 
-from edgebert.core.quiet import quiet_libraries
+from edgebert.core.libraries import quiet_libraries
 from edgebert.errors import SourceError
 from edgebert.models.folder import PRUNED_TYPE
 from edgebert.models.load import load_model, save_model
@@ -125,7 +125,7 @@ def test_a_fresh_process_loads_it(tmp_path: Path) -> None:
     code = """
 import sys, torch
 from pathlib import Path
-from edgebert.models import load_model
+from edgebert.models.load import load_model
 from edgebert.tasks import get_task
 assert "edgebert.models.pruned" not in sys.modules  # load_model itself must register the classes
 folder = Path(sys.argv[1])

@@ -14,7 +14,7 @@ from tiny_bert import BERTS, build, kept_of
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel
 
-from edgebert.models.shape import Shape, mean_macs
+from edgebert.models.sizes import Shape, mean_macs
 from edgebert.models.surgery import Units, prune, shape_of
 
 SMALL = Shape(hidden_size=8, head_size=4, heads=(2, 1), intermediate_sizes=(16, 5))
@@ -66,5 +66,5 @@ def test_sizes_that_are_no_model_are_refused(heads: tuple[int, ...], intermediat
 
 
 def test_shapes_need_no_torch() -> None:
-    code = "import sys, edgebert.models.shape; assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
+    code = "import sys, edgebert.models.sizes; assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -14,7 +14,7 @@ from tiny_bert import BATCHES, BERTS, KINDS, Batch, assert_same, batch_of, build
 from transformers import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel
 
 from edgebert.models.pruned import CLASSES, PrunedBertConfig, PrunedBertModel
-from edgebert.models.shape import Shape
+from edgebert.models.sizes import Shape
 from edgebert.models.surgery import Units, encoder_of, everything, layers_of, prune, shape_of
 
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)

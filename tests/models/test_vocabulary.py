@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from edgebert.core.quiet import quiet_libraries
+from edgebert.core.libraries import quiet_libraries
 from edgebert.errors import SourceError
 from edgebert.models.vocabulary import (
     choose_vocabulary,

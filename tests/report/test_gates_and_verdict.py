@@ -144,7 +144,7 @@ def test_judge_keeps_the_fastest_of_those_that_pass() -> None:
         report([HALF_RIGHT], entry("slow", ms=3.0), entry("wrong", wrong=15, ms=0.1), entry("fast", wrong=5, ms=1.0))
     )
     assert (verdict.status, verdict.best.entry.name) == ("PASSED", "fast")
-    assert {judgement.entry.name: judgement.passed for judgement in verdict.judgements} == {
+    assert {judged.entry.name: judged.passed for judged in verdict.judged_entries} == {
         "slow": True,
         "wrong": False,
         "fast": True,
@@ -194,19 +194,19 @@ def test_judge_compares_what_was_counted_with_fp32(metric: str) -> None:
     fp32, a = entry("fp32", role="baseline"), entry("a")
     gates = [gate("max_ratio", 0.34, metric), gate("max", 4e6, metric), gate("max_drop", 5e6, metric)]
     counted = [fp32.model_copy(update={metric: 9_000_000}), a.model_copy(update={metric: 3_000_000})]
-    (judgement,) = judge(report(gates, a).model_copy(update={"entries": tuple(counted)})).judgements
-    assert [result.passed for result in judgement.results] == [True, True, False]
-    assert judgement.results[0].reason == f"{metric} <= 0.34 of FP32: 3e+06 (FP32 9e+06), holds"
-    (judgement,) = judge(report(gates, a)).judgements
-    assert not any(result.passed for result in judgement.results)  # what was not counted never passes
+    (judged,) = judge(report(gates, a).model_copy(update={"entries": tuple(counted)})).judged_entries
+    assert [result.passed for result in judged.results] == [True, True, False]
+    assert judged.results[0].reason == f"{metric} <= 0.34 of FP32: 3e+06 (FP32 9e+06), holds"
+    (judged,) = judge(report(gates, a)).judged_entries
+    assert not any(result.passed for result in judged.results)  # what was not counted never passes
 
 
 def test_judge_fails_a_gate_on_int8_when_it_is_too_low_or_was_not_counted() -> None:
     gates = [gate("min", 0.75, "int8_coverage"), gate("min", 0.76, "int8_coverage"), gate("max", 1e9, "floor_ratio")]
-    (judgement,) = judge(report(gates, entry("a").model_copy(update={"coverage": COUNTS}))).judgements
-    assert [result.passed for result in judgement.results] == [True, False, True]
-    (judgement,) = judge(report(gates, entry("a"))).judgements
-    assert not any(result.passed for result in judgement.results)
+    (judged,) = judge(report(gates, entry("a").model_copy(update={"coverage": COUNTS}))).judged_entries
+    assert [result.passed for result in judged.results] == [True, False, True]
+    (judged,) = judge(report(gates, entry("a"))).judged_entries
+    assert not any(result.passed for result in judged.results)
 
 
 @pytest.mark.parametrize("bound", RELATIVE)
@@ -228,13 +228,13 @@ def test_judge_keeps_one_that_passes_exactly_when_there_is_one_and_no_faster_one
 ) -> None:
     candidates = [entry(str(place), wrong=wrong, ms=ms) for place, (wrong, ms) in enumerate(shapes)]
     verdict = judge(report(gates, *candidates))
-    passing = [judgement for judgement in verdict.judgements if judgement.passed]
+    passing = [judged for judged in verdict.judged_entries if judged.passed]
     assert verdict.passed == bool(passing)
     if passing:
-        fastest = min(judgement.entry.percentile_ms(50) or math.inf for judgement in passing)
+        fastest = min(judged.entry.percentile_ms(50) or math.inf for judged in passing)
         assert verdict.best.entry.percentile_ms(50) == fastest
     else:
-        assert len(verdict.best.failures) == min(len(judgement.failures) for judgement in verdict.judgements)
+        assert len(verdict.best.failures) == min(len(judged.failures) for judged in verdict.judged_entries)
 
 
 def test_every_metric_of_a_gate_can_be_read_from_a_report() -> None:

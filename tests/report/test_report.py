@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgebert.models.kept import EncoderSizes, LayerSizes
+from edgebert.models.sizes import EncoderSizes, LayerSizes
 from edgebert.report.environment import Environment
 from edgebert.report.gates import METRICS
 from edgebert.report.report import SAMPLES_FOR, Entry, Report

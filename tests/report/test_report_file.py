@@ -246,7 +246,7 @@ MANY = """
 import resource, sys
 import numpy as np
 from pathlib import Path
-from edgebert.report_file import read_report
+from edgebert.report.file import read_report
 report = read_report(Path(sys.argv[1]))
 entry = report.entries[0]
 print(len(entry.latencies_ms()), entry.percentile_ms(50), entry.percentile_ms(99.9), int(

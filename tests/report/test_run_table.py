@@ -88,7 +88,7 @@ def test_int8_goes_early_when_the_terminal_is_narrow() -> None:
 def test_a_step_stands_as_a_step_and_is_not_judged() -> None:
     found = after_pruning()
     assert column(found, "verdict") == ["FP32", "step", "PASSED, best"]
-    assert [judgement.entry.role for judgement in judge(found).judgements] == ["candidate"]
+    assert [judged.entry.role for judged in judge(found).judged_entries] == ["candidate"]
     assert "| step | " in markdown_table(found, judge(found)).splitlines()[3]
 
 

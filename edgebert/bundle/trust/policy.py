@@ -10,6 +10,7 @@ from edgebert.bundle.trust.config import Trust, load_trust, pinned_key
 from edgebert.bundle.trust.envelope import SIGN_AGAIN, SIGNATURE, Envelope, read_envelope
 from edgebert.bundle.trust.keys import OWN_KEY, PublicKey, own_public_key
 from edgebert.bundle.trust.receipts import read_receipt, receipt_key, write_receipt
+from edgebert.bundle.trust.verification import verify
 from edgebert.errors import InputError, TrustError
 
 MANIFEST = "edgebert.json"
@@ -81,7 +82,6 @@ def _check(folder: Path, envelope: Envelope, trust: Trust) -> Signer:
 
 
 def _check_key(folder: Path, envelope: Envelope, trust: Trust) -> Signer:
-    from edgebert.bundle.trust.verification import verify
 
     for name, key in _keys(trust):
         if key.fingerprint == envelope.hint:

@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgebert.bundle.trust.envelope import SIGNATURE
+from edgebert.bundle.trust.envelope import SIGNATURE, hashing_config
 from edgebert.bundle.trust.folders import write_private
-from edgebert.bundle.trust.hashing import hashing_config
 from edgebert.bundle.trust.keys import OWN_KEY, ensure_own_key, own_key_file, public_half, read_small
 from edgebert.bundle.trust.policy import Signer
 from edgebert.errors import EnvironmentFault, InputError

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgebert.bundle.trust.envelope import SIGN_AGAIN, SIGNATURE, Envelope
+from edgebert.bundle.trust.envelope import SIGN_AGAIN, SIGNATURE, Envelope, hashing_config
 from edgebert.bundle.trust.folders import as_file
-from edgebert.bundle.trust.hashing import hashing_config
 from edgebert.errors import TrustError
 
 

@@ -18,22 +18,21 @@ from pydantic import BaseModel, ValidationError
 from edgebert.bundle.device_folder import Root, check_marker, locate
 from edgebert.core import interrupts
 from edgebert.devices.agent.disk import fault
-from edgebert.devices.agent.events import EventLines
 from edgebert.devices.agent.protocol import (
     PROTOCOL,
     REQUEST,
     AskStatus,
-    Failure,
     Have,
     Hello,
     Install,
     Pin,
     Receive,
+    ReportedFailure,
     Result,
     Rollback,
     Status,
 )
-from edgebert.devices.agent.wire import StandardInput, open_voice
+from edgebert.devices.agent.wire import EventLines, StandardInput, open_voice
 from edgebert.errors import DeviceError, EdgebertError
 
 Answer = BaseModel | None
@@ -60,14 +59,14 @@ class Agent:
 
     def hello(self, root: Root, request: Hello) -> Answer:
         """Who the device is."""
-        from edgebert.devices.agent.about import read_about
+        from edgebert.devices.agent.status import read_about
 
         return read_about(root)
 
     def have(self, root: Root, request: Have) -> Answer:
         """What is here already."""
         from edgebert.devices.agent import incoming
-        from edgebert.devices.agent.prepare import at_work
+        from edgebert.devices.agent.lock import at_work
 
         with at_work(root, "looks for what it has"):
             return incoming.have(root, request)
@@ -75,7 +74,7 @@ class Agent:
     def receive(self, root: Root, request: Receive) -> Answer:
         """Takes contents."""
         from edgebert.devices.agent import incoming
-        from edgebert.devices.agent.prepare import at_work
+        from edgebert.devices.agent.lock import at_work
 
         with at_work(root, "receives files"):
             incoming.receive(root, request, self._told, self._events)
@@ -84,15 +83,15 @@ class Agent:
     def install(self, root: Root, request: Install) -> Answer:
         """Tries a bundle and switches to it."""
         from edgebert.devices.agent.install import install
-        from edgebert.devices.agent.prepare import at_work
+        from edgebert.devices.agent.lock import at_work
 
         with at_work(root, f"installs a bundle for {request.device}"):
             return install(root, request, self._events)
 
     def rollback(self, root: Root, request: Rollback) -> Answer:
         """Switches back."""
-        from edgebert.devices.agent.prepare import at_work
-        from edgebert.devices.agent.rollback import roll_back
+        from edgebert.devices.agent.lock import at_work
+        from edgebert.devices.agent.switch import roll_back
 
         if not root.slots.is_dir():  # a misspelt root is not made into one
             check_marker(root)  # something else is said to be that
@@ -178,7 +177,7 @@ def _fault(error: Exception) -> EdgebertError:
 
 def _tell(events: EventLines, told: EdgebertError) -> None:
     with contextlib.suppress(KeyboardInterrupt):  # nobody is there any more
-        events.send(Failure(kind=type(told).__name__, message=told.message, hint=told.hint))
+        events.send(ReportedFailure(kind=type(told).__name__, message=told.message, hint=told.hint))
 
 
 if __name__ == "__main__":

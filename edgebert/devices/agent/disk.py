@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -57,3 +58,39 @@ def fault(error: OSError, folder: Path, missing: int | None = None) -> StoreErro
 
 def _mb(size: int) -> str:
     return f"{size / 1e6:,.1f} MB"
+
+
+def remove(place: Path) -> None:
+    """Removes a file, a link or a folder with all that is in it; nothing where there is nothing. Links are not followed."""
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place)
+    else:
+        place.unlink(missing_ok=True)
+
+
+def sync(place: Path) -> None:
+    """Has the disk hold a file's bytes, or a folder's names."""
+    handle = os.open(place, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def draft_of(path: Path) -> Path:
+    """What a file is written as, before it is put in its place. Always the same, so that what a kill leaves is found."""
+    return path.parent / f".{path.name}.draft"
+
+
+def write_durably(path: Path, text: str) -> None:
+    """Writes a small file, which is there as a whole or as it was before, whatever happens. One process at a time may."""
+    draft = draft_of(path)
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        sync(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)

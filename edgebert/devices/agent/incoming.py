@@ -11,12 +11,10 @@ from typing import Protocol
 from edgebert.bundle.device_folder import Root
 from edgebert.core.store import hash_file
 from edgebert.devices.agent import contents
-from edgebert.devices.agent.disk import MARGIN, fault, free_bytes, require
-from edgebert.devices.agent.durable import sync, write_durably
-from edgebert.devices.agent.events import Events
+from edgebert.devices.agent.contents import check_files, sizes_of
+from edgebert.devices.agent.disk import MARGIN, fault, free_bytes, remove, require, sync, write_durably
 from edgebert.devices.agent.protocol import Have, Held, Piece, Receive, Received
-from edgebert.devices.agent.remove import remove
-from edgebert.devices.agent.request_check import check_files, sizes_of
+from edgebert.devices.agent.wire import Events
 from edgebert.errors import DeviceError, DeviceLost
 
 LEFT = "left.json"

@@ -8,6 +8,9 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import os
+import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,19 +21,17 @@ from edgebert.bundle.trust.envelope import SIGNATURE
 from edgebert.core import interrupts
 from edgebert.core.interrupts import Interruptible
 from edgebert.core.store import hash_file
-from edgebert.devices.agent.durable import write_durably
-from edgebert.devices.agent.events import Events
-from edgebert.devices.agent.incoming import clear
-from edgebert.devices.agent.layout import lay_out
-from edgebert.devices.agent.protocol import Install, Installed, Wanted
-from edgebert.devices.agent.record import Record
-from edgebert.devices.agent.remove import remove
-from edgebert.devices.agent.reports import keep_report
-from edgebert.devices.agent.request_check import check_files
-from edgebert.devices.agent.slot_check import Checked, check_slot
+from edgebert.devices.agent import contents
+from edgebert.devices.agent.contents import check_files
+from edgebert.devices.agent.disk import remove, require, sync, write_durably
+from edgebert.devices.agent.incoming import clear, whole
+from edgebert.devices.agent.protocol import Install, Installed, RequestedFile
+from edgebert.devices.agent.record import Record, keep_report
+from edgebert.devices.agent.status import Checked, check_slot
 from edgebert.devices.agent.switch import Staged, exchange, idle_slot, make_link
-from edgebert.devices.agent.trial import Outcome, hold_trial
-from edgebert.errors import BundleError, EdgebertError
+from edgebert.devices.agent.trial import VariantOutcome, hold_trial
+from edgebert.devices.agent.wire import Events
+from edgebert.errors import BundleError, DeviceError, EdgebertError
 from edgebert.report.file import report_text
 
 
@@ -57,7 +58,7 @@ def install(root: Root, request: Install, events: Events) -> Installed:
         remove(root.staging)
 
 
-def _serves(root: Root, slot: SlotName, files: Mapping[str, Wanted], events: Events) -> Checked | None:
+def _serves(root: Root, slot: SlotName, files: Mapping[str, RequestedFile], events: Events) -> Checked | None:
     """The slot, where it holds just these files and is whole; a damaged one is laid out again."""
     folder = root.slot(slot)
     same = all(_hash(folder / name) == (files[name].sha256 if name in files else None) for name in (MANIFEST, SIGNATURE))
@@ -77,7 +78,7 @@ def _hash(file: Path) -> str | None:
         return None
 
 
-def _install(root: Root, request: Install, files: Mapping[str, Wanted], events: Events) -> Installed:
+def _install(root: Root, request: Install, files: Mapping[str, RequestedFile], events: Events) -> Installed:
     slot, progress = idle_slot(root), Interruptible(events)
     staged = Staged(root.staging / "bundle", root.staging / "record.json", root.staging / "current")
     make_link(staged.link, slot)
@@ -100,7 +101,7 @@ def _install(root: Root, request: Install, files: Mapping[str, Wanted], events: 
     return _answer("switched", slot, outcome)
 
 
-def _record(manifest: BundleManifest, sha256: str, signed_by: str, outcome: Outcome) -> Record:
+def _record(manifest: BundleManifest, sha256: str, signed_by: str, outcome: VariantOutcome) -> Record:
     assert outcome.chosen is not None
     return Record(
         bundle=manifest.name,
@@ -112,7 +113,7 @@ def _record(manifest: BundleManifest, sha256: str, signed_by: str, outcome: Outc
     )
 
 
-def _answer(outcome: str, slot: SlotName | None, found: Outcome) -> Installed:
+def _answer(outcome: str, slot: SlotName | None, found: VariantOutcome) -> Installed:
     return Installed.model_validate(
         {
             "outcome": outcome,
@@ -125,6 +126,58 @@ def _answer(outcome: str, slot: SlotName | None, found: Outcome) -> Installed:
     )
 
 
-def _as_file(found: Outcome) -> object:
+def _as_file(found: VariantOutcome) -> object:
     """As report.json holds it, with its checksum."""
     return json.loads(report_text(found.report)) if found.report else None
+
+
+READ_ONLY = 0o444
+
+
+def lay_out(root: Root, files: Mapping[str, RequestedFile], folder: Path) -> None:
+    """Writes the bundle into a new folder, on the disk when it returns. Files are links to their contents where they can be.
+
+    Raises:
+        DeviceError: a content is not here.
+        StoreError: there is no room for a copy.
+        OSError: something cannot be written.
+    """
+    sources = _sources(root, files)
+    folder.mkdir()
+    for path, item in files.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _place(sources[item.sha256], target, item.size)
+    for parent, _, _ in os.walk(folder):
+        sync(Path(parent))
+
+
+def _sources(root: Root, files: Mapping[str, RequestedFile]) -> dict[str, Path]:
+    sizes = {item.sha256: item.size for item in files.values()}
+    arrived = {sha256 for sha256, size in sizes.items() if contents.regular_size(whole(root, sha256)) == size}
+    found = contents.in_slots(root, {sha256: size for sha256, size in sizes.items() if sha256 not in arrived})
+    found |= {sha256: whole(root, sha256) for sha256 in arrived}
+    lacking = [path for path, item in files.items() if item.sha256 not in found]
+    if lacking:
+        raise DeviceError(
+            f"{len(lacking)} of {len(files)} files are not on the device: {lacking[0]}"
+            f"{' and others' if len(lacking) > 1 else ''}.",
+            hint="Ship again: what is missing is sent.",
+        )
+    return found
+
+
+def _place(source: Path, target: Path, size: int) -> None:
+    """A second name of the same file, else a copy: some file systems have no such links, and some files are another user's."""
+    try:
+        target.hardlink_to(source)
+        if stat.S_IMODE(target.stat().st_mode) != READ_ONLY:
+            target.chmod(READ_ONLY)
+    except FileExistsError:  # two names that this file system does not tell apart
+        raise
+    except OSError:
+        target.unlink(missing_ok=True)
+        require(target.parent, size)
+        shutil.copyfile(source, target, follow_symlinks=False)
+        target.chmod(READ_ONLY)
+    sync(target)

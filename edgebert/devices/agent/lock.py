@@ -9,8 +9,11 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
-from edgebert.bundle.device_folder import Root
+from edgebert.bundle.device_folder import LAYOUT, Root, check_marker
+from edgebert.devices.agent.disk import draft_of, remove, sync, write_durably
+from edgebert.devices.agent.switch import recover
 from edgebert.errors import DeviceError, StoreError
 
 PATIENCE_S = 10.0
@@ -69,3 +72,36 @@ def _holder(handle: int) -> str:
         return f"process {int(held['pid'])}, {str(held['doing'])[:80]}"
     except (ValueError, KeyError, TypeError):
         return "it does not say which"
+
+
+@contextlib.contextmanager
+def at_work(root: Root, doing: str) -> Iterator[None]:
+    """Holds the root, made where it is not there, as the last request that came to its end left it.
+
+    Raises:
+        DeviceError: the folder is something else, or another agent holds it.
+        StoreError: it cannot be locked.
+        OSError: it cannot be written.
+    """
+    check_marker(root)
+    root.folder.mkdir(parents=True, exist_ok=True)
+    with locked(root, doing):
+        _make(root)
+        recover(root)
+        _sweep(root)
+        yield
+
+
+def _make(root: Root) -> None:
+    for folder in (root.slots, root.incoming, root.reports):
+        folder.mkdir(exist_ok=True)
+    if not check_marker(root):
+        write_durably(root.marker, json.dumps({"layout": LAYOUT}) + "\n")
+        sync(root.folder.parent)
+
+
+def _sweep(root: Root) -> None:
+    remove(root.staging)
+    for folder in (root.folder, root.incoming, root.reports):
+        for draft in folder.glob(draft_of(Path("*")).name):
+            remove(draft)

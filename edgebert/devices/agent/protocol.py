@@ -23,7 +23,7 @@ class Message(Frozen):
     """Read-only, no unknown keys."""
 
 
-class Wanted(Message):
+class RequestedFile(Message):
     """One file of a bundle, by its content."""
 
     path: str
@@ -40,7 +40,7 @@ class Piece(Message):
     offset: int = Field(0, ge=0)
 
 
-class Trial(Message):
+class VariantTrial(Message):
     """How variants are measured on the device."""
 
     rounds: int = Field(5, ge=1)
@@ -60,7 +60,7 @@ class Have(Message):
 
     op: Literal["have"] = "have"
     root: str = DEFAULT_ROOT
-    files: tuple[Wanted, ...]
+    files: tuple[RequestedFile, ...]
 
 
 class Receive(Message):
@@ -78,8 +78,8 @@ class Install(Message):
     root: str = DEFAULT_ROOT
     device: str
     """What the workstation calls the device; the report is named after it."""
-    files: tuple[Wanted, ...]
-    trial: Trial = Trial()
+    files: tuple[RequestedFile, ...]
+    trial: VariantTrial = VariantTrial()
 
 
 class Rollback(Message):
@@ -215,7 +215,7 @@ class Result(Message):
     value: dict[str, Any]
 
 
-class Failure(Message):
+class ReportedFailure(Message):
     """Why there is no answer; the last event."""
 
     event: Literal["error"] = "error"
@@ -225,5 +225,5 @@ class Failure(Message):
     hint: str | None = None
 
 
-AnyEvent = Annotated[Note | Advance | Received | Result | Failure, Field(discriminator="event")]
-EVENT: TypeAdapter[Note | Advance | Received | Result | Failure] = TypeAdapter(AnyEvent)
+AnyEvent = Annotated[Note | Advance | Received | Result | ReportedFailure, Field(discriminator="event")]
+EVENT: TypeAdapter[Note | Advance | Received | Result | ReportedFailure] = TypeAdapter(AnyEvent)

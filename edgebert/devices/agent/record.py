@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, ValidationError
 
 from edgebert.bundle.device_folder import Root, SlotName
 from edgebert.core.strict import Frozen
+from edgebert.devices.agent.disk import remove, write_durably
 from edgebert.devices.agent.protocol import Sha256
 from edgebert.errors import BundleError
+from edgebert.report.file import report_text
+from edgebert.report.report import Report
 
 
 class Record(Frozen):
@@ -48,3 +53,28 @@ def read_record(root: Root, slot: SlotName) -> Record:
         raise BundleError(
             f"The record {file} is damaged: {f'{where}: ' if where else ''}{first['msg']}.", hint="Ship the bundle again."
         ) from error
+
+
+KEPT = 20
+
+
+NAME = re.compile(r"(\d{6,})-[0-9a-f]{12}\.json")
+
+
+def keep_report(root: Root, report: Report, manifest: str) -> None:
+    """Writes a report beside the earlier ones, of which the oldest go.
+
+    Args:
+        manifest: sha256 of the manifest of the bundle that was tried.
+    """
+    earlier = numbered(root)
+    number = max(earlier, default=0) + 1
+    write_durably(root.reports / f"{number:06d}-{manifest[:12]}.json", report_text(report))
+    for old in sorted(earlier)[: max(len(earlier) + 1 - KEPT, 0)]:
+        remove(earlier[old])
+
+
+def numbered(root: Root) -> dict[int, Path]:
+    """The reports by their numbers."""
+    found = {file: NAME.fullmatch(file.name) for file in root.reports.iterdir()}
+    return {int(match[1]): file for file, match in found.items() if match}

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from edgebert.bundle.manifest import VariantEntry
+from edgebert.bundle.manifest import ManifestEntry
 from edgebert.errors import EdgebertError, StageError
 from edgebert.measure.latency.parent import end_with
 from edgebert.measure.latency.process import run_worker
@@ -19,11 +19,11 @@ from edgebert.measure.latency.process import run_worker
 State = Literal["ok", "differs", "untested"]
 
 
-def self_test(folder: Path, variant: VariantEntry) -> tuple[State, str]:
+def self_test(folder: Path, variant: ManifestEntry) -> tuple[State, str]:
     """Whether a variant of a checked bundle answers here as it did where it was made, and how that shows."""
     told = json.dumps({"folder": str(folder), "variant": variant.name})
     try:
-        found = json.loads(run_worker("edgebert.devices.agent.self_test", told, f"replays the goldens of {variant.name}"))
+        found = json.loads(run_worker(sys.modules[__name__], told, f"replays the goldens of {variant.name}"))
     except StageError as error:
         return "untested", error.message
     if found["obstacle"]:

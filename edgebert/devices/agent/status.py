@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import os
+import platform
+from dataclasses import dataclass
 
 from edgebert.bundle.device_folder import SLOTS, Root, SlotName, check_marker
-from edgebert.bundle.manifest import MANIFEST
+from edgebert.bundle.manifest import MANIFEST, BundleManifest, ManifestEntry
+from edgebert.bundle.read import read_bundle, read_manifest
+from edgebert.bundle.self_test import obstacle
+from edgebert.bundle.trust.config import trusted_fingerprints
+from edgebert.core.libraries import package_version
 from edgebert.core.store import hash_file
-from edgebert.devices.agent.protocol import Slot, Status
+from edgebert.devices.agent.contents import regular_size
+from edgebert.devices.agent.disk import free_bytes
+from edgebert.devices.agent.protocol import PROTOCOL, About, Slot, Status
 from edgebert.devices.agent.record import Record, read_record
-from edgebert.devices.agent.slot_check import check_slot
-from edgebert.errors import BundleError, EdgebertError
+from edgebert.errors import BundleError, EdgebertError, EnvironmentFault
+from edgebert.measure.machine.environment import read_environment
+from edgebert.runtimes import RUNTIMES
+from edgebert.version import __version__
 
 UNKNOWN = "unknown"
 NO_CONTENT = "0" * 64
@@ -51,3 +61,64 @@ def _record(root: Root, name: SlotName) -> Record:
         except OSError:
             manifest = NO_CONTENT
         return Record(bundle=UNKNOWN, manifest=manifest, variant=UNKNOWN, p50_ms=None, signed_by=UNKNOWN, installed=UNKNOWN)
+
+
+def read_about(root: Root) -> About:
+    """Looks at this machine and at a root, which need not be there yet. Nothing is written.
+
+    Raises:
+        DeviceError: the folder is something else, or was made by a newer edgebert.
+        TrustError: the device's own configuration of trust cannot be read.
+    """
+    check_marker(root)
+    slot, environment = root.serving(), read_environment()
+    return About(
+        protocol=PROTOCOL,
+        edgebert_version=__version__,
+        python=platform.python_version(),
+        machine=platform.machine(),
+        cpu=environment.cpu,
+        isas=environment.isa,
+        runtimes={item.name: package_version(item.package) for item in RUNTIMES if item.available()},
+        free_bytes=free_bytes(root.folder),
+        trusted=trusted_fingerprints(),
+        serving=hash_file(root.slot(slot) / MANIFEST) if slot else None,
+    )
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A slot that could serve."""
+
+    record: Record
+    manifest: BundleManifest
+    variant: ManifestEntry
+
+
+def check_slot(root: Root, slot: SlotName, *, thorough: bool) -> Checked:
+    """Looks at record, manifest, presence and sizes of all files; where it is to be thorough, at every byte and the signature.
+
+    Raises:
+        BundleError: it could not serve.
+        EnvironmentFault: its variant cannot run here any more.
+    """
+    folder = root.slot(slot)
+    record = read_record(root, slot)
+    manifest = read_bundle(folder) if thorough else _looked_at(root, slot)
+    if hash_file(folder / MANIFEST) != record.manifest:
+        raise BundleError(f"The record of slot {slot} is of another bundle.", hint="Ship the bundle again.")
+    variant = manifest.variant(record.variant)
+    if variant is None:
+        raise BundleError(f"The bundle in slot {slot} has no variant {record.variant}.", hint="Ship the bundle again.")
+    if reason := obstacle(variant):
+        raise EnvironmentFault(f"{variant.name} cannot run here any more: {reason}.", hint="Ship the bundle again.")
+    return Checked(record, manifest, variant)
+
+
+def _looked_at(root: Root, slot: SlotName) -> BundleManifest:
+    folder = root.slot(slot)
+    manifest = read_manifest(folder)
+    for name, entry in manifest.files.items():
+        if regular_size(folder / name) != entry.size:
+            raise BundleError(f"{folder / name} is missing or was altered.", hint="Ship the bundle again.")
+    return manifest

@@ -16,20 +16,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgebert.bundle.manifest import BundleManifest, VariantEntry
+from edgebert.bundle.manifest import BundleManifest, ManifestEntry
 from edgebert.bundle.self_test import golden_inputs, obstacle
 from edgebert.core.progress import Progress
-from edgebert.devices.agent.protocol import Trial, Tried
+from edgebert.devices.agent.protocol import Tried, VariantTrial
 from edgebert.devices.agent.self_test import State, self_test
 from edgebert.errors import BundleError, EdgebertError, InputError
-from edgebert.measure.bench.models import Subject, Wanted, find_subjects
-from edgebert.measure.bench.queries import Source
+from edgebert.measure.bench.models import BenchModel, ModelRequest, find_subjects
+from edgebert.measure.bench.queries import QuerySource
 from edgebert.measure.bench.run import run
-from edgebert.measure.bench.sweep import Options, Planned, make_plan
+from edgebert.measure.bench.sweep import BenchOptions, Planned, make_plan
 from edgebert.report.file import NAME, read_report
 from edgebert.report.gates import Gate
 from edgebert.report.report import SAMPLES_FOR, Entry, Report
-from edgebert.report.verdict import Judgement, judge
+from edgebert.report.verdict import JudgedEntry, judge
 
 PERCENTILE = re.compile(r"p\d+_ms")
 OF_HOME = ("int8_coverage", "floor_ratio")
@@ -37,11 +37,11 @@ OF_HOME = ("int8_coverage", "floor_ratio")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class VariantOutcome:
     """What became of all variants."""
 
     tried: tuple[Tried, ...]
-    chosen: VariantEntry | None
+    chosen: ManifestEntry | None
     """The fastest that passed."""
     p50_ms: float | None
     report: Report | None
@@ -53,7 +53,7 @@ class Outcome:
         return () if self.chosen else tuple(f"{item.variant}: {item.reason}" for item in self.tried)
 
 
-def hold_trial(folder: Path, manifest: BundleManifest, device: str, trial: Trial, progress: Progress) -> Outcome:
+def hold_trial(folder: Path, manifest: BundleManifest, device: str, trial: VariantTrial, progress: Progress) -> VariantOutcome:
     """Tries a bundle that was read and checked.
 
     Raises:
@@ -67,12 +67,12 @@ def hold_trial(folder: Path, manifest: BundleManifest, device: str, trial: Trial
     usable = [variant for variant in manifest.variants if tested[variant.name][0] == "ok"]
     plan, faults = _plan(folder, usable, trial, progress)
     if not plan:
-        return Outcome(tuple(_untried(variant, tested, faults) for variant in manifest.variants), None, None, None)
-    outcome = run(plan, _options(trial), Source(None, 0), progress)
+        return VariantOutcome(tuple(_untried(variant, tested, faults) for variant in manifest.variants), None, None, None)
+    outcome = run(plan, _options(trial), QuerySource(None, 0), progress)
     if outcome.fault:
         raise outcome.fault
     report = _merged(at_home, outcome.report, f"{manifest.name} on {device}", manifest.selected)
-    judged = {item.entry.name: item for item in judge(report).judgements} if report.candidates() else {}
+    judged = {item.entry.name: item for item in judge(report).judged_entries} if report.candidates() else {}
     entries = {entry.name: entry for entry in report.entries}
     tried = tuple(
         _tried(variant, tested[variant.name][0], entries[variant.name], judged.get(variant.name))
@@ -82,10 +82,10 @@ def hold_trial(folder: Path, manifest: BundleManifest, device: str, trial: Trial
     )
     passed = [item for item in tried if item.passed]
     best = min(passed, key=lambda item: _rank(item, manifest.selected), default=None)
-    return Outcome(tried, manifest.variant(best.variant) if best else None, best.p50_ms if best else None, report)
+    return VariantOutcome(tried, manifest.variant(best.variant) if best else None, best.p50_ms if best else None, report)
 
 
-def enough(trial: Trial, gates: Sequence[Gate]) -> Trial:
+def enough(trial: VariantTrial, gates: Sequence[Gate]) -> VariantTrial:
     """The trial with as many queries as the median needs, by which the fastest is found, and every percentile of a gate."""
     percents = {50, *(int(gate.metric[1:-3]) for gate in gates if PERCENTILE.fullmatch(gate.metric))}
     samples = max(SAMPLES_FOR[percent] for percent in percents)
@@ -109,15 +109,15 @@ def _self_tests(folder: Path, manifest: BundleManifest, progress: Progress) -> d
     return found
 
 
-def _options(trial: Trial) -> Options:
-    return Options(queries=trial.queries, rounds=trial.rounds, warmup=trial.warmup)
+def _options(trial: VariantTrial) -> BenchOptions:
+    return BenchOptions(queries=trial.queries, rounds=trial.rounds, warmup=trial.warmup)
 
 
 def _plan(
-    folder: Path, variants: Sequence[VariantEntry], trial: Trial, progress: Progress
+    folder: Path, variants: Sequence[ManifestEntry], trial: VariantTrial, progress: Progress
 ) -> tuple[list[Planned], dict[str, str]]:
     """The measurements of all that can be measured, and why the others cannot."""
-    subjects = find_subjects(str(folder), Wanted(tuple(item.name for item in variants)), progress) if variants else []
+    subjects = find_subjects(str(folder), ModelRequest(tuple(item.name for item in variants)), progress) if variants else []
     roles = {item.name: item.role for item in variants}
     plan: list[Planned] = []
     faults: dict[str, str] = {}
@@ -129,8 +129,8 @@ def _plan(
     return plan, faults
 
 
-def _planned(subject: Subject, is_baseline: bool, trial: Trial, progress: Progress) -> list[Planned]:
-    return make_plan([(subject, "baseline" if is_baseline else "candidate")], _options(trial), Source(None, 0), progress)
+def _planned(subject: BenchModel, is_baseline: bool, trial: VariantTrial, progress: Progress) -> list[Planned]:
+    return make_plan([(subject, "baseline" if is_baseline else "candidate")], _options(trial), QuerySource(None, 0), progress)
 
 
 def _merged(at_home: Report, here: Report, name: str, selected: str) -> Report:
@@ -157,17 +157,17 @@ def _of_both(at_home: Entry | None, here: Entry) -> Entry:
     return at_home.model_copy(update={**changes, "coverage": None})
 
 
-def _tried(variant: VariantEntry, state: State, entry: Entry, judgement: Judgement | None) -> Tried:
+def _tried(variant: ManifestEntry, state: State, entry: Entry, judged: JudgedEntry | None) -> Tried:
     times = {"variant": variant.name, "self_test": state, "p50_ms": entry.percentile_ms(50), "p90_ms": entry.percentile_ms(90)}
-    if variant.role == "baseline" or judgement is None:
+    if variant.role == "baseline" or judged is None:
         return Tried(**times, passed=False, reason="FP32, which the others are compared with")
     if variant.status != "PASSED":
         return Tried(**times, passed=False, reason=f"it failed where it was made: {'; '.join(variant.reasons) or 'no reason'}")
-    reasons = judgement.failures or tuple(result.reason for result in judgement.results)
-    return Tried(**times, passed=judgement.passed, reason="; ".join(reasons) or "it has no gates to hold")
+    reasons = judged.failures or tuple(result.reason for result in judged.results)
+    return Tried(**times, passed=judged.passed, reason="; ".join(reasons) or "it has no gates to hold")
 
 
-def _untried(variant: VariantEntry, tested: dict[str, tuple[State, str]], faults: dict[str, str]) -> Tried:
+def _untried(variant: ManifestEntry, tested: dict[str, tuple[State, str]], faults: dict[str, str]) -> Tried:
     state, reason = tested[variant.name]
     reason = faults.get(variant.name, reason)
     return Tried(variant=variant.name, self_test=state, p50_ms=None, p90_ms=None, passed=False, reason=reason)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import edgebert
 from edgebert.bundle.device_folder import MARKER, OURS
 from edgebert.core.parallel_progress import Lane
 from edgebert.devices.agent.protocol import About, Hello, Pin
@@ -17,10 +16,10 @@ from edgebert.devices.setup.text import Reached, usable
 from edgebert.devices.setup.wheels import MAKE_OWN, Wheel, Wheels, download_command
 from edgebert.devices.transport.answers import Found, read_about, read_found
 from edgebert.devices.transport.base import Channel, Device
-from edgebert.devices.transport.conversation import printable
+from edgebert.devices.transport.conversation import AFTER_READING_S, SOON_S, printable, within
 from edgebert.devices.transport.local import LocalDevice
-from edgebert.devices.transport.patience import AFTER_READING_S, SOON_S, within
 from edgebert.errors import DeviceError
+from edgebert.version import __version__
 
 PYTHONS = ("python3", "python3.13", "python3.12", "python3.11", "python3.14")
 OLDEST = (3, 11)
@@ -140,7 +139,7 @@ class Setup:
         before = there.made_of if isinstance(there.made_of, dict) else {}
         openvino = self._order.openvino or bool(before.get("openvino"))
         return {
-            "edgebert": edgebert.__version__,
+            "edgebert": __version__,
             "wheel": self._own.sha256(),
             "openvino": openvino,
             "python": list(there.python[:2]),
@@ -215,7 +214,7 @@ class Setup:
     def _explain(self, about: str, words: str, there: Found, extras: str) -> DeviceError:
         name, target = self._device.name, self._device.target
         bring = f"Bring wheels along: edgebert devices setup {target} --wheels wheels"
-        download = download_command(there.machine, there.python, edgebert.__version__, extras=extras)
+        download = download_command(there.machine, there.python, __version__, extras=extras)
         if about == "venv":
             hint = "On Debian and Ubuntu: apt-get install python3-venv"
             return DeviceError(f"{name} cannot make an environment: {words}", hint=hint)

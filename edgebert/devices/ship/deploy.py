@@ -27,15 +27,14 @@ from edgebert.devices.agent.protocol import (
     Slot,
     Status,
 )
-from edgebert.devices.ship.answers import parse, printable_installed, printable_status
-from edgebert.devices.ship.counted import Counted
-from edgebert.devices.ship.delivery import Delivery, Order, Outcome, Sent
+from edgebert.devices.concurrently import own_fault
+from edgebert.devices.ship.delivery import Delivery, Order, Outcome, Sent, write_device_report
 from edgebert.devices.ship.payload import Cargo
 from edgebert.devices.ship.preflight import check_fits, check_room, needed_bytes
-from edgebert.devices.ship.report_files import write_device_report
+from edgebert.devices.transport.answers import parse, printable_installed, printable_status
 from edgebert.devices.transport.base import Device
+from edgebert.devices.transport.channel import Counted
 from edgebert.devices.transport.conversation import printable
-from edgebert.devices.transport.own_fault import own_fault
 from edgebert.errors import EXIT_GATE_FAILED, DeviceError, DeviceLost, EdgebertError
 
 LONGEST_WAIT_S = 30.0

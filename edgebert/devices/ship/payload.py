@@ -11,7 +11,7 @@ from edgebert.bundle.read import UNLISTED, read_bundle
 from edgebert.bundle.trust.envelope import SIGNATURE, read_envelope
 from edgebert.bundle.trust.policy import Signer, check_trust
 from edgebert.core.store import hash_file
-from edgebert.devices.agent.protocol import Piece, Wanted
+from edgebert.devices.agent.protocol import Piece, RequestedFile
 from edgebert.errors import BundleError
 
 CHUNK_BYTES = 64 * 1024
@@ -25,13 +25,13 @@ class Cargo:
     folder: Path
     manifest: BundleManifest
     signer: Signer
-    files: tuple[Wanted, ...]
+    files: tuple[RequestedFile, ...]
     """Every file: those that the manifest lists, the manifest and the signature."""
     key: str | None = None
     """Fingerprint of the key that signed it; None where that was no key."""
 
     @property
-    def contents(self) -> dict[str, Wanted]:
+    def contents(self) -> dict[str, RequestedFile]:
         """sha256 -> one of the files that hold it. A content travels once."""
         return {file.sha256: file for file in self.files}
 
@@ -94,9 +94,9 @@ def load_cargo(place: Path) -> Cargo:
     """
     folder = bundle_folder(place)
     manifest = read_bundle(folder)
-    listed = [Wanted(path=name, sha256=entry.sha256, size=entry.size) for name, entry in manifest.files.items()]
+    listed = [RequestedFile(path=name, sha256=entry.sha256, size=entry.size) for name, entry in manifest.files.items()]
     beside = [
-        Wanted(path=name, sha256=hash_file(folder / name), size=(folder / name).stat().st_size)
+        RequestedFile(path=name, sha256=hash_file(folder / name), size=(folder / name).stat().st_size)
         for name in UNLISTED
         if (folder / name).is_file()
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgebert.bundle.manifest import BundleManifest, VariantEntry
+from edgebert.bundle.manifest import BundleManifest, ManifestEntry
 from edgebert.devices.agent.protocol import About, Piece
 from edgebert.devices.ship.payload import Cargo
 from edgebert.errors import EnvironmentFault, TrustError
@@ -52,7 +52,7 @@ def _check_runs(about: About, manifest: BundleManifest, device: str) -> None:
         raise EnvironmentFault(f"No candidate of the bundle can run on {device}: {reasons}.", hint=_way_out(candidates, about))
 
 
-def _obstacle(variant: VariantEntry, about: About) -> str | None:
+def _obstacle(variant: ManifestEntry, about: About) -> str | None:
     """Why a variant cannot run there; None where it can."""
     if variant.target.runtime not in about.runtimes:
         return f"{variant.target.runtime} is not installed there"
@@ -61,7 +61,7 @@ def _obstacle(variant: VariantEntry, about: About) -> str | None:
     return None
 
 
-def _way_out(candidates: Sequence[VariantEntry], about: About) -> str:
+def _way_out(candidates: Sequence[ManifestEntry], about: About) -> str:
     absent = sorted({variant.target.runtime for variant in candidates} - set(about.runtimes))
     if absent:
         return f"Install {' or '.join(absent)} there, or compress for a runtime that it has."

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Sequence
 
 from edgebert.core.parallel_progress import Lanes
+from edgebert.devices.concurrently import Turns
 from edgebert.devices.ship.delivery import SERVES, Delivery, Order
 from edgebert.devices.ship.deploy import Courier
 from edgebert.devices.ship.payload import Cargo
-from edgebert.devices.ship.per_machine import Turns
 from edgebert.devices.transport.base import Device
 from edgebert.errors import EXIT_GATE_FAILED, EXIT_OK
 

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 from edgebert.core.parallel_progress import Lane, Lanes
 from edgebert.devices.agent.protocol import AskStatus, Rollback, Status
-from edgebert.devices.ship.answers import parse, printable_status
+from edgebert.devices.concurrently import Turns, own_fault
 from edgebert.devices.ship.deploy import serving_slot
-from edgebert.devices.ship.per_machine import Turns
+from edgebert.devices.transport.answers import parse, printable_status
 from edgebert.devices.transport.base import Device
 from edgebert.devices.transport.conversation import printable
-from edgebert.devices.transport.own_fault import own_fault
 from edgebert.errors import EXIT_ENVIRONMENT, EXIT_OK, EdgebertError
 
 

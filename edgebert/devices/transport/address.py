@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from edgebert.core.paths import local_path
+from edgebert.core.files import local_path
 from edgebert.devices.agent.protocol import DEFAULT_ROOT
 from edgebert.errors import InputError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -10,14 +11,16 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from edgebert.devices.transport.base import Completed, OnEvent
-from edgebert.devices.transport.conversation import GOES_ON, Conversation, printable
-from edgebert.devices.transport.patience import ANSWERS_WITHIN_S, SOON_S, within
+from edgebert.devices.agent.protocol import Advance, Note, Received
+from edgebert.devices.ship.delivery import Sent
+from edgebert.devices.transport.base import Channel, Completed, OnEvent
+from edgebert.devices.transport.conversation import ANSWERS_WITHIN_S, GOES_ON, SOON_S, Conversation, printable, within
 from edgebert.devices.transport.running import NOT_FOUND, Running, StreamClosed, completed, read_lines, read_tail
 from edgebert.errors import DeviceError, DeviceLost
 
-AGENT = ("-P", "-m", "edgebert.devices.agent.agent")
-"""-P keeps the modules of the folder where it starts out of the way: a home may hold a random.py."""
+AGENT = ("-P", "-m", "edgebert.slots.agent")
+"""The agent by its former name, for devices of version 0.1; `former_names.py` forwards it to `devices/agent/agent.py`.
+-P keeps the modules of the folder where it starts out of the way: a home may hold a random.py."""
 NOT_RUNNABLE = 126
 PART_BYTES = 1 << 16
 
@@ -138,3 +141,28 @@ async def _parts(source: Path) -> AsyncIterator[bytes]:
     with source.open("rb") as file:
         while part := file.read(PART_BYTES):
             yield part
+
+
+class Counted:
+    """Counts the lines of the protocol in both directions, as they are written; contents are counted where they are read."""
+
+    def __init__(self, channel: Channel, sent: Sent) -> None:
+        self._channel, self._sent = channel, sent
+
+    async def ask(
+        self, request: BaseModel, *, body: AsyncIterator[bytes] | None = None, on_event: OnEvent | None = None
+    ) -> dict[str, Any]:
+        """As `Channel.ask`."""
+
+        def heard(event: Note | Advance | Received) -> None:
+            self._count(event)
+            if on_event:
+                on_event(event)
+
+        self._count(request)
+        value = await self._channel.ask(request, body=body, on_event=heard)
+        self._sent.protocol_bytes += len(json.dumps({"event": "result", "value": value}, separators=(",", ":")).encode()) + 1
+        return value
+
+    def _count(self, message: BaseModel) -> None:
+        self._sent.protocol_bytes += len(message.model_dump_json().encode()) + 1

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from edgebert import errors
-from edgebert.devices.agent.protocol import EVENT, PROTOCOL, Advance, Failure, Hello, Note, Received, Result
+from edgebert.devices.agent.protocol import EVENT, PROTOCOL, Advance, Hello, Note, Received, ReportedFailure, Result
 from edgebert.devices.transport.base import OnEvent
 from edgebert.devices.transport.running import NOT_FOUND, Ended, Lines, Running, StreamClosed, read_tail
 from edgebert.errors import DeviceError, DeviceLost, EdgebertError
@@ -63,7 +64,7 @@ class Conversation:
             await self._let_end()
         finally:
             await self._finish(sending, listening, errors_told)
-        if isinstance(answer, Failure):
+        if isinstance(answer, ReportedFailure):
             raise error_of(answer)
         self._check_protocol(request, answer.value)
         return answer.value
@@ -79,7 +80,7 @@ class Conversation:
         except StreamClosed:
             return
 
-    async def _listen(self, on_event: OnEvent | None) -> Result | Failure | None:
+    async def _listen(self, on_event: OnEvent | None) -> Result | ReportedFailure | None:
         """Tells events until the last one, which it returns; None where there was none."""
         lines, first = Lines(), True
         while data := await self._running.read():
@@ -88,7 +89,7 @@ class Conversation:
                 if event is None:
                     continue
                 first = False
-                if isinstance(event, Result | Failure):
+                if isinstance(event, Result | ReportedFailure):
                     return event
                 if on_event and (shown := self._shown(event)):
                     on_event(shown)
@@ -182,7 +183,7 @@ def explain_silence(ended: Ended, told: str, *, name: str, target: str) -> Edgeb
     return DeviceLost(f"The agent on {name} ended without an answer ({ended}).{said}", hint=GOES_ON)
 
 
-def error_of(failure: Failure) -> EdgebertError:
+def error_of(failure: ReportedFailure) -> EdgebertError:
     """The error that an agent names; a DeviceError where this edgebert does not know it."""
     kind = getattr(errors, failure.kind, None)
     known = isinstance(kind, type) and issubclass(kind, EdgebertError) and kind.__init__ is EdgebertError.__init__
@@ -198,3 +199,39 @@ def printable(text: str, longest: int = LONGEST_LINE) -> str:
     """One line without what moves a terminal's cursor, not too long."""
     line = "".join(mark if mark.isprintable() else " " for mark in text[: longest + 1])
     return line if len(line) <= longest else f"{line[: longest - 3]}..."
+
+
+SOON_S = 60.0
+"""For what only has to start a Python."""
+
+
+AFTER_READING_S = 300.0
+"""For what hashes what is there, from a slow card."""
+
+
+ANSWERS_WITHIN_S = {
+    "hello": SOON_S,
+    "pin": SOON_S,
+    "status": AFTER_READING_S,
+    "have": AFTER_READING_S,
+    "rollback": AFTER_READING_S,
+}
+"""`op` -> seconds. What is sent or measured takes as long as it takes."""
+
+
+@asynccontextmanager
+async def within(seconds: float | None, device: str) -> AsyncIterator[None]:
+    """Ends what is inside after so many seconds; None: never.
+
+    Raises:
+        DeviceError: it took longer.
+    """
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            yield
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise DeviceError(
+            f"{device} has not answered within {seconds:g} s.", hint="Is it overloaded, or its disk failing? Look there."
+        ) from error

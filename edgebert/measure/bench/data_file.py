@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgebert.core.paths import local_path
+from edgebert.core.files import local_path
 from edgebert.data.readers import check_file
 from edgebert.errors import DataError, InputError
 from edgebert.tasks import TASKS

@@ -11,6 +11,8 @@ from edgebert.errors import SourceError
 LOCATION = re.compile(rb"\x0a\x08location\x12([\x80-\xff]?[\x01-\x7f])", re.DOTALL)
 """Where an ONNX file says in which file a tensor's numbers are: a StringStringEntryProto (onnx.proto3), key 1 is `location` and
 field 2 the file's name, its length before it as a varint."""
+
+
 LFS_POINTER = b"version https://git-lfs"
 
 

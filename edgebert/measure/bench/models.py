@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgebert.bundle.manifest import MANIFEST, BundleManifest, VariantEntry
+from edgebert.bundle.manifest import MANIFEST, BundleManifest, ManifestEntry
 from edgebert.bundle.predictor import choose_variant
 from edgebert.bundle.read import UNLISTED, read_bundle, serving_of
 from edgebert.bundle.self_test import obstacle
-from edgebert.core.paths import local_path
+from edgebert.core.files import local_path
 from edgebert.core.progress import Progress
 from edgebert.core.store import FileEntry, content_hash, hash_file
 from edgebert.errors import InputError, MissingPackage, SourceError
@@ -39,8 +39,8 @@ KINDS = (
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a user says of the subjects, where a place leaves a choice."""
+class ModelRequest:
+    """What a user says of the bench_models, where a place leaves a choice."""
 
     variants: tuple[str, ...] = ()
     runtime: str | None = None
@@ -50,7 +50,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Subject:
+class BenchModel:
     """One model, and what it needs to be asked."""
 
     name: str
@@ -82,7 +82,7 @@ class Subject:
         return Serving(task, self.labels, self.max_length, self.pad_id, self.tokenizer)
 
 
-def find_subjects(place: str, wanted: Wanted, progress: Progress) -> list[Subject]:
+def find_subjects(place: str, wanted: ModelRequest, progress: Progress) -> list[BenchModel]:
     """The models that a place stands for: one, or one for each variant that is wanted of a bundle.
 
     Raises:
@@ -110,20 +110,22 @@ def find_subjects(place: str, wanted: Wanted, progress: Progress) -> list[Subjec
     return [_graph_subject(_graph_of(path, wanted), path, wanted)]
 
 
-def named_apart(subjects: Sequence[Subject]) -> list[Subject]:
+def named_apart(bench_models: Sequence[BenchModel]) -> list[BenchModel]:
     """The same, no two with one name: those that share it get as much of their place before it as tells them apart."""
-    named = list(subjects)
-    for name in {item.name for item in subjects}:
-        same = [at for at, item in enumerate(subjects) if item.name == name]
+    named = list(bench_models)
+    for name in {item.name for item in bench_models}:
+        same = [at for at, item in enumerate(bench_models) if item.name == name]
         if len(same) > 1:
-            for number, (at, prefix) in enumerate(zip(same, _prefixes([subjects[at] for at in same]), strict=True), start=1):
-                named[at] = replace(subjects[at], name=f"{prefix}/{name}" if prefix else f"{name}-{number}")
+            for number, (at, prefix) in enumerate(
+                zip(same, _prefixes([bench_models[at] for at in same]), strict=True), start=1
+            ):
+                named[at] = replace(bench_models[at], name=f"{prefix}/{name}" if prefix else f"{name}-{number}")
     return named
 
 
-def _prefixes(subjects: Sequence[Subject]) -> list[str]:
+def _prefixes(bench_models: Sequence[BenchModel]) -> list[str]:
     """For each the last parts of its place's folder in which it differs from all others; empty where two do not."""
-    places = [item.place if item.place.is_dir() else item.place.parent for item in subjects]
+    places = [item.place if item.place.is_dir() else item.place.parent for item in bench_models]
     for depth in range(1, max(len(place.parts) for place in places)):
         tails = ["/".join(place.parts[-depth:]) for place in places]
         if len(set(tails)) == len(tails):
@@ -131,7 +133,7 @@ def _prefixes(subjects: Sequence[Subject]) -> list[str]:
     return [""] * len(places)
 
 
-def _bundle_subjects(folder: Path, place: Path, wanted: Wanted, progress: Progress) -> list[Subject]:
+def _bundle_subjects(folder: Path, place: Path, wanted: ModelRequest, progress: Progress) -> list[BenchModel]:
     manifest = read_bundle(folder)
     chosen = _variants(manifest, wanted)
     if not wanted.variants and wanted.runtime is None and chosen[0].name != manifest.selected:
@@ -141,7 +143,7 @@ def _bundle_subjects(folder: Path, place: Path, wanted: Wanted, progress: Progre
     return [_variant_subject(folder, place, manifest, variant) for variant in chosen]
 
 
-def _variants(manifest: BundleManifest, wanted: Wanted) -> list[VariantEntry]:
+def _variants(manifest: BundleManifest, wanted: ModelRequest) -> list[ManifestEntry]:
     if wanted.variants:
         found = [choose_variant(manifest, name) for name in dict.fromkeys(wanted.variants)]
         if strange := [item.name for item in found if wanted.runtime not in (None, item.target.runtime)]:
@@ -159,9 +161,9 @@ def _variants(manifest: BundleManifest, wanted: Wanted) -> list[VariantEntry]:
     return [choose_variant(manifest, best[0].name)]
 
 
-def _variant_subject(folder: Path, place: Path, manifest: BundleManifest, variant: VariantEntry) -> Subject:
+def _variant_subject(folder: Path, place: Path, manifest: BundleManifest, variant: ManifestEntry) -> BenchModel:
     serving = serving_of(folder, manifest)
-    return Subject(
+    return BenchModel(
         name=variant.name,
         place=place,
         model=folder / variant.file,
@@ -183,7 +185,7 @@ def _is_transformers(folder: Path) -> bool:
     return (folder / "config.json").is_file() and any((folder / name).is_file() for name in (WEIGHTS, WEIGHTS_INDEX))
 
 
-def _torch_subject(folder: Path) -> Subject:
+def _torch_subject(folder: Path) -> BenchModel:
     model = inspect_model(folder)
     for package in ("torch", "transformers"):
         if importlib.util.find_spec(package) is None:
@@ -194,7 +196,7 @@ def _torch_subject(folder: Path) -> Subject:
         raise SourceError(f"{folder} has no tokenizer.json.", hint=hint)
     contents = {name: folder / name for name in (*model.weight_files, "config.json")}
     task = _task_of(model.config)
-    return Subject(
+    return BenchModel(
         name=folder.name,
         place=folder,
         model=folder,
@@ -214,7 +216,7 @@ def _graphs_of(folder: Path) -> list[Path]:
     return [folder / name for name in GRAPHS_OF_A_FOLDER if (folder / name).is_file()]
 
 
-def _graph_of(folder: Path, wanted: Wanted) -> Path:
+def _graph_of(folder: Path, wanted: ModelRequest) -> Path:
     found = _graphs_of(folder)
     usable = [file for file in found if wanted.runtime in (None, *GRAPH_RUNTIMES[file.suffix])]
     if usable:
@@ -228,7 +230,7 @@ def _graph_of(folder: Path, wanted: Wanted) -> Path:
     raise SourceError(f"{folder} is no model that can be measured.", hint=hint)
 
 
-def _graph_subject(file: Path, place: Path, wanted: Wanted) -> Subject:
+def _graph_subject(file: Path, place: Path, wanted: ModelRequest) -> BenchModel:
     runtimes = GRAPH_RUNTIMES.get(file.suffix)
     if runtimes is None:
         hint = "Name an .onnx file, the .xml of an OpenVINO IR, or the folder of a bundle or of a Transformers model."
@@ -242,7 +244,7 @@ def _graph_subject(file: Path, place: Path, wanted: Wanted) -> Subject:
     get_runtime(runtime).require()
     config, tokenizer = _beside(file, "config.json"), wanted.tokenizer or _beside(file, "tokenizer.json")
     known = _what_config_says(config)
-    return Subject(
+    return BenchModel(
         name=file.stem if place == file else place.name,
         place=place,
         model=file,

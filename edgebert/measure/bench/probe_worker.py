@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from edgebert.core.quiet import quiet_libraries
+from edgebert.core.libraries import quiet_libraries
+from edgebert.core.strict import Frozen
 from edgebert.errors import EdgebertError, EnvironmentFault, SourceError
-from edgebert.measure.bench.probe import Job, Probe
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.base import Session
 from edgebert.runtimes.target import Target
@@ -25,7 +25,42 @@ LONGEST_REASON = 200
 Shapes = Mapping[str, list[Any]]
 
 
-def look(job: Job) -> Probe:
+class ProbeJob(Frozen):
+    """What the process is told, on its standard input."""
+
+    model: str
+    target: Target
+    usual: int
+    """Tokens of a usual query."""
+    longest: int
+    """Tokens of the longest one."""
+    vocabulary: int
+    pad_id: int
+
+
+class Probe(Frozen):
+    """What the process found."""
+
+    fixed_batch: int | None = None
+    """Texts in one query, where the graph takes no other number."""
+    fixed_length: int | None = None
+    """Tokens, where it takes no other number."""
+    open_s: float = 0.0
+    first_s: float = 0.0
+    """The first query: some runtimes compile then."""
+    query_s: float = 0.0
+    """A usual query after the first."""
+    texts: int = 1
+    """In such a query."""
+    process_s: float = 0.0
+    """From the start of the process to its end, all of the above in it."""
+    fault: str | None = None
+    """Why it cannot be measured; then nothing else counts."""
+    missing: bool = False
+    """Whether the fault lies in this machine and not in the model."""
+
+
+def look(job: ProbeJob) -> Probe:
     """Opens the model, and asks it a usual and the longest query.
 
     Raises:
@@ -78,7 +113,7 @@ def _fixed(shapes: Shapes, axis: int) -> int | None:
     return int(sizes.pop()) if len(sizes) == 1 else None
 
 
-def _query(job: Job, texts: int, length: int) -> Batch:
+def _query(job: ProbeJob, texts: int, length: int) -> Batch:
     ids = np.random.default_rng(0).integers(0, job.vocabulary, length).tolist()
     return collate([Encoded(tuple(ids), (0,) * length)] * texts, length=length, pad_id=job.pad_id)
 
@@ -98,7 +133,7 @@ def _last_line(error: Exception) -> str:
 
 def main() -> None:
     """Answers on standard output, whatever happens."""
-    job = Job.model_validate_json(sys.stdin.read())
+    job = ProbeJob.model_validate_json(sys.stdin.read())
     try:
         with quiet_libraries():
             found = look(job)

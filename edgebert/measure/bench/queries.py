@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from edgebert.core.paths import local_path
-from edgebert.core.shipped import sentences
+from edgebert.core.files import local_path, sentences
 from edgebert.core.store import hash_json
 from edgebert.errors import DataError, InputError
 from edgebert.measure.bench.data_file import MOST_ROWS, DataFile, check_text
-from edgebert.measure.bench.models import Subject
+from edgebert.measure.bench.models import BenchModel
 from edgebert.measure.latency.latency import hash_queries, query_order
 from edgebert.tasks import TASKS, get_task
 from edgebert.tasks.base import Row
@@ -106,61 +105,64 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Source:
+class QuerySource:
     """Where queries come from: texts of a user's file or those that ship with edgebert, in a seeded order."""
 
     data: DataFile | None
     seed: int
 
-    def rows(self, subject: Subject) -> list[Row]:
-        """All texts, as the subject takes them.
+    def rows(self, bench_model: BenchModel) -> list[Row]:
+        """All texts, as the bench_model takes them.
 
         Raises:
-            DataError: the file's rows have other columns than the subject was made for.
+            DataError: the file's rows have other columns than the bench_model was made for.
         """
-        task = get_task(subject.task) if subject.task else TASKS[0]
+        task = get_task(bench_model.task) if bench_model.task else TASKS[0]
         if self.data is None:
-            return task.rows_from(sentences(), subject.columns)
+            return task.rows_from(sentences(), bench_model.columns)
         rows = self.data.rows(task)
         found = sorted(name for name in rows[0] if name != "label")
-        if subject.checked_at is not None and tuple(found) != subject.columns:
+        if bench_model.checked_at is not None and tuple(found) != bench_model.columns:
             hint = (
-                f"Name its columns: --data {self.data.path}:COLUMN,COLUMN" if len(subject.columns) > 1 else "Name one of them."
+                f"Name its columns: --data {self.data.path}:COLUMN,COLUMN"
+                if len(bench_model.columns) > 1
+                else "Name one of them."
             )
             raise DataError(
-                f"{self.data.path} has {' and '.join(found)}, but {subject.name} was made for {' and '.join(subject.columns)}.",
+                f"{self.data.path} has {' and '.join(found)}, "
+                f"but {bench_model.name} was made for {' and '.join(bench_model.columns)}.",
                 hint=hint,
             )
         return rows
 
-    def ask(self, subject: Subject, lengths: Lengths, *, warmup: int, timed: int) -> Asked:
+    def ask(self, bench_model: BenchModel, lengths: Lengths, *, warmup: int, timed: int) -> Asked:
         """`warmup` texts and then `timed` of them.
 
         Raises:
             InputError: a length is beyond what the model takes.
             DataError: the data cannot be used.
         """
-        if lengths.name == "data" and subject.serving is not None:
-            return self._texts(subject, warmup, timed)
-        return self._ids(subject, lengths, warmup, timed)
+        if lengths.name == "data" and bench_model.serving is not None:
+            return self._texts(bench_model, warmup, timed)
+        return self._ids(bench_model, lengths, warmup, timed)
 
-    def _texts(self, subject: Subject, warmup: int, timed: int) -> Asked:
-        serving = subject.serving
+    def _texts(self, bench_model: BenchModel, warmup: int, timed: int) -> Asked:
+        serving = bench_model.serving
         assert serving is not None
-        pool = [{name: row[name] for name in row if name != "label"} for row in self.rows(subject)]
+        pool = [{name: row[name] for name in row if name != "label"} for row in self.rows(bench_model)]
         rows = [pool[place] for place in query_order(len(pool), warmup + timed, self.seed)]
         found = serving.encode(serving.open_tokenizer(), rows)
         return Asked(rows, hash_queries(rows[warmup:], serving.task), tuple(map(len, found)), is_text=True)
 
-    def _ids(self, subject: Subject, lengths: Lengths, warmup: int, timed: int) -> Asked:
+    def _ids(self, bench_model: BenchModel, lengths: Lengths, warmup: int, timed: int) -> Asked:
         """Token ids drawn at random: which they are does not matter to the time that a model takes."""
-        values = lengths.values or _words_of(self.rows(subject))
+        values = lengths.values or _words_of(self.rows(bench_model))
         if not lengths.values:  # without a tokenizer the texts' own lengths are not known; words are near them
-            values = tuple(min(value, subject.max_length) for value in values)
-        _check_positions(subject, lengths)
+            values = tuple(min(value, bench_model.max_length) for value in values)
+        _check_positions(bench_model, lengths)
         chosen = [values[place] for place in query_order(len(values), warmup + timed, self.seed)]
         generator = np.random.default_rng(self.seed)
-        rows = [generator.integers(0, subject.vocabulary, length).tolist() for length in chosen]
+        rows = [generator.integers(0, bench_model.vocabulary, length).tolist() for length in chosen]
         return Asked(rows, hash_json({"lengths": chosen[warmup:]}), tuple(chosen), is_text=False)
 
 
@@ -169,12 +171,12 @@ def _words_of(rows: Sequence[Row]) -> tuple[int, ...]:
     return tuple(1 + sum(1 + len(str(text).split()) for text in row.values()) for row in rows)
 
 
-def _check_positions(subject: Subject, lengths: Lengths) -> None:
+def _check_positions(bench_model: BenchModel, lengths: Lengths) -> None:
     longest = max(lengths.values, default=0)
-    if longest <= subject.max_length:
+    if longest <= bench_model.max_length:
         return
     where = f"{lengths.file}, value {lengths.values.index(longest) + 1}" if lengths.file else "--lengths"
     raise InputError(
-        f"{where}: {longest} tokens are more than the {subject.max_length} that {subject.name} takes.",
-        hint=f"Stay at {subject.max_length} or below; a service cuts longer texts there, too.",
+        f"{where}: {longest} tokens are more than the {bench_model.max_length} that {bench_model.name} takes.",
+        hint=f"Stay at {bench_model.max_length} or below; a service cuts longer texts there, too.",
     )

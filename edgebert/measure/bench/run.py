@@ -3,43 +3,46 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgebert.core.progress import Progress, format_seconds
 from edgebert.core.store import hash_file, hash_json
 from edgebert.errors import EdgebertError, InputError
-from edgebert.measure.bench.answers import predict, references
-from edgebert.measure.bench.models import Subject
-from edgebert.measure.bench.plan_notes import plan_notes
-from edgebert.measure.bench.queries import Source
-from edgebert.measure.bench.sweep import Options, Planned, counted
-from edgebert.measure.latency.job import Job
+from edgebert.measure.bench.data_file import MOST_ROWS
+from edgebert.measure.bench.models import BenchModel
+from edgebert.measure.bench.queries import QuerySource
+from edgebert.measure.bench.sweep import BenchOptions, Planned
+from edgebert.measure.latency.job import RoundJob
 from edgebert.measure.latency.latency import measure_rounds, write_rows
+from edgebert.measure.machine import cgroup
 from edgebert.measure.machine.cooling import open_cooling
-from edgebert.measure.machine.environment import read_environment
+from edgebert.measure.machine.cores import choose_cores
+from edgebert.measure.machine.environment import read_environment, usable_cores
+from edgebert.measure.machine.kernel_files import THIS_MACHINE, KernelFiles
 from edgebert.measure.machine.machine_state import read_state
-from edgebert.measure.machine.pinning import choose_cores
+from edgebert.measure.predictions import predict, references
 from edgebert.report.report import Entry, Report
 from edgebert.report.rounds import Round
-from edgebert.tasks import TASKS
+from edgebert.report.text.bench_table import counted, way_out
+from edgebert.tasks import TASKS, get_task
 from edgebert.tasks.base import Row
 from edgebert.version import __version__
 
 Predictions = dict[tuple[str, int], tuple[int, ...]]
-"""Name of a subject and batch -> its answers."""
+"""Name of a bench_model and batch -> its answers."""
 
 
 @dataclass(frozen=True)
-class Outcome:
+class BenchRun:
     """What was measured, and what ended it before its time, if anything did."""
 
     report: Report
     fault: EdgebertError | KeyboardInterrupt | None = None
 
 
-def run(plan: Sequence[Planned], options: Options, source: Source, progress: Progress) -> Outcome:
+def run(plan: Sequence[Planned], options: BenchOptions, source: QuerySource, progress: Progress) -> BenchRun:
     """Measures the plan. Where a process fails, or Ctrl-C comes, after at least one whole round, the whole rounds are kept.
 
     Raises:
@@ -53,11 +56,11 @@ def run(plan: Sequence[Planned], options: Options, source: Source, progress: Pro
     answers = _answers(rows, plan, progress)
     environment, before = read_environment(), read_state()  # here, for scoring is work that the measurements are none of
     rounds, fault = _measured(plan, options, progress)
-    labels = {item.subject.labels for item in plan}
-    tasks = {item.subject.task for item in plan}
+    labels = {item.bench_model.labels for item in plan}
+    tasks = {item.bench_model.task for item in plan}
     report = Report(
         edgebert_version=__version__,
-        recipe=", ".join(dict.fromkeys(item.subject.name for item in plan)),
+        recipe=", ".join(dict.fromkeys(item.bench_model.name for item in plan)),
         task=tasks.pop() if len(tasks) == 1 else None,
         labels=labels.pop() if len(labels) == 1 else (),
         eval_data=hash_json({"rows": [dict(row) for row in rows]}) if rows else None,
@@ -66,11 +69,11 @@ def run(plan: Sequence[Planned], options: Options, source: Source, progress: Pro
         gates=(),
         entries=tuple(_entry(item, measured, answers) for item, measured in zip(plan, rounds, strict=True)),
     )
-    return Outcome(report, fault)
+    return BenchRun(report, fault)
 
 
 def _measured(
-    plan: Sequence[Planned], options: Options, progress: Progress
+    plan: Sequence[Planned], options: BenchOptions, progress: Progress
 ) -> tuple[list[list[Round]], EdgebertError | KeyboardInterrupt | None]:
     """The whole rounds of each entry, and what kept the others from being measured."""
     whole: list[list[Round]] = []
@@ -90,29 +93,29 @@ def _measured(
     return whole, None
 
 
-def _announcement(plan: Sequence[Planned], options: Options) -> str:
+def _announcement(plan: Sequence[Planned], options: BenchOptions) -> str:
     """`2 models in 4 combinations, 5 rounds: 20 fresh processes, about 40 s`."""
     seconds = options.rounds * sum(item.seconds(options) for item in plan)
-    models = len({item.subject.name for item in plan})
+    models = len({item.bench_model.name for item in plan})
     combinations = f" in {counted(len(plan), 'combination')}" if len(plan) > models else ""
     processes = counted(len(plan) * options.rounds, "fresh process")
     what = f"{counted(models, 'model')}{combinations}, {counted(options.rounds, 'round')}"
     return f"{what}: {processes}, about {format_seconds(seconds)}"
 
 
-def _job(item: Planned, options: Options, file: Path) -> Job:
+def _job(item: Planned, options: BenchOptions, file: Path) -> RoundJob:
     write_rows(file, item.asked.rows)
-    subject, is_text = item.subject, item.asked.is_text
+    bench_model, is_text = item.bench_model, item.asked.is_text
     threads, instances = item.target.threads, item.setting.instances
-    return Job(
+    return RoundJob(
         round=0,
-        model=str(subject.model),
+        model=str(bench_model.model),
         target=item.target,
-        task=subject.task or (TASKS[0].name if is_text else None),
-        labels=subject.labels,
-        max_length=subject.max_length,
-        pad_id=subject.pad_id,
-        tokenizer=str(subject.tokenizer) if is_text else None,
+        task=bench_model.task or (TASKS[0].name if is_text else None),
+        labels=bench_model.labels,
+        max_length=bench_model.max_length,
+        pad_id=bench_model.pad_id,
+        tokenizer=str(bench_model.tokenizer) if is_text else None,
         rows=str(file),
         warmup=options.warmup,
         setting=item.setting,
@@ -124,35 +127,35 @@ def _job(item: Planned, options: Options, file: Path) -> Job:
 
 
 def _entry(item: Planned, rounds: Sequence[Round], answers: Predictions) -> Entry:
-    subject = item.subject
+    bench_model = item.bench_model
     return Entry(
-        name=subject.name,
+        name=bench_model.name,
         role=item.role,
         stage="bench",
-        artifact=subject.artifact,
+        artifact=bench_model.artifact,
         target=item.target,
-        size_bytes=subject.size_bytes,
-        predictions=answers.get((subject.name, item.target.batch)),
+        size_bytes=bench_model.size_bytes,
+        predictions=answers.get((bench_model.name, item.target.batch)),
         rounds=tuple(rounds),
         setting=item.setting,
-        tokenizer=hash_file(subject.tokenizer) if subject.tokenizer and item.asked.is_text else None,
+        tokenizer=hash_file(bench_model.tokenizer) if bench_model.tokenizer and item.asked.is_text else None,
     )
 
 
-def _labelled(source: Source, plan: Sequence[Planned]) -> list[Row]:
+def _labelled(source: QuerySource, plan: Sequence[Planned]) -> list[Row]:
     """The rows to score; none where no label was asked for."""
-    return source.rows(plan[0].subject) if source.data and source.data.label else []
+    return source.rows(plan[0].bench_model) if source.data and source.data.label else []
 
 
 def _references(rows: Sequence[Row], plan: Sequence[Planned]) -> tuple[int, ...]:
     """The right answers, which all models must number alike."""
     if not rows:
         return ()
-    subjects: list[Subject] = list({item.subject.name: item.subject for item in plan}.values())
-    found = [references(rows, subject) for subject in subjects]
-    if strange := [subject for subject in subjects if subject.labels != subjects[0].labels]:
+    bench_models: list[BenchModel] = list({item.bench_model.name: item.bench_model for item in plan}.values())
+    found = [references(rows, bench_model) for bench_model in bench_models]
+    if strange := [bench_model for bench_model in bench_models if bench_model.labels != bench_models[0].labels]:
         raise InputError(
-            f"{strange[0].name} has other labels than {subjects[0].name}: {', '.join(strange[0].labels)}.",
+            f"{strange[0].name} has other labels than {bench_models[0].name}: {', '.join(strange[0].labels)}.",
             hint="Models are scored together where their labels are the same; drop --label to measure latency alone.",
         )
     return found[0]
@@ -161,7 +164,60 @@ def _references(rows: Sequence[Row], plan: Sequence[Planned]) -> tuple[int, ...]
 def _answers(rows: Sequence[Row], plan: Sequence[Planned], progress: Progress) -> Predictions:
     found: Predictions = {}
     for item in plan if rows else ():
-        key = item.subject.name, item.target.batch
+        key = item.bench_model.name, item.target.batch
         if key not in found:
-            found[key] = predict(item.subject, item.target, rows, progress, whole_batches=item.probe.fixed_batch is not None)
+            found[key] = predict(
+                item.bench_model, item.target, rows, progress, whole_batches=item.probe.fixed_batch is not None
+            )
     return found
+
+
+def plan_notes(
+    plan: Sequence[Planned], options: BenchOptions, source: QuerySource, files: KernelFiles = THIS_MACHINE
+) -> list[str]:
+    """One line for each thing that is unusual."""
+    notes = [*_apart(plan), *_cut(plan, source)]
+    quota = cgroup.cpu_quota(files)
+    for item in plan:
+        notes += _crowded(item, len(options.pin or ()) or usable_cores(), quota)
+        if item.checked_elsewhere:
+            notes.append(f"{item.bench_model.name} is measured at another batch than its answers were checked at")
+        if item.bench_model.serving is None and item.setting.lengths == "data":
+            notes.append(f"{item.bench_model.name} has no tokenizer: it is asked token ids, as many as the texts have words")
+    return list(dict.fromkeys(notes))
+
+
+def _crowded(item: Planned, cores: int, quota: float | None) -> Iterator[str]:
+    """Where more threads are busy than may run."""
+    busy = item.target.threads * item.setting.instances
+    many = counted(item.target.threads, "thread")
+    many += f" in {item.setting.instances} instances" if item.setting.instances > 1 else ""
+    if busy > cores:
+        yield f"warning: {many} on {counted(cores, 'core')}: they wait for each other, and latencies say little"
+    elif quota is not None and busy > quota:
+        yield f"warning: {many}, and this container may use {quota:g} cores' time: it is stopped again and again meanwhile"
+
+
+def _apart(plan: Sequence[Planned]) -> Iterator[str]:
+    """Candidates that no baseline is like."""
+    places = [
+        {(item.target.threads, item.target.batch) for item in plan if item.role == role} for role in ("baseline", "candidate")
+    ]
+    if all(places) and not places[0] & places[1]:
+        baseline, others = map(_told, places)
+        yield f"warning: nothing will be compared, for the baseline runs at {baseline} and the others at {others}"
+        yield f"  to measure all alike: {way_out(places[1])}"
+
+
+def _told(places: set[tuple[int, int]]) -> str:
+    return " or ".join(f"{counted(threads, 'thread')} and batch {batch}" for threads, batch in sorted(places))
+
+
+def _cut(plan: Sequence[Planned], source: QuerySource) -> Iterator[str]:
+    """Files of which only the first rows are used."""
+    for item in plan:
+        task = get_task(item.bench_model.task) if item.bench_model.task else TASKS[0]
+        if item.lengths.is_cut:
+            yield f"{item.lengths.file} has more than {MOST_ROWS:,} lengths: the first {MOST_ROWS:,} are used"
+        if item.lengths.name == "data" and source.data and source.data.is_cut(task):
+            yield f"{source.data.path} has more than {MOST_ROWS:,} rows: the first {MOST_ROWS:,} are used"

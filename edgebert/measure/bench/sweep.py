@@ -12,13 +12,15 @@ import numpy as np
 
 from edgebert.core.progress import Progress
 from edgebert.errors import InputError
-from edgebert.measure.bench.models import Subject
-from edgebert.measure.bench.probe import Probe, probe
-from edgebert.measure.bench.queries import Asked, Lengths, Source
+from edgebert.measure.bench.models import BenchModel
+from edgebert.measure.bench.probe import probe
+from edgebert.measure.bench.probe_worker import Probe
+from edgebert.measure.bench.queries import Asked, Lengths, QuerySource
 from edgebert.measure.latency import loadgen
 from edgebert.measure.latency.job import texts_per_query
 from edgebert.report.report import SAMPLES_FOR
 from edgebert.report.rounds import Scenario, Setting
+from edgebert.report.text.bench_table import counted
 from edgebert.runtimes.target import Target
 
 Driver = Literal["edgebert", "mlcommons-loadgen"]
@@ -29,7 +31,7 @@ PROCESS_S, SETTLING = 0.5, 100
 
 
 @dataclass(frozen=True)
-class Options:
+class BenchOptions:
     """How all models are measured."""
 
     scenarios: tuple[Scenario, ...] = ("single-stream",)
@@ -95,7 +97,7 @@ class Options:
 class Planned:
     """One entry to be measured."""
 
-    subject: Subject
+    bench_model: BenchModel
     role: Literal["baseline", "candidate"]
     target: Target
     setting: Setting
@@ -106,14 +108,14 @@ class Planned:
     @property
     def checked_elsewhere(self) -> bool:
         """Whether a bundle's variant is measured at another batch than its answers were checked at."""
-        return self.subject.checked_at is not None and self.subject.checked_at.batch != self.target.batch
+        return self.bench_model.checked_at is not None and self.bench_model.checked_at.batch != self.target.batch
 
-    def seconds(self, options: Options) -> float:
+    def seconds(self, options: BenchOptions) -> float:
         """About how long one of its processes takes."""
         served = self.probe.query_s / self.probe.texts * texts_per_query(self.setting, self.target)
         if self.setting.rate and served:
             served = max(served, 1 / self.setting.rate)
-        shapes = {self.target.padded_length(length, self.subject.max_length) for length in self.asked.lengths}
+        shapes = {self.target.padded_length(length, self.bench_model.max_length) for length in self.asked.lengths}
         load = self.probe.open_s + self.probe.first_s * (len(shapes) if self.target.runtime == "openvino" else 1)
         started = max(self.probe.process_s - self.probe.open_s - self.probe.first_s, 0)
         timed = options.queries * (2 if options.end_to_end and self.asked.is_text else 1)
@@ -122,7 +124,10 @@ class Planned:
 
 
 def make_plan(
-    subjects: Sequence[tuple[Subject, Literal["baseline", "candidate"]]], options: Options, source: Source, progress: Progress
+    bench_models: Sequence[tuple[BenchModel, Literal["baseline", "candidate"]]],
+    options: BenchOptions,
+    source: QuerySource,
+    progress: Progress,
 ) -> list[Planned]:
     """Looks at each model once and lays out every combination, those of one load together.
 
@@ -132,21 +137,23 @@ def make_plan(
     options.check()
     if options.driver == "mlcommons-loadgen":
         loadgen.require()
-    seen = [_look(subject, options, source, progress) for subject, _ in subjects]
-    if any(role == "baseline" for _, role in subjects):
+    seen = [_look(bench_model, options, source, progress) for bench_model, _ in bench_models]
+    if any(role == "baseline" for _, role in bench_models):
         seen = _alike(seen, options, progress)
     plan = []
     for (setting, lengths), place in itertools.product(options.settings(), _places(options)):
-        for (subject, found), (_, role) in zip(seen, subjects, strict=True):
-            target = _target(subject, *place)
-            _check_streams(subject, setting, found)
-            asked = _ask(subject, lengths, setting, target, options, source)
+        for (bench_model, found), (_, role) in zip(seen, bench_models, strict=True):
+            target = _target(bench_model, *place)
+            _check_streams(bench_model, setting, found)
+            asked = _ask(bench_model, lengths, setting, target, options, source)
             setting_asked = setting.model_copy(update={"queries": asked.sha256})
-            plan.append(Planned(subject, role, target, setting_asked, asked, found, lengths))
+            plan.append(Planned(bench_model, role, target, setting_asked, asked, found, lengths))
     return plan
 
 
-def _alike(seen: Sequence[tuple[Subject, Probe]], options: Options, progress: Progress) -> list[tuple[Subject, Probe]]:
+def _alike(
+    seen: Sequence[tuple[BenchModel, Probe]], options: BenchOptions, progress: Progress
+) -> list[tuple[BenchModel, Probe]]:
     """With a baseline: what leaves threads or batch open takes those of the first that does not, or nothing could be compared.
 
     A bundle says both, a graph of a fixed batch says that.
@@ -158,34 +165,36 @@ def _alike(seen: Sequence[tuple[Subject, Probe]], options: Options, progress: Pr
         else next((item.target.batch for item, found in seen if _says_batch(item, found)), None),
     }
     alike = []
-    for subject, found in seen:
-        open_ones = {} if subject.checked_at else {"threads": settled["threads"]}
-        open_ones |= {} if _says_batch(subject, found) else {"batch": settled["batch"]}
-        changes = {name: value for name, value in open_ones.items() if value not in (None, getattr(subject.target, name))}
+    for bench_model, found in seen:
+        open_ones = {} if bench_model.checked_at else {"threads": settled["threads"]}
+        open_ones |= {} if _says_batch(bench_model, found) else {"batch": settled["batch"]}
+        changes = {name: value for name, value in open_ones.items() if value not in (None, getattr(bench_model.target, name))}
         if changes:
             what = " and ".join(f"{name} {value}" for name, value in changes.items())
-            progress.note(f"{subject.name} is measured at {what}, for so is what it is compared with")
-        alike.append((replace(subject, target=subject.target.model_copy(update=changes)), found))
+            progress.note(f"{bench_model.name} is measured at {what}, for so is what it is compared with")
+        alike.append((replace(bench_model, target=bench_model.target.model_copy(update=changes)), found))
     return alike
 
 
-def _says_batch(subject: Subject, found: Probe) -> bool:
-    return subject.checked_at is not None or found.fixed_batch is not None
+def _says_batch(bench_model: BenchModel, found: Probe) -> bool:
+    return bench_model.checked_at is not None or found.fixed_batch is not None
 
 
-def _places(options: Options) -> list[tuple[int | None, int | None]]:
+def _places(options: BenchOptions) -> list[tuple[int | None, int | None]]:
     """Every pair of threads and batch."""
     threads: Sequence[int | None] = tuple(dict.fromkeys(options.threads)) or (None,)
     batches: Sequence[int | None] = tuple(dict.fromkeys(options.batches)) or (None,)
     return list(itertools.product(threads, batches))
 
 
-def _target(subject: Subject, threads: int | None, batch: int | None) -> Target:
-    asked = {"threads": threads or subject.target.threads, "batch": batch or subject.target.batch}
-    return subject.target.model_copy(update=asked)
+def _target(bench_model: BenchModel, threads: int | None, batch: int | None) -> Target:
+    asked = {"threads": threads or bench_model.target.threads, "batch": batch or bench_model.target.batch}
+    return bench_model.target.model_copy(update=asked)
 
 
-def _ask(subject: Subject, lengths: Lengths, setting: Setting, target: Target, options: Options, source: Source) -> Asked:
+def _ask(
+    bench_model: BenchModel, lengths: Lengths, setting: Setting, target: Target, options: BenchOptions, source: QuerySource
+) -> Asked:
     texts = texts_per_query(setting, target)
     if (total := (options.warmup + options.queries) * texts) > MOST_TEXTS:
         raise InputError(
@@ -193,48 +202,41 @@ def _ask(subject: Subject, lengths: Lengths, setting: Setting, target: Target, o
             f"more than {MOST_TEXTS:,}.",
             hint="Ask for fewer --queries or a smaller --batch; more samples come of more --rounds.",
         )
-    return source.ask(subject, lengths, warmup=options.warmup * texts, timed=options.queries * texts)
+    return source.ask(bench_model, lengths, warmup=options.warmup * texts, timed=options.queries * texts)
 
 
-def _look(subject: Subject, options: Options, source: Source, progress: Progress) -> tuple[Subject, Probe]:
-    """The subject with the sizes that its graph insists on, and what the first look at it found."""
-    asked = [_ask(subject, lengths, setting, subject.target, options, source) for setting, lengths in options.settings()]
+def _look(bench_model: BenchModel, options: BenchOptions, source: QuerySource, progress: Progress) -> tuple[BenchModel, Probe]:
+    """The bench_model with the sizes that its graph insists on, and what the first look at it found."""
+    asked = [
+        _ask(bench_model, lengths, setting, bench_model.target, options, source) for setting, lengths in options.settings()
+    ]
     every = [length for item in asked for length in item.lengths]
-    with progress.step(f"look at {subject.name}"):
-        found = probe(subject, subject.target, usual=int(np.median(every)), longest=max(every))
+    with progress.step(f"look at {bench_model.name}"):
+        found = probe(bench_model, bench_model.target, usual=int(np.median(every)), longest=max(every))
     if found.fixed_length is not None:
-        fixed = subject.target.model_copy(update={"padding": "max_length", "length_bucket": None})
-        subject = replace(subject, target=fixed, max_length=found.fixed_length)
-        progress.note(f"{subject.name} takes {found.fixed_length} tokens and no other number: shorter texts are padded to it")
+        fixed = bench_model.target.model_copy(update={"padding": "max_length", "length_bucket": None})
+        bench_model = replace(bench_model, target=fixed, max_length=found.fixed_length)
+        progress.note(
+            f"{bench_model.name} takes {found.fixed_length} tokens and no other number: shorter texts are padded to it"
+        )
     if found.fixed_batch is not None:
-        _check_batch(subject, found.fixed_batch, options)
-        subject = replace(subject, target=subject.target.model_copy(update={"batch": found.fixed_batch}))
-    return subject, found
+        _check_batch(bench_model, found.fixed_batch, options)
+        bench_model = replace(bench_model, target=bench_model.target.model_copy(update={"batch": found.fixed_batch}))
+    return bench_model, found
 
 
-def _check_batch(subject: Subject, batch: int, options: Options) -> None:
+def _check_batch(bench_model: BenchModel, batch: int, options: BenchOptions) -> None:
     if strange := [asked for asked in options.batches if asked != batch]:
         raise InputError(
-            f"{subject.name} takes {batch} texts at once and no other number; --batch asks for {strange[0]}.",
+            f"{bench_model.name} takes {batch} texts at once and no other number; --batch asks for {strange[0]}.",
             hint="Drop --batch, or export the model with a dynamic batch.",
         )
 
 
-def _check_streams(subject: Subject, setting: Setting, found: Probe) -> None:
+def _check_streams(bench_model: BenchModel, setting: Setting, found: Probe) -> None:
     if setting.scenario == "multi-stream" and found.fixed_batch is not None and setting.streams % found.fixed_batch:
         raise InputError(
-            f"{subject.name} takes {found.fixed_batch} texts at once and no other number; {setting.streams} streams are not "
-            f"a multiple of it.",
+            f"{bench_model.name} takes {found.fixed_batch} texts at once and no other number; "
+            f"{setting.streams} streams are not a multiple of it.",
             hint=f"For example --streams {found.fixed_batch * max(round(setting.streams / found.fixed_batch), 1)}",
         )
-
-
-def way_out(places: set[tuple[int, int]]) -> str:
-    """The options that measure all models at the first of these threads and batches."""
-    threads, batch = min(places)
-    return f"--threads {threads} --batch {batch}"
-
-
-def counted(count: int, noun: str) -> str:
-    """`1 round`, `2 processes`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith('s') else 's'}"

@@ -8,25 +8,16 @@ The floor is the time that the same MACs would take at the INT8 rate of this cor
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from edgebert.core.strict import Frozen
 from edgebert.errors import StageError
+from edgebert.measure.coverage import worker
+from edgebert.measure.coverage.worker import CoverageJob
+from edgebert.measure.latency.process import module_command
 from edgebert.report.rounds import Coverage
 from edgebert.runtimes.target import Target
-
-
-class Job(Frozen):
-    """What the process is told, on its standard input."""
-
-    model: str
-    target: Target
-    length: int
-    folder: str
-    """For what the runtime writes of its graph; the caller removes it."""
 
 
 def measure_coverage(model: Path, target: Target, length: int, folder: Path) -> Coverage:
@@ -40,8 +31,8 @@ def measure_coverage(model: Path, target: Target, length: int, folder: Path) -> 
     Raises:
         StageError: the process failed, or met a product that it cannot count; the message holds its last line.
     """
-    job = Job(model=str(model), target=target, length=length, folder=str(folder))
-    command = [sys.executable, "-P", "-m", "edgebert.measure.coverage.coverage_worker"]
+    job = CoverageJob(model=str(model), target=target, length=length, folder=str(folder))
+    command = module_command(worker)
     done = subprocess.run(command, input=job.model_dump_json(), capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]

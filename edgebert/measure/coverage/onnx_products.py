@@ -29,7 +29,7 @@ INT8_COMPUTE = 4
 
 
 @dataclass(frozen=True)
-class Kernel:
+class OnnxKernel:
     """One node that ran. Inputs that are absent or were packed are left out of `inputs`."""
 
     name: str
@@ -79,7 +79,7 @@ def executed(model: Path, target: Target, batch: Batch, folder: Path) -> Execute
     return Executed(tuple(found), Counter(kernel.op for kernel in kernels))
 
 
-def _kernel(event: Mapping[str, Any], attributes: Mapping[str, Mapping[str, Any]]) -> Kernel | None:
+def _kernel(event: Mapping[str, Any], attributes: Mapping[str, Mapping[str, Any]]) -> OnnxKernel | None:
     name, ending = event["name"], "_kernel_time"
     if event.get("cat") != "Node" or not name.endswith(ending):
         return None
@@ -87,10 +87,10 @@ def _kernel(event: Mapping[str, Any], attributes: Mapping[str, Mapping[str, Any]
     inputs = tuple((kind, tuple(shape)) for item in facts["input_type_shape"] for kind, shape in item.items())
     outputs = [tuple(shape) for item in facts["output_type_shape"] for shape in item.values()]
     node = name.removesuffix(ending)
-    return Kernel(node, facts["op_name"], inputs, outputs[0] if outputs else (), attributes.get(node, {}))
+    return OnnxKernel(node, facts["op_name"], inputs, outputs[0] if outputs else (), attributes.get(node, {}))
 
 
-def products_of(kernel: Kernel) -> list[Product]:
+def products_of(kernel: OnnxKernel) -> list[Product]:
     """The matrix products of a kernel; none for most.
 
     Raises:
@@ -102,7 +102,7 @@ def products_of(kernel: Kernel) -> list[Product]:
     return []
 
 
-def _matmul(kernel: Kernel) -> list[Product]:
+def _matmul(kernel: OnnxKernel) -> list[Product]:
     left = kernel.shape(0)
     inner = left[-1]
     if kernel.attributes.get("transA"):
@@ -110,14 +110,14 @@ def _matmul(kernel: Kernel) -> list[Product]:
     return [kernel.product((*kernel.output[:-1], inner, *kernel.output[-1:]), int8=kernel.op in INT8)]
 
 
-def _bits(kernel: Kernel) -> list[Product]:
+def _bits(kernel: OnnxKernel) -> list[Product]:
     """MatMulNBits: without a kernel for the asked accuracy the weights are not packed, but unpacked to float at every run."""
     packed = not any(kind == "uint8" and len(shape) == 3 for kind, shape in kernel.inputs)
     int8 = kernel.attributes.get("accuracy_level") == INT8_COMPUTE and packed
     return [kernel.product((*kernel.output[:-1], kernel.shape(0)[-1], kernel.output[-1]), int8=int8)]
 
 
-def _attention(kernel: Kernel) -> list[Product]:
+def _attention(kernel: OnnxKernel) -> list[Product]:
     """ai.onnx's, which is given projected queries, keys and values, or com.microsoft's, which projects them."""
     if len(kernel.inputs) > 1 and len(kernel.shape(1)) >= 3:
         return _inner_products(kernel)
@@ -131,7 +131,7 @@ def _attention(kernel: Kernel) -> list[Product]:
     ]
 
 
-def _inner_products(kernel: Kernel) -> list[Product]:
+def _inner_products(kernel: OnnxKernel) -> list[Product]:
     """Scores and their mix of values. Queries and keys: (batch, rows, width) or (batch, heads, rows, size)."""
     query, keys = kernel.shape(0), kernel.shape(1)
     batch, rows, columns = query[0], query[-2], keys[-2]
@@ -143,7 +143,7 @@ def _inner_products(kernel: Kernel) -> list[Product]:
     ]
 
 
-COUNTED: Mapping[str, Callable[[Kernel], list[Product]]] = {
+COUNTED: Mapping[str, Callable[[OnnxKernel], list[Product]]] = {
     **dict.fromkeys([*INT8, "MatMul", "FusedMatMul", "FusedMatMulActivation", "Gemm", "FusedGemm", "MatMulBnb4"], _matmul),
     "MatMulNBits": _bits,
     **dict.fromkeys(["Attention", "QAttention"], _attention),

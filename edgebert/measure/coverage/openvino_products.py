@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from edgebert.core.signal_stack import signal_stack_kept
+from edgebert.core.interrupts import signal_stack_kept
 from edgebert.measure.coverage.products import Executed, Product, refuse_uncounted
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.openvino import OpenVinoSession, compile_settings
@@ -33,7 +33,7 @@ SEARCHED = 64
 
 
 @dataclass(frozen=True)
-class Kernel:
+class OpenVinoKernel:
     """One node of the compiled graph."""
 
     name: str
@@ -112,16 +112,16 @@ def _scores(mix: Any) -> str | None:
     return None
 
 
-def _kernel(node: Any) -> Kernel:
+def _kernel(node: Any) -> OpenVinoKernel:
     facts: Mapping[str, Any] = node.get_rt_info()
     known = {name: str(facts[name].value) for name in ("layerType", "primitiveType", "originalLayersNames")}
     inputs = tuple((port.get_element_type().get_type_name(), tuple(port.get_shape())) for port in node.inputs())
     output = tuple(node.output(0).get_shape()) if node.get_output_size() else ()
     sources = tuple(known["originalLayersNames"].split(","))
-    return Kernel(node.get_friendly_name(), known["layerType"], known["primitiveType"], sources, inputs, output)
+    return OpenVinoKernel(node.get_friendly_name(), known["layerType"], known["primitiveType"], sources, inputs, output)
 
 
-def _products_of(kernel: Kernel, products: Mapping[str, ReadProduct]) -> list[Product]:
+def _products_of(kernel: OpenVinoKernel, products: Mapping[str, ReadProduct]) -> list[Product]:
     if kernel.kind in ("FullyConnected", "MatMul"):
         _, left = kernel.inputs[0]
         # One of the two may be transposed, the output is not: rows and columns tell the inner size.
@@ -132,7 +132,7 @@ def _products_of(kernel: Kernel, products: Mapping[str, ReadProduct]) -> list[Pr
     return list({product.name: product for read in named.values() for product in _fused(kernel, read)}.values())
 
 
-def _fused(kernel: Kernel, read: ReadProduct) -> list[Product]:
+def _fused(kernel: OpenVinoKernel, read: ReadProduct) -> list[Product]:
     """Attention in one kernel, given queries, keys, what the scores take, and values last. Another product counts as float."""
     op, values, scores = f"{kernel.kind} {kernel.primitive}", len(kernel.inputs) - 1, read.scores
     if not scores:
@@ -144,12 +144,12 @@ def _fused(kernel: Kernel, read: ReadProduct) -> list[Product]:
     ]
 
 
-def _is_left(kernel: Kernel, place: int, product: ReadProduct) -> bool:
+def _is_left(kernel: OpenVinoKernel, place: int, product: ReadProduct) -> bool:
     """Whether an input has as many values as the product's left matrices."""
     return math.prod(kernel.inputs[place][1]) == math.prod(product.shape[:-1])
 
 
-def _is_right(kernel: Kernel, place: int, product: ReadProduct) -> bool:
+def _is_right(kernel: OpenVinoKernel, place: int, product: ReadProduct) -> bool:
     """Whether an input has as many values as the product's right matrices."""
     return math.prod(kernel.inputs[place][1]) == math.prod((*product.shape[:-3], *product.shape[-2:]))
 
@@ -186,6 +186,6 @@ def _quantised(source: Any, levels: int) -> Any:
     return op.fake_quantize(source, low, high, low, high, levels)
 
 
-def _require_int8(kernels: Sequence[Kernel]) -> None:
+def _require_int8(kernels: Sequence[OpenVinoKernel]) -> None:
     if not any(product.int8 for kernel in kernels for product in _products_of(kernel, {})):
         raise ValueError("OpenVINO does not multiply in INT8 on this machine")

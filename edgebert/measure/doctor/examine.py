@@ -9,16 +9,15 @@ from typing import Literal
 
 from edgebert.core.progress import Progress
 from edgebert.measure.doctor import memory, sharing, software, speed, steadiness
-from edgebert.measure.doctor.facts import Facts, Finding
+from edgebert.measure.doctor.facts import Diagnosis, Facts
 from edgebert.measure.doctor.trial import run_trial
 from edgebert.measure.machine import energy, heat
-from edgebert.measure.machine.cpu_topology import read_topology
+from edgebert.measure.machine.cores import read_topology, usable
 from edgebert.measure.machine.environment import read_environment
 from edgebert.measure.machine.kernel_files import THIS_MACHINE, KernelFiles
 from edgebert.measure.machine.machine_state import read_state
-from edgebert.measure.machine.pinning import usable
 
-CHECKS: tuple[Callable[[Facts], Finding], ...] = (
+CHECKS: tuple[Callable[[Facts], Diagnosis], ...] = (
     *speed.CHECKS,
     *sharing.CHECKS,
     *memory.CHECKS,
@@ -58,7 +57,7 @@ def collect(seconds: float, progress: Progress, files: KernelFiles = THIS_MACHIN
     )
 
 
-def examine(facts: Facts) -> list[Finding]:
+def examine(facts: Facts) -> list[Diagnosis]:
     """What every check finds, in a fixed order."""
     return [check(facts) for check in CHECKS]
 

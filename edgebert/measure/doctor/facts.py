@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from edgebert.measure.doctor.trial import Trial
-from edgebert.measure.machine.cpu_topology import Topology
+from edgebert.measure.doctor.trial import WorkloadTrial
+from edgebert.measure.machine.cores import Topology
 from edgebert.measure.machine.heat import DEFAULT_LIMIT_C
 from edgebert.report.environment import Environment, MachineState
 
@@ -30,7 +30,7 @@ class Facts:
     ticks_per_second: int = 100
     limit_c: float = DEFAULT_LIMIT_C
     energy: Literal["readable", "forbidden", "absent"] = "absent"
-    trial: Trial | None = None
+    trial: WorkloadTrial | None = None
     threads: int = 1
     """That a model is to be measured with."""
 
@@ -41,7 +41,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """One line of the doctor's answer."""
 
     name: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgebert.measure.doctor.facts import NOT_TOLD, Facts, Finding
+from edgebert.measure.doctor.facts import NOT_TOLD, Diagnosis, Facts
 from edgebert.runtimes.isa import ISA_FLAGS, saturates
 
 SLOW_CLOCKS = ("acpi_pm", "hpet", "jiffies", "refined-jiffies")
@@ -10,61 +10,61 @@ KNOWN_CLOCKS = ("arch_sys_counter", "hyperv_clocksource_tsc_page", "kvm-clock", 
 RUNTIMES = ("onnxruntime", "openvino")
 
 
-def clock(facts: Facts) -> Finding:
+def clock(facts: Facts) -> Diagnosis:
     """Reading a slow clock costs microseconds and a system call."""
     found = facts.environment.clock
     if found is None:
-        return Finding("clock", "note", NOT_TOLD)
+        return Diagnosis("clock", "note", NOT_TOLD)
     if found not in SLOW_CLOCKS:
-        return Finding("clock", "ok" if found in KNOWN_CLOCKS else "note", found)
+        return Diagnosis("clock", "ok" if found in KNOWN_CLOCKS else "note", found)
     mend = "echo tsc | sudo tee /sys/devices/system/clocksource/clocksource0/current_clocksource"
-    return Finding("clock", "unstable", found, "reading it is a system call that takes microseconds", mend)
+    return Diagnosis("clock", "unstable", found, "reading it is a system call that takes microseconds", mend)
 
 
-def instructions(facts: Facts) -> Finding:
+def instructions(facts: Facts) -> Diagnosis:
     """Whether INT8 weights may use all 8 bits."""
     found = facts.environment.isa
     known = [isa for isa in ISA_FLAGS.values() if isa in found]
     if not known:
-        return Finding("INT8", "note", NOT_TOLD, "without knowing its instructions, weights get 7 bits")
+        return Diagnosis("INT8", "note", NOT_TOLD, "without knowing its instructions, weights get 7 bits")
     if not saturates(known):
-        return Finding("INT8", "ok", f"{', '.join(known)}: weights of 8 bits")
+        return Diagnosis("INT8", "ok", f"{', '.join(known)}: weights of 8 bits")
     why = "without dot products of bytes sums of 8-bit products overflow, so that INT8 is less exact and gains less"
-    return Finding("INT8", "note", f"{', '.join(known)}: weights of 7 bits", why)
+    return Diagnosis("INT8", "note", f"{', '.join(known)}: weights of 7 bits", why)
 
 
-def energy(facts: Facts) -> Finding:
+def energy(facts: Facts) -> Diagnosis:
     """Whether reports can tell energy."""
     if facts.energy == "readable":
-        return Finding("energy", "ok", "there is a counter")
+        return Diagnosis("energy", "ok", "there is a counter")
     if facts.energy == "absent":
-        return Finding("energy", "note", "no counter", "reports have no energy: n/a")
+        return Diagnosis("energy", "note", "no counter", "reports have no energy: n/a")
     mend = "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj (until the next start)"
-    return Finding("energy", "note", "there is a counter that only root may read", "reports have no energy: n/a", mend)
+    return Diagnosis("energy", "note", "there is a counter that only root may read", "reports have no energy: n/a", mend)
 
 
-def variables(facts: Facts) -> Finding:
+def variables(facts: Facts) -> Diagnosis:
     """Of this process, and so of those that measure."""
     found = facts.environment.variables
     if not found:
-        return Finding("variables", "ok", "none that changes how libraries compute")
+        return Diagnosis("variables", "ok", "none that changes how libraries compute")
     seen = " ".join(f"{name}={value}" for name, value in sorted(found.items()))
     why = "they change threads or allocators for this shell alone"
-    return Finding("variables", "note", seen, why, f"unset {' '.join(sorted(found))}, unless the model will run with them")
+    return Diagnosis("variables", "note", seen, why, f"unset {' '.join(sorted(found))}, unless the model will run with them")
 
 
-def libraries(facts: Facts) -> Finding:
+def libraries(facts: Facts) -> Diagnosis:
     """What computes."""
     found = {name: version for name, version in facts.environment.packages.items() if name in (*RUNTIMES, "numpy")}
     seen = ", ".join(f"{name} {version}" for name, version in found.items())
     if any(name in found for name in RUNTIMES):
-        return Finding("libraries", "ok", f"{seen}, Python {facts.environment.python}")
-    return Finding("libraries", "note", f"{seen}; no runtime", "nothing can be measured", "pip install onnxruntime")
+        return Diagnosis("libraries", "ok", f"{seen}, Python {facts.environment.python}")
+    return Diagnosis("libraries", "note", f"{seen}; no runtime", "nothing can be measured", "pip install onnxruntime")
 
 
-def kernel(facts: Facts) -> Finding:
+def kernel(facts: Facts) -> Diagnosis:
     """What it was started with."""
-    return Finding("kernel", "ok", ", ".join([facts.environment.system, *facts.environment.boot_options]))
+    return Diagnosis("kernel", "ok", ", ".join([facts.environment.system, *facts.environment.boot_options]))
 
 
 CHECKS = (clock, instructions, energy, variables, libraries, kernel)

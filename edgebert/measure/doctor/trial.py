@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 
 import numpy as np
 
 from edgebert.core.progress import Progress
 from edgebert.core.strict import Frozen
 from edgebert.errors import StageError
+from edgebert.measure.doctor import trial_worker
 from edgebert.measure.doctor.detectable import detectable
+from edgebert.measure.latency.process import module_command
 from edgebert.report.samples import Samples
 
 PROCESSES = 10
 
 
-class Trial(Frozen):
+class WorkloadTrial(Frozen):
     """Nanoseconds of each repetition, in order, of each process."""
 
     processes: tuple[Samples, ...]
@@ -52,7 +53,7 @@ class Trial(Frozen):
         return np.concatenate([part.values for part in self.processes])
 
 
-def run_trial(seconds: float, progress: Progress, processes: int = PROCESSES) -> Trial:
+def run_trial(seconds: float, progress: Progress, processes: int = PROCESSES) -> WorkloadTrial:
     """Shares `seconds` of work among the processes; starting them takes longer.
 
     Raises:
@@ -63,11 +64,11 @@ def run_trial(seconds: float, progress: Progress, processes: int = PROCESSES) ->
         for _ in range(processes):
             found.append(_run_process(seconds / processes))
             step.advance()
-    return Trial(processes=tuple(found))
+    return WorkloadTrial(processes=tuple(found))
 
 
 def _run_process(seconds: float) -> Samples:
-    command = [sys.executable, "-P", "-m", "edgebert.measure.doctor.trial_worker", str(seconds)]
+    command = module_command(trial_worker, seconds)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edgebert.measure.latency import loadgen, scenarios
-from edgebert.measure.latency.job import Job
+from edgebert.measure.latency.job import RoundJob
 from edgebert.measure.latency.overhead import QUERIES, Idle, loop_overhead
 from edgebert.measure.latency.query_maker import QueryMaker
 from edgebert.measure.latency.scenarios import Query, Served, Text
@@ -82,7 +82,7 @@ class Own(Driver):
 class LoadGen(Driver):
     """MLCommons'."""
 
-    def __init__(self, job: Job, maker: QueryMaker, queries: Sequence[Query], texts: Sequence[Text]) -> None:
+    def __init__(self, job: RoundJob, maker: QueryMaker, queries: Sequence[Query], texts: Sequence[Text]) -> None:
         loadgen.require()
         self._setting, self._seed, self._batch = job.setting, job.seed + job.round, job.target.batch
         self._maker, self._texts = maker, texts
@@ -124,7 +124,7 @@ def shapes_of(queries: Sequence[Query]) -> set[tuple[int, int]]:
     return {(batch["input_ids"].shape[0], batch["input_ids"].shape[1]) for query in queries for batch in query.batches}
 
 
-def open_driver(job: Job, maker: QueryMaker, queries: Sequence[Query], texts: Sequence[Text]) -> Driver:
+def open_driver(job: RoundJob, maker: QueryMaker, queries: Sequence[Query], texts: Sequence[Text]) -> Driver:
     """The driver that the job's setting names.
 
     Args:

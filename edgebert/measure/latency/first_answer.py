@@ -17,11 +17,11 @@ from edgebert.runtimes import get_runtime
 from edgebert.runtimes.base import Array, Session
 
 if TYPE_CHECKING:
-    from edgebert.measure.latency.job import Job
+    from edgebert.measure.latency.job import RoundJob
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedModel:
     """A model that has answered once."""
 
     session: Session
@@ -32,7 +32,7 @@ class Opened:
     """From the start of the process; None where its clock cannot be compared with its parent's."""
 
 
-def answer_first(job: Job) -> Opened:
+def answer_first(job: RoundJob) -> OpenedModel:
     """Opens the tokenizer and the model and answers the first query.
 
     Raises:
@@ -48,15 +48,15 @@ def answer_first(job: Job) -> Opened:
         maker.answer(answer)
     cold_start_ns = _since(job.started_ns)
     _check_finite(outputs[0], job.model)
-    return Opened(session, maker, load_ns, cold_start_ns)
+    return OpenedModel(session, maker, load_ns, cold_start_ns)
 
 
-def open_session(job: Job) -> Session:
+def open_session(job: RoundJob) -> Session:
     """One session of the job's model, slowed as the job says."""
     session = get_runtime(job.target.runtime).open(Path(job.model), job.target)
     if not job.slowdown:
         return session
-    from edgebert.runtimes.slowed import Slowed
+    from edgebert.runtimes.fake import Slowed
 
     return Slowed(session, job.slowdown)
 

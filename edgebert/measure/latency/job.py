@@ -9,7 +9,7 @@ from edgebert.report.rounds import Setting
 from edgebert.runtimes.target import Target
 
 
-class Job(Frozen):
+class RoundJob(Frozen):
     """What one process is told, on its standard input."""
 
     round: int = Field(ge=0)
@@ -48,7 +48,7 @@ class Job(Frozen):
         return texts_per_query(self.setting, self.target)
 
     @model_validator(mode="after")
-    def _is_complete(self) -> Job:
+    def _is_complete(self) -> RoundJob:
         if self.tokenizer is not None and self.task is None:
             raise ValueError("text needs a task")
         if self.tokenizer is None and self.end_to_end:

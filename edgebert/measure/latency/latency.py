@@ -18,11 +18,12 @@ from pydantic import ValidationError
 from edgebert.core.progress import Progress
 from edgebert.core.store import hash_json
 from edgebert.errors import StageError
-from edgebert.measure.latency.job import Job as Job
+from edgebert.measure.latency import worker
+from edgebert.measure.latency.job import RoundJob as RoundJob
 from edgebert.measure.latency.job import texts_per_query as texts_per_query
 from edgebert.measure.latency.process import run_worker
 from edgebert.measure.machine.cooling import Cooling, open_cooling
-from edgebert.measure.machine.pinning import check_cores
+from edgebert.measure.machine.cores import check_cores
 from edgebert.report.rounds import Round
 from edgebert.tasks.base import Row, Task
 
@@ -35,7 +36,7 @@ def query_order(examples: int, queries: int, seed: int) -> list[int]:
 
 
 def measure_rounds(
-    jobs: Sequence[Job],
+    jobs: Sequence[RoundJob],
     rounds: int,
     progress: Progress,
     *,
@@ -80,7 +81,7 @@ def rotated(count: int, turn: int) -> list[int]:
     return order if turn % 2 == 0 else order[::-1]
 
 
-def _run_cool(job: Job, cooling: Cooling) -> Round:
+def _run_cool(job: RoundJob, cooling: Cooling) -> Round:
     """One job in a fresh process on a CPU that has cooled down; marked where it did not, or throttled meanwhile."""
     before = cooling.wait()
     started = time.perf_counter_ns()
@@ -88,14 +89,14 @@ def _run_cool(job: Job, cooling: Cooling) -> Round:
     return found.model_copy(update={"throttled": cooling.after(before, time.perf_counter_ns() - started)})
 
 
-def run_job(job: Job) -> Round:
+def run_job(job: RoundJob) -> Round:
     """One job in a fresh process.
 
     Raises:
         StageError: it failed, was ended or went silent.
     """
     told = job.model_copy(update={"started_ns": time.monotonic_ns()}).model_dump_json()
-    said = run_worker("edgebert.measure.latency.worker", told, f"measures {job.model}")
+    said = run_worker(worker, told, f"measures {job.model}")
     try:
         return Round.model_validate_json(said)
     except ValidationError as error:

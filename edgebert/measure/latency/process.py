@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import ModuleType
 from typing import Any
 
 from edgebert.core.progress import format_seconds
@@ -21,7 +22,15 @@ LOOK_S = 2.0
 """Between two looks at what it said: waking up more often would disturb it."""
 
 
-def run_worker(module: str, job: str, subject: str) -> str:
+def module_command(module: ModuleType, *arguments: object) -> list[str]:
+    """The command that runs a module of this package in a fresh interpreter.
+
+    -P keeps the modules of the folder where it starts out of the way: a home may hold a random.py.
+    """
+    return [sys.executable, "-P", "-m", module.__name__, *map(str, arguments)]
+
+
+def run_worker(module: ModuleType, job: str, subject: str) -> str:
     """Starts a module in a fresh process, gives it the job on its standard input, and returns its last line.
 
     A process that expects to work for long says so in a line `{"lasts_s": seconds}`.
@@ -33,7 +42,7 @@ def run_worker(module: str, job: str, subject: str) -> str:
     Raises:
         StageError: it failed, was ended, or went silent. However this function is left, the process is gone.
     """
-    command = [sys.executable, "-P", "-m", module, str(os.getpid())]
+    command = module_command(module, os.getpid())
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         out, errors = _heard(process, job.encode(), subject)

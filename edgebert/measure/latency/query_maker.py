@@ -17,13 +17,13 @@ from edgebert.tasks import get_task
 from edgebert.tasks.base import Array, Encoded, collate
 
 if TYPE_CHECKING:
-    from edgebert.measure.latency.job import Job
+    from edgebert.measure.latency.job import RoundJob
 
 
 class QueryMaker:
     """Tokenises and collates as the job's model is served; token ids are only collated."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: RoundJob) -> None:
         """Opens the tokenizer.
 
         Raises:

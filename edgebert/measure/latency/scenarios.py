@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from edgebert.runtimes.base import Session
-from edgebert.runtimes.waiting import wait_until
+from edgebert.runtimes.fake import wait_until
 from edgebert.tasks.base import Batch, Encoded
 
 Text = tuple[Any, Encoded]

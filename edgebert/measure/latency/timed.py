@@ -9,15 +9,14 @@ from typing import Any
 
 from edgebert.errors import StageError
 from edgebert.measure.latency.driver import Driver, open_driver, shapes_of
-from edgebert.measure.latency.first_answer import Opened, open_session
-from edgebert.measure.latency.job import Job
+from edgebert.measure.latency.first_answer import OpenedModel, open_session
+from edgebert.measure.latency.job import RoundJob
 from edgebert.measure.latency.query_maker import QueryMaker, by_length, read_rows
 from edgebert.measure.latency.scenarios import Query, Served
 from edgebert.measure.latency.warm_up import MOST_SECONDS, WarmUp, warm_up
 from edgebert.measure.machine.energy import EnergyMeter, open_meter
 from edgebert.measure.machine.memory import forget_peak, peak_rss, pss
-from edgebert.measure.machine.reference_workload import take_pulse
-from edgebert.measure.machine.undisturbed import undisturbed
+from edgebert.measure.machine.reference_workload import take_pulse, undisturbed
 from edgebert.report.rounds import Round
 from edgebert.runtimes.base import Session
 
@@ -25,7 +24,7 @@ UNTIMED, UNTIMED_NS = 0.05, 1_000_000
 """Share of the timed stretch, and nanoseconds on top of it, that the counter of energy may run for longer."""
 
 
-def measure(job: Job, opened: Opened, expect: Callable[[float], None], meter: EnergyMeter | None = None) -> Round:
+def measure(job: RoundJob, opened: OpenedModel, expect: Callable[[float], None], meter: EnergyMeter | None = None) -> Round:
     """One round, without the cores that it was pinned to.
 
     Args:
@@ -70,7 +69,7 @@ def measure(job: Job, opened: Opened, expect: Callable[[float], None], meter: En
     )
 
 
-def _asked(job: Job, maker: QueryMaker) -> tuple[list[Query], list[Query], Driver, list[int]]:
+def _asked(job: RoundJob, maker: QueryMaker) -> tuple[list[Query], list[Query], Driver, list[int]]:
     """Queries of the warm-up, timed ones, who sends these, and how long their tokenisation took."""
     each = job.texts_per_query
     rows = read_rows(Path(job.rows))
@@ -91,7 +90,7 @@ def _longest_first(maker: QueryMaker, rows: Sequence[Any], after: int) -> list[A
     return [*rows[:after], *(row for row, _ in by_length(list(zip(timed, maker.encode(timed), strict=True))))]
 
 
-def _open_all(job: Job, session: Session, shapes: Sequence[tuple[int, int]]) -> tuple[list[Session], int]:
+def _open_all(job: RoundJob, session: Session, shapes: Sequence[tuple[int, int]]) -> tuple[list[Session], int]:
     """All sessions, ready for the shapes, and the nanoseconds that this took the first one."""
     before = time.perf_counter_ns()
     session.prepare(shapes)
@@ -119,7 +118,7 @@ def _serve(driver: Driver, sessions: Sequence[Session], meter: EnergyMeter) -> t
     return served, watch.microjoules if longer_ns <= UNTIMED * served.wall_ns + UNTIMED_NS else None
 
 
-def _seconds(job: Job, opened: Opened, warmed: WarmUp, queries: int) -> float:
+def _seconds(job: RoundJob, opened: OpenedModel, warmed: WarmUp, queries: int) -> float:
     """That the timed queries may take: each served twice, and the last one's arrival."""
     each = (warmed.query_ns or opened.load_ns) / 1e9
     return 2 * queries * each + (queries / job.setting.rate if job.setting.rate else 0.0)

@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
+from edgebert.core.strict import Frozen
 from edgebert.measure.latency.latency import rotated
-from edgebert.measure.latency.turns import Job, Timings
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.base import Session
 from edgebert.runtimes.target import Target
@@ -21,7 +22,44 @@ ROUNDS = (5, 60)
 """Turns of each model, at least and at most."""
 
 
-def serve(job: Job) -> Timings:
+class TurnsJob(Frozen):
+    """What the process is told, on its standard input."""
+
+    turns: tuple[Turn, ...]
+    texts: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+    """Token and segment ids of each text, in the order of the queries."""
+    pad_id: int
+    max_length: int
+    seconds: float
+    """For one model in all; the first model's speed decides how many turns that is."""
+
+
+class Turn(Frozen):
+    """One model and how it runs."""
+
+    model: str
+    target: Target
+
+
+class Timings(Frozen):
+    """Median latencies in nanoseconds, of shape (models, rounds)."""
+
+    medians: tuple[tuple[float, ...], ...]
+
+    def ratio(self, place: int, reference: int = 0) -> float:
+        """How many times faster a model is than the reference: median over the rounds."""
+        ours, theirs = self._of(place), self._of(reference)
+        return float(np.median(theirs / ours))
+
+    def p50_ms(self, place: int) -> float:
+        """Median over the rounds."""
+        return float(np.median(self._of(place))) / 1e6
+
+    def _of(self, place: int) -> npt.NDArray[np.float64]:
+        return np.array(self.medians[place], dtype=np.float64)
+
+
+def serve(job: TurnsJob) -> Timings:
     """Opens every model, warms up, and lets them take turns."""
     queries = [_queries(job, turn.target) for turn in job.turns]
     sessions: list[Session] = []
@@ -44,7 +82,7 @@ def _share(queries: list[Batch], number: int) -> list[Batch]:
     return [queries[(number * QUERIES + place) % len(queries)] for place in range(QUERIES)]
 
 
-def _queries(job: Job, target: Target) -> list[Batch]:
+def _queries(job: TurnsJob, target: Target) -> list[Batch]:
     texts = [Encoded(ids, types) for ids, types in job.texts]
     found = []
     for start in range(0, len(texts) - target.batch + 1, target.batch):
@@ -73,4 +111,4 @@ def _median(session: Session, queries: list[Batch]) -> float:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(serve(Job.model_validate_json(sys.stdin.read())).model_dump_json())
+    sys.stdout.write(serve(TurnsJob.model_validate_json(sys.stdin.read())).model_dump_json())

@@ -10,11 +10,15 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgebert.errors import EdgebertError
+from edgebert.measure.latency.first_answer import answer_first
 from edgebert.measure.latency.parent import end_with
-from edgebert.measure.machine.pinning import pin
+from edgebert.measure.machine.cores import pin
+
+if TYPE_CHECKING:
+    pass
 
 
 def main() -> int:
@@ -24,10 +28,9 @@ def main() -> int:
     say = _voice()
     try:
         cores = pin(json.loads(told)["pin"])
-        from edgebert.measure.latency.first_answer import answer_first
-        from edgebert.measure.latency.job import Job
+        from edgebert.measure.latency.job import RoundJob
 
-        job = Job.model_validate_json(told)
+        job = RoundJob.model_validate_json(told)
         opened = answer_first(job)
         from edgebert.measure.latency.timed import measure
 

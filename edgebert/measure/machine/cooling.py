@@ -13,8 +13,12 @@ from edgebert.measure.machine.machine_state import read_state
 from edgebert.report.environment import MachineState
 
 LOOK_EVERY_S = 2.0
+
+
 COOLER_BY_C = 5.0
 """A wait ends this far below the limit, or the next process would be at it at once."""
+
+
 LARGEST_QUOTA_SHARE = 0.01
 """Of a process's wall time that the cgroup's quota may hold it back unmarked."""
 

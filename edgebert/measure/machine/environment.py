@@ -6,11 +6,11 @@ import os
 import platform
 from pathlib import Path
 
-from edgebert.core.packages import package_version
-from edgebert.measure.machine import cgroup, cpu_topology
+from edgebert.core.libraries import package_version
+from edgebert.measure.machine import cgroup, cores
+from edgebert.measure.machine.cores import usable
 from edgebert.measure.machine.kernel_files import THIS_MACHINE, KernelFiles
 from edgebert.measure.machine.machine_state import kilobytes, load_average
-from edgebert.measure.machine.pinning import usable
 from edgebert.report.environment import Environment
 from edgebert.runtimes.isa import Cpu, host_cpu, parse_cpuinfo
 from edgebert.version import __version__
@@ -79,7 +79,7 @@ def read_environment(files: KernelFiles = THIS_MACHINE) -> Environment:
     """Looks at this machine. Never raises."""
     cpu = _cpu(files)
     flags = _flags(files)
-    topology = cpu_topology.read_topology((), files)
+    topology = cores.read_topology((), files)
     return Environment(
         cpu=cpu.model,
         isa=cpu.isas,
@@ -90,12 +90,12 @@ def read_environment(files: KernelFiles = THIS_MACHINE) -> Environment:
         packages={name: version for name in PACKAGES if (version := _version(name)) != "none"},
         load_average=load_average(files),
         flags=flags,
-        core_kinds=cpu_topology.core_kinds(files),
-        threads_per_core=cpu_topology.threads_per_core(topology),
-        governor=cpu_topology.governor(files),
-        energy_preference=cpu_topology.energy_preference(files),
-        turbo=cpu_topology.turbo(files),
-        max_mhz=cpu_topology.max_mhz(files),
+        core_kinds=cores.core_kinds(files),
+        threads_per_core=cores.threads_per_core(topology),
+        governor=cores.governor(files),
+        energy_preference=cores.energy_preference(files),
+        turbo=cores.turbo(files),
+        max_mhz=cores.max_mhz(files),
         isolated=topology.isolated,
         boot_options=_boot_options(files),
         huge_pages=_chosen(files.text("sys/kernel/mm/transparent_hugepage/enabled")),
@@ -118,7 +118,7 @@ def usable_cores() -> int:
 def _cpu(files: KernelFiles) -> Cpu:
     """Where Linux names no model, as on ARM, its parts are the name."""
     cpu = host_cpu() if files == THIS_MACHINE else parse_cpuinfo(files.text("proc/cpuinfo") or "")
-    parts = cpu_topology.core_kinds(files)
+    parts = cores.core_kinds(files)
     unnamed = cpu.model in ("unknown", "", platform.processor())
     return Cpu(" + ".join(parts), cpu.isas, cpu.bfloat16) if unnamed and parts else cpu
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from edgebert.measure.machine import cgroup, cpu_topology, heat
+from edgebert.measure.machine import cgroup, cores, heat
 from edgebert.measure.machine.kernel_files import THIS_MACHINE, KernelFiles
 from edgebert.report.environment import MachineState
 
@@ -19,7 +19,7 @@ def read_state(files: KernelFiles = THIS_MACHINE) -> MachineState:
     ticks = _ticks(files)
     return MachineState(
         load_average=load_average(files),
-        frequencies_mhz=cpu_topology.frequencies_mhz(files),
+        frequencies_mhz=cores.frequencies_mhz(files),
         temperature_c=heat.temperature_c(files),
         throttle_count=heat.throttle_count(files),
         firmware_flags=heat.firmware_flags(files),

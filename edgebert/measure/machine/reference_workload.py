@@ -7,9 +7,12 @@ neighbours slow down most. It runs on one thread: two milliseconds.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import hashlib
 import mmap
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -42,3 +45,18 @@ def _work(hashed: bytes, numbers: npt.NDArray[np.int64]) -> int:
     for _ in range(READS):
         numbers.sum()
     return time.perf_counter_ns() - started
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Within it the collector does not run; before it, it has, and what was alive then is not looked at again."""
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        if enabled:
+            gc.enable()

@@ -13,9 +13,15 @@ from edgebert.report.compare.statistics import LEVEL, scipy_stats
 from edgebert.tasks.base import Array
 
 Flags = npt.NDArray[np.bool_]
+
+
 Score = Callable[[Array, Array], float]
+
+
 RESAMPLES = (200, 2000)
 """At least and at most; in between as many as VALUES allows."""
+
+
 VALUES = 40_000_000
 """Answers that are scored again in all resamples together."""
 

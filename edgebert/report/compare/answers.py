@@ -8,7 +8,7 @@ import numpy as np
 
 from edgebert.report.compare.accuracy import Difference, compare_scores, compare_shares
 from edgebert.report.compare.comparable import accuracy_obstacle
-from edgebert.report.compare.findings import Finding, Options
+from edgebert.report.compare.findings import CompareOptions, Finding
 from edgebert.report.compare.metrics import AGREEMENT
 from edgebert.report.compare.pairing import Pair
 from edgebert.report.compare.verdicts import judge_answers
@@ -17,7 +17,7 @@ from edgebert.tasks import get_task
 from edgebert.tasks.base import Array
 
 
-def answer_findings(ref: Report, changed: Report, pair: Pair, options: Options) -> Iterator[Finding]:
+def answer_findings(ref: Report, changed: Report, pair: Pair, options: CompareOptions) -> Iterator[Finding]:
     """The task's scores and the agreement with FP32, as far as one side at least has them."""
     names = [name for name in _names(ref, changed, pair) if not options.metrics or name in options.metrics]
     obstacle = accuracy_obstacle(ref, changed, pair)

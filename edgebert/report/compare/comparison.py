@@ -6,28 +6,30 @@ from collections.abc import Iterator
 
 from edgebert.report.compare import comparable
 from edgebert.report.compare.answers import answer_findings
-from edgebert.report.compare.findings import Comparison, Finding, Options, PairFindings
+from edgebert.report.compare.findings import CompareOptions, Comparison, Finding, PairFindings
 from edgebert.report.compare.measured import Circumstances, findings_of, machine_of, sides_of, thinning_note, throttled_of
 from edgebert.report.compare.metrics import SERIES, SIZE
 from edgebert.report.compare.pairing import Matched, Pair, baselines_and_candidates, match
 from edgebert.report.compare.verdicts import judge_size, machine_told
 from edgebert.report.report import Entry, Report
 
-DEFAULTS = Options()
+DEFAULTS = CompareOptions()
 
 
-def compare(ref: Report, changed: Report, options: Options = DEFAULTS, *, names: tuple[str, str] | None = None) -> Comparison:
+def compare(
+    ref: Report, changed: Report, options: CompareOptions = DEFAULTS, *, names: tuple[str, str] | None = None
+) -> Comparison:
     """Every entry of REF with its counterpart in CHANGED, metric by metric."""
     return _compared(ref, changed, match(ref, changed), options, names or (ref.recipe, changed.recipe))
 
 
-def compare_within(report: Report, options: Options = DEFAULTS, *, name: str | None = None) -> Comparison:
+def compare_within(report: Report, options: CompareOptions = DEFAULTS, *, name: str | None = None) -> Comparison:
     """The candidates of one report with their baselines."""
     found = _compared(report, report, baselines_and_candidates(report), options, (name or report.recipe,) * 2)
     return found.model_copy(update={"within": True})
 
 
-def _compared(ref: Report, changed: Report, matched: Matched, options: Options, names: tuple[str, str]) -> Comparison:
+def _compared(ref: Report, changed: Report, matched: Matched, options: CompareOptions, names: tuple[str, str]) -> Comparison:
     machines = comparable.other_machine(ref.environment, changed.environment) if options.across_devices else None
     return Comparison(
         ref=names[0],
@@ -44,7 +46,7 @@ def _title(entry: Entry) -> str:
     return f"{entry.name} ({entry.target.name}, {entry.setting.name})"
 
 
-def _pair_findings(ref: Report, changed: Report, pair: Pair, options: Options) -> PairFindings:
+def _pair_findings(ref: Report, changed: Report, pair: Pair, options: CompareOptions) -> PairFindings:
     obstacles = comparable.obstacles(ref, changed, pair, across_devices=options.across_devices)
     another = comparable.other_machine(ref.environment, changed.environment) is not None
     circumstances = Circumstances(
@@ -86,7 +88,7 @@ def _measured(pair: Pair, circumstances: Circumstances) -> Iterator[Finding]:
         yield from findings_of(series, series.metrics, sides_of(pair, series), circumstances)
 
 
-def _size(pair: Pair, options: Options) -> Iterator[Finding]:
+def _size(pair: Pair, options: CompareOptions) -> Iterator[Finding]:
     """Of the files: exact, on whatever machine. Neither side has one where graphs were made in memory."""
     before, after = pair.ref.size_bytes, pair.changed.size_bytes
     if bool(before) != bool(after):

@@ -25,7 +25,7 @@ FailOn = Literal["slower", "larger", "less-accurate", "any"]
 FAIL_ON: tuple[FailOn, ...] = get_args(FailOn)
 
 
-class Options(Frozen):
+class CompareOptions(Frozen):
     """How two reports are compared."""
 
     band: float = Field(0.02, gt=0, lt=1)
@@ -97,7 +97,7 @@ class Comparison(Frozen):
 
     ref: str
     changed: str
-    options: Options
+    options: CompareOptions
     notes: tuple[str, ...] = ()
     pairs: tuple[PairFindings, ...]
     within: bool = False
@@ -129,7 +129,7 @@ class Comparison(Frozen):
         return self.ref if self.ref == self.changed else f"{self.ref} -> {self.changed}"
 
 
-class Failure(Frozen):
+class FailedCheck(Frozen):
     """One reason why a policy fails."""
 
     comparison: int
@@ -151,7 +151,7 @@ class Policy(Frozen):
     """0.01: at most one point less."""
 
 
-class Document(Frozen):
+class ComparisonDocument(Frozen):
     """What `edgebert compare --json` writes."""
 
     schema_version: Literal[1] = 1
@@ -160,4 +160,4 @@ class Document(Frozen):
     policy: Policy | None = None
     passed: bool | None = None
     """None without a policy."""
-    failures: tuple[Failure, ...] = ()
+    failures: tuple[FailedCheck, ...] = ()

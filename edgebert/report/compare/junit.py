@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree as Xml
 
-from edgebert.report.compare.findings import Comparison, Document, Failure, Finding
+from edgebert.report.compare.findings import Comparison, ComparisonDocument, FailedCheck, Finding
 from edgebert.report.compare.lines import headline
 
 UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 cannot hold, section 2.2."""
 
 
-def junit(document: Document) -> str:
+def junit(document: ComparisonDocument) -> str:
     """The whole document. What fails the policy is a failure; what else is not known is skipped."""
     root = Xml.Element("testsuites", name="edgebert compare")
     for place, comparison in enumerate(document.comparisons):
@@ -34,7 +34,7 @@ def junit(document: Document) -> str:
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + Xml.tostring(root, encoding="unicode") + "\n"
 
 
-def _add_unmatched(root: Xml.Element, comparison: Comparison, failed: list[Failure]) -> None:
+def _add_unmatched(root: Xml.Element, comparison: Comparison, failed: list[FailedCheck]) -> None:
     """Entries that one side alone has."""
     reasons = [failure.reason for failure in failed if failure.pair is None]
     if not reasons and not comparison.missing and not comparison.extra:

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from edgebert.report.compare.findings import Comparison, Document, Failure, Finding, PairFindings, Verdict
+from edgebert.report.compare.findings import Comparison, ComparisonDocument, FailedCheck, Finding, PairFindings, Verdict
 from edgebert.report.compare.metrics import MEASURED
 from edgebert.report.compare.wording import amount, plain, points, share
 
@@ -41,7 +41,7 @@ def headline(pair: PairFindings) -> str:
     return "; ".join([*(changes or ["no change is shown"]), *others])
 
 
-def text_lines(document: Document) -> list[str]:
+def text_lines(document: ComparisonDocument) -> list[str]:
     """For the terminal."""
     lines: list[str] = []
     for place, comparison in enumerate(document.comparisons):
@@ -53,7 +53,7 @@ def text_lines(document: Document) -> list[str]:
     return [plain(line) for line in (*lines, *_policy_lines(document), *_rules(document))]
 
 
-def markdown(document: Document) -> str:
+def markdown(document: ComparisonDocument) -> str:
     """For a pull request."""
     lines: list[str] = []
     for comparison in document.comparisons:
@@ -134,7 +134,7 @@ def _unmatched(comparison: Comparison) -> list[str]:
     ]
 
 
-def _policy_lines(document: Document) -> list[str]:
+def _policy_lines(document: ComparisonDocument) -> list[str]:
     if document.policy is None:
         return []
     asked = f"--fail-on {','.join(document.policy.fail_on)}"
@@ -143,7 +143,7 @@ def _policy_lines(document: Document) -> list[str]:
     return [f"FAILED: {asked}", *(f"  {_place(document, failure)}{failure.reason}" for failure in document.failures)]
 
 
-def _place(document: Document, failure: Failure) -> str:
+def _place(document: ComparisonDocument, failure: FailedCheck) -> str:
     """Which report and which entry a failure is about, where there are several."""
     comparison = document.comparisons[failure.comparison]
     parts = [comparison.changed] if len(document.comparisons) > 1 else []
@@ -152,7 +152,7 @@ def _place(document: Document, failure: Failure) -> str:
     return "".join(f"{part}: " for part in parts)
 
 
-def _rules(document: Document) -> list[str]:
+def _rules(document: ComparisonDocument) -> list[str]:
     options = document.comparisons[0].options if document.comparisons else None
     if options is None:
         return []

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from edgebert.report.compare.findings import FAIL_ON, Comparison, Failure, Finding, PairFindings, Policy
+from edgebert.report.compare.findings import FAIL_ON, Comparison, FailedCheck, Finding, PairFindings, Policy
 from edgebert.report.compare.metrics import MEASURED
 from edgebert.report.compare.verdicts import AGREES
 from edgebert.report.compare.wording import WORSE, cost_sign
@@ -32,9 +32,9 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 """What says whether a word holds, and has to have been measured where no metric is named."""
 
 
-def failures(comparisons: Sequence[Comparison], policy: Policy) -> tuple[Failure, ...]:
+def failures(comparisons: Sequence[Comparison], policy: Policy) -> tuple[FailedCheck, ...]:
     """Every reason why the comparisons do not pass; none where they do."""
-    found: list[Failure] = []
+    found: list[FailedCheck] = []
     for place, comparison in enumerate(comparisons):
         found += _failures(place, comparison, policy)
     return tuple(found)
@@ -45,15 +45,15 @@ def worse_word(metric: str) -> str:
     return WORSE[MEASURED[metric].kind] if metric in MEASURED else "less-accurate"
 
 
-def _failures(place: int, comparison: Comparison, policy: Policy) -> Iterator[Failure]:
+def _failures(place: int, comparison: Comparison, policy: Policy) -> Iterator[FailedCheck]:
     lacks = "{} has no baseline on its threads, batch and load" if comparison.within else "CHANGED has no {}"
     for title in comparison.missing:
-        yield Failure(comparison=place, pair=None, metric=None, reason=f"not shown: {lacks.format(title)}")
+        yield FailedCheck(comparison=place, pair=None, metric=None, reason=f"not shown: {lacks.format(title)}")
     if not comparison.pairs and not comparison.missing and not comparison.only_new:
-        yield Failure(comparison=place, pair=None, metric=None, reason="not shown: no entry has a counterpart")
+        yield FailedCheck(comparison=place, pair=None, metric=None, reason="not shown: no entry has a counterpart")
     for number, pair in enumerate(comparison.pairs):
         for metric, reason in _pair_failures(pair, comparison, policy):
-            yield Failure(comparison=place, pair=number, metric=metric, reason=reason)
+            yield FailedCheck(comparison=place, pair=number, metric=metric, reason=reason)
 
 
 def _pair_failures(pair: PairFindings, comparison: Comparison, policy: Policy) -> Iterator[tuple[str | None, str]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from edgebert.report.page.parts import Column, Picture, Section, Table, number, short, words
-from edgebert.report.page.plot_text import lines, tick
-from edgebert.report.page.source import Source
+from edgebert.report.page.palette import lines, tick
+from edgebert.report.page.parts import PageColumn, Picture, Section, Table, number, short, words
+from edgebert.report.page.source import PageSource
 from edgebert.report.report import Entry
 from edgebert.report.rounds import Coverage
 
@@ -15,7 +15,7 @@ LARGEST = 10
 """Float products of a model that are named."""
 
 
-def section(source: Source) -> Section:
+def section(source: PageSource) -> Section:
     """The floor beside the median, the coverage, the kernels."""
     known = [(label, entry, entry.coverage) for label, entry in source.labelled if entry.coverage]
     if not known:
@@ -102,15 +102,15 @@ def _table(known: list[tuple[str, Entry, Coverage]]) -> Table:
         for label, entry, coverage in known
     ]
     columns = (
-        Column("model", numeric=False),
-        Column("INT8", meaning="share of the matrix products that ran in INT8, by multiply-accumulates (MACs)"),
-        Column("M MACs", meaning="of all matrix products of one query"),
-        Column("tokens", meaning="of that query"),
-        Column("G MACs/s", meaning="INT8 rate of this core, in one large product"),
-        Column("floor ms"),
-        Column("p50 ms"),
-        Column("over the floor"),
-        Column("products in float"),
+        PageColumn("model", numeric=False),
+        PageColumn("INT8", meaning="share of the matrix products that ran in INT8, by multiply-accumulates (MACs)"),
+        PageColumn("M MACs", meaning="of all matrix products of one query"),
+        PageColumn("tokens", meaning="of that query"),
+        PageColumn("G MACs/s", meaning="INT8 rate of this core, in one large product"),
+        PageColumn("floor ms"),
+        PageColumn("p50 ms"),
+        PageColumn("over the floor"),
+        PageColumn("products in float"),
     )
     return Table("What one query of the middle length runs in INT8", columns, tuple(rows))
 
@@ -130,11 +130,11 @@ def _float_products(known: list[tuple[str, Entry, Coverage]]) -> Table:
         for product in coverage.float_products[:LARGEST]
     ]
     columns = (
-        Column("model", numeric=False),
-        Column("product", numeric=False),
-        Column("kernel", numeric=False),
-        Column("shape", numeric=False, meaning="rows, inner, columns; their product is the MACs"),
-        Column("share of MACs"),
+        PageColumn("model", numeric=False),
+        PageColumn("product", numeric=False),
+        PageColumn("kernel", numeric=False),
+        PageColumn("shape", numeric=False, meaning="rows, inner, columns; their product is the MACs"),
+        PageColumn("share of MACs"),
     )
     return Table(f"Largest matrix products that ran in float, up to {LARGEST} of each model", columns, tuple(rows))
 
@@ -148,5 +148,5 @@ def _kernels(known: list[tuple[str, Entry, Coverage]]) -> Table:
         (words(name), *(number(coverage.kernels.get(name), "{:,.0f}") for _, _, coverage in known))
         for name, _ in sorted(total.items(), key=lambda item: (-item[1], item[0]))
     )
-    columns = (Column("kernel", numeric=False), *(Column(label) for label, _, _ in known))
+    columns = (PageColumn("kernel", numeric=False), *(PageColumn(label) for label, _, _ in known))
     return Table("Kernels that one query ran, and how often", columns, rows)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgebert.report.environment import Environment, MachineState
-from edgebert.report.page.parts import Block, Cell, Column, Section, Table, number, short, words
-from edgebert.report.page.source import Source
+from edgebert.report.page.parts import Block, Cell, PageColumn, Section, Table, number, short, words
+from edgebert.report.page.source import PageSource
 from edgebert.report.report import Entry
 
 BESIDE = 0.05
@@ -17,7 +17,7 @@ LINE = 100
 """Characters of a line of CPU flags."""
 
 
-def section(source: Source) -> Section:
+def section(source: PageSource) -> Section:
     """Marks of each model's measurement, the machine, the libraries."""
     environment = source.report.environment
     return Section(
@@ -30,7 +30,7 @@ def section(source: Source) -> Section:
     )
 
 
-def warnings(source: Source) -> list[str]:
+def warnings(source: PageSource) -> list[str]:
     """What speaks against the numbers, model by model."""
     found = []
     for label, entry in source.labelled:
@@ -57,20 +57,20 @@ def _pulse_spread(entry: Entry) -> float | None:
     return max(pulses) / min(pulses) - 1 if pulses and min(pulses) > 0 else None
 
 
-def _marks(source: Source) -> Table:
+def _marks(source: PageSource) -> Table:
     rows = [_mark_row(label, entry) for label, entry in source.labelled]
     columns = (
-        Column("model", numeric=False),
-        Column("processes", meaning="fresh processes, models taking turns"),
-        Column("queries", meaning="timed, in all"),
-        Column("warm-up", meaning="queries before the timed ones, in each process"),
-        Column("settled", numeric=False, meaning="whether latency had settled by the end of warm-up"),
-        Column(
+        PageColumn("model", numeric=False),
+        PageColumn("processes", meaning="fresh processes, models taking turns"),
+        PageColumn("queries", meaning="timed, in all"),
+        PageColumn("warm-up", meaning="queries before the timed ones, in each process"),
+        PageColumn("settled", numeric=False, meaning="whether latency had settled by the end of warm-up"),
+        PageColumn(
             "throttled", numeric=False, meaning="whether the machine throttled or, where it does not tell that, was too hot"
         ),
-        Column("loop µs", meaning="what the measuring loop itself costs for each query"),
-        Column("pulse spread", meaning="how far the speed of the machine went apart between the processes"),
-        Column("cores", numeric=False, meaning="that the process kept to"),
+        PageColumn("loop µs", meaning="what the measuring loop itself costs for each query"),
+        PageColumn("pulse spread", meaning="how far the speed of the machine went apart between the processes"),
+        PageColumn("cores", numeric=False, meaning="that the process kept to"),
     )
     keep = [place for place in range(len(columns)) if place == 0 or any(row[place].value is not None for row in rows)]
     kept = tuple(tuple(row[place] for place in keep) for row in rows)
@@ -134,7 +134,7 @@ def _packages(environment: Environment) -> Table:
 
 def _pairs(caption: str, title: str, told: Sequence[tuple[str, object]]) -> Table:
     rows = tuple((words(name), words(value)) for name, value in told if value is not None)
-    return Table(caption, (Column(title, numeric=False), Column("value", numeric=False)), rows, sortable=False)
+    return Table(caption, (PageColumn(title, numeric=False), PageColumn("value", numeric=False)), rows, sortable=False)
 
 
 def _gb(count: int | None) -> str | None:
@@ -161,7 +161,7 @@ def _state(environment: Environment) -> Table:
     before, after = environment.before or MachineState(), environment.after or MachineState()
     rows = [(words(name), number(read(before), form), number(read(after), form)) for name, read, form in STATES]
     known = tuple(row for row in rows if any(cell.value is not None for cell in row[1:]))
-    columns = (Column("state of the machine", numeric=False), Column("before"), Column("after"))
+    columns = (PageColumn("state of the machine", numeric=False), PageColumn("before"), PageColumn("after"))
     return Table("The machine before and after", columns, known, sortable=False)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 from edgebert.report.compare.findings import Comparison, Finding, PairFindings
 from edgebert.report.compare.lines import RULE, headline
 from edgebert.report.compare.wording import points, share
-from edgebert.report.page.parts import NOT_MEASURED, Cell, Column, Picture, Section, Table, number, words
-from edgebert.report.page.plot_text import lines, tick
-from edgebert.report.page.source import Source
+from edgebert.report.page.palette import lines, tick
+from edgebert.report.page.parts import NOT_MEASURED, Cell, PageColumn, Picture, Section, Table, number, words
+from edgebert.report.page.source import PageSource
 
 MEDIAN = "p50_ms"
 GOOD, BAD = ("faster", "smaller", "more-accurate"), ("slower", "larger", "less-accurate")
@@ -28,7 +28,7 @@ FAR = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 20, 50, 100)
 """Speeds that an axis is labelled with, near 1 and over a wide range."""
 
 
-def section(source: Source) -> Section:
+def section(source: PageSource) -> Section:
     """The candidates of one report against their baselines."""
     title = "Which differences are real"
     if not source.within.pairs:
@@ -150,7 +150,7 @@ def _series(found: Sequence[tuple[str, Finding]], verdict: str) -> dict[str, Any
 
 def _median_table(found: Sequence[tuple[str, Finding]]) -> Table:
     rows = [(words(name), verdict_cell(finding), words(finding.reason)) for name, finding in found]
-    columns = (Column("pair", numeric=False), Column("verdict", numeric=False), Column("reason", numeric=False))
+    columns = (PageColumn("pair", numeric=False), PageColumn("verdict", numeric=False), PageColumn("reason", numeric=False))
     return Table("Median latency of each pair", columns, tuple(rows))
 
 
@@ -174,7 +174,7 @@ def headlines(comparisons: Sequence[Comparison]) -> Table:
             (comparison.changed, comparison.ref, comparison.extra),
         ):
             rows += [(words(f"only in {only}, not in {other}"), words("; ".join(titles)))] if titles else []
-    columns = (Column("model", numeric=False), Column("what changed", numeric=False))
+    columns = (PageColumn("model", numeric=False), PageColumn("what changed", numeric=False))
     return Table("What changed, model by model", columns, tuple(rows))
 
 
@@ -192,13 +192,13 @@ def _table(name: str, pair: PairFindings) -> Table:
         for finding in pair.findings
     ]
     columns = (
-        Column("metric", numeric=False),
-        Column("verdict", numeric=False),
-        Column("reference"),
-        Column("changed"),
-        Column("change", meaning="ratio; of answers the difference"),
-        Column("95 % interval", numeric=False),
-        Column("reason", numeric=False),
+        PageColumn("metric", numeric=False),
+        PageColumn("verdict", numeric=False),
+        PageColumn("reference"),
+        PageColumn("changed"),
+        PageColumn("change", meaning="ratio; of answers the difference"),
+        PageColumn("95 % interval", numeric=False),
+        PageColumn("reason", numeric=False),
     )
     remarks = [f"Differs: {'; '.join(pair.differs)}."] if pair.differs else []
     return Table(

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgebert.report.page.palette import SERIES, style
-from edgebert.report.page.parts import Column, Picture, Section, Table, number, words
-from edgebert.report.page.plot_text import plain
-from edgebert.report.page.source import Source
+from edgebert.report.page.palette import SERIES, plain, style
+from edgebert.report.page.parts import PageColumn, Picture, Section, Table, number, words
+from edgebert.report.page.source import PageSource
 from edgebert.report.report import SAMPLES_FOR, Entry
 
 POINTS = 400
@@ -21,7 +20,7 @@ PERCENTS = (50, 90, 95, 99, 99.9)
 Curve = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 
-def section(source: Source) -> Section:
+def section(source: PageSource) -> Section:
     """The curves, and the percentiles beneath them."""
     timed = [(place, label, entry) for place, (label, entry) in enumerate(source.labelled) if len(entry.latencies_ms())]
     if not timed:
@@ -92,13 +91,13 @@ def percentiles(timed: list[tuple[str, Entry]]) -> Table:
         around = [number(entry.tokenise_ms(), "{:.3f}"), number(entry.end_to_end_ms(), "{:.3f}")]
         rows.append((words(label), number(len(values), "{:,.0f}"), *ends, *around))
     columns = (
-        Column("model", numeric=False),
-        Column("samples"),
-        Column("least"),
-        *(Column(f"p{percent:g}", meaning=f"needs {SAMPLES_FOR[percent]:,} samples") for percent in PERCENTS),
-        Column("most"),
-        Column("tokenise", meaning="median time to tokenise one query"),
-        Column("end to end", meaning="median time from text to answer"),
+        PageColumn("model", numeric=False),
+        PageColumn("samples"),
+        PageColumn("least"),
+        *(PageColumn(f"p{percent:g}", meaning=f"needs {SAMPLES_FOR[percent]:,} samples") for percent in PERCENTS),
+        PageColumn("most"),
+        PageColumn("tokenise", meaning="median time to tokenise one query"),
+        PageColumn("end to end", meaning="median time from text to answer"),
     )
     keep = [place for place in range(len(columns)) if place == 0 or any(row[place].value is not None for row in rows)]
     return Table(

@@ -8,8 +8,8 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from edgebert.report.page.parts import Block, Cell, Column, Section, Table, number, short, words
-from edgebert.report.page.source import RunRecord, Source
+from edgebert.report.page.parts import Block, Cell, PageColumn, Section, Table, number, short, words
+from edgebert.report.page.source import PageSource, RunRecord
 from edgebert.report.report import Entry
 from edgebert.report.rounds import Setting
 
@@ -19,7 +19,7 @@ FACTS_NOT_SHOWN = ("search",)
 """It has pictures and tables of its own."""
 
 
-def section(source: Source) -> Section:
+def section(source: PageSource) -> Section:
     """Steps, data and recipe of the run; without its record, the hash of every model."""
     record = source.record
     if record is None:
@@ -42,11 +42,11 @@ def _steps(record: RunRecord) -> Table:
         parent = made.get(step.parent or "", "model")
         rows.append((words(step.step), words(parent), _hash(step.sha256), seconds, words(_compact(facts))))
     columns = (
-        Column("step", numeric=False),
-        Column("made from", numeric=False),
-        Column("sha256", numeric=False),
-        Column("seconds", meaning="when it was made; (store): it was made by an earlier run"),
-        Column("facts", numeric=False),
+        PageColumn("step", numeric=False),
+        PageColumn("made from", numeric=False),
+        PageColumn("sha256", numeric=False),
+        PageColumn("seconds", meaning="when it was made; (store): it was made by an earlier run"),
+        PageColumn("facts", numeric=False),
     )
     return Table("Steps of the run", columns, tuple(rows), sortable=False)
 
@@ -55,15 +55,15 @@ def _data(record: RunRecord) -> Table:
     rows = tuple(
         (words(role), number(float(data.rows), "{:,.0f}"), _hash(data.sha256)) for role, data in sorted(record.data.items())
     )
-    return Table("Data", (Column("role", numeric=False), Column("rows"), Column("sha256", numeric=False)), rows)
+    return Table("Data", (PageColumn("role", numeric=False), PageColumn("rows"), PageColumn("sha256", numeric=False)), rows)
 
 
-def _artifacts(source: Source) -> Table:
+def _artifacts(source: PageSource) -> Table:
     rows = tuple(
         (words(label), words(entry.stage), words(entry.target.name), _hash(entry.artifact)) for label, entry in source.labelled
     )
     titles = ("model", "step", "target", "sha256")
-    return Table("Artifact of each model", tuple(Column(title, numeric=False) for title in titles), rows)
+    return Table("Artifact of each model", tuple(PageColumn(title, numeric=False) for title in titles), rows)
 
 
 def moment(started: str) -> str:
@@ -121,7 +121,7 @@ def _key(name: str) -> str:
     return name if name.isidentifier() else json.dumps(name, ensure_ascii=False)
 
 
-def again(source: Source) -> Section:
+def again(source: PageSource) -> Section:
     """The commands that do it again."""
     record = source.record
     if record is None:
@@ -135,7 +135,7 @@ def again(source: Source) -> Section:
     return Section("again", "How to reproduce it", lead, blocks=(Block("Commands", commands),))
 
 
-def _bench_again(source: Source) -> Section:
+def _bench_again(source: PageSource) -> Section:
     """What bench was told, as far as its report says; nothing of a report that compress wrote."""
     entries = source.report.entries
     if source.report.gates or any(entry.coverage for entry in entries):
@@ -183,5 +183,5 @@ def _lengths(settings: Sequence[Setting]) -> list[object]:
     return list(named) if set(named) != {"data"} else []
 
 
-def _version(source: Source) -> str:
+def _version(source: PageSource) -> str:
     return source.report.edgebert_version or source.report.environment.packages.get("edgebert", "")

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgebert.errors import MissingPackage
+from edgebert.core.files import write_whole
+from edgebert.errors import InputError, MissingPackage
 from edgebert.report.page import (
     arithmetic,
     conditions,
@@ -26,7 +27,7 @@ from edgebert.report.page import (
 )
 from edgebert.report.page.parts import Section
 from edgebert.report.page.plotly_bundle import csp_hash, plotly_bundle
-from edgebert.report.page.source import Source
+from edgebert.report.page.source import PageSource
 from edgebert.version import __version__
 
 WHOLE = 24
@@ -54,14 +55,14 @@ class Chapter:
 
     key: str
     """Unique on the page; the beginning of its anchors."""
-    source: Source
+    source: PageSource
     summary: summary.Summary
     failures: Sequence[str]
     warnings: Sequence[str]
     sections: Sequence[Section]
 
 
-def chapters(sources: Sequence[Source]) -> list[Chapter]:
+def chapters(sources: Sequence[PageSource]) -> list[Chapter]:
     """Each report, without the sections that it has no data for."""
     return [
         Chapter(
@@ -76,7 +77,7 @@ def chapters(sources: Sequence[Source]) -> list[Chapter]:
     ]
 
 
-def render(sources: Sequence[Source]) -> str:
+def render(sources: Sequence[PageSource]) -> str:
     """The text of the page.
 
     Raises:
@@ -146,3 +147,41 @@ def script_json(value: Any) -> str:
 def _beside(name: str) -> str:
     """Text of a file in this folder."""
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+HEAD = 4096
+"""Bytes at the beginning of a page that name its generator."""
+
+
+def check_place(path: Path, *, force: bool) -> None:
+    """Looks before the work whether a page may be written there.
+
+    Raises:
+        InputError: the place holds something else, or is a folder.
+    """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder.", hint=f"Name a file: --out {path / 'report.html'}")
+    if path.exists() and not force and not is_page(path):
+        raise InputError(
+            f"{path} exists and is no page of edgebert; it is left alone.",
+            hint="Name another file with --out, or overwrite it with --force.",
+        )
+
+
+def is_page(path: Path) -> bool:
+    """Whether `edgebert report` wrote the file."""
+    try:
+        with path.open("rb") as file:
+            return f'<meta name="generator" content="{GENERATOR}'.encode() in file.read(HEAD)
+    except OSError:
+        return False
+
+
+def write_page(path: Path, text: str, *, force: bool = False) -> None:
+    """Writes the page, or nothing.
+
+    Raises:
+        InputError: the place holds something else, or cannot be written.
+    """
+    check_place(path, force=force)
+    write_whole(path, text)

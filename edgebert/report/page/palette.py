@@ -5,7 +5,8 @@ Series differ by their marks and dashes as well, so that no reading depends on t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import html
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from edgebert.report.report import Entry
@@ -91,3 +92,27 @@ def all_css() -> str:
         ("@media screen{:root[data-theme=dark]{color-scheme:dark;%s}}", DARK),
     )
     return "\n".join(rule % css(colours) for rule, colours in rules)
+
+
+NEXT_LINE = "<br>"
+
+
+LONGEST = 60
+
+
+def plain(text: object, longest: int = LONGEST) -> str:
+    """A text that is shown as it is, cut where it is very long. Quotes mean nothing to plotly, and stay."""
+    line = " ".join(str(text).split())
+    return html.escape(line if len(line) <= longest else f"{line[: longest - 1]}…", quote=False)
+
+
+def lines(texts: Iterable[str]) -> str:
+    """Texts one below the other, each escaped."""
+    return NEXT_LINE.join(plain(text) for text in texts)
+
+
+def tick(text: str) -> str:
+    """A name beside an axis: a line for its runtime, for itself and for its load, so that it is narrow on a phone."""
+    name, _, load = text.partition(", ")
+    runtime, slash, rest = name.partition("/")
+    return lines(part for part in (runtime + slash, rest, load) if part)

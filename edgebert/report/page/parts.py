@@ -19,7 +19,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Column:
+class PageColumn:
     """One column."""
 
     title: str
@@ -33,14 +33,14 @@ class Table:
     """Rows under a caption. The first cell of a row is its header."""
 
     caption: str
-    columns: tuple[Column, ...]
+    columns: tuple[PageColumn, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
     sortable: bool = True
     """Not where the order of the rows is their meaning."""
 
     @property
-    def meanings(self) -> list[Column]:
+    def meanings(self) -> list[PageColumn]:
         """The columns that are explained."""
         return [column for column in self.columns if column.meaning]
 
@@ -119,6 +119,6 @@ def short(value: float) -> str:
     return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3g}"
 
 
-def columns(titles: Iterable[str], *, texts: Sequence[int] = (0,)) -> tuple[Column, ...]:
+def columns(titles: Iterable[str], *, texts: Sequence[int] = (0,)) -> tuple[PageColumn, ...]:
     """Columns by their titles; those at the places `texts` hold no numbers."""
-    return tuple(Column(title, numeric=place not in texts) for place, title in enumerate(titles))
+    return tuple(PageColumn(title, numeric=place not in texts) for place, title in enumerate(titles))

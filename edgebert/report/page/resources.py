@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgebert.report.page.parts import Column, Picture, Section, Table, number, short, words
-from edgebert.report.page.plot_text import NEXT_LINE, lines, plain, tick
-from edgebert.report.page.source import Source
+from edgebert.report.page.palette import NEXT_LINE, lines, plain, tick
+from edgebert.report.page.parts import PageColumn, Picture, Section, Table, number, short, words
+from edgebert.report.page.source import PageSource
 from edgebert.report.report import Entry
 
 BAR = 24
@@ -39,7 +39,7 @@ START = (
 ENERGY = (Quantity("energy", Entry.energy_mj, "of the whole package, for one text"),)
 
 
-def section(source: Source) -> Section:
+def section(source: PageSource) -> Section:
     """Bars for space, start and energy."""
     found = [
         bars(source, *kind) for kind in (("Size and memory", "MB", SPACE), ("Start", "ms", START), ("Energy", "mJ", ENERGY))
@@ -48,7 +48,7 @@ def section(source: Source) -> Section:
     return Section("resources", "Size, memory and start", lead, pictures=tuple(picture for picture in found if picture))
 
 
-def bars(source: Source, title: str, unit: str, quantities: Sequence[Quantity]) -> Picture | None:
+def bars(source: PageSource, title: str, unit: str, quantities: Sequence[Quantity]) -> Picture | None:
     """Grouped bars; None where nothing of it was measured."""
     known = [item for item in quantities if any(item.value(entry) is not None for entry in source.report.entries)]
     if not known:
@@ -106,5 +106,5 @@ def _or_infinity(value: float | None) -> float:
 
 def _table(title: str, unit: str, known: Sequence[Quantity], entries: Sequence[tuple[str, Entry]]) -> Table:
     rows = [(words(label), *(number(item.value(entry)) for item in known)) for label, entry in entries]
-    columns = [Column(item.title, meaning=item.meaning) for item in known]
-    return Table(f"{title}, {unit}", (Column("model", numeric=False), *columns), tuple(rows))
+    columns = [PageColumn(item.title, meaning=item.meaning) for item in known]
+    return Table(f"{title}, {unit}", (PageColumn("model", numeric=False), *columns), tuple(rows))

@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgebert.core.store import hash_json
-from edgebert.report.page.palette import SERIES, style
-from edgebert.report.page.parts import Column, Picture, Section, Table, number, words
-from edgebert.report.page.plot_text import plain
-from edgebert.report.page.source import Source, batch_of, setting_of, threads_of
+from edgebert.report.page.palette import SERIES, plain, style
+from edgebert.report.page.parts import PageColumn, Picture, Section, Table, number, words
+from edgebert.report.page.source import PageSource, batch_of, setting_of, threads_of
 from edgebert.report.report import SAMPLES_FOR, Entry
 
 
@@ -30,7 +29,7 @@ class Group:
     """Median latency, ms."""
 
 
-def section(source: Source) -> Section:
+def section(source: PageSource) -> Section:
     """Every picture that has at least two places on its axis."""
     found = [length_picture(source), *(sweep_picture(source, dimension) for dimension in DIMENSIONS)]
     return Section("scaling", "Latency over length and load", pictures=tuple(picture for picture in found if picture))
@@ -58,7 +57,7 @@ def _group(lengths: npt.NDArray[np.int64], latencies: npt.NDArray[np.float64]) -
     return Group(int(lengths.min()), int(lengths.max()), len(lengths), middle, p50)
 
 
-def length_picture(source: Source) -> Picture | None:
+def length_picture(source: PageSource) -> Picture | None:
     """A line for each model; None where nothing was asked at two lengths."""
     found = [(place, label, entry, by_length(entry)) for place, (label, entry) in enumerate(source.labelled)]
     found = [item for item in found if len(item[3]) > 1]
@@ -69,7 +68,12 @@ def length_picture(source: Source) -> Picture | None:
         for _, label, _, groups in found
         for group in groups
     ]
-    columns = (Column("model", numeric=False), Column("tokens", numeric=False), Column("samples"), Column("p50 ms"))
+    columns = (
+        PageColumn("model", numeric=False),
+        PageColumn("tokens", numeric=False),
+        PageColumn("samples"),
+        PageColumn("p50 ms"),
+    )
     return Picture(
         title="Median latency over sequence length",
         label=f"Median latency of {len(found)} models as texts grow, each point of {SAMPLES_FOR[50]} or more queries.",
@@ -142,7 +146,7 @@ DIMENSIONS = (
 )
 
 
-def sweeps(source: Source, dimension: Dimension) -> list[list[tuple[int, str, Entry, float]]]:
+def sweeps(source: PageSource, dimension: Dimension) -> list[list[tuple[int, str, Entry, float]]]:
     """Entries that differ in that dimension alone, each lot in its order: place, name, entry, where on the axis."""
     lots: dict[str, list[tuple[int, str, Entry, float]]] = {}
     for place, (label, entry) in enumerate(source.labelled):
@@ -160,7 +164,7 @@ def _all_else(entry: Entry, dimension: Dimension) -> str:
     return hash_json([parts, entry.artifact, entry.role])
 
 
-def sweep_picture(source: Source, dimension: Dimension) -> Picture | None:
+def sweep_picture(source: PageSource, dimension: Dimension) -> Picture | None:
     """A line for each model that was measured at two or more places of the dimension."""
     lots = sweeps(source, dimension)
     if not lots:
@@ -207,10 +211,10 @@ def _sweep_table(lots: list[list[tuple[int, str, Entry, float]]], dimension: Dim
         for _, label, entry, value in lot
     ]
     columns = (
-        Column("model", numeric=False),
-        Column(f"{dimension.title} ({dimension.unit})"),
-        Column("p50 ms"),
-        Column("p99 ms"),
-        Column("texts/s"),
+        PageColumn("model", numeric=False),
+        PageColumn(f"{dimension.title} ({dimension.unit})"),
+        PageColumn("p50 ms"),
+        PageColumn("p99 ms"),
+        PageColumn("texts/s"),
     )
     return Table(f"Latency and throughput over {dimension.title}", columns, tuple(rows))

@@ -8,15 +8,14 @@ from typing import Any
 from edgebert.report.compare.comparison import compare
 from edgebert.report.page import differences
 from edgebert.report.page.distribution import ecdf, latency_axis, percentiles
-from edgebert.report.page.palette import FILLED, SERIES
-from edgebert.report.page.parts import Cell, Column, Picture, Section, Table, number, words
-from edgebert.report.page.plot_text import plain
-from edgebert.report.page.source import Source
+from edgebert.report.page.palette import FILLED, SERIES, plain
+from edgebert.report.page.parts import Cell, PageColumn, Picture, Section, Table, number, words
+from edgebert.report.page.source import PageSource
 from edgebert.report.page.summary import fastest_of_each_load, load_of
 from edgebert.report.report import Entry
 
 
-def section(sources: Sequence[Source]) -> Section:
+def section(sources: Sequence[PageSource]) -> Section:
     """Empty where there is one report."""
     if len(sources) < 2:
         return Section("beside", "Side by side")
@@ -37,12 +36,12 @@ def section(sources: Sequence[Source]) -> Section:
     )
 
 
-def best(source: Source) -> Entry:
+def best(source: PageSource) -> Entry:
     """What the verdict chose, or the fastest under the first load."""
     return source.verdict.best.entry if source.verdict else fastest_of_each_load(source)[0]
 
 
-def _table(sources: Sequence[Source]) -> Table:
+def _table(sources: Sequence[PageSource]) -> Table:
     rows = []
     for source in sources:
         entry, report = best(source), source.report
@@ -82,11 +81,11 @@ def _table(sources: Sequence[Source]) -> Table:
         "score": "the task's first metric",
         "fingerprint": "equal on the same machine with the same libraries",
     }
-    columns = tuple(Column(title, title not in texts, meanings.get(title, "")) for title in titles)
+    columns = tuple(PageColumn(title, title not in texts, meanings.get(title, "")) for title in titles)
     return Table("The best model of each report", columns, tuple(rows))
 
 
-def _curves(sources: Sequence[Source]) -> tuple[Picture, ...]:
+def _curves(sources: Sequence[PageSource]) -> tuple[Picture, ...]:
     named = [(source.name, best(source)) for source in sources]
     timed = [(place, name, entry) for place, (name, entry) in enumerate(named) if len(entry.latencies_ms())]
     if not timed:

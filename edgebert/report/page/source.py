@@ -68,7 +68,7 @@ class RunRecord(Lenient):
 
 
 @dataclass(frozen=True)
-class Source:
+class PageSource:
     """One report. `name` is unique on the page."""
 
     name: str
@@ -140,7 +140,7 @@ def _apart(entry: Entry, namesakes: Sequence[Entry]) -> list[str]:
     return found + ([entry.target.name] if len({other.target.name for other in alike}) > 1 else [])
 
 
-def read_sources(places: Sequence[Path]) -> list[Source]:
+def read_sources(places: Sequence[Path]) -> list[PageSource]:
     """The reports of all places, in order.
 
     Raises:
@@ -148,7 +148,7 @@ def read_sources(places: Sequence[Path]) -> list[Source]:
     """
     found = [(file, report, read_record(file)) for file, report in read_reports(places)]
     names = unique_names([(file, report) for file, report, _ in found])
-    return [Source(name, file, report, record) for name, (file, report, record) in zip(names, found, strict=True)]
+    return [PageSource(name, file, report, record) for name, (file, report, record) in zip(names, found, strict=True)]
 
 
 def unique_names(found: Sequence[tuple[Path, Report]]) -> list[str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from edgebert.models.kept import EncoderSizes
-from edgebert.report.page.parts import Column, Picture, Section, Table, number, words
-from edgebert.report.page.plot_text import lines, plain
-from edgebert.report.page.source import Source
+from edgebert.models.sizes import EncoderSizes
+from edgebert.report.page.palette import lines, plain
+from edgebert.report.page.parts import PageColumn, Picture, Section, Table, number, words
+from edgebert.report.page.source import PageSource
 from edgebert.report.report import Entry
 from edgebert.report.search_record import LayerSensitivity
 from edgebert.report.text.removed import removal_lines
@@ -19,7 +19,7 @@ LAYER = 34
 """Pixels of height for a layer or a bar."""
 
 
-def section(source: Source) -> Section:
+def section(source: PageSource) -> Section:
     """One pair of pictures for each encoder that lost something, one for each search that weighed its layers."""
     pictures: list[Picture] = []
     lead = []
@@ -33,7 +33,7 @@ def section(source: Source) -> Section:
     return Section("structure", "What was removed, and what is sensitive", tuple(lead), pictures=tuple(pictures))
 
 
-def cut_entries(source: Source) -> list[tuple[str, Entry, EncoderSizes]]:
+def cut_entries(source: PageSource) -> list[tuple[str, Entry, EncoderSizes]]:
     """Entries whose encoder lost something, each encoder once: the last of those that share it is what ships."""
     found: dict[str, tuple[str, Entry, EncoderSizes]] = {}
     for label, entry in source.labelled:
@@ -151,11 +151,11 @@ def removal_table(label: str, encoder: EncoderSizes) -> Table:
         for place, width in enumerate(_widths(encoder))
     ]
     columns = (
-        Column("layer"),
-        Column(f"heads of {encoder.original_heads}"),
-        Column("which", numeric=False),
-        Column(f"FFN neurons of {encoder.original_intermediate_size:,}"),
-        Column("share"),
+        PageColumn("layer"),
+        PageColumn(f"heads of {encoder.original_heads}"),
+        PageColumn("which", numeric=False),
+        PageColumn(f"FFN neurons of {encoder.original_intermediate_size:,}"),
+        PageColumn("share"),
     )
     return Table(f"What is left of each layer in {label}", columns, tuple(rows), sortable=False)
 
@@ -212,9 +212,9 @@ def _sensitivity_table(label: str, layers: Sequence[LayerSensitivity]) -> Table:
         for layer in layers
     ]
     columns = (
-        Column("matrix product", numeric=False),
-        Column("divergence", meaning="mean KL divergence of its answers from FP32's, in nats, when it alone is INT8"),
-        Column("score lost"),
-        Column("share of weights"),
+        PageColumn("matrix product", numeric=False),
+        PageColumn("divergence", meaning="mean KL divergence of its answers from FP32's, in nats, when it alone is INT8"),
+        PageColumn("score lost"),
+        PageColumn("share of weights"),
     )
     return Table(f"Sensitivity of each matrix product in {label}", columns, tuple(rows))

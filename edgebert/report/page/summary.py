@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgebert.report.gates import METRICS, GateResult
-from edgebert.report.page.parts import Cell, Column, Section, Table, number, short, words
-from edgebert.report.page.source import Source, batch_of, setting_of, threads_of
+from edgebert.report.page.parts import Cell, PageColumn, Section, Table, number, short, words
+from edgebert.report.page.source import PageSource, batch_of, setting_of, threads_of
 from edgebert.report.report import Entry
 from edgebert.report.text import bench_table as bench
 from edgebert.report.text.run_table import cells, columns_for, standing
@@ -46,7 +46,7 @@ class Summary:
     advice: tuple[Advice, ...] = ()
 
 
-def summary(source: Source) -> Summary:
+def summary(source: PageSource) -> Summary:
     """The verdict, or the fastest where there is none."""
     verdict = source.verdict
     if verdict is None:
@@ -80,7 +80,7 @@ def load_of(entry: Entry) -> str:
     return ", ".join([setting_of(entry), *([batch_of(entry)] if entry.target.batch != 1 else []), threads_of(entry)])
 
 
-def fastest_of_each_load(source: Source) -> list[Entry]:
+def fastest_of_each_load(source: PageSource) -> list[Entry]:
     """The fastest for each setting and batch, in the order of the report; offline, that with the most texts a second."""
     best: dict[tuple[str, int], Entry] = {}
     for entry in source.report.entries:
@@ -108,7 +108,7 @@ def speed(entry: Entry) -> str:
     return ", ".join(told)
 
 
-def sentence(source: Source, entry: Entry) -> str:
+def sentence(source: PageSource, entry: Entry) -> str:
     """Speed, answers and size beside FP32's, as far as they were measured."""
     baseline, speedup = source.baseline_of(entry), source.speedup(entry)
     parts = [speed(entry)]
@@ -122,7 +122,7 @@ def sentence(source: Source, entry: Entry) -> str:
     return "; ".join(parts) + "."
 
 
-def _score_part(source: Source, entry: Entry, baseline: Entry) -> list[str]:
+def _score_part(source: PageSource, entry: Entry, baseline: Entry) -> list[str]:
     report = source.report
     for metric in report.task_metrics:
         ours, theirs = report.value(entry, metric), report.value(baseline, metric)
@@ -131,7 +131,7 @@ def _score_part(source: Source, entry: Entry, baseline: Entry) -> list[str]:
     return []
 
 
-def facts(source: Source, entry: Entry) -> tuple[Fact, ...]:
+def facts(source: PageSource, entry: Entry) -> tuple[Fact, ...]:
     """The cards: what was measured, each beside FP32's."""
     report, baseline, speedup = source.report, source.baseline_of(entry), source.speedup(entry)
     metric = report.task_metrics[0] if report.task_metrics else None
@@ -150,7 +150,7 @@ def facts(source: Source, entry: Entry) -> tuple[Fact, ...]:
     return tuple(found)
 
 
-def _interval(source: Source, entry: Entry) -> str:
+def _interval(source: PageSource, entry: Entry) -> str:
     """The 95 % interval of the speed-up, where it could be estimated."""
     for pair in source.within.pairs:
         if (pair.changed, pair.target, pair.setting) == (entry.name, entry.target.name, entry.setting.name):
@@ -165,7 +165,7 @@ def _written(form: str, value: float) -> str:
     return form.format(value) if ":" in form else form.format(short(value))
 
 
-def models(source: Source) -> Section:
+def models(source: PageSource) -> Section:
     """The table of all models: the columns that the terminal's table has, for compress or for bench."""
     loads = len({load_of(entry) for entry in source.report.entries}) > 1
     columns, values = _measured(source)
@@ -184,11 +184,11 @@ def models(source: Source) -> Section:
         *(["load"] if loads else []),
         *(["bound"] if _bounded(source) else []),
     ]
-    every = (*(Column(title, numeric=False) for title in titles), *columns)
+    every = (*(PageColumn(title, numeric=False) for title in titles), *columns)
     return Section("models", "All models", tables=(Table("Every model that was measured", every, tuple(rows)),))
 
 
-def _measured(source: Source) -> tuple[list[Column], list[list[Cell]]]:
+def _measured(source: PageSource) -> tuple[list[PageColumn], list[list[Cell]]]:
     """The columns of the table that its verb prints, and their cells, entry by entry."""
     report = source.report
     if source.verdict or any(entry.coverage for entry in report.entries):
@@ -200,17 +200,17 @@ def _measured(source: Source) -> tuple[list[Column], list[list[Cell]]]:
             ]
             for entry in report.entries
         ]
-        return [Column(column.title, meaning=METRICS.get(column.metric, "")) for column in shared], rows
+        return [PageColumn(column.title, meaning=METRICS.get(column.metric, "")) for column in shared], rows
     known = [column for column in bench.COLUMNS if any(column.value(report, entry) is not None for entry in report.entries)]
     rows = [[number(column.value(report, entry), column.form) for column in known] for entry in report.entries]
-    return [Column(column.title, meaning=METRICS.get(column.key, "")) for column in known], rows
+    return [PageColumn(column.title, meaning=METRICS.get(column.key, "")) for column in known], rows
 
 
-def _state(source: Source, entry: Entry) -> str:
+def _state(source: PageSource, entry: Entry) -> str:
     return standing(source.verdict, entry) if source.verdict else entry.role
 
 
-def _bounded(source: Source) -> bool:
+def _bounded(source: PageSource) -> bool:
     return any(entry.setting.bound_ms for entry in source.report.entries)
 
 
@@ -228,13 +228,13 @@ def plain_reason(result: GateResult) -> str:
     return result.reason.removesuffix(", holds").removesuffix(", missed")
 
 
-def failures(source: Source) -> Sequence[str]:
+def failures(source: PageSource) -> Sequence[str]:
     """Which gates each candidate misses, but for the best, whose gates are at the top."""
     verdict = source.verdict
     if verdict is None:
         return ()
     return [
         f"{source.label(item.entry)}: {'; '.join(item.failures)}"
-        for item in verdict.judgements
+        for item in verdict.judged_entries
         if not item.passed and item is not verdict.best
     ]

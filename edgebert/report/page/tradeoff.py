@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgebert.report.page.palette import style
-from edgebert.report.page.parts import Cell, Column, Picture, Section, Table, number, short, words
-from edgebert.report.page.plot_text import lines, plain
-from edgebert.report.page.source import Source
+from edgebert.report.page.palette import lines, plain, style
+from edgebert.report.page.parts import Cell, PageColumn, Picture, Section, Table, number, short, words
+from edgebert.report.page.source import PageSource
 from edgebert.report.report import Entry
-from edgebert.report.search_record import SearchRecord, Trial
+from edgebert.report.search_record import SearchRecord, SearchTrial
 
 ROLES = {"baseline": "FP32", "candidate": "candidate", "step": "after a step"}
 SHORT = 34
@@ -31,7 +30,7 @@ class Point:
     score: float
 
 
-def section(source: Source) -> Section:
+def section(source: PageSource) -> Section:
     """The picture of all models, and one of each search."""
     pictures = [found for found in (tradeoff(source), *(trials(*searched) for searched in searches(source))) if found]
     rows = len(source.report.references)
@@ -39,7 +38,7 @@ def section(source: Source) -> Section:
     return Section("tradeoff", "Accuracy against latency", lead, pictures=tuple(pictures), folded=tuple(untimed(source)))
 
 
-def points(source: Source) -> list[Point]:
+def points(source: PageSource) -> list[Point]:
     """The models with both numbers, under the load that most of them were measured under: others do not compare."""
     report = source.report
     metric = report.task_metrics[0] if report.task_metrics else None
@@ -64,7 +63,7 @@ def front(found: Sequence[Point]) -> list[Point]:
     return kept
 
 
-def tradeoff(source: Source) -> Picture | None:
+def tradeoff(source: PageSource) -> Picture | None:
     """One mark for each model; None where fewer than two have both numbers."""
     found = points(source)
     if len(found) < 2:
@@ -98,7 +97,7 @@ def _front_line(best: Sequence[Point]) -> dict[str, Any]:
     }
 
 
-def _mark(source: Source, point: Point, metric: str, leading: bool) -> dict[str, Any]:
+def _mark(source: PageSource, point: Point, metric: str, leading: bool) -> dict[str, Any]:
     look = style(point.entry, point.place)
     hover = [point.label, ROLES[point.entry.role], f"{metric} {point.score:.4f}", f"p50 {short(point.p50)} ms"]
     speedup = source.speedup(point.entry)
@@ -116,7 +115,7 @@ def _mark(source: Source, point: Point, metric: str, leading: bool) -> dict[str,
     }
 
 
-def _tradeoff_table(source: Source, found: Sequence[Point], best: Sequence[Point], metric: str) -> Table:
+def _tradeoff_table(source: PageSource, found: Sequence[Point], best: Sequence[Point], metric: str) -> Table:
     rows = [
         (
             words(point.label),
@@ -129,17 +128,17 @@ def _tradeoff_table(source: Source, found: Sequence[Point], best: Sequence[Point
         for point in sorted(found, key=lambda point: point.p50)
     ]
     columns = (
-        Column("model", numeric=False),
-        Column("role", numeric=False),
-        Column("p50 ms"),
-        Column(metric),
-        Column("faster"),
-        Column("on the Pareto front", numeric=False),
+        PageColumn("model", numeric=False),
+        PageColumn("role", numeric=False),
+        PageColumn("p50 ms"),
+        PageColumn(metric),
+        PageColumn("faster"),
+        PageColumn("on the Pareto front", numeric=False),
     )
     return Table(f"{metric} and median latency", columns, tuple(rows))
 
 
-def searches(source: Source) -> list[tuple[str, SearchRecord]]:
+def searches(source: PageSource) -> list[tuple[str, SearchRecord]]:
     """The searches of a report, each with its entry's name."""
     return [(label, entry.search) for label, entry in source.labelled if entry.search and entry.search.trials]
 
@@ -173,7 +172,7 @@ def _line_at_one() -> dict[str, Any]:
     return {"type": "line", "x0": 1, "x1": 1, "y0": 0, "y1": 1, "yref": "paper", "line": line}
 
 
-def _trials(timed: Sequence[Trial], kept: bool) -> dict[str, Any]:
+def _trials(timed: Sequence[SearchTrial], kept: bool) -> dict[str, Any]:
     these = [(place, trial) for place, trial in enumerate(timed) if trial.kept == kept]
     symbol, colour = ("circle", "--series-1") if kept else ("x-thin-open", "--series-2")
     return {
@@ -188,7 +187,7 @@ def _trials(timed: Sequence[Trial], kept: bool) -> dict[str, Any]:
     }
 
 
-def _hover(trial: Trial) -> list[str]:
+def _hover(trial: SearchTrial) -> list[str]:
     told = [trial.what, f"{trial.ratio:.3f}x the speed of the best so far"]
     told += [f"score {trial.score:.4f}"] if trial.score is not None else []
     return [*told, *([trial.note] if trial.note else []), "kept" if trial.kept else "not kept"]
@@ -207,15 +206,15 @@ def trial_table(label: str, search: SearchRecord) -> Table:
         for trial in search.trials
     ]
     columns = (
-        Column("trial", numeric=False),
-        Column("faster", meaning="over the best so far, measured in turns"),
-        Column("score", meaning=f"the task's first metric on {search.rows} eval rows"),
-        Column("kept", numeric=False),
-        Column("why", numeric=False),
+        PageColumn("trial", numeric=False),
+        PageColumn("faster", meaning="over the best so far, measured in turns"),
+        PageColumn("score", meaning=f"the task's first metric on {search.rows} eval rows"),
+        PageColumn("kept", numeric=False),
+        PageColumn("why", numeric=False),
     )
     return Table(f"All trials of the search for {label}", columns, tuple(rows))
 
 
-def untimed(source: Source) -> list[Table]:
+def untimed(source: PageSource) -> list[Table]:
     """The trials of searches that no picture shows."""
     return [trial_table(*searched) for searched in searches(source) if trials(*searched) is None]

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from edgebert.measure.bench.sweep import counted, way_out
 from edgebert.report.compare.comparable import obstacles
 from edgebert.report.compare.comparison import compare_within
 from edgebert.report.compare.lines import headline
@@ -22,7 +21,7 @@ PERCENTILES = (50, 90, 99)
 
 
 @dataclass(frozen=True)
-class Column:
+class BenchColumn:
     """One column: its title, how it is written, and its value for an entry."""
 
     title: str
@@ -62,20 +61,20 @@ def bound_held(entry: Entry) -> bool | None:
 
 
 COLUMNS = (
-    Column("accuracy", "{:.4f}", lambda report, entry: _score(report, entry, "accuracy"), "accuracy"),
-    Column("macro_f1", "{:.4f}", lambda report, entry: _score(report, entry, "macro_f1"), "macro_f1"),
-    Column("p50 ms", "{:.2f}", lambda _, entry: entry.percentile_ms(50), "p50_ms"),
-    Column("p90 ms", "{:.2f}", lambda _, entry: entry.percentile_ms(90), "p90_ms"),
-    Column("p99 ms", "{:.2f}", lambda _, entry: entry.percentile_ms(99), "p99_ms"),
-    Column("faster", "{:.2f}x", speedup, "speedup"),
-    Column("texts/s", "{:.1f}", lambda _, entry: entry.throughput(), "texts_per_second"),
-    Column("end-to-end ms", "{:.2f}", lambda _, entry: entry.end_to_end_ms(), "end_to_end_p50_ms"),
-    Column("cold ms", "{:.0f}", lambda _, entry: entry.cold_start_ms(), "cold_start_ms"),
-    Column("load ms", "{:.0f}", lambda _, entry: entry.load_ms(), "load_ms"),
-    Column("RSS MB", "{:.0f}", lambda _, entry: entry.peak_rss_mb(), "peak_rss_mb"),
-    Column("PSS MB", "{:.0f}", lambda _, entry: entry.pss_mb(), "pss_mb"),
-    Column("size MB", "{:.1f}", lambda _, entry: entry.size_bytes / 1e6, "size_mb"),
-    Column("mJ/text", "{:.2f}", lambda _, entry: entry.energy_mj(), "energy_mj_per_text"),
+    BenchColumn("accuracy", "{:.4f}", lambda report, entry: _score(report, entry, "accuracy"), "accuracy"),
+    BenchColumn("macro_f1", "{:.4f}", lambda report, entry: _score(report, entry, "macro_f1"), "macro_f1"),
+    BenchColumn("p50 ms", "{:.2f}", lambda _, entry: entry.percentile_ms(50), "p50_ms"),
+    BenchColumn("p90 ms", "{:.2f}", lambda _, entry: entry.percentile_ms(90), "p90_ms"),
+    BenchColumn("p99 ms", "{:.2f}", lambda _, entry: entry.percentile_ms(99), "p99_ms"),
+    BenchColumn("faster", "{:.2f}x", speedup, "speedup"),
+    BenchColumn("texts/s", "{:.1f}", lambda _, entry: entry.throughput(), "texts_per_second"),
+    BenchColumn("end-to-end ms", "{:.2f}", lambda _, entry: entry.end_to_end_ms(), "end_to_end_p50_ms"),
+    BenchColumn("cold ms", "{:.0f}", lambda _, entry: entry.cold_start_ms(), "cold_start_ms"),
+    BenchColumn("load ms", "{:.0f}", lambda _, entry: entry.load_ms(), "load_ms"),
+    BenchColumn("RSS MB", "{:.0f}", lambda _, entry: entry.peak_rss_mb(), "peak_rss_mb"),
+    BenchColumn("PSS MB", "{:.0f}", lambda _, entry: entry.pss_mb(), "pss_mb"),
+    BenchColumn("size MB", "{:.1f}", lambda _, entry: entry.size_bytes / 1e6, "size_mb"),
+    BenchColumn("mJ/text", "{:.2f}", lambda _, entry: entry.energy_mj(), "energy_mj_per_text"),
 )
 DROPPED_FIRST = (
     "PSS MB",
@@ -273,3 +272,14 @@ def verdict_lines(report: Report) -> list[str]:
     lines = [f"{title}: {headline(pair)}" for title, pair in zip(found.titles, found.pairs, strict=True)]
     lines += [f"{title} has no baseline on its threads, batch and load" for title in found.missing]
     return [plain(line) for line in lines]
+
+
+def way_out(places: set[tuple[int, int]]) -> str:
+    """The options that measure all models at the first of these threads and batches."""
+    threads, batch = min(places)
+    return f"--threads {threads} --batch {batch}"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 round`, `2 processes`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith('s') else 's'}"

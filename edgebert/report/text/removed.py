@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgebert.models.kept import EncoderSizes
+from edgebert.models.sizes import EncoderSizes
 from edgebert.report.report import Entry, Report
 
 BAR_WIDTH = 24

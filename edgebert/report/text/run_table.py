@@ -14,7 +14,7 @@ SHOWN_WHEN_CHANGED = ("macs", "parameters")
 
 
 @dataclass(frozen=True)
-class Column:
+class RunColumn:
     """One column: its title, the metric and how it is written."""
 
     title: str
@@ -25,33 +25,33 @@ class Column:
 
 
 COLUMNS = (
-    Column("agree", "agreement", "{:.4f}"),
-    Column("p50 ms", "p50_ms", "{:.2f}"),
-    Column("p90 ms", "p90_ms", "{:.2f}"),
-    Column("faster", "speedup", "{:.2f}x"),
-    Column("MACs", "macs", "{:,.0f} M", unit=1e6),
-    Column("params M", "parameters", "{:.2f}", unit=1e6),
-    Column("INT8", "int8_coverage", "{:.1%}"),
-    Column("size MB", "size_mb", "{:.1f}"),
-    Column("RSS MB", "peak_rss_mb", "{:.0f}"),
-    Column("load ms", "load_ms", "{:.0f}"),
+    RunColumn("agree", "agreement", "{:.4f}"),
+    RunColumn("p50 ms", "p50_ms", "{:.2f}"),
+    RunColumn("p90 ms", "p90_ms", "{:.2f}"),
+    RunColumn("faster", "speedup", "{:.2f}x"),
+    RunColumn("MACs", "macs", "{:,.0f} M", unit=1e6),
+    RunColumn("params M", "parameters", "{:.2f}", unit=1e6),
+    RunColumn("INT8", "int8_coverage", "{:.1%}"),
+    RunColumn("size MB", "size_mb", "{:.1f}"),
+    RunColumn("RSS MB", "peak_rss_mb", "{:.0f}"),
+    RunColumn("load ms", "load_ms", "{:.0f}"),
 )
 
 
-def columns_for(report: Report) -> list[Column]:
+def columns_for(report: Report) -> list[RunColumn]:
     """The task's own metrics, then those that every task has and that say something here."""
     unchanged = [metric for metric in SHOWN_WHEN_CHANGED if len({report.value(item, metric) for item in report.entries}) == 1]
     unchanged += [] if any(report.value(item, "int8_coverage") for item in report.entries) else ["int8_coverage"]
-    own = [Column(metric, metric, "{:.4f}") for metric in report.task_metrics]
+    own = [RunColumn(metric, metric, "{:.4f}") for metric in report.task_metrics]
     return [*own, *(column for column in COLUMNS if column.metric not in unchanged)]
 
 
-def cells(report: Report, entry: Entry, columns: Sequence[Column]) -> list[str]:
+def cells(report: Report, entry: Entry, columns: Sequence[RunColumn]) -> list[str]:
     """One row; what was not measured is n/a."""
     return [_cell(report, entry, column) for column in columns]
 
 
-def _cell(report: Report, entry: Entry, column: Column) -> str:
+def _cell(report: Report, entry: Entry, column: RunColumn) -> str:
     value = report.value(entry, column.metric)
     if value is None:
         return "n/a"
@@ -65,10 +65,10 @@ def standing(verdict: Verdict, entry: Entry) -> str:
     """FP32, step, PASSED or FAILED, and which one is kept."""
     if entry.role == "step":
         return "step"
-    judgement = next((item for item in verdict.judgements if item.entry is entry), None)
-    if judgement is None:
+    judged = next((item for item in verdict.judged_entries if item.entry is entry), None)
+    if judged is None:
         return "FP32"
-    return ("PASSED" if judgement.passed else "FAILED") + (", best" if judgement is verdict.best else "")
+    return ("PASSED" if judged.passed else "FAILED") + (", best" if judged is verdict.best else "")
 
 
 def text_table(report: Report, verdict: Verdict, width: int) -> tuple[list[str], list[str]]:
@@ -84,7 +84,7 @@ def text_table(report: Report, verdict: Verdict, width: int) -> tuple[list[str],
     return lines, gone
 
 
-def _aligned(report: Report, verdict: Verdict, columns: Sequence[Column]) -> list[str]:
+def _aligned(report: Report, verdict: Verdict, columns: Sequence[RunColumn]) -> list[str]:
     rows = [["model", *(column.title for column in columns), "verdict"]]
     rows += [[entry.name, *cells(report, entry, columns), standing(verdict, entry)] for entry in report.entries]
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]

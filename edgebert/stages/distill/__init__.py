@@ -95,7 +95,7 @@ class Distill(Objective, Stage):
         from edgebert.models.load import copy_tokenizer, load_model, save_model
         from edgebert.stages.distill.augmentation import augmented
         from edgebert.stages.distill.learn import learn
-        from edgebert.stages.distill.objective import pairing
+        from edgebert.stages.distill.losses import pairing
         from edgebert.stages.distill.teachers import open_teachers
 
         student = load_model(source.path, context.task)

@@ -14,7 +14,7 @@ from edgebert.core.progress import Progress
 from edgebert.errors import StageError
 from edgebert.models.fake_quant import fake_quantized
 from edgebert.models.surgery import encoder_of
-from edgebert.stages.distill.objective import Learner, Pairing, loss
+from edgebert.stages.distill.losses import Learner, Pairing, loss
 from edgebert.stages.distill.settings import Objective, QuantizationAware
 from edgebert.stages.distill.teacher_outputs import LOGITS, Teacher
 from edgebert.stages.examples import Examples

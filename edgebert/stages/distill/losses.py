@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import torch
+from torch import nn
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
+
+from edgebert.errors import StageError
+from edgebert.models.capture import PROJECTIONS, captured, width_of
+from edgebert.models.surgery import shape_of
+from edgebert.stages.distill.settings import LayerMap, Objective
+from edgebert.stages.distill.teacher_outputs import LOGITS
 
 
 def soft_labels(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -57,3 +69,127 @@ def _relation(vectors: torch.Tensor, tokens: torch.Tensor, heads: int) -> torch.
     scores = split @ split.transpose(2, 3) / (width // heads) ** 0.5
     masked: torch.Tensor = scores.masked_fill(~tokens[:, None, None, :], -1e4)
     return masked.log_softmax(dim=-1)
+
+
+def layer_pairs(layer_map: LayerMap | tuple[tuple[int, int], ...], student: Any, teacher: Any) -> list[tuple[int, int]]:
+    """Pairs of layers (student, teacher), counted from 1.
+
+    Raises:
+        StageError: a pair names a layer that is not there.
+    """
+    ours, theirs = shape_of(student).layers, shape_of(teacher).layers
+    if layer_map == "last":
+        return [(ours, theirs)]
+    if layer_map == "uniform":
+        return [(layer, max(1, round(layer * theirs / ours))) for layer in range(1, ours + 1)]
+    if layer_map == "kept":
+        (places, depth), (origins, teacher_depth) = _origins(student), _origins(teacher)
+        if depth == teacher_depth and set(places) <= set(origins):  # the teacher may be a pruned one itself
+            return [(layer, origins.index(place) + 1) for layer, place in enumerate(places, start=1)]
+        return [(layer, max(1, round((place + 1) * theirs / depth))) for layer, place in enumerate(places, start=1)]
+    for pair in layer_map:
+        if pair[0] > ours or pair[1] > theirs:
+            raise StageError(
+                f"layer_map: {list(pair)} names a layer that is not there; the student has {ours}, the teacher {theirs}.",
+                hint="Name layers from 1 up to that, or take `kept`.",
+            )
+    return list(layer_map)
+
+
+def _origins(model: Any) -> tuple[list[int], int]:
+    """Places of a model's layers in the BERT that it was cut from, and how many that one had."""
+    layers = shape_of(model).layers
+    places = list(getattr(model.config, "source_layers", ())) or list(range(layers))
+    return places, getattr(model.config, "source_num_hidden_layers", 0) or layers
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """What of the student is compared with what of the teacher, as `edgebert.models.capture` names it."""
+
+    hidden: tuple[tuple[str, str], ...]
+    relations: tuple[tuple[str, str], ...]
+
+    @property
+    def student(self) -> tuple[str, ...]:
+        """Names to capture in the student."""
+        return tuple(dict.fromkeys(pair[0] for pair in (*self.hidden, *self.relations)))
+
+    @property
+    def teacher(self) -> tuple[str, ...]:
+        """Names to capture in the teacher."""
+        return tuple(dict.fromkeys(pair[1] for pair in (*self.hidden, *self.relations)))
+
+
+def pairing(settings: Objective, student: Any, teacher: Any) -> Pairing:
+    """Hidden states of every mapped layer; relations of the last mapped one alone, as in MiniLMv2."""
+    pairs = layer_pairs(settings.layer_map, student, teacher)
+    hidden = tuple((f"hidden-{ours}", f"hidden-{theirs}") for ours, theirs in pairs) if settings.hidden else ()
+    last = pairs[-1]
+    related = tuple((f"{kind}-{last[0]}", f"{kind}-{last[1]}") for kind in PROJECTIONS) if settings.relations else ()
+    return Pairing(hidden, related)
+
+
+class Learner(nn.Module):
+    """The student, and the learned maps from its widths to the teacher's, which are thrown away afterwards."""
+
+    def __init__(self, student: Any, teacher: Any, paired: Pairing, settings: Objective) -> None:
+        super().__init__()
+        self.student = student
+        self.paired = paired
+        self.maps = nn.ModuleDict()
+        for ours, theirs in paired.hidden:
+            here, there = width_of(student, ours), width_of(teacher, theirs)
+            if settings.hidden_map == "learned" or (settings.hidden_map == "auto" and here != there):
+                self.maps[ours] = nn.Linear(here, there, bias=False)
+
+    def forward(self, **batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The student's logits and what is compared, mapped to the teacher's width."""
+        with captured(self.student, self.paired.student) as found:
+            logits = self.student(**batch).logits
+        mapped = {name: self.maps[name](value) if name in self.maps else value for name, value in found.items()}
+        return {LOGITS: logits, **mapped}
+
+
+def loss(
+    settings: Objective,
+    paired: Pairing,
+    found: Mapping[str, torch.Tensor],
+    wanted: Mapping[str, Sequence[torch.Tensor]],
+    batch: Mapping[str, torch.Tensor],
+    targets: torch.Tensor,
+) -> torch.Tensor:
+    """The weighted sum over one batch.
+
+    Args:
+        found: what `Learner` returns.
+        wanted: a teacher's outputs, for each example a tensor. Where a teacher's tokens are not as many as the student's
+            (another vocabulary), that example's tokens are left out of the hidden and relation losses.
+        targets: shape (batch,); negative where there is no label.
+    """
+    total = found[LOGITS].sum() * 0.0
+    device = found[LOGITS].device
+    if settings.soft:
+        logits = torch.stack(list(wanted[LOGITS])).to(device)
+        total = total + settings.soft * soft_labels(found[LOGITS], logits, settings.temperature)
+    if settings.hard and bool((targets >= 0).any()):
+        total = total + settings.hard * nn.functional.cross_entropy(found[LOGITS].float(), targets, ignore_index=-1)
+    mask = batch["attention_mask"].bool()
+    for ours, theirs in paired.hidden:
+        teacher, tokens = _padded(wanted[theirs], mask)
+        total = total + settings.hidden / len(paired.hidden) * hidden_states(found[ours], teacher, tokens)
+    for ours, theirs in paired.relations:
+        teacher, tokens = _padded(wanted[theirs], mask)
+        term = relations(found[ours], teacher, tokens, settings.relation_heads)
+        total = total + settings.relations / len(paired.relations) * term
+    return total
+
+
+def _padded(values: Sequence[torch.Tensor], mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tensors of (tokens, width) as (batch, length, width), and which tokens count."""
+    length = mask.shape[1]
+    same = torch.tensor([len(value) for value in values], device=mask.device) == mask.sum(dim=1)
+    stacked = pad_sequence([value[:length] for value in values], batch_first=True).to(mask.device)
+    if stacked.shape[1] < length:
+        stacked = nn.functional.pad(stacked, (0, 0, 0, length - stacked.shape[1]))
+    return stacked, mask & same[:, None]

@@ -30,7 +30,7 @@ Halfs = npt.NDArray[np.float16]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RequestedOutputs:
     """What is wanted of a teacher."""
 
     names: tuple[str, ...]
@@ -46,7 +46,7 @@ class Teacher:
     model: Any
     examples: Examples
     """The student's examples, tokenised for this teacher."""
-    wanted: Wanted
+    wanted: RequestedOutputs
     folder: Path
     _arrays: dict[str, Halfs] = field(default_factory=dict)
 
@@ -82,7 +82,9 @@ class Teacher:
         return self._arrays[name]
 
 
-def compute(model: Any, examples: Examples, indices: Sequence[int], wanted: Wanted) -> Iterator[tuple[int, dict[str, Halfs]]]:
+def compute(
+    model: Any, examples: Examples, indices: Sequence[int], wanted: RequestedOutputs
+) -> Iterator[tuple[int, dict[str, Halfs]]]:
     """The outputs of some examples, each with its index, as they come: in batches of like length, one of them in memory.
 
     While it works, the model is on the accelerator.
@@ -106,7 +108,9 @@ def _on_accelerator(model: Any) -> Iterator[None]:
         model.to(before)
 
 
-def _of_batch(model: Any, examples: Examples, indices: Sequence[int], wanted: Wanted) -> Iterator[tuple[int, dict[str, Halfs]]]:
+def _of_batch(
+    model: Any, examples: Examples, indices: Sequence[int], wanted: RequestedOutputs
+) -> Iterator[tuple[int, dict[str, Halfs]]]:
     import torch
 
     from edgebert.models.capture import captured
@@ -129,7 +133,7 @@ def _half(value: Any) -> Halfs:
 
 
 def write_outputs(
-    model: Any, examples: Examples, wanted: Wanted, draft: Draft, progress: Progress, title: str
+    model: Any, examples: Examples, wanted: RequestedOutputs, draft: Draft, progress: Progress, title: str
 ) -> dict[str, Any]:
     """Fills the artifact, block by block; a run that was killed goes on after its last whole block."""
     count = fitting(model, examples, wanted)
@@ -172,7 +176,7 @@ def _blocks(done: int, count: int) -> Iterator[tuple[int, int]]:
 
 
 def _open(
-    model: Any, examples: Examples, wanted: Wanted, count: int, tokens: int, work: Path
+    model: Any, examples: Examples, wanted: RequestedOutputs, count: int, tokens: int, work: Path
 ) -> dict[str, np.memmap[Any, np.dtype[np.float16]]]:
     """The arrays of a killed run, where they are whole; new ones otherwise.
 
@@ -212,7 +216,7 @@ def _reserve(file: Path, shape: tuple[int, int]) -> None:
         raise
 
 
-def fitting(model: Any, examples: Examples, wanted: Wanted) -> int:
+def fitting(model: Any, examples: Examples, wanted: RequestedOutputs) -> int:
     """How many examples, from the first, fit the bound."""
     from edgebert.models.capture import width_of
 
@@ -222,7 +226,7 @@ def fitting(model: Any, examples: Examples, wanted: Wanted) -> int:
     return int(np.searchsorted(sizes, left, side="right"))
 
 
-def identity(teacher: Artifact, examples: Examples, wanted: Wanted) -> Mapping[str, Any]:
+def identity(teacher: Artifact, examples: Examples, wanted: RequestedOutputs) -> Mapping[str, Any]:
     """Everything that decides the outputs, for the key."""
     return {
         "teacher": teacher.sha256,

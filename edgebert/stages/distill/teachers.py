@@ -9,9 +9,9 @@ from edgebert.core.store import Artifact, Draft
 from edgebert.errors import StageError
 from edgebert.models.load import load_model
 from edgebert.stages.base import RunContext
-from edgebert.stages.distill.objective import pairing
+from edgebert.stages.distill.losses import pairing
 from edgebert.stages.distill.settings import ASSISTANT, TEACHER, Objective
-from edgebert.stages.distill.teacher_outputs import Teacher, Wanted, identity, write_outputs
+from edgebert.stages.distill.teacher_outputs import RequestedOutputs, Teacher, identity, write_outputs
 from edgebert.stages.examples import Examples
 
 VERSION = 1
@@ -50,13 +50,15 @@ def open_teachers(
         artifact = find(name, source, context)
         model = load_model(artifact.path, context.task)
         inside = pairing(settings, student, model).teacher if place == 0 else ()
-        wanted = Wanted(inside, int(settings.cache_gb * 1e9), settings.precision)
+        wanted = RequestedOutputs(inside, int(settings.cache_gb * 1e9), settings.precision)
         own = Examples(examples.sets, context.serving(artifact))
         opened.append(Teacher(model, own, wanted, _outputs(name, artifact, model, own, wanted, context).path))
     return opened
 
 
-def _outputs(name: str, artifact: Artifact, model: Any, examples: Examples, wanted: Wanted, context: RunContext) -> Artifact:
+def _outputs(
+    name: str, artifact: Artifact, model: Any, examples: Examples, wanted: RequestedOutputs, context: RunContext
+) -> Artifact:
     def make(draft: Draft) -> dict[str, Any]:
         return write_outputs(model, examples, wanted, draft, context.progress, f"run the {name}")
 

@@ -11,14 +11,13 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from edgebert.core.quiet import quiet_libraries
+from edgebert.core.libraries import quiet_libraries
 from edgebert.core.store import Artifact
 from edgebert.errors import StageError
 from edgebert.runtimes import get_runtime
-from edgebert.runtimes.openvino_ir import save_ir
+from edgebert.runtimes.openvino import save_ir
 from edgebert.runtimes.target import Target
 from edgebert.stages.base import RunContext, Stage
-from edgebert.stages.export.rewrites import Rewrite
 from edgebert.tasks.base import Task
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -231,3 +230,12 @@ def convert_to_openvino(graph: Path, target: Path) -> None:
             save_ir(ov.convert_model(str(graph)), target)
     except RuntimeError as error:
         raise StageError(f"The conversion of {graph} to OpenVINO failed: {str(error).splitlines()[0]}") from error
+
+
+Rewrite = Literal["mask", "scale", "qkv", "first_token", "attention"]
+
+
+REWRITES: tuple[Rewrite, ...] = ("mask", "scale", "qkv", "first_token", "attention")
+
+
+FOR_ONNXRUNTIME_ALONE: tuple[Rewrite, ...] = ("attention",)

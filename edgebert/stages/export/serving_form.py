@@ -31,7 +31,7 @@ def serving_form(model: Any, rewrites: Collection[str]) -> nn.Module:
 
     Args:
         model: a BertForSequenceClassification, plain or pruned, in evaluation mode; its modules are shared, not changed.
-        rewrites: names from `edgebert.stages.export.rewrites`; `mask` is part of every rewritten model.
+        rewrites: names from `edgebert.stages.export`; `mask` is part of every rewritten model.
 
     Returns:
         A module: input_ids, attention_mask and token_type_ids, each int64 of shape (batch, length) -> `logits`, of shape

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from edgebert.errors import StageError
-from edgebert.models.shape import Shape
+from edgebert.models.sizes import Shape
 from edgebert.stages.base import RunContext
 from edgebert.stages.prune.settings import Goal
 from edgebert.stages.prune.size_search import Costs, cost

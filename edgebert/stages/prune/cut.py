@@ -21,7 +21,7 @@ from edgebert.stages.prune.settings import Sizes
 from edgebert.stages.prune.size_search import Costs, cost, rearrange, search, top
 
 if TYPE_CHECKING:
-    from edgebert.stages.prune import Prune
+    from edgebert.stages.prune.settings import PruneSettings
 
 BATCH = 32
 BATCH_TOKENS = 4096
@@ -39,14 +39,14 @@ class NothingFits(StageError):
 
 
 @dataclass(frozen=True)
-class Samples:
+class PruneSamples:
     """Examples in batches: those that importance and repair learn from, and those that judge the repair."""
 
     fit: list[Batch]
     judge: list[Batch]
 
 
-def draw(examples: Examples, teacher: Any, count: int, seed: int, theirs: Examples | None = None) -> Samples:
+def draw(examples: Examples, teacher: Any, count: int, seed: int, theirs: Examples | None = None) -> PruneSamples:
     """Samples by the seed.
 
     Args:
@@ -59,7 +59,7 @@ def draw(examples: Examples, teacher: Any, count: int, seed: int, theirs: Exampl
     fit, judge = (
         [_labelled(examples, batch, teacher, theirs or examples) for batch in batches(part, examples.lengths)] for part in parts
     )
-    return Samples(fit or judge, judge)
+    return PruneSamples(fit or judge, judge)
 
 
 def batches(indices: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
@@ -93,7 +93,7 @@ def summed_loss(model: Any, batch: Batch) -> torch.Tensor:
     return functional.cross_entropy(model(**inputs).logits, batch["labels"], reduction="sum")
 
 
-def weighed(stage: Prune, model: Any, samples: Samples, seed: int, progress: Progress) -> Importance:
+def weighed(stage: PruneSettings, model: Any, samples: PruneSamples, seed: int, progress: Progress) -> Importance:
     """The importance of every unit."""
     if stage.importance == "magnitude":
         return weigh.magnitude(model)
@@ -108,7 +108,7 @@ def weighed(stage: Prune, model: Any, samples: Samples, seed: int, progress: Pro
         return dataclasses.replace(found, layers=weigh.layer_losses(model, few, summed_loss))
 
 
-def choose(stage: Prune, found: Importance, costs: Costs, budget: float) -> dict[int, Units]:
+def choose(stage: PruneSettings, found: Importance, costs: Costs, budget: float) -> dict[int, Units]:
     """The units that stay under a budget.
 
     Raises:
@@ -143,7 +143,9 @@ def chosen_by_size(sizes: Sizes, model: Any, found: Importance) -> dict[int, Uni
     }
 
 
-def repaired(stage: Prune, model: Any, kept: dict[int, Units], found: Importance, samples: Samples, progress: Progress) -> Any:
+def repaired(
+    stage: PruneSettings, model: Any, kept: dict[int, Units], found: Importance, samples: PruneSamples, progress: Progress
+) -> Any:
     """The pruned model. Where rearranging units within their layers gives a lower loss after repair, it is kept."""
     choices = [kept]
     if (other := rearrange(kept, found)) != kept:
@@ -162,7 +164,9 @@ def repaired(stage: Prune, model: Any, kept: dict[int, Units], found: Importance
     return best[1]
 
 
-def cut(stage: Prune, model: Any, costs: Costs | None, budget: float, samples: Samples, seed: int, progress: Progress) -> Any:
+def cut(
+    stage: PruneSettings, model: Any, costs: Costs | None, budget: float, samples: PruneSamples, seed: int, progress: Progress
+) -> Any:
     """One step.
 
     Args:

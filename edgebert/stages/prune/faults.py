@@ -10,13 +10,13 @@ from edgebert.stages.base import ModelFacts
 from edgebert.stages.prune.settings import sizes_of
 
 if TYPE_CHECKING:
-    from edgebert.stages.prune import Prune
+    from edgebert.stages.prune.settings import PruneSettings
 
 BERTS_PADDING = 0
 """What BERT's config means where config.json has no pad_token_id."""
 
 
-def faults(stage: Prune, model: ModelFacts) -> list[str]:
+def faults(stage: PruneSettings, model: ModelFacts) -> list[str]:
     """One line for each."""
     heads, intermediate_sizes = sizes_of(model.config)
     found = []
@@ -44,7 +44,7 @@ def faults(stage: Prune, model: ModelFacts) -> list[str]:
     return found
 
 
-def _recovery_faults(stage: Prune, config: Mapping[str, Any]) -> list[str]:
+def _recovery_faults(stage: PruneSettings, config: Mapping[str, Any]) -> list[str]:
     """What distillation cannot do between a model of these sizes and what is cut from it."""
     heads, hidden_size = int(config["num_attention_heads"]), int(config["hidden_size"])
     return stage.recovery.objective_faults(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edgebert.core.store import Artifact
 from edgebert.models.embeddings import keep_positions, keep_tokens
 from edgebert.models.load import copy_tokenizer, load_model, save_model
-from edgebert.models.shape import Shape, mean_macs
+from edgebert.models.sizes import Shape, mean_macs
 from edgebert.models.surgery import everything, prune, shape_of
 from edgebert.models.vocabulary import (
     choose_vocabulary,
@@ -24,18 +24,18 @@ from edgebert.models.vocabulary import (
 from edgebert.stages.base import RunContext
 from edgebert.stages.distill.augmentation import augmented
 from edgebert.stages.distill.learn import learn
-from edgebert.stages.distill.objective import pairing
+from edgebert.stages.distill.losses import pairing
 from edgebert.stages.distill.teacher_outputs import Teacher
 from edgebert.stages.distill.teachers import open_teachers
 from edgebert.stages.examples import UNLABELLED, Examples
 from edgebert.stages.prune.budget import Budget, budget_for
-from edgebert.stages.prune.cut import NothingFits, Samples, cut, draw
+from edgebert.stages.prune.cut import NothingFits, PruneSamples, cut, draw
 from edgebert.stages.prune.finished import Finished
 from edgebert.stages.prune.score import score
 from edgebert.stages.prune.size_search import Costs, cost
 
 if TYPE_CHECKING:
-    from edgebert.stages.prune import Prune
+    from edgebert.stages.prune.settings import PruneSettings
 
 FACTOR = 1.25
 """How much smaller each step of `to: {keep: ...}` is than the one before."""
@@ -43,10 +43,10 @@ MAX_STEPS = 30
 
 
 @dataclass
-class _Work:
+class _PruneWork:
     """What all steps share."""
 
-    stage: Prune
+    stage: PruneSettings
     source: Artifact
     context: RunContext
 
@@ -71,7 +71,7 @@ class _Work:
         return Examples((self.context.data["eval"],), self.context.serving(self.source)).lengths
 
     @cached_property
-    def samples(self) -> Samples:
+    def samples(self) -> PruneSamples:
         """For importance and repair. The teacher answers for rows without labels: what is pruned knows less with each step."""
         assert self.context.teacher is not None
         teacher = self.teacher if UNLABELLED in self.examples.targets else None
@@ -112,9 +112,9 @@ class _Work:
         return model
 
 
-def run(stage: Prune, source: Artifact, context: RunContext) -> Mapping[str, Any]:
+def run(stage: PruneSettings, source: Artifact, context: RunContext) -> Mapping[str, Any]:
     """Writes the pruned model and its tokenizer into the context's folder. Returns the facts."""
-    work = _Work(stage, source, context)
+    work = _PruneWork(stage, source, context)
     model = load_model(source.path, context.task)
     before = shape_of(model)
     facts: dict[str, Any] = {}
@@ -145,7 +145,7 @@ def _size_facts(before: Shape, after: Shape, lengths: list[int]) -> dict[str, An
     }
 
 
-def _to_goal(work: _Work, model: Any) -> tuple[Any, dict[str, Any]]:
+def _to_goal(work: _PruneWork, model: Any) -> tuple[Any, dict[str, Any]]:
     assert work.stage.to is not None
     if work.stage.to.keep is not None:
         return _to_gate(work, model, work.stage.to.keep)
@@ -162,7 +162,7 @@ def _limits(full: float, last: float, steps: int) -> Iterator[tuple[int, float]]
         yield number, full * (last / full) ** (number / steps) if number < steps else last
 
 
-def _step(work: _Work, model: Any, costs: Costs, limit: float, number: int, *, recover: bool) -> Any:
+def _step(work: _PruneWork, model: Any, costs: Costs, limit: float, number: int, *, recover: bool) -> Any:
     """One step of gradual pruning; found again where a killed run had finished it."""
     if (found := work.finished.model(f"step-{number}")) is not None:
         return found
@@ -174,7 +174,7 @@ def _step(work: _Work, model: Any, costs: Costs, limit: float, number: int, *, r
     return model
 
 
-def _cut(work: _Work, model: Any, costs: Costs, limit: float, number: int) -> Any:
+def _cut(work: _PruneWork, model: Any, costs: Costs, limit: float, number: int) -> Any:
     """The model of a step before its recovery: the one that the checkpoints of a recovery at work belong to."""
     if (found := work.finished.model(f"cut-{number}")) is not None:
         return found
@@ -184,7 +184,7 @@ def _cut(work: _Work, model: Any, costs: Costs, limit: float, number: int) -> An
     return model
 
 
-def _to_gate(work: _Work, model: Any, keep: float) -> tuple[Any, dict[str, Any]]:
+def _to_gate(work: _PruneWork, model: Any, keep: float) -> tuple[Any, dict[str, Any]]:
     """Prunes and recovers until the score on data.eval falls below the share of the teacher's; the last one above it stays.
 
     Where there is none, that is the model as it came: the recipe's gates then judge what the stages after this one make of it.
@@ -214,7 +214,7 @@ def _to_gate(work: _Work, model: Any, keep: float) -> tuple[Any, dict[str, Any]]
     return best, {"path": path, "score_wanted": round(wanted, 6)}
 
 
-def _score_of_step(work: _Work, model: Any, number: int) -> float:
+def _score_of_step(work: _PruneWork, model: Any, number: int) -> float:
     name = f"score-{number}"
     if (found := work.finished.score(name)) is not None:
         return found
@@ -223,7 +223,7 @@ def _score_of_step(work: _Work, model: Any, number: int) -> float:
     return reached
 
 
-def _trimmed(work: _Work, model: Any) -> Any:
+def _trimmed(work: _PruneWork, model: Any) -> Any:
     """Without the tokens and positions that are not needed; rewrites the tokenizer that lies in the context's folder."""
     stage, out = work.stage, work.context.out
     if stage.positions:
@@ -236,7 +236,7 @@ def _trimmed(work: _Work, model: Any) -> Any:
     return model
 
 
-def _kept_tokens(work: _Work, folder: Path) -> tuple[int, ...]:
+def _kept_tokens(work: _PruneWork, folder: Path) -> tuple[int, ...]:
     assert work.stage.vocabulary is not None
     counts = count_tokens(
         item.ids

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from edgebert.core.strict import Strict
+from edgebert.stages.base import Stage
 from edgebert.stages.distill.settings import Objective
 
 
@@ -127,3 +128,104 @@ def sizes_of(config: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...
     layers = int(config["num_hidden_layers"])
     heads = config.get("layer_heads") or [int(config["num_attention_heads"])] * layers
     return tuple(heads), tuple(config.get("layer_intermediate_sizes") or [int(config["intermediate_size"])] * layers)
+
+
+MIN_POSITIONS = 3
+
+
+class PruneSettings(Stage):
+    """The fields of a prune stage and what follows from them; `Prune` adds the work."""
+
+    stage: Literal["prune"] = "prune"
+    to: Goal | None = Field(None, description="How small; or give `sizes`.")
+    sizes: Sizes | None = Field(None, description="The sizes themselves.")
+    importance: Literal["fisher", "magnitude", "random"] = Field(
+        "fisher", description="What a unit is worth. Magnitude and random are there to compare with."
+    )
+    block: int = Field(32, ge=1, description="FFN neurons are kept in multiples of this; 16, 32 and 64 suit SIMD widths.")
+    depth: int | None = Field(None, ge=1, description="Keep exactly this many layers. By default the search decides.")
+    samples: int = Field(2048, ge=1, description="Examples for importance and repair.")
+    reconstruct: bool = Field(True, description="Repair by least squares.")
+    steps: int = Field(1, ge=1, le=100, description="Prune in this many steps with distillation between them.")
+    recover: Recovery | None = Field(
+        None,
+        description="The distillation after each step but the last, which leaves it to the distill stage; after every step of "
+        "`to: {keep: ...}`. Settings of distill; half an epoch unless it says otherwise.",
+    )
+    vocabulary: VocabularyCut | None = Field(
+        None, description="Cut the token embeddings and the tokenizer to the examples' tokens."
+    )
+    positions: int | None = Field(None, ge=MIN_POSITIONS, description="Cut the position table to this many tokens.")
+
+    version: ClassVar[int] = 2
+    accepts: ClassVar[str] = "transformers"
+    produces: ClassVar[str] = "transformers"
+    needs: ClassVar[frozenset[str]] = frozenset({"head", "eval"})
+    packages: ClassVar[tuple[str, ...]] = ("torch", "transformers", "accelerate", "safetensors", "optimum")
+
+    @model_validator(mode="after")
+    def _does_something(self) -> PruneSettings:
+        if self.to and self.sizes:
+            raise ValueError("`to` and `sizes` exclude each other; drop one")
+        if not (self.to or self.sizes) and (self.depth or self.steps > 1):
+            raise ValueError("depth and steps go with `to`, which says how small; give it")
+        if not (self.to or self.sizes or self.vocabulary or self.positions):
+            raise ValueError("removes nothing: give to, sizes, vocabulary or positions")
+        if self.sizes and (self.steps > 1 or self.depth):
+            raise ValueError("`sizes` says all; drop steps and depth")
+        if self.to and self.to.keep is not None and self.steps > 1:
+            raise ValueError("`to: {keep: ...}` takes as many steps as it needs; drop steps")
+        if self.recover and not self.recovers:
+            raise ValueError("`recover` says how to recover between steps; add steps: 2 or more, or `to: {keep: ...}`")
+        return self
+
+    @property
+    def recovers(self) -> bool:
+        """Whether a step is followed by distillation."""
+        return self.to is not None and (self.steps > 1 or self.to.keep is not None)
+
+    @property
+    def recovery(self) -> Recovery:
+        """How it recovers, where it does."""
+        return self.recover or Recovery()
+
+    @property
+    def weighs(self) -> bool:
+        """Whether it chooses heads, neurons or layers, by examples and the teacher's answers for those without labels."""
+        return self.to is not None or self.sizes is not None
+
+    @property
+    def label(self) -> str:
+        """`prune-3x`, `prune-macs-0.2`, `prune-keep-0.99`, `prune-sizes`, `prune-vocabulary`."""
+        goal = ""
+        if self.to:
+            goal = (
+                f"{self.to.speedup:g}x"
+                if self.to.speedup
+                else f"macs-{self.to.macs:g}"
+                if self.to.macs
+                else f"keep-{self.to.keep:g}"
+            )
+        parts = ["prune", goal or ("sizes" if self.sizes else "vocabulary" if self.vocabulary else "positions")]
+        return "-".join(parts + ([] if self.importance == "fisher" else [self.importance]))
+
+    def parameters(self) -> dict[str, Any]:
+        """With the recovery where there is one, given or not. How often it is saved does not change what comes out."""
+        parameters = super().parameters()
+        del parameters["recover"]
+        if self.recovers:
+            parameters["recover"] = self.recovery.model_dump(mode="json", exclude={"checkpoint_seconds"})
+        return parameters
+
+    def needed(self) -> frozenset[str]:
+        """What its fields ask for: the position table alone needs no example."""
+        found = set(self.needs)
+        if self.weighs or self.vocabulary:
+            found.add("examples")
+        if self.weighs:
+            found.add("teacher")
+        if self.to and self.to.speedup:
+            found.add("target")
+        if self.recovers and self.recovery.hard:
+            found.add("train")
+        return frozenset(found)

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from edgebert.models.shape import Shape
+from edgebert.models.sizes import Shape
 from edgebert.models.surgery import Units
 from edgebert.stages.prune.importance import Importance
 

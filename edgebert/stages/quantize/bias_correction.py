@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
+from edgebert.models.capture import observe
 from edgebert.models.fake_quant import rounded_weight_of
-from edgebert.stages.quantize.observe import observe
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from edgebert.errors import EdgebertError, StageError
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
 from edgebert.stages.base import RunContext
-from edgebert.stages.export.rewrites import Rewrite
+from edgebert.stages.export import Rewrite
 from edgebert.stages.quantize.repair import NOT_IN_WEIGHTS, WEIGHT_REPAIRS
 from edgebert.stages.quantize.settings import Settings
 from edgebert.stages.quantize.tables import quantize_tables

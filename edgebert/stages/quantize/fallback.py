@@ -17,6 +17,8 @@ from edgebert.stages.quantize.search_log import Candidate, Ledger
 
 SENSITIVITY_ROWS = 256
 """Eval rows that the sensitivity of a product is taken from."""
+
+
 STEPS = (1, 2, 3, 5, 8, 12, 16, 24, 32, 48)
 
 

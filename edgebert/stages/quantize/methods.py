@@ -8,9 +8,12 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgebert.stages.quantize import dynamic, neural_compressor, nncf, nncf_accuracy, static, weight_only
+
+if TYPE_CHECKING:
+    pass
 
 MethodName = Literal["auto", "dynamic", "static", "nncf", "nncf-accuracy", "neural-compressor", "weight-only"]
 AUTO = "auto"

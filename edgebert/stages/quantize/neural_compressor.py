@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgebert.core.quiet import quiet_libraries
+from edgebert.core.libraries import quiet_libraries
 from edgebert.errors import StageError
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
@@ -40,7 +40,7 @@ def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any
 
     assert settings.task is not None
     module = OutputsOnly(load_model(source, settings.task), settings.task.outputs).module
-    work = _Work(module, target / "model.onnx", settings)
+    work = _NeuralCompressorWork(module, target / "model.onnx", settings)
     try:
         with quiet_libraries():
             return work.run()
@@ -52,7 +52,7 @@ def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any
 
 
 @dataclass
-class _Work:
+class _NeuralCompressorWork:
     """One model on its way into one file."""
 
     module: Any

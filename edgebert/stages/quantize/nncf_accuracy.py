@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgebert.core.quiet import quiet_libraries
-from edgebert.core.signal_stack import signal_stack_kept
+from edgebert.core.interrupts import signal_stack_kept
+from edgebert.core.libraries import quiet_libraries
 from edgebert.errors import StageError
-from edgebert.runtimes.openvino_ir import save_ir
+from edgebert.runtimes.openvino import save_ir
 from edgebert.stages.quantize.nncf import advanced, common_options
 from edgebert.stages.quantize.settings import Settings
 from edgebert.stages.scorer import Scorer

@@ -1,7 +1,7 @@
 """Repairs of the weights of a model whose INT8 answers miss the gates. They cost no time, or next to none, when it is served.
 
 They are tried in this order, each on top of those that were kept, and kept where the score rises. After them,
-`edgebert.stages.quantize.fallback` is left.
+`edgebert.stages.quantize.repair` is left.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def _values(model: Any, batches: Sequence[Mapping[str, Any]], bits: int) -> obje
 
 
 def _norms(model: Any, batches: Sequence[Mapping[str, Any]], bits: int) -> object:
-    from edgebert.stages.quantize.smooth import smooth_norms
+    from edgebert.stages.quantize.equalize import smooth_norms
 
     return smooth_norms(model, batches)
 

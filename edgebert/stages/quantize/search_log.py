@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgebert.report.search_record import Trial
+from edgebert.report.search_record import SearchTrial
 from edgebert.runtimes.target import Target
-from edgebert.stages.base import RunContext, Scored, Trials
+from edgebert.stages.base import CandidateTrials, RunContext, Scored
 from edgebert.stages.quantize.builder import Plan, Workshop
 
 
@@ -39,13 +39,13 @@ class Ledger:
     context: RunContext
     target: Target
     shop: Workshop
-    trials: Trials
-    tried: list[Trial] = field(default_factory=list)
+    trials: CandidateTrials
+    tried: list[SearchTrial] = field(default_factory=list)
 
     def note(self, what: str, *, kept: bool, ratio: float | None = None, score: float | None = None, why: str = "") -> None:
         """Records a trial, and says so."""
         rounded = [None if value is None else round(value, 6) for value in (ratio, score)]
-        self.tried.append(Trial(what=what, kept=kept, ratio=rounded[0], score=rounded[1], note=why))
+        self.tried.append(SearchTrial(what=what, kept=kept, ratio=rounded[0], score=rounded[1], note=why))
         figures = [f"{ratio:.2f}x as fast"] if ratio is not None else []
         figures += [f"{self.context.task.metrics[0]} {score:.4f}"] if score is not None else []
         self.context.progress.note(f"{self.target.name}: {what}: {', '.join([*figures, 'kept' if kept else 'not kept'])}")

@@ -10,7 +10,10 @@ from edgebert.tasks.base import Encoded, Task
 if TYPE_CHECKING:
     from edgebert.stages.scorer import Scorer
 
+
 Ranges = Literal["minmax", "moving-average", "entropy", "percentile", "mse"]
+
+
 GraphFormat = Literal["qdq", "qoperator"]
 
 

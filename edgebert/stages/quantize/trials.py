@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgebert.core.libraries import quiet_libraries
 from edgebert.core.progress import Progress
-from edgebert.core.quiet import quiet_libraries
 from edgebert.data.prepared import PreparedData, label_places
-from edgebert.measure.latency.turns import Timings, take_turns
+from edgebert.measure.latency.turns import take_turns
+from edgebert.measure.latency.turns_worker import Timings
 from edgebert.report.gates import Gate, answer_gates, judge_gate
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.serving import Serving
@@ -41,7 +42,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Trials:
+class MeasuredTrials:
     """Measures candidates for one target against its gates on answers: those on the task's own metrics and on agreement."""
 
     reference: Callable[[], Reference]

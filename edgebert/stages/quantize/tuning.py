@@ -8,7 +8,7 @@ from typing import Any
 from edgebert.errors import EdgebertError
 from edgebert.runtimes.isa import host_cpu
 from edgebert.runtimes.target import Target
-from edgebert.stages.export.rewrites import FOR_ONNXRUNTIME_ALONE, REWRITES
+from edgebert.stages.export import FOR_ONNXRUNTIME_ALONE, REWRITES
 from edgebert.stages.quantize.builder import Plan
 from edgebert.stages.quantize.search_log import Ledger
 

@@ -181,7 +181,7 @@ def test_verify_says_in_json_who_signed(bundle: Path, cli: Callable[..., Result]
 LOADED = """
 import sys
 from pathlib import Path
-from edgebert.bundle import read_bundle
+from edgebert.bundle.read import read_bundle
 read_bundle(Path(sys.argv[1]))
 print({"model_signing", "cryptography", "sigstore", "OpenSSL"} & set(sys.modules) or "nothing")
 """

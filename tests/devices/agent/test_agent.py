@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 from agents import AGENT, IMPATIENT, ask, files_of, install, send, ship, tree
+from device_process import WITHOUT, WORKSTATION
 from processes import alive, wait_for
 from processes import measuring as measuring_of
 from slot_bundles import named, small_bundle
-from test_layers import WITHOUT, WORKSTATION
 
 LONG = {"rounds": 10_000, "queries": 2_000, "warmup": 1}
 
@@ -139,7 +139,7 @@ def test_a_second_agent_is_told_who_works_and_one_that_is_ended_says_so(
 def test_what_libraries_print_is_not_among_the_events(tmp_path: Path) -> None:
     noisy = """
 import os, runpy
-import edgebert.devices.agent.about as about
+import edgebert.devices.agent.status as about
 real = about.read_about
 def read(root):
     print("from python")
@@ -156,7 +156,7 @@ runpy.run_module("edgebert.devices.agent.agent", run_name="__main__")
 def test_a_fault_of_the_agent_is_one_event_and_no_traceback(tmp_path: Path) -> None:
     broken = """
 import runpy
-import edgebert.devices.agent.about as about
+import edgebert.devices.agent.status as about
 def read(root):
     raise KeyError("colour")
 about.read_about = read

@@ -16,10 +16,10 @@ from slot_bundles import FP32, INT8, changed, gated, named, resigned, small_bund
 
 import edgebert
 from edgebert.bundle.device_folder import resolve
-from edgebert.devices.agent.protocol import Trial
+from edgebert.devices.agent.protocol import VariantTrial
 from edgebert.devices.agent.trial import enough
 from edgebert.report.compare.comparison import compare
-from edgebert.report.compare.findings import Options
+from edgebert.report.compare.findings import CompareOptions
 from edgebert.report.file import read_report, write_report
 from edgebert.report.gates import Gate
 from edgebert.report.report import Report
@@ -167,10 +167,10 @@ def test_reports_of_two_devices_can_be_compared(shipped: Path, tmp_path: Path) -
     elsewhere = here.environment.model_copy(update={"cpu": "Cortex-A72", "isa": ("arm-neon",), "machine": "aarch64"})
     write_report(tmp_path / "other.json", here.model_copy(update={"environment": elsewhere, "recipe": "recipe on shed"}))
     other = read_report(tmp_path / "other.json")
-    found = compare(here, other, Options(across_devices=True), names=("attic", "shed"))
+    found = compare(here, other, CompareOptions(across_devices=True), names=("attic", "shed"))
     assert {pair.name for pair in found.pairs} == {FP32, INT8} and not found.missing and not found.extra
     assert {item.verdict for pair in found.pairs for item in pair.findings if item.metric == "p50_ms"} <= {"inconclusive"}
-    apart = compare(here, other, Options(), names=("attic", "shed"))
+    apart = compare(here, other, CompareOptions(), names=("attic", "shed"))
     assert {item.verdict for pair in apart.pairs for item in pair.findings if item.metric == "p50_ms"} == {"incomparable"}
 
 
@@ -349,7 +349,7 @@ def opened(folder, variant, threads=None):
         os.kill(os.getpid(), 11)
     return real(folder, variant, threads)
 bundle.open_variant = opened
-from edgebert.slots.self_test import main
+from edgebert.devices.agent.self_test import main
 sys.exit(main())
 """
     wrapper = f"""
@@ -404,21 +404,21 @@ def test_a_clock_that_is_wrong_changes_only_the_date(root: Path, bundle: Path, t
 @pytest.mark.parametrize(
     ("asked", "gates", "queries"),
     [
-        (Trial(rounds=5, queries=64), [], 64),
-        (Trial(rounds=1, queries=4), [], 16),
-        (Trial(rounds=3, queries=1), [Gate(metric="p50_ms", max=1)], 6),
-        (Trial(rounds=5, queries=64), [Gate(metric="p90_ms", max=1), Gate(metric="p99_ms", max=1)], 133),
-        (Trial(rounds=5, queries=200), [Gate(metric="p99_ms", max=1)], 200),
-        (Trial(rounds=2, queries=1), [Gate(metric="accuracy", min=0), Gate(metric="size_mb", max=1)], 8),
+        (VariantTrial(rounds=5, queries=64), [], 64),
+        (VariantTrial(rounds=1, queries=4), [], 16),
+        (VariantTrial(rounds=3, queries=1), [Gate(metric="p50_ms", max=1)], 6),
+        (VariantTrial(rounds=5, queries=64), [Gate(metric="p90_ms", max=1), Gate(metric="p99_ms", max=1)], 133),
+        (VariantTrial(rounds=5, queries=200), [Gate(metric="p99_ms", max=1)], 200),
+        (VariantTrial(rounds=2, queries=1), [Gate(metric="accuracy", min=0), Gate(metric="size_mb", max=1)], 8),
     ],
 )
-def test_as_many_queries_are_asked_as_the_gates_need(asked: Trial, gates: list[Gate], queries: int) -> None:
+def test_as_many_queries_are_asked_as_the_gates_need(asked: VariantTrial, gates: list[Gate], queries: int) -> None:
     assert enough(asked, gates) == asked.model_copy(update={"queries": queries})
 
 
 def test_reports_on_the_device_are_bounded(tmp_path: Path, shipped: Path) -> None:
     from edgebert.bundle.device_folder import Root
-    from edgebert.devices.agent.reports import KEPT, keep_report, numbered
+    from edgebert.devices.agent.record import KEPT, keep_report, numbered
 
     root = Root(tmp_path)
     root.reports.mkdir()

@@ -16,9 +16,9 @@ from agents import ask, files_of, pieces_of, raw, send, tree
 from edgebert.bundle.device_folder import Root
 from edgebert.devices.agent import incoming
 from edgebert.devices.agent.agent import read_request
-from edgebert.devices.agent.prepare import at_work
-from edgebert.devices.agent.protocol import Have, Wanted
-from edgebert.devices.agent.request_check import check_files
+from edgebert.devices.agent.contents import check_files
+from edgebert.devices.agent.lock import at_work
+from edgebert.devices.agent.protocol import Have, RequestedFile
 from edgebert.errors import BundleError, DeviceError
 
 MANIFEST_FILE = {"path": "edgebert.json", "sha256": "1" * 64, "size": 10}
@@ -163,7 +163,7 @@ TRICKS = [
 def test_tricks_with_paths_are_refused(files: list[dict[str, Any]], says: str) -> None:
     named = [MANIFEST_FILE, *({"sha256": "3" * 64, "size": 1, **item} for item in files)]
     with pytest.raises(BundleError, match=says):
-        check_files([Wanted.model_validate(item) for item in named])
+        check_files([RequestedFile.model_validate(item) for item in named])
 
 
 @pytest.mark.parametrize("op", ["have", "install"])

@@ -17,7 +17,7 @@ from slot_bundles import INT8, named, small_bundle
 
 from edgebert.bundle.device_folder import MANIFEST, MARKER, Root, SlotName
 from edgebert.core.store import hash_file
-from edgebert.devices.agent.prepare import at_work
+from edgebert.devices.agent.lock import at_work
 from edgebert.devices.agent.record import Record
 from edgebert.devices.agent.switch import idle_slot, recover
 from edgebert.errors import DeviceError

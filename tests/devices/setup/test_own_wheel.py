@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edgebert.devices.setup.own_wheel import make_own_wheel
+from edgebert.devices.setup.wheels import make_own_wheel
 from edgebert.errors import InputError
 
 INFO = "edgebert-0.1.0.dist-info"

@@ -17,7 +17,7 @@ from edgebert.bundle.read import read_manifest
 from edgebert.bundle.trust.policy import Signer
 from edgebert.core.parallel_progress import SilentLanes
 from edgebert.core.store import hash_file
-from edgebert.devices.agent.protocol import Wanted
+from edgebert.devices.agent.protocol import RequestedFile
 from edgebert.devices.ship.delivery import Delivery, Order
 from edgebert.devices.ship.payload import Cargo
 from edgebert.devices.ship.rollout import Convoy, exit_code
@@ -35,7 +35,7 @@ def cargo_of(folder: Path, *, runtime: str | None = None) -> Cargo:
         variants = [variant.model_copy(update={"target": target}) for variant in manifest.variants]
         manifest = manifest.model_copy(update={"variants": tuple(variants)})
     names = [*manifest.files, MANIFEST]
-    files = [Wanted(path=name, sha256=hash_file(folder / name), size=(folder / name).stat().st_size) for name in names]
+    files = [RequestedFile(path=name, sha256=hash_file(folder / name), size=(folder / name).stat().st_size) for name in names]
     return Cargo(folder, manifest, Signer("unsigned", "unsigned"), tuple(files))
 
 

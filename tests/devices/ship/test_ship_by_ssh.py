@@ -21,7 +21,7 @@ import edgebert
 from edgebert.bundle.manifest import MANIFEST
 from edgebert.bundle.trust.keys import ensure_own_key
 from edgebert.core.parallel_progress import SilentLanes
-from edgebert.devices.agent.protocol import Advance, Note, Pin, Received, Trial
+from edgebert.devices.agent.protocol import Advance, Note, Pin, Received, VariantTrial
 from edgebert.devices.ship.delivery import Delivery, Order
 from edgebert.devices.ship.payload import load_cargo
 from edgebert.devices.ship.rollout import Convoy
@@ -32,7 +32,7 @@ from edgebert.devices.transport.ssh import SshDevice
 from edgebert.errors import EXIT_ENVIRONMENT, EXIT_INPUT
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
-QUICK = Trial(rounds=1, queries=4, warmup=1)
+QUICK = VariantTrial(rounds=1, queries=4, warmup=1)
 OLD, NEW = {"negative", "positive"}, {"minus", "plus"}
 
 

@@ -23,7 +23,7 @@ from strange_python import killed_at, with_clock
 import edgebert
 from edgebert.bundle.manifest import MANIFEST
 from edgebert.core.parallel_progress import SilentLanes
-from edgebert.devices.agent.protocol import Advance, Note, Received, Trial
+from edgebert.devices.agent.protocol import Advance, Note, Received, VariantTrial
 from edgebert.devices.ship.delivery import Delivery, Order
 from edgebert.devices.ship.payload import load_cargo
 from edgebert.devices.ship.rollout import Convoy
@@ -33,7 +33,7 @@ from edgebert.devices.transport.local import LocalDevice
 from edgebert.errors import EXIT_ENVIRONMENT, DeviceLost
 from edgebert.report.file import read_report
 
-QUICK = Trial(rounds=1, queries=4, warmup=1)
+QUICK = VariantTrial(rounds=1, queries=4, warmup=1)
 TEXT = "a good film"
 
 

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 from conftest import Result
-from test_layers import COMMAND, WORKSTATION, on_a_device
+from device_process import COMMAND, WORKSTATION, on_a_device
 
 from edgebert.bundle.trust.sign import sign_bundle
 from edgebert.errors import InputError, StageError
 from edgebert.measure.bench.queries import Lengths
-from edgebert.measure.bench.sweep import Options
-from edgebert.measure.latency.job import Job
+from edgebert.measure.bench.sweep import BenchOptions
+from edgebert.measure.latency.job import RoundJob
 from edgebert.measure.machine.environment import read_environment
 from edgebert.report.file import read_report, write_report
 from edgebert.report.report import Entry, Report
@@ -316,7 +316,7 @@ def test_whole_rounds_are_kept_when_a_later_one_fails(cli: CLI, desk: Path, monk
     ):
         ran: list[int] = []
 
-        def fails(job: Job, fault: BaseException = fault, ran: list[int] = ran) -> Round:
+        def fails(job: RoundJob, fault: BaseException = fault, ran: list[int] = ran) -> Round:
             ran.append(job.round)
             if len(ran) == 4:  # the second round's last
                 raise fault
@@ -497,8 +497,8 @@ def test_what_was_not_measured_is_none_in_json() -> None:
 
 def test_options_refuse_what_does_not_go_together() -> None:
     with pytest.raises(InputError, match="needs a rate"):
-        Options(scenarios=("server",)).check()
-    both = Options(scenarios=("server", "offline"), rates=(5.0, 5.0, 7.0), lengths=(Lengths("data"),) * 2, bound_ms=3.0)
+        BenchOptions(scenarios=("server",)).check()
+    both = BenchOptions(scenarios=("server", "offline"), rates=(5.0, 5.0, 7.0), lengths=(Lengths("data"),) * 2, bound_ms=3.0)
     both.check()
     assert [setting.name for setting, _ in both.settings()] == ["server-5/s", "server-7/s", "offline"]
     assert [setting.bound_ms for setting, _ in both.settings()] == [3.0, 3.0, None]

@@ -22,17 +22,17 @@ from edgebert.compress.recipe_file import load_recipe
 from edgebert.core.progress import Silent
 from edgebert.core.store import hash_file
 from edgebert.errors import BundleError, EnvironmentFault, InputError, RecipeError, SourceError, StageError
-from edgebert.measure.bench.answers import predict
 from edgebert.measure.bench.data_file import DataFile
 from edgebert.measure.bench.graph_files import external_files, graph_files
-from edgebert.measure.bench.models import POSITIONS, Subject, Wanted, find_subjects, named_apart
-from edgebert.measure.bench.plan_notes import plan_notes
-from edgebert.measure.bench.probe import Probe, probe
-from edgebert.measure.bench.queries import Asked, Lengths, Source
-from edgebert.measure.bench.run import run
-from edgebert.measure.bench.sweep import Options, Planned, make_plan
+from edgebert.measure.bench.models import POSITIONS, BenchModel, ModelRequest, find_subjects, named_apart
+from edgebert.measure.bench.probe import probe
+from edgebert.measure.bench.probe_worker import Probe
+from edgebert.measure.bench.queries import Asked, Lengths, QuerySource
+from edgebert.measure.bench.run import plan_notes, run
+from edgebert.measure.bench.sweep import BenchOptions, Planned, make_plan
 from edgebert.measure.latency import process
 from edgebert.measure.machine.kernel_files import KernelFiles
+from edgebert.measure.predictions import predict
 from edgebert.report.rounds import Setting
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
@@ -49,8 +49,8 @@ class Notes(Silent):
         self.lines.append(line)
 
 
-def find(place: Path, *variants: str, runtime: str | None = None, tokenizer: Path | None = None) -> list[Subject]:
-    return find_subjects(str(place), Wanted(variants, runtime, tokenizer), Silent())
+def find(place: Path, *variants: str, runtime: str | None = None, tokenizer: Path | None = None) -> list[BenchModel]:
+    return find_subjects(str(place), ModelRequest(variants, runtime, tokenizer), Silent())
 
 
 @pytest.fixture
@@ -66,14 +66,18 @@ def test_a_bundle_is_measured_as_it_was_checked(finished: Path) -> None:
     assert selected.name == manifest.selected
     assert find(run) == [replace(selected, place=run)]
     named = find(run, "openvino/fp32", "onnxruntime/int8-static")
-    assert [subject.name for subject in named] == ["openvino/fp32", "onnxruntime/int8-static"]
-    for subject in named:
-        variant = manifest.variant(subject.name)
+    assert [bench_model.name for bench_model in named] == ["openvino/fp32", "onnxruntime/int8-static"]
+    for bench_model in named:
+        variant = manifest.variant(bench_model.name)
         assert variant is not None
-        assert (subject.artifact, subject.target, subject.labels) == (variant.artifact, variant.target, manifest.labels)
-        assert (subject.max_length, subject.pad_id, subject.columns) == (32, 0, ("text",))
+        assert (bench_model.artifact, bench_model.target, bench_model.labels) == (
+            variant.artifact,
+            variant.target,
+            manifest.labels,
+        )
+        assert (bench_model.max_length, bench_model.pad_id, bench_model.columns) == (32, 0, ("text",))
     for runtime in ("onnxruntime", "openvino"):
-        assert [subject.target.runtime for subject in find(run, runtime=runtime)] == [runtime]
+        assert [bench_model.target.runtime for bench_model in find(run, runtime=runtime)] == [runtime]
 
 
 def test_a_bundle_is_hashed_before_anything_is_opened(bundle: Path) -> None:
@@ -102,7 +106,7 @@ def test_what_this_cpu_would_answer_wrongly_is_not_measured(bundle: Path) -> Non
     with pytest.raises(EnvironmentFault, match="this CPU has none of"):
         find(bundle, "onnxruntime/int8-dynamic")
     notes = Notes()
-    (instead,) = find_subjects(str(bundle), Wanted(), notes)
+    (instead,) = find_subjects(str(bundle), ModelRequest(), notes)
     assert instead.name.endswith("fp32")
     assert "onnxruntime/int8-dynamic was selected" in notes.lines[0] and "is measured instead" in notes.lines[0]
 
@@ -115,26 +119,26 @@ def get_isas() -> tuple[str, ...]:
 
 def test_a_graph_has_the_hash_of_its_artifact_wherever_it_lies(bundle: Path) -> None:
     for variant in read_bundle(bundle).variants:
-        (subject,) = find(bundle / variant.file)
-        assert subject.artifact == variant.artifact
-        assert subject.name == Path(variant.file).stem
+        (bench_model,) = find(bundle / variant.file)
+        assert bench_model.artifact == variant.artifact
+        assert bench_model.name == Path(variant.file).stem
         sizes = [file.stat().st_size for file in (bundle / variant.file).parent.glob(f"{Path(variant.file).stem}.*")]
-        assert subject.size_bytes == sum(sizes)
-        assert subject.target == Target(runtime=variant.target.runtime)
-        assert subject.tokenizer == bundle / "tokenizer.json"  # one folder up, as in a Hub folder
-        assert (subject.task, subject.labels) == ("text-classification", ("negative", "positive"))
-        assert subject.max_length == 64
+        assert bench_model.size_bytes == sum(sizes)
+        assert bench_model.target == Target(runtime=variant.target.runtime)
+        assert bench_model.tokenizer == bundle / "tokenizer.json"  # one folder up, as in a Hub folder
+        assert (bench_model.task, bench_model.labels) == ("text-classification", ("negative", "positive"))
+        assert bench_model.max_length == 64
 
 
 def test_a_graph_that_stands_alone_is_asked_without_text(graph: Path, tmp_path: Path) -> None:
     alone = tmp_path / "alone" / "deep" / "net.onnx"
     alone.parent.mkdir(parents=True)
     shutil.copyfile(graph, alone)
-    (subject,) = find(alone)
-    assert (subject.serving, subject.task, subject.max_length) == (None, None, POSITIONS)
+    (bench_model,) = find(alone)
+    assert (bench_model.serving, bench_model.task, bench_model.max_length) == (None, None, POSITIONS)
     (given,) = find(alone, tokenizer=graph.parent.parent / "tokenizer.json")
     assert given.serving is not None and given.task is None
-    assert given.artifact == subject.artifact
+    assert given.artifact == bench_model.artifact
 
 
 def test_weights_beside_an_onnx_file_belong_to_it(graph: Path, tmp_path: Path) -> None:
@@ -164,17 +168,17 @@ def test_names_of_weight_files_that_lead_elsewhere_are_not_followed(tmp_path: Pa
 
 
 def test_a_transformers_folder_is_run_by_torch(model_dir: Path) -> None:
-    (subject,) = find(model_dir)
-    assert (subject.name, subject.target, subject.task) == ("model", Target(runtime="torch"), "text-classification")
-    assert (subject.labels, subject.max_length, subject.columns) == (("negative", "positive"), 64, ("text",))
-    assert subject.size_bytes >= (model_dir / "model.safetensors").stat().st_size
+    (bench_model,) = find(model_dir)
+    assert (bench_model.name, bench_model.target, bench_model.task) == ("model", Target(runtime="torch"), "text-classification")
+    assert (bench_model.labels, bench_model.max_length, bench_model.columns) == (("negative", "positive"), 64, ("text",))
+    assert bench_model.size_bytes >= (model_dir / "model.safetensors").stat().st_size
     notes = Notes()
     with pytest.raises(SourceError, match="has no graph for onnxruntime"):
         find(model_dir, runtime="onnxruntime")
-    beside = Wanted(runtime="onnxruntime", must=False)  # a baseline, which may be another kind of model
-    assert find_subjects(str(model_dir), beside, notes) == [subject]
+    beside = ModelRequest(runtime="onnxruntime", must=False)  # a baseline, which may be another kind of model
+    assert find_subjects(str(model_dir), beside, notes) == [bench_model]
     assert "--runtime onnxruntime chooses nothing" in notes.lines[0]
-    found = probe(subject, subject.target, usual=8, longest=64)
+    found = probe(bench_model, bench_model.target, usual=8, longest=64)
     assert found.query_s > 0 and found.fixed_batch is found.fixed_length is None
 
 
@@ -268,11 +272,11 @@ def test_runtime_that_does_not_open_the_file_is_refused(bundle: Path) -> None:
     st.lists(st.sampled_from(["/a/x/m.onnx", "/a/y/m.onnx", "/b/x/m.onnx", "/m.onnx", "/a/x/n.onnx"]), min_size=1, max_size=6)
 )
 def test_no_two_models_have_one_name(places: list[str]) -> None:
-    plain = Subject("", Path("/"), Path("/"), Target(runtime="torch"), "", 0, None, (), ("text",), 8, 0, 9, None)
+    plain = BenchModel("", Path("/"), Path("/"), Target(runtime="torch"), "", 0, None, (), ("text",), 8, 0, 9, None)
     named = named_apart([replace(plain, name=Path(place).stem, place=Path(place)) for place in places])
-    names = [subject.name for subject in named]
+    names = [bench_model.name for bench_model in named]
     assert len(set(names)) == len(names)
-    assert [subject.place for subject in named] == [Path(place) for place in places]
+    assert [bench_model.place for bench_model in named] == [Path(place) for place in places]
     assert all(Path(place).stem in name for name, place in zip(names, places, strict=True))
     if len({Path(place).stem for place in places}) == len(places):
         assert names == [Path(place).stem for place in places]
@@ -280,9 +284,9 @@ def test_no_two_models_have_one_name(places: list[str]) -> None:
 
 def test_an_onnx_file_that_is_none_is_the_users_fault(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_bytes(b"no graph at all")
-    (subject,) = find(tmp_path / "x.onnx")
+    (bench_model,) = find(tmp_path / "x.onnx")
     with pytest.raises(SourceError, match=r"ONNX Runtime cannot open .*x\.onnx") as caught:
-        probe(subject, subject.target, usual=8, longest=8)
+        probe(bench_model, bench_model.target, usual=8, longest=8)
     assert caught.value.exit_code == 2
 
 
@@ -299,24 +303,24 @@ def with_inputs(graph: Path, out: Path, batch: int, length: int) -> Path:
 
 def test_a_graph_of_fixed_sizes_is_asked_nothing_else(graph: Path) -> None:
     place = with_inputs(graph, graph.parent / "fixed.onnx", 2, 16)
-    (subject,) = find(place)
+    (bench_model,) = find(place)
     notes = Notes()
-    (planned,) = make_plan([(subject, "candidate")], Options(queries=3, warmup=0), Source(None, 0), notes)
-    assert (planned.target.batch, planned.target.padding, planned.subject.max_length) == (2, "max_length", 16)
+    (planned,) = make_plan([(bench_model, "candidate")], BenchOptions(queries=3, warmup=0), QuerySource(None, 0), notes)
+    assert (planned.target.batch, planned.target.padding, planned.bench_model.max_length) == (2, "max_length", 16)
     assert max(planned.asked.lengths) <= 16 and "takes 16 tokens" in notes.lines[0]
     with pytest.raises(InputError, match="takes 2 texts at once"):
-        make_plan([(subject, "candidate")], Options(batches=(4,), queries=3), Source(None, 0), Silent())
+        make_plan([(bench_model, "candidate")], BenchOptions(batches=(4,), queries=3), QuerySource(None, 0), Silent())
 
 
 def test_answers_of_a_graph_of_fixed_batch_are_those_of_any_other(graph: Path, finished: Path) -> None:
     place = with_inputs(graph, graph.parent / "fixed.onnx", 5, 16)  # 24 rows are no multiple of 5
     (fixed,), (free,) = find(place), find(graph)
-    source = Source(DataFile(finished / "data" / "eval.csv", label="label"), 0)
-    options = Options(queries=2, rounds=1, warmup=0, settle=False)
+    source = QuerySource(DataFile(finished / "data" / "eval.csv", label="label"), 0)
+    options = BenchOptions(queries=2, rounds=1, warmup=0, settle=False)
     report = run(make_plan([(fixed, "candidate")], options, source, Silent()), options, source, Silent()).report
     target = Target(runtime="onnxruntime", padding="max_length")
     assert report.entries[0].predictions == predict(replace(free, max_length=16), target, source.rows(free), Silent())
-    streams = Options(scenarios=("multi-stream",), queries=2)
+    streams = BenchOptions(scenarios=("multi-stream",), queries=2)
     with pytest.raises(InputError, match=r"8 streams are not a multiple of it") as caught:
         make_plan([(fixed, "candidate")], streams, source, Silent())
     assert "--streams 10" in str(caught.value)
@@ -328,11 +332,11 @@ def test_answers_of_a_graph_of_fixed_batch_are_those_of_any_other(graph: Path, f
 
 
 def test_what_is_announced_counts_the_texts_of_a_query_once(graph: Path) -> None:
-    (subject,) = find(graph)
+    (bench_model,) = find(graph)
     seen = Probe(query_s=0.5, texts=8)
-    target = subject.target.model_copy(update={"batch": 8})
-    planned = Planned(subject, "candidate", target, Setting(), Asked([], "", (8,), False), seen, Lengths("8", (8,)))
-    options = Options(queries=100, warmup=0, settle=False)
+    target = bench_model.target.model_copy(update={"batch": 8})
+    planned = Planned(bench_model, "candidate", target, Setting(), Asked([], "", (8,), False), seen, Lengths("8", (8,)))
+    options = BenchOptions(queries=100, warmup=0, settle=False)
     assert planned.seconds(options) == pytest.approx(50, abs=2)
 
 
@@ -340,28 +344,28 @@ def test_what_is_announced_counts_the_texts_of_a_query_once(graph: Path) -> None
 def test_an_ir_that_is_none_is_the_users_fault(tmp_path: Path, content: str) -> None:
     (tmp_path / "x.xml").write_text(content)
     (tmp_path / "x.bin").write_bytes(b"x")
-    (subject,) = find(tmp_path / "x.xml")
+    (bench_model,) = find(tmp_path / "x.xml")
     with pytest.raises(SourceError, match=r"OpenVINO cannot open .*x\.xml") as caught:
-        probe(subject, subject.target, usual=8, longest=8)
+        probe(bench_model, bench_model.target, usual=8, longest=8)
     assert caught.value.exit_code == 2 and ".cpp" not in str(caught.value)
 
 
 def test_a_process_that_is_killed_while_it_looks_says_what_may_be_the_reason(
     graph: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (subject,) = find(graph)
+    (bench_model,) = find(graph)
     monkeypatch.setattr(process, "sys", SimpleNamespace(executable=str(graph.parent / "dies")))
     (graph.parent / "dies").write_text("#!/bin/sh\nkill -9 $$\n")
     (graph.parent / "dies").chmod(0o755)
     with pytest.raises(StageError, match=r"opens .* was ended by SIGKILL") as caught:
-        probe(subject, subject.target, usual=8, longest=8)
+        probe(bench_model, bench_model.target, usual=8, longest=8)
     assert "out of memory" in str(caught.value)
 
 
 def test_two_bundles_that_differ_are_named_as_such_before_they_are_measured(graph: Path) -> None:
-    (subject,) = find(graph)
-    source, options = Source(None, 0), Options(queries=2, warmup=0)
-    (one,) = make_plan([(subject, "candidate")], options, source, Silent())
+    (bench_model,) = find(graph)
+    source, options = QuerySource(None, 0), BenchOptions(queries=2, warmup=0)
+    (one,) = make_plan([(bench_model, "candidate")], options, source, Silent())
     other = replace(one, role="baseline", target=one.target.model_copy(update={"threads": 3}))
     notes = plan_notes([other, one], options, source)
     assert any("nothing will be compared" in note for note in notes)
@@ -370,9 +374,9 @@ def test_two_bundles_that_differ_are_named_as_such_before_they_are_measured(grap
 
 
 def test_threads_beyond_the_containers_time_are_warned_of(graph: Path, tmp_path: Path) -> None:
-    (subject,) = find(graph)
-    source, options = Source(None, 0), Options(queries=2, warmup=0)
-    (planned,) = make_plan([(subject, "candidate")], options, source, Silent())
+    (bench_model,) = find(graph)
+    source, options = QuerySource(None, 0), BenchOptions(queries=2, warmup=0)
+    (planned,) = make_plan([(bench_model, "candidate")], options, source, Silent())
     group = tmp_path / "root" / "sys" / "fs" / "cgroup"
     group.mkdir(parents=True)
     (group / "cpu.max").write_text("50000 100000\n")
@@ -390,16 +394,16 @@ def test_a_graph_with_other_inputs_is_refused(graph: Path) -> None:
     for node in model.graph.node:
         node.input[:] = ["pixel_values" if name == "input_ids" else name for name in node.input]
     onnx.save(model, graph)
-    (subject,) = find(graph)
+    (bench_model,) = find(graph)
     with pytest.raises(SourceError, match="wants the input"):
-        probe(subject, subject.target, usual=8, longest=8)
+        probe(bench_model, bench_model.target, usual=8, longest=8)
 
 
 def test_a_graph_that_ends_before_the_length_says_so(graph: Path, tmp_path: Path) -> None:
     shutil.copyfile(graph, tmp_path / "alone.onnx")  # no config beside it says that it has 64 positions
-    (subject,) = find(tmp_path / "alone.onnx")
+    (bench_model,) = find(tmp_path / "alone.onnx")
     with pytest.raises(SourceError, match="does not take 65 tokens"):
-        probe(subject, subject.target, usual=8, longest=65)
+        probe(bench_model, bench_model.target, usual=8, longest=65)
 
 
 def test_a_recipe_does_not_take_torch_for_a_target(recipe: Path) -> None:
@@ -439,7 +443,7 @@ def test_torch_opens_what_prune_made(model_template: Path, tmp_path: Path) -> No
     folder = Path(shutil.copytree(model_template, tmp_path / "pruned"))
     smaller = prune(load_model(folder, get_task("text-classification")), {0: Units((0, 2), tuple(range(16)))})
     save_model(smaller, folder)
-    (subject,) = find(folder)
+    (bench_model,) = find(folder)
     batch = collate([Encoded((2, 7, 9, 3), (0,) * 4)], length=4, pad_id=0)
     session = get_runtime("torch").open(folder, Target(runtime="torch"))
     import torch
@@ -447,12 +451,12 @@ def test_torch_opens_what_prune_made(model_template: Path, tmp_path: Path) -> No
     with torch.inference_mode():
         expected = smaller(**{name: torch.from_numpy(value) for name, value in batch.items()}).logits.numpy()
     np.testing.assert_allclose(session.predict(batch)["logits"], expected, atol=1e-5)
-    assert subject.size_bytes < find(model_template)[0].size_bytes
+    assert bench_model.size_bytes < find(model_template)[0].size_bytes
     assert hash_file(folder / "config.json") != hash_file(model_template / "config.json")
 
 
 def test_weights_that_are_damaged_are_the_users_fault(model_dir: Path) -> None:
-    (subject,) = find(model_dir)
+    (bench_model,) = find(model_dir)
     (model_dir / "model.safetensors").write_bytes(b"")
     with pytest.raises(SourceError, match="torch cannot open"):
-        probe(subject, subject.target, usual=8, longest=8)
+        probe(bench_model, bench_model.target, usual=8, longest=8)

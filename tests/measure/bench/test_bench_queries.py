@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgebert.core.files import sentences
 from edgebert.core.progress import Silent
-from edgebert.core.shipped import sentences
 from edgebert.errors import DataError, EdgebertError, InputError
 from edgebert.measure.bench import data_file
-from edgebert.measure.bench.command_line import command_line
 from edgebert.measure.bench.data_file import MOST_ROWS, DataFile
-from edgebert.measure.bench.models import Subject, Wanted, find_subjects
-from edgebert.measure.bench.queries import Lengths, Source, all_lengths, parse_lengths
-from edgebert.measure.bench.sweep import Options
+from edgebert.measure.bench.models import BenchModel, ModelRequest, find_subjects
+from edgebert.measure.bench.out_file import command_line
+from edgebert.measure.bench.queries import Lengths, QuerySource, all_lengths, parse_lengths
+from edgebert.measure.bench.sweep import BenchOptions
 from edgebert.runtimes.serving import Serving
 
 TEXTS = ["a good film", 'she said "not very good", twice', "line with \u2028 a strange break", "awful"]
@@ -27,9 +27,9 @@ LABELS = ["positive", "negative", "negative", "negative"]
 
 
 @pytest.fixture(scope="module")
-def subject(finished: Path) -> Subject:
+def bench_model(finished: Path) -> BenchModel:
     """A variant of the finished bundle."""
-    (found,) = find_subjects(str(finished / "runs" / "recipe"), Wanted(("onnxruntime/fp32",)), Silent())
+    (found,) = find_subjects(str(finished / "runs" / "recipe"), ModelRequest(("onnxruntime/fp32",)), Silent())
     return found
 
 
@@ -152,13 +152,13 @@ def test_no_two_logs_have_one_name(tmp_path: Path) -> None:
         ("data", ()),
         ("8", (8,)),
     ]
-    names = [setting.name for setting, _ in Options(lengths=found).settings()]
+    names = [setting.name for setting, _ in BenchOptions(lengths=found).settings()]
     assert len(set(names)) == len(names) == 5
 
 
 def test_names_of_settings_tell_rates_apart() -> None:
     rates = (1e6, 1e6 + 0.5, 0.1, 50.0)
-    names = [setting.name for setting, _ in Options(scenarios=("server",), rates=rates).settings()]
+    names = [setting.name for setting, _ in BenchOptions(scenarios=("server",), rates=rates).settings()]
     assert len(set(names)) == 4 and names[-1] == "server-50/s"
 
 
@@ -172,63 +172,70 @@ def test_more_than_is_read_is_said(tmp_path: Path) -> None:
         assert data.is_cut() == log.is_cut == (count > MOST_ROWS)
 
 
-def test_one_list_of_questions_has_one_hash_whoever_is_asked(subject: Subject, tmp_path: Path) -> None:
-    asked = Source(None, 0).ask(subject, Lengths("data"), warmup=2, timed=5)
+def test_one_list_of_questions_has_one_hash_whoever_is_asked(bench_model: BenchModel, tmp_path: Path) -> None:
+    asked = QuerySource(None, 0).ask(bench_model, Lengths("data"), warmup=2, timed=5)
     assert len(asked.rows) == 7 and asked.is_text
     assert {row["text"] for row in asked.rows} <= set(sentences())
-    other = replace(subject, name="other", max_length=8, labels=("x", "y"), checked_at=None)
-    again = Source(None, 0).ask(other, Lengths("data"), warmup=2, timed=5)
+    other = replace(bench_model, name="other", max_length=8, labels=("x", "y"), checked_at=None)
+    again = QuerySource(None, 0).ask(other, Lengths("data"), warmup=2, timed=5)
     assert again.sha256 == asked.sha256
     assert max(again.lengths) <= 8 < max(asked.lengths)
     (tmp_path / "same.txt").write_text("\n".join(sentences()) + "\n")
-    assert Source(DataFile(tmp_path / "same.txt"), 0).ask(subject, Lengths("data"), warmup=2, timed=5).sha256 == asked.sha256
+    assert (
+        QuerySource(DataFile(tmp_path / "same.txt"), 0).ask(bench_model, Lengths("data"), warmup=2, timed=5).sha256
+        == asked.sha256
+    )
     different = [
-        Source(None, 1).ask(subject, Lengths("data"), warmup=2, timed=5),
-        Source(None, 0).ask(subject, Lengths("data"), warmup=2, timed=4),
-        Source(None, 0).ask(subject, Lengths("data"), warmup=3, timed=5),
-        Source(None, 0).ask(subject, Lengths("16", (16,)), warmup=2, timed=5),
+        QuerySource(None, 1).ask(bench_model, Lengths("data"), warmup=2, timed=5),
+        QuerySource(None, 0).ask(bench_model, Lengths("data"), warmup=2, timed=4),
+        QuerySource(None, 0).ask(bench_model, Lengths("data"), warmup=3, timed=5),
+        QuerySource(None, 0).ask(bench_model, Lengths("16", (16,)), warmup=2, timed=5),
     ]
     assert len({asked.sha256, *(item.sha256 for item in different)}) == 5
 
 
-def test_labels_are_never_asked(subject: Subject, tmp_path: Path) -> None:
+def test_labels_are_never_asked(bench_model: BenchModel, tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text(as_csv(ROWS))
-    asked = Source(DataFile(tmp_path / "d.csv", label="label"), 0).ask(subject, Lengths("data"), warmup=0, timed=4)
+    asked = QuerySource(DataFile(tmp_path / "d.csv", label="label"), 0).ask(bench_model, Lengths("data"), warmup=0, timed=4)
     assert all(set(row) == {"text"} for row in asked.rows)
-    assert asked.sha256 == Source(DataFile(tmp_path / "d.csv"), 0).ask(subject, Lengths("data"), warmup=0, timed=4).sha256
+    assert (
+        asked.sha256 == QuerySource(DataFile(tmp_path / "d.csv"), 0).ask(bench_model, Lengths("data"), warmup=0, timed=4).sha256
+    )
 
 
 @given(st.lists(st.integers(1, 32), min_size=1, max_size=20), st.integers(0, 5), st.integers(1, 40), st.integers(0, 9))
-def test_token_ids_have_the_lengths_of_the_log(subject: Subject, values: list[int], warmup: int, timed: int, seed: int) -> None:
-    asked = Source(None, seed).ask(subject, Lengths("log", tuple(values)), warmup=warmup, timed=timed)
+def test_token_ids_have_the_lengths_of_the_log(
+    bench_model: BenchModel, values: list[int], warmup: int, timed: int, seed: int
+) -> None:
+    asked = QuerySource(None, seed).ask(bench_model, Lengths("log", tuple(values)), warmup=warmup, timed=timed)
     assert not asked.is_text
     assert tuple(map(len, asked.rows)) == asked.lengths
     assert len(asked.rows) == warmup + timed and set(asked.lengths) <= set(values)
-    assert all(0 <= token < subject.vocabulary for row in asked.rows for token in row)
+    assert all(0 <= token < bench_model.vocabulary for row in asked.rows for token in row)
     if warmup + timed >= len(values):
         assert sorted(asked.lengths[: len(values)]) == sorted(values)  # the log is gone through before any comes again
 
 
-def test_lengths_beyond_the_positions_are_refused_and_named(subject: Subject, tmp_path: Path) -> None:
+def test_lengths_beyond_the_positions_are_refused_and_named(bench_model: BenchModel, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"--lengths: 33 tokens are more than the 32 that onnxruntime/fp32 takes"):
-        Source(None, 0).ask(subject, Lengths("33", (33,)), warmup=0, timed=1)
+        QuerySource(None, 0).ask(bench_model, Lengths("33", (33,)), warmup=0, timed=1)
     with pytest.raises(InputError, match=r"log\.txt, value 2: 40 tokens"):
-        Source(None, 0).ask(subject, Lengths("log", (5, 40), tmp_path / "log.txt"), warmup=0, timed=1)
+        QuerySource(None, 0).ask(bench_model, Lengths("log", (5, 40), tmp_path / "log.txt"), warmup=0, timed=1)
 
 
-def test_without_a_tokenizer_texts_are_as_many_tokens_as_words(subject: Subject) -> None:
-    asked = Source(None, 0).ask(replace(subject, tokenizer=None), Lengths("data"), warmup=0, timed=256)
+def test_without_a_tokenizer_texts_are_as_many_tokens_as_words(bench_model: BenchModel) -> None:
+    asked = QuerySource(None, 0).ask(replace(bench_model, tokenizer=None), Lengths("data"), warmup=0, timed=256)
     words = sorted(min(len(text.split()) + 2, 32) for text in sentences())
     assert sorted(asked.lengths) == words
 
 
-def test_a_bundle_is_asked_what_it_was_made_for(subject: Subject, tmp_path: Path) -> None:
-    pairs = replace(subject, columns=("text", "text_pair"))
-    rows = Source(None, 0).rows(pairs)
+def test_a_bundle_is_asked_what_it_was_made_for(bench_model: BenchModel, tmp_path: Path) -> None:
+    pairs = replace(bench_model, columns=("text", "text_pair"))
+    rows = QuerySource(None, 0).rows(pairs)
     assert all(set(row) == {"text", "text_pair"} for row in rows)
     (tmp_path / "single.txt").write_text("one text\n")
     with pytest.raises(EdgebertError, match="has text, but onnxruntime/fp32 was made for text and text_pair"):
-        Source(DataFile(tmp_path / "single.txt"), 0).rows(pairs)
+        QuerySource(DataFile(tmp_path / "single.txt"), 0).rows(pairs)
     assert isinstance(pairs.serving, Serving)
 
 

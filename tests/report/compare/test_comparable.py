@@ -10,14 +10,14 @@ from made_reports import MACHINE, a_report, a_round, an_entry, finding, measured
 
 from edgebert.report.compare import statistics
 from edgebert.report.compare.comparison import compare, compare_within
-from edgebert.report.compare.findings import Options
+from edgebert.report.compare.findings import CompareOptions
 from edgebert.report.report import Report
 from edgebert.report.rounds import Setting
 from edgebert.report.samples import Samples
 from edgebert.report.search_record import SearchRecord
 from edgebert.runtimes.target import Target
 
-FEW = Options(metrics=("p50_ms", "size_mb"))
+FEW = CompareOptions(metrics=("p50_ms", "size_mb"))
 
 
 def machine(**changes: Any) -> Report:

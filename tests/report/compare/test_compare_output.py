@@ -9,17 +9,17 @@ from made_reports import MACHINE, a_report, an_entry, measured, rounds
 
 from edgebert.report.compare import lines
 from edgebert.report.compare.comparison import compare, compare_within
-from edgebert.report.compare.findings import Comparison, Document, Failure, Options, Policy
+from edgebert.report.compare.findings import CompareOptions, Comparison, ComparisonDocument, FailedCheck, Policy
 from edgebert.report.compare.junit import junit
 from edgebert.report.compare.policy import failures
 from edgebert.report.compare.wording import amount, points, said, span
 from edgebert.runtimes.target import Target
 
 
-def document(*comparisons: Comparison, words: tuple[Any, ...] = ()) -> Document:
+def document(*comparisons: Comparison, words: tuple[Any, ...] = ()) -> ComparisonDocument:
     policy = Policy(fail_on=words) if words else None
-    found: tuple[Failure, ...] = failures(comparisons, policy) if policy else ()
-    return Document(
+    found: tuple[FailedCheck, ...] = failures(comparisons, policy) if policy else ()
+    return ComparisonDocument(
         edgebert_version="1", comparisons=comparisons, policy=policy, passed=not found if policy else None, failures=found
     )
 
@@ -148,15 +148,21 @@ def test_junit_shows_failures_that_belong_to_no_metric() -> None:
     other = a_report(an_entry(rounds(seed=2)), environment=MACHINE.model_copy(update={"cores": 4}))
     found = cases(Xml.fromstring(junit(document(compare(measured(1), other), words=("slower",))).encode()))
     assert found["comparable"] == "failed"
-    named = compare(measured(1), measured(2), Options(metrics=("p50_ms", "p99.9_ms")))
+    named = compare(measured(1), measured(2), CompareOptions(metrics=("p50_ms", "p99.9_ms")))
     found = cases(Xml.fromstring(junit(document(named, words=("slower",))).encode()))
     assert found == {"p50_ms": "passed", "p99.9_ms": "failed"}
 
 
 def test_json_is_what_the_model_describes() -> None:
     written = document(SLOWER, words=("any",))
-    assert Document.model_validate_json(written.model_dump_json()) == written
-    assert set(Document.model_json_schema()["$defs"]) >= {"Comparison", "PairFindings", "Finding", "Policy", "Failure"}
+    assert ComparisonDocument.model_validate_json(written.model_dump_json()) == written
+    assert set(ComparisonDocument.model_json_schema()["$defs"]) >= {
+        "Comparison",
+        "PairFindings",
+        "Finding",
+        "Policy",
+        "FailedCheck",
+    }
 
 
 def test_changes_are_said_alike_in_both_directions() -> None:

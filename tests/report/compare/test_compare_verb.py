@@ -10,7 +10,7 @@ from xml.etree import ElementTree as Xml
 import pytest
 from made_reports import a_report, an_entry, measured, rounds
 
-from edgebert.report.compare.findings import Document
+from edgebert.report.compare.findings import ComparisonDocument
 from edgebert.report.file import write_report
 
 Cli = Callable[..., object]
@@ -45,7 +45,7 @@ def test_compare_fails_on_what_is_slower_and_on_nothing_else(cli: Cli, three: tu
 
 def test_compare_writes_json_markdown_and_junit(cli: Cli, three: tuple[Path, ...], tmp_path: Path) -> None:
     written = cli("compare", *three[:2], "--json")
-    assert Document.model_validate_json(written.out).passed is None
+    assert ComparisonDocument.model_validate_json(written.out).passed is None
     done = cli("compare", *three, "--markdown", "--out", "made/it.md", "--junit", "junit.xml", "--fail-on", "any")
     assert done.code == 1 and done.out == ""
     assert (tmp_path / "made" / "it.md").read_text().startswith("### ")

@@ -9,7 +9,7 @@ import pytest
 from made_reports import MACHINE, a_report, an_entry, measured, rounds
 
 from edgebert.report.compare.comparison import compare, compare_within
-from edgebert.report.compare.findings import Comparison, Finding, Options, PairFindings, Policy
+from edgebert.report.compare.findings import CompareOptions, Comparison, Finding, PairFindings, Policy
 from edgebert.report.compare.policy import REQUIRED, failures
 from edgebert.report.rounds import Setting
 from edgebert.report.samples import Samples
@@ -27,7 +27,7 @@ def holding(metric: str, verdict: Any, at_worst: float | None, *, named: bool = 
     ]
     findings = (found,) if named else (found, *others)
     pair = PairFindings(ref="a", changed="a", target="t", setting="s", paired=False, findings=findings)
-    options = Options(metrics=(metric,) if named else ())
+    options = CompareOptions(metrics=(metric,) if named else ())
     return not failures([Comparison(ref="a", changed="b", options=options, pairs=(pair,))], SLOWER)
 
 
@@ -57,8 +57,8 @@ def test_policy_passes_only_what_holds(metric: str, verdict: Any, at_worst: floa
 def test_a_metric_that_was_asked_for_by_name_has_to_be_shown_to_hold() -> None:
     assert holding("p99_ms", "inconclusive", 1.2)
     assert not holding("p99_ms", "inconclusive", 1.2, named=True)
-    assert not failures([compare(measured(1), measured(2), Options(metrics=("p50_ms",)))], SLOWER)
-    (failure,) = failures([compare(measured(1), measured(2), Options(metrics=("p50_ms", "p99.9_ms")))], SLOWER)
+    assert not failures([compare(measured(1), measured(2), CompareOptions(metrics=("p50_ms",)))], SLOWER)
+    (failure,) = failures([compare(measured(1), measured(2), CompareOptions(metrics=("p50_ms", "p99.9_ms")))], SLOWER)
     assert failure.metric == "p99.9_ms" and failure.reason == "not shown: p99.9_ms was not measured"
 
 
@@ -120,12 +120,12 @@ def test_offline_it_is_throughput_that_counts() -> None:
 
 def test_a_wide_band_does_not_weaken_the_threshold() -> None:
     slow_to_load = [item.model_copy(update={"load_ns": int(item.load_ns * 1.1)}) for item in rounds(seed=2)]
-    comparison = compare(measured(1), a_report(an_entry(slow_to_load)), Options(band=0.5))
+    comparison = compare(measured(1), a_report(an_entry(slow_to_load)), CompareOptions(band=0.5))
     (reason,) = reasons(comparison)
     assert reason.startswith("load_ms: ") and "allowed is less than 5 % slower" in reason
     assert reasons(comparison, threshold=0.2) == []
     pulse = Samples(np.full(8, 2_300_000))
-    hidden = compare(measured(1), a_report(an_entry(rounds(seed=2, pulse_ns=pulse))), Options(band=0.5))
+    hidden = compare(measured(1), a_report(an_entry(rounds(seed=2, pulse_ns=pulse))), CompareOptions(band=0.5))
     assert any(reason.startswith("p50_ms is not shown to hold") for reason in reasons(hidden))
 
 
@@ -145,7 +145,7 @@ def test_another_machine_fails_once_and_says_why() -> None:
     other = a_report(an_entry(rounds(seed=2)), environment=MACHINE.model_copy(update={"cores": 64}))
     found = reasons(compare(measured(1), other))
     assert found == ["not shown: incomparable, another machine: cores 2 -> 64"]
-    assert not reasons(compare(measured(1), other, Options(across_devices=True)))
+    assert not reasons(compare(measured(1), other, CompareOptions(across_devices=True)))
 
 
 def test_a_throttled_machine_fails() -> None:
@@ -223,7 +223,7 @@ def test_the_same_measurement_twice_shows_nothing() -> None:
 
 def test_an_exact_number_holds_at_the_threshold() -> None:
     sides = [a_report(an_entry(rounds(seed=seed), size_bytes=size)) for seed, size in ((1, 20_000_000), (2, 21_000_000))]
-    size = Options(metrics=("size_mb",))
+    size = CompareOptions(metrics=("size_mb",))
     assert reasons(compare(*sides, size), "larger", threshold=0.05) == []
     assert len(reasons(compare(*sides, size), "larger", threshold=0.04)) == 1
     assert reasons(compare(sides[0], sides[0].model_copy(), size), "larger", threshold=0.0) != []  # the same measurement
@@ -232,7 +232,7 @@ def test_an_exact_number_holds_at_the_threshold() -> None:
 
 def test_a_size_is_comparable_on_any_machine() -> None:
     other = a_report(an_entry(rounds(seed=2)), environment=MACHINE.model_copy(update={"cores": 64}))
-    assert reasons(compare(measured(1), other, Options(metrics=("size_mb",))), "larger") == []
+    assert reasons(compare(measured(1), other, CompareOptions(metrics=("size_mb",))), "larger") == []
     assert reasons(compare(measured(1), other), "larger") == ["not shown: incomparable, another machine: cores 2 -> 64"]
 
 

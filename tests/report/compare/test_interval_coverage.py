@@ -9,7 +9,7 @@ import pytest
 from made_reports import measured, verdicts
 
 from edgebert.report.compare.comparison import compare
-from edgebert.report.compare.findings import Options
+from edgebert.report.compare.findings import CompareOptions
 from edgebert.report.compare.statistics import Side, compare_sides
 
 TIMES = ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "throughput", "cold_start_ms", "load_ms")
@@ -44,7 +44,7 @@ def counted(slower: float, *, pairs: int = 20) -> Counter[tuple[str, str]]:
     found = Counter[tuple[str, str]]()
     for seed in range(pairs):
         ref, changed = measured(2 * seed), measured(2 * seed + 1, slower=slower)
-        for metric, verdict in verdicts(compare(ref, changed, Options(metrics=TIMES))).items():
+        for metric, verdict in verdicts(compare(ref, changed, CompareOptions(metrics=TIMES))).items():
             found[metric, verdict] += 1
     return found
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from made_reports import MIRRORED, a_report, an_entry, finding, measured, rounds, verdicts
 
 from edgebert.report.compare.comparison import compare, compare_within
-from edgebert.report.compare.findings import Options
+from edgebert.report.compare.findings import CompareOptions
 from edgebert.report.compare.metrics import MEASURED
 from edgebert.report.compare.statistics import Estimate
 from edgebert.report.compare.verdicts import Cost, at_worst, judge, judge_size, margins_for
@@ -190,7 +190,7 @@ def test_pairing_by_round_finds_what_drift_would_hide() -> None:
 
     ref, changed = drifting(1, 1.0), drifting(2, 1.1)
     one_run = a_report(an_entry(ref, role="baseline", name="fp32"), an_entry(changed, name="int8"))
-    p50 = Options(metrics=("p50_ms",))
+    p50 = CompareOptions(metrics=("p50_ms",))
     assert verdicts(compare_within(one_run, p50)) == {"p50_ms": "slower"}
     assert verdicts(compare(a_report(an_entry(ref)), a_report(an_entry(changed)), p50)) == {"p50_ms": "inconclusive"}
 
@@ -217,7 +217,7 @@ def test_the_same_reports_give_the_same_comparison() -> None:
 
 
 def test_only_the_metrics_that_were_asked_for_are_listed() -> None:
-    assert list(verdicts(compare(measured(1), measured(2), Options(metrics=("p90_ms", "throughput"))))) == [
+    assert list(verdicts(compare(measured(1), measured(2), CompareOptions(metrics=("p90_ms", "throughput"))))) == [
         "p90_ms",
         "throughput",
     ]

@@ -13,9 +13,8 @@ from test_page import source
 
 from edgebert.report.page import differences, distribution, scaling, structure, tradeoff
 from edgebert.report.page.page import chapters, figures
-from edgebert.report.page.palette import DARK, LIGHT
+from edgebert.report.page.palette import DARK, LIGHT, plain, tick
 from edgebert.report.page.parts import Section
-from edgebert.report.page.plot_text import plain, tick
 from edgebert.report.report import SAMPLES_FOR, Report
 from edgebert.report.samples import Samples
 

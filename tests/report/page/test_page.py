@@ -17,7 +17,7 @@ from edgebert.report.file import write_report
 from edgebert.report.page.page import render, script_json
 from edgebert.report.page.palette import DARK, LIGHT
 from edgebert.report.page.plotly_bundle import plotly_bundle
-from edgebert.report.page.source import RunRecord, Source, read_sources
+from edgebert.report.page.source import PageSource, RunRecord, read_sources
 from edgebert.report.report import Report
 
 MEGABYTES = 5.0
@@ -70,8 +70,8 @@ class Tree(HTMLParser):
         self.open[-1].children.append(Element("#text", {}, text=data))
 
 
-def source(report: Report, name: str = "mine", **changes: Any) -> Source:
-    return Source(name, Path("report.json"), report, **changes)
+def source(report: Report, name: str = "mine", **changes: Any) -> PageSource:
+    return PageSource(name, Path("report.json"), report, **changes)
 
 
 def page(*reports: Report) -> tuple[str, Element]:

@@ -9,15 +9,14 @@ from typing import Any
 
 import pytest
 from conftest import Result
+from device_process import WORKSTATION, on_a_device
 from page_reports import bench_report, full_report
-from test_layers import WORKSTATION, on_a_device
 from test_page import sections, tree
 
 from edgebert.compress.recipe_file import load_recipe
 from edgebert.report.file import write_report
 from edgebert.report.page.lineage import recipe_text
-from edgebert.report.page.page import render
-from edgebert.report.page.page_file import is_page
+from edgebert.report.page.page import is_page, render
 from edgebert.report.page.source import read_sources
 
 Cli = Callable[..., Result]

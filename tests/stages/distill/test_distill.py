@@ -21,7 +21,7 @@ from edgebert.compress.run import _lineage_entry
 from edgebert.core.store import Artifact
 from edgebert.errors import RecipeError, SourceError, StageError, StoreError
 from edgebert.models.load import load_model
-from edgebert.stages.distill import Distill, learn, objective, teacher_outputs
+from edgebert.stages.distill import Distill, learn, losses, teacher_outputs
 from edgebert.stages.distill.settings import EarlyStop
 from edgebert.stages.finetune import Finetune
 from edgebert.tasks import TASKS
@@ -451,7 +451,7 @@ def test_distill_says_when_the_loss_is_no_number(bench: Path, store: Path, monke
 
 
 def pairs_of(layer_map: Any, student: Any, teacher: Any) -> list[tuple[int, int]]:
-    return objective.layer_pairs(layer_map, student, teacher)
+    return losses.layer_pairs(layer_map, student, teacher)
 
 
 def bert(layers: int, *, cut: Sequence[int] | None = None, then: Sequence[int] | None = None) -> Any:
@@ -552,7 +552,7 @@ def test_teacher_reads_the_tokens_of_its_own_tokenizer(
 
 def test_tokens_that_do_not_match_are_left_out(bench: Path) -> None:
     mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
-    stacked, tokens = objective._padded([torch.ones(2, 4), torch.ones(2, 4)], mask)
+    stacked, tokens = losses._padded([torch.ones(2, 4), torch.ones(2, 4)], mask)
     assert stacked.shape == (2, 3, 4)
     assert tokens.tolist() == [[False] * 3, [True, True, False]]
 

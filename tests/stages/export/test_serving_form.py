@@ -15,8 +15,7 @@ from tiny_bert import batch_of, build
 from edgebert.models.surgery import Units, prune
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
-from edgebert.stages.export import convert_to_openvino, export_model
-from edgebert.stages.export.rewrites import FOR_ONNXRUNTIME_ALONE, REWRITES, Rewrite
+from edgebert.stages.export import FOR_ONNXRUNTIME_ALONE, REWRITES, Rewrite, convert_to_openvino, export_model
 from edgebert.stages.export.serving_form import BOUND, serving_form
 from edgebert.tasks import get_task
 

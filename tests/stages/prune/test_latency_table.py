@@ -20,13 +20,13 @@ from edgebert.core.store import ArtifactStore
 from edgebert.errors import StageError
 from edgebert.measure.latency.latency import query_order
 from edgebert.measure.machine.environment import read_environment
-from edgebert.models.shape import Shape
+from edgebert.models.sizes import Shape
 from edgebert.report.environment import Environment
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
 from edgebert.stages.prune.latency import layer_latency
 from edgebert.stages.prune.latency.latency_table import LatencyCosts, LatencyTable, interpolated
-from edgebert.stages.prune.latency.layer_graphs import GraphSizes, LayerSizes, build_graph, stack, write_graph
+from edgebert.stages.prune.latency.layer_graphs import GraphSizes, StackSizes, build_graph, stack, write_graph
 from edgebert.stages.prune.latency.layer_latency import (
     Effort,
     Stack,
@@ -78,7 +78,7 @@ def exported(model_template: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def built(tmp_path: Path) -> Path:
     """The same sizes, built."""
-    write_graph(stack(32, 8, LayerSizes(4, 64), 2, 64), tmp_path / "built.onnx")
+    write_graph(stack(32, 8, StackSizes(4, 64), 2, 64), tmp_path / "built.onnx")
     return tmp_path / "built.onnx"
 
 
@@ -135,10 +135,10 @@ def test_onnxruntime_fuses_the_graph_as_it_fuses_the_export(
 
 @pytest.mark.parametrize(
     "layers",
-    [(), (LayerSizes(3, 5),), (LayerSizes(1, 7), LayerSizes(2, 3)), (LayerSizes(2, None),), (LayerSizes(None, 4),)],
+    [(), (StackSizes(3, 5),), (StackSizes(1, 7), StackSizes(2, 3)), (StackSizes(2, None),), (StackSizes(None, 4),)],
     ids=["no layer", "one", "unequal", "attention only", "FFN only"],
 )
-def test_graph_runs_at_any_batch_and_length(layers: tuple[LayerSizes, ...], tmp_path: Path) -> None:
+def test_graph_runs_at_any_batch_and_length(layers: tuple[StackSizes, ...], tmp_path: Path) -> None:
     write_graph(GraphSizes(12, 4, layers, 16), tmp_path / "model.onnx")
     session = get_runtime("onnxruntime").open(tmp_path / "model.onnx", TARGET)
     for rows, length in ((1, 1), (1, 16), (3, 7)):
@@ -148,7 +148,7 @@ def test_graph_runs_at_any_batch_and_length(layers: tuple[LayerSizes, ...], tmp_
 
 
 def test_graph_ignores_padding(tmp_path: Path) -> None:
-    write_graph(stack(12, 4, LayerSizes(3, 5), 2, 16), tmp_path / "model.onnx")
+    write_graph(stack(12, 4, StackSizes(3, 5), 2, 16), tmp_path / "model.onnx")
     session = get_runtime("onnxruntime").open(tmp_path / "model.onnx", TARGET)
     text = Encoded((5, 6, 7), (0, 0, 0))
     alone, padded = (session.predict(collate([text], length=length, pad_id=0))["logits"] for length in (3, 9))
@@ -156,7 +156,7 @@ def test_graph_ignores_padding(tmp_path: Path) -> None:
 
 
 def test_graph_is_the_same_for_the_same_seed() -> None:
-    sizes = stack(12, 4, LayerSizes(3, 5), 1, 16)
+    sizes = stack(12, 4, StackSizes(3, 5), 1, 16)
     first, again, other = (build_graph(sizes, seed=seed).SerializeToString() for seed in (1, 1, 2))
     assert first == again != other
 

@@ -12,7 +12,7 @@ from tiny_bert import BATCHES, BERTS, KINDS, Batch, assert_same, batch_of, build
 from transformers import BertForSequenceClassification, BertModel
 
 from edgebert.models.surgery import Units, everything, layers_of, prune, shape_of
-from edgebert.stages.prune.masks import masked, masks_of
+from edgebert.stages.prune.importance import masked, masks_of
 
 
 def hooks(model: Any) -> int:

@@ -21,7 +21,7 @@ from edgebert.core.progress import Silent
 from edgebert.core.store import Artifact, ArtifactStore
 from edgebert.errors import StageError
 from edgebert.models.load import load_model
-from edgebert.models.shape import Shape, mean_macs
+from edgebert.models.sizes import Shape, mean_macs
 from edgebert.models.surgery import Units, shape_of
 from edgebert.stages.distill import learn
 from edgebert.stages.distill.settings import EarlyStop

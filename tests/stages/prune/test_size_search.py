@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgebert.models.shape import Shape, mean_macs
+from edgebert.models.sizes import Shape, mean_macs
 from edgebert.models.surgery import Units
 from edgebert.stages.prune.budget import MeanMacs
 from edgebert.stages.prune.importance import Importance

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from edgebert.bundle.manifest import BundleManifest
 from edgebert.compress.plan import make_plan
 from edgebert.compress.recipe_file import load_recipe
-from edgebert.compress.run import Outcome, compress
+from edgebert.compress.run import Run, compress
 from edgebert.core.progress import Silent
 from edgebert.core.store import ArtifactStore
 from edgebert.report.search_record import SearchRecord
@@ -63,19 +63,19 @@ def made(tmp_path_factory: pytest.TempPathFactory, model_template: Path) -> Call
     return make
 
 
-def run(folder: Path, *changes: str) -> Outcome:
+def run(folder: Path, *changes: str) -> Run:
     file = load_recipe(str(folder / "recipe.yaml"), changes)
     return compress(file, store=ArtifactStore(folder / "store"), out=folder / "run", progress=Silent())
 
 
-def search_of(outcome: Outcome) -> SearchRecord:
+def search_of(outcome: Run) -> SearchRecord:
     found = outcome.verdict.best.entry.search
     assert found is not None
     return found
 
 
 @pytest.fixture(scope="module")
-def plain(made: Callable[..., Path]) -> tuple[Path, Outcome]:
+def plain(made: Callable[..., Path]) -> tuple[Path, Run]:
     """What auto makes of a model that needs no repair."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trials, "SECONDS", 0.01)
@@ -83,7 +83,7 @@ def plain(made: Callable[..., Path]) -> tuple[Path, Outcome]:
         return folder, run(folder, "gates=[{metric: agreement, min: 0.5}]")
 
 
-def test_every_method_rewrite_and_setting_was_tried(plain: tuple[Path, Outcome]) -> None:
+def test_every_method_rewrite_and_setting_was_tried(plain: tuple[Path, Run]) -> None:
     search = search_of(plain[1])
     tried = [trial.what for trial in search.trials]
     for name in ("mask", "scale", "qkv", "first_token", "attention"):
@@ -94,7 +94,7 @@ def test_every_method_rewrite_and_setting_was_tried(plain: tuple[Path, Outcome])
     assert search.rows == 24
 
 
-def test_what_was_kept_is_what_was_measured_faster(plain: tuple[Path, Outcome]) -> None:
+def test_what_was_kept_is_what_was_measured_faster(plain: tuple[Path, Run]) -> None:
     search = search_of(plain[1])
     assert [f"rewrite {name}" for name in search.rewrites] == [t.what for t in search.trials if t.kept and "rewrite" in t.what]
     for trial in search.trials:
@@ -102,7 +102,7 @@ def test_what_was_kept_is_what_was_measured_faster(plain: tuple[Path, Outcome]) 
             assert trial.kept == (trial.ratio is not None and trial.ratio >= 1.005)
 
 
-def test_the_winner_runs_with_its_settings_in_the_bundle(plain: tuple[Path, Outcome]) -> None:
+def test_the_winner_runs_with_its_settings_in_the_bundle(plain: tuple[Path, Run]) -> None:
     folder, outcome = plain
     manifest = BundleManifest.model_validate_json((folder / "run/bundle/edgebert.json").read_text())
     chosen = manifest.variant("onnxruntime/int8-auto")
@@ -113,14 +113,14 @@ def test_the_winner_runs_with_its_settings_in_the_bundle(plain: tuple[Path, Outc
     assert "How onnxruntime/int8-auto was found" in card and "| rewrite qkv |" in card
 
 
-def test_fp32_stays_as_the_runtime_has_it(plain: tuple[Path, Outcome]) -> None:
+def test_fp32_stays_as_the_runtime_has_it(plain: tuple[Path, Run]) -> None:
     report = plain[1].report
     baseline = next(entry for entry in report.entries if entry.role == "baseline")
     assert baseline.target == Target(runtime="onnxruntime")
     assert report.baseline_of(plain[1].verdict.best.entry) is baseline
 
 
-def test_a_second_run_finds_everything_and_another_gate_searches_again(plain: tuple[Path, Outcome]) -> None:
+def test_a_second_run_finds_everything_and_another_gate_searches_again(plain: tuple[Path, Run]) -> None:
     folder, outcome = plain
     again = run(folder, "gates=[{metric: agreement, min: 0.5}]")
     record = json.loads((folder / "run/run.json").read_text())

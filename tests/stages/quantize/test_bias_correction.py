@@ -11,10 +11,10 @@ from tiny_bert import KINDS, batch_of, build, outputs
 from torch.nn import functional
 from transformers import BertForSequenceClassification
 
+from edgebert.models.capture import observe
 from edgebert.models.fake_quant import rounded_weight_of
 from edgebert.models.surgery import Units, prune
 from edgebert.stages.quantize.bias_correction import correct_biases, mean_inputs
-from edgebert.stages.quantize.observe import observe
 
 BATCHES = [batch_of([3, 9, 6], seed=seed, padding=2) for seed in range(3)]
 

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from tiny_bert import BATCHES, BERTS, KINDS, Batch, assert_same, batch_of, build, kept_of, outputs
 
 from edgebert.models.surgery import prune, shape_of
-from edgebert.stages.export import export_model
-from edgebert.stages.export.rewrites import REWRITES
+from edgebert.stages.export import REWRITES, export_model
 from edgebert.stages.export.serving_form import serving_form
-from edgebert.stages.quantize.smooth import readings, smooth_norms
+from edgebert.stages.quantize.equalize import readings, smooth_norms
 from edgebert.tasks import get_task
 
 BATCH = batch_of([3, 9, 6], padding=2)

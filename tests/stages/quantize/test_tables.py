@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
-from edgebert.stages.prune.latency.layer_graphs import GraphSizes, LayerSizes, write_graph
+from edgebert.stages.prune.latency.layer_graphs import GraphSizes, StackSizes, write_graph
 from edgebert.stages.quantize.tables import quantize_tables
 from edgebert.tasks.base import Encoded, collate
 
@@ -20,7 +20,7 @@ BATCH = collate([Encoded((5, 900, 3, 17, 4), (0, 0, 0, 1, 1))], length=5, pad_id
 
 @pytest.fixture
 def graph(tmp_path: Path) -> Path:
-    write_graph(GraphSizes(32, 8, (LayerSizes(4, 64),), positions=64), tmp_path / "model.onnx")
+    write_graph(GraphSizes(32, 8, (StackSizes(4, 64),), positions=64), tmp_path / "model.onnx")
     return tmp_path / "model.onnx"
 
 

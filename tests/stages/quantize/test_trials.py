@@ -13,12 +13,12 @@ from edgebert.compress.run import Compression
 from edgebert.core.progress import Silent
 from edgebert.core.store import ArtifactStore
 from edgebert.runtimes.target import Target
-from edgebert.stages.quantize.trials import Trials
+from edgebert.stages.quantize.trials import MeasuredTrials
 
 TARGET = Target(runtime="onnxruntime")
 
 
-def trials_of(recipe: Path, gates: str) -> Trials:
+def trials_of(recipe: Path, gates: str) -> MeasuredTrials:
     compression = Compression(
         check_inputs(load_recipe(str(recipe), [f"gates={gates}"])), ArtifactStore(recipe.parent / "store"), Silent()
     )

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from pydantic import Field, ValidationError, model_validator
 
 from edgebert.core.strict import Frozen
-from edgebert.models.shape import Shape
+from edgebert.models.sizes import Shape
 
 Precision = Literal["fp32", "int8"]
 Array = npt.NDArray[np.float64]

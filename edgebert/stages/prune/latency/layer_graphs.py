@@ -26,7 +26,7 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class LayerSizes:
+class StackSizes:
     """One encoder layer. None leaves that half out, which no BERT does: it tells the halves' costs apart."""
 
     heads: int | None
@@ -39,12 +39,12 @@ class GraphSizes:
 
     hidden_size: int
     head_size: int
-    layers: tuple[LayerSizes, ...]
+    layers: tuple[StackSizes, ...]
     positions: int
     """Longest text, in tokens."""
 
 
-def stack(hidden_size: int, head_size: int, layer: LayerSizes, count: int, positions: int) -> GraphSizes:
+def stack(hidden_size: int, head_size: int, layer: StackSizes, count: int, positions: int) -> GraphSizes:
     """A model of `count` equal layers, each with weights of its own."""
     return GraphSizes(hidden_size, head_size, (layer,) * count, positions)
 
@@ -67,7 +67,7 @@ def build_graph(sizes: GraphSizes, *, seed: int = 0) -> Any:
     """The same, as an onnx.ModelProto."""
     from onnx import TensorProto, helper
 
-    builder = _Builder(sizes, np.random.default_rng(seed))
+    builder = _GraphBuilder(sizes, np.random.default_rng(seed))
     hidden = builder.embeddings()
     mask = builder.mask() if sizes.layers else ""
     for place, layer in enumerate(sizes.layers):
@@ -85,7 +85,7 @@ def build_graph(sizes: GraphSizes, *, seed: int = 0) -> Any:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
 
 
-class _Builder:
+class _GraphBuilder:
     """Appends nodes in the order of the export. Methods return the name of their result."""
 
     def __init__(self, sizes: GraphSizes, generator: np.random.Generator) -> None:
@@ -140,7 +140,7 @@ class _Builder:
         least = self._constant("least", np.array(np.finfo(np.float32).min))
         return self._shaped(self._node("Where", seen, nothing, least), "batch", 1, "sequence", "sequence")
 
-    def layer(self, place: int, sizes: LayerSizes, hidden: str, mask: str) -> str:
+    def layer(self, place: int, sizes: StackSizes, hidden: str, mask: str) -> str:
         """Both halves of an encoder layer, or the one that is asked for."""
         if sizes.heads is not None:
             hidden = self._attention(f"{place}.attention", sizes.heads, hidden, mask)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,19 +20,21 @@ from typing import Any
 
 import numpy as np
 
-from edgebert.core.packages import package_version
-from edgebert.core.progress import Progress, Step
+from edgebert.core.libraries import package_version
+from edgebert.core.progress import Progress, ProgressStep
 from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_json
 from edgebert.errors import MissingPackage, StageError
 from edgebert.measure.latency.latency import query_order, rotated
-from edgebert.models.shape import Shape
+from edgebert.measure.latency.process import module_command
+from edgebert.models.sizes import Shape
 from edgebert.report.environment import Environment
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
 from edgebert.stages.export import convert_to_openvino
+from edgebert.stages.prune.latency import layer_worker
 from edgebert.stages.prune.latency.latency_table import Array, LatencyTable, Precision, read_table, write_table
-from edgebert.stages.prune.latency.layer_graphs import VOCABULARY, GraphSizes, LayerSizes, stack, write_graph
-from edgebert.stages.prune.latency.layer_worker import Job
+from edgebert.stages.prune.latency.layer_graphs import VOCABULARY, GraphSizes, StackSizes, stack, write_graph
+from edgebert.stages.prune.latency.layer_worker import LayerJob
 from edgebert.stages.quantize import dynamic, nncf
 from edgebert.stages.quantize.settings import Settings
 from edgebert.tasks.base import Encoded
@@ -152,7 +153,7 @@ def neurons_grid(most: int, count: int) -> tuple[int, ...]:
 class Stack:
     """A model to time: `count` equal layers."""
 
-    layer: LayerSizes
+    layer: StackSizes
     count: int
 
 
@@ -218,7 +219,7 @@ class _Measurement:
     def _whole(self) -> GraphSizes:
         """The model that is to be pruned."""
         shape = self.shape
-        layers = tuple(map(LayerSizes, shape.heads, shape.intermediate_sizes))
+        layers = tuple(map(StackSizes, shape.heads, shape.intermediate_sizes))
         return GraphSizes(shape.hidden_size, shape.head_size, layers, self.lengths[-1])
 
     def _build(self, models: Sequence[GraphSizes], folder: Path) -> list[Path]:
@@ -263,7 +264,7 @@ class _Measurement:
         found = np.full((self.effort.rounds, len(models), len(self.lengths)), np.nan)
         with self.progress.step(f"measure layers on {self.target.name}, {self.precision}", self.effort.rounds * points) as step:
             for number in range(self.effort.rounds):
-                job = Job(
+                job = LayerJob(
                     target=self.target,
                     models=tuple(map(str, models)),
                     order=tuple(rotated(len(models), number)),
@@ -309,14 +310,14 @@ def plan_stacks(heads: Sequence[int], neurons: Sequence[int]) -> list[Stack]:
     """The models that tell all sizes apart, each size beside one partner of a size that pruned layers have."""
     head, wide = _nearest(heads, heads[-1] / 3), _nearest(neurons, neurons[-1] / 4)
     return [
-        *(Stack(LayerSizes(count, wide), LAYERS) for count in heads),
-        *(Stack(LayerSizes(head, width), LAYERS) for width in neurons if width != wide),
+        *(Stack(StackSizes(count, wide), LAYERS) for count in heads),
+        *(Stack(StackSizes(head, width), LAYERS) for width in neurons if width != wide),
         # One layer against four tells the rest from the layers,
-        Stack(LayerSizes(head, wide), 1),
-        Stack(LayerSizes(heads[0], neurons[0]), 1),
+        Stack(StackSizes(head, wide), 1),
+        Stack(StackSizes(heads[0], neurons[0]), 1),
         # and a stack without FFNs tells the halves apart, which are only ever seen together otherwise.
-        Stack(LayerSizes(head, None), LAYERS),
-        *([] if (heads[0], neurons[0]) == (head, wide) else [Stack(LayerSizes(heads[0], neurons[0]), LAYERS)]),
+        Stack(StackSizes(head, None), LAYERS),
+        *([] if (heads[0], neurons[0]) == (head, wide) else [Stack(StackSizes(heads[0], neurons[0]), LAYERS)]),
     ]
 
 
@@ -366,13 +367,13 @@ def rising(values: Sequence[float] | Array) -> tuple[float, ...]:
     return tuple(max(0.0, mean) for mean, count in groups for _ in range(count))
 
 
-def _run(job: Job, step: Step) -> list[tuple[int, int, int]]:
+def _run(job: LayerJob, step: ProgressStep) -> list[tuple[int, int, int]]:
     """One round in a fresh process; `step` advances with every line that it says.
 
     Raises:
         StageError: the process failed; the message holds its last line.
     """
-    command = [sys.executable, "-P", "-m", "edgebert.stages.prune.latency.layer_worker"]
+    command = module_command(layer_worker)
     found: list[tuple[int, int, int]] = []
     with (
         tempfile.TemporaryFile("w+") as faults,  # a pipe that nobody reads would fill up

@@ -27,7 +27,7 @@ QUANTILE = 0.25
 """Of the timed queries: what disturbs a query only ever adds to it, so the middle says more about a busy machine."""
 
 
-class Job(Frozen):
+class LayerJob(Frozen):
     """What one process is told, on its standard input."""
 
     target: Target
@@ -40,7 +40,7 @@ class Job(Frozen):
     """For the timed queries of one model at one length."""
 
 
-def serve(job: Job) -> Iterator[tuple[int, int, int]]:
+def serve(job: LayerJob) -> Iterator[tuple[int, int, int]]:
     """Place of the model, length, and its latency in nanoseconds."""
     for place in job.order:
         session = get_runtime(job.target.runtime).open(Path(job.models[place]), job.target)
@@ -64,13 +64,13 @@ def latency_ns(session: Session, batch: Batch, seconds: float) -> int:
     return int(np.quantile(latencies, QUANTILE))
 
 
-def random_batch(job: Job, length: int) -> Batch:
+def random_batch(job: LayerJob, length: int) -> Batch:
     """Tokens without padding, the same ones every time."""
     tokens = np.random.default_rng(length).integers(0, job.vocabulary, (job.target.batch, length))
     return collate([Encoded(tuple(map(int, row)), (0,) * length) for row in tokens], length=length, pad_id=0)
 
 
 if __name__ == "__main__":
-    for timing in serve(Job.model_validate_json(sys.stdin.read())):
+    for timing in serve(LayerJob.model_validate_json(sys.stdin.read())):
         sys.stdout.write(json.dumps(timing) + "\n")
         sys.stdout.flush()

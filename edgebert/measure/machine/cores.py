@@ -5,9 +5,11 @@ From the kernel's files: admin-guide/pm/cpufreq.rst, intel_pstate.rst, amd-pstat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from edgebert.errors import InputError
 from edgebert.measure.machine.kernel_files import THIS_MACHINE, KernelFiles
 
 CPUS = "sys/devices/system/cpu"
@@ -156,3 +158,58 @@ def frequencies_mhz(files: KernelFiles) -> tuple[float, ...]:
         return tuple(value / 1e3 for value in scaled)
     told = [line.partition(":")[2].strip() for line in files.lines("proc/cpuinfo") if line.startswith("cpu MHz")]
     return tuple(float(value) for value in told if value.replace(".", "", 1).isdigit())
+
+
+def usable() -> tuple[int, ...]:
+    """Numbers of the cores that this process may use; empty where the system does not say."""
+    return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
+
+
+def pin(cores: Sequence[int]) -> tuple[int, ...]:
+    """Keeps this process, and the threads that it starts from now on, to the cores.
+
+    Returns:
+        The cores that it keeps to; empty where it was told none or the system has no such call.
+
+    Raises:
+        InputError: it may not use one of them.
+    """
+    check_cores(cores)
+    if not cores or not hasattr(os, "sched_setaffinity"):
+        return ()
+    os.sched_setaffinity(0, cores)
+    return usable()
+
+
+def check_cores(cores: Sequence[int]) -> None:
+    """Raises InputError where this process may not use one of the cores."""
+    allowed = usable()
+    strange = sorted(set(cores) - set(allowed))
+    if strange and allowed:
+        raise InputError(f"There is no core {strange[0]} for this process to be pinned to: it may use {_ranges(allowed)}.")
+
+
+def choose_cores(threads: int, instances: int = 1, *, files: KernelFiles | None = None) -> tuple[int, ...]:
+    """Cores for `threads * instances` busy threads, as `cores_to_pin` puts them in order.
+
+    Args:
+        files: the kernel's; by default this machine's.
+
+    Returns:
+        In ascending order; empty where the system cannot pin.
+    """
+    from edgebert.measure.machine.cores import cores_to_pin, read_topology  # here, for a process that starts needs only `pin`
+    from edgebert.measure.machine.kernel_files import THIS_MACHINE
+
+    return cores_to_pin(read_topology(usable(), files or THIS_MACHINE), threads * instances)
+
+
+def _ranges(cores: Iterable[int]) -> str:
+    """(0, 1, 2, 5) -> `0-2, 5`."""
+    runs: list[list[int]] = []
+    for core in cores:
+        if runs and core == runs[-1][-1] + 1:
+            runs[-1].append(core)
+        else:
+            runs.append([core])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

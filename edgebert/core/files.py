@@ -37,3 +37,34 @@ def _replace(path: Path, text: str) -> None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+SHOWN_CHARACTERS = 80
+
+
+def local_path(text: str, base: Path) -> Path:
+    """The path, absolute; a relative one counts from `base`.
+
+    Raises:
+        InputError: the system refuses it: too long, or `~` of a user that is not there.
+    """
+    try:
+        path = (base / Path(text).expanduser()).resolve()
+        path.exists()  # raises where the name is too long
+    except (OSError, RuntimeError, ValueError) as error:
+        shown = text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."
+        raise InputError(f"{shown} is not a path that can be used here: {getattr(error, 'strerror', None) or error}") from error
+    return path
+
+
+def shipped_folder(name: str) -> Path:
+    """`recipes` or `calibration`: inside the installed package, or beside it in a source checkout."""
+    package = Path(__file__).parent.parent
+    inside = package / name
+    return inside if inside.is_dir() else package.parent / name
+
+
+def sentences() -> list[str]:
+    """Varied English sentences, CC0; see calibration/sentences-en/manifest.json."""
+    text = (shipped_folder("calibration") / "sentences-en" / "sentences.txt").read_text(encoding="utf-8")
+    return text.splitlines()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import os
+import traceback
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 
 from edgebert.core.parallel_progress import Lane, Lanes
 from edgebert.devices.setup.text import Reached, unusable
 from edgebert.devices.transport.base import Device
-from edgebert.devices.transport.own_fault import own_fault
-from edgebert.errors import EdgebertError
+from edgebert.errors import DeviceError, EdgebertError
 
 Work = Callable[[Device, Lane], Awaitable[Reached]]
 
@@ -46,3 +49,26 @@ class AtOnce:
                 found = unusable(device.name, own_fault(error))
         self._found[device.name] = found
         lane.end(f"{found.state}: {found.reason}" if found.reason else found.state)
+
+
+def own_fault(error: Exception) -> DeviceError:
+    """What to say of it. With EDGEBERT_DEBUG its trace is shown."""
+    if os.environ.get("EDGEBERT_DEBUG"):
+        traceback.print_exception(error)
+    hint = "This is a fault in edgebert. EDGEBERT_DEBUG=1 shows where."
+    return DeviceError(f"{type(error).__name__}: {error}", hint=hint)
+
+
+class Turns:
+    """So many devices at a time, and one at a time of those that are one machine: measured together, they would slow each
+    other down."""
+
+    def __init__(self, parallel: int) -> None:
+        self._any = asyncio.Semaphore(parallel)
+        self._machines: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    @asynccontextmanager
+    async def turn(self, device: Device) -> AsyncIterator[None]:
+        """Waits until the device may be worked on."""
+        async with self._machines[device.machine], self._any:  # the machine first: who waits for it holds nobody up
+            yield

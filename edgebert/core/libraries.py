@@ -56,3 +56,16 @@ def _switch_off_progress_bars() -> None:
         if module.split(".")[0] in sys.modules:
             with contextlib.suppress(ImportError, AttributeError):
                 importlib.import_module(module).disable_progress_bar()
+
+
+def package_version(name: str) -> str:
+    """Version of an installed package by its import name; `none` when it is not there."""
+    distributions = {
+        "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
+    }
+    for distribution in distributions.get(name, (name, name.replace("_", "-"))):
+        try:
+            return importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return "none"

@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from edgebert.core.strict import Frozen
 from edgebert.measure.coverage import onnx_products, openvino_products
-from edgebert.measure.coverage.coverage import Job
 from edgebert.measure.coverage.products import Executed, Product
 from edgebert.report.rounds import Coverage, FloatProduct
+from edgebert.runtimes.target import Target
 from edgebert.tasks.base import Encoded, collate
 
 READERS = {"onnxruntime": onnx_products, "openvino": openvino_products}
@@ -22,7 +23,17 @@ SECONDS, REPEATS = 0.3, 5
 """Of timed repeats, at least; what disturbs one only ever adds to it, so the fastest counts."""
 
 
-def measure(job: Job) -> Coverage:
+class CoverageJob(Frozen):
+    """What the process is told, on its standard input."""
+
+    model: str
+    target: Target
+    length: int
+    folder: str
+    """For what the runtime writes of its graph; the caller removes it."""
+
+
+def measure(job: CoverageJob) -> Coverage:
     """Counts and times.
 
     Raises:
@@ -38,7 +49,7 @@ def measure(job: Job) -> Coverage:
     return coverage(executed, job, rate)
 
 
-def coverage(executed: Executed, job: Job, rate: float) -> Coverage:
+def coverage(executed: Executed, job: CoverageJob, rate: float) -> Coverage:
     """The record of what was executed, at an INT8 rate in MACs a second.
 
     Raises:
@@ -80,4 +91,4 @@ def fastest_seconds(run: Callable[[], object]) -> float:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(measure(Job.model_validate_json(sys.stdin.read())).model_dump_json())
+    sys.stdout.write(measure(CoverageJob.model_validate_json(sys.stdin.read())).model_dump_json())

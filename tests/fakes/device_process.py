@@ -1,0 +1,49 @@
+"""Processes that have only what `pip install edgebert` brings, or less."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+HEAVY = {"torch", "transformers", "datasets", "optimum", "onnx", "onnxscript", "nncf", "accelerate", "pyarrow", "pandas"}
+WORKSTATION = HEAVY | {"safetensors", "huggingface_hub", "ruamel", "ijson", "filelock", "jinja2", "asyncssh"}
+"""What `pip install edgebert` does not bring."""
+SLOW = {"model_signing", "sigstore", "cryptography", "OpenSSL", "requests"}
+"""What it brings and only signatures need: a bundle whose receipt is there loads without them."""
+
+# Stands before what a subprocess runs: the named packages are as good as not installed.
+WITHOUT = """
+import sys
+from importlib.machinery import PathFinder
+absent = set({absent!r})
+class Without:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return None if name.partition(".")[0] in absent else PathFinder.find_spec(name, path, target)
+sys.meta_path[sys.meta_path.index(PathFinder)] = Without
+for name in absent:
+    try:
+        __import__(name)
+    except ModuleNotFoundError:
+        continue
+    sys.exit(name + " can still be imported")
+"""
+COMMAND = """
+from edgebert.cli.main import main
+main()
+"""
+
+
+def run_python(script: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """A script in a fresh interpreter."""
+    return subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)], capture_output=True, text=True, check=False, cwd=cwd
+    )
+
+
+def on_a_device(
+    *arguments: object, absent: set[str] = WORKSTATION, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The command line where only the device install is there."""
+    return run_python(WITHOUT.format(absent=sorted(absent)) + COMMAND, *arguments, cwd=cwd)
