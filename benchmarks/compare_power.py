@@ -29,7 +29,7 @@ from figures import Figures, options, print_table
 from ptq import LABELS, max_length, read_tsv
 
 from edgebert.compress.recipe_file import load_recipe
-from edgebert.compress.resolve import check_inputs
+from edgebert.compress.resolve import resolve_recipe
 from edgebert.compress.run import Compression
 from edgebert.core.progress import Silent
 from edgebert.core.store import ArtifactStore, hash_file, hash_json
@@ -38,8 +38,9 @@ from edgebert.measure.machine.cores import choose_cores
 from edgebert.measure.machine.environment import read_environment
 from edgebert.report.compare.comparison import compare, compare_within
 from edgebert.report.compare.findings import Comparison
+from edgebert.report.entry import Entry
 from edgebert.report.file import read_report, write_report
-from edgebert.report.report import Entry, Report
+from edgebert.report.report import Report
 from edgebert.report.rounds import Round, Setting
 from edgebert.report.samples import Samples
 from edgebert.runtimes.target import Target
@@ -79,7 +80,7 @@ class Bench:
 
     def measure(self, name: str, slowdowns: Sequence[float], seed: int) -> list[Report]:
         """One run in which the model takes turns with itself; a report for each, as it is read from its file."""
-        files = [self.reports / f"{name}-{seed}-{place}.json" for place in range(len(slowdowns))]
+        files = [self.reports / f"{name}-{seed}-{index}.json" for index in range(len(slowdowns))]
         if all(file.exists() for file in files):
             return [read_report(file) for file in files]
         rows = read_tsv(self.assets / "sst2" / "dev.tsv")
@@ -141,7 +142,7 @@ def quantised(assets: Path, work: Path) -> Path:
     recipe.write_text(RECIPE.format(assets=assets, length=max_length(assets)))
     store = ArtifactStore(work / "store")
     store.prepare()
-    run = Compression(check_inputs(load_recipe(str(recipe))), store, Silent())
+    run = Compression(resolve_recipe(load_recipe(str(recipe))), store, Silent())
     run.run_stages()
     artifact = next(found for found in run.made.values() if found.manifest.made_by.name == "quantize")
     return next(artifact.path / name for name in artifact.manifest.files if name.endswith(".onnx"))
@@ -190,7 +191,7 @@ def many_samples(assets: Path, work: Path, count: int) -> float:
             times = generator.lognormal(0, 0.3, count // 10) * 1e6 * generator.normal(1, 0.01)
             latencies = Samples(times.astype(np.int64))
             scalars = {"load_ns": 10**8, "peak_rss_bytes": 10**8, "tokenise_ns": (), "lengths": ()}
-            wall = {"wall_ns": int(times.sum()), "examples": len(times), "pulse_ns": Samples([2_600_000] * 8)}
+            wall = {"wall_ns": int(times.sum()), "examples": len(times), "reference_workload_ns": Samples([2_600_000] * 8)}
             rounds.append(Round(round=number, latencies_ns=latencies, end_to_end_ns=latencies, **scalars, **wall))
         report = Bench(assets, work, Path(__file__), work, quick=False)._report(rounds, Setting(queries="q"))
         write_report(work / f"{name}.json", report)

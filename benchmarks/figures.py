@@ -21,7 +21,7 @@ def options(description: str) -> argparse.ArgumentParser:
 
 def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Left-aligned first column, right-aligned others."""
-    widths = [max(len(row[place]) for row in [titles, *rows]) for place in range(len(titles))]
+    widths = [max(len(row[index]) for row in [titles, *rows]) for index in range(len(titles))]
     for row in [titles, *rows]:
         first, *others = row
         cells = [text.rjust(width) for text, width in zip(others, widths[1:], strict=True)]

@@ -36,7 +36,7 @@ import numpy as np
 from figures import Figures, options, print_table
 
 from edgebert.compress.recipe_file import load_recipe
-from edgebert.compress.resolve import check_inputs
+from edgebert.compress.resolve import resolve_recipe
 from edgebert.compress.run import Compression
 from edgebert.core.progress import Silent, progress_for
 from edgebert.core.store import ArtifactStore
@@ -232,7 +232,7 @@ class Laboratory:
         """A recipe's inputs; none of its stages is run."""
         file, _, _ = pruning(self.setting, "laboratory", to={"macs": 0.5})
         store = ArtifactStore(self.setting.work / "store")
-        return Compression(check_inputs(load_recipe(file, self.setting.overrides())), store, Silent())
+        return Compression(resolve_recipe(load_recipe(file, self.setting.overrides())), store, Silent())
 
     @cached_property
     def teacher(self) -> Any:

@@ -154,7 +154,7 @@ def by_hand(assets: Path, work: Path, samples: int) -> float:
 def with_edgebert(assets: Path, work: Path, samples: int) -> float:
     """Runs edgebert's export and quantise stages on an empty store; returns their seconds, hashing and store included."""
     from edgebert.compress.recipe_file import load_recipe
-    from edgebert.compress.resolve import check_inputs
+    from edgebert.compress.resolve import resolve_recipe
     from edgebert.compress.run import Compression
     from edgebert.core.progress import Silent
     from edgebert.core.store import ArtifactStore
@@ -163,7 +163,7 @@ def with_edgebert(assets: Path, work: Path, samples: int) -> float:
     recipe.write_text(RECIPE.format(assets=assets, samples=samples, length=max_length(assets)))
     store = ArtifactStore(work / "store")
     store.prepare()
-    run = Compression(check_inputs(load_recipe(str(recipe))), store, Silent())
+    run = Compression(resolve_recipe(load_recipe(str(recipe))), store, Silent())
     _ = run.base, run.data, run.labels  # reading the model and the data is not part of the stages
     started = time.perf_counter()
     run.run_stages()

@@ -238,7 +238,7 @@ def plant(source: Path, target: Path) -> Path:
     shutil.copytree(source, target)
     config = json.loads((source / "config.json").read_text())
     width = config["hidden_size"] // config["num_attention_heads"]
-    places = [head * width + place for head in range(config["num_attention_heads"]) for place in range(CHANNELS)]
+    places = [head * width + index for head in range(config["num_attention_heads"]) for index in range(CHANNELS)]
     weights = {name: value.astype(np.float32) for name, value in load_file(source / "model.safetensors").items()}
     for layer in range(config["num_hidden_layers"]):
         attention = f"bert.encoder.layer.{layer}.attention"
@@ -305,9 +305,9 @@ def long_texts(bench: Bench, length: int, count: int) -> Texts:
     """Dev sentences joined until they fill `length` tokens; the tokenizer cuts the rest."""
     texts = bench.texts()
     order = np.random.default_rng(0).integers(0, len(texts.rows), (count, length))
-    joined = [" ".join(texts.rows[place]["text"] for place in places) for places in order]
+    joined = [" ".join(texts.rows[index]["text"] for index in places) for places in order]
     # A text of `length` words has at least as many tokens.
-    rows = [{"label": str(place % 2), "text": " ".join(text.split()[:length])} for place, text in enumerate(joined)]
+    rows = [{"label": str(index % 2), "text": " ".join(text.split()[:length])} for index, text in enumerate(joined)]
     return replace(texts, rows=rows, max_length=length)
 
 

@@ -16,8 +16,9 @@ from peers.contest import LABELS, Contender
 
 from edgebert.bundle.manifest import BundleManifest, ManifestEntry
 from edgebert.bundle.read import read_bundle
+from edgebert.report.entry import Entry
 from edgebert.report.file import read_report
-from edgebert.report.report import Entry, Report
+from edgebert.report.report import Report
 from edgebert.report.text.search import choice_lines
 
 

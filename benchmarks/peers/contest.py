@@ -101,7 +101,7 @@ class OneGraph(Session):
     def predict(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Runs one batch."""
         self._request.infer({name: value for name, value in batch.items() if name in self._inputs}, share_inputs=True)
-        return {name: self._request.get_output_tensor(place).data.copy() for place, name in enumerate(self._outputs)}
+        return {name: self._request.get_output_tensor(index).data.copy() for index, name in enumerate(self._outputs)}
 
 
 def serve(job: RoundJob) -> Answers:

@@ -17,7 +17,7 @@ def sizes() -> dict[str, int]:
         name = distribution.metadata["Name"]
         if name not in SEED:
             places = (distribution.locate_file(file) for file in distribution.files or ())
-            found[name] = sum(place.stat().st_size for place in places if place.is_file())
+            found[name] = sum(index.stat().st_size for index in places if index.is_file())
     return found
 
 

@@ -16,7 +16,7 @@ OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]
 """What a terminal obeys instead of showing it; labels may have other marks that names may not, such as a joiner."""
 
 
-def check_claims(folder: Path, manifest: BundleManifest) -> None:
+def check_consistency(folder: Path, manifest: BundleManifest) -> None:
     """Refuses a manifest that contradicts itself.
 
     Raises:

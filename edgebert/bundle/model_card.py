@@ -38,7 +38,7 @@ def model_card(parts: BundleParts, variants: Sequence[ManifestEntry]) -> str:
         trial_rows=trial_rows,
         sensitivity_lines=sensitivity_lines,
         advice_lines=advice_lines(report, parts.verdict),
-        steps=any(entry.role == "step" for entry in report.entries),
+        intermediates=any(entry.role == "intermediate" for entry in report.entries),
         missing_fp32=all(variant.role != "baseline" for variant in variants),
         queries=len(parts.verdict.best.entry.latencies_ms()),
         eval_examples=len(report.references),

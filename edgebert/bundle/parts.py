@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgebert.core.store import Artifact
+from edgebert.report.entry import Role
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.serving import Serving
 from edgebert.runtimes.target import Target
@@ -45,7 +46,7 @@ class PlannedEntry:
     """One model on one target, about to be checked."""
 
     name: str
-    role: Literal["baseline", "candidate", "step"]
+    role: Role
     stage: str
     precision: Literal["fp32", "int8"]
     artifact: Artifact

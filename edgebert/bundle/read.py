@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgebert.bundle.consistency import check_claims
+from edgebert.bundle.consistency import check_consistency
 from edgebert.bundle.files import Stamp, check_files, list_files, read_plain_file, size_limit, stamp
 from edgebert.bundle.graph_files import check_graph
 from edgebert.bundle.manifest import MANIFEST, BundleManifest, parse_manifest
@@ -108,7 +108,7 @@ def _read_manifest(folder: Path) -> tuple[BundleManifest, str]:
         manifest = parse_manifest(strict_json(data))
         if manifest.task not in [task.name for task in TASKS]:
             raise BundleError(f"{folder} is for the task {manifest.task}, which this version of edgebert does not know.")
-        check_claims(folder, manifest)
+        check_consistency(folder, manifest)
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{folder / MANIFEST} is not valid: {error}") from error
     return manifest, hashlib.sha256(data).hexdigest()

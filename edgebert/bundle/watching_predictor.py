@@ -24,7 +24,7 @@ MOST_REST = 63
 PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR, errno.EIO)
 """What a file cannot be read for although nothing is wrong with it."""
 MAX_LINKS = 40  # as the kernel follows
-Standing = tuple[str, int, int]
+Served = tuple[str, int, int]
 """Of the link: what it holds, its inode, and when that last changed. Every switch makes a new link."""
 
 
@@ -45,8 +45,8 @@ class WatchingPredictor(Predictor):
         """Why the slot that serves now could not be gone over to; None where this is the one that answers."""
         self._link, self._variant, self._threads, self._every = link, variant, threads, every
         self._process = os.getpid()
-        self._seen = _standing(link)
-        self._told: Standing | None = None
+        self._seen = _served(link)
+        self._told: Served | None = None
         """Of which the log has told that it could not be gone over to."""
         self._rest = self._wait = 0
         """Looks to pass over after a moment's trouble: how many the last time, and how many are left."""
@@ -73,10 +73,10 @@ class WatchingPredictor(Predictor):
 
     def _look(self) -> None:
         """Goes over to another slot, if the link was switched."""
-        standing = _standing(self._link)
-        if standing == self._seen:
+        served = _served(self._link)
+        if served == self._seen:
             return
-        if standing != self._told:
+        if served != self._told:
             self._rest = self._wait = 0
         elif self._wait:
             self._wait -= 1
@@ -85,25 +85,25 @@ class WatchingPredictor(Predictor):
             opened = self._open()
             check_answers(opened)
         except BaseException as error:  # whatever is wrong with the new one, the old one answers
-            self._report(error, standing)
+            self._report(error, served)
             if isinstance(error, BundleError) and not _passes(error):
-                self._seen = standing
+                self._seen = served
                 return
             self._rest = min(2 * self._rest + 1, MOST_REST)
             self._wait = self._rest
         else:
             self._opened, self.fault = opened, None
             LOG.info("%s: now %s of %s answers", self._link, opened.variant.name, opened.manifest.name)
-            self._seen = standing  # looked at before: what was switched meanwhile is seen by the next look
+            self._seen = served  # looked at before: what was switched meanwhile is seen by the next look
 
     def _open(self) -> OpenedVariant:
         return open_place(self._link.parent, variant=self._variant, threads=self._threads)
 
-    def _report(self, error: BaseException, standing: Standing | None) -> None:
+    def _report(self, error: BaseException, served: Served | None) -> None:
         self.fault = str(error) if isinstance(error, EdgebertError) else f"{error.__class__.__name__}: {error}"
-        if standing == self._told:
+        if served == self._told:
             return
-        self._told = standing
+        self._told = served
         LOG.warning("%s was switched, but the old model goes on answering: %s", self._link, self.fault)
 
 
@@ -164,7 +164,7 @@ def link_of(place: Path) -> Path:
     )
 
 
-def _standing(link: Path) -> Standing | None:
+def _served(link: Path) -> Served | None:
     """None where there is no link."""
     try:
         found = link.lstat()

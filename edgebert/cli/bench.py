@@ -145,13 +145,13 @@ def _bench_models(
     """All that is measured, the baseline first."""
     from dataclasses import replace
 
-    from edgebert.measure.bench.models import find_subjects, named_apart
+    from edgebert.measure.bench.models import find_models, named_apart
 
     theirs: list[BenchModel] = []
     if baseline or baseline_variant:
         of_baseline = replace(wanted, variants=(baseline_variant,) if baseline_variant else (), must=False)
-        theirs = find_subjects(baseline or places[0], of_baseline, progress)
-    ours = [bench_model for place in places for bench_model in find_subjects(place, wanted, progress)]
+        theirs = find_models(baseline or places[0], of_baseline, progress)
+    ours = [bench_model for index in places for bench_model in find_models(index, wanted, progress)]
     if wanted.variants and not any(bench_model.checked_at for bench_model in ours):
         raise InputError("--variant names a part of a bundle, and there is none.", hint="Drop it.")
     if baseline_variant and not theirs[0].checked_at:
@@ -160,7 +160,7 @@ def _bench_models(
     for bench_model in named:
         if wanted.tokenizer and bench_model.tokenizer != wanted.tokenizer:
             progress.note(f"{bench_model.name} has its own tokenizer: --tokenizer is not used for it")
-    return [(bench_model, "baseline" if place < len(theirs) else "candidate") for place, bench_model in enumerate(named)]
+    return [(bench_model, "baseline" if index < len(theirs) else "candidate") for index, bench_model in enumerate(named)]
 
 
 def _scenario(name: str) -> Scenario:

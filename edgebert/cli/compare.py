@@ -113,7 +113,7 @@ def _comparisons(places: Sequence[Path], options: CompareOptions) -> list[Compar
 
     if len(places) > 1:
         refs = dict(read_reports(places[:1]))
-        return [found for place in places[1:] for found in _between(places[0], refs, place, options)]
+        return [found for index in places[1:] for found in _between(places[0], refs, index, options)]
     found = []
     for file, report in read_reports(places):
         if not any(entry.role == "baseline" for entry in report.entries):

@@ -78,10 +78,10 @@ def plan(
 def validate(recipe: RecipeArgument, overrides: SetOption = None) -> None:
     """Checks a recipe, its model and the order of its stages; reads no data."""
     from edgebert.compress.recipe_file import load_recipe
-    from edgebert.compress.resolve import check_inputs
+    from edgebert.compress.resolve import resolve_recipe
 
     file = load_recipe(recipe, overrides or ())
-    check_inputs(file)
+    resolve_recipe(file)
     typer.echo(f"{recipe}: valid")
 
 
@@ -136,7 +136,7 @@ def _print_outcome(outcome: Run) -> None:
 
 
 def _outcome_json(outcome: Run) -> dict[str, Any]:
-    from edgebert.report.gates import METRICS
+    from edgebert.report.metrics import METRICS
 
     report = outcome.report
     return {

@@ -50,7 +50,7 @@ def setup(
     """Installs edgebert on devices and lets them trust your key. What is there is left alone. Exits 3 when one fails."""
     import tempfile
 
-    from edgebert.core.parallel_progress import Lane
+    from edgebert.core.parallel_progress import ProgressLine
     from edgebert.devices.setup.setup import SetupOrder, needs_environment, set_up
     from edgebert.devices.setup.text import Reached
     from edgebert.devices.setup.wheels import Wheels, make_own_wheel, read_wheels
@@ -69,8 +69,8 @@ def setup(
             brought = brought.with_own(make_own_wheel(Path(folder)))
         order = SetupOrder(key=_own_key(), wheels=brought, offline=offline, python=python, openvino=openvino)
 
-        async def work(device: Device, lane: Lane) -> Reached:
-            return await set_up(device, order, lane)
+        async def work(device: Device, line: ProgressLine) -> Reached:
+            return await set_up(device, order, line)
 
         _all(chosen, work, parallel, quiet=quiet, json_output=json_output, left=GOES_ON)
 
@@ -86,7 +86,7 @@ def check(
 ) -> None:
     """Reaches devices and shows who they are and what they lack; changes nothing. Exits 3 when one cannot be used."""
     from edgebert.bundle.trust.keys import own_public_key
-    from edgebert.core.parallel_progress import Lane
+    from edgebert.core.parallel_progress import ProgressLine
     from edgebert.devices.setup.setup import check as ask
     from edgebert.devices.setup.text import Reached
     from edgebert.devices.targets import choose
@@ -95,8 +95,8 @@ def check(
     chosen = choose(targets or (), fleet=fleet, only=only or ())
     key = own_public_key()
 
-    async def work(device: Device, lane: Lane) -> Reached:
-        return await ask(device, key.fingerprint if key else None, lane)
+    async def work(device: Device, line: ProgressLine) -> Reached:
+        return await ask(device, key.fingerprint if key else None, line)
 
     _all(chosen, work, parallel, quiet=quiet, json_output=json_output)
 
@@ -108,15 +108,15 @@ def _all(chosen: Chosen, work: Work, parallel: int | None, *, quiet: bool, json_
         left: what to say of an interrupted work that writes.
     """
     from edgebert.core.interrupts import finish
-    from edgebert.core.parallel_progress import open_lanes
+    from edgebert.core.parallel_progress import open_parallel_progress
     from edgebert.devices.concurrently import AtOnce
     from edgebert.devices.fleet import PARALLEL
     from edgebert.devices.setup.text import data, exit_code, lines
 
     if left:
         interrupts.leave(left)  # before the work: a second Ctrl-C ends it without a table
-    with open_lanes(quiet=quiet) as lanes:
-        work_of_all = AtOnce(chosen.devices, work, lanes, parallel or chosen.parallel or PARALLEL)
+    with open_parallel_progress(quiet=quiet) as progress:
+        work_of_all = AtOnce(chosen.devices, work, progress, parallel or chosen.parallel or PARALLEL)
         finished = finish(work_of_all.run())
     found = work_of_all.found
     with reader_may_leave():

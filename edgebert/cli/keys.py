@@ -20,9 +20,9 @@ app = typer.Typer(help="Keys: your own, whose bundles you take, and signing.", n
 @app.command("list")
 def list_keys(json_output: JsonOption = False) -> None:
     """Lists whose bundles load here. Makes nothing."""
-    from edgebert.bundle.trust.pins import standing
+    from edgebert.bundle.trust.pins import current_pins
 
-    found = standing()
+    found = current_pins()
     with reader_may_leave():
         if json_output:
             print_json(found)
@@ -123,12 +123,12 @@ def _trust_pem(name: str, data: bytes, source: str, subject: str | None) -> None
 def distrust(name: Annotated[str, typer.Argument(metavar="NAME", help="As `edgebert keys list` shows it.")]) -> None:
     """Trusts what goes by that name no longer; bundles that it signed stop loading, unless it is trusted under another."""
     from edgebert.bundle.trust.config import unpin
-    from edgebert.bundle.trust.pins import standing
+    from edgebert.bundle.trust.pins import current_pins
 
-    gone = {(pin["kind"], pin["identity"]) for pin in standing()["trusted"] if pin["name"] == name}
+    gone = {(pin["kind"], pin["identity"]) for pin in current_pins()["trusted"] if pin["name"] == name}
     unpin(name)
     typer.echo(f"{name} is trusted no longer")
-    left = standing()
+    left = current_pins()
     others = [pin["name"] for pin in left["trusted"] if (pin["kind"], pin["identity"]) in gone]
     others += ["own key"] if left["own"] and ("key", left["own"]["fingerprint"]) in gone else []
     if others:

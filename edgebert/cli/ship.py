@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from edgebert.devices.ship.delivery import Delivery
-    from edgebert.devices.ship.status import Question, Standing
+    from edgebert.devices.ship.status import DeviceStatus, Question
     from edgebert.devices.transport.base import Device
 
 LEFT = "`edgebert devices status` says what serves on each device."
@@ -53,11 +53,11 @@ def ship(
 ) -> None:
     """Brings a bundle onto devices: checked, tried and measured there, then switched over. Exits 1 when a gate fails."""
     from edgebert.core.interrupts import finish
-    from edgebert.core.parallel_progress import open_lanes
+    from edgebert.core.parallel_progress import open_parallel_progress
     from edgebert.devices.agent.protocol import VariantTrial
     from edgebert.devices.ship.delivery import Order, open_folder
-    from edgebert.devices.ship.payload import load_cargo
-    from edgebert.devices.ship.rollout import Convoy, exit_code
+    from edgebert.devices.ship.payload import load_payload
+    from edgebert.devices.ship.rollout import Rollout, exit_code
     from edgebert.devices.ship.text import delivery_data, delivery_lines
 
     devices, at_once = _chosen(targets, fleet, only, parallel)
@@ -66,19 +66,19 @@ def ship(
         raise InputError(
             f"--canary {canary}, but {count}.", hint="Canaries go before others: name more devices, or leave it out."
         )
-    cargo = load_cargo(bundle)
+    payload = load_payload(bundle)
     order = Order(
         trial=VariantTrial(rounds=rounds, queries=queries),
         attempts=attempts,
         parallel=at_once,
         canary=canary or 0,
-        reports=open_folder(reports, cargo.manifest.name),
+        reports=open_folder(reports, payload.manifest.name),
     )
-    with open_lanes(quiet=quiet) as lanes:
-        convoy = Convoy(devices, cargo, order, lanes)
+    with open_parallel_progress(quiet=quiet) as progress:
+        rollout = Rollout(devices, payload, order, progress)
         interrupts.leave(LEFT)  # for a second Ctrl-C, behind which there is no table any more
-        finished = finish(convoy.run())
-    found = convoy.deliveries
+        finished = finish(rollout.run())
+    found = rollout.deliveries
     with reader_may_leave():
         print_json(delivery_data(found)) if json_output else typer.echo("\n".join(delivery_lines(found)))
     if not finished:
@@ -117,17 +117,17 @@ def status(
 
 def _ask(devices: Sequence[Device], parallel: int, question: Question, *, quiet: bool, json_output: bool) -> None:
     from edgebert.core.interrupts import finish
-    from edgebert.core.parallel_progress import open_lanes
+    from edgebert.core.parallel_progress import open_parallel_progress
     from edgebert.devices.ship.status import Inquiry, exit_code
-    from edgebert.devices.ship.text import standing_data, standing_lines
+    from edgebert.devices.ship.text import status_data, status_lines
 
-    with open_lanes(quiet=quiet) as lanes:
-        inquiry = Inquiry(devices, question, lanes, parallel)
+    with open_parallel_progress(quiet=quiet) as progress:
+        inquiry = Inquiry(devices, question, progress, parallel)
         interrupts.leave(LEFT)
         finished = finish(inquiry.run())
-    found: list[Standing] = inquiry.standings
+    found: list[DeviceStatus] = inquiry.statuses
     with reader_may_leave():
-        print_json(standing_data(found)) if json_output else typer.echo("\n".join(standing_lines(found)))
+        print_json(status_data(found)) if json_output else typer.echo("\n".join(status_lines(found)))
     if not finished:
         raise KeyboardInterrupt
     raise typer.Exit(exit_code(found))

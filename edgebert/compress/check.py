@@ -26,8 +26,9 @@ from edgebert.measure.machine.machine_state import read_state
 from edgebert.measure.predictions import predict_all
 from edgebert.models.folder import count_parameters
 from edgebert.models.sizes import EncoderSizes, mean_macs
+from edgebert.report.entry import Entry
 from edgebert.report.environment import Environment, MachineState
-from edgebert.report.report import Entry, Report
+from edgebert.report.report import Report
 from edgebert.report.rounds import Coverage, Round, Setting
 from edgebert.report.search_record import SearchRecord
 from edgebert.runtimes import get_runtime

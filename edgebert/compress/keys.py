@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgebert.compress.layout import PlannedStep
-from edgebert.compress.resolve import Inputs, calibration_samples
+from edgebert.compress.resolve import ResolvedRecipe, calibration_samples
 from edgebert.core.store import Artifact, hash_json
 from edgebert.data.prepared import source_hash
 from edgebert.measure.machine.environment import read_environment
@@ -14,7 +14,7 @@ from edgebert.stages.examples import ROLES
 
 
 def step_key(
-    step: PlannedStep, source: Artifact, inputs: Inputs, labels: tuple[str, ...], teacher: Artifact | None = None
+    step: PlannedStep, source: Artifact, inputs: ResolvedRecipe, labels: tuple[str, ...], teacher: Artifact | None = None
 ) -> str:
     """Everything that decides what a step makes."""
     stage, needed = step.stage, step.stage.needed()

@@ -29,7 +29,7 @@ class PlannedStep:
 
 
 @dataclass(frozen=True)
-class Waypoint:
+class Intermediate:
     """A model between the teacher and the candidates. It is exported in FP32 to be measured, and is no candidate."""
 
     name: str
@@ -54,7 +54,7 @@ class Layout:
     """Targets for which no stage makes a candidate."""
     target: Target
     """The first that has one: what pruning to a speed-up is timed on, and where every step is measured."""
-    waypoints: tuple[Waypoint, ...] = ()
+    intermediates: tuple[Intermediate, ...] = ()
     """In order, all for `target`."""
 
 
@@ -102,16 +102,16 @@ class _LayoutBuilder:
             self.steps.append(step)
         return self.steps.index(step)
 
-    def _note(self, stage: Stage, place: int, source: int) -> None:
+    def _note(self, stage: Stage, index: int, source: int) -> None:
         if stage.final:
             return
         if stage.output_format() == "transformers":
-            self.trunk = {"transformers": place}
+            self.trunk = {"transformers": index}
             self.has_head = self.has_head or stage.makes_teacher
             if stage.makes_teacher and source == self.teacher:
-                self.teacher = place
+                self.teacher = index
         else:
-            self.trunk[stage.output_format()] = place
+            self.trunk[stage.output_format()] = index
 
 
 def lay_out(recipe: Recipe, *, has_head: bool) -> tuple[Layout | None, list[Problem]]:
@@ -143,7 +143,7 @@ def lay_out(recipe: Recipe, *, has_head: bool) -> tuple[Layout | None, list[Prob
     idle = tuple(target for target in recipe.targets if not candidates[target.name])
     kept = {target.name for target in recipe.targets} - {target.name for target in idle}
     first = next(target for target in recipe.targets if target.name in kept)
-    waypoints = _waypoints(builder, first, candidates[first.name])
+    intermediates = _intermediates(builder, first, candidates[first.name])
     return (
         Layout(
             steps=tuple(builder.steps),
@@ -152,7 +152,7 @@ def lay_out(recipe: Recipe, *, has_head: bool) -> tuple[Layout | None, list[Prob
             candidates={name: places for name, places in candidates.items() if name in kept},
             idle_targets=idle,
             target=first,
-            waypoints=waypoints,
+            intermediates=intermediates,
         ),
         [],
     )
@@ -171,29 +171,29 @@ def _exported(builder: _LayoutBuilder, model: int, target: Target) -> int:
     return place
 
 
-def _waypoints(builder: _LayoutBuilder, target: Target, candidates: Sequence[int]) -> tuple[Waypoint, ...]:
+def _intermediates(builder: _LayoutBuilder, target: Target, candidates: Sequence[int]) -> tuple[Intermediate, ...]:
     """Every step that changed the teacher's weights, but for one whose export is a candidate of the target anyway."""
-    found: list[Waypoint] = []
+    found: list[Intermediate] = []
     names: list[str] = []
-    for place, step in enumerate(tuple(builder.steps)):  # exporting adds steps
+    for index, step in enumerate(tuple(builder.steps)):  # exporting adds steps
         if step.stage.output_format() == "transformers" and _comes_from(builder, step.source, builder.teacher):
             names.append(step.stage.stage_name())
-            graph = _exported(builder, place, target)
+            graph = _exported(builder, index, target)
             if graph not in candidates:
-                found.append(Waypoint(numbered(names)[-1], place, graph))
+                found.append(Intermediate(numbered(names)[-1], index, graph))
     return tuple(found)
 
 
-def _comes_from(builder: _LayoutBuilder, place: int, ancestor: int) -> bool:
+def _comes_from(builder: _LayoutBuilder, index: int, ancestor: int) -> bool:
     """Whether a step is the ancestor or was made from it."""
-    while place not in (ancestor, BASE):
-        place = builder.steps[place].source
-    return place == ancestor
+    while index not in (ancestor, BASE):
+        index = builder.steps[index].source
+    return index == ancestor
 
 
 def numbered(names: Sequence[str]) -> list[str]:
     """The names, each unique: the second `prune` becomes `prune-2`."""
-    counts = [list(names[:place]).count(name) + 1 for place, name in enumerate(names)]
+    counts = [list(names[:index]).count(name) + 1 for index, name in enumerate(names)]
     return [name if count == 1 else f"{name}-{count}" for name, count in zip(names, counts, strict=True)]
 
 
@@ -201,8 +201,8 @@ def _candidates(builder: _LayoutBuilder, target: Target) -> tuple[int, ...]:
     wanted = get_runtime(target.runtime).format
     stages = [step.stage for step in builder.steps]
     found = [
-        place
-        for place, stage in enumerate(stages)
+        index
+        for index, stage in enumerate(stages)
         if stage.final and stage.output_format() == wanted and stage.fits(target, stages)
     ]
     trunk = builder.trunk.get(wanted)
@@ -211,11 +211,11 @@ def _candidates(builder: _LayoutBuilder, target: Target) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _model_of(builder: _LayoutBuilder, place: int) -> int:
+def _model_of(builder: _LayoutBuilder, index: int) -> int:
     """Place of the Transformers model that a graph was exported from."""
-    while place != BASE and builder.steps[place].stage.output_format() != "transformers":
-        place = builder.steps[place].source
-    return place
+    while index != BASE and builder.steps[index].stage.output_format() != "transformers":
+        index = builder.steps[index].source
+    return index
 
 
 def _late_problems(builder: _LayoutBuilder) -> list[Problem]:
@@ -231,11 +231,11 @@ def _metric_problems(recipe: Recipe) -> list[Problem]:
     known = get_task(recipe.task.name).metrics
     return [
         Problem(
-            f"stages.{place}.prune.to.metric",
+            f"stages.{index}.prune.to.metric",
             f"{recipe.task.name} has no metric `{stage.to.metric}`.",
             suggestion=f"Take one of {', '.join(known)}.",
         )
-        for place, stage in enumerate(recipe.stages)
+        for index, stage in enumerate(recipe.stages)
         if isinstance(stage, Prune) and stage.to and stage.to.metric not in (None, *known)
     ]
 
@@ -244,11 +244,11 @@ def _width_problems(recipe: Recipe) -> list[Problem]:
     """What a recipe insists on although a target's CPU sums it up wrongly."""
     return [
         Problem(
-            f"stages.{place}.quantize.{'reduce_range' if step.reduce_range is False else 'accuracy_level'}",
+            f"stages.{index}.quantize.{'reduce_range' if step.reduce_range is False else 'accuracy_level'}",
             f"`{step.label}` overflows on the target {target.name}, or on this machine, which measures it.",
             suggestion="Drop reduce_range." if step.reduce_range is False else "Take `accuracy_level: 1`.",
         )
-        for place, stage in enumerate(recipe.stages)
+        for index, stage in enumerate(recipe.stages)
         for target in recipe.targets
         if overflows(target)
         for step in stage.expand([target])
@@ -258,9 +258,9 @@ def _width_problems(recipe: Recipe) -> list[Problem]:
 
 def _data_problems(recipe: Recipe) -> list[Problem]:
     problems = []
-    for place, stage in enumerate(recipe.stages):
+    for index, stage in enumerate(recipe.stages):
         needed = {need for step in stage.expand([]) for need in step.needed()}
-        path = f"stages.{place}.{stage.stage_name()}"
+        path = f"stages.{index}.{stage.stage_name()}"
         if "train" in needed and recipe.data.train is None:
             problems.append(Problem(path, "needs training data.", suggestion="Give data.train."))
         elif "examples" in needed and recipe.data.train is None and recipe.data.transfer is None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from edgebert.compress.keys import step_key
 from edgebert.compress.layout import BASE
 from edgebert.compress.recipe_file import RecipeFile
-from edgebert.compress.resolve import Inputs, check_inputs, resolve_labels
+from edgebert.compress.resolve import ResolvedRecipe, resolve_labels, resolve_recipe
 from edgebert.core.store import Artifact, ArtifactStore
 from edgebert.data.prepared import PreparedData, data_key, data_path, is_labelled
 from edgebert.errors import EXIT_ENVIRONMENT, EXIT_INPUT, EXIT_OK, DataError, EdgebertError
@@ -39,7 +39,7 @@ def make_plan(file: RecipeFile, store: ArtifactStore) -> list[PlanLine]:
     Raises:
         RecipeError: the recipe cannot work.
     """
-    inputs = check_inputs(file)
+    inputs = resolve_recipe(file)
     base = store.get(base_key(inputs.model))
     lines = [PlanLine(f"model {inputs.model.origin['source']}", "found" if base else "runs", str(inputs.model.path))]
     data = _data_lines(inputs, store, lines)
@@ -48,7 +48,7 @@ def make_plan(file: RecipeFile, store: ArtifactStore) -> list[PlanLine]:
     return lines
 
 
-def _data_lines(inputs: Inputs, store: ArtifactStore, lines: list[PlanLine]) -> dict[str, Artifact | None]:
+def _data_lines(inputs: ResolvedRecipe, store: ArtifactStore, lines: list[PlanLine]) -> dict[str, Artifact | None]:
     found: dict[str, Artifact | None] = {}
     for role, spec in inputs.specs.items():
         place = str(data_path(spec, inputs.file.base)) if spec.path else f"Hub: {spec.hub}"
@@ -62,22 +62,22 @@ def _data_lines(inputs: Inputs, store: ArtifactStore, lines: list[PlanLine]) -> 
 
 
 def _step_lines(
-    inputs: Inputs, store: ArtifactStore, base: Artifact | None, data: dict[str, Artifact | None]
+    inputs: ResolvedRecipe, store: ArtifactStore, base: Artifact | None, data: dict[str, Artifact | None]
 ) -> list[PlanLine]:
     train = data.get("train")
     known = not inputs.finetunes or train is not None or inputs.file.recipe.task.labels is not None
     labels = resolve_labels(inputs, PreparedData(train, "train") if train else None) if known else ()
     made: dict[int, Artifact | None] = {BASE: base}
     lines = []
-    for place, step in enumerate(inputs.layout.steps):
+    for index, step in enumerate(inputs.layout.steps):
         source = made.get(step.source)
         try:
             teacher = made.get(inputs.layout.teacher) if "teacher" in step.stage.needed() else None
             ready = source and known and (teacher or "teacher" not in step.stage.needed())
-            made[place] = store.get(step_key(step, source, inputs, labels, teacher)) if source and ready else None
+            made[index] = store.get(step_key(step, source, inputs, labels, teacher)) if source and ready else None
         except EdgebertError:  # its data is missing, which has a line of its own
-            made[place] = None
-        if made[place]:
+            made[index] = None
+        if made[index]:
             lines.append(PlanLine(step.stage.label, "found"))
         elif packages := step.stage.missing_packages():
             lines.append(PlanLine(step.stage.label, "missing", _install(packages)))
@@ -86,9 +86,9 @@ def _step_lines(
     return lines
 
 
-def _target_lines(inputs: Inputs) -> list[PlanLine]:
+def _target_lines(inputs: ResolvedRecipe) -> list[PlanLine]:
     lines = []
-    points = [point.name for point in inputs.layout.waypoints]
+    points = [point.name for point in inputs.layout.intermediates]
     on_the_way = f"; also after {', '.join(points)}" if points else ""
     for target in inputs.file.recipe.targets:
         runtime = get_runtime(target.runtime)

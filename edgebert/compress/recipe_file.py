@@ -122,7 +122,7 @@ def _from_here(keys: Sequence[str], value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _from_here([*keys, key], inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_from_here([*keys, str(place)], inner) for place, inner in enumerate(value)]
+        return [_from_here([*keys, str(index)], inner) for index, inner in enumerate(value)]
     if isinstance(value, str) and "://" not in value and _may_name_a_file(keys, value):
         here = local_path(value, Path.cwd())
         if here.exists() or keys[0] == "data" or value.startswith((".", "~")):
@@ -178,7 +178,7 @@ def _place(entries: list[Any], key: str) -> int:
         if 0 <= int(key) < len(entries):
             return int(key)
         raise LookupError(f"there is no entry {key}; the list has {len(entries)}, counted from 0")
-    places = [place for place, entry in enumerate(entries) if entry == key or (isinstance(entry, dict) and key in entry)]
+    places = [index for index, entry in enumerate(entries) if entry == key or (isinstance(entry, dict) and key in entry)]
     if len(places) == 1:
         return places[0]
     if places:
@@ -215,24 +215,24 @@ def validate(document: YamlDocument, source: str) -> Recipe:
 def _stage_problems(document: YamlDocument) -> Iterator[tuple[int, Problem]]:
     """Places of stages whose shape is wrong: here the user's own words make a better message than a failed union."""
     stages = document.value.get("stages") if isinstance(document.value, dict) else None
-    for place, entry in enumerate(stages if isinstance(stages, list) else []):
-        path = f"stages.{place}"
-        line = document.line(("stages", place))
+    for index, entry in enumerate(stages if isinstance(stages, list) else []):
+        path = f"stages.{index}"
+        line = document.line(("stages", index))
         if isinstance(entry, str):
             names = [entry]
         elif isinstance(entry, dict) and entry:
             names = list(entry)
         else:
-            yield place, Problem(path, "a stage is its name, or `name: {parameters}`", line)
+            yield index, Problem(path, "a stage is its name, or `name: {parameters}`", line)
             continue
         if len(names) > 1:
             listed = ", ".join(names)
             hint = f"Indent its parameters below `{names[0]}:`, or start a new list entry with `-`."
-            yield place, Problem(path, f"one entry holds one stage, this one has {listed}.", line, hint)
+            yield index, Problem(path, f"one entry holds one stage, this one has {listed}.", line, hint)
         elif names[0] not in STAGE_NAMES:
-            yield place, Problem(path, f"there is no stage `{names[0]}`.", line, nearest(names[0], STAGE_NAMES))
+            yield index, Problem(path, f"there is no stage `{names[0]}`.", line, nearest(names[0], STAGE_NAMES))
         elif isinstance(entry, dict) and not isinstance(entry[names[0]], dict | None):
-            yield place, Problem(f"{path}.{names[0]}", "its parameters are a mapping, such as {method: static}", line)
+            yield index, Problem(f"{path}.{names[0]}", "its parameters are a mapping, such as {method: static}", line)
 
 
 def _fields_at(path: Path_) -> list[str]:

@@ -25,7 +25,7 @@ SAME_LABELS = "Name a teacher with the same labels in the same order."
 
 
 @dataclass(frozen=True)
-class Inputs:
+class ResolvedRecipe:
     """A recipe whose model was found and whose stages have an order that works."""
 
     file: RecipeFile
@@ -56,7 +56,7 @@ class Inputs:
         return {role: with_split(spec, role) for role, spec in specs.items()}
 
 
-def check_inputs(file: RecipeFile) -> Inputs:
+def resolve_recipe(file: RecipeFile) -> ResolvedRecipe:
     """Finds the model and lays the stages out.
 
     Raises:
@@ -83,7 +83,7 @@ def check_inputs(file: RecipeFile) -> Inputs:
         )
     if problems or layout is None:
         raise RecipeError(str(file.path), [file.placed(problem) for problem in problems])
-    return Inputs(file, task, model, layout, max_length, models)
+    return ResolvedRecipe(file, task, model, layout, max_length, models)
 
 
 def require_one_process() -> None:
@@ -103,8 +103,8 @@ def _other_models(file: RecipeFile, task: Task, model: ModelFolder) -> tuple[dic
     tokenizer = model.path / "tokenizer.json"
     max_length = file.recipe.task.max_length or model.max_length()
     known_labels = file.recipe.task.labels or (model.labels if model.has_head(task) else ())
-    for place, stage in enumerate(file.recipe.stages):
-        path = f"stages.{place}.{stage.stage_name()}"
+    for index, stage in enumerate(file.recipe.stages):
+        path = f"stages.{index}.{stage.stage_name()}"
         for name in stage.models():
             try:
                 found[name] = find_model(ModelSource(source=name), file.base)
@@ -122,7 +122,7 @@ def _other_models(file: RecipeFile, task: Task, model: ModelFolder) -> tuple[dic
             elif known_labels and (fault := label_fault(name, found[name], known_labels)):
                 problems.append(Problem(path, fault, suggestion=SAME_LABELS))
         others = {name: {**DEFAULTS, **found[name].config} for name in stage.models() if name in found}
-        before = tuple(earlier.stage_name() for earlier in file.recipe.stages[:place] if earlier.produces == "transformers")
+        before = tuple(earlier.stage_name() for earlier in file.recipe.stages[:index] if earlier.produces == "transformers")
         config = {**DEFAULTS, **model.config}
         known = ModelFacts(config, max_length, tokenizer if tokenizer.is_file() else None, others, before)
         problems += [Problem(path, fault) for fault in stage.faults(known)]
@@ -140,7 +140,7 @@ def label_fault(name: str, model: ModelFolder, labels: Sequence[str]) -> str | N
     return None
 
 
-def resolve_labels(inputs: Inputs, train: PreparedData | None) -> tuple[str, ...]:
+def resolve_labels(inputs: ResolvedRecipe, train: PreparedData | None) -> tuple[str, ...]:
     """The recipe's labels, else those of a fine-tuned model, else those of the training data in their natural order."""
     declared = inputs.file.recipe.task.labels
     if declared:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from edgebert.bundle.parts import BundleEntry, BundleParts, PlannedEntry
 from edgebert.bundle.write import write_bundle
@@ -22,7 +22,14 @@ from edgebert.compress.check import Check
 from edgebert.compress.keys import step_key
 from edgebert.compress.layout import BASE, PlannedStep, numbered
 from edgebert.compress.recipe_file import RecipeFile
-from edgebert.compress.resolve import SAME_LABELS, Inputs, calibration_samples, check_inputs, label_fault, resolve_labels
+from edgebert.compress.resolve import (
+    SAME_LABELS,
+    ResolvedRecipe,
+    calibration_samples,
+    label_fault,
+    resolve_labels,
+    resolve_recipe,
+)
 from edgebert.compress.run_folder import output_folder
 from edgebert.core.progress import Progress
 from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_json
@@ -31,6 +38,7 @@ from edgebert.data.prepared import PreparedData, label_places, prepare_data
 from edgebert.errors import DataError, EdgebertError, SourceError, StageError
 from edgebert.measure.machine.environment import read_environment
 from edgebert.models.import_model import import_model
+from edgebert.report.entry import Role
 from edgebert.report.file import write_report
 from edgebert.report.report import Report
 from edgebert.report.verdict import Verdict, judge
@@ -66,7 +74,7 @@ class Run:
 class Compression:
     """One run. Its parts are made when first asked for, each from the store where it is there."""
 
-    inputs: Inputs
+    inputs: ResolvedRecipe
     store: ArtifactStore
     progress: Progress
     made: dict[int, Artifact] = field(default_factory=dict)
@@ -116,18 +124,18 @@ class Compression:
         """Makes the artifact of every step."""
         self.require_packages()
         _ = self.base, self.models, self.data, self.labels  # faults in the input come before the first minute of work
-        for place in range(len(self.inputs.layout.steps)):
-            self._make(place)
+        for index in range(len(self.inputs.layout.steps)):
+            self._make(index)
 
-    def _make(self, place: int) -> Artifact:
+    def _make(self, index: int) -> Artifact:
         """The artifact of a step, whose source is made before."""
-        if place == BASE:
+        if index == BASE:
             return self.base
-        if place not in self.made:
-            step = self.inputs.layout.steps[place]
+        if index not in self.made:
+            step = self.inputs.layout.steps[index]
             self._make(step.source)
-            self.made[place] = self._run(place, step)
-        return self.made[place]
+            self.made[index] = self._run(index, step)
+        return self.made[index]
 
     def require_packages(self) -> None:
         """Raises MissingPackage for what a step or a target lacks, but not for a stage that the store may have done."""
@@ -138,22 +146,22 @@ class Compression:
             if target.name in self.inputs.layout.baselines:
                 get_runtime(target.runtime).require()
 
-    def artifact(self, place: int) -> Artifact:
+    def artifact(self, index: int) -> Artifact:
         """The artifact of a step, or of the recipe's model."""
-        return self.base if place == BASE else self.made[place]
+        return self.base if index == BASE else self.made[index]
 
     def key_of(self, step: PlannedStep) -> str:
         """Key of a step whose source is made."""
         teacher = self.artifact(self.inputs.layout.teacher) if "teacher" in step.stage.needed() else None
         return step_key(step, self.artifact(step.source), self.inputs, self.labels, teacher)
 
-    def _run(self, place: int, step: PlannedStep) -> Artifact:
+    def _run(self, index: int, step: PlannedStep) -> Artifact:
         stage, source, key = step.stage, self.artifact(step.source), self.key_of(step)
         measured = bool({"target", "machine"} & stage.needed())
         if self.remeasure and measured and (old := self.store.get(key)):
             self.store.remove(old)
         if found := self.store.get(key):
-            self.reused.add(place)
+            self.reused.add(index)
             self.progress.note(f"{stage.label}: found in the store")
             return found
         stage.require_packages()
@@ -314,19 +322,19 @@ class Compression:
         layout = self.inputs.layout
         targets = {target.name: target for target in self.inputs.file.recipe.targets}
         found = []
-        waypoints = layout.waypoints
+        intermediates = layout.intermediates
         for name, baseline in layout.baselines.items():
             found.append(self._planned(targets[name], "baseline", baseline, "fp32"))
-            found += [self._planned(targets[name], "step", point.graph, point.name, point.step) for point in waypoints]
+            found += [
+                self._planned(targets[name], "intermediate", point.graph, point.name, point.step) for point in intermediates
+            ]
             labels = numbered([layout.steps[place].stage.candidate_name for place in layout.candidates[name]])
             places = zip(layout.candidates[name], labels, strict=True)
             found += [self._planned(targets[name], "candidate", place, label) for place, label in places]
-            waypoints = ()  # one target shows what a step does to the model
+            intermediates = ()  # one target shows what a step does to the model
         return found
 
-    def _planned(
-        self, target: Target, role: Literal["baseline", "candidate", "step"], graph: int, short: str, maker: int | None = None
-    ) -> PlannedEntry:
+    def _planned(self, target: Target, role: Role, graph: int, short: str, maker: int | None = None) -> PlannedEntry:
         """The graph at a place. `maker` is the place of the step that it stands for, where that is not its own."""
         steps, artifact = self.inputs.layout.steps, self.artifact(graph)
         return PlannedEntry(
@@ -358,7 +366,7 @@ def compress(file: RecipeFile, *, store: ArtifactStore, out: Path, progress: Pro
         EdgebertError: the input, the environment or a stage does not let the run finish.
     """
     started = time.time()
-    inputs = check_inputs(file)
+    inputs = resolve_recipe(file)
     for target in inputs.layout.idle_targets:
         progress.note(f"{target.name}: no stage makes a candidate for it; left out")
     store.prepare()
@@ -421,15 +429,15 @@ def _without_folders(name: str) -> str:
 def run_record(run: Compression, verdict: Verdict, started: float) -> dict[str, Any]:
     """What run.json holds: the recipe, versions, hashes, lineage and times."""
     steps = []
-    for place, step in enumerate(run.inputs.layout.steps):
-        artifact = run.artifact(place)
+    for index, step in enumerate(run.inputs.layout.steps):
+        artifact = run.artifact(index)
         steps.append(
             {
                 "step": step.stage.label,
                 "key": artifact.key,
                 "sha256": artifact.sha256,
                 "parent": artifact.parent,
-                "found_in_store": place in run.reused,
+                "found_in_store": index in run.reused,
                 "seconds": artifact.manifest.made_by.seconds,
                 "facts": dict(artifact.facts),
             }

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MOST_SHOWN = 0.999
 
 
-class Lane(Protocol):
+class ProgressLine(Protocol):
     """One of the things under way."""
 
     def show(self, phase: str, amount: str = "", share: float | None = None) -> None:
@@ -36,14 +36,14 @@ class Lane(Protocol):
         """Says how it ended."""
 
 
-class Lanes(Protocol):
+class ParallelProgress(Protocol):
     """All of them."""
 
-    def lane(self, name: str) -> Lane:
-        """Opens a lane; names need not differ."""
+    def line(self, name: str) -> ProgressLine:
+        """Opens a line; names need not differ."""
 
 
-class _SilentLane:
+class _SilentLine:
     def show(self, phase: str, amount: str = "", share: float | None = None) -> None:
         pass
 
@@ -54,15 +54,15 @@ class _SilentLane:
         pass
 
 
-class SilentLanes:
+class SilentParallelProgress:
     """Says nothing (`--quiet`)."""
 
-    def lane(self, name: str) -> Lane:
-        """Opens a lane that shows nothing."""
-        return _SilentLane()
+    def line(self, name: str) -> ProgressLine:
+        """Opens a line that shows nothing."""
+        return _SilentLine()
 
 
-class _PlainLane:
+class _PlainLine:
     def __init__(self, stream: TextIO, name: str) -> None:
         self._stream, self._name = stream, name
         self._phase: str | None = None
@@ -84,18 +84,18 @@ class _PlainLane:
         self.note(line)
 
 
-class PlainLanes:
+class PlainParallelProgress:
     """Lines that begin with the name."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def lane(self, name: str) -> Lane:
-        """Opens a lane that prints."""
-        return _PlainLane(self._stream, name)
+    def line(self, name: str) -> ProgressLine:
+        """Opens a line that prints."""
+        return _PlainLine(self._stream, name)
 
 
-class _LiveLane:
+class _LiveLine:
     def __init__(self, display: Display, task: TaskID, name: str) -> None:
         self._display, self._task, self._name = display, task, name
 
@@ -115,28 +115,28 @@ class _LiveLane:
         self._display.stop_task(self._task)
 
 
-class LiveLanes:
+class LiveParallelProgress:
     """A line with a bar for each, on a terminal."""
 
     def __init__(self, display: Display) -> None:
         self._display = display
 
-    def lane(self, name: str) -> Lane:
+    def line(self, name: str) -> ProgressLine:
         """Opens a line at the end."""
-        return _LiveLane(self._display, self._display.add_task(name, start=False, total=None, said="waits"), name)
+        return _LiveLine(self._display, self._display.add_task(name, start=False, total=None, said="waits"), name)
 
 
 @contextlib.contextmanager
-def open_lanes(stream: TextIO | None = None, *, quiet: bool = False) -> Iterator[Lanes]:
+def open_parallel_progress(stream: TextIO | None = None, *, quiet: bool = False) -> Iterator[ParallelProgress]:
     """The display that suits the stream (standard error by default), as long as it is open."""
     stream = stream or sys.stderr
     if quiet:
-        yield SilentLanes()
+        yield SilentParallelProgress()
     elif not stream.isatty():
-        yield PlainLanes(stream)
+        yield PlainParallelProgress(stream)
     else:
         with _display(stream) as display:
-            yield LiveLanes(display)
+            yield LiveParallelProgress(display)
 
 
 def _display(stream: TextIO) -> Display:

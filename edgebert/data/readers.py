@@ -113,7 +113,7 @@ def _delimited(spec: DataSpec, path: Path, delimiter: str, quoting: Literal["sta
     with path.open(encoding="utf-8-sig", newline="") as file:
         try:
             rows = filter(None, csv.reader(file, delimiter=separator, quoting=quotes))
-            names = [name or f"Unnamed: {place}" for place, name in enumerate(next(rows))]  # as pandas names them
+            names = [name or f"Unnamed: {index}" for index, name in enumerate(next(rows))]  # as pandas names them
         except (StopIteration, csv.Error) as error:
             hint = "Its first line names the columns, for example text,label"
             raise DataError(f"{path} has no header line with the names of its columns.", hint=hint) from error

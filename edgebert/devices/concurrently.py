@@ -9,20 +9,20 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from edgebert.core.parallel_progress import Lane, Lanes
+from edgebert.core.parallel_progress import ParallelProgress, ProgressLine
 from edgebert.devices.setup.text import Reached, unusable
 from edgebert.devices.transport.base import Device
 from edgebert.errors import DeviceError, EdgebertError
 
-Work = Callable[[Device, Lane], Awaitable[Reached]]
+Work = Callable[[Device, ProgressLine], Awaitable[Reached]]
 
 
 class AtOnce:
     """`found` can be read at any time, also after the work was cancelled."""
 
-    def __init__(self, devices: Sequence[Device], work: Work, lanes: Lanes, parallel: int) -> None:
+    def __init__(self, devices: Sequence[Device], work: Work, progress: ParallelProgress, parallel: int) -> None:
         self._devices, self._work = tuple(devices), work
-        self._lanes = {device.name: lanes.lane(device.name) for device in devices}
+        self._lines = {device.name: progress.line(device.name) for device in devices}
         self._places = asyncio.Semaphore(parallel)
         self._found: dict[str, Reached] = {}
 
@@ -39,16 +39,16 @@ class AtOnce:
                 group.create_task(self._one(device))
 
     async def _one(self, device: Device) -> None:
-        lane = self._lanes[device.name]
+        line = self._lines[device.name]
         async with self._places:
             try:
-                found = await self._work(device, lane)
+                found = await self._work(device, line)
             except EdgebertError as error:
                 found = unusable(device.name, error)
             except Exception as error:  # ours, and no reason to stop the other devices
                 found = unusable(device.name, own_fault(error))
         self._found[device.name] = found
-        lane.end(f"{found.state}: {found.reason}" if found.reason else found.state)
+        line.end(f"{found.state}: {found.reason}" if found.reason else found.state)
 
 
 def own_fault(error: Exception) -> DeviceError:

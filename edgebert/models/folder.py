@@ -140,7 +140,7 @@ def _check_config(file: Path, config: Mapping[str, Any]) -> None:
     if config.get("model_type") == PRUNED_TYPE:
         _check_layers(file, config)
     labels = config.get("id2label") or {}
-    if not isinstance(labels, dict) or set(labels) != {str(place) for place in range(len(labels))}:
+    if not isinstance(labels, dict) or set(labels) != {str(index) for index in range(len(labels))}:
         raise SourceError(f'{file}: id2label does not name the outputs "0", "1", ... in turn.', hint=REWRITE)
 
 

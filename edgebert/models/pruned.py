@@ -54,10 +54,10 @@ class PrunedBertConfig(BertConfig):
 class PrunedSelfAttention(BertSelfAttention):
     """BERT's self-attention with any number of heads of a given size."""
 
-    def __init__(self, config: PrunedBertConfig, place: int) -> None:
+    def __init__(self, config: PrunedBertConfig, index: int) -> None:
         nn.Module.__init__(self)  # BertSelfAttention derives the head size from the number of heads
         self.config = config  # the model's own: the attention implementation is read from it at every call
-        self.num_attention_heads = config.layer_heads[place]
+        self.num_attention_heads = config.layer_heads[index]
         self.attention_head_size = config.attention_head_size
         self.all_head_size = self.num_attention_heads * self.attention_head_size
         self.scaling = self.attention_head_size**-0.5
@@ -67,18 +67,18 @@ class PrunedSelfAttention(BertSelfAttention):
         self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
         self.is_decoder = False
         self.is_causal = False
-        self.layer_idx = place
+        self.layer_idx = index
 
 
 class PrunedLayer(BertLayer):
     """One encoder layer with its own sizes."""
 
-    def __init__(self, config: PrunedBertConfig, place: int) -> None:
+    def __init__(self, config: PrunedBertConfig, index: int) -> None:
         own = copy.copy(config)
-        own.intermediate_size = config.layer_intermediate_sizes[place]
+        own.intermediate_size = config.layer_intermediate_sizes[index]
         own.num_attention_heads = 1  # any number that divides hidden_size: the attention is replaced at once
-        super().__init__(own, layer_idx=place)
-        self.attention.self = PrunedSelfAttention(config, place)
+        super().__init__(own, layer_idx=index)
+        self.attention.self = PrunedSelfAttention(config, index)
         self.attention.output.dense = nn.Linear(self.attention.self.all_head_size, config.hidden_size)
 
 
@@ -93,7 +93,7 @@ class PrunedBertModel(BertModel):
         super().__init__(empty, add_pooling_layer=add_pooling_layer)
         config._attn_implementation = empty._attn_implementation  # resolved on the copy
         self.config = self.encoder.config = config
-        self.encoder.layer = nn.ModuleList([PrunedLayer(config, place) for place in range(config.num_hidden_layers)])
+        self.encoder.layer = nn.ModuleList([PrunedLayer(config, index) for index in range(config.num_hidden_layers)])
         self.post_init()
 
 

@@ -47,8 +47,8 @@ class EncoderSizes(Frozen):
         places = fields.get("source_layers") or range(shape.layers)
         heads = fields.get("source_heads") or [range(count) for count in shape.heads]
         layers = [
-            LayerSizes(place=place, heads=tuple(kept), intermediate_size=neurons)
-            for place, kept, neurons in zip(places, heads, shape.intermediate_sizes, strict=True)
+            LayerSizes(place=index, heads=tuple(kept), intermediate_size=neurons)
+            for index, kept, neurons in zip(places, heads, shape.intermediate_sizes, strict=True)
         ]
         return cls(
             hidden_size=shape.hidden_size,

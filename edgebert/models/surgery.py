@@ -44,7 +44,7 @@ def everything(model: Any) -> dict[int, Units]:
     """All units of a model."""
     shape = shape_of(model)
     sizes = zip(shape.heads, shape.intermediate_sizes, strict=True)
-    return {place: Units(tuple(range(heads)), tuple(range(neurons))) for place, (heads, neurons) in enumerate(sizes)}
+    return {index: Units(tuple(range(heads)), tuple(range(neurons))) for index, (heads, neurons) in enumerate(sizes)}
 
 
 def check_kept(kept: Kept, shape: Shape) -> None:
@@ -100,11 +100,11 @@ def _config(source: Any, shape: Shape, kept: Kept) -> PrunedBertConfig:
     heads = list(fields.get("source_heads") or [list(range(count)) for count in shape.heads])
     fields |= {
         "source_num_hidden_layers": fields.get("source_num_hidden_layers") or shape.layers,
-        "source_layers": [layers[place] for place in places],
-        "source_heads": [[heads[place][head] for head in kept[place].heads] for place in places],
+        "source_layers": [layers[index] for index in places],
+        "source_heads": [[heads[index][head] for head in kept[index].heads] for index in places],
         "num_hidden_layers": len(places),
-        "layer_heads": [len(kept[place].heads) for place in places],
-        "layer_intermediate_sizes": [len(kept[place].neurons) for place in places],
+        "layer_heads": [len(kept[index].heads) for index in places],
+        "layer_intermediate_sizes": [len(kept[index].neurons) for index in places],
         "attention_head_size": shape.head_size,
     }
     config: PrunedBertConfig = PrunedBertConfig.from_dict(fields)

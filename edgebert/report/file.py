@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from edgebert.core.files import write_whole
 from edgebert.core.store import hash_json
 from edgebert.errors import InputError
+from edgebert.report.entry import FORMER_ROLES
+from edgebert.report.metrics import FORMER_NAMES
 from edgebert.report.report import Report
 from edgebert.report.samples import MOST, packed_count
 
@@ -26,8 +28,28 @@ CHECKSUM = "sha256"
 
 def report_text(report: Report) -> str:
     """The text of a report's file."""
-    content = json.loads(report.model_dump_json())
+    content = with_former_names(json.loads(report.model_dump_json()))
     return json.dumps({**content, CHECKSUM: hash_json(content)}, indent=1) + "\n"
+
+
+def with_former_names(content: dict[str, Any]) -> dict[str, Any]:
+    """A report's JSON with the keys of schema version 2, as devices of version 0.1 read it.
+
+    Four names became others in the code since; files keep theirs until the schema's next version.
+    """
+    for gate in content["gates"]:
+        gate["metric"] = _former(FORMER_NAMES, gate["metric"])
+    for entry in content["entries"]:
+        entry["role"] = _former(FORMER_ROLES, entry["role"])
+        for item in entry["rounds"]:
+            item["pulse_ns"] = item.pop("reference_workload_ns")
+        if entry["search"]:
+            entry["search"]["kept_float"] = entry["search"].pop("excluded_nodes")
+    return content
+
+
+def _former(names: Mapping[str, str], present: str) -> str:
+    return next((former for former, name in names.items() if name == present), present)
 
 
 def write_report(path: Path, report: Report) -> None:
@@ -62,8 +84,8 @@ def read_reports(places: Sequence[Path]) -> Iterator[tuple[Path, Report]]:
     Raises:
         InputError: a place has no report, or one that cannot be read.
     """
-    for place in places:
-        for file in report_files(place):
+    for index in places:
+        for file in report_files(index):
             yield file, read_report(file)
 
 

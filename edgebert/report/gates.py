@@ -7,46 +7,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from edgebert.core.strict import Strict
+from edgebert.report.metrics import FORMER_NAMES, GATED, METRICS
 
-METRICS = {
-    "accuracy": "share of eval examples predicted right",
-    "macro_f1": "mean over labels of the F1 of each",
-    "agreement": "share of eval examples on which the candidate predicts what FP32 predicts",
-    "p50_ms": "median latency of one query, tokenisation apart",
-    "p90_ms": "90th percentile of it",
-    "p95_ms": "95th percentile of it",
-    "p99_ms": "99th percentile of it",
-    "speedup": "FP32's median latency over the candidate's, on the same runtime and threads",
-    "load_ms": "time to open the model, compile it and have it ready",
-    "peak_rss_mb": "largest resident memory of a process that serves only this model",
-    "size_mb": "size of the model's files",
-    "macs": "multiply-accumulates of the encoder's layers for one eval text, on average",
-    "parameters": "weights of the model, embeddings and head included",
-    "int8_coverage": "share of the matrix products that ran in INT8, by multiply-accumulates; 0 for FP32",
-    "floor_ratio": "median latency over the time that the same multiply-accumulates take at this core's INT8 rate",
-}
 BOUNDS = ("min", "max", "min_ratio", "max_ratio", "max_drop", "max_rise")
-
-MetricName = Literal[
-    "accuracy",
-    "macro_f1",
-    "agreement",
-    "p50_ms",
-    "p90_ms",
-    "p95_ms",
-    "p99_ms",
-    "speedup",
-    "load_ms",
-    "peak_rss_mb",
-    "size_mb",
-    "macs",
-    "parameters",
-    "int8_coverage",
-    "floor_ratio",
-]
 
 
 class Gate(Strict):
@@ -61,7 +27,7 @@ class Gate(Strict):
         - {metric: int8_coverage, min: 0.95}    # of the arithmetic really runs in INT8
     """
 
-    metric: MetricName
+    metric: Literal[GATED]  # type: ignore[valid-type]
     min: float | None = Field(None, description="The candidate's value is at least this.")
     max: float | None = Field(None, description="The candidate's value is at most this.")
     min_ratio: float | None = Field(None, gt=0, description="The candidate's value is at least this share of FP32's.")
@@ -69,15 +35,18 @@ class Gate(Strict):
     max_drop: float | None = Field(None, ge=0, description="The candidate's value is at most this much below FP32's.")
     max_rise: float | None = Field(None, ge=0, description="The candidate's value is at most this much above FP32's.")
 
+    @field_validator("metric", mode="before")
+    @classmethod
+    def _present_name(cls, metric: object) -> object:
+        return FORMER_NAMES.get(metric, metric) if isinstance(metric, str) else metric
+
     @model_validator(mode="after")
     def _one_bound(self) -> Gate:
         given = [name for name in BOUNDS if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"needs exactly one of {', '.join(BOUNDS)}; it has {', '.join(given) or 'none'}")
-        if self.metric in ("speedup", "agreement") and given[0] not in ("min", "max"):
-            raise ValueError(f"{self.metric} is already relative to FP32: use min or max")
-        if self.metric == "int8_coverage" and given[0] not in ("min", "max"):
-            raise ValueError("int8_coverage of FP32 is 0, nothing to compare with: use min or max")
+        if METRICS[self.metric].gate == "plain" and given[0] not in ("min", "max"):
+            raise ValueError(f"{self.metric} is already relative to FP32, or 0 for it: use min or max")
         return self
 
     @property

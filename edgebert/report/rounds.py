@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
 
 from edgebert.core.strict import Frozen
 from edgebert.report.samples import Samples
@@ -41,7 +41,7 @@ class Round(Frozen):
     overhead_ns: float | None = Field(None, ge=0)
     """What the loop itself costs for each query, measured in this process with a session that does nothing. In the server
     scenario also how late the middle query was sent."""
-    pulse_ns: Samples = Samples()
+    reference_workload_ns: Samples = Field(Samples(), validation_alias=AliasChoices("reference_workload_ns", "pulse_ns"))
     """Time of a fixed piece of work that no model is part of, before and after the queries: how fast the machine was."""
     energy_uj: int | None = Field(None, ge=0)
     """Microjoules that the machine's counter added within `wall_ns`; the whole package's, not this process's alone."""
@@ -132,6 +132,6 @@ class Coverage(Frozen):
         return self.int8_macs / self.all_macs
 
     @property
-    def floor_ms(self) -> float:
+    def roofline_ms(self) -> float:
         """Time for all MACs at the INT8 rate: what no quantised model of these sizes goes below."""
         return 1e3 * self.all_macs / self.int8_macs_per_second

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import AliasChoices, Field
+
 from edgebert.core.strict import Frozen
 
 
@@ -39,7 +41,7 @@ class SearchRecord(Frozen):
     rewrites: tuple[str, ...]
     repairs: tuple[str, ...]
     """What had to be done to hold the gates, in order; empty when nothing had to."""
-    kept_float: tuple[str, ...]
+    excluded_nodes: tuple[str, ...] = Field(validation_alias=AliasChoices("excluded_nodes", "kept_float"))
     """Names of the matrix products that stay FP32."""
     tuning: dict[str, Any]
     """Settings of the runtime that differ from the target's own."""

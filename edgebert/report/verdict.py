@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from edgebert.report.entry import Entry
 from edgebert.report.gates import GateResult, judge_gate
-from edgebert.report.report import Entry, Report
+from edgebert.report.report import Report
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ class OpenVinoSession(Session):
         with graph.lock:
             request = self._request(shape, graph)
             request.infer(feeds, share_inputs=True)
-            return {name: request.get_output_tensor(place).data.copy() for place, name in enumerate(self._outputs)}
+            return {name: request.get_output_tensor(index).data.copy() for index, name in enumerate(self._outputs)}
 
     def compiled(self, shape: tuple[int, int]) -> tuple[Any, Any]:
         """The (batch, length) graph as it was read and as it runs: an openvino.Model and an openvino.CompiledModel."""
@@ -131,7 +131,7 @@ def save_ir(model: Any, target: Path) -> None:
     """
     import openvino as ov
 
-    for place, node in enumerate(model.get_ordered_ops()):
+    for index, node in enumerate(model.get_ordered_ops()):
         if counted := COUNTED_NAME.fullmatch(node.get_friendly_name()):
-            node.set_friendly_name(f"{counted[1]}_{place}")
+            node.set_friendly_name(f"{counted[1]}_{index}")
     ov.save_model(model, str(target), compress_to_fp16=False)

@@ -85,11 +85,11 @@ class Scored:
 class Speeds(Protocol):
     """Models that took turns at the same queries."""
 
-    def ratio(self, place: int, reference: int = 0) -> float:
+    def ratio(self, index: int, reference: int = 0) -> float:
         """How many times faster a model is than the reference."""
         ...
 
-    def p50_ms(self, place: int) -> float:
+    def p50_ms(self, index: int) -> float:
         """Median latency."""
         ...
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgebert.errors import InputError
+from edgebert.tasks.metric import ANSWER_METRICS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -64,6 +65,7 @@ class Task(ABC):
     """Ending of the class name that config.json gives such a model."""
     outputs: ClassVar[tuple[str, ...]]
     metrics: ClassVar[tuple[str, ...]]
+    """Names of `ANSWER_METRICS`; the first decides where one has to."""
 
     @abstractmethod
     def encode(self, tokenizer: Tokenizer, rows: Sequence[Row], max_length: int) -> list[Encoded]:
@@ -82,12 +84,12 @@ class Task(ABC):
         """Model outputs of a batch -> what a person reads."""
 
     @abstractmethod
-    def score(self, metric: str, predictions: Array, references: Array) -> float:
-        """One of `metrics` over all examples. Both arrays have shape (examples,)."""
-
-    @abstractmethod
     def rows_from(self, sentences: Sequence[str], columns: Sequence[str]) -> list[Row]:
         """Rows made of plain sentences, with the columns that the data has; a bundle's self-test is made of them."""
+
+    def score(self, metric: str, predictions: Array, references: Array) -> float:
+        """One of `metrics` over all examples. Both arrays have shape (examples,)."""
+        return ANSWER_METRICS[metric].score(predictions, references)
 
     def row_of(self, text: str) -> Row:
         """One line of input as a row; a tab separates its columns.
@@ -124,12 +126,3 @@ def collate(encoded: Sequence[Encoded], *, length: int, pad_id: int) -> Batch:
         mask[row, : len(example)] = 1
         types[row, : len(example)] = example.type_ids
     return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
-
-
-def macro_f1(predictions: Array, references: Array) -> float:
-    """Mean over the labels that occur in either array of F1 = 2 TP / (2 TP + FP + FN)."""
-    scores = []
-    for label in np.union1d(predictions, references):
-        hits = np.sum((predictions == label) & (references == label))
-        scores.append(2 * hits / (np.sum(predictions == label) + np.sum(references == label)))
-    return float(np.mean(scores))

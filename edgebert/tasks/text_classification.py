@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgebert.tasks.base import Answer, Array, Column, Encoded, Row, Task, cut_at, macro_f1
+from edgebert.tasks.base import Answer, Array, Column, Encoded, Row, Task, cut_at
+from edgebert.tasks.metric import SCORED_BY
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -22,7 +23,7 @@ class TextClassification(Task):
     head = "classifier.weight"
     architecture = "ForSequenceClassification"
     outputs = ("logits",)
-    metrics = ("accuracy", "macro_f1")
+    metrics = SCORED_BY[name]
 
     def encode(self, tokenizer: Tokenizer, rows: Sequence[Row], max_length: int) -> list[Encoded]:
         """Tokenises `text`, or `text` and `text_pair` cut longest first."""
@@ -34,7 +35,7 @@ class TextClassification(Task):
         """By name, else by number: data sets write labels both ways."""
         if label in labels:
             return labels.index(label)
-        return next((place for place in range(len(labels)) if label == str(place)), None)
+        return next((index for index in range(len(labels)) if label == str(index)), None)
 
     def predict(self, outputs: Mapping[str, Array]) -> Array:
         """argmax of the logits, shape (examples,)."""
@@ -53,9 +54,3 @@ class TextClassification(Task):
             return [{"text": sentence} for sentence in sentences]
         followers = [*sentences[1:], *sentences[:1]]
         return [{"text": text, "text_pair": pair} for text, pair in zip(sentences, followers, strict=True)]
-
-    def score(self, metric: str, predictions: Array, references: Array) -> float:
-        """Accuracy or macro F1."""
-        if metric == "accuracy":
-            return float(np.mean(predictions == references))
-        return macro_f1(predictions, references)

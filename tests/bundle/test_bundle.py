@@ -331,7 +331,7 @@ def test_graphs_of_one_name_that_are_not_the_same_lie_apart() -> None:
         return SimpleNamespace(planned=planned, judged=judged)
 
     targets = [Target(runtime="onnxruntime", threads=threads) for threads in (1, 2, 4)]
-    searched = [variant(target, f"key-{place}", 3.0 - place) for place, target in enumerate(targets)]
+    searched = [variant(target, f"key-{index}", 3.0 - index) for index, target in enumerate(targets)]
     parts: Any = SimpleNamespace(variants=searched)
     assert [variant_file(one, parts) for one in searched] == [
         "onnx/model_int8_auto.onnx",

@@ -90,8 +90,8 @@ def test_the_files_that_are_flipped_are_those_of_a_bundle(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("place", range(len(FILES)), ids=FILES)
-def test_bundle_is_refused_when_one_bit_of_a_file_is_flipped(bundle: Path, refused: Callable[[str], None], place: int) -> None:
-    name = names(bundle)[place]
+def test_bundle_is_refused_when_one_bit_of_a_file_is_flipped(bundle: Path, refused: Callable[[str], None], index: int) -> None:
+    name = names(bundle)[index]
     data = bytearray((bundle / name).read_bytes())
     data[len(data) // 2] ^= 4
     (bundle / name).write_bytes(data)
@@ -101,9 +101,9 @@ def test_bundle_is_refused_when_one_bit_of_a_file_is_flipped(bundle: Path, refus
 
 def test_bundle_is_refused_when_a_bit_anywhere_in_its_signature_is_flipped(bundle: Path) -> None:
     whole = (bundle / SIGNATURE).read_bytes()
-    for place in range(0, len(whole), 7):
+    for index in range(0, len(whole), 7):
         data = bytearray(whole)
-        data[place] ^= 1 << (place // 7) % 8
+        data[index] ^= 1 << (index // 7) % 8
         (bundle / SIGNATURE).write_bytes(data)
         with pytest.raises(TrustError):
             read_bundle(bundle)
@@ -287,16 +287,16 @@ def update(**values: Any) -> Callable[[dict[str, Any]], None]:
     return lambda manifest: manifest.update(values)
 
 
-def update_variant(place: int, **values: Any) -> Callable[[dict[str, Any]], None]:
-    return lambda manifest: manifest["variants"][place].update(values)
+def update_variant(index: int, **values: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda manifest: manifest["variants"][index].update(values)
 
 
 def lists(name: str) -> Callable[[dict[str, Any]], None]:
     return lambda manifest: manifest["files"].update({name: {"sha256": "0" * 64, "size": 0}})
 
 
-def logits(change: Callable[[list[Any]], Any], place: int = 1) -> Callable[[dict[str, Any]], None]:
-    return lambda manifest: change(manifest["variants"][place]["golden_outputs"]["logits"])
+def logits(change: Callable[[list[Any]], Any], index: int = 1) -> Callable[[dict[str, Any]], None]:
+    return lambda manifest: change(manifest["variants"][index]["golden_outputs"]["logits"])
 
 
 def selects_a_failed_one(manifest: dict[str, Any]) -> None:

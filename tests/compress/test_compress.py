@@ -138,7 +138,7 @@ NAMES = ["onnxruntime/fp32", "onnxruntime/cut", "onnxruntime/cut-2", "onnxruntim
 def test_report_has_a_row_for_each_step_that_changed_the_weights(pruned: Run) -> None:
     entries = pruned.report.entries
     assert [(entry.name, entry.role) for entry in entries] == list(
-        zip(NAMES, ("baseline", "step", "step", "candidate"), strict=True)
+        zip(NAMES, ("baseline", "intermediate", "intermediate", "candidate"), strict=True)
     )
     assert [entry.stage for entry in entries] == ["export-onnx", "cut", "cut", "int8-dynamic"]
     assert len({entry.artifact for entry in entries}) == 4
@@ -211,7 +211,7 @@ def test_model_card_draws_what_was_removed(pruned: Run) -> None:
     picture = removal_lines(pruned.report, pruned.verdict.best.entry)
     assert "## What was removed" in card and "```text\n" + "\n".join(picture) + "\n```" in card
     assert picture[:2] == ["layer 0  ■·■·  ██████░░░░░░░░░░░░░░░░░░  16 of 64", "layer 1  removed"]
-    assert "A step is the FP32 model after one stage" in card
+    assert "An intermediate is the FP32 model after one stage" in card
     assert "| onnxruntime/cut-2 |" in card and "| 1/5.0 |" in card
 
 
@@ -220,7 +220,7 @@ def test_nothing_is_said_of_removal_when_nothing_was_removed(cli: Any, recipe: P
     card = (tmp_path / "runs/recipe/bundle/README.md").read_text(encoding="utf-8")
     assert result.code == 0
     for text in (result.out, card):
-        assert "encoder" not in text and "layer 0" not in text and "MACs" not in text and "step" not in text.lower()
+        assert "encoder" not in text and "layer 0" not in text and "MACs" not in text and "intermediate" not in text.lower()
 
 
 @pytest.mark.parametrize(("encoding", "heads"), [("utf-8", "■·■·"), ("ascii", "#.#.")])
@@ -298,5 +298,5 @@ def test_measurement_on_a_plain_target_has_the_key_that_it_always_had(pruned: Ru
 def test_steps_are_measured_on_the_first_target_only(recipe: Path, tmp_path: Path) -> None:
     targets = (Target(runtime="onnxruntime"), Target(runtime="onnxruntime", batch=2))
     found = compressed(tmp_path, Cut(), Export(), Quantize(), targets=targets).report
-    assert [entry.name for entry in found.entries if entry.role == "step"] == ["onnxruntime/cut"]
+    assert [entry.name for entry in found.entries if entry.role == "intermediate"] == ["onnxruntime/cut"]
     assert [entry.name for entry in found.candidates()] == ["onnxruntime/int8-dynamic", "onnxruntime-b2/int8-dynamic"]

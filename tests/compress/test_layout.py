@@ -40,8 +40,8 @@ def shape(layout: Layout) -> list[tuple[str, str]]:
     return [(step.stage.label, named(layout, step.source)) for step in layout.steps]
 
 
-def named(layout: Layout, place: int) -> str:
-    return "base" if place == BASE else layout.steps[place].stage.label
+def named(layout: Layout, index: int) -> str:
+    return "base" if index == BASE else layout.steps[index].stage.label
 
 
 BOTH = ("onnxruntime", "openvino")
@@ -106,10 +106,10 @@ def test_lay_out_runs_an_equal_step_once_when_the_recipe_names_it_twice() -> Non
 )
 def test_lay_out_exports_what_the_recipe_forgot_to_export(stages: list[Any], runtimes: tuple[str, ...]) -> None:
     said = [stage for stage in stages if stage != "export"]
-    quantize = next((place for place, stage in enumerate(said) if stage in ("quantize", METHODS)), len(said))
+    quantize = next((index for index, stage in enumerate(said) if stage in ("quantize", METHODS)), len(said))
     said.insert(quantize, "export")
     wanted, found = laid_out(said, runtimes), laid_out(stages, runtimes)
-    assert {place for places in found.candidates.values() for place in places}
+    assert {index for places in found.candidates.values() for index in places}
     for side in ("baselines", "candidates"):
         assert getattr(found, side).keys() == getattr(wanted, side).keys()
     assert _lineages(found) == _lineages(wanted)
@@ -117,11 +117,11 @@ def test_lay_out_exports_what_the_recipe_forgot_to_export(stages: list[Any], run
 
 def _lineages(layout: Layout) -> list[list[list[str]]]:
     """For every target the steps that led to each candidate."""
-    return [[_lineage(layout, place) for place in places] for places in layout.candidates.values()]
+    return [[_lineage(layout, index) for index in places] for places in layout.candidates.values()]
 
 
-def _lineage(layout: Layout, place: int) -> list[str]:
-    return [] if place == BASE else [*_lineage(layout, layout.steps[place].source), layout.steps[place].stage.label]
+def _lineage(layout: Layout, index: int) -> list[str]:
+    return [] if index == BASE else [*_lineage(layout, layout.steps[index].source), layout.steps[index].stage.label]
 
 
 def test_lay_out_leaves_a_target_out_when_no_stage_makes_a_candidate_for_it() -> None:
@@ -132,7 +132,7 @@ def test_lay_out_leaves_a_target_out_when_no_stage_makes_a_candidate_for_it() ->
 
 def test_lay_out_never_builds_on_a_candidate() -> None:
     layout = laid_out(["export", METHODS, "export"], BOTH)
-    final = {place for place, step in enumerate(layout.steps) if step.stage.final}
+    final = {index for index, step in enumerate(layout.steps) if step.stage.final}
     assert final
     assert not final & {step.source for step in layout.steps}
 
@@ -190,46 +190,46 @@ def exported_from(layout: Layout, graph: int) -> int:
 
 def test_lay_out_exports_what_each_step_made_that_changed_the_weights() -> None:
     layout = laid_out_with(CUT, Retoken(), CUT_MORE, Export(), Quantize(), runtimes=BOTH)
-    assert [(point.name, point.step) for point in layout.waypoints] == [("cut", 0), ("retoken", 1), ("cut-2", 2)]
-    assert [exported_from(layout, point.graph) for point in layout.waypoints] == [0, 1, 2]
-    assert {named(layout, point.graph) for point in layout.waypoints} == {"export-onnx"}
+    assert [(point.name, point.step) for point in layout.intermediates] == [("cut", 0), ("retoken", 1), ("cut-2", 2)]
+    assert [exported_from(layout, point.graph) for point in layout.intermediates] == [0, 1, 2]
+    assert {named(layout, point.graph) for point in layout.intermediates} == {"export-onnx"}
     assert exported_from(layout, layout.baselines["onnxruntime"]) == BASE
 
 
 def test_lay_out_runs_one_export_for_a_step_that_the_recipe_exports_anyway() -> None:
     layout = laid_out_with(CUT, Export(), Quantize())
-    (point,) = layout.waypoints
+    (point,) = layout.intermediates
     (candidate,) = layout.candidates["onnxruntime"]
     assert point.graph == layout.steps[candidate].source
     assert [label for label, _ in shape(layout)].count("export-onnx") == 2  # the cut model's and FP32's
-    assert all(step.source < place for place, step in enumerate(layout.steps))
+    assert all(step.source < index for index, step in enumerate(layout.steps))
 
 
 @pytest.mark.parametrize(("runtimes", "wanted"), [(BOTH, "export-onnx"), (BOTH[::-1], "export-openvino")])
 def test_lay_out_exports_a_step_for_the_first_target(runtimes: Sequence[str], wanted: str) -> None:
     method = {"onnxruntime": "dynamic", "openvino": "nncf"}[runtimes[0]]
     layout = laid_out_with(CUT, CUT_MORE, Export(), Quantize(method=(method,)), runtimes=runtimes)
-    assert [named(layout, point.graph) for point in layout.waypoints] == [wanted, wanted]
+    assert [named(layout, point.graph) for point in layout.intermediates] == [wanted, wanted]
 
 
 def test_lay_out_exports_a_step_for_the_next_target_when_the_first_one_is_left_out() -> None:
     layout = laid_out_with(CUT, Export(formats=("onnx",)), Quantize(), runtimes=BOTH[::-1])
     assert [target.name for target in layout.idle_targets] == ["openvino"]
-    assert [named(layout, point.graph) for point in layout.waypoints] == ["export-onnx"]
+    assert [named(layout, point.graph) for point in layout.intermediates] == ["export-onnx"]
 
 
 def test_lay_out_lists_a_step_once_when_its_export_is_a_candidate() -> None:
     layout = laid_out_with(CUT, CUT_MORE, Export())
-    assert [(point.name, point.step) for point in layout.waypoints] == [("cut", 0)]
+    assert [(point.name, point.step) for point in layout.intermediates] == [("cut", 0)]
     assert exported_from(layout, layout.candidates["onnxruntime"][0]) == 1
-    assert laid_out_with(CUT, Export()).waypoints == ()
+    assert laid_out_with(CUT, Export()).intermediates == ()
 
 
 def test_lay_out_makes_no_step_of_the_teacher_or_of_what_came_before_it() -> None:
     layout = laid_out_with(Finetune(), Finetune(epochs=1.0), CUT, Export(), Quantize(), has_head=False)
     assert layout.teacher == 1
-    assert [(point.name, point.step) for point in layout.waypoints] == [("cut", 2)]
-    assert laid_out(["finetune", "export", "quantize"]).waypoints == ()
+    assert [(point.name, point.step) for point in layout.intermediates] == [("cut", 2)]
+    assert laid_out(["finetune", "export", "quantize"]).intermediates == ()
 
 
 def test_numbered_tells_equal_names_apart() -> None:

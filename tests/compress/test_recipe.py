@@ -297,15 +297,15 @@ def test_override_counts_a_path_that_is_not_there_from_where_the_command_runs(
     ],
 )
 def test_override_counts_a_teacher_from_where_the_command_runs(
-    distill_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, override: str, place: int
+    distill_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, override: str, index: int
 ) -> None:
     here = tmp_path / "here"
     for name in ("big", "teacher", "assistant"):
         (here / name).mkdir(parents=True)
     monkeypatch.chdir(here)
     teachers = dumped(distill_file, override)["stages"][0]["teachers"]
-    assert teachers[place] == str(here / "big")
-    assert teachers[:place] in ([], ["teacher"], ["teacher", str(here / "missing")])
+    assert teachers[index] == str(here / "big")
+    assert teachers[:index] in ([], ["teacher"], ["teacher", str(here / "missing")])
 
 
 def test_override_leaves_teachers_that_are_no_paths_alone(

@@ -14,7 +14,7 @@ from conftest import make_model, review_rows, write_table
 from stage_runs import inputs_of, make_bench, run
 
 from edgebert.compress.recipe_file import load_recipe
-from edgebert.compress.resolve import check_inputs
+from edgebert.compress.resolve import resolve_recipe
 from edgebert.compress.run import Compression
 from edgebert.core.progress import Silent
 from edgebert.core.store import ArtifactStore
@@ -155,7 +155,7 @@ def test_key_of_a_speedup_goal_is_that_of_the_first_target_that_runs_something(b
 
     def keys(*targets: str) -> str:
         file = load_recipe(str(bench / "recipe.yaml"), [f"targets=[{', '.join(targets)}]"])
-        inputs = check_inputs(dataclasses.replace(file, recipe=file.recipe.model_copy(update={"stages": stages})))
+        inputs = resolve_recipe(dataclasses.replace(file, recipe=file.recipe.model_copy(update={"stages": stages})))
         compression = Compression(inputs, ArtifactStore(bench / "store"), Silent())
         compression.store.prepare()
         return compression.key_of(inputs.layout.steps[0])

@@ -50,7 +50,7 @@ def batch_of(lengths: Sequence[int], padded: int, seed: int = 0) -> Batch:
     encoded = [
         Encoded(
             tuple(int(token) for token in generator.integers(5, VOCABULARY, length)),
-            tuple(int(place >= length / 2) for place in range(length)),
+            tuple(int(index >= length / 2) for index in range(length)),
         )
         for length in lengths
     ]
@@ -93,9 +93,9 @@ def test_predict_answers_each_example_as_if_it_were_alone_and_unpadded(sessions:
     session, lengths = sessions[runtime.name], [4, 11, 23]
     together = session.predict(batch_of(lengths, 32))["logits"]
     batch = batch_of(lengths, 32)
-    for place, length in enumerate(lengths):
-        alone = session.predict({name: value[place : place + 1, :length] for name, value in batch.items()})
-        np.testing.assert_allclose(together[place], alone["logits"][0], atol=1e-4, rtol=0)
+    for index, length in enumerate(lengths):
+        alone = session.predict({name: value[index : index + 1, :length] for name, value in batch.items()})
+        np.testing.assert_allclose(together[index], alone["logits"][0], atol=1e-4, rtol=0)
 
 
 @every_runtime

@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 from edgebert.compress.layout import BASE, lay_out
 from edgebert.compress.recipe import DataSpec, Recipe, normalise
 from edgebert.compress.recipe_file import RecipeFile, load_recipe
-from edgebert.compress.resolve import check_inputs
+from edgebert.compress.resolve import resolve_recipe
 from edgebert.compress.run import Compression
 from edgebert.core.progress import Silent
 from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_folder, hash_json
@@ -376,7 +376,7 @@ def test_fp32_stays_the_fine_tuned_model_when_a_later_stage_changes_the_weights(
 def test_candidate_is_the_export_of_the_changed_weights_when_a_recipe_changes_them(recipe: Path, store: ArtifactStore) -> None:
     file = load_recipe(str(recipe))
     changed = file.recipe.model_copy(update={"stages": (Damp(), Export())})
-    compression = Compression(check_inputs(RecipeFile(changed, file.path)), store, Silent())
+    compression = Compression(resolve_recipe(RecipeFile(changed, file.path)), store, Silent())
     compression.run_stages()
     baseline, candidate = compression.planned_entries()
     assert (baseline.role, candidate.role) == ("baseline", "candidate")

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from edgebert.core import parallel_progress
-from edgebert.core.parallel_progress import open_lanes
+from edgebert.core.parallel_progress import open_parallel_progress
 
 
 class Terminal(io.StringIO):
@@ -29,7 +29,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock that lanes read."""
+    """The clock that parallel read."""
     found = Clock()
     monkeypatch.setattr(parallel_progress.time, "monotonic", found)
     return found
@@ -37,8 +37,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_lines_begin_with_the_name_and_come_with_each_phase_and_every_ten_seconds(clock: Clock) -> None:
     stream = io.StringIO()
-    with open_lanes(stream) as opened:
-        kitchen, attic = opened.lane("kitchen"), opened.lane("attic")
+    with open_parallel_progress(stream) as opened:
+        kitchen, attic = opened.line("kitchen"), opened.line("attic")
         for megabytes in range(1, 24):
             clock.now += 1
             kitchen.show("sent", f"{megabytes} of 23 MB", megabytes / 23)
@@ -58,16 +58,16 @@ def test_lines_begin_with_the_name_and_come_with_each_phase_and_every_ten_second
 
 def test_quiet_says_nothing() -> None:
     stream = io.StringIO()
-    with open_lanes(stream, quiet=True) as opened:
-        opened.lane("kitchen").show("sent")
-        opened.lane("kitchen").note("done")
+    with open_parallel_progress(stream, quiet=True) as opened:
+        opened.line("kitchen").show("sent")
+        opened.line("kitchen").note("done")
     assert stream.getvalue() == ""
 
 
 def test_a_terminal_shows_a_line_for_each_and_keeps_what_was_noted() -> None:
     stream = Terminal()
-    with open_lanes(stream) as opened:
-        kitchen, attic = opened.lane("[red]kitchen"), opened.lane("attic")
+    with open_parallel_progress(stream) as opened:
+        kitchen, attic = opened.line("[red]kitchen"), opened.line("attic")
         kitchen.show("sent", "12 of 23 MB", 0.5)
         attic.show("installing")
         attic.note("[bold]noted")
@@ -79,6 +79,6 @@ def test_a_terminal_shows_a_line_for_each_and_keeps_what_was_noted() -> None:
 def test_the_work_goes_on_when_nobody_reads() -> None:
     read, write = os.pipe()
     os.close(read)
-    with os.fdopen(write, "w") as stream, open_lanes(stream) as opened:
-        opened.lane("kitchen").note("one")
-        opened.lane("kitchen").note("two")
+    with os.fdopen(write, "w") as stream, open_parallel_progress(stream) as opened:
+        opened.line("kitchen").note("one")
+        opened.line("kitchen").note("two")

@@ -32,11 +32,11 @@ def test_every_row_is_joined_with_another_and_loses_about_a_tenth_of_its_words(r
     assert all(list(row) == ["text"] for row in made)
     words = [row["text"].split() for row in rows]
     joined_words = kept_words = 0
-    for place, row in enumerate(made):
+    for index, row in enumerate(made):
         kept = (row["text"] or "").split()
-        fitting = [other for other in words if is_thinned(kept, words[place % len(rows)] + other)]
+        fitting = [other for other in words if is_thinned(kept, words[index % len(rows)] + other)]
         assert fitting, row
-        joined_words += len(words[place % len(rows)]) + len(fitting[0])
+        joined_words += len(words[index % len(rows)]) + len(fitting[0])
         kept_words += len(kept)
     assert 0.85 < kept_words / joined_words < 0.95
 

@@ -165,14 +165,14 @@ def test_limit_reads_only_the_first_rows(kind: str, tmp_path: Path, store: Artif
 
 
 def test_set_of_more_than_one_block_keeps_every_row_in_order(tmp_path: Path, store: ArtifactStore) -> None:
-    rows = [{"text": f"number {place}", "label": str(place % 3)} for place in range(2500)]
+    rows = [{"text": f"number {index}", "label": str(index % 3)} for index in range(2500)]
     data = prepared(as_csv(rows, tmp_path), store)
     assert data.rows() == rows
     assert data.rows([2499, 0, 1000]) == [rows[2499], rows[0], rows[1000]]
 
 
 def test_sample_is_decided_by_the_seed_and_repeats_no_row(tmp_path: Path, store: ArtifactStore) -> None:
-    rows = [{"text": f"{place:04d}", "label": str(place % 2)} for place in range(300)]
+    rows = [{"text": f"{index:04d}", "label": str(index % 2)} for index in range(300)]
     data = prepared(as_csv(rows, tmp_path), store)
     first = data.sample(50, seed=1)
     assert first == data.sample(50, seed=1)
@@ -325,10 +325,10 @@ def write_large(kind: str, folder: Path, rows: int) -> Path:
         schema = pa.schema([("text", pa.string()), ("label", pa.string())])
         with pq.ParquetWriter(folder / "data.parquet", schema, compression="none", use_dictionary=False) as writer:
             for start in range(0, rows, 1000):
-                block = [{"text": f"{start + place}{TEXT_OF_2_KB}", "label": str(place % 2)} for place in range(1000)]
+                block = [{"text": f"{start + index}{TEXT_OF_2_KB}", "label": str(index % 2)} for index in range(1000)]
                 writer.write_table(pa.Table.from_pylist(block, schema), row_group_size=1000)
         return folder / "data.parquet"
-    return WRITERS[kind]([{"text": TEXT_OF_2_KB, "label": str(place % 2)} for place in range(rows)], folder)
+    return WRITERS[kind]([{"text": TEXT_OF_2_KB, "label": str(index % 2)} for index in range(rows)], folder)
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "squad", "conll"])

@@ -13,7 +13,7 @@ from stage_runs import make_bench
 from tokenizers import Tokenizer
 
 from edgebert.compress.recipe_file import load_recipe
-from edgebert.compress.resolve import check_inputs
+from edgebert.compress.resolve import resolve_recipe
 from edgebert.compress.run import Compression
 from edgebert.core.progress import Silent
 from edgebert.core.store import ArtifactStore
@@ -95,7 +95,7 @@ def calibration(bench: Path, store: Path, *overrides: str, times: int = 1) -> tu
     """What a step that quantises the recipe's model would be given, asked for `times` times, and what was said of it."""
     file = load_recipe(str(bench / "recipe.yaml"), ["stages.quantize.method=static", *overrides])
     notes = Notes()
-    run = Compression(check_inputs(file), ArtifactStore(store), notes)
+    run = Compression(resolve_recipe(file), ArtifactStore(store), notes)
     run.store.prepare()
     first = run.inputs.layout.steps[0]
     found = [run.calibration(first) for _ in range(times)]

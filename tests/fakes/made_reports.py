@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from edgebert.report.compare.findings import Comparison, Finding
+from edgebert.report.entry import Entry
 from edgebert.report.environment import Environment
-from edgebert.report.report import Entry, Report
+from edgebert.report.report import Report
 from edgebert.report.rounds import Round, Setting
 from edgebert.report.samples import Samples
 from edgebert.runtimes.target import Target
@@ -51,7 +52,7 @@ def a_round(
         "peak_rss_bytes": 100_000_000,
         "wall_ns": wall,
         "examples": queries,
-        "pulse_ns": Samples(np.full(8, int(2.6e6 * np.exp(generator.normal(0, 0.001))))),
+        "reference_workload_ns": Samples(np.full(8, int(2.6e6 * np.exp(generator.normal(0, 0.001))))),
     }
     return Round(round=number, **{**usual, **changes})
 

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from edgebert.models.sizes import EncoderSizes, LayerSizes
+from edgebert.report.entry import Entry
 from edgebert.report.environment import Environment, MachineState
 from edgebert.report.gates import Gate
-from edgebert.report.report import Entry, Report
+from edgebert.report.report import Report
 from edgebert.report.rounds import Coverage, FloatProduct, Round, Setting
 from edgebert.report.samples import Samples
 from edgebert.report.search_record import LayerSensitivity, SearchRecord, SearchTrial
@@ -55,7 +56,7 @@ def a_round(number: int, ms: float, count: int = 60, **changes: Any) -> Round:
         "warmup": 5,
         "stable": True,
         "overhead_ns": 150.0,
-        "pulse_ns": Samples([1000, 1001, 1002, 1001]),
+        "reference_workload_ns": Samples([1000, 1001, 1002, 1001]),
         "energy_uj": 5000,
         "pinned": (1,),
         "throttled": False,
@@ -109,7 +110,7 @@ def a_search() -> SearchRecord:
         method="static",
         rewrites=("qkv",),
         repairs=("fallback",),
-        kept_float=("layer.0/MatMul",),
+        excluded_nodes=("layer.0/MatMul",),
         tuning={},
         passed=True,
         rows=4,
@@ -131,7 +132,7 @@ def full_report(**changes: Any) -> Report:
     """As compress writes it: FP32, a step, three candidates, one of which is hostile by name, and gates."""
     entries = (
         an_entry("onnxruntime/fp32", 4.0, role="baseline", coverage=COVERAGE.model_copy(update={"int8_macs": 0}), macs=9e6),
-        an_entry("onnxruntime/prune", 2.5, role="step", encoder=ENCODER, predictions=(0, 1, 0, 1), macs=3e6),
+        an_entry("onnxruntime/prune", 2.5, role="intermediate", encoder=ENCODER, predictions=(0, 1, 0, 1), macs=3e6),
         an_entry("onnxruntime/int8-dynamic", 1.5, coverage=COVERAGE, encoder=ENCODER, macs=3e6, predictions=(0, 1, 0, 0)),
         an_entry("onnxruntime/int8-auto", 1.2, coverage=COVERAGE, search=a_search(), predictions=(1, 1, 1, 0)),
         an_entry(f"onnxruntime/{HOSTILE}", 1.8),

@@ -14,7 +14,7 @@ from conftest import RECIPE, review_rows, write_reviews, write_table
 from fake_stages import NOT_IN_A_RECIPE
 
 from edgebert.compress.recipe_file import load_recipe
-from edgebert.compress.resolve import Inputs, check_inputs
+from edgebert.compress.resolve import ResolvedRecipe, resolve_recipe
 from edgebert.compress.run import Compression
 from edgebert.core.progress import Silent
 from edgebert.core.store import Artifact, ArtifactStore
@@ -35,11 +35,11 @@ def make_bench(folder: Path, model: Path) -> Path:
     return folder
 
 
-def inputs_of(bench: Path, *stages: Stage, overrides: Sequence[str] = ()) -> Inputs:
+def inputs_of(bench: Path, *stages: Stage, overrides: Sequence[str] = ()) -> ResolvedRecipe:
     """The bench's recipe with these stages; of their exports and candidates nothing."""
     file = load_recipe(str(bench / "recipe.yaml"), overrides)
     file = dataclasses.replace(file, recipe=file.recipe.model_copy(update={"stages": (*stages, Export())}))
-    inputs = check_inputs(file)
+    inputs = resolve_recipe(file)
     steps = inputs.layout.steps[: len(stages)]
     assert [step.stage for step in steps] == list(stages)
     return dataclasses.replace(inputs, layout=dataclasses.replace(inputs.layout, steps=steps))
@@ -52,7 +52,7 @@ def run(bench: Path, store: Path, *stages: Stage, overrides: Sequence[str] = ())
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=NOT_IN_A_RECIPE)
         compression.run_stages()
-    return [compression.made[place] for place in range(len(stages))]
+    return [compression.made[index] for index in range(len(stages))]
 
 
 def kill_after(patch: pytest.MonkeyPatch, module: Any, name: str, calls: int) -> None:

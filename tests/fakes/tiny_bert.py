@@ -157,10 +157,10 @@ def subsets(count: int) -> st.SearchStrategy[tuple[int, ...]]:
 def kept_of(shape: Shape, *, every_layer: bool = False) -> st.SearchStrategy[dict[int, Units]]:
     """Any part of a shape that is a model, unequal from layer to layer."""
     parts = [
-        st.builds(Units, subsets(shape.heads[place]), subsets(shape.intermediate_sizes[place])) for place in range(shape.layers)
+        st.builds(Units, subsets(shape.heads[index]), subsets(shape.intermediate_sizes[index])) for index in range(shape.layers)
     ]
     chosen = st.just(tuple(range(shape.layers))) if every_layer else subsets(shape.layers)
-    return chosen.flatmap(lambda places: st.fixed_dictionaries({place: parts[place] for place in places}))
+    return chosen.flatmap(lambda places: st.fixed_dictionaries({index: parts[index] for index in places}))
 
 
 BERTS = st.fixed_dictionaries(

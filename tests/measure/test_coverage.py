@@ -140,7 +140,7 @@ def test_a_layer_that_is_kept_float_is_missing_from_the_share(models: Path, tmp_
     nodes = onnx.load(models / "fp32.onnx").graph.node
     names = [node.name for node in nodes if any(source.startswith(f"{kept}.") for source in node.input)]
     (tmp_path / "made").mkdir()
-    dynamic.quantize(models / "fp32.onnx", tmp_path / "made", settings(keep_float=tuple(names)))
+    dynamic.quantize(models / "fp32.onnx", tmp_path / "made", settings(excluded_nodes=tuple(names)))
     found = counted(tmp_path / "made" / "model.onnx", tmp_path / "out")
     expected = with_weights(SIZES) - projections(SIZES, SIZES.layers[kept], LENGTH)
     assert (found.int8_macs, found.all_macs) == (expected, everything(SIZES))
@@ -174,7 +174,7 @@ def test_a_product_that_openvino_hides_counts_as_float() -> None:
     found = coverage(Executed((seen,), {"FullyConnected": 1}, macs=50), job, rate=1e9)
     assert (found.int8_macs, found.all_macs) == (30, 50)
     assert [product.macs for product in found.float_products] == [20]
-    assert found.floor_ms == pytest.approx(50 / 1e9 * 1e3)
+    assert found.roofline_ms == pytest.approx(50 / 1e9 * 1e3)
 
 
 # One operator each: what it is given, and the MACs and INT8 MACs of what it then does.
@@ -247,9 +247,9 @@ def one_node(file: Path, op: str, domain: str, inputs: list[Any], attributes: Ma
     """Writes a graph of one operator. Returns its feeds: constants are the matrices that a model would have as weights."""
     from onnx import TensorProto, helper, numpy_helper
 
-    named = {f"input_{place}": np.asarray(value) for place, value in enumerate(inputs) if not isinstance(value, str)}
+    named = {f"input_{index}": np.asarray(value) for index, value in enumerate(inputs) if not isinstance(value, str)}
     constant = {name for name, value in named.items() if value.ndim <= 2 and name != "input_0"}
-    names = [f"input_{place}" if f"input_{place}" in named else "" for place in range(len(inputs))]
+    names = [f"input_{index}" if f"input_{index}" in named else "" for index in range(len(inputs))]
     integer = op == "MatMulInteger"
     graph = helper.make_graph(
         [helper.make_node(op, names, ["output"], name="the node", domain=domain, **attributes)],
@@ -328,7 +328,7 @@ def test_the_process_counts_the_same_and_measures_a_rate(models: Path, tmp_path:
     same = found.model_copy(update={"int8_macs_per_second": here.int8_macs_per_second})
     assert same == here
     assert 1e8 < found.int8_macs_per_second < 1e15
-    assert found.floor_ms == pytest.approx(1e3 * found.all_macs / found.int8_macs_per_second)
+    assert found.roofline_ms == pytest.approx(1e3 * found.all_macs / found.int8_macs_per_second)
 
 
 @pytest.mark.parametrize("reader", [onnx_products, openvino_products], ids=["onnxruntime", "openvino"])
@@ -403,7 +403,7 @@ def test_a_run_goes_on_and_its_gate_fails_when_coverage_cannot_be_read(model_dir
         warnings.filterwarnings("ignore", message=NOT_IN_A_RECIPE)
         outcome = compress(file, store=ArtifactStore(tmp_path / "store"), out=tmp_path / "run", progress=notes)
     fp32, candidate = outcome.report.entries
-    assert outcome.report.value(fp32, "int8_coverage") == 0.0 and outcome.report.value(fp32, "floor_ms")
+    assert outcome.report.value(fp32, "int8_coverage") == 0.0 and outcome.report.value(fp32, "roofline_ms")
     assert candidate.coverage is None
     assert any("not known" in line and "Einsum" in line for line in notes.lines)
     assert outcome.verdict.status == "FAILED"

@@ -57,7 +57,7 @@ def job(finished: Path, tmp_path: Path) -> Callable[..., RoundJob]:
     ) -> RoundJob:
         file = tmp_path / f"rows-{len(list(tmp_path.iterdir()))}.jsonl"
         needed = (WARMUP + queries) * texts_per_query(setting, target)
-        write_rows(file, [rows[place] for place in query_order(len(rows), needed, seed=0)])
+        write_rows(file, [rows[index] for index in query_order(len(rows), needed, seed=0)])
         told: dict[str, Any] = {
             "round": 0,
             "model": str(bundle / "onnx" / "model.onnx"),
@@ -88,7 +88,7 @@ def test_a_round_tells_all_that_a_process_can_measure(job: Callable[..., RoundJo
     assert found.peak_rss_bytes is not None and found.pss_bytes is not None
     assert 10_000_000 < found.pss_bytes <= found.peak_rss_bytes
     assert found.warmup is not None and found.warmup >= 3 * WARMUP and found.stable is not None
-    assert len(found.pulse_ns) == 16 and min(found.pulse_ns) > 0
+    assert len(found.reference_workload_ns) == 16 and min(found.reference_workload_ns) > 0
     assert np.median(found.end_to_end_ns.values) > np.median(found.latencies_ns.values)
 
 

@@ -82,7 +82,7 @@ def loaded(sessions: Sequence[Session], count: int, **fields: Any) -> Served:
     asked = queries(count)
 
     def collate_of(places: Sequence[int]) -> Query:
-        ids = [Encoded((place,) * 3, (0,) * 3) for place in places]
+        ids = [Encoded((index,) * 3, (0,) * 3) for index in places]
         return Query((collate(ids, length=3, pad_id=0),))
 
     return drive(sessions, asked, Setting(**fields), seed=1, collate=collate_of)

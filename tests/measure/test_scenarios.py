@@ -1,4 +1,4 @@
-"""The scenarios, warm-up, pulse, waiting and overhead, with sessions whose times are known."""
+"""The scenarios, warm-up, reference, waiting and overhead, with sessions whose times are known."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edgebert.measure.latency.driver import Own
 from edgebert.measure.latency.scenarios import Query, Served, poisson_arrivals, server
 from edgebert.measure.machine import cores
 from edgebert.measure.machine.kernel_files import KernelFiles
-from edgebert.measure.machine.reference_workload import take_pulse, undisturbed
+from edgebert.measure.machine.reference_workload import time_reference_workload, undisturbed
 from edgebert.report.rounds import Setting
 from edgebert.runtimes.base import Array, Session
 from edgebert.runtimes.fake import FakeSession, Slowed, wait_until
@@ -147,7 +147,7 @@ def test_no_query_of_a_server_is_served_before_it_arrives() -> None:
 
 def test_server_tells_how_late_the_middle_query_was_sent() -> None:
     session = Noting()
-    arrivals = [place * 2_000_000 for place in range(9)]
+    arrivals = [index * 2_000_000 for index in range(9)]
     before = time.perf_counter_ns()
     served = server([session], queries(9), arrivals)
     late = [started - before - arrival for started, arrival in zip(session.started, arrivals, strict=True)]
@@ -252,10 +252,10 @@ def test_the_collector_is_as_it_was_after_a_timed_stretch() -> None:
         gc.enable()
 
 
-def test_pulse_is_the_same_work_each_time() -> None:
-    pulses = take_pulse(9)
-    assert len(pulses) == 9 and min(pulses) > 0
-    assert np.median(pulses) < 20 * min(pulses)  # a busy machine may take it away for a while
+def test_reference_workload_is_the_same_work_each_time() -> None:
+    times = time_reference_workload(9)
+    assert len(times) == 9 and min(times) > 0
+    assert np.median(times) < 20 * min(times)  # a busy machine may take it away for a while
 
 
 @pytest.mark.parametrize(

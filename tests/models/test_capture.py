@@ -34,11 +34,11 @@ def test_names_stand_for_what_they_say(kind: Any, pruned: bool) -> None:
         wanted = dict(
             zip(("hidden-0", "hidden-1", "hidden-2"), model(**BATCH, output_hidden_states=True).hidden_states, strict=True)
         )
-        for place, layer in enumerate(layers_of(model)):
+        for index, layer in enumerate(layers_of(model)):
             for name in ("query", "key", "value"):
                 projection = getattr(layer.attention.self, name)
-                wanted[f"{name}-{place + 1}"] = torch.nn.functional.linear(
-                    wanted[f"hidden-{place}"], projection.weight, projection.bias
+                wanted[f"{name}-{index + 1}"] = torch.nn.functional.linear(
+                    wanted[f"hidden-{index}"], projection.weight, projection.bias
                 )
         with captured(model, NAMES) as found:
             assert found == {}

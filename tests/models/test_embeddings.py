@@ -95,7 +95,7 @@ def test_the_kept_tokens_are_answered_as_before(kind: Any) -> None:
     model = build(kind)
     before = copy.deepcopy(model.state_dict())
     cut = keep_tokens(model, KEPT)
-    new = {old: place for place, old in enumerate(KEPT)}
+    new = {old: index for index, old in enumerate(KEPT)}
     old_ids = [[KEPT[(7 * row + 5 * column) % len(KEPT)] for column in range(4 + 9 * row)] for row in range(4)]
     expected = outputs(model, old_ids, PAD)
     if kind is BertForMaskedLM:

@@ -228,8 +228,8 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 def units(places: Sequence[int], heads: Sequence[int], widths: Sequence[int]) -> dict[int, Units]:
     """The last heads and neurons of each layer: those that a mistake in numbering would not find."""
     return {
-        place: Units(tuple(range(4 - count, 4)), tuple(range(24 - width, 24)))
-        for place, count, width in zip(places, heads, widths, strict=True)
+        index: Units(tuple(range(4 - count, 4)), tuple(range(24 - width, 24)))
+        for index, count, width in zip(places, heads, widths, strict=True)
     }
 
 
@@ -238,10 +238,10 @@ def drawn(seed: int) -> dict[int, Units]:
     draw = random.Random(seed)
     places = sorted(draw.sample(range(3), draw.randint(1, 3)))
     return {
-        place: Units(
+        index: Units(
             tuple(sorted(draw.sample(range(4), draw.randint(1, 4)))), tuple(sorted(draw.sample(range(24), draw.randint(1, 24))))
         )
-        for place in places
+        for index in places
     }
 
 

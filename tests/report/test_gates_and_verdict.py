@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from edgebert.report.entry import Entry
 from edgebert.report.environment import Environment
-from edgebert.report.gates import BOUNDS, METRICS, Gate, judge_gate
-from edgebert.report.report import Entry, Report
+from edgebert.report.gates import BOUNDS, Gate, judge_gate
+from edgebert.report.metrics import GATED
+from edgebert.report.report import Report
 from edgebert.report.rounds import Coverage, Round
 from edgebert.report.verdict import judge
 from edgebert.runtimes.target import Target
@@ -105,7 +107,7 @@ def test_gate_is_refused_when_it_has_not_exactly_one_usable_bound(bounds: dict[s
 
 def entry(name: str, *, wrong: int = 0, ms: float | None = 1.0, role: Any = "candidate", runtime: Any = "onnxruntime") -> Entry:
     """20 predictions of which the first `wrong` are wrong, and 20 queries of `ms` each."""
-    predictions = tuple(1 - label if place < wrong else label for place, label in enumerate(REFERENCES))
+    predictions = tuple(1 - label if index < wrong else label for index, label in enumerate(REFERENCES))
     latencies = () if ms is None else (round(ms * 1e6),) * 20
     measured = Round(
         round=0, latencies_ns=latencies, tokenise_ns=(1,), lengths=(2,) * len(latencies), load_ns=1, peak_rss_bytes=1
@@ -202,7 +204,7 @@ def test_judge_compares_what_was_counted_with_fp32(metric: str) -> None:
 
 
 def test_judge_fails_a_gate_on_int8_when_it_is_too_low_or_was_not_counted() -> None:
-    gates = [gate("min", 0.75, "int8_coverage"), gate("min", 0.76, "int8_coverage"), gate("max", 1e9, "floor_ratio")]
+    gates = [gate("min", 0.75, "int8_coverage"), gate("min", 0.76, "int8_coverage"), gate("max", 1e9, "roofline_ratio")]
     (judged,) = judge(report(gates, entry("a").model_copy(update={"coverage": COUNTS}))).judged_entries
     assert [result.passed for result in judged.results] == [True, False, True]
     (judged,) = judge(report(gates, entry("a"))).judged_entries
@@ -226,7 +228,7 @@ times = st.floats(min_value=0.01, max_value=100).map(lambda ms: round(ms, 3))
 def test_judge_keeps_one_that_passes_exactly_when_there_is_one_and_no_faster_one_passes(
     shapes: list[tuple[int, float]], gates: list[Gate]
 ) -> None:
-    candidates = [entry(str(place), wrong=wrong, ms=ms) for place, (wrong, ms) in enumerate(shapes)]
+    candidates = [entry(str(index), wrong=wrong, ms=ms) for index, (wrong, ms) in enumerate(shapes)]
     verdict = judge(report(gates, *candidates))
     passing = [judged for judged in verdict.judged_entries if judged.passed]
     assert verdict.passed == bool(passing)
@@ -240,7 +242,7 @@ def test_judge_keeps_one_that_passes_exactly_when_there_is_one_and_no_faster_one
 def test_every_metric_of_a_gate_can_be_read_from_a_report() -> None:
     counted = {"macs": 5e8, "parameters": 22_000_000, "coverage": COUNTS}
     full = report([], entry("a").model_copy(update=counted))
-    values = {metric: full.value(full.entries[1], metric) for metric in METRICS}
+    values = {metric: full.value(full.entries[1], metric) for metric in GATED}
     assert [metric for metric, value in values.items() if value is None] == ["p90_ms", "p95_ms", "p99_ms"]  # 20 queries
     assert values["speedup"] == pytest.approx(2.0)
     assert values["size_mb"] == 1.0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from test_report import entry, report
 
 from edgebert.models.sizes import EncoderSizes, LayerSizes, Shape
-from edgebert.report.report import Entry
+from edgebert.report.entry import Entry
 from edgebert.report.text.removed import ASCII, BAR_WIDTH, BLOCKS, marks_for, removal_lines
 
 PRUNED = {

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from edgebert.models.sizes import EncoderSizes, LayerSizes
+from edgebert.report.entry import SAMPLES_FOR, Entry
 from edgebert.report.environment import Environment
-from edgebert.report.gates import METRICS
-from edgebert.report.report import SAMPLES_FOR, Entry, Report
+from edgebert.report.metrics import METRICS
+from edgebert.report.report import Report
 from edgebert.report.rounds import Coverage, FloatProduct, Round
 from edgebert.report.samples import Samples
 from edgebert.runtimes.target import Target
@@ -22,7 +23,7 @@ def timed(count: int, *, number: int = 0) -> Round:
     """`count` queries of 1, 2, 3, ... ms."""
     return Round(
         round=number,
-        latencies_ns=tuple(place * 1_000_000 for place in range(1, count + 1)),
+        latencies_ns=tuple(index * 1_000_000 for index in range(1, count + 1)),
         tokenise_ns=(40_000,) * count,
         lengths=(7,) * count,
         load_ns=5_000_000 * (number + 1),
@@ -156,16 +157,17 @@ def test_coverage_is_the_share_of_the_macs_and_the_floor_is_their_time_at_the_ra
         int8_macs=300, all_macs=400, length=7, batch=1, kernels={"MatMul": 1}, float_products=(), int8_macs_per_second=2e5
     )
     both = report(entry(timed(20), role="baseline"), entry(timed(20)).model_copy(update={"coverage": counts}))
-    metrics = ("int8_coverage", "floor_ms", "floor_ratio")
-    assert [both.value(both.entries[0], metric) for metric in metrics] == [None, None, None]
-    assert [both.value(both.entries[1], metric) for metric in metrics] == pytest.approx([0.75, 2.0, 10.5 / 2.0])
+    metrics = ("int8_coverage", "roofline_ratio")
+    assert [both.value(both.entries[0], metric) for metric in metrics] == [None, None]
+    assert [both.value(both.entries[1], metric) for metric in metrics] == pytest.approx([0.75, 10.5 / 2.0])
+    assert counts.roofline_ms == 2.0
     untimed = entry().model_copy(update={"coverage": counts})
-    assert both.value(untimed, "floor_ms") == 2.0 and both.value(untimed, "floor_ratio") is None
+    assert both.value(untimed, "roofline_ratio") is None
 
 
-def test_a_step_is_neither_a_candidate_nor_the_baseline() -> None:
-    found = report(entry(timed(20), role="step"), entry(timed(20), timed(20), role="baseline"), entry(timed(20)))
-    step, baseline, candidate = found.entries
+def test_an_intermediate_is_neither_a_candidate_nor_the_baseline() -> None:
+    found = report(entry(timed(20), role="intermediate"), entry(timed(20), timed(20), role="baseline"), entry(timed(20)))
+    intermediate, baseline, candidate = found.entries
     assert found.candidates() == [candidate]
-    assert found.baseline_of(candidate) is found.baseline_of(step) is baseline
-    assert found.value(step, "speedup") == pytest.approx(1.0)
+    assert found.baseline_of(candidate) is found.baseline_of(intermediate) is baseline
+    assert found.value(intermediate, "speedup") == pytest.approx(1.0)

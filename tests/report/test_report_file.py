@@ -15,11 +15,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from made_reports import a_report, an_entry
 
 from edgebert.core.store import hash_json
 from edgebert.errors import InputError
 from edgebert.report.file import read_report, read_reports, report_text, write_report
+from edgebert.report.gates import Gate
+from edgebert.report.rounds import Round
 from edgebert.report.samples import LARGEST, MOST, Samples, packed_count
+from edgebert.report.search_record import SearchRecord
 
 
 @pytest.fixture(scope="module")
@@ -275,3 +279,20 @@ def test_ten_million_samples_are_read_in_bounded_memory(form: str, written: Path
     assert float(p50) == pytest.approx(np.median(values) / 1e6)
     assert float(p999) == pytest.approx(np.percentile(values, 99.9) / 1e6)
     assert int(megabytes) < 1500
+
+
+def test_names_of_version_0_1_are_read_and_still_written_for_the_devices_that_have_it(tmp_path: Path) -> None:
+    search = SearchRecord(
+        method="static", rewrites=(), repairs=(), excluded_nodes=("dense",), tuning={}, passed=True, rows=4, trials=()
+    )
+    timed = Round(round=0, latencies_ns=(5,), tokenise_ns=(1,), lengths=(7,), load_ns=1, reference_workload_ns=Samples([3, 4]))
+    intermediate = an_entry([timed], role="intermediate", search=search)
+    gates = (Gate(metric="roofline_ratio", max=8.0),)
+    report = a_report(an_entry(role="baseline"), intermediate, gates=gates)
+    write_report(tmp_path / "report.json", report)
+    content = json.loads((tmp_path / "report.json").read_text())
+    entry = content["entries"][1]
+    assert (entry["role"], content["gates"][0]["metric"]) == ("step", "floor_ratio")
+    assert entry["search"]["kept_float"] == ["dense"] and "pulse_ns" in entry["rounds"][0]
+    read = read_report(tmp_path / "report.json")
+    assert read.model_copy(update={"sha256": None}) == report

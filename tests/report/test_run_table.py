@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from test_report import entry, report, timed
 
-from edgebert.report.report import Entry, Report
+from edgebert.report.entry import Entry
+from edgebert.report.metrics import first_to_leave
+from edgebert.report.report import Report
 from edgebert.report.rounds import Coverage
-from edgebert.report.text.run_table import DROPPED_FIRST, SHOWN_WHEN_CHANGED, columns_for, markdown_table, text_table
+from edgebert.report.text.run_table import SHOWN_WHEN_CHANGED, columns_for, markdown_table, text_table
 from edgebert.report.verdict import judge
 
 
@@ -29,7 +31,7 @@ def after_pruning() -> Report:
     """FP32, one step and one candidate."""
     return report(
         counted("baseline", 549.2e6, 22_713_986),
-        counted("step", 109.84e6, 13_000_000),
+        counted("intermediate", 109.84e6, 13_000_000),
         counted("candidate", 109.84e6, 13_000_000),
     )
 
@@ -51,7 +53,7 @@ def test_macs_are_millions_for_fp32_and_its_share_for_the_others() -> None:
 
 
 def test_macs_are_millions_when_there_is_no_fp32_to_compare_with() -> None:
-    alone = report(counted("candidate", 109.84e6, 13_000_000), counted("step", 12_000e6, 14_000_000))
+    alone = report(counted("candidate", 109.84e6, 13_000_000), counted("intermediate", 12_000e6, 14_000_000))
     assert column(alone, "MACs") == ["110 M", "12,000 M"]
 
 
@@ -63,13 +65,13 @@ def test_what_was_not_counted_is_not_available() -> None:
 @pytest.mark.parametrize(("macs", "parameters"), [(None, None), (5e8, 22_000_000)], ids=["not counted", "the same"])
 def test_columns_that_say_the_same_in_every_row_are_left_out(macs: float | None, parameters: int | None) -> None:
     same = report(counted("baseline", macs, parameters), counted("candidate", macs, parameters))
-    assert not {item.metric for item in columns_for(same)} & set(SHOWN_WHEN_CHANGED)
-    assert {item.metric for item in columns_for(after_pruning())} >= set(SHOWN_WHEN_CHANGED)
+    assert not {item.name for item in columns_for(same)} & set(SHOWN_WHEN_CHANGED)
+    assert {item.name for item in columns_for(after_pruning())} >= set(SHOWN_WHEN_CHANGED)
 
 
 def test_only_the_column_that_changed_is_shown() -> None:
     smaller = report(counted("baseline", 5e8, 22_000_000), counted("candidate", 5e8, 12_000_000))
-    assert [item.metric for item in columns_for(smaller) if item.metric in SHOWN_WHEN_CHANGED] == ["parameters"]
+    assert [item.name for item in columns_for(smaller) if item.name in SHOWN_WHEN_CHANGED] == ["parameters"]
 
 
 def test_int8_is_shown_as_a_share_when_something_runs_in_it() -> None:
@@ -85,11 +87,11 @@ def test_int8_goes_early_when_the_terminal_is_narrow() -> None:
     assert "INT8" in gone and "p50 ms" in lines[0]
 
 
-def test_a_step_stands_as_a_step_and_is_not_judged() -> None:
+def test_an_intermediate_stands_as_one_and_is_not_judged() -> None:
     found = after_pruning()
-    assert column(found, "verdict") == ["FP32", "step", "PASSED, best"]
+    assert column(found, "verdict") == ["FP32", "intermediate", "PASSED, best"]
     assert [judged.entry.role for judged in judge(found).judged_entries] == ["candidate"]
-    assert "| step | " in markdown_table(found, judge(found)).splitlines()[3]
+    assert "| intermediate |" in markdown_table(found, judge(found)).splitlines()[3]
 
 
 def test_table_fits_a_narrow_terminal_and_says_what_it_dropped() -> None:
@@ -101,5 +103,9 @@ def test_table_fits_a_narrow_terminal_and_says_what_it_dropped() -> None:
         assert max(map(len, lines)) <= width and gone
     assert "MACs" in text_table(found, judge(found), 80)[0][0]
     lines, gone = text_table(found, judge(found), 10)
-    assert "MACs" in gone and "params M" in gone and len(gone) == len(DROPPED_FIRST) - 1  # INT8 was not there
+    assert (
+        "MACs" in gone
+        and "params M" in gone
+        and len(gone) == len([metric for metric in first_to_leave() if "run" in metric.tables or metric.name == "macro_f1"]) - 1
+    )  # no INT8
     assert lines[0].split() == ["model", "accuracy", "p50", "ms", "faster", "verdict"]

@@ -38,7 +38,7 @@ NEOVERSE_V1 = f"{CORTEX_A72} asimddp sve i8mm bf16"
 
 def cpuinfo(*cores: str, word: str = "flags") -> str:
     """What Linux says of a CPU with these flags, core by core."""
-    return "\n".join(f"processor\t: {place}\nmodel name\t: A CPU\n{word}\t\t: {core}\n" for place, core in enumerate(cores))
+    return "\n".join(f"processor\t: {index}\nmodel name\t: A CPU\n{word}\t\t: {core}\n" for index, core in enumerate(cores))
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def laid_out(quantize: Any, targets: Sequence[dict[str, Any]]) -> Layout | list[
 
 def candidates(layout: Layout | list[str]) -> dict[str, list[str]]:
     assert isinstance(layout, Layout), layout
-    return {name: [named(layout, place) for place in places] for name, places in layout.candidates.items()}
+    return {name: [named(layout, index) for index in places] for name, places in layout.candidates.items()}
 
 
 def test_each_target_gets_weights_of_its_own_width(host: Callable[[str], None]) -> None:

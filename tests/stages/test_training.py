@@ -35,7 +35,7 @@ SCHEDULE = Schedule(
 STEPS = 6
 LENGTHS = [4, 9, 5, 12, 7, 7, 3, 11, 6, 8, 10, 5, 9, 4, 12, 6, 7, 8, 3, 5]
 EXAMPLES = [
-    Encoded(tuple(5 + (place * 7 + at) % 50 for at in range(length)), (0,) * length) for place, length in enumerate(LENGTHS)
+    Encoded(tuple(5 + (index * 7 + at) % 50 for at in range(length)), (0,) * length) for index, length in enumerate(LENGTHS)
 ]
 
 
@@ -325,7 +325,7 @@ def test_train_syncs_a_checkpoint_before_it_takes_its_place(tmp_path: Path, monk
     monkeypatch.setattr(Path, "replace", noting_replace)
     watching(torch.nn.Linear(2, 1), tmp_path)
     assert put.keys() == {BEST, CHECKPOINT}
-    assert all(place for places in put.values() for place in places)
+    assert all(index for places in put.values() for index in places)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -406,7 +406,7 @@ def test_epoch_batches_save_padding_and_differ_between_epochs_and_seeds() -> Non
 
 @given(schedule=schedules, examples=st.integers(min_value=1, max_value=80), data=st.data())
 def test_batches_from_a_later_step_are_those_of_a_whole_run(schedule: Schedule, examples: int, data: st.DataObject) -> None:
-    lengths, total = [1 + place % 7 for place in range(examples)], schedule.steps(examples)
+    lengths, total = [1 + index % 7 for index in range(examples)], schedule.steps(examples)
     everything = list(batches_from(lengths, schedule, 0, total))
     assert len(everything) == total
     first = data.draw(st.integers(min_value=0, max_value=total))

@@ -10,7 +10,7 @@ from edgebert.bundle.trust.keys import own_key_file, own_public_key
 from edgebert.errors import InputError
 
 
-def standing() -> dict[str, Any]:
+def current_pins() -> dict[str, Any]:
     """`own` (fingerprint and file, or null), `trusted` (kind, name and identity of each pin), `unsigned` (refuse or load).
 
     Raises:

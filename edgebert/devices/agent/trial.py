@@ -22,17 +22,18 @@ from edgebert.core.progress import Progress
 from edgebert.devices.agent.protocol import Tried, VariantTrial
 from edgebert.devices.agent.self_test import State, self_test
 from edgebert.errors import BundleError, EdgebertError, InputError
-from edgebert.measure.bench.models import BenchModel, ModelRequest, find_subjects
+from edgebert.measure.bench.models import BenchModel, ModelRequest, find_models
 from edgebert.measure.bench.queries import QuerySource
 from edgebert.measure.bench.run import run
 from edgebert.measure.bench.sweep import BenchOptions, Planned, make_plan
+from edgebert.report.entry import SAMPLES_FOR, Entry
 from edgebert.report.file import NAME, read_report
 from edgebert.report.gates import Gate
-from edgebert.report.report import SAMPLES_FOR, Entry, Report
+from edgebert.report.report import Report
 from edgebert.report.verdict import JudgedEntry, judge
 
 PERCENTILE = re.compile(r"p\d+_ms")
-OF_HOME = ("int8_coverage", "floor_ratio")
+OF_HOME = ("int8_coverage", "roofline_ratio")
 """Metrics that are not measured on a device."""
 
 
@@ -117,7 +118,7 @@ def _plan(
     folder: Path, variants: Sequence[ManifestEntry], trial: VariantTrial, progress: Progress
 ) -> tuple[list[Planned], dict[str, str]]:
     """The measurements of all that can be measured, and why the others cannot."""
-    subjects = find_subjects(str(folder), ModelRequest(tuple(item.name for item in variants)), progress) if variants else []
+    subjects = find_models(str(folder), ModelRequest(tuple(item.name for item in variants)), progress) if variants else []
     roles = {item.name: item.role for item in variants}
     plan: list[Planned] = []
     faults: dict[str, str] = {}

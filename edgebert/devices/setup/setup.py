@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgebert.bundle.device_folder import MARKER, OURS
-from edgebert.core.parallel_progress import Lane
+from edgebert.core.parallel_progress import ProgressLine
 from edgebert.devices.agent.protocol import About, Hello, Pin
 from edgebert.devices.setup.text import Reached, usable
 from edgebert.devices.setup.wheels import MAKE_OWN, Wheel, Wheels, download_command
@@ -50,32 +50,32 @@ class SetupOrder:
     openvino: bool = False
 
 
-async def check(device: Device, key: str | None, lane: Lane) -> Reached:
+async def check(device: Device, key: str | None, line_of_progress: ProgressLine) -> Reached:
     """Asks a device who it is.
 
     Args:
         key: fingerprint of this user's key.
     """
-    lane.show("connecting")
+    line_of_progress.show("connecting")
     async with device.open() as channel:
         return usable(device, await _hello(channel, device), key)
 
 
-async def set_up(device: Device, order: SetupOrder, lane: Lane) -> Reached:
+async def set_up(device: Device, order: SetupOrder, line_of_progress: ProgressLine) -> Reached:
     """Makes a device usable. What is there already is left alone.
 
     Raises:
         DeviceError: it cannot be reached or used, with what to do.
     """
-    lane.show("connecting")
+    line_of_progress.show("connecting")
     installed = False
     if needs_environment(device, order.python):
         async with device.open() as channel:
-            installed = await Setup(device, channel, order, lane).run()
+            installed = await Setup(device, channel, order, line_of_progress).run()
     async with device.open() as channel:  # anew: it has another Python now
         about = await _hello(channel, device)
         if order.key and order.key.fingerprint not in about.trusted and not isinstance(device, LocalDevice):
-            lane.show("trust")
+            line_of_progress.show("trust")
             await channel.ask(Pin(name=order.key.name, pem=order.key.pem))
             about = await _hello(channel, device)
     return usable(device, about, order.key.fingerprint if order.key else None, installed=installed)
@@ -97,9 +97,9 @@ async def _hello(channel: Channel, device: Device) -> About:
 class Setup:
     """One device, one connection."""
 
-    def __init__(self, device: Device, channel: Channel, order: SetupOrder, lane: Lane) -> None:
+    def __init__(self, device: Device, channel: Channel, order: SetupOrder, line_of_progress: ProgressLine) -> None:
         assert order.wheels.own is not None, "an environment holds edgebert"
-        self._device, self._channel, self._order, self._lane = device, channel, order, lane
+        self._device, self._channel, self._order, self._line_of_progress = device, channel, order, line_of_progress
         self._own: Wheel = order.wheels.own
 
     async def run(self) -> bool:
@@ -162,7 +162,7 @@ class Setup:
         total = sum(wheel.path.stat().st_size for wheel in missing)
         sent = 0
         for wheel in missing:
-            self._lane.show("wheels", f"{sent / 1e6:.1f} of {total / 1e6:.1f} MB", sent / total if total else None)
+            self._line_of_progress.show("wheels", f"{sent / 1e6:.1f} of {total / 1e6:.1f} MB", sent / total if total else None)
             await self._channel.put(wheel.path, f"{self._device.root}/wheels/{wheel.path.name}")
             sent += wheel.path.stat().st_size
 
@@ -209,7 +209,7 @@ class Setup:
         """What pip is at is one phase, for a hundred packages are no hundred lines."""
         if "phase" in event:
             phase = "packages" if event["phase"] in OF_PIP else printable(str(event["phase"]))
-            self._lane.show(phase, printable(str(event.get("what", ""))))
+            self._line_of_progress.show(phase, printable(str(event.get("what", ""))))
 
     def _explain(self, about: str, words: str, there: Found, extras: str) -> DeviceError:
         name, target = self._device.name, self._device.target

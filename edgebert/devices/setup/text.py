@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from edgebert.core.text_table import aligned
 from edgebert.devices.agent.protocol import About
 from edgebert.devices.transport.base import Device
-from edgebert.devices.transport.columns import aligned, hint_lines
 from edgebert.devices.transport.conversation import printable
 from edgebert.errors import EXIT_ENVIRONMENT, EXIT_OK, EdgebertError
 
@@ -97,3 +97,8 @@ def _row(item: Reached) -> list[str]:
         {True: "trusted", False: "not trusted", None: NOTHING}[item.trusts],
         item.reason,
     ]
+
+
+def hint_lines(hints: Iterable[str | None]) -> list[str]:
+    """What to do, each once. Every line is indented: none can pass for a device's row."""
+    return [f"  {line}" for hint in dict.fromkeys(hints) if hint for line in hint.splitlines()]

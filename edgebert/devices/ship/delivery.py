@@ -59,7 +59,7 @@ class Delivery:
     p50_ms: float | None = None
     sent_bytes: int = 0
     protocol_bytes: int = 0
-    cargo_bytes: int = 0
+    payload_bytes: int = 0
     seconds: float = 0.0
     reason: str | None = None
     tried: tuple[Tried, ...] = ()

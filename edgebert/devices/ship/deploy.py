@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from edgebert.core.parallel_progress import Lane
+from edgebert.core.parallel_progress import ProgressLine
 from edgebert.devices.agent.protocol import (
     About,
     Advance,
@@ -29,7 +29,7 @@ from edgebert.devices.agent.protocol import (
 )
 from edgebert.devices.concurrently import own_fault
 from edgebert.devices.ship.delivery import Delivery, Order, Outcome, Sent, write_device_report
-from edgebert.devices.ship.payload import Cargo
+from edgebert.devices.ship.payload import Payload
 from edgebert.devices.ship.preflight import check_fits, check_room, needed_bytes
 from edgebert.devices.transport.answers import parse, printable_installed, printable_status
 from edgebert.devices.transport.base import Device
@@ -41,11 +41,11 @@ LONGEST_WAIT_S = 30.0
 Done = TypeVar("Done")
 
 
-class Courier:
+class Deployment:
     """One bundle, one device."""
 
-    def __init__(self, device: Device, cargo: Cargo, order: Order, lane: Lane) -> None:
-        self._device, self._cargo, self._order, self._lane = device, cargo, order, lane
+    def __init__(self, device: Device, payload: Payload, order: Order, line: ProgressLine) -> None:
+        self._device, self._payload, self._order, self._line = device, payload, order, line
         self._sent = Sent()
         self._started = time.monotonic()
         self._installing = False
@@ -70,7 +70,7 @@ class Courier:
         except Exception as error:  # ours, and no reason to stop the other devices
             told = own_fault(error)
             delivery = self._delivery("failed", reason=told.message, hint=told.hint, exit_code=told.exit_code)
-        self._lane.end(_last_words(delivery))
+        self._line.end(_last_words(delivery))
         return delivery
 
     def may_serve_it(self, delivery: Delivery) -> bool:
@@ -89,7 +89,7 @@ class Courier:
             told = error if isinstance(error, EdgebertError) else own_fault(error)
             reason = printable(f"{why}, but it could not be rolled back: {told.message}")
             return replace(delivery, reason=reason, hint=told.hint, exit_code=told.exit_code)
-        self._lane.end(f"rolled back: {why}")
+        self._line.end(f"rolled back: {why}")
         outcome: Outcome = "rolled back" if delivery.outcome == "switched" else delivery.outcome
         reason = why if outcome == "rolled back" else f"{delivery.reason} It serves what it served."
         return replace(delivery, outcome=outcome, reason=reason, hint=None, **_what_serves(status))
@@ -108,7 +108,7 @@ class Courier:
                 if call == self._order.attempts:
                     raise
                 wait_s = min(self._order.wait_s * 2 ** (call - 1), LONGEST_WAIT_S)
-                self._lane.note(
+                self._line.note(
                     f"{printable(error.message)} Trying again in {wait_s:g} s ({call + 1} of {self._order.attempts})."
                 )
                 await asyncio.sleep(wait_s)
@@ -128,12 +128,12 @@ class Courier:
 
     async def _call(self) -> Delivery:
         """One call, from hello to the answer of install."""
-        self._lane.show("connecting")
+        self._line.show("connecting")
         async with self._open() as channel:
             about = self._about
             if about is None or self._before is None or self._installing:  # else a transfer was cut: nothing has changed
                 about = self._about = await self._hello(channel)
-                check_fits(about, self._cargo, self._device.name)
+                check_fits(about, self._payload, self._device.name)
                 if already := await self._already(channel, about):
                     return already
             await self._send(channel, about)
@@ -149,14 +149,14 @@ class Courier:
             slot = serving_slot(status)
             before = serving_slot(self._before)
             same = slot and before and (slot.slot, slot.manifest) == (before.slot, before.manifest)
-            if slot is None or same or slot.manifest != self._cargo.identity:
+            if slot is None or same or slot.manifest != self._payload.identity:
                 return status
             answer = await channel.ask(Rollback(root=self._device.root))
             return printable_status(parse(Status, answer, self._device.name))
 
     async def _already(self, channel: Counted, about: About) -> Delivery | None:
         """Looks at what serves; the delivery, where that is this bundle and whole."""
-        same = about.serving == self._cargo.identity
+        same = about.serving == self._payload.identity
         status = await self._status(channel, thorough=same)  # a damaged one is laid out again
         self._before = self._before or status
         if same and self._is_whole(status) and not self._installing:
@@ -170,15 +170,15 @@ class Courier:
     def _is_whole(self, status: Status) -> bool:
         """Whether what serves can, and is signed as the bundle here: keys change without the bundle."""
         slot = serving_slot(status)
-        return slot is not None and slot.fault is None and slot.signed_by == self._cargo.signer.identity
+        return slot is not None and slot.fault is None and slot.signed_by == self._payload.signer.identity
 
     async def _send(self, channel: Counted, about: About) -> None:
-        request = Have(root=self._device.root, files=self._cargo.files)
+        request = Have(root=self._device.root, files=self._payload.files)
         held = parse(Held, await channel.ask(request), self._device.name)
-        pieces = self._cargo.missing(held.bytes_there)
+        pieces = self._payload.missing(held.bytes_there)
         if pieces:
             await self._check_room(channel, about, pieces)
-            body = self._cargo.body(pieces, self._meter(pieces))
+            body = self._payload.body(pieces, self._meter(pieces))
             await channel.ask(Receive(root=self._device.root, pieces=pieces), body=body, on_event=self._heard_note)
 
     async def _check_room(self, channel: Counted, about: About, pieces: Sequence[Piece]) -> None:
@@ -189,27 +189,27 @@ class Courier:
 
     def _meter(self, pieces: Sequence[Piece]) -> Any:
         """Counts what is sent and shows it against the whole bundle."""
-        total = self._cargo.size_bytes
+        total = self._payload.size_bytes
         there = total - sum(piece.size - piece.offset for piece in pieces)
 
         def count(size: int) -> None:
             nonlocal there
             there += size
             self._sent.content_bytes += size
-            self._lane.show("sent", f"{there / 1e6:.1f} of {total / 1e6:.1f} MB", there / total if total else None)
+            self._line.show("sent", f"{there / 1e6:.1f} of {total / 1e6:.1f} MB", there / total if total else None)
 
         return count
 
     async def _install(self, channel: Counted) -> Delivery:
         self._installing = True
-        self._lane.show("installing")
-        request = Install(root=self._device.root, device=self._device.name, files=self._cargo.files, trial=self._order.trial)
+        self._line.show("installing")
+        request = Install(root=self._device.root, device=self._device.name, files=self._payload.files, trial=self._order.trial)
         answer = await channel.ask(request, on_event=self._heard)
         installed = printable_installed(parse(Installed, answer, self._device.name))
         if installed.outcome == "refused":
             return self._refused(installed)
         before = serving_slot(self._before)
-        if installed.outcome == "unchanged" and (before is None or before.manifest != self._cargo.identity):
+        if installed.outcome == "unchanged" and (before is None or before.manifest != self._payload.identity):
             # A call switched it, and its answer was lost; what it measured is in the status.
             return self._delivery("switched", **_what_serves(await self._status(channel)), **self._keep(installed.report))
         chosen = next((item for item in installed.tried if item.variant == installed.variant), None)
@@ -230,18 +230,18 @@ class Courier:
             return {"report": write_device_report(self._order.reports, self._device.name, content)}
         except Exception as error:
             told = error if isinstance(error, EdgebertError) else own_fault(error)
-            self._lane.note(printable(told.message))
+            self._line.note(printable(told.message))
             return {"reason": told.message, "exit_code": told.exit_code}
 
     def _heard_note(self, event: Note | Advance | Received) -> None:
         if isinstance(event, Note):
-            self._lane.note(printable(event.line))
+            self._line.note(printable(event.line))
 
     def _heard(self, event: Note | Advance | Received) -> None:
         self._heard_note(event)
         if isinstance(event, Advance):
             amount = f"{event.done:g} of {event.total:g}" if event.total else ""
-            self._lane.show(printable(event.title), amount, event.done / event.total if event.total else None)
+            self._line.show(printable(event.title), amount, event.done / event.total if event.total else None)
 
     def _delivery(self, outcome: Outcome, *, reason: str | None = None, **known: Any) -> Delivery:
         return Delivery(
@@ -251,7 +251,7 @@ class Courier:
             p50_before_ms=_what_serves(self._before)["p50_ms"],
             sent_bytes=self._sent.content_bytes,
             protocol_bytes=self._sent.protocol_bytes,
-            cargo_bytes=self._cargo.size_bytes,
+            payload_bytes=self._payload.size_bytes,
             seconds=time.monotonic() - self._started,
             **known,
         )

@@ -19,7 +19,7 @@ CHUNK_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
-class Cargo:
+class Payload:
     """A bundle on its way."""
 
     folder: Path
@@ -85,7 +85,7 @@ class Cargo:
                 raise BundleError(f"{path} became shorter while it was sent.", hint="Ship a bundle that nobody writes to.")
 
 
-def load_cargo(place: Path) -> Cargo:
+def load_payload(place: Path) -> Payload:
     """Reads a bundle, or the bundle of a run's folder, and checks that it is trusted here.
 
     Raises:
@@ -103,7 +103,7 @@ def load_cargo(place: Path) -> Cargo:
     files = (*listed, *beside)
     signer = check_trust(folder, {file.path: file.sha256 for file in files if file.path != SIGNATURE})
     envelope = read_envelope(folder / SIGNATURE)
-    return Cargo(folder, manifest, signer, files, envelope.hint if envelope and envelope.kind == "key" else None)
+    return Payload(folder, manifest, signer, files, envelope.hint if envelope and envelope.kind == "key" else None)
 
 
 def bundle_folder(place: Path) -> Path:

@@ -6,22 +6,22 @@ from collections.abc import Sequence
 
 from edgebert.bundle.manifest import BundleManifest, ManifestEntry
 from edgebert.devices.agent.protocol import About, Piece
-from edgebert.devices.ship.payload import Cargo
+from edgebert.devices.ship.payload import Payload
 from edgebert.errors import EnvironmentFault, TrustError
 
 SPARE_BYTES = 16 << 20
 """That the agent leaves to whatever else writes there."""
 
 
-def check_fits(about: About, cargo: Cargo, device: str) -> None:
+def check_fits(about: About, payload: Payload, device: str) -> None:
     """Refuses what could only fail there later.
 
     Raises:
         EnvironmentFault: no candidate can run there.
         TrustError: it does not trust the bundle's signer.
     """
-    _check_runs(about, cargo.manifest, device)
-    _check_trusts(about, cargo, device)
+    _check_runs(about, payload.manifest, device)
+    _check_trusts(about, payload, device)
 
 
 def check_room(free_bytes: int, pieces: Sequence[Piece], device: str) -> None:
@@ -68,11 +68,11 @@ def _way_out(candidates: Sequence[ManifestEntry], about: About) -> str:
     return "Compress with `isa` in the recipe's targets, such as `isa: avx2`."
 
 
-def _check_trusts(about: About, cargo: Cargo, device: str) -> None:
+def _check_trusts(about: About, payload: Payload, device: str) -> None:
     """Keys alone can be told by their fingerprint; what a certificate or an identity is worth there, only the device knows."""
-    if cargo.key and cargo.key not in about.trusted:
+    if payload.key and payload.key not in about.trusted:
         raise TrustError(
-            f"{device} does not trust the key that signed the bundle: {cargo.key} ({cargo.signer.name}).",
+            f"{device} does not trust the key that signed the bundle: {payload.key} ({payload.signer.name}).",
             hint="Sign the bundle as yours (edgebert keys sign BUNDLE): `edgebert devices setup` brings your key there. "
             "Or have the device trust its signer, there: edgebert keys trust FILE --name NAME",
         )

@@ -5,22 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from edgebert.core.parallel_progress import Lanes
+from edgebert.core.parallel_progress import ParallelProgress
 from edgebert.devices.concurrently import Turns
 from edgebert.devices.ship.delivery import SERVES, Delivery, Order
-from edgebert.devices.ship.deploy import Courier
-from edgebert.devices.ship.payload import Cargo
+from edgebert.devices.ship.deploy import Deployment
+from edgebert.devices.ship.payload import Payload
 from edgebert.devices.transport.base import Device
 from edgebert.errors import EXIT_GATE_FAILED, EXIT_OK
 
 
-class Convoy:
+class Rollout:
     """All devices of one command. `deliveries` can be read at any time, also after the work was cancelled."""
 
-    def __init__(self, devices: Sequence[Device], cargo: Cargo, order: Order, lanes: Lanes) -> None:
+    def __init__(self, devices: Sequence[Device], payload: Payload, order: Order, progress: ParallelProgress) -> None:
         self._devices, self._canaries = tuple(devices), order.canary
         self._turns = Turns(order.parallel)
-        self._couriers = {device.name: Courier(device, cargo, order, lanes.lane(device.name)) for device in devices}
+        self._deployments = {device.name: Deployment(device, payload, order, progress.line(device.name)) for device in devices}
         self._done: dict[str, Delivery] = {}
         self._why_not = "the command was stopped before its turn"
 
@@ -48,11 +48,11 @@ class Convoy:
 
     async def _one(self, device: Device) -> None:
         async with self._turns.turn(device):
-            courier = self._couriers[device.name]
+            deployment = self._deployments[device.name]
             try:
-                self._done[device.name] = await courier.deliver()
+                self._done[device.name] = await deployment.deliver()
             except asyncio.CancelledError:
-                self._done[device.name] = courier.interrupted()
+                self._done[device.name] = deployment.interrupted()
                 raise
 
     async def _take_back(self, canaries: Sequence[Device], why: str) -> None:
@@ -60,16 +60,16 @@ class Convoy:
 
         async def one(device: Device) -> None:
             async with self._turns.turn(device):
-                name, courier = device.name, self._couriers[device.name]
+                name, deployment = device.name, self._deployments[device.name]
                 try:
-                    self._done[name] = await courier.take_back(self._done[name], why)
+                    self._done[name] = await deployment.take_back(self._done[name], why)
                 except asyncio.CancelledError:
-                    self._done[name] = courier.interrupted()
+                    self._done[name] = deployment.interrupted()
                     raise
 
         async with asyncio.TaskGroup() as group:
             for device in canaries:
-                if self._couriers[device.name].may_serve_it(self._done[device.name]):
+                if self._deployments[device.name].may_serve_it(self._done[device.name]):
                     group.create_task(one(device))
 
 

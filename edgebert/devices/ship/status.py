@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from edgebert.core.parallel_progress import Lane, Lanes
+from edgebert.core.parallel_progress import ParallelProgress, ProgressLine
 from edgebert.devices.agent.protocol import AskStatus, Rollback, Status
 from edgebert.devices.concurrently import Turns, own_fault
 from edgebert.devices.ship.deploy import serving_slot
@@ -17,7 +17,7 @@ from edgebert.errors import EXIT_ENVIRONMENT, EXIT_OK, EdgebertError
 
 
 @dataclass(frozen=True)
-class Standing:
+class DeviceStatus:
     """What one device serves; `status` is None where it did not say."""
 
     device: str
@@ -51,41 +51,41 @@ def ask_rollback(root: str) -> Rollback:
 
 
 class Inquiry:
-    """One question to many devices. `standings` can be read at any time."""
+    """One question to many devices. `statuses` can be read at any time."""
 
-    def __init__(self, devices: Sequence[Device], question: Question, lanes: Lanes, parallel: int) -> None:
+    def __init__(self, devices: Sequence[Device], question: Question, progress: ParallelProgress, parallel: int) -> None:
         self._devices, self._request, self._turns = tuple(devices), question, Turns(parallel)
-        self._lanes = {device.name: lanes.lane(device.name) for device in devices}
-        self._answers: dict[str, Standing] = {}
+        self._lines = {device.name: progress.line(device.name) for device in devices}
+        self._answers: dict[str, DeviceStatus] = {}
 
     @property
-    def standings(self) -> list[Standing]:
+    def statuses(self) -> list[DeviceStatus]:
         """One for each device, in their order."""
-        absent = (Standing(device.name, None, "was not asked", error_code=EXIT_ENVIRONMENT) for device in self._devices)
+        absent = (DeviceStatus(device.name, None, "was not asked", error_code=EXIT_ENVIRONMENT) for device in self._devices)
         return [self._answers.get(empty.device, empty) for empty in absent]
 
     async def run(self) -> None:
         """Asks. One device that fails does not stop the others."""
         async with asyncio.TaskGroup() as group:
             for device in self._devices:
-                group.create_task(self._one(device, self._lanes[device.name]))
+                group.create_task(self._one(device, self._lines[device.name]))
 
-    async def _one(self, device: Device, lane: Lane) -> None:
+    async def _one(self, device: Device, line: ProgressLine) -> None:
         async with self._turns.turn(device):
-            lane.show("asking")
+            line.show("asking")
             try:
                 async with device.open() as channel:
                     status = parse(Status, await channel.ask(self._request(device.root)), device.name)
             except Exception as error:  # ours as well, and no reason to stop the other devices
                 told = error if isinstance(error, EdgebertError) else own_fault(error)
                 said = printable(told.message)
-                self._answers[device.name] = Standing(device.name, None, said, told.hint, told.exit_code)
-                lane.end(said)
+                self._answers[device.name] = DeviceStatus(device.name, None, said, told.hint, told.exit_code)
+                line.end(said)
             else:
-                self._answers[device.name] = Standing(device.name, printable_status(status))
-                lane.end("answered")
+                self._answers[device.name] = DeviceStatus(device.name, printable_status(status))
+                line.end("answered")
 
 
-def exit_code(standings: Sequence[Standing]) -> int:
+def exit_code(statuses: Sequence[DeviceStatus]) -> int:
     """0 where every device serves something whole; else the lowest code of a device."""
-    return min((item.exit_code for item in standings if item.exit_code), default=EXIT_OK)
+    return min((item.exit_code for item in statuses if item.exit_code), default=EXIT_OK)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from edgebert.core.text_table import aligned
 from edgebert.devices.ship.delivery import Delivery
-from edgebert.devices.ship.status import Standing
-from edgebert.devices.transport.columns import aligned
+from edgebert.devices.ship.status import DeviceStatus
 
 NOTHING = "-"
 """What is not known."""
@@ -25,7 +25,7 @@ def delivery_lines(deliveries: Sequence[Delivery]) -> list[str]:
             item.variant or NOTHING,
             _change(item.p50_before_ms, item.p50_ms),
             f"{item.sent_bytes / 1e6:.1f}",
-            f"{item.cargo_bytes / 1e6:.1f}",
+            f"{item.payload_bytes / 1e6:.1f}",
             f"{item.seconds:.1f}",
             item.reason or "",
         ]
@@ -51,10 +51,10 @@ def delivery_data(deliveries: Sequence[Delivery]) -> list[dict[str, Any]]:
     ]
 
 
-def standing_lines(standings: Sequence[Standing]) -> list[str]:
+def status_lines(statuses: Sequence[DeviceStatus]) -> list[str]:
     """A row for each slot that is filled, and one for each device that has none."""
     rows = [["device", "slot", "bundle", "variant", "p50 ms", "signed by", "installed", "state"]]
-    for item in standings:
+    for item in statuses:
         if item.status is None or not item.status.slots:
             rows.append([item.device, *[NOTHING] * 6, item.reason or "serves nothing"])
             continue
@@ -76,11 +76,11 @@ def standing_lines(standings: Sequence[Standing]) -> list[str]:
         if item.status.serving is None:
             rows.append([item.device, *[NOTHING] * 6, "serves nothing"])
     lines = aligned(rows, right=(4,))
-    hints = dict.fromkeys(item.hint for item in standings if item.hint)
+    hints = dict.fromkeys(item.hint for item in statuses if item.hint)
     return [*lines, *(f"  {hint}" for hint in hints)]
 
 
-def standing_data(standings: Sequence[Standing]) -> list[dict[str, Any]]:
+def status_data(statuses: Sequence[DeviceStatus]) -> list[dict[str, Any]]:
     """For `--json`."""
     return [
         {
@@ -89,7 +89,7 @@ def standing_data(standings: Sequence[Standing]) -> list[dict[str, Any]]:
             "reason": item.reason,
             "hint": item.hint,
         }
-        for item in standings
+        for item in statuses
     ]
 
 

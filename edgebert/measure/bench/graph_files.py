@@ -42,7 +42,7 @@ def external_files(model: Path) -> list[str]:
     names = set()
     with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         for match in LOCATION.finditer(content):
-            length = sum((byte & 0x7F) << (7 * place) for place, byte in enumerate(match[1]))
+            length = sum((byte & 0x7F) << (7 * index) for index, byte in enumerate(match[1]))
             names.add(bytes(content[match.end() : match.end() + length]).decode("utf-8", errors="replace"))
     return sorted(name for name in names if _stays_inside(name))
 

@@ -82,7 +82,7 @@ class BenchModel:
         return Serving(task, self.labels, self.max_length, self.pad_id, self.tokenizer)
 
 
-def find_subjects(place: str, wanted: ModelRequest, progress: Progress) -> list[BenchModel]:
+def find_models(place: str, wanted: ModelRequest, progress: Progress) -> list[BenchModel]:
     """The models that a place stands for: one, or one for each variant that is wanted of a bundle.
 
     Raises:
@@ -126,8 +126,8 @@ def named_apart(bench_models: Sequence[BenchModel]) -> list[BenchModel]:
 def _prefixes(bench_models: Sequence[BenchModel]) -> list[str]:
     """For each the last parts of its place's folder in which it differs from all others; empty where two do not."""
     places = [item.place if item.place.is_dir() else item.place.parent for item in bench_models]
-    for depth in range(1, max(len(place.parts) for place in places)):
-        tails = ["/".join(place.parts[-depth:]) for place in places]
+    for depth in range(1, max(len(index.parts) for index in places)):
+        tails = ["/".join(index.parts[-depth:]) for index in places]
         if len(set(tails)) == len(tails):
             return tails
     return [""] * len(places)

@@ -150,7 +150,7 @@ class QuerySource:
         serving = bench_model.serving
         assert serving is not None
         pool = [{name: row[name] for name in row if name != "label"} for row in self.rows(bench_model)]
-        rows = [pool[place] for place in query_order(len(pool), warmup + timed, self.seed)]
+        rows = [pool[index] for index in query_order(len(pool), warmup + timed, self.seed)]
         found = serving.encode(serving.open_tokenizer(), rows)
         return Asked(rows, hash_queries(rows[warmup:], serving.task), tuple(map(len, found)), is_text=True)
 
@@ -160,7 +160,7 @@ class QuerySource:
         if not lengths.values:  # without a tokenizer the texts' own lengths are not known; words are near them
             values = tuple(min(value, bench_model.max_length) for value in values)
         _check_positions(bench_model, lengths)
-        chosen = [values[place] for place in query_order(len(values), warmup + timed, self.seed)]
+        chosen = [values[index] for index in query_order(len(values), warmup + timed, self.seed)]
         generator = np.random.default_rng(self.seed)
         rows = [generator.integers(0, bench_model.vocabulary, length).tolist() for length in chosen]
         return Asked(rows, hash_json({"lengths": chosen[warmup:]}), tuple(chosen), is_text=False)

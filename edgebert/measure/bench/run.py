@@ -23,7 +23,8 @@ from edgebert.measure.machine.environment import read_environment, usable_cores
 from edgebert.measure.machine.kernel_files import THIS_MACHINE, KernelFiles
 from edgebert.measure.machine.machine_state import read_state
 from edgebert.measure.predictions import predict, references
-from edgebert.report.report import Entry, Report
+from edgebert.report.entry import Entry
+from edgebert.report.report import Report
 from edgebert.report.rounds import Round
 from edgebert.report.text.bench_table import counted, way_out
 from edgebert.tasks import TASKS, get_task
@@ -82,7 +83,7 @@ def _measured(
         whole[:] = rounds
 
     with tempfile.TemporaryDirectory(prefix="edgebert-bench-") as folder:
-        jobs = [_job(item, options, Path(folder) / f"{place}.json") for place, item in enumerate(plan)]
+        jobs = [_job(item, options, Path(folder) / f"{index}.json") for index, item in enumerate(plan)]
         cooling = open_cooling(progress, options.cool_down_s)
         try:
             measure_rounds(jobs, options.rounds, progress, cooling=cooling, on_round=keep)

@@ -18,7 +18,7 @@ from edgebert.measure.bench.probe_worker import Probe
 from edgebert.measure.bench.queries import Asked, Lengths, QuerySource
 from edgebert.measure.latency import loadgen
 from edgebert.measure.latency.job import texts_per_query
-from edgebert.report.report import SAMPLES_FOR
+from edgebert.report.entry import SAMPLES_FOR
 from edgebert.report.rounds import Scenario, Setting
 from edgebert.report.text.bench_table import counted
 from edgebert.runtimes.target import Target
@@ -141,9 +141,9 @@ def make_plan(
     if any(role == "baseline" for _, role in bench_models):
         seen = _alike(seen, options, progress)
     plan = []
-    for (setting, lengths), place in itertools.product(options.settings(), _places(options)):
+    for (setting, lengths), index in itertools.product(options.settings(), _places(options)):
         for (bench_model, found), (_, role) in zip(seen, bench_models, strict=True):
-            target = _target(bench_model, *place)
+            target = _target(bench_model, *index)
             _check_streams(bench_model, setting, found)
             asked = _ask(bench_model, lengths, setting, target, options, source)
             setting_asked = setting.model_copy(update={"queries": asked.sha256})

@@ -39,9 +39,9 @@ class OnnxKernel:
     output: Shape
     attributes: Mapping[str, Any]
 
-    def shape(self, place: int) -> Shape:
+    def shape(self, index: int) -> Shape:
         """Of an input that is there."""
-        return self.inputs[place][1]
+        return self.inputs[index][1]
 
     def product(self, shape: Shape, *, int8: bool) -> Product:
         """One of its products."""

@@ -47,7 +47,7 @@ class OpenVinoKernel:
 
     def is_int8(self, *places: int) -> bool:
         """Whether these inputs are 8-bit integers."""
-        return all(self.inputs[place][0] in EIGHT_BITS for place in places)
+        return all(self.inputs[index][0] in EIGHT_BITS for index in places)
 
 
 def executed(model: Path, target: Target, batch: Batch, folder: Path) -> Executed:
@@ -90,7 +90,7 @@ def _read_products(model: Any) -> dict[str, ReadProduct]:
             inner = left[-2] if node.get_attributes()["transpose_a"] else left[-1]
             found[name] = ReadProduct(name, (*output[:-1], inner, output[-1]), found.get(_scores(node) or ""))
         elif kind == "ScaledDotProductAttention":
-            query, key, value = (tuple(node.input(place).get_shape()) for place in range(3))
+            query, key, value = (tuple(node.input(index).get_shape()) for index in range(3))
             scores = ReadProduct(f"{name} (scores)", (*query, key[-2]))
             found[name] = ReadProduct(name, (*query[:-1], key[-2], value[-1]), scores)
         else:
@@ -144,14 +144,14 @@ def _fused(kernel: OpenVinoKernel, read: ReadProduct) -> list[Product]:
     ]
 
 
-def _is_left(kernel: OpenVinoKernel, place: int, product: ReadProduct) -> bool:
+def _is_left(kernel: OpenVinoKernel, index: int, product: ReadProduct) -> bool:
     """Whether an input has as many values as the product's left matrices."""
-    return math.prod(kernel.inputs[place][1]) == math.prod(product.shape[:-1])
+    return math.prod(kernel.inputs[index][1]) == math.prod(product.shape[:-1])
 
 
-def _is_right(kernel: OpenVinoKernel, place: int, product: ReadProduct) -> bool:
+def _is_right(kernel: OpenVinoKernel, index: int, product: ReadProduct) -> bool:
     """Whether an input has as many values as the product's right matrices."""
-    return math.prod(kernel.inputs[place][1]) == math.prod((*product.shape[:-3], *product.shape[-2:]))
+    return math.prod(kernel.inputs[index][1]) == math.prod((*product.shape[:-3], *product.shape[-2:]))
 
 
 def int8_product(target: Target, shape: tuple[int, int, int]) -> Callable[[], object]:

@@ -6,18 +6,18 @@ import json
 import sys
 import time
 
-from edgebert.measure.machine.reference_workload import take_pulse
+from edgebert.measure.machine.reference_workload import time_reference_workload
 
 AT_ONCE, WARM_UP = 8, 16
 
 
 def repeat(seconds: float) -> list[int]:
-    """Nanoseconds of each pulse, of AT_ONCE at least, after WARM_UP untimed ones."""
-    take_pulse(WARM_UP)
+    """Nanoseconds of each run of the reference workload: AT_ONCE at least, after WARM_UP untimed ones."""
+    time_reference_workload(WARM_UP)
     ends = time.perf_counter() + seconds
-    times = take_pulse(AT_ONCE)
+    times = time_reference_workload(AT_ONCE)
     while time.perf_counter() < ends:
-        times += take_pulse(AT_ONCE)
+        times += time_reference_workload(AT_ONCE)
     return times
 
 

@@ -116,7 +116,7 @@ class LoadGen(Driver):
         return float(np.median(served.latencies_ns))
 
     def _together(self, places: Sequence[int]) -> Query:
-        return self._maker.query([self._texts[place] for place in places])
+        return self._maker.query([self._texts[index] for index in places])
 
 
 def shapes_of(queries: Sequence[Query]) -> set[tuple[int, int]]:

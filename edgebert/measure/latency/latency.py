@@ -77,7 +77,7 @@ def rotated(count: int, turn: int) -> list[int]:
 
     Two take turns as ABBA; three go through all six orders.
     """
-    order = [(turn // 2 + place) % count for place in range(count)]
+    order = [(turn // 2 + index) % count for index in range(count)]
     return order if turn % 2 == 0 else order[::-1]
 
 

@@ -66,10 +66,10 @@ def single_stream(sessions: Sequence[Session], queries: Sequence[Query]) -> Serv
     latencies = [0] * len(batches)
     predict, clock = sessions[0].predict, time.perf_counter_ns
     started = clock()
-    for place, batch in enumerate(batches):
+    for index, batch in enumerate(batches):
         before = clock()
         predict(batch)
-        latencies[place] = clock() - before
+        latencies[index] = clock() - before
     wall = clock() - started
     return _served(queries, latencies, wall)
 
@@ -82,10 +82,10 @@ def multi_stream(sessions: Sequence[Session], queries: Sequence[Query]) -> Serve
     clock = time.perf_counter_ns
     with crew(sessions) as serve:
         started = clock()
-        for place, query in enumerate(queries):
+        for index, query in enumerate(queries):
             before = clock()
             serve(query.batches)
-            latencies[place] = clock() - before
+            latencies[index] = clock() - before
         wall = clock() - started
     return _served(queries, latencies, wall)
 
@@ -95,11 +95,11 @@ def offline(sessions: Sequence[Session], queries: Sequence[Query]) -> Served:
     latencies = [0] * len(queries)
     clock = time.perf_counter_ns
 
-    def serve(session: Session, place: int) -> None:
-        (batch,) = queries[place].batches
+    def serve(session: Session, index: int) -> None:
+        (batch,) = queries[index].batches
         before = clock()
         session.predict(batch)
-        latencies[place] = clock() - before
+        latencies[index] = clock() - before
 
     started = clock()
     share_out(sessions, len(queries), serve)
@@ -121,14 +121,14 @@ def server(sessions: Sequence[Session], queries: Sequence[Query], arrivals_ns: S
     clock = time.perf_counter_ns
     started = 0
 
-    def serve(session: Session, place: int) -> None:
-        (batch,) = queries[place].batches
-        arrival = started + arrivals_ns[place]
+    def serve(session: Session, index: int) -> None:
+        (batch,) = queries[index].batches
+        arrival = started + arrivals_ns[index]
         due = max(clock(), arrival)
         wait_until(arrival)
-        late[place] = clock() - due
+        late[index] = clock() - due
         session.predict(batch)
-        latencies[place] = clock() - arrival
+        latencies[index] = clock() - arrival
 
     started = clock()
     share_out(sessions, len(queries), serve)
@@ -151,11 +151,11 @@ def _one_by_one(session: Session, queries: Sequence[Query]) -> Served:
     latencies = [0] * len(queries)
     predict, clock = session.predict, time.perf_counter_ns
     started = clock()
-    for place, query in enumerate(queries):
+    for index, query in enumerate(queries):
         before = clock()
         for batch in query.batches:
             predict(batch)
-        latencies[place] = clock() - before
+        latencies[index] = clock() - before
     wall = clock() - started
     return _served(queries, latencies, wall)
 

@@ -16,7 +16,7 @@ from edgebert.measure.latency.scenarios import Query, Served
 from edgebert.measure.latency.warm_up import MOST_SECONDS, WarmUp, warm_up
 from edgebert.measure.machine.energy import EnergyMeter, open_meter
 from edgebert.measure.machine.memory import forget_peak, peak_rss, pss
-from edgebert.measure.machine.reference_workload import take_pulse, undisturbed
+from edgebert.measure.machine.reference_workload import time_reference_workload, undisturbed
 from edgebert.report.rounds import Round
 from edgebert.runtimes.base import Session
 
@@ -39,12 +39,12 @@ def measure(job: RoundJob, opened: OpenedModel, expect: Callable[[float], None],
     shapes = driver.shapes() | shapes_of(first) | shapes_of(timed)
     expect(MOST_SECONDS * job.setting.instances + opened.load_ns / 1e9 * job.setting.instances * (1 + len(shapes)))
     sessions, prepare_ns = _open_all(job, opened.session, sorted(shapes))
-    peak, pulse_ns = _pulse_apart()
+    peak, reference_workload_ns = _reference_workload_apart()
     warmed = warm_up(sessions, first or timed, least=job.warmup, settle=job.settle)
     expect(_seconds(job, opened, warmed, len(timed)))
     served, energy_uj = _serve(driver, sessions, meter or open_meter())
     peak_rss_bytes, pss_bytes = max(peak, peak_rss() or 0) or None, pss()
-    pulse_ns += take_pulse()
+    reference_workload_ns += time_reference_workload()
     with undisturbed():
         end_to_end_ns = _end_to_end(sessions[0], maker, timed) if job.end_to_end else []
         overhead_ns = driver.overhead_ns() + served.late_ns
@@ -64,7 +64,7 @@ def measure(job: RoundJob, opened: OpenedModel, expect: Callable[[float], None],
         warmup=warmed.queries,
         stable=warmed.stable,
         overhead_ns=overhead_ns,
-        pulse_ns=pulse_ns,
+        reference_workload_ns=reference_workload_ns,
         energy_uj=energy_uj,
     )
 
@@ -101,12 +101,12 @@ def _open_all(job: RoundJob, session: Session, shapes: Sequence[tuple[int, int]]
     return [session, *others], prepare_ns
 
 
-def _pulse_apart() -> tuple[int, list[int]]:
-    """Peak memory before the pulse, whose own is forgotten; and the pulse."""
+def _reference_workload_apart() -> tuple[int, list[int]]:
+    """Peak memory before the reference workload, whose own memory does not count, and the workload's times."""
     peak = peak_rss() or 0
-    pulse_ns = take_pulse()
+    reference_workload_ns = time_reference_workload()
     forget_peak()
-    return peak, pulse_ns
+    return peak, reference_workload_ns
 
 
 def _serve(driver: Driver, sessions: Sequence[Session], meter: EnergyMeter) -> tuple[Served, int | None]:
@@ -128,10 +128,10 @@ def _end_to_end(session: Session, maker: QueryMaker, queries: Sequence[Query]) -
     """Nanoseconds from each query's text to its answers, one query after the other."""
     clock = time.perf_counter_ns
     found = [0] * len(queries)
-    for place, query in enumerate(queries):
+    for index, query in enumerate(queries):
         rows = [row for row, _ in query.texts]
         before = clock()
         for batch in maker.query_of(rows).batches:
             maker.answer(session.predict(batch))
-        found[place] = clock() - before
+        found[index] = clock() - before
     return found

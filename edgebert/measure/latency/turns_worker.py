@@ -46,17 +46,17 @@ class Timings(Frozen):
 
     medians: tuple[tuple[float, ...], ...]
 
-    def ratio(self, place: int, reference: int = 0) -> float:
+    def ratio(self, index: int, reference: int = 0) -> float:
         """How many times faster a model is than the reference: median over the rounds."""
-        ours, theirs = self._of(place), self._of(reference)
+        ours, theirs = self._of(index), self._of(reference)
         return float(np.median(theirs / ours))
 
-    def p50_ms(self, place: int) -> float:
+    def p50_ms(self, index: int) -> float:
         """Median over the rounds."""
-        return float(np.median(self._of(place))) / 1e6
+        return float(np.median(self._of(index))) / 1e6
 
-    def _of(self, place: int) -> npt.NDArray[np.float64]:
-        return np.array(self.medians[place], dtype=np.float64)
+    def _of(self, index: int) -> npt.NDArray[np.float64]:
+        return np.array(self.medians[index], dtype=np.float64)
 
 
 def serve(job: TurnsJob) -> Timings:
@@ -79,7 +79,7 @@ def serve(job: TurnsJob) -> Timings:
 
 def _share(queries: list[Batch], number: int) -> list[Batch]:
     """The queries of one turn: the next ones, from the start again after the last."""
-    return [queries[(number * QUERIES + place) % len(queries)] for place in range(QUERIES)]
+    return [queries[(number * QUERIES + index) % len(queries)] for index in range(QUERIES)]
 
 
 def _queries(job: TurnsJob, target: Target) -> list[Batch]:

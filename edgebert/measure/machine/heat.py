@@ -67,18 +67,18 @@ def _likely(found: Iterable[int]) -> list[float]:
 def throttle_count(files: KernelFiles) -> int | None:
     """Times that the CPU throttled since it was started: of all cores, and of each package once."""
     places = files.find("sys/devices/system/cpu/cpu[0-9]*/thermal_throttle")
-    cores = [value for place in places if (value := files.number(f"{place}/core_throttle_count")) is not None]
+    cores = [value for index in places if (value := files.number(f"{index}/core_throttle_count")) is not None]
     packages: dict[str | None, int] = {}
-    for place in places:
-        package = files.text(place.removesuffix("thermal_throttle") + "topology/physical_package_id")
-        packages[package] = max(packages.get(package, 0), files.number(f"{place}/package_throttle_count") or 0)
+    for index in places:
+        package = files.text(index.removesuffix("thermal_throttle") + "topology/physical_package_id")
+        packages[package] = max(packages.get(package, 0), files.number(f"{index}/package_throttle_count") or 0)
     return sum(cores) + sum(packages.values()) if cores else None
 
 
 def firmware_flags(files: KernelFiles) -> int | None:
     """Raspberry Pi's `get_throttled`, whose bits HELD_NOW and HELD_SINCE_START name."""
     places = files.find("sys/devices/platform/soc*/soc*firmware*/get_throttled")
-    return next((value for place in places if (value := files.number(place, 16)) is not None), None)
+    return next((value for index in places if (value := files.number(index, 16)) is not None), None)
 
 
 def capped(files: KernelFiles) -> bool | None:
@@ -92,7 +92,7 @@ def capped(files: KernelFiles) -> bool | None:
 
 def _zones(files: KernelFiles) -> list[str]:
     places = files.find("sys/class/thermal/thermal_zone*/type")
-    return [place.removesuffix("/type") for place in places if CPU_ZONE.fullmatch(files.text(place) or "")]
+    return [index.removesuffix("/type") for index in places if CPU_ZONE.fullmatch(files.text(index) or "")]
 
 
 def _inputs(files: KernelFiles, sensor: str) -> list[int]:

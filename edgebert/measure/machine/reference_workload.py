@@ -1,6 +1,6 @@
 """Pulse: the time of a fixed piece of work that no model is part of, taken before and after the queries.
 
-Where two measurements differ in their pulse as in their latency, the machine changed and not the model. A fifth of the work is
+Where two measurements differ in its time as in their latency, the machine changed and not the model. A fifth of the work is
 arithmetic in a core's own caches; the rest reads more memory than they hold, as a model reads its weights, because that is what
 neighbours slow down most. It runs on one thread: two milliseconds.
 """
@@ -23,7 +23,7 @@ READ, READS = 24 << 20, 3
 """Bytes of the buffer that is summed (they do not), and how often."""
 
 
-def take_pulse(times: int = 8) -> list[int]:
+def time_reference_workload(times: int = 8) -> list[int]:
     """Nanoseconds of the work, as often as asked, after one that does not count."""
     # Mapped and not allocated: freeing a block of this size would change how malloc gives memory to the model afterwards
     # (M_MMAP_THRESHOLD in mallopt(3)).

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edgebert.report.compare.statistics import LEVEL, scipy_stats
-from edgebert.tasks.base import Array
+from edgebert.tasks.metric import Predictions
 
 Flags = npt.NDArray[np.bool_]
 
 
-Score = Callable[[Array, Array], float]
+Score = Callable[[Predictions, Predictions], float]
 
 
 RESAMPLES = (200, 2000)
@@ -55,7 +55,7 @@ def compare_shares(ref: Flags, changed: Flags) -> Difference:
     return Difference(float(np.mean(ref)), float(np.mean(changed)), low, high, float(p_value))
 
 
-def compare_scores(ref: Array, changed: Array, references: Array, score: Score, seed: int) -> Difference:
+def compare_scores(ref: Predictions, changed: Predictions, references: Predictions, score: Score, seed: int) -> Difference:
     """A score of the answers to the same examples: percentile bootstrap of its difference, examples resampled for both alike.
 
     Where no answer differs the bootstrap would know no doubt at all, and where few do too little; the interval is therefore at
@@ -69,9 +69,9 @@ def compare_scores(ref: Array, changed: Array, references: Array, score: Score, 
     generator = np.random.default_rng(seed)
     count = int(np.clip(VALUES // len(ref), *RESAMPLES))
     found = np.empty(count)
-    for place in range(count):
+    for index in range(count):
         rows = generator.integers(len(ref), size=len(ref))
-        found[place] = score(changed[rows], references[rows]) - score(ref[rows], references[rows])
+        found[index] = score(changed[rows], references[rows]) - score(ref[rows], references[rows])
     half, ends = (high - low) / 2, np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     least, most = theirs - ours - half, theirs - ours + half
     return Difference(ours, theirs, min(float(ends[0]), least), max(float(ends[1]), most), None)

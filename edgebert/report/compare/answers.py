@@ -12,9 +12,9 @@ from edgebert.report.compare.findings import CompareOptions, Finding
 from edgebert.report.compare.metrics import AGREEMENT
 from edgebert.report.compare.pairing import Pair
 from edgebert.report.compare.verdicts import judge_answers
-from edgebert.report.report import Entry, Report
-from edgebert.tasks import get_task
-from edgebert.tasks.base import Array
+from edgebert.report.entry import Entry
+from edgebert.report.report import Report
+from edgebert.tasks.metric import ANSWER_METRICS, Predictions
 
 
 def answer_findings(ref: Report, changed: Report, pair: Pair, options: CompareOptions) -> Iterator[Finding]:
@@ -48,11 +48,10 @@ def _difference(ref: Report, changed: Report, pair: Pair, name: str, seed: int) 
     if name == AGREEMENT:
         fp32 = ref.baseline_of(pair.ref), changed.baseline_of(pair.changed)
         return compare_shares(ours == _predictions(fp32[0]), theirs == _predictions(fp32[1]))
-    task = get_task(ref.task or "")
-    return compare_scores(ours, theirs, right, lambda answers, references: task.score(name, answers, references), seed)
+    return compare_scores(ours, theirs, right, ANSWER_METRICS[name].score, seed)
 
 
-def _predictions(entry: Entry | None) -> Array:
+def _predictions(entry: Entry | None) -> Predictions:
     assert entry is not None and entry.predictions is not None  # it has a value, so it has these
     return np.array(entry.predictions)
 

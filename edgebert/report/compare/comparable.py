@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgebert.report.compare.pairing import Pair, is_tuned
+from edgebert.report.entry import Entry
 from edgebert.report.environment import Environment
-from edgebert.report.report import Entry, Report
+from edgebert.report.report import Report
 from edgebert.runtimes.target import TUNED
 
 MACHINE = ("cpu", "isa", "cores", "machine", "board", "cpu_quota")

@@ -11,7 +11,9 @@ from edgebert.report.compare.measured import Circumstances, findings_of, machine
 from edgebert.report.compare.metrics import SERIES, SIZE
 from edgebert.report.compare.pairing import Matched, Pair, baselines_and_candidates, match
 from edgebert.report.compare.verdicts import judge_size, machine_told
-from edgebert.report.report import Entry, Report
+from edgebert.report.entry import Entry
+from edgebert.report.metrics import LATENCY
+from edgebert.report.report import Report
 
 DEFAULTS = CompareOptions()
 
@@ -60,14 +62,16 @@ def _pair_findings(ref: Report, changed: Report, pair: Pair, options: CompareOpt
     )
     found = [*_measured(pair, circumstances), *_size(pair, options), *answer_findings(ref, changed, pair, options)]
     same = comparable.same_measurement(pair)
-    notes = [*comparable.notes(ref, changed, pair), thinning_note(sides_of(pair, SERIES[0]))]
+    notes = [*comparable.notes(ref, changed, pair), thinning_note(sides_of(pair, LATENCY))]
     notes += ["both sides are the same measurement, which shows nothing"] if same else []
     if not circumstances.paired and not obstacles and not same:
         notes.append("measured apart; one run of both (edgebert bench --baseline) tells smaller differences")
     if circumstances.machine:
         notes.append(machine_told(circumstances.machine, options.band, one_run=circumstances.paired))
     elif not another:
-        notes.append("not checked whether the machine itself changed: a report holds no pulse, or too few processes")
+        notes.append(
+            "not checked whether the machine itself changed: a report holds no reference workload, or too few processes"
+        )
     return PairFindings(
         ref=pair.ref.name,
         changed=pair.changed.name,
@@ -84,8 +88,8 @@ def _pair_findings(ref: Report, changed: Report, pair: Pair, options: CompareOpt
 
 
 def _measured(pair: Pair, circumstances: Circumstances) -> Iterator[Finding]:
-    for series in SERIES:
-        yield from findings_of(series, series.metrics, sides_of(pair, series), circumstances)
+    for series, metrics in SERIES.items():
+        yield from findings_of(series, metrics, sides_of(pair, series), circumstances)
 
 
 def _size(pair: Pair, options: CompareOptions) -> Iterator[Finding]:

@@ -15,8 +15,8 @@ UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 def junit(document: ComparisonDocument) -> str:
     """The whole document. What fails the policy is a failure; what else is not known is skipped."""
     root = Xml.Element("testsuites", name="edgebert compare")
-    for place, comparison in enumerate(document.comparisons):
-        failed = [failure for failure in document.failures if failure.comparison == place]
+    for index, comparison in enumerate(document.comparisons):
+        failed = [failure for failure in document.failures if failure.comparison == index]
         _add_unmatched(root, comparison, failed)
         for number, pair in enumerate(comparison.pairs):
             name = f"{comparison.name}: {comparison.titles[number]}"

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator
 
+from edgebert.core.text_table import aligned
 from edgebert.report.compare.findings import Comparison, ComparisonDocument, FailedCheck, Finding, PairFindings, Verdict
 from edgebert.report.compare.metrics import MEASURED
 from edgebert.report.compare.wording import amount, plain, points, share
@@ -44,12 +45,12 @@ def headline(pair: PairFindings) -> str:
 def text_lines(document: ComparisonDocument) -> list[str]:
     """For the terminal."""
     lines: list[str] = []
-    for place, comparison in enumerate(document.comparisons):
+    for index, comparison in enumerate(document.comparisons):
         lines += [*_heading(comparison), ""]
         for title, pair in zip(comparison.titles, comparison.pairs, strict=True):
             lines += [f"{title}: {headline(pair)}", "", *_aligned(pair), *(f"  {line}" for line in _remarks(pair)), ""]
         lines += _unmatched(comparison)
-        lines += [""] if _unmatched(comparison) and place + 1 < len(document.comparisons) else []
+        lines += [""] if _unmatched(comparison) and index + 1 < len(document.comparisons) else []
     return [plain(line) for line in (*lines, *_policy_lines(document), *_rules(document))]
 
 
@@ -104,15 +105,7 @@ def _interval(finding: Finding) -> str:
 
 def _aligned(pair: PairFindings) -> list[str]:
     rows = [TITLES, *(_cells(finding) for finding in pair.findings)]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(TITLES))]
-    texts = (0, len(TITLES) - 1)
-    return [
-        "  ".join(
-            cell.ljust(width) if place in texts else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    return aligned(rows, right=range(1, len(TITLES) - 1))
 
 
 def _remarks(pair: PairFindings) -> Iterator[str]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgebert.report.compare.findings import Finding, Verdict
-from edgebert.report.compare.metrics import PULSE, Metric, Series, side_of
+from edgebert.report.compare.metrics import REFERENCE_TIME, ComparedMetric, side_of
 from edgebert.report.compare.pairing import Pair
 from edgebert.report.compare.statistics import FEWEST_PROCESSES, Estimate, Side, compare_sides, thinned_to
 from edgebert.report.compare.verdicts import Cost, Margins, at_worst, cost_of, judge, margins_for, too_few
+from edgebert.report.metrics import REFERENCE_WORKLOAD, Series
 
 Sides = tuple[Side | None, Side | None]
 
@@ -31,7 +32,7 @@ class Circumstances:
     throttled: str | None
     """Which processes the machine held back; None where none."""
 
-    def margins(self, metric: Metric) -> Margins:
+    def margins(self, metric: ComparedMetric) -> Margins:
         """What a difference has to exceed; neighbours change no bytes."""
         return margins_for(self.band, one_run=self.paired, virtual=self.virtual and metric.kind != "amount")
 
@@ -44,11 +45,11 @@ def sides_of(pair: Pair, series: Series) -> Sides:
 
 def machine_of(pair: Pair, seed: int) -> Cost | None:
     """How the machine itself changed: a fixed piece of work, timed in each process. None where a side did not time it."""
-    ref, changed = sides_of(pair, PULSE)
+    ref, changed = sides_of(pair, REFERENCE_WORKLOAD)
     if ref is None or changed is None or min(len(ref.blocks), len(changed.blocks)) < FEWEST_PROCESSES:
         return None
     (estimate,) = compare_sides(ref, changed, [50], paired=pair.rounds() is not None, seed=seed)
-    return cost_of(PULSE.metrics[0], estimate) if estimate.interval else None
+    return cost_of(REFERENCE_TIME, estimate) if estimate.interval else None
 
 
 def throttled_of(pair: Pair, quotas: tuple[float | None, float | None]) -> str | None:
@@ -75,9 +76,11 @@ def thinning_note(sides: Sides) -> str | None:
     )
 
 
-def findings_of(series: Series, metrics: Sequence[Metric], sides: Sides, circumstances: Circumstances) -> Iterator[Finding]:
+def findings_of(
+    series: Series, metrics: Sequence[ComparedMetric], sides: Sides, circumstances: Circumstances
+) -> Iterator[Finding]:
     """One finding for each of the series' metrics that at least one side carries."""
-    carried = [{metric.name for metric in metrics if side and side.samples >= metric.fewest} for side in sides]
+    carried = [{metric.name for metric in metrics if side and side.samples >= metric.how.fewest} for side in sides]
     both = [metric for metric in metrics if metric.name in carried[0] & carried[1]]
     estimates = dict(zip([metric.name for metric in both], _estimates(both, sides, circumstances), strict=True))
     for metric in metrics:
@@ -87,12 +90,12 @@ def findings_of(series: Series, metrics: Sequence[Metric], sides: Sides, circums
             yield _one_sided(metric, sides, series.unit, lacking=1 if metric.name in carried[0] else 0)
 
 
-def _one_sided(metric: Metric, sides: Sides, unit: float, *, lacking: int) -> Finding:
+def _one_sided(metric: ComparedMetric, sides: Sides, unit: float, *, lacking: int) -> Finding:
     """What REF (0) or CHANGED (1) does not have."""
     known = sides[1 - lacking]
     assert known is not None
-    value = float(np.percentile(np.concatenate(known.blocks), metric.percent)) / unit
-    fewest = f", or fewer than {metric.fewest} samples" if metric.fewest > 1 else ""
+    value = float(np.percentile(np.concatenate(known.blocks), metric.how.percent)) / unit
+    fewest = f", or fewer than {metric.how.fewest} samples" if metric.how.fewest > 1 else ""
     return Finding(
         metric=metric.name,
         verdict="incomparable",
@@ -102,15 +105,15 @@ def _one_sided(metric: Metric, sides: Sides, unit: float, *, lacking: int) -> Fi
     )
 
 
-def _estimates(metrics: Sequence[Metric], sides: Sides, circumstances: Circumstances) -> list[Estimate]:
+def _estimates(metrics: Sequence[ComparedMetric], sides: Sides, circumstances: Circumstances) -> list[Estimate]:
     ref, changed = sides
     if not metrics or ref is None or changed is None:
         return []
-    percents = [metric.percent for metric in metrics]
+    percents = [metric.how.percent for metric in metrics]
     return compare_sides(ref, changed, percents, paired=circumstances.paired, seed=circumstances.seed)
 
 
-def _finding(metric: Metric, estimate: Estimate, sides: Sides, unit: float, circumstances: Circumstances) -> Finding:
+def _finding(metric: ComparedMetric, estimate: Estimate, sides: Sides, unit: float, circumstances: Circumstances) -> Finding:
     ref, changed = sides
     assert ref is not None and changed is not None
     processes = (len(ref.blocks), len(changed.blocks))
@@ -132,7 +135,7 @@ def _finding(metric: Metric, estimate: Estimate, sides: Sides, unit: float, circ
 
 
 def _judged(
-    metric: Metric, estimate: Estimate, processes: tuple[int, int], circumstances: Circumstances
+    metric: ComparedMetric, estimate: Estimate, processes: tuple[int, int], circumstances: Circumstances
 ) -> tuple[Verdict, str]:
     if circumstances.obstacles:
         return "incomparable", "; ".join(circumstances.obstacles)
@@ -146,12 +149,12 @@ def _judged(
     return judge(metric, estimate, margins=circumstances.margins(metric), processes=processes, machine=machine)
 
 
-def _at_worst(metric: Metric, estimate: Estimate, circumstances: Circumstances) -> float | None:
+def _at_worst(metric: ComparedMetric, estimate: Estimate, circumstances: Circumstances) -> float | None:
     if metric.kind != "amount" and circumstances.throttled:
         return None
     return at_worst(metric, estimate, circumstances.band, _machine_for(metric, circumstances))
 
 
-def _machine_for(metric: Metric, circumstances: Circumstances) -> Cost | None:
+def _machine_for(metric: ComparedMetric, circumstances: Circumstances) -> Cost | None:
     """The machine's speed says nothing about bytes and joules."""
     return None if metric.kind == "amount" else circumstances.machine

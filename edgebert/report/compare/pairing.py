@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from edgebert.report.report import Entry, Report
+from edgebert.report.entry import Entry
+from edgebert.report.report import Report
 from edgebert.report.rounds import Round
 
 Key = tuple[object, ...]
@@ -55,7 +56,7 @@ def match(ref: Report, changed: Report) -> Matched:
                 pairs += [Pair(entry, other, one_run) for entry, other in zip(found, others, strict=False)]
         taken = {id(entry) for pair in pairs for entry in (pair.ref, pair.changed)}
         left, right = ([entry for entry in side if id(entry) not in taken] for side in (left, right))
-    order = {id(entry): place for place, entry in enumerate(ref.entries)}
+    order = {id(entry): index for index, entry in enumerate(ref.entries)}
     return Matched(tuple(sorted(pairs, key=lambda pair: order[id(pair.ref)])), tuple(left), tuple(right))
 
 

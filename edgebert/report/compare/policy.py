@@ -10,7 +10,8 @@ What neither side measured is not shown either. `slower` needs p50, p90 and thro
 needs peak memory and size, `less-accurate` needs answers; `any` needs what slower and larger need, and answers where a side
 has them. Metrics that were asked for by name take the place of these. A pair of one and the same measurement shows nothing.
 
-Not needed is a pulse: without one the machine's own change between two runs is not known, which a note of the comparison says.
+The reference workload is not needed: without it the machine's own change between two runs is not known, which a note of the
+comparison says.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 def failures(comparisons: Sequence[Comparison], policy: Policy) -> tuple[FailedCheck, ...]:
     """Every reason why the comparisons do not pass; none where they do."""
     found: list[FailedCheck] = []
-    for place, comparison in enumerate(comparisons):
-        found += _failures(place, comparison, policy)
+    for index, comparison in enumerate(comparisons):
+        found += _failures(index, comparison, policy)
     return tuple(found)
 
 
@@ -45,15 +46,15 @@ def worse_word(metric: str) -> str:
     return WORSE[MEASURED[metric].kind] if metric in MEASURED else "less-accurate"
 
 
-def _failures(place: int, comparison: Comparison, policy: Policy) -> Iterator[FailedCheck]:
+def _failures(index: int, comparison: Comparison, policy: Policy) -> Iterator[FailedCheck]:
     lacks = "{} has no baseline on its threads, batch and load" if comparison.within else "CHANGED has no {}"
     for title in comparison.missing:
-        yield FailedCheck(comparison=place, pair=None, metric=None, reason=f"not shown: {lacks.format(title)}")
+        yield FailedCheck(comparison=index, pair=None, metric=None, reason=f"not shown: {lacks.format(title)}")
     if not comparison.pairs and not comparison.missing and not comparison.only_new:
-        yield FailedCheck(comparison=place, pair=None, metric=None, reason="not shown: no entry has a counterpart")
+        yield FailedCheck(comparison=index, pair=None, metric=None, reason="not shown: no entry has a counterpart")
     for number, pair in enumerate(comparison.pairs):
         for metric, reason in _pair_failures(pair, comparison, policy):
-            yield FailedCheck(comparison=place, pair=number, metric=metric, reason=reason)
+            yield FailedCheck(comparison=index, pair=number, metric=metric, reason=reason)
 
 
 def _pair_failures(pair: PairFindings, comparison: Comparison, policy: Policy) -> Iterator[tuple[str | None, str]]:
@@ -99,7 +100,7 @@ def _required(word: str, pair: PairFindings) -> tuple[str, ...]:
 
 def _lack(metric: str, pair: PairFindings) -> str:
     """Why neither side has a metric; how many samples it takes, where there were too few."""
-    fewest = MEASURED[metric].fewest
+    fewest = MEASURED[metric].how.fewest
     samples = next((finding.samples for finding in pair.findings if finding.metric == "p50_ms"), None)
     if fewest > 1 and samples:
         return f"{metric} needs {fewest} samples a side, here are {samples[0]} and {samples[1]}"
@@ -111,7 +112,7 @@ def _said_already(finding: Finding, pair: PairFindings) -> bool:
 
 
 def _must_hold(metric: str) -> bool:
-    return metric not in MEASURED or MEASURED[metric].strict
+    return metric not in MEASURED or MEASURED[metric].how.strict
 
 
 def _fault(finding: Finding, pair: PairFindings, band: float, policy: Policy, *, must_hold: bool) -> str | None:

@@ -83,13 +83,13 @@ def compare_sides(ref: Side, changed: Side, percents: Sequence[float], *, paired
     errors, freedom = _errors(ref, changed, percents, paired=paired, seed=seed)
     return [
         Estimate(
-            ref=float(points[0][place]),
-            changed=float(points[1][place]),
-            log_ratio=math.log(points[1][place] / points[0][place]),
-            half_width=_t_quantile(freedom[place]) * errors[place] if errors[place] else 0.0,
-            p_value=second_opinion(own[0][:, place], own[1][:, place]),
+            ref=float(points[0][index]),
+            changed=float(points[1][index]),
+            log_ratio=math.log(points[1][index] / points[0][index]),
+            half_width=_t_quantile(freedom[index]) * errors[index] if errors[index] else 0.0,
+            p_value=second_opinion(own[0][:, index], own[1][:, index]),
         )
-        for place in range(len(percents))
+        for index in range(len(percents))
     ]
 
 
@@ -180,10 +180,10 @@ def _log_percentiles(side: Side, percents: Sequence[float], draws: Floats) -> Fl
     below = np.stack([np.searchsorted(kept, values, side="right") for kept in thinned], axis=1) * share
     totals = draws @ np.array([len(block) for block in side.blocks], dtype=np.float64)
     found = np.empty((len(draws), len(percents)))
-    for place, percent in enumerate(percents):
+    for index, percent in enumerate(percents):
         wanted = totals * percent / 100
         low, high = (_first(below, draws, wanted + nudge * 1e-6) for nudge in (-1, 1))
-        found[:, place] = np.log((values[low] + values[high]) / 2)
+        found[:, index] = np.log((values[low] + values[high]) / 2)
     return found
 
 

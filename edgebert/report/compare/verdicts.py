@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from edgebert.report.compare.accuracy import Difference
 from edgebert.report.compare.findings import Verdict
-from edgebert.report.compare.metrics import Metric
+from edgebert.report.compare.metrics import ComparedMetric
 from edgebert.report.compare.statistics import FEWEST_PROCESSES, Estimate
 from edgebert.report.compare.wording import BETTER, WORSE, cost_sign, points, said, share, span
 
@@ -33,11 +33,12 @@ AGREES = 0.05
 NOISY = 3
 """Half-widths of the interval in bands, beyond which noise is what keeps a verdict away."""
 MOST_TAKEN_OFF = 0.1
-"""Change of the machine up to which it can be taken off: tails lose more than the pulse when others work on the machine."""
+"""Change of the machine up to which it can be taken off: tails lose more than the reference workload when others work
+on the machine."""
 MOVED = 0.02
 """The machine's change counts beyond half of this, or of the band where that is less: a wide band excuses no machine."""
 STEADY = 0.05
-"""The machine was disturbed where the pulse's interval is not within this."""
+"""The machine was disturbed where the reference workload's interval is not within this."""
 MOST_WORTH_ASKING = 100
 """Processes more; beyond it the answer is that they will not help."""
 
@@ -77,7 +78,7 @@ class Cost:
         return "within" if -edge <= self.low and self.high <= edge else "across"
 
 
-def cost_of(metric: Metric, estimate: Estimate) -> Cost:
+def cost_of(metric: ComparedMetric, estimate: Estimate) -> Cost:
     """The estimate as a cost."""
     return Cost(cost_sign(metric.kind) * estimate.log_ratio, estimate.half_width)
 
@@ -111,7 +112,7 @@ def margins_for(band: float, *, one_run: bool, virtual: bool) -> Margins:
 
 
 def judge(
-    metric: Metric, estimate: Estimate, *, margins: Margins, processes: tuple[int, int], machine: Cost | None
+    metric: ComparedMetric, estimate: Estimate, *, margins: Margins, processes: tuple[int, int], machine: Cost | None
 ) -> tuple[Verdict, str]:
     """The verdict on a metric that processes measured, and its reason. `machine` is the machine's own change."""
     cost, band, one_run = cost_of(metric, estimate), margins.band, margins.one_run
@@ -132,7 +133,7 @@ def judge(
     return verdict, f"{said(metric.kind, cost.value)} ({interval}), beyond {_edge(margins)}{part}"
 
 
-def at_worst(metric: Metric, estimate: Estimate, band: float, machine: Cost | None) -> float:
+def at_worst(metric: ComparedMetric, estimate: Estimate, band: float, machine: Cost | None) -> float:
     """The largest ratio of cost that is not ruled out; a machine that was faster may hide what the model lost.
 
     So may one whose own speed is not known to a few percent.
@@ -143,7 +144,7 @@ def at_worst(metric: Metric, estimate: Estimate, band: float, machine: Cost | No
     return math.exp(max(cost.high, cost.without(machine).high))
 
 
-def judge_size(metric: Metric, ref: float, changed: float, band: float) -> tuple[Verdict, str]:
+def judge_size(metric: ComparedMetric, ref: float, changed: float, band: float) -> tuple[Verdict, str]:
     """The verdict on a number that is exact."""
     cost = Cost(math.log(changed / ref), 0.0)
     place = cost.place(band)
@@ -182,8 +183,9 @@ def _let_pass(band: float) -> float:
 def _may_explain(machine: Cost, cost: Cost, place: str, margins: Margins) -> bool:
     """Whether the machine may have made the difference, or hidden one.
 
-    A change of the machine makes a difference in its own direction and may hide one in any; a pulse that varied shows a machine
-    that others disturbed, in no direction. What is left when it is taken off decides, but for a large change. A difference is
+    A change of the machine makes a difference in its own direction and may hide one in any; a reference workload that
+    varied shows a machine that others disturbed, in no direction. What is left when it is taken
+    off decides, but for a large change. A difference is
     not doubted for a machine that kept its speed to a few percent, nor for one that varied while both sides took turns on it;
     that there is none is, unless it kept it to half the band.
     """

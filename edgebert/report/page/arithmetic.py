@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from edgebert.report.entry import Entry
 from edgebert.report.page.palette import lines, tick
 from edgebert.report.page.parts import PageColumn, Picture, Section, Table, number, short, words
 from edgebert.report.page.source import PageSource
-from edgebert.report.report import Entry
 from edgebert.report.rounds import Coverage
 
 LARGEST = 10
@@ -20,7 +20,7 @@ def section(source: PageSource) -> Section:
     known = [(label, entry, entry.coverage) for label, entry in source.labelled if entry.coverage]
     if not known:
         return Section("arithmetic", "INT8 coverage and the floor")
-    timed = [item for item in known if item[1].floor_ratio()]
+    timed = [item for item in known if item[1].roofline_ratio()]
     lead = (
         "A quantised file is no proof of INT8 arithmetic: the share is counted from the kernels that ran. The floor is the "
         "time that the model's multiply-accumulates take at this core's INT8 rate; the rest is overhead, float, or waiting.",
@@ -38,10 +38,10 @@ def section(source: PageSource) -> Section:
 
 def _floor_picture(timed: list[tuple[str, Entry, Coverage]]) -> Picture:
     medians = [entry.percentile_ms(50) or 0.0 for _, entry, _ in timed]
-    floors = [min(coverage.floor_ms, median) for (_, _, coverage), median in zip(timed, medians, strict=True)]
+    floors = [min(coverage.roofline_ms, median) for (_, _, coverage), median in zip(timed, medians, strict=True)]
     rest = [median - floor for median, floor in zip(medians, floors, strict=True)]
     hover = [
-        lines((label, f"p50 {short(median)} ms", f"floor {short(coverage.floor_ms)} ms", f"INT8 {coverage.share:.1%}"))
+        lines((label, f"p50 {short(median)} ms", f"floor {short(coverage.roofline_ms)} ms", f"INT8 {coverage.share:.1%}"))
         for (label, _, coverage), median in zip(timed, medians, strict=True)
     ]
     hatched = {
@@ -94,9 +94,9 @@ def _table(known: list[tuple[str, Entry, Coverage]]) -> Table:
             number(coverage.all_macs / 1e6, "{:,.0f}"),
             number(coverage.length, "{:.0f}"),
             number(coverage.int8_macs_per_second / 1e9, "{:.0f}"),
-            number(coverage.floor_ms, "{:.3f}"),
+            number(coverage.roofline_ms, "{:.3f}"),
             number(entry.percentile_ms(50), "{:.3f}"),
-            number(entry.floor_ratio(), "{:.1f}x"),
+            number(entry.roofline_ratio(), "{:.1f}x"),
             number(len(coverage.float_products), "{:,.0f}"),
         )
         for label, entry, coverage in known

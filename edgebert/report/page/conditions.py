@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from edgebert.report.entry import Entry
 from edgebert.report.environment import Environment, MachineState
 from edgebert.report.page.parts import Block, Cell, PageColumn, Section, Table, number, short, words
 from edgebert.report.page.source import PageSource
-from edgebert.report.report import Entry
 
 BESIDE = 0.05
 """Share of the median from which on the loop's own cost is said aloud."""
@@ -51,10 +51,10 @@ def _overhead_ns(entry: Entry) -> float | None:
     return float(np.median(known)) if known else None
 
 
-def _pulse_spread(entry: Entry) -> float | None:
-    """How far the machine's speed went apart between and within the processes: largest over smallest pulse, less 1."""
-    pulses = [float(np.median(item.pulse_ns.values)) for item in entry.rounds if len(item.pulse_ns)]
-    return max(pulses) / min(pulses) - 1 if pulses and min(pulses) > 0 else None
+def _reference_spread(entry: Entry) -> float | None:
+    """Spread of the machine's speed: largest over smallest time of the reference workload in the processes, less 1."""
+    times = [float(np.median(item.reference_workload_ns.values)) for item in entry.rounds if len(item.reference_workload_ns)]
+    return max(times) / min(times) - 1 if times and min(times) > 0 else None
 
 
 def _marks(source: PageSource) -> Table:
@@ -69,7 +69,7 @@ def _marks(source: PageSource) -> Table:
             "throttled", numeric=False, meaning="whether the machine throttled or, where it does not tell that, was too hot"
         ),
         PageColumn("loop µs", meaning="what the measuring loop itself costs for each query"),
-        PageColumn("pulse spread", meaning="how far the speed of the machine went apart between the processes"),
+        PageColumn("reference spread", meaning="how far the speed of the machine went apart between the processes"),
         PageColumn("cores", numeric=False, meaning="that the process kept to"),
     )
     keep = [place for place in range(len(columns)) if place == 0 or any(row[place].value is not None for row in rows)]
@@ -89,7 +89,7 @@ def _mark_row(label: str, entry: Entry) -> tuple[Cell, ...]:
         _all_or_some([item.stable for item in entry.rounds], good=True),
         _all_or_some([item.throttled for item in entry.rounds], good=False),
         number(overhead / 1e3 if overhead is not None else None, "{:.2f}"),
-        number(_pulse_spread(entry), "{:.1%}"),
+        number(_reference_spread(entry), "{:.1%}"),
         words("; ".join(", ".join(map(str, cores)) for cores in pinned)) if any(pinned) else Cell("n/a"),
     )
 

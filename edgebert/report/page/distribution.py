@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgebert.report.entry import SAMPLES_FOR, Entry
 from edgebert.report.page.palette import SERIES, plain, style
 from edgebert.report.page.parts import PageColumn, Picture, Section, Table, number, words
 from edgebert.report.page.source import PageSource
-from edgebert.report.report import SAMPLES_FOR, Entry
 
 POINTS = 400
 WIDE = 30
@@ -66,8 +66,8 @@ def ecdf(values: npt.NDArray[np.float64], points: int = POINTS) -> Curve:
     return ordered[places], (places + 1) / count
 
 
-def _curve(place: int, label: str, entry: Entry, *, shown: bool) -> dict[str, Any]:
-    look = style(entry, place)
+def _curve(index: int, label: str, entry: Entry, *, shown: bool) -> dict[str, Any]:
+    look = style(entry, index)
     values, shares = ecdf(entry.latencies_ms())
     return {
         "type": "scatter",

@@ -8,9 +8,9 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from edgebert.report.entry import Entry
 from edgebert.report.page.parts import Block, Cell, PageColumn, Section, Table, number, short, words
 from edgebert.report.page.source import PageSource, RunRecord
-from edgebert.report.report import Entry
 from edgebert.report.rounds import Setting
 
 HASH = 12

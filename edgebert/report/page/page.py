@@ -66,14 +66,14 @@ def chapters(sources: Sequence[PageSource]) -> list[Chapter]:
     """Each report, without the sections that it has no data for."""
     return [
         Chapter(
-            f"r{place}",
+            f"r{index}",
             source,
             summary.summary(source),
             summary.failures(source),
             conditions.warnings(source),
             [found for found in (make(source) for make in SECTIONS) if not found.empty],
         )
-        for place, source in enumerate(sources, start=1)
+        for index, source in enumerate(sources, start=1)
     ]
 
 
@@ -123,9 +123,9 @@ def breakable(text: str) -> Any:
 def figures(found: Sequence[Chapter], beside: Section) -> dict[str, Any]:
     """All plotly figures by the id of the place where each is drawn."""
     return {
-        f"{prefix}-{section.key}-{place}": {"data": picture.data, "layout": {**picture.layout, "height": picture.height}}
+        f"{prefix}-{section.key}-{index}": {"data": picture.data, "layout": {**picture.layout, "height": picture.height}}
         for prefix, section in _all_sections(found, beside)
-        for place, picture in enumerate(section.pictures, start=1)
+        for index, picture in enumerate(section.pictures, start=1)
     }
 
 

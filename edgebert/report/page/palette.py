@@ -9,7 +9,7 @@ import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from edgebert.report.report import Entry
+from edgebert.report.entry import Entry
 
 LIGHT = {
     "page": "#f5f6f8",
@@ -60,7 +60,7 @@ DARK = {
 SERIES = 8
 FILLED = ("circle", "diamond", "triangle-up", "hexagon", "star", "triangle-down", "pentagon", "cross")
 OPEN = ("square-open", "diamond-open", "circle-open", "hexagon-open")
-DASHES = {"baseline": "dot", "step": "dashdot"}
+DASHES = {"baseline": "dot", "intermediate": "dashdot"}
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,11 @@ class Style:
     dash: str
 
 
-def style(entry: Entry, place: int) -> Style:
+def style(entry: Entry, index: int) -> Style:
     """The look of the entry at a place of its report: open marks and dots for FP32, other dashes from the ninth on."""
     symbols = FILLED if entry.role == "candidate" else OPEN
-    dash = DASHES.get(entry.role) or ("solid", "dash", "longdash")[place // SERIES % 3]
-    return Style(f"--series-{place % SERIES + 1}", symbols[place % len(symbols)], dash)
+    dash = DASHES.get(entry.role) or ("solid", "dash", "longdash")[index // SERIES % 3]
+    return Style(f"--series-{index % SERIES + 1}", symbols[index % len(symbols)], dash)
 
 
 def css(colours: dict[str, str]) -> str:

@@ -121,4 +121,4 @@ def short(value: float) -> str:
 
 def columns(titles: Iterable[str], *, texts: Sequence[int] = (0,)) -> tuple[PageColumn, ...]:
     """Columns by their titles; those at the places `texts` hold no numbers."""
-    return tuple(PageColumn(title, numeric=place not in texts) for place, title in enumerate(titles))
+    return tuple(PageColumn(title, numeric=index not in texts) for index, title in enumerate(titles))

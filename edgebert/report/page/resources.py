@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgebert.report.entry import Entry
 from edgebert.report.page.palette import NEXT_LINE, lines, plain, tick
 from edgebert.report.page.parts import PageColumn, Picture, Section, Table, number, short, words
 from edgebert.report.page.source import PageSource
-from edgebert.report.report import Entry
 
 BAR = 24
 """Pixels of height for one bar."""
@@ -58,7 +58,7 @@ def bars(source: PageSource, title: str, unit: str, quantities: Sequence[Quantit
     return Picture(
         title=f"{title}, {unit}",
         label=f"{title} of {len(entries)} models in {unit}. Smallest by {known[0].title}: {least[0]}.",
-        data=[_bars(item, place, unit, entries) for place, item in enumerate(known)],
+        data=[_bars(item, index, unit, entries) for index, item in enumerate(known)],
         layout={
             "barmode": "group",
             "bargap": 0.25,
@@ -77,16 +77,16 @@ def bars(source: PageSource, title: str, unit: str, quantities: Sequence[Quantit
     )
 
 
-def _bars(item: Quantity, place: int, unit: str, entries: Sequence[tuple[str, Entry]]) -> dict[str, Any]:
+def _bars(item: Quantity, index: int, unit: str, entries: Sequence[tuple[str, Entry]]) -> dict[str, Any]:
     values = [item.value(entry) for _, entry in entries]
     hover = [
         lines((label, f"{item.title}: {short(value)} {unit}")) if value else ""
         for (label, _), value in zip(entries, values, strict=True)
     ]
-    colour = f"--series-{place + 1}"
+    colour = f"--series-{index + 1}"
     marker = {"color": colour, "line": {"color": colour, "width": 1}}
-    if PATTERNS[place]:
-        marker["pattern"] = {"shape": PATTERNS[place], "fgcolor": colour, "bgcolor": "--surface", "solidity": 0.35}
+    if PATTERNS[index]:
+        marker["pattern"] = {"shape": PATTERNS[index], "fgcolor": colour, "bgcolor": "--surface", "solidity": 0.35}
     return {
         "type": "bar",
         "orientation": "h",

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edgebert.core.store import hash_json
+from edgebert.report.entry import SAMPLES_FOR, Entry
 from edgebert.report.page.palette import SERIES, plain, style
 from edgebert.report.page.parts import PageColumn, Picture, Section, Table, number, words
 from edgebert.report.page.source import PageSource, batch_of, setting_of, threads_of
-from edgebert.report.report import SAMPLES_FOR, Entry
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,9 @@ def _span(group: Group) -> str:
 
 
 def _line(
-    place: int, label: str, entry: Entry, across: Sequence[float], upwards: Sequence[float], unit: str, shown: bool
+    index: int, label: str, entry: Entry, across: Sequence[float], upwards: Sequence[float], unit: str, shown: bool
 ) -> dict[str, Any]:
-    look = style(entry, place)
+    look = style(entry, index)
     return {
         "type": "scatter",
         "mode": "lines+markers",
@@ -149,10 +149,10 @@ DIMENSIONS = (
 def sweeps(source: PageSource, dimension: Dimension) -> list[list[tuple[int, str, Entry, float]]]:
     """Entries that differ in that dimension alone, each lot in its order: place, name, entry, where on the axis."""
     lots: dict[str, list[tuple[int, str, Entry, float]]] = {}
-    for place, (label, entry) in enumerate(source.labelled):
+    for index, (label, entry) in enumerate(source.labelled):
         value = dimension.value(entry)
         if value is not None and len(entry.latencies_ms()):
-            lots.setdefault(_all_else(entry, dimension), []).append((place, label, entry, value))
+            lots.setdefault(_all_else(entry, dimension), []).append((index, label, entry, value))
     return [sorted(lot, key=lambda item: item[3]) for lot in lots.values() if len({value for *_, value in lot}) == len(lot) > 1]
 
 

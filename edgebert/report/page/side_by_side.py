@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgebert.report.compare.comparison import compare
+from edgebert.report.entry import Entry
 from edgebert.report.page import differences
 from edgebert.report.page.distribution import ecdf, latency_axis, percentiles
 from edgebert.report.page.palette import FILLED, SERIES, plain
 from edgebert.report.page.parts import Cell, PageColumn, Picture, Section, Table, number, words
 from edgebert.report.page.source import PageSource
 from edgebert.report.page.summary import fastest_of_each_load, load_of
-from edgebert.report.report import Entry
 
 
 def section(sources: Sequence[PageSource]) -> Section:
@@ -105,16 +105,16 @@ def _curves(sources: Sequence[PageSource]) -> tuple[Picture, ...]:
     return (picture,)
 
 
-def _curve(place: int, name: str, entry: Entry) -> dict[str, Any]:
+def _curve(index: int, name: str, entry: Entry) -> dict[str, Any]:
     values, shares = ecdf(entry.latencies_ms())
-    marks = {"symbol": FILLED[place % len(FILLED)], "size": 9, "maxdisplayed": 8}
+    marks = {"symbol": FILLED[index % len(FILLED)], "size": 9, "maxdisplayed": 8}
     return {
         "type": "scatter",
         "mode": "lines+markers",
         "name": plain(name),
         "x": [float(f"{value:.5g}") for value in values],
         "y": [round(float(share), 5) for share in shares],
-        "line": {"shape": "hv", "color": f"--series-{place % SERIES + 1}", "width": 2},
-        "marker": {**marks, "color": f"--series-{place % SERIES + 1}"},
+        "line": {"shape": "hv", "color": f"--series-{index % SERIES + 1}", "width": 2},
+        "marker": {**marks, "color": f"--series-{index % SERIES + 1}"},
         "hovertemplate": "%{y:.1%} within %{x:.3~f} ms<extra>%{fullData.name}</extra>",
     }

@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from edgebert.errors import InputError
 from edgebert.report.compare.findings import Comparison
 from edgebert.report.compare.pairing import load_of
+from edgebert.report.entry import Entry
 from edgebert.report.file import NAME, read_reports
-from edgebert.report.report import Entry, Report
+from edgebert.report.report import Report
 from edgebert.report.text import bench_table as bench
 from edgebert.report.verdict import Verdict, judge
 
@@ -155,7 +156,7 @@ def unique_names(found: Sequence[tuple[Path, Report]]) -> list[str]:
     """The name of what was measured; with the file's or the folder's where two are called the same, then with a number."""
     names = [report.recipe for _, report in found]
     places = [file.parent.name if file.name == NAME else file.stem for file, _ in found]
-    names = [f"{name} ({place})" if names.count(name) > 1 else name for name, place in zip(names, places, strict=True)]
+    names = [f"{name} ({index})" if names.count(name) > 1 else name for name, index in zip(names, places, strict=True)]
     return numbered(names)
 
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgebert.models.sizes import EncoderSizes
+from edgebert.report.entry import Entry
 from edgebert.report.page.palette import lines, plain
 from edgebert.report.page.parts import PageColumn, Picture, Section, Table, number, words
 from edgebert.report.page.source import PageSource
-from edgebert.report.report import Entry
 from edgebert.report.search_record import LayerSensitivity
 from edgebert.report.text.removed import removal_lines
 
@@ -45,7 +45,7 @@ def cut_entries(source: PageSource) -> list[tuple[str, Entry, EncoderSizes]]:
 def heads_picture(label: str, encoder: EncoderSizes) -> Picture:
     """A mark for each head of each layer of the original: a filled square stays, a cross went."""
     kept = [(head, layer.place) for layer in encoder.layers for head in layer.heads]
-    every = [(head, place) for place in range(encoder.original_layers) for head in range(encoder.original_heads)]
+    every = [(head, index) for index in range(encoder.original_layers) for head in range(encoder.original_heads)]
     gone = [head for head in every if head not in set(kept)]
     return Picture(
         title=f"Attention heads of {label}",
@@ -81,7 +81,7 @@ def _layer_axis(encoder: EncoderSizes) -> dict[str, Any]:
     return {
         "title": {"text": "layer"},
         "tickvals": places,
-        "ticktext": [str(place) for place in places],
+        "ticktext": [str(index) for index in places],
         "range": [encoder.original_layers - 0.4, -0.6],
         "showgrid": False,
     }
@@ -134,7 +134,7 @@ def _neurons(counts: Sequence[int], name: str, marker: dict[str, Any]) -> dict[s
 def _widths(encoder: EncoderSizes) -> list[int]:
     """FFN neurons of each layer of the original; 0 where the layer went."""
     sizes = {layer.place: layer.intermediate_size for layer in encoder.layers}
-    return [sizes.get(place, 0) for place in range(encoder.original_layers)]
+    return [sizes.get(index, 0) for index in range(encoder.original_layers)]
 
 
 def removal_table(label: str, encoder: EncoderSizes) -> Table:
@@ -142,13 +142,13 @@ def removal_table(label: str, encoder: EncoderSizes) -> Table:
     heads = {layer.place: layer.heads for layer in encoder.layers}
     rows = [
         (
-            number(place, "{:.0f}"),
-            number(len(heads.get(place, ())), "{:.0f}"),
-            words(", ".join(map(str, heads[place])) if place in heads else "layer removed"),
+            number(index, "{:.0f}"),
+            number(len(heads.get(index, ())), "{:.0f}"),
+            words(", ".join(map(str, heads[index])) if index in heads else "layer removed"),
             number(width, "{:,.0f}"),
             number(width / encoder.original_intermediate_size, "{:.0%}"),
         )
-        for place, width in enumerate(_widths(encoder))
+        for index, width in enumerate(_widths(encoder))
     ]
     columns = (
         PageColumn("layer"),

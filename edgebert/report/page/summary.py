@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgebert.report.gates import METRICS, GateResult
+from edgebert.report.entry import Entry
+from edgebert.report.gates import GateResult
 from edgebert.report.page.parts import Cell, PageColumn, Section, Table, number, short, words
 from edgebert.report.page.source import PageSource, batch_of, setting_of, threads_of
-from edgebert.report.report import Entry
 from edgebert.report.text import bench_table as bench
-from edgebert.report.text.run_table import cells, columns_for, standing
+from edgebert.report.text.run_table import cells, columns_for, status_of
 from edgebert.report.text.search import advice_lines
 
 
@@ -195,19 +195,22 @@ def _measured(source: PageSource) -> tuple[list[PageColumn], list[list[Cell]]]:
         shared = columns_for(report)
         rows = [
             [
-                Cell(text, report.value(entry, column.metric))
+                Cell(text, report.value(entry, column.name))
                 for column, text in zip(shared, cells(report, entry, shared), strict=True)
             ]
             for entry in report.entries
         ]
-        return [PageColumn(column.title, meaning=METRICS.get(column.metric, "")) for column in shared], rows
-    known = [column for column in bench.COLUMNS if any(column.value(report, entry) is not None for entry in report.entries)]
-    rows = [[number(column.value(report, entry), column.form) for column in known] for entry in report.entries]
-    return [PageColumn(column.title, meaning=METRICS.get(column.key, "")) for column in known], rows
+        return [PageColumn(column.title, meaning=column.meaning) for column in shared], rows
+    values = {
+        metric: [bench.value_of(report, entry, metric) for entry in report.entries] for metric in bench.columns_for(report)
+    }
+    known = {metric: of for metric, of in values.items() if any(value is not None for value in of)}
+    rows = [[number(of[index], metric.form) for metric, of in known.items()] for index in range(len(report.entries))]
+    return [PageColumn(metric.title, meaning=metric.meaning) for metric in known], rows
 
 
 def _state(source: PageSource, entry: Entry) -> str:
-    return standing(source.verdict, entry) if source.verdict else entry.role
+    return status_of(source.verdict, entry) if source.verdict else entry.role
 
 
 def _bounded(source: PageSource) -> bool:

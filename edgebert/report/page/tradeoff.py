@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgebert.report.entry import Entry
 from edgebert.report.page.palette import lines, plain, style
 from edgebert.report.page.parts import Cell, PageColumn, Picture, Section, Table, number, short, words
 from edgebert.report.page.source import PageSource
-from edgebert.report.report import Entry
 from edgebert.report.search_record import SearchRecord, SearchTrial
 
-ROLES = {"baseline": "FP32", "candidate": "candidate", "step": "after a step"}
+ROLES = {"baseline": "FP32", "candidate": "candidate", "intermediate": "intermediate"}
 SHORT = 34
 """Characters of a trial's name beside the axis."""
 
@@ -45,10 +45,10 @@ def points(source: PageSource) -> list[Point]:
     if metric is None:
         return []
     found = []
-    for place, (label, entry) in enumerate(source.labelled):
+    for index, (label, entry) in enumerate(source.labelled):
         p50, score = entry.percentile_ms(50), report.value(entry, metric)
         if p50 is not None and score is not None:
-            found.append(Point(label, entry, place, p50, score))
+            found.append(Point(label, entry, index, p50, score))
     count = Counter((point.entry.setting.name, point.entry.target.batch) for point in found)
     usual = max(count, key=lambda load: count[load], default=None)
     return [point for point in found if (point.entry.setting.name, point.entry.target.batch) == usual]

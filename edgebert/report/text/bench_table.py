@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from edgebert.core.text_table import aligned
 from edgebert.report.compare.comparable import obstacles
 from edgebert.report.compare.comparison import compare_within
 from edgebert.report.compare.lines import headline
 from edgebert.report.compare.pairing import Pair, baseline_under_load
 from edgebert.report.compare.wording import plain
-from edgebert.report.report import SAMPLES_FOR, Entry, Report
+from edgebert.report.entry import SAMPLES_FOR, Entry
+from edgebert.report.metrics import Metric, first_to_leave, in_table
+from edgebert.report.report import Report
+from edgebert.tasks.metric import ANSWER_METRICS
 
 NOT_KNOWN = "n/a"
 PERCENTILES = (50, 90, 99)
-
-
-@dataclass(frozen=True)
-class BenchColumn:
-    """One column: its title, how it is written, and its value for an entry."""
-
-    title: str
-    form: str
-    value: Callable[[Report, Entry], float | None]
-    key: str = ""
-    """Name in JSON."""
 
 
 def speedup(report: Report, entry: Entry) -> float | None:
@@ -60,42 +52,14 @@ def bound_held(entry: Entry) -> bool | None:
     return None if entry.percentile_ms(percent) is None else True
 
 
-COLUMNS = (
-    BenchColumn("accuracy", "{:.4f}", lambda report, entry: _score(report, entry, "accuracy"), "accuracy"),
-    BenchColumn("macro_f1", "{:.4f}", lambda report, entry: _score(report, entry, "macro_f1"), "macro_f1"),
-    BenchColumn("p50 ms", "{:.2f}", lambda _, entry: entry.percentile_ms(50), "p50_ms"),
-    BenchColumn("p90 ms", "{:.2f}", lambda _, entry: entry.percentile_ms(90), "p90_ms"),
-    BenchColumn("p99 ms", "{:.2f}", lambda _, entry: entry.percentile_ms(99), "p99_ms"),
-    BenchColumn("faster", "{:.2f}x", speedup, "speedup"),
-    BenchColumn("texts/s", "{:.1f}", lambda _, entry: entry.throughput(), "texts_per_second"),
-    BenchColumn("end-to-end ms", "{:.2f}", lambda _, entry: entry.end_to_end_ms(), "end_to_end_p50_ms"),
-    BenchColumn("cold ms", "{:.0f}", lambda _, entry: entry.cold_start_ms(), "cold_start_ms"),
-    BenchColumn("load ms", "{:.0f}", lambda _, entry: entry.load_ms(), "load_ms"),
-    BenchColumn("RSS MB", "{:.0f}", lambda _, entry: entry.peak_rss_mb(), "peak_rss_mb"),
-    BenchColumn("PSS MB", "{:.0f}", lambda _, entry: entry.pss_mb(), "pss_mb"),
-    BenchColumn("size MB", "{:.1f}", lambda _, entry: entry.size_bytes / 1e6, "size_mb"),
-    BenchColumn("mJ/text", "{:.2f}", lambda _, entry: entry.energy_mj(), "energy_mj_per_text"),
-)
-DROPPED_FIRST = (
-    "PSS MB",
-    "load ms",
-    "macro_f1",
-    "cold ms",
-    "RSS MB",
-    "mJ/text",
-    "size MB",
-    "end-to-end ms",
-    "texts/s",
-    "p90 ms",
-    "p99 ms",
-    "bound",
-    "length",
-    "t/b",
-)
+def columns_for(report: Report) -> list[Metric]:
+    """The columns of this report's table."""
+    return [metric for metric in in_table("bench") if metric.name not in ANSWER_METRICS or metric.name in report.task_metrics]
 
 
-def _score(report: Report, entry: Entry, metric: str) -> float | None:
-    return report.value(entry, metric) if metric in report.task_metrics else None
+def value_of(report: Report, entry: Entry, metric: Metric) -> float | None:
+    """A metric's value; the speed-up is over the baseline under the same load."""
+    return speedup(report, entry) if metric.name == "speedup" else report.value(entry, metric.name)
 
 
 def text_table(report: Report, width: int) -> list[str]:
@@ -105,8 +69,8 @@ def text_table(report: Report, width: int) -> list[str]:
     silent = [name for name in grid if _is_unknown(grid[name]) and name not in (*unknown, *ONLY_WHERE_ASKED)]
     grid = {name: cells for name, cells in grid.items() if not _is_unknown(cells) or name in unknown}
     gone = []
-    for title in DROPPED_FIRST:
-        if len(_aligned(grid)[0]) <= width:
+    for title in (*(metric.title for metric in first_to_leave()), *OTHERS_TO_LEAVE):
+        if max(map(len, _aligned(grid))) <= width:
             break
         gone += [title] if grid.pop(title, None) else []
     lines = [line.rstrip() for line in _aligned(grid)]
@@ -117,8 +81,10 @@ def text_table(report: Report, width: int) -> list[str]:
 
 PERCENTILES_AND_BOUND = (*(f"p{percent} ms" for percent in PERCENTILES), "bound")
 """Columns that stay although no entry has them: too few samples is a result."""
-ONLY_WHERE_ASKED = ("faster", "accuracy", "macro_f1")
+ONLY_WHERE_ASKED = ("faster", *ANSWER_METRICS)
 """Columns of which nobody misses anything where they were not asked for."""
+OTHERS_TO_LEAVE = ("bound", "length", "t/b")
+"""Columns that are no metric; they leave a table that is too wide after all others."""
 
 
 def _grid(report: Report) -> dict[str, list[str]]:
@@ -133,10 +99,10 @@ def _grid(report: Report) -> dict[str, list[str]]:
     }
     if all(entry.name.startswith(f"{entry.target.runtime}/") for entry in entries):
         del grid["runtime"]  # the names say it
-    for column in COLUMNS:
-        values = [column.value(report, entry) for entry in entries]
-        grid[column.title] = [NOT_KNOWN if value is None else column.form.format(value) for value in values]
-        if column.key == "p99_ms" and any(entry.setting.bound_ms for entry in entries):
+    for column in columns_for(report):
+        values = [value_of(report, entry, column) for entry in entries]
+        grid[column.title] = [NOT_KNOWN if value is None else column.form.format(value / column.scale) for value in values]
+        if column.name == "p99_ms" and any(entry.setting.bound_ms for entry in entries):
             grid["bound"] = [_bound(entry) for entry in entries]
     return grid
 
@@ -159,12 +125,8 @@ def _is_unknown(cells: Sequence[str]) -> bool:
 
 
 def _aligned(grid: dict[str, list[str]]) -> list[str]:
-    columns = []
-    for title, cells in grid.items():
-        width = max(map(len, (title, *cells)))
-        left = title in ("model", "runtime", "scenario")
-        columns.append([cell.ljust(width) if left else cell.rjust(width) for cell in (title, *cells)])
-    return ["  ".join(row) for row in zip(*columns, strict=True)]
+    rows = list(zip(*([title, *cells] for title, cells in grid.items()), strict=True))
+    return aligned(rows, right=[index for index, title in enumerate(grid) if title not in ("model", "runtime", "scenario")])
 
 
 def remark_lines(report: Report) -> list[str]:
@@ -251,7 +213,7 @@ def summary(report: Report) -> list[dict[str, Any]]:
             "batch": entry.target.batch,
             "setting": entry.setting.model_dump(mode="json"),
             "samples": len(entry.latencies_ms()),
-            **{column.key: column.value(report, entry) for column in COLUMNS},
+            **{column.key or column.name: value_of(report, entry, column) for column in in_table("bench")},
             "bound_held": bound_held(entry),
             "unsettled_rounds": sum(item.stable is False for item in entry.rounds),
             "throttled_rounds": sum(item.throttled is True for item in entry.rounds),

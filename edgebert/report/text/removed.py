@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgebert.models.sizes import EncoderSizes
-from edgebert.report.report import Entry, Report
+from edgebert.report.entry import Entry
+from edgebert.report.report import Report
 
 BAR_WIDTH = 24
 
@@ -38,13 +39,13 @@ def removal_lines(report: Report, entry: Entry, marks: Marks = BLOCKS) -> list[s
     encoder = entry.encoder
     if encoder is None or encoder.whole:
         return []
-    lines = [_layer_line(encoder, place, marks) for place in range(encoder.original_layers)]
+    lines = [_layer_line(encoder, index, marks) for index in range(encoder.original_layers)]
     return [*lines, *_totals(encoder, report.baseline_of(entry), entry)]
 
 
-def _layer_line(encoder: EncoderSizes, place: int, marks: Marks) -> str:
-    number = f"layer {place:{len(str(encoder.original_layers - 1))}}  "
-    layer = next((layer for layer in encoder.layers if layer.place == place), None)
+def _layer_line(encoder: EncoderSizes, index: int, marks: Marks) -> str:
+    number = f"layer {index:{len(str(encoder.original_layers - 1))}}  "
+    layer = next((layer for layer in encoder.layers if layer.place == index), None)
     if layer is None:
         return f"{number}removed"
     heads = "".join(marks.head if head in layer.heads else marks.no_head for head in range(encoder.original_heads))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgebert.report.report import Entry, Report
+from edgebert.report.entry import Entry
+from edgebert.report.report import Report
 from edgebert.report.search_record import LayerSensitivity, SearchRecord
 from edgebert.report.verdict import Verdict
 
@@ -31,8 +32,8 @@ def choice_lines(entry: Entry) -> list[str]:
     lines = [f"{entry.name}: {'; '.join(parts)}"]
     if search.repairs:
         lines.append(f"  repaired by {'; '.join(REPAIRS.get(name, name) for name in search.repairs)}")
-    if search.kept_float:
-        lines.append(f"  float: {', '.join(search.kept_float)}; {_price(search)}")
+    if search.excluded_nodes:
+        lines.append(f"  float: {', '.join(search.excluded_nodes)}; {_price(search)}")
     return lines
 
 
@@ -42,7 +43,7 @@ def _plain(value: object) -> str:
 
 def _price(search: SearchRecord) -> str:
     """What the float products cost in latency, over the first method on the best graph."""
-    name = f"fallback of {len(search.kept_float)}:"
+    name = f"fallback of {len(search.excluded_nodes)}:"
     ratio = next((trial.ratio for trial in search.trials if trial.what.startswith(name)), None)
     return f"{1 / ratio - 1:+.0%} latency" if ratio else "its price was not measured"
 

@@ -58,7 +58,7 @@ def joined(data: PreparedData, copies: int, seed: int) -> Iterator[dict[str, str
         partners = generator.permutation(len(data))
         for start in range(0, len(data), BLOCK_ROWS):
             places = range(start, min(start + BLOCK_ROWS, len(data)))
-            others = data.rows([int(partners[place]) for place in places])
+            others = data.rows([int(partners[index]) for index in places])
             for row, other in zip(data.rows(places), others, strict=True):
                 yield {column: _thinned(row, other, column, generator) for column in columns}
 

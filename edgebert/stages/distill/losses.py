@@ -85,8 +85,8 @@ def layer_pairs(layer_map: LayerMap | tuple[tuple[int, int], ...], student: Any,
     if layer_map == "kept":
         (places, depth), (origins, teacher_depth) = _origins(student), _origins(teacher)
         if depth == teacher_depth and set(places) <= set(origins):  # the teacher may be a pruned one itself
-            return [(layer, origins.index(place) + 1) for layer, place in enumerate(places, start=1)]
-        return [(layer, max(1, round((place + 1) * theirs / depth))) for layer, place in enumerate(places, start=1)]
+            return [(layer, origins.index(index) + 1) for layer, index in enumerate(places, start=1)]
+        return [(layer, max(1, round((index + 1) * theirs / depth))) for layer, index in enumerate(places, start=1)]
     for pair in layer_map:
         if pair[0] > ours or pair[1] > theirs:
             raise StageError(

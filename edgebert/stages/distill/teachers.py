@@ -46,10 +46,10 @@ def open_teachers(
 ) -> list[Teacher]:
     """Loads each teacher and computes its outputs, or finds them in the store. Only the first gives more than logits."""
     opened = []
-    for place, name in enumerate(names):
+    for index, name in enumerate(names):
         artifact = find(name, source, context)
         model = load_model(artifact.path, context.task)
-        inside = pairing(settings, student, model).teacher if place == 0 else ()
+        inside = pairing(settings, student, model).teacher if index == 0 else ()
         wanted = RequestedOutputs(inside, int(settings.cache_gb * 1e9), settings.precision)
         own = Examples(examples.sets, context.serving(artifact))
         opened.append(Teacher(model, own, wanted, _outputs(name, artifact, model, own, wanted, context).path))

@@ -76,7 +76,7 @@ class _Layers(nn.Module):
         last = len(layers) - 1
         reads_first = "first_token" in rewrites
         self.layer = nn.ModuleList(
-            [_Layer(layer, rewrites, first_only=reads_first and place == last) for place, layer in enumerate(layers)]
+            [_Layer(layer, rewrites, first_only=reads_first and index == last) for index, layer in enumerate(layers)]
         )
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:

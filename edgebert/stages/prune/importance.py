@@ -161,10 +161,10 @@ def masks_of(model: Any, kept: Kept) -> tuple[list[torch.Tensor], list[torch.Ten
     """1 for what is kept, 0 for the rest, as `masked` takes them. Every layer must be kept: no mask removes a layer."""
     shape = shape_of(model)
     heads, neurons = [], []
-    for place in range(shape.layers):
-        head_mask, neuron_mask = torch.zeros(shape.heads[place]), torch.zeros(shape.intermediate_sizes[place])
-        head_mask[list(kept[place].heads)] = 1
-        neuron_mask[list(kept[place].neurons)] = 1
+    for index in range(shape.layers):
+        head_mask, neuron_mask = torch.zeros(shape.heads[index]), torch.zeros(shape.intermediate_sizes[index])
+        head_mask[list(kept[index].heads)] = 1
+        neuron_mask[list(kept[index].neurons)] = 1
         heads.append(head_mask)
         neurons.append(neuron_mask)
     return heads, neurons

@@ -57,7 +57,7 @@ def search(importance: Importance, costs: Costs, *, budget: float, block: int, l
         raise ValueError(f"the budget is {budget:g}; no model costs as little")
     if layers is not None and not 1 <= layers <= len(importance.heads):
         raise ValueError(f"{layers} layers cannot be kept; the model has {len(importance.heads)}")
-    options = [_options(importance, costs, place, block) for place in range(len(importance.heads))]
+    options = [_options(importance, costs, index, block) for index in range(len(importance.heads))]
     removable = bool(importance.layers)
     step = budget / BINS
     count = len(options)
@@ -65,12 +65,12 @@ def search(importance: Importance, costs: Costs, *, budget: float, block: int, l
     best = np.full((count + 1, BINS + 1), np.inf)
     best[0] = 0.0
     choices: list[npt.NDArray[np.int64]] = []
-    for place, layer in enumerate(options):
+    for index, layer in enumerate(options):
         bins = np.ceil(layer.costs / step - 1e-9).astype(int)
         after = np.full_like(best, np.inf)
         chosen = np.full(best.shape, -1, dtype=np.int64)
         if removable:
-            after = best + importance.layers[place]
+            after = best + importance.layers[index]
         for option, (used, loss) in enumerate(zip(bins, layer.losses, strict=True)):
             if used > BINS:
                 continue
@@ -97,8 +97,8 @@ class _Options:
     losses: npt.NDArray[np.float64]
 
 
-def _options(importance: Importance, costs: Costs, place: int, block: int) -> _Options:
-    heads, neurons = np.sort(importance.heads[place]), np.sort(importance.neurons[place])
+def _options(importance: Importance, costs: Costs, index: int, block: int) -> _Options:
+    heads, neurons = np.sort(importance.heads[index]), np.sort(importance.neurons[index])
     lost_heads, lost_neurons = np.r_[0, np.cumsum(heads)], np.r_[0, np.cumsum(neurons)]
     sizes = [(kept, wide) for kept in range(1, len(heads) + 1) for wide in widths(len(neurons), block)]
     return _Options(
@@ -131,7 +131,7 @@ def _walk_back(
 
 def top(values: npt.NDArray[np.float64], count: int) -> tuple[int, ...]:
     """Places of the `count` largest, ascending."""
-    return tuple(sorted(int(place) for place in np.argsort(-values, kind="stable")[:count]))
+    return tuple(sorted(int(index) for index in np.argsort(-values, kind="stable")[:count]))
 
 
 def rearrange(kept: dict[int, Units], importance: Importance) -> dict[int, Units]:

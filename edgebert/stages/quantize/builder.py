@@ -47,20 +47,20 @@ class Plan:
     method: Method
     settings: tuple[tuple[str, Any], ...] = ()
     """Fields of Settings that differ from its defaults."""
-    keep_float: tuple[str, ...] = ()
+    excluded_nodes: tuple[str, ...] = ()
 
     def with_form(self, **changes: Any) -> Plan:
         """The same in another form."""
-        return Plan(Form(**{**self.form.__dict__, **changes}), self.method, self.settings, self.keep_float)
+        return Plan(Form(**{**self.form.__dict__, **changes}), self.method, self.settings, self.excluded_nodes)
 
     @property
     def key(self) -> str:
         """Short and different for different plans."""
-        return hash_json([self.form.__dict__, self.method.name, list(self.settings), list(self.keep_float)])[:16]
+        return hash_json([self.form.__dict__, self.method.name, list(self.settings), list(self.excluded_nodes)])[:16]
 
 
 @dataclass
-class Workshop:
+class Builder:
     """Makes files of one model for one target."""
 
     source: Artifact
@@ -138,7 +138,7 @@ class Workshop:
         if plan.method.scored:
             fields["max_drop"] = self.max_drop
             fields["score"] = Scorer.of(self.context.serving(self.source), self.context.data["eval"])
-        settings = self.settings(**fields, keep_float=plan.keep_float)
+        settings = self.settings(**fields, excluded_nodes=plan.excluded_nodes)
 
         def make(folder: Path) -> None:
             source = self._source(plan, folder)

@@ -23,7 +23,7 @@ def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any
             per_channel=settings.per_channel,
             weight_type=QuantType.QInt8,
             reduce_range=settings.reduce_range,
-            nodes_to_exclude=list(settings.keep_float),
+            nodes_to_exclude=list(settings.excluded_nodes),
             extra_options={"DefaultTensorType": TensorProto.FLOAT},  # of what ONNX's shape inference does not know
         )
     return {}

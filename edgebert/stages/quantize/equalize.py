@@ -66,7 +66,7 @@ def context_ranges(model: Any, batches: Sequence[Mapping[str, torch.Tensor]]) ->
     Raises:
         ValueError: there are no batches.
     """
-    outputs = {str(place): layer.attention.output.dense for place, layer in enumerate(layers_of(model))}
+    outputs = {str(index): layer.attention.output.dense for index, layer in enumerate(layers_of(model))}
     ranges = {name: torch.zeros_like(dense.weight[0]) for name, dense in outputs.items()}
 
     def see(name: str, rows: torch.Tensor) -> None:
@@ -155,7 +155,7 @@ class _GivesBack:
 
 def _ranges(model: Any, read: Sequence[Reading], batches: Sequence[Mapping[str, torch.Tensor]]) -> list[torch.Tensor]:
     """The largest absolute value of each channel that the matrices of a reading see, shape (channels,)."""
-    modules = {str(place): reading.matrices[0] for place, reading in enumerate(read)}
+    modules = {str(index): reading.matrices[0] for index, reading in enumerate(read)}
     ranges = {name: torch.zeros_like(matrix.weight[0]) for name, matrix in modules.items()}
 
     def see(name: str, rows: torch.Tensor) -> None:

@@ -13,7 +13,7 @@ from edgebert.report.search_record import LayerSensitivity
 from edgebert.runtimes.target import Target
 from edgebert.stages.base import Scored
 from edgebert.stages.quantize.builder import Plan
-from edgebert.stages.quantize.search_log import Candidate, Ledger
+from edgebert.stages.quantize.search_log import Candidate, SearchLog
 
 SENSITIVITY_ROWS = 256
 """Eval rows that the sensitivity of a product is taken from."""
@@ -52,48 +52,48 @@ def fallback_steps(count: int) -> list[int]:
     return [step for step in STEPS if step <= count // 2]
 
 
-def fall_back(ledger: Ledger, original: Candidate, target: Target) -> tuple[Candidate | None, tuple[LayerSensitivity, ...]]:
+def fall_back(log: SearchLog, original: Candidate, target: Target) -> tuple[Candidate | None, tuple[LayerSensitivity, ...]]:
     """The most sensitive products stay float, ever more of them, until the gates hold.
 
     Returns:
         The first that holds them, else the best that is better than the original, if any; and each product's sensitivity.
     """
-    products = matrix_products(ledger.shop.onnx(original.plan.form))
+    products = matrix_products(log.builder.onnx(original.plan.form))
     if not original.plan.method.calibrated:  # then products of two activations are float anyway
         products = {name: size for name, size in products.items() if size}
-    layers = _sensitivity(ledger, original.plan, target, products)
+    layers = _sensitivity(log, original.plan, target, products)
     order = [layer.name for layer in layers]
     best = original
     for count in fallback_steps(len(order)):
         plan = Plan(original.plan.form, original.plan.method, original.plan.settings, tuple(order[:count]))
         try:
-            challenger = ledger.candidates([plan], target, original.plan)[0]
+            challenger = log.candidates([plan], target, original.plan)[0]
         except EdgebertError as error:
-            ledger.note(f"fallback of {count}", kept=False, why=error.message)
+            log.note(f"fallback of {count}", kept=False, why=error.message)
             continue
         challenger.speed *= original.speed
         kept = challenger.better_than(best)
-        ledger.note_all(f"fallback of {count}:", [challenger], challenger if kept else None)
+        log.note_all(f"fallback of {count}:", [challenger], challenger if kept else None)
         best = challenger if kept else best
         if not challenger.scored.failures:
             break
     return (best if best is not original else None), layers
 
 
-def _sensitivity(ledger: Ledger, plan: Plan, target: Target, products: dict[str, int]) -> tuple[LayerSensitivity, ...]:
+def _sensitivity(log: SearchLog, plan: Plan, target: Target, products: dict[str, int]) -> tuple[LayerSensitivity, ...]:
     """Each product alone in INT8, most sensitive first."""
-    fp32, total = ledger.trials.baseline(SENSITIVITY_ROWS), sum(products.values())
+    fp32, total = log.trials.baseline(SENSITIVITY_ROWS), sum(products.values())
     found = []
-    with ledger.context.progress.step("sensitivity of each layer", len(products)) as step:
+    with log.context.progress.step("sensitivity of each layer", len(products)) as step:
         for name, size in products.items():
             alone = Plan(plan.form, plan.method, plan.settings, tuple(other for other in products if other != name))
 
             def measure(alone: Plan = alone, name: str = name, size: int = size) -> dict[str, Any]:
-                scored = ledger.trials.score(ledger.shop.quantized(alone), target, SENSITIVITY_ROWS)
+                scored = log.trials.score(log.builder.quantized(alone), target, SENSITIVITY_ROWS)
                 return sensitivity_of(name, scored, fp32, size / total).model_dump()
 
-            found.append(LayerSensitivity.model_validate(ledger.shop.remembered(f"sensitivity {alone.key}", measure)))
-            ledger.shop.drop(alone)  # dozens of files, each needed once
+            found.append(LayerSensitivity.model_validate(log.builder.remembered(f"sensitivity {alone.key}", measure)))
+            log.builder.drop(alone)  # dozens of files, each needed once
             step.advance()
     return tuple(sorted(found, key=lambda layer: (-layer.lost, -layer.divergence)))
 

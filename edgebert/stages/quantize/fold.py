@@ -101,7 +101,7 @@ def _fold(constants: Constants, node: Any, clip: Any | None, restored: Any, *, r
     scale = scale * np.float32(SEVEN_BITS) if reduce_range else scale
     zero = constants.value(node.input[2]) if len(node.input) > 2 else np.zeros(scale.shape, np.uint8)
     axis = _attributes(node).get("axis", 1) % weight.ndim
-    shape = [-1 if place == axis else 1 for place in range(weight.ndim)] if scale.ndim else []
+    shape = [-1 if index == axis else 1 for index in range(weight.ndim)] if scale.ndim else []
     lowest, highest = _bounds(constants, zero, clip)
     value = np.rint(weight / scale.reshape(shape)) + zero.reshape(shape)  # half to even, as QuantizeLinear does
     value = np.clip(value, lowest, highest).astype(zero.dtype)
@@ -124,8 +124,8 @@ def _bounds(constants: Constants, zero: Array, clip: Any | None) -> tuple[int, i
     """The lowest and the highest integer that a weight may become: those of its type, or of a Clip behind it."""
     kind = np.iinfo(zero.dtype)
     limits = [kind.min, kind.max]
-    for place, name in enumerate(clip.input[1:3] if clip else ()):
-        limits[place] = int(constants.value(name)) if name else limits[place]
+    for index, name in enumerate(clip.input[1:3] if clip else ()):
+        limits[index] = int(constants.value(name)) if name else limits[index]
     return limits[0], limits[1]
 
 

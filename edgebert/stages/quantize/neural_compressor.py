@@ -88,7 +88,7 @@ class _NeuralCompressorWork:
 
         width = "per_channel" if self.settings.per_channel else "per_tensor"
         config = StaticQuantConfig(w_granularity=width, act_algo=algorithm, act_sym=symmetric)
-        for name in _linear_modules(self.module, self.settings.keep_float):
+        for name in _linear_modules(self.module, self.settings.excluded_nodes):
             config.set_local(name, StaticQuantConfig(**NOT_QUANTISED))
         return config
 

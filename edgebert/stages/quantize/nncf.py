@@ -55,7 +55,7 @@ def advanced(settings: Settings) -> Any:
 
 
 def _ignored(nncf: Any, model: Any, settings: Settings) -> dict[str, Any]:
-    names = [*_named(model, settings.keep_float), *(_products_of_activations(model) if settings.reduce_range else [])]
+    names = [*_named(model, settings.excluded_nodes), *(_products_of_activations(model) if settings.reduce_range else [])]
     types = [] if settings.embeddings else ["Gather"]
     if not types and not names:
         return {}

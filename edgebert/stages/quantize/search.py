@@ -13,11 +13,11 @@ from edgebert.errors import EdgebertError, StageError
 from edgebert.report.search_record import LayerSensitivity, SearchRecord
 from edgebert.runtimes.target import Target
 from edgebert.stages.base import RunContext
-from edgebert.stages.quantize.builder import Form, Plan, Workshop
+from edgebert.stages.quantize.builder import Builder, Form, Plan
 from edgebert.stages.quantize.fallback import fall_back
 from edgebert.stages.quantize.methods import Method
 from edgebert.stages.quantize.repair import NOT_IN_WEIGHTS, ONLY_WHEN_ROUNDED, WEIGHT_REPAIRS
-from edgebert.stages.quantize.search_log import Candidate, Ledger, title
+from edgebert.stages.quantize.search_log import Candidate, SearchLog, title
 from edgebert.stages.quantize.tuning import changes, tune_graph, tune_settings
 
 REPAIRED = 0.8
@@ -39,11 +39,11 @@ class Search:
     """What speeds are taken over: the first method on the best graph."""
 
     @cached_property
-    def ledger(self) -> Ledger:
+    def log(self) -> SearchLog:
         """What measures and records."""
         trials = self.context.trials(self.target, self.source)
-        shop = Workshop(self.source, self.context, self.target, self.common, trials.allowed_drop)
-        return Ledger(self.context, self.target, shop, trials)
+        builder = Builder(self.source, self.context, self.target, self.common, trials.allowed_drop)
+        return SearchLog(self.context, self.target, builder, trials)
 
     def run(self) -> tuple[Path, SearchRecord]:
         """The winner's file, and how it was found.
@@ -53,17 +53,17 @@ class Search:
         """
         with self.context.progress.step(f"search for {self.target.name}"):
             plan = self._first()
-            tuned = tune_settings(self.ledger, plan)
-            plan = self.reference = tune_graph(self.ledger, plan, tuned)
+            tuned = tune_settings(self.log, plan)
+            plan = self.reference = tune_graph(self.log, plan, tuned)
             candidates = self._methods(plan, tuned)
             if tuned.precision != self.target.precision and min(candidates, key=_rank).scored.failures:
-                self.ledger.note(f"{tuned.precision} beside INT8, for its answers", kept=False)
+                self.log.note(f"{tuned.precision} beside INT8, for its answers", kept=False)
                 tuned = tuned.with_tuning({"precision": self.target.precision})
                 candidates = self._methods(plan, tuned)
             best = min(candidates, key=_rank)
             if best.scored.failures:
                 best = self._repair(candidates, tuned)
-        return self.ledger.shop.quantized(best.plan), self._record(best, tuned)
+        return self.log.builder.quantized(best.plan), self._record(best, tuned)
 
     def _first(self) -> Plan:
         """The first method that works, on the graph as it is exported."""
@@ -72,11 +72,11 @@ class Search:
             if method.searched:
                 try:
                     plan = Plan(Form(), method)
-                    self.ledger.shop.quantized(plan)
+                    self.log.builder.quantized(plan)
                     return plan
                 except EdgebertError as error:
                     faults.append(error.message)
-                    self.ledger.note(f"method {method.name}", kept=False, why=error.message)
+                    self.log.note(f"method {method.name}", kept=False, why=error.message)
         raise StageError(f"No method quantises the model for {self.target.name}: {'; '.join(faults)}")
 
     def _methods(self, plan: Plan, target: Target) -> list[Candidate]:
@@ -86,12 +86,12 @@ class Search:
             for settings in method.searched:
                 one = Plan(plan.form, method, settings)
                 try:
-                    found += self.ledger.candidates([one], target, plan)
+                    found += self.log.candidates([one], target, plan)
                 except EdgebertError as error:
-                    self.ledger.note(f"method {title(one)}", kept=False, why=error.message)
+                    self.log.note(f"method {title(one)}", kept=False, why=error.message)
         if not found:
             raise StageError(f"No method makes a model that runs on {self.target.name}.")
-        self.ledger.note_all("method", found, min(found, key=_rank))
+        self.log.note_all("method", found, min(found, key=_rank))
         return found
 
     def _repair(self, candidates: list[Candidate], target: Target) -> Candidate:
@@ -106,7 +106,7 @@ class Search:
                 continue
             first = min(repaired, key=_rank)
             kept = first.better_than(best)
-            self.ledger.note_all(f"repair {name}:", repaired, first if kept else None)
+            self.log.note_all(f"repair {name}:", repaired, first if kept else None)
             if kept:
                 best, candidates = first, repaired
             if not best.scored.failures:
@@ -115,7 +115,7 @@ class Search:
             if method.scored:
                 for scored in self._made([Plan(_float_safe(best.plan).form, method)], target, "method"):
                     kept = scored.better_than(best)
-                    self.ledger.note_all("method", [scored], scored if kept else None)
+                    self.log.note_all("method", [scored], scored if kept else None)
                     best = scored if kept else best
         return best if not best.scored.failures else self._fallen_back(best, candidates, target)
 
@@ -126,7 +126,7 @@ class Search:
         made = [base] if plan == base.plan else self._made([plan], target, "fallback")
         if not made:
             return best
-        found, self.sensitivity = fall_back(self.ledger, made[0], target)
+        found, self.sensitivity = fall_back(self.log, made[0], target)
         return found if found and found.better_than(best) else best
 
     def _made(self, plans: Sequence[Plan], target: Target, kind: str) -> list[Candidate]:
@@ -134,9 +134,9 @@ class Search:
         found: list[Candidate] = []
         for plan in plans:
             try:
-                found += self.ledger.candidates([plan], target, self.reference or plan)
+                found += self.log.candidates([plan], target, self.reference or plan)
             except EdgebertError as error:
-                self.ledger.note(f"{kind} {title(plan)}", kept=False, why=error.message)
+                self.log.note(f"{kind} {title(plan)}", kept=False, why=error.message)
         return found
 
     def _record(self, best: Candidate, tuned: Target) -> SearchRecord:
@@ -146,13 +146,13 @@ class Search:
             rewrites=() if own else form.rewrites,
             repairs=(
                 *(name for name in form.repairs if not (own and name in NOT_IN_WEIGHTS)),
-                *(["fallback"] if best.plan.keep_float else []),
+                *(["fallback"] if best.plan.excluded_nodes else []),
             ),
-            kept_float=best.plan.keep_float,
+            excluded_nodes=best.plan.excluded_nodes,
             tuning=changes(self.target, tuned),
             passed=not best.scored.failures,
-            rows=len(self.ledger.trials.rows),
-            trials=tuple(self.ledger.tried),
+            rows=len(self.log.trials.rows),
+            trials=tuple(self.log.tried),
             sensitivity=self.sensitivity,
         )
 

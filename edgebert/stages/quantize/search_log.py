@@ -9,7 +9,7 @@ from pathlib import Path
 from edgebert.report.search_record import SearchTrial
 from edgebert.runtimes.target import Target
 from edgebert.stages.base import CandidateTrials, RunContext, Scored
-from edgebert.stages.quantize.builder import Plan, Workshop
+from edgebert.stages.quantize.builder import Builder, Plan
 
 
 @dataclass
@@ -33,12 +33,12 @@ class Candidate:
 
 
 @dataclass
-class Ledger:
+class SearchLog:
     """The measurements of one search."""
 
     context: RunContext
     target: Target
-    shop: Workshop
+    builder: Builder
     trials: CandidateTrials
     tried: list[SearchTrial] = field(default_factory=list)
 
@@ -66,10 +66,10 @@ class Ledger:
 
         def measure() -> list[float]:
             speeds = self.trials.time(models)
-            return [speeds.ratio(place) for place in range(1, len(models))]
+            return [speeds.ratio(index) for index in range(1, len(models))]
 
         key = f"{name} {[target.identity() for _, target in models]}"
-        return [float(ratio) for ratio in self.shop.remembered(key, measure)]
+        return [float(ratio) for ratio in self.builder.remembered(key, measure)]
 
     def candidates(self, plans: Sequence[Plan], target: Target, against: Plan) -> list[Candidate]:
         """The plans scored, and timed against another.
@@ -79,7 +79,7 @@ class Ledger:
         """
         found = []
         for plan in plans:
-            files = [self.shop.quantized(against), self.shop.quantized(plan)]
+            files = [self.builder.quantized(against), self.builder.quantized(plan)]
             scored = self.trials.score(files[1], target)
             speed = 1.0
             if plan != against:

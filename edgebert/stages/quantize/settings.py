@@ -32,7 +32,7 @@ class Settings:
     """Of ONNX Runtime's static quantisation."""
     reduce_range: bool = False
     """Weights in 7 bits: where the target's instruction set adds products in 16 bits, 8 would overflow."""
-    keep_float: tuple[str, ...] = ()
+    excluded_nodes: tuple[str, ...] = ()
     """Names of nodes, as `export` gives them, that stay FP32."""
     bits: Literal[4, 8] = 8
     """Of weight-only quantisation."""

@@ -24,29 +24,29 @@ def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any
     """Writes model.onnx.
 
     Raises:
-        StageError: an activation is not finite, or a node of `keep_float` is not in the graph.
+        StageError: an activation is not finite, or a node of `excluded_nodes` is not in the graph.
     """
     import onnx
 
     model = onnx.load(source)
-    _require_nodes(model, settings.keep_float)
-    tensors = activations(model, settings.graph_format, settings.keep_float)
+    _require_nodes(model, settings.excluded_nodes)
+    tensors = activations(model, settings.graph_format, settings.excluded_nodes)
     with quiet_libraries():
         ranges = tensor_ranges(model, tensors, settings.batches(), _observers(model, settings))
         _tell_types(model, tensors)
         quantizer = _quantizer(model, ranges, settings)
         quantizer.quantize_model()
-        _restore(quantizer.model.graph(), settings.keep_float)
+        _restore(quantizer.model.graph(), settings.excluded_nodes)
         quantizer.model.save_model_to_file(str(target / "model.onnx"))
     return {"calibration_samples": len(settings.calibration)}
 
 
-def activations(model: Any, graph_format: GraphFormat, keep_float: Sequence[str] = ()) -> list[str]:
+def activations(model: Any, graph_format: GraphFormat, excluded_nodes: Sequence[str] = ()) -> list[str]:
     """Tensors that need a range, in the graph's order: the products' inputs, and for integer operators their outputs."""
     weights = {tensor.name for tensor in model.graph.initializer}
     found: dict[str, None] = {}
     for node in model.graph.node:
-        if node.op_type in PRODUCTS and node.name not in keep_float:
+        if node.op_type in PRODUCTS and node.name not in excluded_nodes:
             names = [*node.input[:2], *(node.output if graph_format == "qoperator" else ())]
             found |= dict.fromkeys(name for name in names if name not in weights)
     return list(found)
@@ -73,7 +73,7 @@ def _quantizer(model: Any, ranges: Mapping[str, Range], settings: Settings) -> A
         "activation_qType": QuantType.QUInt8,
         "tensors_range": TensorsData(CalibrationMethod.MinMax, data),
         "nodes_to_quantize": [],
-        "nodes_to_exclude": list(settings.keep_float),
+        "nodes_to_exclude": list(settings.excluded_nodes),
         "op_types_to_quantize": [*PRODUCTS, *(["Gather"] if settings.embeddings else [])],
     }
     if settings.graph_format == "qoperator":
@@ -100,7 +100,7 @@ def _tell_types(model: Any, tensors: Sequence[str]) -> None:
     )
 
 
-def _restore(graph: Any, keep_float: Sequence[str]) -> None:
+def _restore(graph: Any, excluded_nodes: Sequence[str]) -> None:
     """Gives float nodes the exact activation to read: QDQ rounds it for all that read it, residual Adds too."""
     makers = {name: node for node in graph.node for name in node.output}
 
@@ -114,7 +114,7 @@ def _restore(graph: Any, keep_float: Sequence[str]) -> None:
         return name if source in makers and makers[source].op_type == "Gather" else source
 
     for node in graph.node:
-        if node.op_type not in (*PRODUCTS, "QuantizeLinear", "DequantizeLinear") or node.name in keep_float:
+        if node.op_type not in (*PRODUCTS, "QuantizeLinear", "DequantizeLinear") or node.name in excluded_nodes:
             node.input[:] = [exact(name) for name in node.input]
 
 

@@ -58,7 +58,7 @@ class MeasuredTrials:
     def rows(self) -> list[Row]:
         """The eval rows that are looked at."""
         order = np.random.default_rng(self.seed).permutation(len(self.data))  # a file may be sorted by label
-        return list(self.data.rows([int(place) for place in order[:MOST_ROWS]]))
+        return list(self.data.rows([int(index) for index in order[:MOST_ROWS]]))
 
     @cached_property
     def fp32(self) -> npt.NDArray[Any]:
@@ -132,7 +132,7 @@ class MeasuredTrials:
     def _texts(self) -> list[Encoded]:
         order = np.random.default_rng(self.seed).permutation(len(self.rows))
         wanted = TIMED_TEXTS * self.reference().target.batch
-        chosen = [self.rows[int(order[place % len(order)])] for place in range(wanted)]
+        chosen = [self.rows[int(order[index % len(order)])] for index in range(wanted)]
         return self.serving.encode(self.serving.open_tokenizer(), chosen)
 
     def time(self, models: Sequence[tuple[Path, Target]]) -> Timings:

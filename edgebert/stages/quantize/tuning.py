@@ -10,7 +10,7 @@ from edgebert.runtimes.isa import host_cpu
 from edgebert.runtimes.target import Target
 from edgebert.stages.export import FOR_ONNXRUNTIME_ALONE, REWRITES
 from edgebert.stages.quantize.builder import Plan
-from edgebert.stages.quantize.search_log import Ledger
+from edgebert.stages.quantize.search_log import SearchLog
 
 FASTER = 1.005
 """A change is kept when it is at least so much faster: a smaller gain could be noise."""
@@ -56,37 +56,37 @@ def changes(target: Target, tuned: Target) -> dict[str, Any]:
     return {name: value for name, value in tuned.model_dump(mode="json").items() if value != ours[name]}
 
 
-def tune_settings(ledger: Ledger, plan: Plan) -> Target:
+def tune_settings(log: SearchLog, plan: Plan) -> Target:
     """Each setting alone against the target's own; then those that were faster, fastest first, while it stays so."""
-    target, file = ledger.target, ledger.shop.quantized(plan)
+    target, file = log.target, log.builder.quantized(plan)
     options = settings_of(target)
     models = [(file, target), *((file, joined(target, fields)) for _, fields in options)]
-    alone = ledger.ratios(f"settings {plan.key}", models) if options else []
+    alone = log.ratios(f"settings {plan.key}", models) if options else []
     tuned = target
     for ratio, (what, fields) in sorted(zip(alone, options, strict=True), key=lambda pair: -pair[0]):
         if ratio >= FASTER and tuned != target:
             both = [(file, tuned), (file, joined(tuned, fields))]
-            ratio = ledger.ratios(f"setting {what} {plan.key}", both)[0]
+            ratio = log.ratios(f"setting {what} {plan.key}", both)[0]
         if ratio >= FASTER:
             tuned = joined(tuned, fields)
-        ledger.note(what, kept=ratio >= FASTER, ratio=ratio)
+        log.note(what, kept=ratio >= FASTER, ratio=ratio)
     return tuned
 
 
-def tune_graph(ledger: Ledger, plan: Plan, target: Target) -> Plan:
+def tune_graph(log: SearchLog, plan: Plan, target: Target) -> Plan:
     """Rewrites in their order, each on top of those that were kept."""
     for rewrite in REWRITES:
         if rewrite in FOR_ONNXRUNTIME_ALONE and target.runtime != "onnxruntime":
             continue
         challenger = plan.with_form(rewrites=(*plan.form.rewrites, rewrite))
         try:
-            files = [ledger.shop.quantized(plan), ledger.shop.quantized(challenger)]
-            ratio = ledger.ratios(f"rewrite {plan.key} {challenger.key}", [(file, target) for file in files])[0]
+            files = [log.builder.quantized(plan), log.builder.quantized(challenger)]
+            ratio = log.ratios(f"rewrite {plan.key} {challenger.key}", [(file, target) for file in files])[0]
         except EdgebertError as error:
-            ledger.note(f"rewrite {rewrite}", kept=False, why=error.message)
+            log.note(f"rewrite {rewrite}", kept=False, why=error.message)
             continue
         kept = ratio >= FASTER or (rewrite == "mask" and ratio >= 1 / FASTER)  # the others are written on top of it
-        ledger.note(f"rewrite {rewrite}", kept=kept, ratio=ratio)
-        ledger.shop.drop(plan if kept else challenger)
+        log.note(f"rewrite {rewrite}", kept=kept, ratio=ratio)
+        log.builder.drop(plan if kept else challenger)
         plan = challenger if kept else plan
     return plan

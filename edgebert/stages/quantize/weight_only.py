@@ -37,7 +37,7 @@ def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any
             op_types_to_quantize=operators,
             bits=settings.bits,
         )
-        quantizer = MatMulNBitsQuantizer(model, algo_config=config, nodes_to_exclude=list(settings.keep_float))
+        quantizer = MatMulNBitsQuantizer(model, algo_config=config, nodes_to_exclude=list(settings.excluded_nodes))
         quantizer.process()
         quantizer.model.save_model_to_file(str(target / "model.onnx"))
     return {"weight_bits": settings.bits}

@@ -20,7 +20,7 @@ from device_venv import MadeEnvironment, made_environment
 from processes import wait_for
 
 import edgebert
-from edgebert.core.parallel_progress import SilentLanes
+from edgebert.core.parallel_progress import SilentParallelProgress
 from edgebert.devices.setup import on_device
 from edgebert.devices.setup.setup import OwnKey, Setup, SetupOrder, set_up
 from edgebert.devices.setup.wheels import Wheels, read_wheels
@@ -31,7 +31,7 @@ from edgebert.devices.transport.ssh import SshDevice
 from edgebert.errors import DeviceError
 
 __all__ = ["made_environment"]
-LANE = SilentLanes().lane("kitchen")
+LANE = SilentParallelProgress().line("kitchen")
 OWN = f"edgebert-{edgebert.__version__}-py3-none-any.whl"
 
 

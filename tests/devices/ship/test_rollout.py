@@ -15,19 +15,19 @@ from fake_device import FakeDevice, Together
 from edgebert.bundle.manifest import MANIFEST
 from edgebert.bundle.read import read_manifest
 from edgebert.bundle.trust.policy import Signer
-from edgebert.core.parallel_progress import SilentLanes
+from edgebert.core.parallel_progress import SilentParallelProgress
 from edgebert.core.store import hash_file
 from edgebert.devices.agent.protocol import RequestedFile
 from edgebert.devices.ship.delivery import Delivery, Order
-from edgebert.devices.ship.payload import Cargo
-from edgebert.devices.ship.rollout import Convoy, exit_code
+from edgebert.devices.ship.payload import Payload
+from edgebert.devices.ship.rollout import Rollout, exit_code
 from edgebert.devices.ship.text import delivery_lines
 from edgebert.errors import EXIT_ENVIRONMENT, EXIT_GATE_FAILED, EXIT_INPUT, DeviceError
 
 KEY = "a" * 64
 
 
-def cargo_of(folder: Path, *, runtime: str | None = None) -> Cargo:
+def cargo_of(folder: Path, *, runtime: str | None = None) -> Payload:
     """A bundle as ship sees it; whether it is trusted here is tested elsewhere."""
     manifest = read_manifest(folder)
     if runtime:
@@ -36,7 +36,7 @@ def cargo_of(folder: Path, *, runtime: str | None = None) -> Cargo:
         manifest = manifest.model_copy(update={"variants": tuple(variants)})
     names = [*manifest.files, MANIFEST]
     files = [RequestedFile(path=name, sha256=hash_file(folder / name), size=(folder / name).stat().st_size) for name in names]
-    return Cargo(folder, manifest, Signer("unsigned", "unsigned"), tuple(files))
+    return Payload(folder, manifest, Signer("unsigned", "unsigned"), tuple(files))
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +49,10 @@ def small(model_template: Path) -> Path:
 def ship(small: Path) -> Callable[..., list[Delivery]]:
     """Ships the small bundle to devices in memory."""
 
-    def run(devices: Sequence[FakeDevice], cargo: Cargo | None = None, **order: Any) -> list[Delivery]:
-        convoy = Convoy(devices, cargo or cargo_of(small), Order(**{"wait_s": 0.0, **order}), SilentLanes())
-        asyncio.run(convoy.run())
-        return convoy.deliveries
+    def run(devices: Sequence[FakeDevice], payload: Payload | None = None, **order: Any) -> list[Delivery]:
+        rollout = Rollout(devices, payload or cargo_of(small), Order(**{"wait_s": 0.0, **order}), SilentParallelProgress())
+        asyncio.run(rollout.run())
+        return rollout.deliveries
 
     return run
 
@@ -65,9 +65,9 @@ def test_every_content_travels_once_and_is_counted(ship: Any, small: Path) -> No
     device = FakeDevice("kitchen")
     (delivery,) = ship([device])
     assert outcomes([delivery]) == ["switched"]
-    cargo = cargo_of(small)
-    assert delivery.sent_bytes == delivery.cargo_bytes == cargo.size_bytes == sum(map(len, device.parts.values()))
-    assert {sha256: len(data) for sha256, data in device.parts.items()} == {file.sha256: file.size for file in cargo.files}
+    payload = cargo_of(small)
+    assert delivery.sent_bytes == delivery.payload_bytes == payload.size_bytes == sum(map(len, device.parts.values()))
+    assert {sha256: len(data) for sha256, data in device.parts.items()} == {file.sha256: file.size for file in payload.files}
     assert 500 < delivery.protocol_bytes < 20_000
     assert (delivery.variant, delivery.p50_before_ms, delivery.p50_ms) == ("v", None, 2.0)
 
@@ -82,13 +82,13 @@ def test_only_what_is_missing_travels(ship: Any, small: Path) -> None:
     device = FakeDevice("kitchen", parts={held.sha256: (small / held.path).read_bytes()[:1000]})
     (delivery,) = ship([device])
     assert delivery.outcome == "switched"
-    assert delivery.sent_bytes == delivery.cargo_bytes - 1000
+    assert delivery.sent_bytes == delivery.payload_bytes - 1000
 
 
 @pytest.mark.parametrize("claim", [-5, 10**15])
 def test_a_device_that_lies_about_what_it_holds_breaks_nothing_here(small: Path, claim: int) -> None:
-    cargo = cargo_of(small)
-    for piece in cargo.missing(dict.fromkeys(cargo.contents, claim)):
+    payload = cargo_of(small)
+    for piece in payload.missing(dict.fromkeys(payload.contents, claim)):
         assert 0 <= piece.offset <= piece.size
 
 
@@ -163,11 +163,13 @@ def test_one_bad_device_does_not_stop_the_others(ship: Any) -> None:
 def test_what_cannot_work_is_refused_before_anything_travels(
     ship: Any, small: Path, about: dict[str, Any], runtime: str | None, words: str, code: int
 ) -> None:
-    cargo = cargo_of(small, runtime=runtime)
-    int8 = [variant.model_copy(update={"requires_isa": ("avx512_vnni",)}) for variant in cargo.manifest.variants]
-    cargo = Cargo(cargo.folder, cargo.manifest.model_copy(update={"variants": tuple(int8)}), cargo.signer, cargo.files)
+    payload = cargo_of(small, runtime=runtime)
+    int8 = [variant.model_copy(update={"requires_isa": ("avx512_vnni",)}) for variant in payload.manifest.variants]
+    payload = Payload(
+        payload.folder, payload.manifest.model_copy(update={"variants": tuple(int8)}), payload.signer, payload.files
+    )
     device = FakeDevice("kitchen", about=about)
-    (delivery,) = ship([device], cargo)
+    (delivery,) = ship([device], payload)
     assert (delivery.outcome, delivery.exit_code, delivery.sent_bytes) == ("failed", code, 0)
     assert words in delivery.reason
     assert "receive" not in device.asked
@@ -296,18 +298,18 @@ def test_a_rollback_that_is_stopped_is_said_so(small: Path) -> None:
             await asyncio.Event().wait()
 
     devices = [Slow("slow", manifests=["0" * 64]), FakeDevice("bad", outcome="refused"), FakeDevice("rest")]
-    convoy = Convoy(devices, cargo_of(small), Order(wait_s=0.0, canary=2), SilentLanes())
+    rollout = Rollout(devices, cargo_of(small), Order(wait_s=0.0, canary=2), SilentParallelProgress())
 
     async def stopped() -> None:
-        work = asyncio.create_task(convoy.run())
+        work = asyncio.create_task(rollout.run())
         await began.wait()
         work.cancel()
         with pytest.raises(asyncio.CancelledError):
             await work
 
     asyncio.run(stopped())
-    assert outcomes(convoy.deliveries) == ["interrupted", "refused", "not tried"]
-    assert "devices status" in convoy.deliveries[0].reason
+    assert outcomes(rollout.deliveries) == ["interrupted", "refused", "not tried"]
+    assert "devices status" in rollout.deliveries[0].reason
 
 
 def test_what_a_device_calls_its_variants_does_nothing_to_a_terminal(ship: Any) -> None:
@@ -361,8 +363,8 @@ def test_a_file_that_changes_on_the_way_is_noticed(small: Path, tmp_path: Path, 
     import shutil
 
     folder = Path(shutil.copytree(small, tmp_path / "bundle"))
-    cargo = cargo_of(folder)
+    payload = cargo_of(folder)
     (folder / "onnx" / "model_quantized.onnx").write_bytes(b"short")
-    (delivery,) = ship([FakeDevice("kitchen")], cargo)
+    (delivery,) = ship([FakeDevice("kitchen")], payload)
     assert (delivery.outcome, delivery.exit_code) == ("failed", EXIT_INPUT)
     assert "became shorter" in delivery.reason

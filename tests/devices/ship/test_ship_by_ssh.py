@@ -20,11 +20,11 @@ from ssh_server import Server, make_ssh_home, started, why_not
 import edgebert
 from edgebert.bundle.manifest import MANIFEST
 from edgebert.bundle.trust.keys import ensure_own_key
-from edgebert.core.parallel_progress import SilentLanes
+from edgebert.core.parallel_progress import SilentParallelProgress
 from edgebert.devices.agent.protocol import Advance, Note, Pin, Received, VariantTrial
 from edgebert.devices.ship.delivery import Delivery, Order
-from edgebert.devices.ship.payload import load_cargo
-from edgebert.devices.ship.rollout import Convoy
+from edgebert.devices.ship.payload import load_payload
+from edgebert.devices.ship.rollout import Rollout
 from edgebert.devices.transport.address import SshPlace
 from edgebert.devices.transport.base import Channel, Device, OnEvent
 from edgebert.devices.transport.fake import Faulty, FaultyChannel
@@ -78,9 +78,11 @@ async def pin(device: Device) -> None:
 
 def ship(device: Device, bundle: Path, **order: Any) -> list[Delivery]:
     """Ships with as little measuring as there can be."""
-    convoy = Convoy([device], load_cargo(bundle), Order(**{"trial": QUICK, "wait_s": 0.0, **order}), SilentLanes())
-    asyncio.run(convoy.run())
-    return convoy.deliveries
+    rollout = Rollout(
+        [device], load_payload(bundle), Order(**{"trial": QUICK, "wait_s": 0.0, **order}), SilentParallelProgress()
+    )
+    asyncio.run(rollout.run())
+    return rollout.deliveries
 
 
 def answer(server: Server) -> str:

@@ -22,11 +22,11 @@ from strange_python import killed_at, with_clock
 
 import edgebert
 from edgebert.bundle.manifest import MANIFEST
-from edgebert.core.parallel_progress import SilentLanes
+from edgebert.core.parallel_progress import SilentParallelProgress
 from edgebert.devices.agent.protocol import Advance, Note, Received, VariantTrial
 from edgebert.devices.ship.delivery import Delivery, Order
-from edgebert.devices.ship.payload import load_cargo
-from edgebert.devices.ship.rollout import Convoy
+from edgebert.devices.ship.payload import load_payload
+from edgebert.devices.ship.rollout import Rollout
 from edgebert.devices.transport.base import Channel, Device, OnEvent
 from edgebert.devices.transport.fake import Faulty, FaultyChannel
 from edgebert.devices.transport.local import LocalDevice
@@ -52,9 +52,11 @@ def new(old: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def ship(devices: Sequence[Device], bundle: Path, **order: Any) -> list[Delivery]:
     """Ships with as little measuring as there can be."""
-    convoy = Convoy(devices, load_cargo(bundle), Order(**{"trial": QUICK, "wait_s": 0.0, **order}), SilentLanes())
-    asyncio.run(convoy.run())
-    return convoy.deliveries
+    rollout = Rollout(
+        devices, load_payload(bundle), Order(**{"trial": QUICK, "wait_s": 0.0, **order}), SilentParallelProgress()
+    )
+    asyncio.run(rollout.run())
+    return rollout.deliveries
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,7 @@ def serving(old: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("serving") / "device"
     (delivery,) = ship([LocalDevice("kitchen", folder)], old, reports=folder.parent)
     assert (delivery.outcome, delivery.variant, delivery.reason) == ("switched", "onnxruntime/int8-dynamic", None)
-    assert delivery.sent_bytes == delivery.cargo_bytes == load_cargo(old).size_bytes
+    assert delivery.sent_bytes == delivery.payload_bytes == load_payload(old).size_bytes
     return folder
 
 
@@ -134,13 +136,13 @@ def test_a_bundle_that_was_altered_after_it_was_read_is_refused_there(
     folder: Path, old: Path, new: Path, tmp_path: Path
 ) -> None:
     bundle = Path(shutil.copytree(new, tmp_path / "bundle"))
-    cargo = load_cargo(bundle)
+    payload = load_payload(bundle)
     data = bytearray((bundle / INT8).read_bytes())
     data[len(data) // 2] ^= 1
     (bundle / INT8).write_bytes(data)
-    convoy = Convoy([LocalDevice("kitchen", folder)], cargo, Order(trial=QUICK), SilentLanes())
-    asyncio.run(convoy.run())
-    (delivery,) = convoy.deliveries
+    rollout = Rollout([LocalDevice("kitchen", folder)], payload, Order(trial=QUICK), SilentParallelProgress())
+    asyncio.run(rollout.run())
+    (delivery,) = rollout.deliveries
     assert (delivery.outcome, delivery.exit_code) == ("failed", EXIT_ENVIRONMENT)
     assert "arrived with another content" in delivery.reason
     assert answer(folder) in words(old)

@@ -23,8 +23,9 @@ from edgebert.measure.bench.queries import Lengths
 from edgebert.measure.bench.sweep import BenchOptions
 from edgebert.measure.latency.job import RoundJob
 from edgebert.measure.machine.environment import read_environment
+from edgebert.report.entry import Entry
 from edgebert.report.file import read_report, write_report
-from edgebert.report.report import Entry, Report
+from edgebert.report.report import Report
 from edgebert.report.rounds import Round, Setting
 from edgebert.report.text.bench_table import bound_held, remark_lines, speedup, summary, text_table
 from edgebert.runtimes.target import Target

@@ -24,7 +24,7 @@ from edgebert.core.store import hash_file
 from edgebert.errors import BundleError, EnvironmentFault, InputError, RecipeError, SourceError, StageError
 from edgebert.measure.bench.data_file import DataFile
 from edgebert.measure.bench.graph_files import external_files, graph_files
-from edgebert.measure.bench.models import POSITIONS, BenchModel, ModelRequest, find_subjects, named_apart
+from edgebert.measure.bench.models import POSITIONS, BenchModel, ModelRequest, find_models, named_apart
 from edgebert.measure.bench.probe import probe
 from edgebert.measure.bench.probe_worker import Probe
 from edgebert.measure.bench.queries import Asked, Lengths, QuerySource
@@ -50,7 +50,7 @@ class Notes(Silent):
 
 
 def find(place: Path, *variants: str, runtime: str | None = None, tokenizer: Path | None = None) -> list[BenchModel]:
-    return find_subjects(str(place), ModelRequest(variants, runtime, tokenizer), Silent())
+    return find_models(str(place), ModelRequest(variants, runtime, tokenizer), Silent())
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_what_this_cpu_would_answer_wrongly_is_not_measured(bundle: Path) -> Non
     with pytest.raises(EnvironmentFault, match="this CPU has none of"):
         find(bundle, "onnxruntime/int8-dynamic")
     notes = Notes()
-    (instead,) = find_subjects(str(bundle), ModelRequest(), notes)
+    (instead,) = find_models(str(bundle), ModelRequest(), notes)
     assert instead.name.endswith("fp32")
     assert "onnxruntime/int8-dynamic was selected" in notes.lines[0] and "is measured instead" in notes.lines[0]
 
@@ -176,7 +176,7 @@ def test_a_transformers_folder_is_run_by_torch(model_dir: Path) -> None:
     with pytest.raises(SourceError, match="has no graph for onnxruntime"):
         find(model_dir, runtime="onnxruntime")
     beside = ModelRequest(runtime="onnxruntime", must=False)  # a baseline, which may be another kind of model
-    assert find_subjects(str(model_dir), beside, notes) == [bench_model]
+    assert find_models(str(model_dir), beside, notes) == [bench_model]
     assert "--runtime onnxruntime chooses nothing" in notes.lines[0]
     found = probe(bench_model, bench_model.target, usual=8, longest=64)
     assert found.query_s > 0 and found.fixed_batch is found.fixed_length is None
@@ -273,13 +273,13 @@ def test_runtime_that_does_not_open_the_file_is_refused(bundle: Path) -> None:
 )
 def test_no_two_models_have_one_name(places: list[str]) -> None:
     plain = BenchModel("", Path("/"), Path("/"), Target(runtime="torch"), "", 0, None, (), ("text",), 8, 0, 9, None)
-    named = named_apart([replace(plain, name=Path(place).stem, place=Path(place)) for place in places])
+    named = named_apart([replace(plain, name=Path(index).stem, place=Path(index)) for index in places])
     names = [bench_model.name for bench_model in named]
     assert len(set(names)) == len(names)
-    assert [bench_model.place for bench_model in named] == [Path(place) for place in places]
-    assert all(Path(place).stem in name for name, place in zip(names, places, strict=True))
-    if len({Path(place).stem for place in places}) == len(places):
-        assert names == [Path(place).stem for place in places]
+    assert [bench_model.place for bench_model in named] == [Path(index) for index in places]
+    assert all(Path(index).stem in name for name, index in zip(names, places, strict=True))
+    if len({Path(index).stem for index in places}) == len(places):
+        assert names == [Path(index).stem for index in places]
 
 
 def test_an_onnx_file_that_is_none_is_the_users_fault(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from edgebert.core.progress import Silent
 from edgebert.errors import DataError, EdgebertError, InputError
 from edgebert.measure.bench import data_file
 from edgebert.measure.bench.data_file import MOST_ROWS, DataFile
-from edgebert.measure.bench.models import BenchModel, ModelRequest, find_subjects
+from edgebert.measure.bench.models import BenchModel, ModelRequest, find_models
 from edgebert.measure.bench.out_file import command_line
 from edgebert.measure.bench.queries import Lengths, QuerySource, all_lengths, parse_lengths
 from edgebert.measure.bench.sweep import BenchOptions
@@ -29,7 +29,7 @@ LABELS = ["positive", "negative", "negative", "negative"]
 @pytest.fixture(scope="module")
 def bench_model(finished: Path) -> BenchModel:
     """A variant of the finished bundle."""
-    (found,) = find_subjects(str(finished / "runs" / "recipe"), ModelRequest(("onnxruntime/fp32",)), Silent())
+    (found,) = find_models(str(finished / "runs" / "recipe"), ModelRequest(("onnxruntime/fp32",)), Silent())
     return found
 
 
@@ -142,8 +142,8 @@ def test_a_log_has_one_length_a_line(tmp_path: Path) -> None:
 
 def test_no_two_logs_have_one_name(tmp_path: Path) -> None:
     logs = [tmp_path / name for name in ("a b.txt", "a_b.log", "other.txt")]
-    for place, log in enumerate(logs):
-        log.write_text(f"{place + 1}\n")
+    for index, log in enumerate(logs):
+        log.write_text(f"{index + 1}\n")
     found = all_lengths([*(f"log:{log}" for log in logs), f"log:{logs[0]}", "data,8", "8"])
     assert [(item.name, item.values) for item in found] == [
         ("log-a_b", (1,)),

@@ -17,14 +17,14 @@ from edgebert.report.compare.accuracy import compare_scores, compare_shares
 from edgebert.report.compare.comparison import compare, compare_within
 from edgebert.report.compare.findings import Comparison
 from edgebert.report.report import Report
-from edgebert.tasks.base import macro_f1
+from edgebert.tasks.metric import macro_f1
 
 RIGHT = tuple(np.random.default_rng(0).integers(0, 2, 2000).tolist())
 
 
 def answers(*, wrong: range, **changes: Any) -> Report:
     """A report of one entry, whose answers are right but for some."""
-    found = [1 - label if place in wrong else label for place, label in enumerate(RIGHT)]
+    found = [1 - label if index in wrong else label for index, label in enumerate(RIGHT)]
     return a_report(an_entry(predictions=tuple(found), artifact=f"{len(wrong):064d}"), references=RIGHT, **changes)
 
 

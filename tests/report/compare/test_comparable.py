@@ -143,7 +143,7 @@ def test_the_same_texts_at_other_lengths_are_another_measurement_unless_the_toke
 
 def searched(**tuning: Any) -> SearchRecord:
     return SearchRecord(
-        method="dynamic", rewrites=(), repairs=(), kept_float=(), tuning=tuning, passed=True, rows=10, trials=()
+        method="dynamic", rewrites=(), repairs=(), excluded_nodes=(), tuning=tuning, passed=True, rows=10, trials=()
     )
 
 

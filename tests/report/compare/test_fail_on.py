@@ -124,8 +124,8 @@ def test_a_wide_band_does_not_weaken_the_threshold() -> None:
     (reason,) = reasons(comparison)
     assert reason.startswith("load_ms: ") and "allowed is less than 5 % slower" in reason
     assert reasons(comparison, threshold=0.2) == []
-    pulse = Samples(np.full(8, 2_300_000))
-    hidden = compare(measured(1), a_report(an_entry(rounds(seed=2, pulse_ns=pulse))), CompareOptions(band=0.5))
+    reference = Samples(np.full(8, 2_300_000))
+    hidden = compare(measured(1), a_report(an_entry(rounds(seed=2, reference_workload_ns=reference))), CompareOptions(band=0.5))
     assert any(reason.startswith("p50_ms is not shown to hold") for reason in reasons(hidden))
 
 
@@ -154,8 +154,8 @@ def test_a_throttled_machine_fails() -> None:
 
 
 def test_a_machine_that_was_faster_may_hide_a_loss_and_fails() -> None:
-    pulse = Samples(np.full(8, 2_300_000))
-    found = reasons(compare(measured(1), a_report(an_entry(rounds(seed=2, pulse_ns=pulse)))))
+    reference = Samples(np.full(8, 2_300_000))
+    found = reasons(compare(measured(1), a_report(an_entry(rounds(seed=2, reference_workload_ns=reference)))))
     assert any("the machine itself was" in reason for reason in found)
 
 
@@ -236,7 +236,7 @@ def test_a_size_is_comparable_on_any_machine() -> None:
     assert reasons(compare(measured(1), other), "larger") == ["not shown: incomparable, another machine: cores 2 -> 64"]
 
 
-def test_without_a_pulse_it_passes_with_a_note() -> None:
-    comparison = compare(measured(1), a_report(an_entry(rounds(seed=2, pulse_ns=Samples()))))
+def test_without_a_reference_workload_it_passes_with_a_note() -> None:
+    comparison = compare(measured(1), a_report(an_entry(rounds(seed=2, reference_workload_ns=Samples()))))
     assert reasons(comparison) == []
     assert any("not checked whether the machine itself changed" in note for note in comparison.pairs[0].notes)

@@ -70,7 +70,7 @@ def test_measured_apart_on_a_virtual_machine_twice_the_band_has_to_be_exceeded()
     assert judged(0.015, 0.003, virtual=True)[0] == "equivalent"
 
 
-def test_a_pulse_that_varied_casts_no_doubt_where_both_took_turns() -> None:
+def test_a_reference_workload_that_varied_casts_no_doubt_where_both_took_turns() -> None:
     assert judged(0.10, 0.02, machine=Cost(0.0, 0.15))[0] == "inconclusive"
     assert judged(0.10, 0.02, machine=Cost(0.0, 0.15), one_run=True)[0] == "slower"
     assert judged(0.10, 0.02, machine=Cost(0.09, 0.01), one_run=True)[0] == "inconclusive"
@@ -138,9 +138,10 @@ def test_sizes_are_exact() -> None:
 
 def pulsing(level: float, *, seed: int, slower: float = 1.0) -> Report:
     found = rounds(seed=seed, slower=slower)
-    pulses = 2.6e6 * level * np.random.default_rng(seed).normal(1, 0.002, len(found))
+    times = 2.6e6 * level * np.random.default_rng(seed).normal(1, 0.002, len(found))
     pulsed = [
-        item.model_copy(update={"pulse_ns": Samples([int(pulse)] * 8)}) for item, pulse in zip(found, pulses, strict=True)
+        item.model_copy(update={"reference_workload_ns": Samples([int(reference)] * 8)})
+        for item, reference in zip(found, times, strict=True)
     ]
     return a_report(an_entry(pulsed))
 
@@ -153,11 +154,11 @@ def test_a_machine_that_was_slower_is_not_the_models_fault() -> None:
     assert finding(compare(pulsing(1.0, seed=1), pulsing(1.0, seed=2, slower=1.05)), "p50_ms").verdict == "slower"
 
 
-def test_without_a_pulse_there_is_a_note_and_no_check() -> None:
-    old = a_report(an_entry(rounds(seed=2, slower=1.06, pulse_ns=Samples())))
+def test_without_a_reference_workload_there_is_a_note_and_no_check() -> None:
+    old = a_report(an_entry(rounds(seed=2, slower=1.06, reference_workload_ns=Samples())))
     comparison = compare(measured(1), old)
     assert finding(comparison, "p50_ms").verdict == "slower"
-    assert any("no pulse" in note for note in comparison.pairs[0].notes)
+    assert any("no reference workload" in note for note in comparison.pairs[0].notes)
 
 
 def test_throttled_processes_decide_nothing_about_time() -> None:

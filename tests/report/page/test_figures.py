@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from page_reports import HOSTILE, a_report, a_round, an_entry, bench_report, full_report
 from test_page import source
 
+from edgebert.report.entry import SAMPLES_FOR
 from edgebert.report.page import differences, distribution, scaling, structure, tradeoff
 from edgebert.report.page.page import chapters, figures
 from edgebert.report.page.palette import DARK, LIGHT, plain, tick
 from edgebert.report.page.parts import Section
-from edgebert.report.report import SAMPLES_FOR, Report
+from edgebert.report.report import Report
 from edgebert.report.samples import Samples
 
 COLOURS = {"color", "fgcolor", "bgcolor", "fillcolor"}

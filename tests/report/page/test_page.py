@@ -75,7 +75,7 @@ def source(report: Report, name: str = "mine", **changes: Any) -> PageSource:
 
 
 def page(*reports: Report) -> tuple[str, Element]:
-    text = render([source(report, f"mine {place}") for place, report in enumerate(reports)])
+    text = render([source(report, f"mine {index}") for index, report in enumerate(reports)])
     return text, tree(text)
 
 
@@ -271,7 +271,7 @@ def test_page_of_a_report_of_version_1_is_the_same_but_for_nothing(tmp_path: Pat
     content = json.loads(report.model_dump_json())
     for entry in content["entries"]:
         for item, known in zip(entry["rounds"], next(e for e in report.entries if e.name == entry["name"]).rounds, strict=True):
-            for name in ("latencies_ns", "tokenise_ns", "lengths", "end_to_end_ns", "pulse_ns"):
+            for name in ("latencies_ns", "tokenise_ns", "lengths", "end_to_end_ns", "reference_workload_ns"):
                 item[name] = list(getattr(known, name))
     (tmp_path / "old.json").write_text(json.dumps({**content, "schema_version": 1}))
     write_report(tmp_path / "new.json", report)

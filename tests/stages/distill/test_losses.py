@@ -61,10 +61,10 @@ def test_hidden_states_equal_numpy(seed: int, batch: int, length: int, width: in
     student, teacher = tensors(seed, (batch, length, width), (batch, length, width))
     tokens = mask_of(seed, batch, length)
     squares = [
-        float((student[row, place, column] - teacher[row, place, column]) ** 2)
+        float((student[row, index, column] - teacher[row, index, column]) ** 2)
         for row in range(batch)
-        for place in range(length)
-        if tokens[row, place]
+        for index in range(length)
+        if tokens[row, index]
         for column in range(width)
     ]
     assert float(hidden_states(student, teacher, tokens)) == pytest.approx(np.mean(squares), rel=1e-4, abs=1e-6)
@@ -84,7 +84,7 @@ def test_relations_equal_numpy(seed: int, batch: int, length: int, heads: int, w
     tokens = mask_of(seed, batch, length)
     values = []
     for row in range(batch):
-        valid = [place for place in range(length) if tokens[row, place]]
+        valid = [index for index in range(length) if tokens[row, index]]
         for head in range(heads):
             scores = []
             for vectors, size in ((teacher, widths[1]), (student, widths[0])):

@@ -16,7 +16,7 @@ from stage_runs import Killed, kill_after, make_bench, run, tensors
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from edgebert.compress.recipe_file import load_recipe
-from edgebert.compress.resolve import check_inputs
+from edgebert.compress.resolve import resolve_recipe
 from edgebert.core.store import Artifact
 from edgebert.errors import RecipeError
 from edgebert.models.fake_quant import fake_quantized
@@ -131,7 +131,7 @@ def with_recipe(bench: Path, tmp_path: Path, aware: str) -> Any:
 
 
 def test_a_recipe_distils_and_quantises_without_a_prune_stage(bench: Path, tmp_path: Path) -> None:
-    layout = check_inputs(with_recipe(bench, tmp_path, "dynamic")).layout
+    layout = resolve_recipe(with_recipe(bench, tmp_path, "dynamic")).layout
     (candidates,) = layout.candidates.values()
     quantize = layout.steps[candidates[0]]
     export = layout.steps[quantize.source]
@@ -145,4 +145,4 @@ def test_a_recipe_distils_and_quantises_without_a_prune_stage(bench: Path, tmp_p
 
 def test_a_recipe_that_asks_for_another_quantisation_is_told_which_there_are(bench: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"quantization_aware.*dynamic"):
-        check_inputs(with_recipe(bench, tmp_path, "statick"))
+        resolve_recipe(with_recipe(bench, tmp_path, "statick"))

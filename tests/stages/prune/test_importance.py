@@ -34,12 +34,12 @@ def slow_fisher(model: Any, batches: list[Batch]) -> tuple[list[Any], list[Any]]
             alone = {name: value[row : row + 1, :length] for name, value in batch.items() if name != "labels"}
             masks = [torch.ones(size, requires_grad=True) for size in (*shape.heads, *shape.intermediate_sizes)]
             changed = dict(weights)
-            for place in range(shape.layers):
+            for index in range(shape.layers):
                 for name, mask in (
-                    ("attention.output.dense", masks[place].repeat_interleave(shape.head_size)),
-                    ("output.dense", masks[shape.layers + place]),
+                    ("attention.output.dense", masks[index].repeat_interleave(shape.head_size)),
+                    ("output.dense", masks[shape.layers + index]),
                 ):
-                    name = f"bert.encoder.layer.{place}.{name}.weight"
+                    name = f"bert.encoder.layer.{index}.{name}.weight"
                     changed[name] = weights[name] * mask
             logits = functional_call(model, changed, kwargs=alone).logits
             loss = -logits.log_softmax(dim=-1)[0, batch["labels"][row]]
@@ -150,15 +150,15 @@ def test_fisher_foretells_what_a_small_weight_costs() -> None:
 def test_magnitude_is_the_squared_norm_of_what_a_unit_writes() -> None:
     model = prune(build(), UNEQUAL)
     found = magnitude(model)
-    for place, layer in enumerate(layers_of(model)):
+    for index, layer in enumerate(layers_of(model)):
         heads = layer.attention.output.dense.weight.detach().numpy().astype(np.float64)
         neurons = layer.output.dense.weight.detach().numpy().astype(np.float64)
-        assert len(found.heads[place]) == heads.shape[1] // 8
-        for head, value in enumerate(found.heads[place]):
+        assert len(found.heads[index]) == heads.shape[1] // 8
+        for head, value in enumerate(found.heads[index]):
             assert math.isclose(value, (heads[:, head * 8 : head * 8 + 8] ** 2).sum(), rel_tol=1e-6)
-        for neuron, value in enumerate(found.neurons[place]):
+        for neuron, value in enumerate(found.neurons[index]):
             assert math.isclose(value, (neurons[:, neuron] ** 2).sum(), rel_tol=1e-6)
-        assert len(found.neurons[place]) == neurons.shape[1]
+        assert len(found.neurons[index]) == neurons.shape[1]
     assert (found.head_fisher, found.neuron_fisher, found.layers) == ((), (), ())
 
 

@@ -365,7 +365,7 @@ def rounds(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     def run(job: Any, step: Any) -> list[tuple[int, int, int]]:
         seen.append(job)
-        return [(place, length, 1_000_000 * length) for place in job.order for length in job.lengths]
+        return [(index, length, 1_000_000 * length) for index in job.order for length in job.lengths]
 
     monkeypatch.setattr(layer_latency, "_run", run)
     return seen

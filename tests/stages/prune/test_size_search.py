@@ -62,20 +62,20 @@ def whole_of(importance: Importance) -> Shape:
 def loss_of(importance: Importance, kept: dict[int, Units]) -> float:
     """Of all that is not kept, unit by unit."""
     total = 0.0
-    for place, (heads, neurons) in enumerate(zip(importance.heads, importance.neurons, strict=True)):
-        if place not in kept:
-            total += importance.layers[place]
+    for index, (heads, neurons) in enumerate(zip(importance.heads, importance.neurons, strict=True)):
+        if index not in kept:
+            total += importance.layers[index]
             continue
-        total += sum(value for unit, value in enumerate(heads) if unit not in kept[place].heads)
-        total += sum(value for unit, value in enumerate(neurons) if unit not in kept[place].neurons)
+        total += sum(value for unit, value in enumerate(heads) if unit not in kept[index].heads)
+        total += sum(value for unit, value in enumerate(neurons) if unit not in kept[index].neurons)
     return total
 
 
 def everything_within(importance: Importance, costs: Costs, block: int, layers: int | None) -> Iterator[tuple[float, float]]:
     """(cost, loss) of every choice of sizes there is, which keeps the largest units."""
     choices: list[list[tuple[int, float, float]]] = []
-    for place, (heads, neurons) in enumerate(zip(importance.heads, importance.neurons, strict=True)):
-        found = [(0, 0.0, importance.layers[place])] if importance.layers else []
+    for index, (heads, neurons) in enumerate(zip(importance.heads, importance.neurons, strict=True)):
+        found = [(0, 0.0, importance.layers[index])] if importance.layers else []
         for many in range(1, len(heads) + 1):
             for wide in range(1, len(neurons) + 1):
                 if wide % block == 0 or wide == len(neurons):
@@ -180,7 +180,7 @@ def equal_layers(count: int, *, heads: int = 4, neurons: int = 8, removable: boo
 def test_a_budget_of_all_keeps_all(count: int, removable: bool) -> None:
     importance = equal_layers(count, removable=removable)
     kept = search(importance, MACS, budget=cost(whole_of(importance), MACS), block=8, layers=count)
-    assert kept == {place: Units((0, 1, 2, 3), tuple(range(8))) for place in range(count)}
+    assert kept == {index: Units((0, 1, 2, 3), tuple(range(8))) for index in range(count)}
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 6])

@@ -266,7 +266,7 @@ def test_neural_compressor_keeps_the_best_way_when_none_loses_little_enough(
     monkeypatch.setattr(neural_compressor, "WAYS", (("minmax", False), ("minmax", True)))
     score = Scripted(TASK, bench.encoded[:1], (0,))
     kept = ("bert.encoder.layer.0.output.dense/MatMul", "bert.encoder.layer.0.attention.self/MatMul")
-    settings = bench.settings(score=score, max_drop=0.1, keep_float=kept, reduce_range=True, embeddings=False)
+    settings = bench.settings(score=score, max_drop=0.1, excluded_nodes=kept, reduce_range=True, embeddings=False)
     facts = neural_compressor.quantize(bench.model, tmp_path, settings)
     assert (facts["ranges"], facts["symmetric"], facts["trials"]) == ("minmax", True, 2)
     fp32, first, second = score.__dict__["answers"]
@@ -336,7 +336,7 @@ def by_blocks(bench: Bench, out: Path, **fields: Any) -> Path:
 
 def test_fewer_bits_and_larger_blocks_weigh_less_and_err_more(bench: Bench, tmp_path: Path) -> None:
     ways = ({"bits": 8, "block_size": 16}, {"bits": 4, "block_size": 16}, {"bits": 4, "block_size": 32})
-    files = [by_blocks(bench, tmp_path / str(place), **way) for place, way in enumerate(ways)]
+    files = [by_blocks(bench, tmp_path / str(index), **way) for index, way in enumerate(ways)]
     errors = [error(file, bench.onnx, batches(1, *range(4, 28, 3))) for file in files]
     sizes = [file.stat().st_size for file in (bench.onnx, *files)]
     assert 0 < errors[0] < errors[1] < errors[2] < 1
@@ -365,7 +365,7 @@ def test_fp32_activations_err_less_than_int8_ones(bench: Bench, tmp_path: Path) 
 
 def test_kept_products_stay_fp32(bench: Bench, tmp_path: Path) -> None:
     name = "bert.encoder.layer.0.intermediate.dense/MatMul"
-    nodes = {node.name: node for node in graph_of(by_blocks(bench, tmp_path / "out", keep_float=(name,))).node}
+    nodes = {node.name: node for node in graph_of(by_blocks(bench, tmp_path / "out", excluded_nodes=(name,))).node}
     assert nodes[name].op_type == "MatMul"
     assert sum(node.op_type == "MatMulNBits" for node in nodes.values()) == LINEAR - 1
 

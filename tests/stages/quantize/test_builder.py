@@ -10,18 +10,18 @@ import pytest
 
 from edgebert.errors import StageError
 from edgebert.runtimes.target import Target
-from edgebert.stages.quantize import builder
-from edgebert.stages.quantize.builder import Form, Plan, Workshop
+from edgebert.stages.quantize import builder as builder_module
+from edgebert.stages.quantize.builder import Builder, Form, Plan
 from edgebert.stages.quantize.methods import Method
 
 COMMON = {"per_channel": True, "embeddings": True, "reduce_range": False}
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Workshop:
+def builder(tmp_path: Path) -> Builder:
     """One whose methods read nothing of the model."""
     context: Any = SimpleNamespace(work=tmp_path, calibration=(), task=None, labels=())
-    return Workshop(SimpleNamespace(path=tmp_path), context, Target(runtime="onnxruntime"), COMMON, 0.01)  # type: ignore[arg-type]
+    return Builder(SimpleNamespace(path=tmp_path), context, Target(runtime="onnxruntime"), COMMON, 0.01)  # type: ignore[arg-type]
 
 
 def method(run: Any) -> Method:
@@ -33,47 +33,47 @@ def writes(source: Path, folder: Path, settings: Any) -> dict[str, Any]:
     return {}
 
 
-def test_a_file_is_made_once(shop: Workshop) -> None:
+def test_a_file_is_made_once(builder: Builder) -> None:
     calls: list[int] = []
     plan = Plan(Form(), method(lambda *told: calls.append(1) or writes(*told)))
-    assert shop.quantized(plan).read_text() == shop.quantized(plan).read_text() == "graph"
+    assert builder.quantized(plan).read_text() == builder.quantized(plan).read_text() == "graph"
     assert len(calls) == 1
 
 
-def test_a_method_that_is_killed_or_fails_leaves_nothing_that_counts_as_made(shop: Workshop) -> None:
+def test_a_method_that_is_killed_or_fails_leaves_nothing_that_counts_as_made(builder: Builder) -> None:
     def dies(source: Path, folder: Path, settings: Any) -> None:
         (folder / "model.onnx").write_text("half")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        shop.quantized(Plan(Form(), method(dies)))
-    assert shop.quantized(Plan(Form(), method(writes))).read_text() == "graph"
+        builder.quantized(Plan(Form(), method(dies)))
+    assert builder.quantized(Plan(Form(), method(writes))).read_text() == "graph"
 
 
-def test_what_a_library_raises_becomes_an_error_of_its_method(shop: Workshop) -> None:
+def test_what_a_library_raises_becomes_an_error_of_its_method(builder: Builder) -> None:
     def fails(source: Path, folder: Path, settings: Any) -> None:
         raise ValueError("no such operator\nand more")
 
     with pytest.raises(StageError, match=r"made-up failed: ValueError: no such operator$"):
-        shop.quantized(Plan(Form(), method(fails)))
+        builder.quantized(Plan(Form(), method(fails)))
 
 
-def test_a_kill_in_the_midst_of_dropping_leaves_no_half_folder(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_in_the_midst_of_dropping_leaves_no_half_folder(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = Plan(Form(), method(writes))
-    folder = shop.quantized(plan).parent
-    monkeypatch.setattr(builder.shutil, "rmtree", lambda *told, **options: None)  # killed before the first file went
-    shop.drop(plan)
+    folder = builder.quantized(plan).parent
+    monkeypatch.setattr(builder_module.shutil, "rmtree", lambda *told, **options: None)  # killed before the first file went
+    builder.drop(plan)
     monkeypatch.undo()
     assert not folder.exists()
-    assert shop.quantized(plan).read_text() == "graph"
+    assert builder.quantized(plan).read_text() == "graph"
 
 
-def test_a_measurement_is_found_again_and_an_empty_file_is_none(shop: Workshop) -> None:
-    assert shop.remembered("a", lambda: [1.5]) == [1.5]
-    assert shop.remembered("a", lambda: [2.5]) == [1.5]
-    (kept,) = shop.folder.glob("*.json")
+def test_a_measurement_is_found_again_and_an_empty_file_is_none(builder: Builder) -> None:
+    assert builder.remembered("a", lambda: [1.5]) == [1.5]
+    assert builder.remembered("a", lambda: [2.5]) == [1.5]
+    (kept,) = builder.folder.glob("*.json")
     kept.write_text("")
-    assert shop.remembered("a", lambda: [2.5]) == [2.5]
+    assert builder.remembered("a", lambda: [2.5]) == [2.5]
 
 
 def test_plans_that_differ_have_keys_that_differ() -> None:
@@ -83,6 +83,6 @@ def test_plans_that_differ_have_keys_that_differ() -> None:
         Plan(Form(rewrites=("mask",)), one),
         Plan(Form(repairs=("values",)), one),
         Plan(Form(), one, (("graph_format", "qoperator"),)),
-        Plan(Form(), one, keep_float=("a",)),
+        Plan(Form(), one, excluded_nodes=("a",)),
     ]
     assert len({plan.key for plan in plans}) == len(plans)

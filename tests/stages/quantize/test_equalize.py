@@ -120,8 +120,8 @@ def test_nothing_but_values_and_output_matrices_changes_and_no_hook_or_mode_stay
     equalize_values(model, [batch_of([4, 8])])
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {
-        f"bert.encoder.layer.{place}.attention.{part}"
-        for place in range(2)
+        f"bert.encoder.layer.{index}.attention.{part}"
+        for index in range(2)
         for part in ("self.value.weight", "self.value.bias", "output.dense.weight")
     }
     assert model.training and all(module.training for module in model.modules())

@@ -90,7 +90,7 @@ def values_of(graph: Path, tensors: list[str], examples: tuple[Encoded, ...]) ->
     model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     runs = [session.run(tensors, feeds(example)) for example in examples]
-    return {name: [run[place] for run in runs] for place, name in enumerate(tensors)}
+    return {name: [run[index] for run in runs] for index, name in enumerate(tensors)}
 
 
 def test_inputs_of_products_are_observed_and_outputs_only_for_integer_operators(graph: Path) -> None:
@@ -211,13 +211,13 @@ def test_weights_keep_to_seven_bits_when_asked(graph_format: GraphFormat, quanti
 def test_named_nodes_stay_float(graph_format: GraphFormat, graph: Path, quantise: Quantise) -> None:
     names = ("bert.encoder.layer.1.output.dense/MatMul", "classifier/Gemm")
     before = {node.name: node for node in onnx.load(graph).graph.node}
-    after = {node.name: node for node in quantise(keep_float=names, graph_format=graph_format).graph.node}
-    weights = weights_of(quantise(keep_float=names, graph_format=graph_format))
+    after = {node.name: node for node in quantise(excluded_nodes=names, graph_format=graph_format).graph.node}
+    weights = weights_of(quantise(excluded_nodes=names, graph_format=graph_format))
     for name in names:
         assert after[name].op_type == before[name].op_type
         assert after[name].input[1] == before[name].input[1] and weights[after[name].input[1]].dtype == np.float32
     with pytest.raises(StageError, match="no node dense"):
-        quantise(keep_float=("dense",))
+        quantise(excluded_nodes=("dense",))
 
 
 @pytest.mark.parametrize("graph_format", FORMATS)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgebert.compress.recipe_file import load_recipe
-from edgebert.compress.resolve import check_inputs
+from edgebert.compress.resolve import resolve_recipe
 from edgebert.compress.run import Compression
 from edgebert.core.progress import Silent
 from edgebert.core.store import ArtifactStore
@@ -20,7 +20,7 @@ TARGET = Target(runtime="onnxruntime")
 
 def trials_of(recipe: Path, gates: str) -> MeasuredTrials:
     compression = Compression(
-        check_inputs(load_recipe(str(recipe), [f"gates={gates}"])), ArtifactStore(recipe.parent / "store"), Silent()
+        resolve_recipe(load_recipe(str(recipe), [f"gates={gates}"])), ArtifactStore(recipe.parent / "store"), Silent()
     )
     compression.store.prepare()
     return compression._trials(TARGET, compression.base)

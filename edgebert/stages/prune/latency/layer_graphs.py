@@ -70,8 +70,8 @@ def build_graph(sizes: GraphSizes, *, seed: int = 0) -> Any:
     builder = _GraphBuilder(sizes, np.random.default_rng(seed))
     hidden = builder.embeddings()
     mask = builder.mask() if sizes.layers else ""
-    for place, layer in enumerate(sizes.layers):
-        hidden = builder.layer(place, layer, hidden, mask)
+    for index, layer in enumerate(sizes.layers):
+        hidden = builder.layer(index, layer, hidden, mask)
     builder.classifier(hidden)
     names = ("input_ids", "attention_mask", "token_type_ids")
     graph = helper.make_graph(
@@ -140,12 +140,12 @@ class _GraphBuilder:
         least = self._constant("least", np.array(np.finfo(np.float32).min))
         return self._shaped(self._node("Where", seen, nothing, least), "batch", 1, "sequence", "sequence")
 
-    def layer(self, place: int, sizes: StackSizes, hidden: str, mask: str) -> str:
+    def layer(self, index: int, sizes: StackSizes, hidden: str, mask: str) -> str:
         """Both halves of an encoder layer, or the one that is asked for."""
         if sizes.heads is not None:
-            hidden = self._attention(f"{place}.attention", sizes.heads, hidden, mask)
+            hidden = self._attention(f"{index}.attention", sizes.heads, hidden, mask)
         if sizes.neurons is not None:
-            hidden = self._ffn(f"{place}.ffn", sizes.neurons, hidden)
+            hidden = self._ffn(f"{index}.ffn", sizes.neurons, hidden)
         return hidden
 
     def classifier(self, hidden: str) -> None:

@@ -227,8 +227,8 @@ class _Measurement:
         built = []
         title = f"build {len(models)} {self.precision} models for {self.target.runtime}"
         with self.progress.step(title, len(models)) as step:
-            for place, sizes in enumerate(models):
-                own = folder / str(place)
+            for index, sizes in enumerate(models):
+                own = folder / str(index)
                 own.mkdir()
                 built.append(self._model(sizes, own))
                 step.advance()

@@ -42,11 +42,11 @@ class LayerJob(Frozen):
 
 def serve(job: LayerJob) -> Iterator[tuple[int, int, int]]:
     """Place of the model, length, and its latency in nanoseconds."""
-    for place in job.order:
-        session = get_runtime(job.target.runtime).open(Path(job.models[place]), job.target)
+    for index in job.order:
+        session = get_runtime(job.target.runtime).open(Path(job.models[index]), job.target)
         session.prepare([(job.target.batch, length) for length in job.lengths])
         for length in job.lengths:
-            yield place, length, latency_ns(session, random_batch(job, length), job.seconds)
+            yield index, length, latency_ns(session, random_batch(job, length), job.seconds)
 
 
 def latency_ns(session: Session, batch: Batch, seconds: float) -> int:

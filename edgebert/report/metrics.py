@@ -1,0 +1,295 @@
+"""The metrics of a report: one line each, for gates, schema, tables, `bench --json`, comparisons and the page.
+
+A new metric is a line in `METRICS`. What a task scores comes from `edgebert.tasks.metric` and needs no line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from edgebert.report.entry import SAMPLES_FOR, Entry
+from edgebert.report.rounds import Round
+from edgebert.tasks.metric import ANSWER_METRICS, AnswerMetric
+
+Values = npt.NDArray[Any]
+Kind = Literal["time", "rate", "amount"]
+"""How a comparison words a change. time: less is faster. rate: more is faster. amount (bytes, joules): less is smaller."""
+Table = Literal["run", "bench"]
+"""The table that `compress` prints, and the one that `bench` prints."""
+Value = Callable[[Entry, Entry | None, Sequence[int]], float | None]
+"""(entry, its FP32 baseline, references) -> the metric in its unit; None where it was not measured."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """Raw values of one kind, as each process measured them."""
+
+    read: Callable[[Round], Values]
+    unit: float
+    """What a raw value is divided by for the metric's unit."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """How `edgebert compare` judges a metric."""
+
+    kind: Kind
+    series: Series | None = None
+    """None: one value for each entry, not for each process."""
+    percent: float = 50
+    """The percentile of the series that is compared."""
+    strict: bool = False
+    """Whether --fail-on wants it shown to hold; others fail when they are shown not to."""
+    fewest: int = 1
+    """Fewest samples on each side that the percentile needs."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric of an entry."""
+
+    name: str
+    """In gates, JSON and `--metric`; its ending is its unit: `_ms`, `_mb` (10^6 bytes), `_mj`."""
+    title: str
+    """Of its column."""
+    meaning: str
+    value: Value
+    form: str = "{:.2f}"
+    scale: float = 1.0
+    """What its column divides by: 1e6 for millions."""
+    tables: tuple[Table, ...] = ()
+    leaves: int = 0
+    """Its turn to leave a table that is too wide for the terminal, 1 first; 0: it stays."""
+    gate: Literal["any", "plain"] | None = None
+    """Whether a recipe may set a gate on it: with any bound; with `min` or `max` alone, as FP32's own value says nothing;
+    or not at all."""
+    compared: Compared | None = None
+    key: str = ""
+    """In `bench --json`, where that is not its name."""
+
+
+def _one(value: float | None) -> Values:
+    return np.array([] if value is None else [value])
+
+
+def _per_text(value: float | None, item: Round) -> Values:
+    return _one(value / item.examples if value is not None and item.examples else None)
+
+
+LATENCY = Series(lambda item: item.latencies_ns.values, 1e6)
+END_TO_END = Series(lambda item: item.end_to_end_ns.values, 1e6)
+TOKENISE = Series(lambda item: item.tokenise_ns.values, 1e6)
+THROUGHPUT = Series(lambda item: _one(item.examples / item.wall_ns if item.examples and item.wall_ns else None), 1e-9)
+COLD_START = Series(lambda item: _one(item.cold_start_ns), 1e6)
+LOAD = Series(lambda item: _one(item.load_ns), 1e6)
+PEAK_RSS = Series(lambda item: _one(item.peak_rss_bytes), 1e6)
+PSS = Series(lambda item: _one(item.pss_bytes), 1e6)
+ENERGY = Series(lambda item: _per_text(item.energy_uj, item), 1e3)
+REFERENCE_WORKLOAD = Series(lambda item: item.reference_workload_ns.values, 1e6)
+
+
+def _agreement(entry: Entry, baseline: Entry | None, _: Sequence[int]) -> float | None:
+    if entry.predictions is None or baseline is None or baseline.predictions is None:
+        return None
+    return float(np.mean(np.array(entry.predictions) == np.array(baseline.predictions)))
+
+
+def _answers(metric: AnswerMetric, leaves: int = 0) -> Metric:
+    def value(entry: Entry, _: Entry | None, references: Sequence[int]) -> float | None:
+        if entry.predictions is None or not references:
+            return None
+        return metric.score(np.array(entry.predictions), np.array(references))
+
+    return Metric(metric.name, metric.name, metric.meaning, value, "{:.4f}", tables=("bench",), leaves=leaves, gate="any")
+
+
+def _percentile(percent: float, meaning: str, *, gate: bool = True, **where: Any) -> Metric:
+    def value(entry: Entry, _: Entry | None, __: Sequence[int]) -> float | None:
+        return entry.percentile_ms(percent)
+
+    compared = Compared("time", LATENCY, percent, strict=percent in (50, 90), fewest=SAMPLES_FOR[percent])
+    name = f"p{percent:g}"
+    return Metric(f"{name}_ms", f"{name} ms", meaning, value, gate="any" if gate else None, compared=compared, **where)
+
+
+def _of(read: Callable[[Entry], float | None]) -> Value:
+    return lambda entry, *_: read(entry)
+
+
+_ALL = (
+    *(_answers(metric, leaves=0 if index == 0 else 3) for index, metric in enumerate(ANSWER_METRICS.values())),
+    Metric(
+        "agreement",
+        "agree",
+        "share of eval examples on which the candidate predicts what FP32 predicts",
+        _agreement,
+        "{:.4f}",
+        tables=("run",),
+        leaves=8,
+        gate="plain",
+    ),
+    _percentile(50, "median latency of one query, tokenisation apart", tables=("run", "bench")),
+    _percentile(90, "90th percentile of the latency of one query", tables=("run", "bench"), leaves=13),
+    _percentile(95, "95th percentile of the latency of one query"),
+    _percentile(99, "99th percentile of the latency of one query", tables=("bench",), leaves=15),
+    _percentile(99.9, "99.9th percentile of the latency of one query", gate=False),
+    Metric(
+        "speedup",
+        "faster",
+        "FP32's median latency over the candidate's, on the same runtime and threads",
+        lambda entry, baseline, _: entry.times_as_fast(baseline) if baseline else None,
+        "{:.2f}x",
+        tables=("run", "bench"),
+        gate="plain",
+    ),
+    Metric(
+        "throughput",
+        "texts/s",
+        "texts that one process answers in a second",
+        _of(Entry.throughput),
+        "{:.1f}",
+        tables=("bench",),
+        leaves=12,
+        compared=Compared("rate", THROUGHPUT, strict=True),
+        key="texts_per_second",
+    ),
+    Metric(
+        "end_to_end_ms",
+        "end-to-end ms",
+        "median time from text to answer, tokenisation included",
+        _of(Entry.end_to_end_ms),
+        tables=("bench",),
+        leaves=11,
+        compared=Compared("time", END_TO_END, strict=True, fewest=SAMPLES_FOR[50]),
+        key="end_to_end_p50_ms",
+    ),
+    Metric(
+        "tokenise_ms",
+        "tokenise ms",
+        "median time to tokenise one query",
+        _of(Entry.tokenise_ms),
+        compared=Compared("time", TOKENISE, fewest=SAMPLES_FOR[50]),
+    ),
+    Metric(
+        "cold_start_ms",
+        "cold ms",
+        "time from the start of a process to its first answer",
+        _of(Entry.cold_start_ms),
+        "{:.0f}",
+        tables=("bench",),
+        leaves=4,
+        compared=Compared("time", COLD_START),
+    ),
+    Metric(
+        "macs",
+        "MACs",
+        "multiply-accumulates of the encoder's layers for one eval text, on average",
+        _of(lambda entry: entry.macs),
+        "{:,.0f} M",
+        scale=1e6,
+        tables=("run",),
+        leaves=14,
+        gate="any",
+    ),
+    Metric(
+        "parameters",
+        "params M",
+        "weights of the model, embeddings and head included",
+        _of(lambda entry: entry.parameters),
+        scale=1e6,
+        tables=("run",),
+        leaves=7,
+        gate="any",
+    ),
+    Metric(
+        "int8_coverage",
+        "INT8",
+        "share of the matrix products that ran in INT8, by multiply-accumulates; 0 for FP32",
+        _of(lambda entry: entry.coverage.share if entry.coverage else None),
+        "{:.1%}",
+        tables=("run",),
+        leaves=5,
+        gate="plain",
+    ),
+    Metric(
+        "size_mb",
+        "size MB",
+        "size of the model's files",
+        _of(lambda entry: entry.size_bytes / 1e6),
+        "{:.1f}",
+        tables=("run", "bench"),
+        leaves=10,
+        gate="any",
+        compared=Compared("amount", strict=True),
+    ),
+    Metric(
+        "peak_rss_mb",
+        "RSS MB",
+        "largest resident memory of a process that serves only this model",
+        _of(Entry.peak_rss_mb),
+        "{:.0f}",
+        tables=("run", "bench"),
+        leaves=6,
+        gate="any",
+        compared=Compared("amount", PEAK_RSS, strict=True),
+    ),
+    Metric(
+        "pss_mb",
+        "PSS MB",
+        "memory after the last query, pages that others share counted by their share",
+        _of(Entry.pss_mb),
+        "{:.0f}",
+        tables=("bench",),
+        leaves=1,
+        compared=Compared("amount", PSS),
+    ),
+    Metric(
+        "load_ms",
+        "load ms",
+        "time to open the model, compile it and have it ready",
+        _of(Entry.load_ms),
+        "{:.0f}",
+        tables=("run", "bench"),
+        leaves=2,
+        gate="any",
+        compared=Compared("time", LOAD),
+    ),
+    Metric(
+        "energy_mj",
+        "mJ/text",
+        "energy that the whole CPU package took for one text",
+        _of(Entry.energy_mj),
+        tables=("bench",),
+        leaves=9,
+        compared=Compared("amount", ENERGY),
+        key="energy_mj_per_text",
+    ),
+    Metric(
+        "roofline_ratio",
+        "roofline",
+        "median latency over the time that the same multiply-accumulates take at this core's INT8 rate",
+        _of(Entry.roofline_ratio),
+        "{:.1f}x",
+        gate="any",
+    ),
+)
+METRICS = {metric.name: metric for metric in _ALL}
+GATED = tuple(name for name, metric in METRICS.items() if metric.gate)
+"""Metrics that a recipe may set a gate on."""
+FORMER_NAMES = {"floor_ratio": "roofline_ratio"}
+"""Names that recipes and reports of version 0.1 have."""
+
+
+def in_table(table: Table) -> list[Metric]:
+    """The metrics of a table, in the order of its columns."""
+    return [metric for metric in METRICS.values() if table in metric.tables]
+
+
+def first_to_leave() -> list[Metric]:
+    """The metrics whose columns leave a table that is too wide for the terminal, the first one first."""
+    return sorted((metric for metric in METRICS.values() if metric.leaves), key=lambda metric: metric.leaves)
