@@ -207,7 +207,7 @@ class Check:
         identity = {
             "check": "latency",
             "turns": 2,  # two models used to be measured in the same order each time
-            "planned_entries": [_serving_identity(planned) for planned in planned_entries],
+            "contenders": [_serving_identity(planned) for planned in planned_entries],  # named so in stores of version 0.1
             "data": self.data.artifact.sha256,
             "settings": self.settings.model_dump(mode="json", exclude={"goldens"}),
             "seed": self.seed,
