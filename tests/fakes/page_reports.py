@@ -1,7 +1,10 @@
-"""Reports with something for every section of the page."""
+"""Reports with something for every section of the page, and the elements of a page that was rendered of them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,8 @@ from edgebert.models.sizes import EncoderSizes, LayerSizes
 from edgebert.report.entry import Entry
 from edgebert.report.environment import Environment, MachineState
 from edgebert.report.gates import Gate
+from edgebert.report.page.plotly_bundle import plotly_bundle
+from edgebert.report.page.source import PageSource
 from edgebert.report.report import Report
 from edgebert.report.rounds import Coverage, FloatProduct, Round, Setting
 from edgebert.report.samples import Samples
@@ -17,6 +22,7 @@ from edgebert.report.search_record import LayerSensitivity, SearchRecord, Search
 from edgebert.runtimes.target import Target
 
 HOSTILE = """</script><img src="http://x.example/y" onerror='alert(1)'> {{ 7 * 7 }} %{x} <b>b</b> --> é 漢 😀 &lt;"""
+VOID = {"meta", "input", "br", "wbr", "img", "link", "hr"}
 ENCODER = EncoderSizes(
     hidden_size=32,
     head_size=8,
@@ -161,3 +167,63 @@ def bench_report() -> Report:
     return a_report(
         *(entry.model_copy(update={"predictions": None}) for entry in [*entries, *servers]), task=None, references=()
     )
+
+
+@dataclass
+class Element:
+    """One element and what is in it."""
+
+    tag: str
+    attributes: dict[str, str]
+    children: list[Element] = field(default_factory=list)
+    text: str = ""
+
+    def all(self, tag: str | None = None) -> list[Element]:
+        """Elements below, in document order."""
+        found = []
+        for child in self.children:
+            found += ([child] if tag in (None, child.tag) else []) + child.all(tag)
+        return found
+
+    def words(self) -> str:
+        """All text in it."""
+        return self.text + "".join(child.words() for child in self.children)
+
+
+class Tree(HTMLParser):
+    """Strict enough: every end tag closes the element that is open."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.root = Element("root", {})
+        self.open = [self.root]
+        self.feed(text)
+        assert [element.tag for element in self.open] == ["root"]
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        element = Element(tag, {name: value or "" for name, value in attrs})
+        self.open[-1].children.append(element)
+        if tag not in VOID:
+            self.open.append(element)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open[-1].tag == tag, f"</{tag}> closes <{self.open[-1].tag}>"
+        self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        self.open[-1].children.append(Element("#text", {}, text=data))
+
+
+def source(report: Report, name: str = "mine", **changes: Any) -> PageSource:
+    """A report as the page takes it."""
+    return PageSource(name, Path("report.json"), report, **changes)
+
+
+def tree(text: str) -> Element:
+    """The elements of a page. Its plotly.js is left out: it is long, and not ours."""
+    return Tree(text.replace(plotly_bundle().packed, "")).root
+
+
+def sections(root: Element) -> list[str]:
+    """Keys of the sections of a page, in order."""
+    return [item.attributes["id"].partition("-")[2] for item in root.all("section")]

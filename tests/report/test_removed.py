@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_report import entry, report
+from run_reports import entry, report
 
 from edgebert.models.sizes import EncoderSizes, LayerSizes, Shape
 from edgebert.report.entry import Entry

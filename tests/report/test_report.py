@@ -8,53 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from run_reports import entry, report, timed
 
 from edgebert.models.sizes import EncoderSizes, LayerSizes
 from edgebert.report.entry import SAMPLES_FOR, Entry
-from edgebert.report.environment import Environment
 from edgebert.report.metrics import METRICS
 from edgebert.report.report import Report
-from edgebert.report.rounds import Coverage, FloatProduct, Round
+from edgebert.report.rounds import Coverage, FloatProduct
 from edgebert.report.samples import Samples
-from edgebert.runtimes.target import Target
-
-
-def timed(count: int, *, number: int = 0) -> Round:
-    """`count` queries of 1, 2, 3, ... ms."""
-    return Round(
-        round=number,
-        latencies_ns=tuple(index * 1_000_000 for index in range(1, count + 1)),
-        tokenise_ns=(40_000,) * count,
-        lengths=(7,) * count,
-        load_ns=5_000_000 * (number + 1),
-        peak_rss_bytes=100_000_000 * (number + 1),
-    )
-
-
-def entry(*rounds: Round, role: Any = "candidate", predictions: Any = (0, 1, 1, 0), threads: int = 1) -> Entry:
-    return Entry(
-        name=f"{role}-{threads}",
-        role=role,
-        stage="int8-dynamic",
-        artifact="a" * 64,
-        target=Target(runtime="onnxruntime", threads=threads),
-        size_bytes=1_500_000,
-        predictions=predictions,
-        rounds=rounds,
-    )
-
-
-def report(*entries: Entry, references: tuple[int, ...] = (0, 1, 0, 0)) -> Report:
-    return Report(
-        recipe="r",
-        task="text-classification",
-        labels=("no", "yes"),
-        eval_data="e" * 64,
-        references=references,
-        environment=Environment(cpu="a", isa=("avx2",), cores=1, machine="m", system="s", python="3", packages={"numpy": "2"}),
-        gates=(),
-        entries=entries,
-    )
 
 
 @pytest.mark.parametrize(("percent", "fewest"), SAMPLES_FOR.items())
@@ -134,12 +95,12 @@ def keys_of(value: Any) -> set[str]:
 
 def test_statistics_are_never_stored_when_a_report_is_written(finished: Path) -> None:
     stored = json.loads((finished / "runs" / "recipe" / "report.json").read_text())
-    for entry in stored["entries"]:
-        for measured in entry["rounds"]:
+    for item in stored["entries"]:
+        for measured in item["rounds"]:
             unpacked = [Samples.unpacked(measured[name]) for name in ("latencies_ns", "lengths", "tokenise_ns")]
             assert [len(samples) for samples in unpacked] == [16] * 3
             assert unpacked[0].values.min() > 0
-        del entry["rounds"], entry["target"], entry["coverage"]["kernels"], entry["setting"]
+        del item["rounds"], item["target"], item["coverage"]["kernels"], item["setting"]
     del stored["gates"], stored["environment"]
     raw = {name for model in (Report, Entry, EncoderSizes, LayerSizes, Coverage, FloatProduct) for name in model.model_fields}
     assert keys_of(stored) <= raw

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from test_report import entry, report, timed
+from run_reports import entry, report, timed
 
 from edgebert.report.entry import Entry
 from edgebert.report.metrics import first_to_leave

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 from chromium import Chromium, find_chromium
-from page_reports import HOSTILE, bench_report, full_report
-from test_page import source
+from page_reports import HOSTILE, bench_report, full_report, source
 
 from edgebert.report.page.page import render
 

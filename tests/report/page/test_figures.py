@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from page_reports import HOSTILE, a_report, a_round, an_entry, bench_report, full_report
-from test_page import source
+from page_reports import HOSTILE, a_report, a_round, an_entry, bench_report, full_report, source
 
 from edgebert.report.entry import SAMPLES_FOR
 from edgebert.report.page import differences, distribution, scaling, structure, tradeoff

@@ -5,73 +5,19 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from dataclasses import dataclass, field
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
-from page_reports import HOSTILE, a_report, a_round, an_entry, bench_report, full_report
+from page_reports import HOSTILE, Element, a_report, a_round, an_entry, bench_report, full_report, sections, source, tree
 
 from edgebert.report.file import write_report
 from edgebert.report.page.page import render, script_json
 from edgebert.report.page.palette import DARK, LIGHT
-from edgebert.report.page.plotly_bundle import plotly_bundle
-from edgebert.report.page.source import PageSource, RunRecord, read_sources
+from edgebert.report.page.source import RunRecord, read_sources
 from edgebert.report.report import Report
 
 MEGABYTES = 5.0
 """Largest page, in 10^6 bytes."""
-VOID = {"meta", "input", "br", "wbr", "img", "link", "hr"}
-
-
-@dataclass
-class Element:
-    """One element and what is in it."""
-
-    tag: str
-    attributes: dict[str, str]
-    children: list[Element] = field(default_factory=list)
-    text: str = ""
-
-    def all(self, tag: str | None = None) -> list[Element]:
-        """Elements below, in document order."""
-        found = []
-        for child in self.children:
-            found += ([child] if tag in (None, child.tag) else []) + child.all(tag)
-        return found
-
-    def words(self) -> str:
-        """All text in it."""
-        return self.text + "".join(child.words() for child in self.children)
-
-
-class Tree(HTMLParser):
-    """Strict enough: every end tag closes the element that is open."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.root = Element("root", {})
-        self.open = [self.root]
-        self.feed(text)
-        assert [element.tag for element in self.open] == ["root"]
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        element = Element(tag, {name: value or "" for name, value in attrs})
-        self.open[-1].children.append(element)
-        if tag not in VOID:
-            self.open.append(element)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open[-1].tag == tag, f"</{tag}> closes <{self.open[-1].tag}>"
-        self.open.pop()
-
-    def handle_data(self, data: str) -> None:
-        self.open[-1].children.append(Element("#text", {}, text=data))
-
-
-def source(report: Report, name: str = "mine", **changes: Any) -> PageSource:
-    return PageSource(name, Path("report.json"), report, **changes)
 
 
 def page(*reports: Report) -> tuple[str, Element]:
@@ -79,17 +25,8 @@ def page(*reports: Report) -> tuple[str, Element]:
     return text, tree(text)
 
 
-def tree(text: str) -> Element:
-    """Without plotly.js, which is long and none of ours."""
-    return Tree(text.replace(plotly_bundle().packed, "")).root
-
-
 def headings(root: Element) -> list[tuple[int, str]]:
     return [(int(item.tag[1]), item.words()) for item in root.all() if re.fullmatch(r"h[1-6]", item.tag)]
-
-
-def sections(root: Element) -> list[str]:
-    return [item.attributes["id"].partition("-")[2] for item in root.all("section")]
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from conftest import Result
 from device_process import WORKSTATION, on_a_device
-from page_reports import bench_report, full_report
-from test_page import sections, tree
+from page_reports import bench_report, full_report, sections, tree
 
 from edgebert.compress.recipe_file import load_recipe
 from edgebert.report.file import write_report
