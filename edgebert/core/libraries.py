@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import io
 import logging
 import os
@@ -56,6 +57,16 @@ def _switch_off_progress_bars() -> None:
         if module.split(".")[0] in sys.modules:
             with contextlib.suppress(ImportError, AttributeError):
                 importlib.import_module(module).disable_progress_bar()
+
+
+def is_installed(name: str) -> bool:
+    """Whether a package can be imported.
+
+    A namespace package such as optimum has no file of its own, and other distributions add to it (edgebert adds a command):
+    it counts only when its own distribution is installed.
+    """
+    spec = importlib.util.find_spec(name)
+    return spec is not None and (spec.origin is not None or package_version(name) != "none")
 
 
 def package_version(name: str) -> str:

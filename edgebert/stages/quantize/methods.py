@@ -5,11 +5,11 @@ Adding one: a file, a line in METHODS, its name in MethodName, and its parameter
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from edgebert.core.libraries import is_installed
 from edgebert.stages.quantize import dynamic, neural_compressor, nncf, nncf_accuracy, static, weight_only
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Method:
 
     def missing_packages(self) -> list[str]:
         """Those that are not installed."""
-        return [name for name in self.packages if importlib.util.find_spec(name) is None]
+        return [name for name in self.packages if not is_installed(name)]
 
 
 PT2E = ("torch", "transformers", "optimum", "onnx", "onnxscript", "onnxruntime", "neural_compressor", "torchao")

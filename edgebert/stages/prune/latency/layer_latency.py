@@ -8,8 +8,13 @@ A model of the whole shape that is to be pruned is timed beside them, and kept a
 """
 
 from __future__ import annotations
+from edgebert.stages.prune.latency.layer_fit import Stack
+from edgebert.stages.prune.latency.layer_fit import fit
+from edgebert.stages.prune.latency.layer_fit import heads_grid
+from edgebert.stages.prune.latency.layer_fit import length_grid
+from edgebert.stages.prune.latency.layer_fit import neurons_grid
+from edgebert.stages.prune.latency.layer_fit import plan_stacks
 
-import importlib.util
 import json
 import subprocess
 import tempfile
@@ -20,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from edgebert.core.libraries import package_version
+from edgebert.core.libraries import is_installed, package_version
 from edgebert.core.progress import Progress, ProgressStep
 from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_json
 from edgebert.errors import MissingPackage, StageError
@@ -41,12 +46,6 @@ from edgebert.tasks.base import Encoded
 
 VERSION = 2
 TABLE_FILE = "table.json"
-LAYERS = 4
-"""Of a stack: enough that the layers outweigh the rest, few enough that a BERT-base is measured in minutes."""
-QUANTILES = (0.05, 0.5, 0.95)
-"""Of the lengths: where the table is measured."""
-NARROWEST = 16
-"""FFN neurons of the smallest layer that is measured; fewer cost the same."""
 CALIBRATION = 2
 """Random texts for NNCF: ranges decide what a model answers, not what it costs."""
 
@@ -129,32 +128,12 @@ def served_lengths(lengths: Sequence[int], target: Target, *, max_length: int, s
     return [target.padded_length(max(lengths[index] for index in group), max_length) for group in groups]
 
 
-def length_grid(lengths: Sequence[int]) -> tuple[int, ...]:
-    """Quantiles of the lengths: those to measure at."""
-    return tuple(sorted({int(length) for length in np.quantile(lengths, QUANTILES, method="nearest")}))
 
 
-def heads_grid(most: int, count: int | None) -> tuple[int, ...]:
-    """1 to `most` heads: all, or `count` of them, denser where there are few."""
-    if count is None:
-        return tuple(range(1, most + 1))
-    return tuple(sorted({round(size) for size in np.geomspace(1, most, count)}))
 
 
-def neurons_grid(most: int, count: int) -> tuple[int, ...]:
-    """`count` widths up to `most` in about equal ratios, multiples of NARROWEST but for `most`."""
-    if most <= NARROWEST:
-        return (most,)
-    inner = {round(size / NARROWEST) * NARROWEST for size in np.geomspace(NARROWEST, most, count)[:-1]}
-    return (*sorted(size for size in inner if size < most), most)
 
 
-@dataclass(frozen=True)
-class Stack:
-    """A model to time: `count` equal layers."""
-
-    layer: StackSizes
-    count: int
 
 
 @dataclass(frozen=True)
@@ -238,7 +217,7 @@ class _Measurement:
         get_runtime(self.target.runtime).require()
         quantiser = ["nncf"] if self.target.runtime == "openvino" and self.precision == "int8" else []
         for package in ["onnx", *quantiser]:
-            if importlib.util.find_spec(package) is None:
+            if not is_installed(package):
                 raise MissingPackage(package, needed_for="A latency table")
 
     def _model(self, sizes: GraphSizes, folder: Path) -> Path:
@@ -306,65 +285,14 @@ def _texts(length: int) -> tuple[Encoded, ...]:
     return tuple(Encoded(tuple(map(int, row)), (0,) * length) for row in tokens)
 
 
-def plan_stacks(heads: Sequence[int], neurons: Sequence[int]) -> list[Stack]:
-    """The models that tell all sizes apart, each size beside one partner of a size that pruned layers have."""
-    head, wide = _nearest(heads, heads[-1] / 3), _nearest(neurons, neurons[-1] / 4)
-    return [
-        *(Stack(StackSizes(count, wide), LAYERS) for count in heads),
-        *(Stack(StackSizes(head, width), LAYERS) for width in neurons if width != wide),
-        # One layer against four tells the rest from the layers,
-        Stack(StackSizes(head, wide), 1),
-        Stack(StackSizes(heads[0], neurons[0]), 1),
-        # and a stack without FFNs tells the halves apart, which are only ever seen together otherwise.
-        Stack(StackSizes(head, None), LAYERS),
-        *([] if (heads[0], neurons[0]) == (head, wide) else [Stack(StackSizes(heads[0], neurons[0]), LAYERS)]),
-    ]
 
 
-def _nearest(grid: Sequence[int], value: float) -> int:
-    return min(grid, key=lambda size: abs(size - value))
 
 
-@dataclass(frozen=True)
-class Fit:
-    """Milliseconds at one length."""
-
-    rest: float
-    attention: tuple[float, ...]
-    ffn: tuple[float, ...]
 
 
-def fit(stacks: Sequence[Stack], latencies: Sequence[float] | Array, heads: Sequence[int], neurons: Sequence[int]) -> Fit:
-    """Takes the latencies apart by least squares of the relative errors.
-
-    A larger half never comes out cheaper than a smaller one: a search would pick every dip, and most dips are noise.
-
-    Args:
-        latencies: ms, one for each stack.
-    """
-    design = np.zeros((len(stacks), 1 + len(heads) + len(neurons)))
-    design[:, 0] = 1
-    for row, item in zip(design, stacks, strict=True):
-        if item.layer.heads is not None:
-            row[1 + heads.index(item.layer.heads)] = item.count
-        if item.layer.neurons is not None:
-            row[1 + len(heads) + neurons.index(item.layer.neurons)] = item.count
-    scale = 1 / np.asarray(latencies)
-    found: Array = np.linalg.lstsq(design * scale[:, None], np.ones(len(stacks)), rcond=None)[0].astype(np.float64)
-    attention, ffn = found[1 : 1 + len(heads)], found[1 + len(heads) :]
-    return Fit(max(0.0, float(found[0])), rising(attention), rising(ffn))
 
 
-def rising(values: Sequence[float] | Array) -> tuple[float, ...]:
-    """The nearest sequence, by squares, that does not fall and is not negative: neighbours out of order share their mean."""
-    groups: list[tuple[float, int]] = []
-    for value in values:
-        mean, count = float(value), 1
-        while groups and groups[-1][0] > mean:
-            before, members = groups.pop()
-            mean, count = (before * members + mean * count) / (members + count), members + count
-        groups.append((mean, count))
-    return tuple(max(0.0, mean) for mean, count in groups for _ in range(count))
 
 
 def _run(job: LayerJob, step: ProgressStep) -> list[tuple[int, int, int]]:
