@@ -1,1 +1,2 @@
-"""The device side of shipping: two slots, one link, and the agent that fills, tries and switches them. No torch, no network."""
+"""Agent: the part of edgebert that runs on a device. It fills two slots, tries bundles
+and switches a link between the slots; no torch, no network."""

@@ -1,7 +1,8 @@
-"""The agent: answers one request of a workstation and ends. `python -P -m edgebert.devices.agent.agent`, see protocol.py.
+"""The agent: answers one request of a workstation and ends. protocol.py describes the requests and answers.
 
-It ends together with its workstation: by a signal, or because nobody reads what it says any more. What it measures with ends
-with it, and the device serves what it served.
+A workstation starts it as `python -P -m edgebert.slots.agent`, its name in version 0.1. It ends together with its workstation:
+by a signal, or because nobody reads its output any more. Its measuring processes end with it, and the device serves the same
+bundle as before.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ from edgebert.devices.agent.protocol import (
     Result,
     Rollback,
     Status,
+    first_fault,
 )
-from edgebert.devices.agent.wire import EventLines, StandardInput, open_voice
+from edgebert.devices.agent.wire import EventLines, StandardInput, open_output
 from edgebert.errors import DeviceError, EdgebertError
 
 Answer = BaseModel | None
@@ -41,16 +43,16 @@ Answer = BaseModel | None
 class Agent:
     """Answers requests. Each operation imports what it needs: `hello` must not wait for what measures."""
 
-    def __init__(self, told: StandardInput, events: EventLines) -> None:
-        self._told, self._events = told, events
+    def __init__(self, source: StandardInput, events: EventLines) -> None:
+        self._source, self._events = source, events
 
     def answer(self) -> Answer:
-        """Reads the request and does what it asks.
+        """Reads the request and carries it out.
 
         Raises:
             EdgebertError: it cannot be done.
         """
-        request = read_request(self._told.line())
+        request = read_request(self._source.line())
         root = locate(getattr(request, "root", "."))
         try:
             return OPERATIONS[type(request)](self, root, request)
@@ -58,13 +60,13 @@ class Agent:
             raise fault(error, root.folder) from error
 
     def hello(self, root: Root, request: Hello) -> Answer:
-        """Who the device is."""
+        """Describes the device."""
         from edgebert.devices.agent.status import read_about
 
         return read_about(root)
 
     def have(self, root: Root, request: Have) -> Answer:
-        """What is here already."""
+        """Lists the requested contents that are on the device already."""
         from edgebert.devices.agent import incoming
         from edgebert.devices.agent.lock import at_work
 
@@ -72,12 +74,12 @@ class Agent:
             return incoming.have(root, request)
 
     def receive(self, root: Root, request: Receive) -> Answer:
-        """Takes contents."""
+        """Receives contents from standard input."""
         from edgebert.devices.agent import incoming
         from edgebert.devices.agent.lock import at_work
 
         with at_work(root, "receives files"):
-            incoming.receive(root, request, self._told, self._events)
+            incoming.receive(root, request, self._source, self._events)
         return None
 
     def install(self, root: Root, request: Install) -> Answer:
@@ -94,7 +96,7 @@ class Agent:
         from edgebert.devices.agent.switch import roll_back
 
         if not root.slots.is_dir():  # a misspelt root is not made into one
-            check_marker(root)  # something else is said to be that
+            check_marker(root)  # a folder that holds something else gets its own message
             nothing = f"Nothing serves in {root.folder}, so there is nothing to go back from."
             raise DeviceError(nothing, hint="Ship a bundle first.")
         with at_work(root, "rolls back"):
@@ -102,11 +104,11 @@ class Agent:
         return self._status(root)
 
     def status(self, root: Root, request: AskStatus) -> Answer:
-        """What serves."""
+        """Reports which bundle serves, and what the slots hold."""
         return self._status(root, thorough=request.thorough)
 
     def pin(self, root: Root, request: Pin) -> Answer:
-        """Trusts a key."""
+        """Trusts a public key."""
         from edgebert.bundle.trust.config import pin_key
 
         pin_key(request.name, request.pem)
@@ -130,18 +132,16 @@ OPERATIONS: Mapping[type[BaseModel], Callable[[Agent, Root, Any], Answer]] = {
 
 
 def read_request(line: bytes) -> BaseModel:
-    """One line as a request.
+    """Parses one line as a request.
 
     Raises:
-        DeviceError: it is none.
+        DeviceError: the line is no request of this protocol.
     """
     try:
         return REQUEST.validate_json(line)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
         raise DeviceError(
-            f"This is no request that the agent knows (protocol {PROTOCOL}): {f'{where}: ' if where else ''}{first['msg']}.",
+            f"The agent does not know this request (protocol {PROTOCOL}): {first_fault(error)}.",
             hint="Use the same version of edgebert on both sides: edgebert devices setup",
         ) from error
 
@@ -149,35 +149,35 @@ def read_request(line: bytes) -> BaseModel:
 def main() -> int:
     """Answers one request. Returns the exit code."""
     interrupts.listen()
-    events = EventLines(open_voice())
+    events = EventLines(open_output())
     try:
         answer = Agent(StandardInput(), events).answer()
         events.send(Result(value=answer.model_dump(mode="json") if answer else {}))
     except KeyboardInterrupt:
         ended = "The agent on the device was ended before it had an answer."
-        _tell(events, DeviceError(ended, hint="Ship again: it goes on from there."))
+        _report(events, DeviceError(ended, hint="Ship again: it goes on from there."))
         return interrupts.exit_code()
     except Exception as error:
-        told = _fault(error)
-        _tell(events, told)
-        return told.exit_code
+        reported = _as_edgebert_error(error)
+        _report(events, reported)
+        return reported.exit_code
     return 0
 
 
-def _fault(error: Exception) -> EdgebertError:
+def _as_edgebert_error(error: Exception) -> EdgebertError:
     if isinstance(error, EdgebertError):
         return error
     if os.environ.get("EDGEBERT_DEBUG"):
         traceback.print_exception(error)
     return DeviceError(
         f"The agent on the device failed: {type(error).__name__}: {error}",
-        hint="This is a fault of edgebert. With EDGEBERT_DEBUG=1 on the device its standard error tells more.",
+        hint="This is a fault in edgebert. EDGEBERT_DEBUG=1 on the device shows where, on its standard error.",
     )
 
 
-def _tell(events: EventLines, told: EdgebertError) -> None:
-    with contextlib.suppress(KeyboardInterrupt):  # nobody is there any more
-        events.send(ReportedFailure(kind=type(told).__name__, message=told.message, hint=told.hint))
+def _report(events: EventLines, error: EdgebertError) -> None:
+    with contextlib.suppress(KeyboardInterrupt):  # the workstation is gone
+        events.send(ReportedFailure(kind=type(error).__name__, message=error.message, hint=error.hint))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Contents that are on the device already: in the folder where they arrive, and in the slots.
+"""Contents: which files of a bundle a slot holds already, and whether a list of files can be a bundle.
 
-All are found by hashing them. Time and size of a file say nothing of a bit that flipped on its disk, and a content that is
-taken for whole and is not would have every later shipment fail in the same way.
+Contents are found by hashing. Time and size of a file do not show a bit that flipped on its disk, and a damaged content that
+passes for complete would make every later shipment fail in the same way.
 """
 
 from __future__ import annotations
@@ -16,18 +16,22 @@ from edgebert.core.store import hash_file
 from edgebert.devices.agent.protocol import Piece, RequestedFile
 from edgebert.errors import BundleError
 
+MOST_FILES = 4096
+LONGEST_PATH = 1024
+"""Characters of a path in a bundle."""
+
 
 def regular_size(path: Path) -> int | None:
-    """Bytes of a regular file; None for anything else, or nothing."""
+    """Size in bytes of a regular file; None for anything else, and where nothing is."""
     try:
-        found = path.lstat()
+        status = path.lstat()
     except OSError:
         return None
-    return found.st_size if stat.S_ISREG(found.st_mode) else None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def holds(path: Path, sha256: str, size: int) -> bool:
-    """Whether a regular file is that content."""
+    """Whether a regular file has this content."""
     try:
         return regular_size(path) == size and hash_file(path) == sha256
     except OSError:  # a disk that cannot read it back
@@ -35,8 +39,12 @@ def holds(path: Path, sha256: str, size: int) -> bool:
 
 
 def in_slots(root: Root, sizes: Mapping[str, int]) -> dict[str, Path]:
-    """Of the contents asked for those that a slot holds, and where. Only files of a size that is asked for are read."""
-    found: dict[str, Path] = {}
+    """sha256 -> path of each requested content that a slot holds. Only files of a requested size are read.
+
+    Args:
+        sizes: sha256 -> size in bytes of each requested content.
+    """
+    paths: dict[str, Path] = {}
     wanted, seen = set(sizes.values()), set()
     for path in _slot_files(root):
         status = path.lstat()
@@ -49,8 +57,8 @@ def in_slots(root: Root, sizes: Mapping[str, int]) -> dict[str, Path]:
         except OSError:
             continue
         if sizes.get(sha256) == status.st_size:
-            found.setdefault(sha256, path)
-    return found
+            paths.setdefault(sha256, path)
+    return paths
 
 
 def _slot_files(root: Root) -> Iterator[Path]:
@@ -59,46 +67,40 @@ def _slot_files(root: Root) -> Iterator[Path]:
             yield from (Path(folder, file) for file in sorted(files))
 
 
-MOST_FILES = 4096
-
-
-LONGEST_PATH = 1024
-
-
 def check_files(files: Sequence[RequestedFile]) -> dict[str, RequestedFile]:
     """The files of a bundle by their paths.
 
     Raises:
-        BundleError: they cannot be those of a bundle.
+        BundleError: they cannot be the files of a bundle.
     """
     if len(files) > MOST_FILES:
         raise BundleError(f"{len(files)} files are more than a bundle has; at most {MOST_FILES} are taken.")
-    found: dict[str, RequestedFile] = {}
+    by_path: dict[str, RequestedFile] = {}
     for item in files:
         _check_path(item.path)
-        if item.path in found:
+        if item.path in by_path:
             raise BundleError(f"{item.path} is named twice.")
-        found[item.path] = item
-    for path in found:
-        folder = next((str(parent) for parent in PurePosixPath(path).parents if str(parent) in found), None)
+        by_path[item.path] = item
+    for path in by_path:
+        folder = next((str(parent) for parent in PurePosixPath(path).parents if str(parent) in by_path), None)
         if folder:
             raise BundleError(f"{folder} is named as a file and as the folder of {path}.")
-    if MANIFEST not in found:
+    if MANIFEST not in by_path:
         raise BundleError(f"{MANIFEST} is not among the files, so they are no bundle.")
     sizes_of(files)
-    return found
+    return by_path
 
 
 def sizes_of(items: Sequence[RequestedFile | Piece]) -> dict[str, int]:
-    """sha256 -> size of each content.
+    """sha256 -> size in bytes of each content.
 
     Raises:
-        BundleError: one is said to have two sizes.
+        BundleError: one content is listed with two sizes.
     """
     sizes: dict[str, int] = {}
     for item in items:
         if sizes.setdefault(item.sha256, item.size) != item.size:
-            raise BundleError(f"The content {item.sha256[:12]} is said to have {sizes[item.sha256]} and {item.size} bytes.")
+            raise BundleError(f"The content {item.sha256[:12]} is listed with {sizes[item.sha256]} and {item.size} bytes.")
     return sizes
 
 

@@ -1,4 +1,5 @@
-"""Room on the device's disk: asked for before bytes are taken, and told of in numbers where it ends in the middle."""
+"""The device's disk: free space is checked before bytes are received, a full disk is reported in numbers, and small files are
+written so that they survive a power cut."""
 
 from __future__ import annotations
 
@@ -9,68 +10,63 @@ from pathlib import Path
 
 from edgebert.errors import StoreError
 
+MAKE_ROOM = "Make room on the device, then ship again: what has arrived is kept."
 MARGIN = 16 << 20
-"""Bytes that are left to whatever else writes there."""
+"""Bytes that stay free for other programs."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Full, beyond the user's quota, or larger than this process may write."""
+"""Disk full, beyond the user's quota, or larger than this process may write."""
 
 
 def free_bytes(folder: Path) -> int:
-    """That this user may still write there; the folder need not be there yet."""
+    """Bytes that this user may still write there; the folder need not exist."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return shutil.disk_usage(folder).free
 
 
 def require(folder: Path, size: int) -> None:
-    """Sees to it that so many bytes can be written and a margin stays.
+    """Checks that `size` bytes can be written and `MARGIN` bytes stay free.
 
     Raises:
-        StoreError: they cannot.
+        StoreError: there is too little space.
     """
     free = free_bytes(folder)
     if size + MARGIN > free:
         raise StoreError(
             f"{folder} needs room for {_mb(size)} and has {_mb(free)} free: {_mb(size + MARGIN - free)} are missing"
             f" ({_mb(MARGIN)} stay free for others).",
-            hint="Make room on the device, then ship again: what has arrived is kept.",
+            hint=MAKE_ROOM,
         )
 
 
 def fault(error: OSError, folder: Path, missing: int | None = None) -> StoreError:
-    """What a write that failed means.
+    """The error to report for a write that failed.
 
     Args:
-        missing: bytes that could not be written any more.
+        missing: bytes that could not be written.
     """
     if error.errno in FULL:
-        amount = "" if missing is None else f" at least {_mb(missing)} more are needed."
-        return StoreError(
-            f"The disk of {folder} is full:{amount}" if amount else f"The disk of {folder} is full.",
-            hint="Make room on the device, then ship again: what has arrived is kept.",
-        )
-    where = error.filename or folder
-    where = where.decode(errors="replace") if isinstance(where, bytes) else where
-    return StoreError(
-        f"{where} cannot be used: {error.strerror or error}.", hint=f"Look at the rights and the disk of {folder}."
-    )
+        amount = "." if missing is None else f": at least {_mb(missing)} more are needed."
+        return StoreError(f"The disk of {folder} is full{amount}", hint=MAKE_ROOM)
+    path = os.fsdecode(error.filename or folder)
+    return StoreError(f"{path} cannot be used: {error.strerror or error}.", hint=f"Check the permissions and disk of {folder}.")
 
 
 def _mb(size: int) -> str:
     return f"{size / 1e6:,.1f} MB"
 
 
-def remove(place: Path) -> None:
-    """Removes a file, a link or a folder with all that is in it; nothing where there is nothing. Links are not followed."""
-    if place.is_dir() and not place.is_symlink():
-        shutil.rmtree(place)
+def remove(path: Path) -> None:
+    """Removes a file, a link, or a folder with its files. Links are not followed; a missing path is no error."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
     else:
-        place.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
-def sync(place: Path) -> None:
-    """Has the disk hold a file's bytes, or a folder's names."""
-    handle = os.open(place, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Flushes a file's bytes, or a folder's names, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -78,12 +74,13 @@ def sync(place: Path) -> None:
 
 
 def draft_of(path: Path) -> Path:
-    """What a file is written as, before it is put in its place. Always the same, so that what a kill leaves is found."""
+    """Path under which a file is written before it is renamed. Always the same, so that a killed agent's draft is removed."""
     return path.parent / f".{path.name}.draft"
 
 
 def write_durably(path: Path, text: str) -> None:
-    """Writes a small file, which is there as a whole or as it was before, whatever happens. One process at a time may."""
+    """Writes a small file atomically: whatever happens, it holds either all of the new text or the old one. Not for use by
+    several processes at once."""
     draft = draft_of(path)
     try:
         with draft.open("w", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""Incoming: contents on their way to the device. What was cut off stays as `.part` and is appended to at its true length."""
+"""Incoming: receives contents. One that was cut off stays as `.part`; the next shipment appends to it."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from edgebert.devices.agent.wire import Events
 from edgebert.errors import DeviceError, DeviceLost
 
 LEFT = "left.json"
-"""What the last installation left here, and how much of it."""
+"""File with the name and size of everything that lay here after the last installation."""
 
 
 class Body(Protocol):
-    """What follows a request."""
+    """The bytes that follow a request."""
 
     def read(self, size: int) -> Iterator[bytes]:
-        """Blocks of the next `size` bytes; fewer where it ends."""
+        """Blocks of the next `size` bytes; fewer where the input ends."""
 
     def goes_on(self) -> bool:
-        """Whether there is more at this moment."""
+        """Whether more bytes are there at this moment."""
 
 
 def whole(root: Root, sha256: str) -> Path:
-    """Where a content lies that has arrived."""
+    """Path of a content that has arrived."""
     return root.incoming / sha256
 
 
 def part(root: Root, sha256: str) -> Path:
-    """Where a content lies that is on its way."""
+    """Path of a content that has arrived in part."""
     return root.incoming / f"{sha256}.part"
 
 
 def have(root: Root, request: Have) -> Held:
-    """What of these files is here, each content read and hashed."""
+    """Bytes of each requested content on the device; every complete one is read and hashed."""
     sizes = sizes_of(tuple(check_files(request.files).values()))
-    arrived = {sha256: found for sha256, size in sizes.items() if (found := _arrived(root, sha256, size)) is not None}
+    arrived = {sha256: count for sha256, size in sizes.items() if (count := _arrived(root, sha256, size)) is not None}
     lacking = {sha256: size for sha256, size in sizes.items() if arrived.get(sha256) != size}
     held = {**arrived, **{sha256: sizes[sha256] for sha256 in contents.in_slots(root, lacking)}}
     to_come = sum(size - held.get(sha256, 0) for sha256, size in sizes.items())
@@ -54,7 +54,7 @@ def have(root: Root, request: Have) -> Held:
 
 
 def _arrived(root: Root, sha256: str, size: int) -> int | None:
-    """Bytes of a content that came before; what is there and wrong is removed."""
+    """Bytes of a content in `incoming`, None for none. Wrong files are removed."""
     if contents.holds(whole(root, sha256), sha256, size):
         return size
     remove(whole(root, sha256))
@@ -68,30 +68,30 @@ def _arrived(root: Root, sha256: str, size: int) -> int | None:
 
 
 def receive(root: Root, request: Receive, body: Body, events: Events) -> None:
-    """Takes the pieces, one after the other. What is whole stays whatever becomes of the others.
+    """Receives the pieces, one after the other. Complete contents are kept, whatever happens to the others.
 
     Raises:
-        DeviceLost: the body ended early; what came of it is kept.
-        DeviceError: a content arrived damaged or does not go on where it ended here, or more came than was announced.
-        StoreError: the disk is full; what came before is kept.
+        DeviceLost: the body ended early; the bytes that arrived are kept.
+        DeviceError: a content arrived damaged, does not continue its part here, or more bytes came than were announced.
+        StoreError: the disk is full; the bytes that arrived are kept.
     """
     _check_pieces(request.pieces)
     total = sum(piece.size - piece.offset for piece in request.pieces)
     require(root.incoming, total)
-    troubles: list[str] = []
+    faults: list[str] = []
     with events.step("receive", total) as step:
         for piece in request.pieces:
-            trouble = _take(root, piece, _counted(body, piece, step.advance))
-            if trouble:
-                troubles.append(trouble)
-                events.note(trouble)
+            problem = _write_piece(root, piece, _counted(body, piece, step.advance))
+            if problem:
+                faults.append(problem)
+                events.note(problem)
             else:
                 events.send(Received(sha256=piece.sha256))
     if body.goes_on():
         raise DeviceError("More bytes came than were announced; what was announced has arrived whole.", hint="Ship again.")
-    if troubles:
+    if faults:
         raise DeviceError(
-            f"{len(troubles)} of {len(request.pieces)} contents did not arrive whole: {troubles[0]}",
+            f"{len(faults)} of {len(request.pieces)} contents did not arrive whole: {faults[0]}",
             hint="Ship again: only these are sent anew.",
         )
 
@@ -100,14 +100,14 @@ def _check_pieces(pieces: Collection[Piece]) -> None:
     if len({piece.sha256 for piece in pieces}) < len(pieces):
         raise DeviceError("A content is announced twice in one request.")
     if strange := next((piece for piece in pieces if piece.offset > piece.size), None):
-        raise DeviceError(f"{strange.sha256[:12]} is announced to go on behind its end.")
+        raise DeviceError(f"{strange.sha256[:12]} is announced with an offset behind its end.")
 
 
 def _counted(body: Body, piece: Piece, advance: Callable[[float], None]) -> Iterator[bytes]:
-    """The bytes of one piece.
+    """Blocks of one piece, each reported to `advance`.
 
     Raises:
-        DeviceLost: there are fewer.
+        DeviceLost: the body ended before the piece did.
     """
     left = piece.size - piece.offset
     for block in body.read(left):
@@ -121,19 +121,19 @@ def _counted(body: Body, piece: Piece, advance: Callable[[float], None]) -> Iter
         )
 
 
-def _take(root: Root, piece: Piece, blocks: Iterator[bytes]) -> str | None:
-    """One piece into its file. Returns what is wrong with it; then its bytes were passed over, for others follow."""
-    place = part(root, piece.sha256)
-    there = contents.regular_size(place)
-    if there is None:
-        remove(place)
-    if piece.offset > (there or 0):
+def _write_piece(root: Root, piece: Piece, blocks: Iterator[bytes]) -> str | None:
+    """Writes one piece into its file. Returns the fault of a bad one, whose bytes are skipped: the next piece follows them."""
+    path = part(root, piece.sha256)
+    present = contents.regular_size(path)
+    if present is None:
+        remove(path)
+    if piece.offset > (present or 0):
         for _ in blocks:
             pass
-        return f"{piece.sha256[:12]} goes on at byte {piece.offset}, but {there or 0} bytes of it are here."
+        return f"{piece.sha256[:12]} goes on at byte {piece.offset}, but {present or 0} bytes of it are here."
     left = piece.size - piece.offset
     try:
-        with place.open("ab") as file:
+        with path.open("ab") as file:
             file.truncate(piece.offset)
             for block in blocks:
                 file.write(block)
@@ -148,29 +148,30 @@ def _take(root: Root, piece: Piece, blocks: Iterator[bytes]) -> str | None:
 
 
 def _finish(root: Root, sha256: str) -> bool:
-    """Makes a part that is long enough the whole, or removes it where its hash is another."""
-    place = part(root, sha256)
+    """Renames a part of full length to its final name; removes it where the hash is wrong. Returns whether it was right."""
+    path = part(root, sha256)
     try:
-        right = hash_file(place) == sha256
+        right = hash_file(path) == sha256
     except OSError:
         right = False
     if right:
-        place.replace(whole(root, sha256))
+        path.replace(whole(root, sha256))
         sync(root.incoming)
     else:
-        remove(place)
+        remove(path)
     return right
 
 
 def _drop_others(root: Root, keep: Collection[str]) -> None:
-    """Makes room: contents of other bundles go."""
+    """Makes room: removes the contents of other bundles."""
     for file in root.incoming.iterdir():
         if file.name.partition(".")[0] not in keep:
             remove(file)
 
 
 def clear(root: Root, used: Collection[str]) -> None:
-    """After an installation: what it used goes, and so does what lay here after the last one and has not grown since."""
+    """Cleans up after an installation: removes the contents that it used, and those that lay here after the previous
+    installation and have not grown since."""
     for sha256 in used:
         remove(whole(root, sha256))
         remove(part(root, sha256))
@@ -184,7 +185,7 @@ def clear(root: Root, used: Collection[str]) -> None:
 
 def _left(root: Root) -> dict[str, int]:
     try:
-        found = json.loads((root.incoming / LEFT).read_bytes())
+        left = json.loads((root.incoming / LEFT).read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return left if isinstance(left, dict) else {}

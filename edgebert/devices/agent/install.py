@@ -1,4 +1,4 @@
-"""Install: a bundle is laid out beside what serves, checked, tried on this CPU, and switched to where a variant passes.
+"""Install: lays a bundle out beside the serving slot, checks it, tries it on this CPU, and switches where a variant passes.
 
 Whatever fails, both slots and the link stay as they were.
 """
@@ -13,6 +13,7 @@ import shutil
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from edgebert.bundle.device_folder import Root, SlotName
 from edgebert.bundle.manifest import MANIFEST, BundleManifest
@@ -34,16 +35,18 @@ from edgebert.devices.agent.wire import Events
 from edgebert.errors import BundleError, DeviceError, EdgebertError
 from edgebert.report.file import report_text
 
+READ_ONLY = 0o444
+
 
 def install(root: Root, request: Install, events: Events) -> Installed:
-    """Installs the bundle of these files, all of which are here.
+    """Installs a bundle whose contents have arrived.
 
     Raises:
-        BundleError: the bundle is not whole, not trusted, or its tokenizer makes other tokens here.
-        DeviceError: a content is not here.
-        StoreError: there is no room for the bundle.
-        OSError: something cannot be written.
-        StageError: a process that measured failed.
+        BundleError: the bundle is incomplete, not trusted, or its tokenizer makes other tokens here.
+        DeviceError: a content is not on the device.
+        StoreError: there is no space for the bundle.
+        OSError: a file cannot be written.
+        StageError: a measuring process failed.
     """
     files = check_files(request.files)
     if strange := next((path for path in files if path.split("/")[0] in LEFT_BY_THE_HUB), None):
@@ -59,15 +62,14 @@ def install(root: Root, request: Install, events: Events) -> Installed:
 
 
 def _serves(root: Root, slot: SlotName, files: Mapping[str, RequestedFile], events: Events) -> Checked | None:
-    """The slot, where it holds just these files and is whole; a damaged one is laid out again."""
+    """The serving slot, where it holds exactly this bundle and is complete; None otherwise: a damaged one is laid out again."""
     folder = root.slot(slot)
-    same = all(_hash(folder / name) == (files[name].sha256 if name in files else None) for name in (MANIFEST, SIGNATURE))
-    if not same:
+    if any(_hash(folder / name) != (files[name].sha256 if name in files else None) for name in (MANIFEST, SIGNATURE)):
         return None
     try:
         return check_slot(root, slot, thorough=True)
     except EdgebertError as error:
-        events.note(f"what serves is laid out again: {error.message}")
+        events.note(f"the serving bundle is damaged and laid out again: {error.message}")
         return None
 
 
@@ -96,7 +98,7 @@ def _install(root: Root, request: Install, files: Mapping[str, RequestedFile], e
     if interrupts.asked():  # a library may have swallowed it
         raise KeyboardInterrupt
     exchange(root, slot, staged)
-    with contextlib.suppress(OSError):  # it serves: that something is left over is no failure, the next installation clears it
+    with contextlib.suppress(OSError):  # the bundle serves: leftovers are no failure, the next installation clears them
         clear(root, {item.sha256 for item in files.values()})
     return _answer("switched", slot, outcome)
 
@@ -113,41 +115,31 @@ def _record(manifest: BundleManifest, sha256: str, signed_by: str, outcome: Vari
     )
 
 
-def _answer(outcome: str, slot: SlotName | None, found: VariantOutcome) -> Installed:
-    return Installed.model_validate(
-        {
-            "outcome": outcome,
-            "slot": slot,
-            "variant": found.chosen.name if found.chosen else None,
-            "tried": found.tried,
-            "reasons": found.reasons,
-            "report": _as_file(found),
-        }
+def _answer(outcome: Literal["switched", "refused"], slot: SlotName | None, trial: VariantOutcome) -> Installed:
+    return Installed(
+        outcome=outcome,
+        slot=slot,
+        variant=trial.chosen.name if trial.chosen else None,
+        tried=trial.tried,
+        reasons=trial.reasons,
+        report=json.loads(report_text(trial.report)) if trial.report else None,
     )
 
 
-def _as_file(found: VariantOutcome) -> object:
-    """As report.json holds it, with its checksum."""
-    return json.loads(report_text(found.report)) if found.report else None
-
-
-READ_ONLY = 0o444
-
-
 def lay_out(root: Root, files: Mapping[str, RequestedFile], folder: Path) -> None:
-    """Writes the bundle into a new folder, on the disk when it returns. Files are links to their contents where they can be.
+    """Writes the bundle into a new folder and flushes it to the disk. Files are hard links to their contents where possible.
 
     Raises:
-        DeviceError: a content is not here.
-        StoreError: there is no room for a copy.
-        OSError: something cannot be written.
+        DeviceError: a content is not on the device.
+        StoreError: there is no space for a copy.
+        OSError: a file cannot be written.
     """
     sources = _sources(root, files)
     folder.mkdir()
     for path, item in files.items():
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        _place(sources[item.sha256], target, item.size)
+        _link_or_copy(sources[item.sha256], target, item.size)
     for parent, _, _ in os.walk(folder):
         sync(Path(parent))
 
@@ -155,25 +147,25 @@ def lay_out(root: Root, files: Mapping[str, RequestedFile], folder: Path) -> Non
 def _sources(root: Root, files: Mapping[str, RequestedFile]) -> dict[str, Path]:
     sizes = {item.sha256: item.size for item in files.values()}
     arrived = {sha256 for sha256, size in sizes.items() if contents.regular_size(whole(root, sha256)) == size}
-    found = contents.in_slots(root, {sha256: size for sha256, size in sizes.items() if sha256 not in arrived})
-    found |= {sha256: whole(root, sha256) for sha256 in arrived}
-    lacking = [path for path, item in files.items() if item.sha256 not in found]
+    sources = contents.in_slots(root, {sha256: size for sha256, size in sizes.items() if sha256 not in arrived})
+    sources |= {sha256: whole(root, sha256) for sha256 in arrived}
+    lacking = [path for path, item in files.items() if item.sha256 not in sources]
     if lacking:
         raise DeviceError(
             f"{len(lacking)} of {len(files)} files are not on the device: {lacking[0]}"
             f"{' and others' if len(lacking) > 1 else ''}.",
             hint="Ship again: what is missing is sent.",
         )
-    return found
+    return sources
 
 
-def _place(source: Path, target: Path, size: int) -> None:
-    """A second name of the same file, else a copy: some file systems have no such links, and some files are another user's."""
+def _link_or_copy(source: Path, target: Path, size: int) -> None:
+    """Makes a hard link, else a copy: some file systems have no hard links, and some files belong to another user."""
     try:
         target.hardlink_to(source)
         if stat.S_IMODE(target.stat().st_mode) != READ_ONLY:
             target.chmod(READ_ONLY)
-    except FileExistsError:  # two names that this file system does not tell apart
+    except FileExistsError:  # two names that this file system does not distinguish
         raise
     except OSError:
         target.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""One agent at a time works in a root. The kernel lets go of the lock when its process ends, however it ends."""
+"""Lock: one agent at a time works in a root. The kernel releases the lock when the process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from edgebert.devices.agent.switch import recover
 from edgebert.errors import DeviceError, StoreError
 
 PATIENCE_S = 10.0
-"""That an agent has to end which has lost its workstation: the next request may come before it noticed."""
-LOOK_S = 0.1
+"""How long to wait for the lock: an agent that lost its workstation may still be ending when the next request comes."""
+RETRY_S = 0.1
 
 
 @contextlib.contextmanager
 def locked(root: Root, doing: str) -> Iterator[None]:
-    """Holds the root.
+    """Holds the lock of the root.
 
     Args:
-        doing: what for, told to others that want it.
+        doing: purpose, shown to another agent that wants the lock.
 
     Raises:
         DeviceError: another agent holds it.
@@ -63,7 +63,7 @@ def _take(handle: int, root: Root) -> None:
                 f"Another agent works in {root.folder}: {_holder(handle)}.",
                 hint="Wait until it has ended, or end it on the device; then ship again.",
             )
-        time.sleep(LOOK_S)
+        time.sleep(RETRY_S)
 
 
 def _holder(handle: int) -> str:
@@ -76,10 +76,10 @@ def _holder(handle: int) -> str:
 
 @contextlib.contextmanager
 def at_work(root: Root, doing: str) -> Iterator[None]:
-    """Holds the root, made where it is not there, as the last request that came to its end left it.
+    """Makes the root where it does not exist, locks it, and undoes what a killed agent left half done.
 
     Raises:
-        DeviceError: the folder is something else, or another agent holds it.
+        DeviceError: the folder holds something else, or another agent holds the lock.
         StoreError: it cannot be locked.
         OSError: it cannot be written.
     """

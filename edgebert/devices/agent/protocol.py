@@ -1,39 +1,45 @@
-"""What a workstation and the agent on a device say to each other.
+"""Protocol: the messages between a workstation and the agent on a device.
 
-One process of the agent (`python -P -m edgebert.devices.agent.agent`) answers one request. Standard input: the request as
-one line of JSON, then, for `receive`, the bytes of its files one after the other. Standard output: events, one line of JSON
-each; the last one is `result` or `error`. Standard error is for people.
+One process of the agent (`python -P -m edgebert.slots.agent`) answers one request. Standard input: the request as one line of
+JSON, then, for `receive`, the bytes of its files one after the other. Standard output: events, one line of JSON each; the last
+one is `result` or `error`. Standard error is for people.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
 
 from edgebert.core.strict import Frozen
 
 PROTOCOL = 1
 DEFAULT_ROOT = "edgebert"
-"""Folder on a device that holds its slots, counted from the home of the user there."""
+"""Folder on a device that holds its slots, relative to the home of the user there."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+def first_fault(error: ValidationError) -> str:
+    """The first fault of a message: the path of its field, where it has one, and what is wrong there."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+
+
 class Message(Frozen):
-    """Read-only, no unknown keys."""
+    """Base of all messages: read-only, no unknown keys."""
 
 
 class RequestedFile(Message):
-    """One file of a bundle, by its content."""
+    """One file of a bundle, by the hash of its content."""
 
     path: str
-    """In the bundle, with `/`."""
+    """Path in the bundle, with `/`."""
     sha256: Sha256
     size: int = Field(ge=0)
 
 
 class Piece(Message):
-    """What is sent of one content: all bytes from `offset` on."""
+    """The part of one content that is sent: all bytes from `offset` on."""
 
     sha256: Sha256
     size: int = Field(ge=0)
@@ -49,14 +55,14 @@ class VariantTrial(Message):
 
 
 class Hello(Message):
-    """Who are you, and what do you have? -> `About`."""
+    """Asks who the device is and what is installed there. -> `About`."""
 
     op: Literal["hello"] = "hello"
     root: str = DEFAULT_ROOT
 
 
 class Have(Message):
-    """Which of these contents do you hold already, and how much of the others? -> `Held`."""
+    """Asks which of these contents are there, and how many bytes of the others. -> `Held`."""
 
     op: Literal["have"] = "have"
     root: str = DEFAULT_ROOT
@@ -64,7 +70,7 @@ class Have(Message):
 
 
 class Receive(Message):
-    """Takes the pieces that follow on standard input. An event `received` for each that is whole. -> `{}`."""
+    """Receives the pieces that follow on standard input; each complete one gives an event `received`. -> `{}`."""
 
     op: Literal["receive"] = "receive"
     root: str = DEFAULT_ROOT
@@ -72,34 +78,35 @@ class Receive(Message):
 
 
 class Install(Message):
-    """Lays the files out, checks, tries and measures them, and switches where a variant passes. -> `Installed`."""
+    """Lays the bundle out, checks, tries and measures it, and switches where a variant passes. -> `Installed`."""
 
     op: Literal["install"] = "install"
     root: str = DEFAULT_ROOT
     device: str
-    """What the workstation calls the device; the report is named after it."""
+    """Name of the device on the workstation; the report is named after it."""
     files: tuple[RequestedFile, ...]
     trial: VariantTrial = VariantTrial()
 
 
 class Rollback(Message):
-    """Switches to the other slot after it was checked. -> `Status`."""
+    """Checks the other slot and switches to it. -> `Status`."""
 
     op: Literal["rollback"] = "rollback"
     root: str = DEFAULT_ROOT
 
 
 class AskStatus(Message):
-    """What serves, and what could? -> `Status`."""
+    """Asks which slot serves and what both slots hold. -> `Status`."""
 
     op: Literal["status"] = "status"
     root: str = DEFAULT_ROOT
     thorough: bool = False
-    """Whether every file is hashed and the signature checked, as a load does it; else only presence, sizes and records are."""
+    """Whether every file is hashed and the signature checked, as when a bundle is loaded. Otherwise only records, presence and
+    sizes of files are checked."""
 
 
 class Pin(Message):
-    """Trusts the public key (PEM) from now on, under that name. -> `{}`."""
+    """Trusts a public key (PEM) from now on, under that name. -> `{}`."""
 
     op: Literal["pin"] = "pin"
     name: str
@@ -121,22 +128,22 @@ class About(Message):
     cpu: str
     isas: tuple[str, ...]
     runtimes: dict[str, str]
-    """Runtime -> version, of those installed."""
+    """Name -> version of each installed runtime."""
     free_bytes: int = Field(ge=0, lt=1 << 63)
     trusted: tuple[str, ...]
     """Fingerprints of the keys that this device trusts."""
     serving: Sha256 | None
-    """sha256 of the manifest (edgebert.json) of what serves; None where nothing does."""
+    """sha256 of the manifest (edgebert.json) of the bundle that serves; None where none does."""
 
 
 class Held(Message):
-    """Answer to `have`: sha256 -> bytes that are there already, the size for what is whole. Absent contents are left out."""
+    """Answer to `have`: sha256 -> bytes on the device, the whole size if complete. Absent contents have no key."""
 
     bytes_there: dict[str, int]
 
 
 class Tried(Message):
-    """What became of one variant on the device."""
+    """Result of trying one variant on the device."""
 
     variant: str
     self_test: Literal["ok", "differs", "untested"]
@@ -144,37 +151,38 @@ class Tried(Message):
     p90_ms: float | None
     passed: bool
     reason: str
-    """Why it did not pass, or what it holds."""
+    """Why it did not pass, or the gates that it meets."""
 
 
 class Installed(Message):
     """Answer to `install`."""
 
     outcome: Literal["switched", "refused", "unchanged"]
-    """unchanged: the same bundle served already. refused: no variant passed, and the device serves what it served."""
+    """unchanged: the same bundle served already. refused: no variant passed, and the device serves what it did before."""
     slot: Literal["a", "b"] | None
     variant: str | None
     tried: tuple[Tried, ...]
     reasons: tuple[str, ...]
     report: dict[str, Any] | None
-    """Of the measurements on the device, as report.json holds it."""
+    """Report of the measurements on the device, in the form of report.json."""
 
 
 class Slot(Message):
-    """One slot that is filled."""
+    """One filled slot."""
 
     slot: Literal["a", "b"]
     bundle: str
     """Name of its bundle."""
     manifest: Sha256
+    """sha256 of its edgebert.json."""
     variant: str
     p50_ms: float | None
     signed_by: str
     """Fingerprint of the key, identity of the certificate, or `unsigned`."""
     installed: str
-    """When, by the device's clock, ISO 8601 with its zone."""
+    """Time of the installation by the device's clock, ISO 8601 with time zone."""
     fault: str | None = None
-    """Why it could not serve, where it could not."""
+    """Why the slot cannot serve; None where it can."""
 
 
 class Status(Message):
@@ -186,14 +194,14 @@ class Status(Message):
 
 
 class Note(Message):
-    """Something to tell the user."""
+    """A line for the user."""
 
     event: Literal["note"] = "note"
     line: str
 
 
 class Advance(Message):
-    """How far a long step is."""
+    """Progress of a long step."""
 
     event: Literal["advance"] = "advance"
     title: str
@@ -202,7 +210,7 @@ class Advance(Message):
 
 
 class Received(Message):
-    """A content is there as a whole, and its hash is right."""
+    """A content has arrived completely, and its hash is right."""
 
     event: Literal["received"] = "received"
     sha256: Sha256
@@ -216,11 +224,11 @@ class Result(Message):
 
 
 class ReportedFailure(Message):
-    """Why there is no answer; the last event."""
+    """The error that took the place of an answer; the last event."""
 
     event: Literal["error"] = "error"
     kind: str
-    """Name of the class in edgebert.errors."""
+    """Name of its class in edgebert.errors."""
     message: str
     hint: str | None = None
 

@@ -1,4 +1,4 @@
-"""Self-test: a variant answers the bundle's goldens in a process of its own, which it may end without ending ours.
+"""Self-test: a variant answers the bundle's goldens in a process of its own, so that a crash does not end the agent.
 
 `python -m edgebert.devices.agent.self_test PARENT` is that process: it reads the folder and the variant's name from
 standard input.
@@ -20,15 +20,15 @@ State = Literal["ok", "differs", "untested"]
 
 
 def self_test(folder: Path, variant: ManifestEntry) -> tuple[State, str]:
-    """Whether a variant of a checked bundle answers here as it did where it was made, and how that shows."""
-    told = json.dumps({"folder": str(folder), "variant": variant.name})
+    """Whether a variant of a checked bundle answers here as on the machine that made it, and the reason in words."""
+    job = json.dumps({"folder": str(folder), "variant": variant.name})
     try:
-        found = json.loads(run_worker(sys.modules[__name__], told, f"replays the goldens of {variant.name}"))
+        result = json.loads(run_worker(sys.modules[__name__], job, f"replays the goldens of {variant.name}"))
     except StageError as error:
         return "untested", error.message
-    if found["obstacle"]:
-        return "untested", found["obstacle"]
-    difference, tolerance = float(found["difference"]), variant.tolerance
+    if result["obstacle"]:
+        return "untested", result["obstacle"]
+    difference, tolerance = float(result["difference"]), variant.tolerance
     if difference <= tolerance:
         return "ok", f"goldens differ by {difference:.2g}"
     return "differs", f"its answers to the goldens differ by {difference:.2g} here, more than {tolerance:g}"
@@ -37,19 +37,19 @@ def self_test(folder: Path, variant: ManifestEntry) -> tuple[State, str]:
 def main() -> int:
     """Replays the goldens of one variant. Returns the exit code."""
     end_with(int(sys.argv[1]))
-    told = json.loads(sys.stdin.read())
+    job = json.loads(sys.stdin.read())
     from edgebert.bundle.read import read_manifest
     from edgebert.bundle.self_test import golden_inputs, replay
 
-    folder = Path(told["folder"])
+    folder = Path(job["folder"])
     try:
         manifest = read_manifest(folder)
-        variant = next(item for item in manifest.variants if item.name == told["variant"])
-        found = replay(folder, manifest, variant, golden_inputs(folder, manifest))
+        variant = next(item for item in manifest.variants if item.name == job["variant"])
+        test = replay(folder, manifest, variant, golden_inputs(folder, manifest))
     except EdgebertError as error:
         sys.stdout.write("\n" + json.dumps({"failure": error.message, "hint": error.hint}) + "\n")
         return error.exit_code
-    sys.stdout.write("\n" + json.dumps({"difference": found.difference, "obstacle": found.obstacle}) + "\n")
+    sys.stdout.write("\n" + json.dumps({"difference": test.difference, "obstacle": test.obstacle}) + "\n")
     return 0
 
 

@@ -1,10 +1,11 @@
-"""Status: what serves on the device, and what could."""
+"""Status: describes the device, says which slot serves, and checks whether a slot could."""
 
 from __future__ import annotations
 
 import os
 import platform
 from dataclasses import dataclass
+from pathlib import Path
 
 from edgebert.bundle.device_folder import SLOTS, Root, SlotName, check_marker
 from edgebert.bundle.manifest import MANIFEST, BundleManifest, ManifestEntry
@@ -16,7 +17,7 @@ from edgebert.core.store import hash_file
 from edgebert.devices.agent.contents import regular_size
 from edgebert.devices.agent.disk import free_bytes
 from edgebert.devices.agent.protocol import PROTOCOL, About, Slot, Status
-from edgebert.devices.agent.record import Record, read_record
+from edgebert.devices.agent.record import SHIP_AGAIN, Record, read_record
 from edgebert.errors import BundleError, EdgebertError, EnvironmentFault
 from edgebert.measure.machine.environment import read_environment
 from edgebert.runtimes import RUNTIMES
@@ -24,14 +25,14 @@ from edgebert.version import __version__
 
 UNKNOWN = "unknown"
 NO_CONTENT = "0" * 64
-"""In the place of a hash where there is no file."""
+"""Stands for the hash of a missing file."""
 
 
 def read_status(root: Root, *, thorough: bool = False) -> Status:
-    """Looks at a root without touching it; one that is not there yet serves nothing.
+    """Reads the slots of a root and writes nothing; a root that does not exist serves nothing.
 
     Raises:
-        DeviceError: the folder is something else.
+        DeviceError: the folder holds something else.
     """
     check_marker(root)
     filled = [name for name in SLOTS if os.path.lexists(root.slot(name)) or os.path.lexists(root.record(name))]
@@ -52,7 +53,7 @@ def _slot(root: Root, name: SlotName, thorough: bool) -> Slot:
 
 
 def _record(root: Root, name: SlotName) -> Record:
-    """The slot's own, else what can be told without it."""
+    """The slot's record, else one made of what is known without it."""
     try:
         return read_record(root, name)
     except BundleError:
@@ -64,11 +65,11 @@ def _record(root: Root, name: SlotName) -> Record:
 
 
 def read_about(root: Root) -> About:
-    """Looks at this machine and at a root, which need not be there yet. Nothing is written.
+    """Describes this machine and a root, which need not exist. Nothing is written.
 
     Raises:
-        DeviceError: the folder is something else, or was made by a newer edgebert.
-        TrustError: the device's own configuration of trust cannot be read.
+        DeviceError: the folder holds something else, or was made by a newer edgebert.
+        TrustError: the device's own trust.toml cannot be read.
     """
     check_marker(root)
     slot, environment = root.serving(), read_environment()
@@ -96,29 +97,28 @@ class Checked:
 
 
 def check_slot(root: Root, slot: SlotName, *, thorough: bool) -> Checked:
-    """Looks at record, manifest, presence and sizes of all files; where it is to be thorough, at every byte and the signature.
+    """Checks the record, the manifest, and presence and size of every file; if thorough, also every byte and the signature.
 
     Raises:
-        BundleError: it could not serve.
+        BundleError: the slot could not serve.
         EnvironmentFault: its variant cannot run here any more.
     """
     folder = root.slot(slot)
     record = read_record(root, slot)
-    manifest = read_bundle(folder) if thorough else _looked_at(root, slot)
+    manifest = read_bundle(folder) if thorough else _check_sizes(folder)
     if hash_file(folder / MANIFEST) != record.manifest:
-        raise BundleError(f"The record of slot {slot} is of another bundle.", hint="Ship the bundle again.")
+        raise BundleError(f"The record of slot {slot} is of another bundle.", hint=SHIP_AGAIN)
     variant = manifest.variant(record.variant)
     if variant is None:
-        raise BundleError(f"The bundle in slot {slot} has no variant {record.variant}.", hint="Ship the bundle again.")
+        raise BundleError(f"The bundle in slot {slot} has no variant {record.variant}.", hint=SHIP_AGAIN)
     if reason := obstacle(variant):
-        raise EnvironmentFault(f"{variant.name} cannot run here any more: {reason}.", hint="Ship the bundle again.")
+        raise EnvironmentFault(f"{variant.name} cannot run here any more: {reason}.", hint=SHIP_AGAIN)
     return Checked(record, manifest, variant)
 
 
-def _looked_at(root: Root, slot: SlotName) -> BundleManifest:
-    folder = root.slot(slot)
+def _check_sizes(folder: Path) -> BundleManifest:
     manifest = read_manifest(folder)
     for name, entry in manifest.files.items():
         if regular_size(folder / name) != entry.size:
-            raise BundleError(f"{folder / name} is missing or was altered.", hint="Ship the bundle again.")
+            raise BundleError(f"{folder / name} is missing or was altered.", hint=SHIP_AGAIN)
     return manifest

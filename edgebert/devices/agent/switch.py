@@ -1,8 +1,8 @@
-"""The switch: the slot that does not serve is exchanged for what was staged, and one rename of the link makes it serve.
+"""Switch: the staged bundle replaces the one in the idle slot, and one rename of the link makes it serve.
 
-A process may be killed between any two steps. Until the link is renamed the old bundle serves, untouched; after it the new
-one does, whole. What is between is undone or finished by `recover`, which every request begins with: the journal says which
-slot was being exchanged, the link whether it came to the switch.
+A process may be killed between any two steps. Until the link is renamed the old bundle serves, unchanged; after it the new
+one does, complete. `recover`, with which every request begins, undoes or finishes the steps between: the journal names the
+slot that was being exchanged, and the link shows whether the switch was made.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from edgebert.bundle.device_folder import SLOTS, Root, SlotName, link_to, other
 from edgebert.devices.agent.disk import remove, sync, write_durably
+from edgebert.devices.agent.record import SHIP_AGAIN
 from edgebert.devices.agent.self_test import self_test
 from edgebert.devices.agent.status import check_slot
 from edgebert.errors import BundleError, DeviceError, EnvironmentFault, StoreError
@@ -21,7 +22,7 @@ from edgebert.errors import BundleError, DeviceError, EnvironmentFault, StoreErr
 
 @dataclass(frozen=True)
 class Staged:
-    """What a switch needs, ready on the same disk: it only renames."""
+    """Paths of what a switch needs, on the disk of the slots: the switch only renames."""
 
     bundle: Path
     record: Path
@@ -29,30 +30,30 @@ class Staged:
 
 
 def idle_slot(root: Root) -> SlotName:
-    """The slot to fill: never the one that the link names; without a link the first that is empty."""
+    """The slot to fill: the one that the link does not name, or without a link the first empty one."""
     linked = root.linked()
     if linked:
         return other(linked)
     return next((name for name in SLOTS if not root.slot(name).exists()), "a")
 
 
-def make_link(place: Path, slot: SlotName) -> None:
-    """The link that will become `current`.
+def make_link(path: Path, slot: SlotName) -> None:
+    """Makes the link that will become `current`.
 
     Raises:
         StoreError: the file system has no links.
     """
     try:
-        place.symlink_to(link_to(slot))
+        path.symlink_to(link_to(slot))
     except OSError as error:
         raise StoreError(
-            f"No link can be made in {place.parent}: {error.strerror}.", hint="Name a root on a file system that has links."
+            f"No link can be made in {path.parent}: {error.strerror}.", hint="Name a root on a file system that has links."
         ) from error
-    sync(place.parent)
+    sync(path.parent)
 
 
 def exchange(root: Root, slot: SlotName, staged: Staged) -> None:
-    """Puts what was staged into the idle slot and has it serve. Where that fails, both slots are as they were."""
+    """Moves the staged bundle into the idle slot and makes it serve. On failure both slots are as they were."""
     had = {"bundle": os.path.lexists(root.slot(slot)), "record": os.path.lexists(root.record(slot))}
     write_durably(root.journal, json.dumps({"slot": slot, "had": had}))
     try:
@@ -72,16 +73,15 @@ def turn(root: Root, link: Path) -> None:
 
 
 def recover(root: Root) -> None:
-    """Undoes an exchange that did not come to the switch, or clears away what it replaced. Does nothing where there was none.
-
-    It may be killed as well and begins again then.
+    """Undoes an exchange that was cut before the switch, or removes what a finished one replaced. Without a journal it does
+    nothing; if it is killed itself, the next call starts again.
     """
     if not os.path.lexists(root.journal):
         return
-    known = _read_journal(root)
-    for slot in (known[0],) if known else SLOTS:
+    journal = _read_journal(root)
+    for slot in (journal[0],) if journal else SLOTS:
         if root.linked() != slot:
-            _put_back(root, slot, *(known[1] if known else (_has_record(root, slot), True)))
+            _put_back(root, slot, *(journal[1] if journal else (_has_record(root, slot), True)))
         for old in _aside(root, slot):
             remove(old)
     sync(root.slots)
@@ -90,7 +90,7 @@ def recover(root: Root) -> None:
 
 
 def _has_record(root: Root, slot: SlotName) -> bool:
-    """Where it is unknown what a slot had: what was set aside comes back, and a bundle without a record was half put in."""
+    """Guesses, without a journal, whether the slot had a bundle: one that has a record, here or set aside, was complete."""
     return os.path.lexists(root.record(slot)) or os.path.lexists(_aside(root, slot)[1])
 
 
@@ -105,19 +105,19 @@ def _read_journal(root: Root) -> tuple[SlotName, tuple[bool, bool]] | None:
 
 
 def _put_back(root: Root, slot: SlotName, had_bundle: bool, had_record: bool) -> None:
-    for place, old, had in zip((root.slot(slot), root.record(slot)), _aside(root, slot), (had_bundle, had_record), strict=True):
+    for path, old, had in zip((root.slot(slot), root.record(slot)), _aside(root, slot), (had_bundle, had_record), strict=True):
         if os.path.lexists(old):
-            remove(place)
-            old.rename(place)
+            remove(path)
+            old.rename(path)
         elif not had:
-            remove(place)
+            remove(path)
     sync(root.slots)
 
 
 def _set_aside(root: Root, slot: SlotName) -> None:
-    for place, old in zip((root.slot(slot), root.record(slot)), _aside(root, slot), strict=True):
-        if os.path.lexists(place):
-            place.rename(old)
+    for path, old in zip((root.slot(slot), root.record(slot)), _aside(root, slot), strict=True):
+        if os.path.lexists(path):
+            path.rename(old)
     sync(root.slots)
 
 
@@ -130,7 +130,7 @@ def roll_back(root: Root) -> None:
 
     Raises:
         DeviceError: nothing serves, or there is no other bundle.
-        BundleError: the other bundle is not whole, is not trusted, or answers otherwise here than it should.
+        BundleError: the other bundle is damaged, not trusted, or fails its self-test here.
     """
     serving = root.linked()
     if serving is None:
@@ -139,7 +139,7 @@ def roll_back(root: Root) -> None:
     if not root.slot(slot).exists():
         raise DeviceError(
             f"There is no other bundle in {root.folder} to go back to.",
-            hint="Only one was ever shipped; ship the one you want.",
+            hint="Only one bundle was shipped so far; ship the one you want.",
         )
     _check(root, slot)
     root.staging.mkdir()
@@ -154,11 +154,11 @@ def roll_back(root: Root) -> None:
 def _check(root: Root, slot: SlotName) -> None:
     cannot = f"Slot {slot} cannot serve, so the device stays as it is:"
     try:
-        found = check_slot(root, slot, thorough=True)
+        variant = check_slot(root, slot, thorough=True).variant
     except BundleError as error:  # or a TrustError
         raise type(error)(f"{cannot} {error.message}", hint=error.hint) from error
     except EnvironmentFault as error:
         raise EnvironmentFault(f"{cannot} {error.message}", hint=error.hint) from error
-    state, reason = self_test(root.slot(slot), found.variant)
+    state, reason = self_test(root.slot(slot), variant)
     if state != "ok":
-        raise BundleError(f"{cannot} {found.variant.name}: {reason}.", hint="Ship the bundle again.")
+        raise BundleError(f"{cannot} {variant.name}: {reason}.", hint=SHIP_AGAIN)

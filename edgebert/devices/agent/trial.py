@@ -1,11 +1,12 @@
-"""Trial: every variant that can run here answers the goldens, is measured in fresh processes, and meets the bundle's own gates.
+"""Trial: every variant that can run here answers the goldens, is measured in fresh processes, and is judged by the bundle's
+own gates.
 
-The bundle's report says how accurate each variant is: answers do not change from one machine to the next, as the goldens
-show. How fast it is, is measured here. So the report that is judged, and goes home, is the bundle's own with latencies, memory
-and environment of this device; what could not be measured here fails its gate.
+Accuracy comes from the bundle's report: answers do not change from one machine to the next, as the goldens show. Latency and
+memory are measured here. The report that is judged and sent to the workstation is the bundle's own with the measurements and
+environment of this device; a metric that could not be measured here fails its gate.
 
-Which products run in INT8, and at which rate, is counted with packages that a device does not have. These gates stand as they
-were judged where the bundle was made, for a variant that failed there passes nowhere, and the report from here has neither.
+INT8 coverage and the roofline ratio need packages that a device does not have. Their gates keep the result of the machine that
+made the bundle, for a variant that failed there passes nowhere, and the report from here has neither.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from edgebert.bundle.manifest import BundleManifest, ManifestEntry
 from edgebert.bundle.self_test import golden_inputs, obstacle
@@ -22,7 +24,7 @@ from edgebert.core.progress import Progress
 from edgebert.devices.agent.protocol import Tried, VariantTrial
 from edgebert.devices.agent.self_test import State, self_test
 from edgebert.errors import BundleError, EdgebertError, InputError
-from edgebert.measure.bench.models import BenchModel, ModelRequest, find_models
+from edgebert.measure.bench.models import ModelRequest, find_models
 from edgebert.measure.bench.queries import QuerySource
 from edgebert.measure.bench.run import run
 from edgebert.measure.bench.sweep import BenchOptions, Planned, make_plan
@@ -33,24 +35,24 @@ from edgebert.report.report import Report
 from edgebert.report.verdict import JudgedEntry, judge
 
 PERCENTILE = re.compile(r"p\d+_ms")
-OF_HOME = ("int8_coverage", "roofline_ratio")
+NOT_MEASURED = ("int8_coverage", "roofline_ratio")
 """Metrics that are not measured on a device."""
 
 
 @dataclass(frozen=True)
 class VariantOutcome:
-    """What became of all variants."""
+    """Results of all variants."""
 
     tried: tuple[Tried, ...]
     chosen: ManifestEntry | None
-    """The fastest that passed."""
+    """The fastest variant that passed."""
     p50_ms: float | None
     report: Report | None
     """None where nothing could be measured."""
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why nothing was chosen."""
+        """Why no variant was chosen."""
         return () if self.chosen else tuple(f"{item.variant}: {item.reason}" for item in self.tried)
 
 
@@ -59,11 +61,11 @@ def hold_trial(folder: Path, manifest: BundleManifest, device: str, trial: Varia
 
     Raises:
         BundleError: its report is missing or damaged, or its tokenizer makes other tokens here.
-        StageError: a process that measured failed.
+        StageError: a measuring process failed.
     """
-    at_home = _report_of(folder)
+    shipped = _report_of(folder)
     golden_inputs(folder, manifest)
-    trial = enough(trial, at_home.gates)
+    trial = enough(trial, shipped.gates)
     tested = _self_tests(folder, manifest, progress)
     usable = [variant for variant in manifest.variants if tested[variant.name][0] == "ok"]
     plan, faults = _plan(folder, usable, trial, progress)
@@ -72,7 +74,7 @@ def hold_trial(folder: Path, manifest: BundleManifest, device: str, trial: Varia
     outcome = run(plan, _options(trial), QuerySource(None, 0), progress)
     if outcome.fault:
         raise outcome.fault
-    report = _merged(at_home, outcome.report, f"{manifest.name} on {device}", manifest.selected)
+    report = _merged(shipped, outcome.report, f"{manifest.name} on {device}", manifest.selected)
     judged = {item.entry.name: item for item in judge(report).judged_entries} if report.candidates() else {}
     entries = {entry.name: entry for entry in report.entries}
     tried = tuple(
@@ -87,7 +89,7 @@ def hold_trial(folder: Path, manifest: BundleManifest, device: str, trial: Varia
 
 
 def enough(trial: VariantTrial, gates: Sequence[Gate]) -> VariantTrial:
-    """The trial with as many queries as the median needs, by which the fastest is found, and every percentile of a gate."""
+    """The trial with enough queries for the median, which decides on the fastest variant, and for the gates' percentiles."""
     percents = {50, *(int(gate.metric[1:-3]) for gate in gates if PERCENTILE.fullmatch(gate.metric))}
     samples = max(SAMPLES_FOR[percent] for percent in percents)
     return trial.model_copy(update={"queries": max(trial.queries, math.ceil(samples / trial.rounds))})
@@ -101,13 +103,13 @@ def _report_of(folder: Path) -> Report:
 
 
 def _self_tests(folder: Path, manifest: BundleManifest, progress: Progress) -> dict[str, tuple[State, str]]:
-    found: dict[str, tuple[State, str]] = {}
+    states: dict[str, tuple[State, str]] = {}
     with progress.step("self-test", len(manifest.variants)) as step:
         for variant in manifest.variants:
             reason = obstacle(variant)
-            found[variant.name] = ("untested", reason) if reason else self_test(folder, variant)
+            states[variant.name] = ("untested", reason) if reason else self_test(folder, variant)
             step.advance()
-    return found
+    return states
 
 
 def _options(trial: VariantTrial) -> BenchOptions:
@@ -117,45 +119,42 @@ def _options(trial: VariantTrial) -> BenchOptions:
 def _plan(
     folder: Path, variants: Sequence[ManifestEntry], trial: VariantTrial, progress: Progress
 ) -> tuple[list[Planned], dict[str, str]]:
-    """The measurements of all that can be measured, and why the others cannot."""
-    subjects = find_models(str(folder), ModelRequest(tuple(item.name for item in variants)), progress) if variants else []
-    roles = {item.name: item.role for item in variants}
+    """The measurements of all variants that can be measured, and name -> fault of the others."""
+    models = find_models(str(folder), ModelRequest(tuple(item.name for item in variants)), progress) if variants else []
+    baselines = {item.name for item in variants if item.role == "baseline"}
     plan: list[Planned] = []
     faults: dict[str, str] = {}
-    for subject in subjects:
+    for model in models:
+        role: Literal["baseline", "candidate"] = "baseline" if model.name in baselines else "candidate"
         try:
-            plan += _planned(subject, roles[subject.name] == "baseline", trial, progress)
+            plan += make_plan([(model, role)], _options(trial), QuerySource(None, 0), progress)
         except EdgebertError as error:
-            faults[subject.name] = error.message
+            faults[model.name] = error.message
     return plan, faults
 
 
-def _planned(subject: BenchModel, is_baseline: bool, trial: VariantTrial, progress: Progress) -> list[Planned]:
-    return make_plan([(subject, "baseline" if is_baseline else "candidate")], _options(trial), QuerySource(None, 0), progress)
-
-
-def _merged(at_home: Report, here: Report, name: str, selected: str) -> Report:
-    """The bundle's report with what was measured here in the place of what was measured at home."""
-    known = {entry.name: entry for entry in at_home.entries}
+def _merged(shipped: Report, here: Report, name: str, selected: str) -> Report:
+    """The bundle's report with the measurements of this device in place of those of the machine that made it."""
+    known = {entry.name: entry for entry in shipped.entries}
     measured = sorted(here.entries, key=lambda entry: (entry.role != "baseline", entry.name != selected))
-    return at_home.model_copy(
+    return shipped.model_copy(
         update={
             "edgebert_version": here.edgebert_version,
             "recipe": name,
             "environment": here.environment,
-            "gates": tuple(gate for gate in at_home.gates if gate.metric not in OF_HOME),
-            "entries": tuple(_of_both(known.get(entry.name), entry) for entry in measured),
+            "gates": tuple(gate for gate in shipped.gates if gate.metric not in NOT_MEASURED),
+            "entries": tuple(_merged_entry(known.get(entry.name), entry) for entry in measured),
             "command": None,
         }
     )
 
 
-def _of_both(at_home: Entry | None, here: Entry) -> Entry:
-    """An entry of the report at home with the times of this device. Without one there are no answers to judge."""
-    if at_home is None or at_home.artifact != here.artifact:
+def _merged_entry(shipped: Entry | None, here: Entry) -> Entry:
+    """An entry of the bundle's report with the times of this device. Without one there are no answers to judge."""
+    if shipped is None or shipped.artifact != here.artifact:
         return here
     changes = {name: getattr(here, name) for name in ("target", "rounds", "setting", "tokenizer")}
-    return at_home.model_copy(update={**changes, "coverage": None})
+    return shipped.model_copy(update={**changes, "coverage": None})
 
 
 def _tried(variant: ManifestEntry, state: State, entry: Entry, judged: JudgedEntry | None) -> Tried:
@@ -175,5 +174,5 @@ def _untried(variant: ManifestEntry, tested: dict[str, tuple[State, str]], fault
 
 
 def _rank(item: Tried, selected: str) -> tuple[float, bool]:
-    """The fastest first; of two that are alike, the one that was selected at home."""
+    """Sort key: the fastest first; of two equal ones, the variant that the bundle selects."""
     return (item.p50_ms if item.p50_ms is not None else float("inf"), item.variant != selected)

@@ -1,4 +1,5 @@
-"""The agent's two ends of its connection: standard input, and what was standard output before libraries could print there."""
+"""Wire: the agent's two ends of its connection. It reads requests from standard input and writes events to standard output,
+where libraries can no longer print."""
 
 from __future__ import annotations
 
@@ -21,20 +22,24 @@ BLOCK = 1 << 20
 LONGEST_REQUEST = 16 << 20
 """Bytes of a request's line."""
 LOOK_MS = 1000
+INTERVAL_S = 0.25
+"""Seconds between two lines of one step: more lines would only be traffic."""
+
+Event = Note | Advance | Received | Result | ReportedFailure
 
 
 class StandardInput:
-    """Reads a line, then bytes, without taking more from the system than are there."""
+    """Reads a line, then bytes, and never waits for more than it hands out."""
 
     def __init__(self, handle: int = 0) -> None:
         self._handle, self._rest = handle, b""
 
     def line(self) -> bytes:
-        """The request.
+        """The line of the request.
 
         Raises:
             DeviceError: it is longer than any request.
-            DeviceLost: it ends before its line does.
+            DeviceLost: the input ends before the line does.
         """
         parts: list[bytes] = []
         length = 0
@@ -52,13 +57,13 @@ class StandardInput:
                 raise DeviceLost("The connection ended before the request did.", hint="Ask again.")
 
     def read(self, size: int) -> Iterator[bytes]:
-        """Blocks of the next `size` bytes; fewer where it ends."""
+        """Blocks of the next `size` bytes; fewer where the input ends."""
         while size > 0 and (block := self._take(min(size, BLOCK))):
             size -= len(block)
             yield block
 
     def goes_on(self) -> bool:
-        """Whether there is more at this moment."""
+        """Whether more bytes are there at this moment."""
         if self._rest:
             return True
         if not select.select([self._handle], [], [], 0)[0]:
@@ -76,10 +81,11 @@ class StandardInput:
             return b""
 
 
-def open_voice() -> Callable[[str], None]:
-    """Writes lines to the workstation, who hears nothing else: what libraries print goes to standard error from now on.
+def open_output() -> Callable[[str], None]:
+    """Returns the function that writes a line to the workstation. From now on standard output is standard error, so that
+    nothing printed by a library gets among the events.
 
-    A line that nobody can read any more raises KeyboardInterrupt, as a signal to end would.
+    If the workstation is gone, writing raises KeyboardInterrupt, as a signal to end would.
     """
     handle = os.dup(1)
     os.dup2(2, 1)
@@ -99,41 +105,34 @@ def open_voice() -> Callable[[str], None]:
 def _watch(handle: int) -> None:
     """Ends this process, as SIGTERM does, when the workstation goes away while nothing is written: a trial takes minutes."""
     main, poll = threading.get_ident(), select.poll()
-    poll.register(handle, 0)  # errors and hang-ups are always told
+    poll.register(handle, 0)  # errors and hang-ups are always reported
 
     def look() -> None:
         while not poll.poll(LOOK_MS):
             pass
-        signal.pthread_kill(main, signal.SIGTERM)  # this thread alone can answer it, and wakes of it
+        signal.pthread_kill(main, signal.SIGTERM)  # the main thread alone handles signals; this one wakes it
 
     threading.Thread(target=look, daemon=True).start()
-
-
-Event = Note | Advance | Received | Result | ReportedFailure
-
-
-INTERVAL_S = 0.25
-"""Between two lines of one step: more would only be traffic."""
 
 
 class Events(Protocol):
     """Where events go. It is also an `edgebert.core.progress.Progress`."""
 
     def send(self, event: Event) -> None:
-        """Tells one event."""
+        """Sends one event."""
 
     def note(self, line: str) -> None:
-        """Tells a line for the user."""
+        """Sends a line for the user."""
 
     def step(self, title: str, total: float | None = None) -> contextlib.AbstractContextManager[ProgressStep]:
-        """Opens a step whose progress is told."""
+        """Opens a step whose progress is sent."""
 
 
 class EventLines:
-    """Events as lines, each written at once.
+    """Sends events as lines, each written at once.
 
     Args:
-        write: takes one line; raises KeyboardInterrupt where nobody reads any more.
+        write: takes one line; raises KeyboardInterrupt if the workstation is gone.
     """
 
     def __init__(self, write: Callable[[str], None]) -> None:
@@ -149,26 +148,26 @@ class EventLines:
 
     @contextlib.contextmanager
     def step(self, title: str, total: float | None = None) -> Iterator[ProgressStep]:
-        """Writes how far the step is: at its start, about four times a second, and at its end."""
+        """Writes the progress of a step: at its start, about four times a second, and at its end."""
         step = _EventStep(self.send, title, total)
-        step.tell()
+        step.report()
         yield step
-        step.tell()
+        step.report()
 
 
 class _EventStep:
     def __init__(self, send: Callable[[Event], None], title: str, total: float | None) -> None:
         self._send, self._title, self._total = send, title, total
-        self._done, self._told = 0.0, time.monotonic()
+        self._done, self._reported = 0.0, time.monotonic()
 
     def advance(self, count: float = 1) -> None:
         self._done += count
-        if time.monotonic() - self._told >= INTERVAL_S:
-            self.tell()
+        if time.monotonic() - self._reported >= INTERVAL_S:
+            self.report()
 
     def skip_to(self, count: float) -> None:
         self._done = count
 
-    def tell(self) -> None:
-        self._told = time.monotonic()
+    def report(self) -> None:
+        self._reported = time.monotonic()
         self._send(Advance(title=self._title, done=self._done, total=self._total))
