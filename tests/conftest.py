@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import tempfile
 
-# Before anything else: keys and receipts of the session's own, never the user's.
-os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="edgebert-tests-config-")
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="edgebert-tests-cache-")
+# Before anything else: keys and receipts of this run of tests, never the user's. Workers inherit them from the process that
+# starts them, because they read each other's bundles.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="edgebert-tests-config-")
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="edgebert-tests-cache-")
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports the Hub client
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch: tiny models are no work to share
 
@@ -16,11 +18,13 @@ import json
 import shutil
 import signal
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+from made_once import made_once, run_folder
 
 from edgebert.core.libraries import quiet_libraries, switch_off_telemetry
 from edgebert.core.store import ArtifactStore
@@ -40,10 +44,10 @@ WORDS = ("good", "bad", "fine", "awful", "film", "soup", "lamp", "app", "the", "
 
 
 def pytest_unconfigure() -> None:
-    """Drops the session's keys and receipts."""
-    for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
-        if "edgebert-tests-" in os.environ[name]:
-            shutil.rmtree(os.environ[name], ignore_errors=True)
+    """Drops the keys and receipts."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        shutil.rmtree(os.environ["XDG_CONFIG_HOME"], ignore_errors=True)
+        shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
 def make_tokenizer(folder: Path) -> int:
@@ -72,7 +76,7 @@ def make_model(folder: Path, *, head: bool = True, labels: Sequence[str] = ("neg
     import torch
     from transformers import BertConfig, BertForSequenceClassification, BertModel
 
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     config = BertConfig(
         vocab_size=make_tokenizer(folder),
@@ -93,13 +97,13 @@ def make_model(folder: Path, *, head: bool = True, labels: Sequence[str] = ("neg
 @pytest.fixture(scope="session")
 def model_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fine-tuned tiny BERT; do not write into it."""
-    return make_model(tmp_path_factory.mktemp("models") / "tiny")
+    return made_once(run_folder(tmp_path_factory) / "models" / "tiny", make_model)
 
 
 @pytest.fixture(scope="session")
 def encoder_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same without a head; do not write into it."""
-    return make_model(tmp_path_factory.mktemp("models") / "encoder", head=False)
+    return made_once(run_folder(tmp_path_factory) / "models" / "encoder", partial(make_model, head=False))
 
 
 @pytest.fixture
@@ -168,22 +172,34 @@ def recipe(tmp_path: Path, model_dir: Path, data_dir: Path) -> Path:
 def finished(tmp_path_factory: pytest.TempPathFactory, model_template: Path) -> Path:
     """A folder with recipe.yaml, model/, data/, store/ and what compress made of them, with every method on both
     runtimes, in runs/recipe/. Do not write into it."""
+
+    def make(folder: Path) -> None:
+        compress_recipe(
+            write_recipe(folder, model_template),
+            "stages.quantize.method=[dynamic, static, nncf]",
+            "targets=[{runtime: onnxruntime}, {runtime: openvino}]",
+            "measure={rounds: 1, queries: 16, warmup: 1, goldens: 3}",
+        )
+
+    return made_once(run_folder(tmp_path_factory) / "finished", make)
+
+
+def write_recipe(folder: Path, model: Path) -> Path:
+    """A folder with recipe.yaml beside a copy of the model and data/."""
+    shutil.copytree(model, folder / "model")
+    write_reviews(folder / "data")
+    (folder / "recipe.yaml").write_text(RECIPE)
+    return folder
+
+
+def compress_recipe(folder: Path, *overrides: str) -> None:
+    """Runs recipe.yaml into runs/recipe/, with the store store/."""
     from edgebert.compress.recipe_file import load_recipe
     from edgebert.compress.run import compress
     from edgebert.core.progress import Silent
 
-    folder = tmp_path_factory.mktemp("finished")
-    shutil.copytree(model_template, folder / "model")
-    write_reviews(folder / "data")
-    (folder / "recipe.yaml").write_text(RECIPE)
-    changes = [
-        "stages.quantize.method=[dynamic, static, nncf]",
-        "targets=[{runtime: onnxruntime}, {runtime: openvino}]",
-        "measure={rounds: 1, queries: 16, warmup: 1, goldens: 3}",
-    ]
-    file = load_recipe(str(folder / "recipe.yaml"), changes)
+    file = load_recipe(str(folder / "recipe.yaml"), overrides)
     compress(file, store=ArtifactStore(folder / "store"), out=folder / "runs" / "recipe", progress=Silent())
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -195,10 +211,7 @@ def pruned(tmp_path_factory: pytest.TempPathFactory, model_template: Path) -> Ru
     from edgebert.stages.export import Export
     from edgebert.stages.quantize import Quantize
 
-    folder = tmp_path_factory.mktemp("pruned")
-    shutil.copytree(model_template, folder / "model")
-    write_reviews(folder / "data")
-    (folder / "recipe.yaml").write_text(RECIPE)
+    folder = write_recipe(tmp_path_factory.mktemp("pruned"), model_template)
     first, second = Cut(kept=((0, (0, 2), 16), (1, (0, 1, 2, 3), 64))), Cut(kept=((0, (0, 1), 16),))
     return compressed(folder, first, second, Export(), Quantize())
 

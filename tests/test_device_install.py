@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bundles import fill, make_root, switch
 from device_process import COMMAND, WITHOUT
-from slot_roots import fill, make_root, switch
 
 OPENING = """
 import sys

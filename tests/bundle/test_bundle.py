@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bundle_edits import edited, listed_again
+from bundles import edited, listed_again
 from conftest import Result
 from fake_stages import Cut, Retoken, compressed
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 from agents import IMPATIENT, ask, tree
+from bundles import INT8
 from device_process import run_python
-from slot_bundles import INT8
 
 from edgebert.bundle.device_folder import LAYOUT, MARKER, Root, locate, resolve
 from edgebert.core.store import hash_file

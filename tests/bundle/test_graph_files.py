@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from bundle_edits import listed_again
+from bundles import listed_again
 from onnx import TensorProto, helper
 
 import edgebert

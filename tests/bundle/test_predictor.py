@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from bundles import fill, make_root, switch, with_labels
 from conftest import Result, review_rows
-from slot_roots import fill, make_root, switch, with_labels
 
 import edgebert
 from edgebert.bundle import predictor as predictor_module

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from bundles import fill, make_root, signed, switch, with_labels
 from conftest import review_rows
-from slot_roots import fill, make_root, signed, switch, with_labels
 
 import edgebert
 from edgebert.bundle.device_folder import Root, SlotName, link_to

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from bundle_edits import edited
+from bundles import edited
 from certificates import PEM, issue, new_key
 from conftest import Result
 from cryptography.hazmat.primitives import serialization

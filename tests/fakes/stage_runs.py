@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import RECIPE, review_rows, write_reviews, write_table
+from conftest import review_rows, write_recipe, write_table
 from fake_stages import NOT_IN_A_RECIPE
 
 from edgebert.compress.recipe_file import load_recipe
@@ -28,10 +27,8 @@ class Killed(BaseException):
 
 def make_bench(folder: Path, model: Path) -> Path:
     """recipe.yaml beside model/ and data/, which has transfer.csv (32 rows without labels) as well. Runs do not write there."""
-    shutil.copytree(model, folder / "model")
-    write_reviews(folder / "data")
+    write_recipe(folder, model)
     write_table(folder / "data" / "transfer.csv", [{"text": row["text"]} for row in review_rows(80)[48:]])
-    (folder / "recipe.yaml").write_text(RECIPE)
     return folder
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import model_signing
 import pytest
-from bundle_edits import edited, listed_again
+from bundles import edited, listed_again
 from certificates import Holder, issue, new_key
 from conftest import Result
 from cryptography.hazmat.primitives.asymmetric import ec

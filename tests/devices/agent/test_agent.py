@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 from agents import AGENT, IMPATIENT, ask, files_of, install, send, ship, tree
+from bundles import renamed, small_bundle
 from device_process import WITHOUT, WORKSTATION
 from processes import alive, wait_for
 from processes import measuring as measuring_of
-from slot_bundles import named, small_bundle
 
 LONG = {"rounds": 10_000, "queries": 2_000, "warmup": 1}
 
@@ -27,7 +27,7 @@ LONG = {"rounds": 10_000, "queries": 2_000, "warmup": 1}
 def shipped(model_template: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A root where one bundle serves and another has arrived, and that one. Do not write into them."""
     folder, bundle = tmp_path_factory.mktemp("agent"), small_bundle(model_template)
-    second = named(bundle, folder / "second", "second")
+    second = renamed(bundle, folder / "second", "second")
     assert ship(folder / "device", bundle).value["outcome"] == "switched"
     send(folder / "device", second)
     return folder / "device", second

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from agents import Said, ask, files_of, install, send, ship, tree
-from slot_bundles import FP32, INT8, changed, gated, named, resigned, small_bundle, variant
+from bundles import FP32, INT8, changed, renamed, signed, small_bundle, variant, with_gates
 
 import edgebert
 from edgebert.bundle.device_folder import resolve
@@ -86,7 +86,7 @@ def test_status_says_what_serves(shipped: Path, bundle: Path) -> None:
 @pytest.fixture(scope="module")
 def second(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another bundle with the same graphs."""
-    return named(bundle, tmp_path_factory.mktemp("second") / "second", "second")
+    return renamed(bundle, tmp_path_factory.mktemp("second") / "second", "second")
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ def test_the_fastest_of_those_that_pass_is_chosen(bundle: Path, tmp_path: Path) 
     def add(manifest: dict[str, Any]) -> None:
         manifest["variants"] += [{**variant(manifest, INT8), "name": name} for name in names]
 
-    said = ship(tmp_path / "device", resigned(other, add)).value
+    said = ship(tmp_path / "device", signed(other, add)).value
     passed = [item for item in said["tried"] if item["passed"]]
     assert [item["variant"] for item in passed] == [INT8, *names]
     assert said["variant"] == min(passed, key=lambda item: item["p50_ms"])["variant"]
@@ -262,7 +262,7 @@ def test_a_gate_that_this_device_misses_or_cannot_measure_refuses_the_bundle(roo
     before = lasting(root)
     times = (Gate(metric="p50_ms", max=1e-6), Gate(metric="speedup", min=1e-6))
     gates = (Gate(metric="accuracy", min=0.0), *times, Gate(metric="int8_coverage", min=0.1))
-    other = resigned(gated(bundle, tmp_path / "other", *gates), lambda manifest: different_goldens(manifest, FP32))
+    other = signed(with_gates(bundle, tmp_path / "other", *gates), lambda manifest: different_goldens(manifest, FP32))
     said = ship(root, other).value
     assert said["outcome"] == "refused" and lasting(root) == before
     (tried,) = [item for item in said["tried"] if item["variant"] == INT8]
@@ -284,7 +284,7 @@ def with_a_flipped_bit(bundle: Path) -> None:
 
 
 def with_other_tokens(bundle: Path) -> None:
-    resigned(bundle, other_tokens)
+    signed(bundle, other_tokens)
 
 
 def with_a_hidden_file(bundle: Path) -> None:
@@ -294,7 +294,7 @@ def with_a_hidden_file(bundle: Path) -> None:
 
 def without_its_report(bundle: Path) -> None:
     (bundle / "report.json").unlink()
-    resigned(bundle)
+    signed(bundle)
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def without_its_report(bundle: Path) -> None:
 def test_a_bundle_that_is_not_as_it_was_made_is_refused(
     root: Path, bundle: Path, tmp_path: Path, tamper: Any, kind: str, says: str
 ) -> None:
-    before, other = lasting(root), named(bundle, tmp_path / "other", "other")
+    before, other = lasting(root), renamed(bundle, tmp_path / "other", "other")
     tamper(other)
     said = ship(root, other)
     assert said.failure["kind"] == kind, said.failure
@@ -334,7 +334,7 @@ def test_a_device_that_pins_another_key_refuses_until_the_key_is_pinned(bundle: 
 
 
 def test_contents_that_are_not_there_are_named(root: Path, bundle: Path, tmp_path: Path) -> None:
-    other = named(bundle, tmp_path / "other", "other")
+    other = renamed(bundle, tmp_path / "other", "other")
     said = install(root, other)
     assert said.failure["kind"] == "DeviceError" and "2 of" in said.failure["message"]
 
@@ -363,7 +363,7 @@ def started(command, **options):
 process.subprocess.Popen = started
 runpy.run_module("edgebert.devices.agent.agent", run_name="__main__")
 """
-    other = named(bundle, tmp_path / "other", "other")
+    other = renamed(bundle, tmp_path / "other", "other")
     send(root, other)
     said = install(root, other, command=(sys.executable, "-P", "-c", wrapper)).value
     assert said["outcome"] == "refused"
@@ -390,7 +390,7 @@ def test_a_clock_that_is_wrong_changes_only_the_date(root: Path, bundle: Path, t
     in_1970, in_9999 = (
         (sys.executable, "-P", "-c", WRONG_CLOCK.format(seconds=seconds)) for seconds in (3600 * 24, 253_370_764_800)
     )
-    other = named(bundle, tmp_path / "other", "other")
+    other = renamed(bundle, tmp_path / "other", "other")
     send(root, other)
     assert install(root, other, command=in_1970).value["outcome"] == "switched"
     slots = ask(root, "status", command=in_9999, thorough=True).value["slots"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from agents import files_of, send, tree
-from slot_bundles import INT8, named, small_bundle
+from bundles import INT8, renamed, small_bundle
 
 from edgebert.bundle.device_folder import MANIFEST, MARKER, Root, SlotName
 from edgebert.core.store import hash_file
@@ -29,7 +29,7 @@ SCRIPT = Path(__file__).with_name("broken_off.py")
 def bundles(model_template: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Three bundles. Do not write into them."""
     folder, first = tmp_path_factory.mktemp("bundles"), small_bundle(model_template)
-    return [first, named(first, folder / "second", "second"), named(first, folder / "third", "third")]
+    return [first, renamed(first, folder / "second", "second"), renamed(first, folder / "third", "third")]
 
 
 def fill(root: Root, slot: SlotName, bundle: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compressed_run import compressed_run
+from bundles import small_bundle
 from fake_device import FakeDevice, Together
 
 from edgebert.bundle.manifest import MANIFEST
@@ -42,7 +42,7 @@ def cargo_of(folder: Path, *, runtime: str | None = None) -> Payload:
 @pytest.fixture(scope="module")
 def small(model_template: Path) -> Path:
     """A small bundle; do not write into it."""
-    return compressed_run(model_template) / "bundle"
+    return small_bundle(model_template)
 
 
 @pytest.fixture

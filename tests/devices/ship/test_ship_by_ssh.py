@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compressed_run import compressed_run
+from bundles import INT8_FILE, small_bundle, with_labels, with_other_graph, with_selected_alone
 from pydantic import BaseModel
-from small_bundle import INT8, lean, other_labels, other_variant
 from ssh_server import Server, make_ssh_home, started, why_not
 
 import edgebert
@@ -40,8 +39,8 @@ OLD, NEW = {"negative", "positive"}, {"minus", "plus"}
 def made(model_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundles `old` and `new`, of another INT8 graph and with other words; do not write into it."""
     folder = tmp_path_factory.mktemp("made")
-    lean(compressed_run(model_template) / "bundle", folder / "old")
-    other_labels(other_variant(folder / "old", folder / "between"), folder / "new")
+    with_selected_alone(small_bundle(model_template), folder / "old")
+    with_labels(with_other_graph(folder / "old", folder / "between"), folder / "new")
     return folder
 
 
@@ -143,7 +142,7 @@ class KilledChannel(FaultyChannel):
 def test_a_server_that_is_killed_leaves_the_old_model_and_the_next_call_goes_on(
     kitchen: SshDevice, server: Server, made: Path
 ) -> None:
-    missing = sum((made / "new" / name).stat().st_size for name in (INT8, MANIFEST, "edgebert.sig"))
+    missing = sum((made / "new" / name).stat().st_size for name in (INT8_FILE, MANIFEST, "edgebert.sig"))
     answers: list[str] = []
     device = Killed(kitchen, server, random.Random(4).sample(range(1, missing // 2), 3), lambda: answers.append(answer(server)))
     (delivery,) = ship(device, made / "new", attempts=5)

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compressed_run import compressed_run
+from bundles import INT8_FILE, small_bundle, with_labels, with_other_graph, with_selected_alone
 from pydantic import BaseModel
-from small_bundle import INT8, lean, other_labels, other_variant
 from strange_python import killed_at, with_clock
 
 import edgebert
@@ -40,14 +39,14 @@ TEXT = "a good film"
 @pytest.fixture(scope="module")
 def old(model_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with one INT8 graph; do not write into it."""
-    return lean(compressed_run(model_template) / "bundle", tmp_path_factory.mktemp("old") / "bundle")
+    return with_selected_alone(small_bundle(model_template), tmp_path_factory.mktemp("old") / "bundle")
 
 
 @pytest.fixture(scope="module")
 def new(old: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One whose INT8 graph is another file, and which answers with other words; do not write into it."""
     place = tmp_path_factory.mktemp("new")
-    return other_labels(other_variant(old, place / "variant"), place / "bundle")
+    return with_labels(with_other_graph(old, place / "variant"), place / "bundle")
 
 
 def ship(devices: Sequence[Device], bundle: Path, **order: Any) -> list[Delivery]:
@@ -85,9 +84,9 @@ def words(bundle: Path) -> list[str]:
 
 
 def test_a_second_ship_moves_only_what_changed(folder: Path, old: Path, tmp_path: Path) -> None:
-    changed = other_variant(old, tmp_path / "changed")
+    changed = with_other_graph(old, tmp_path / "changed")
     (delivery,) = ship([LocalDevice("kitchen", folder)], changed)
-    must = [INT8, MANIFEST, "edgebert.sig"]
+    must = [INT8_FILE, MANIFEST, "edgebert.sig"]
     assert delivery.sent_bytes == sum((changed / name).stat().st_size for name in must)
     assert delivery.outcome == "switched"
     for name in must:
@@ -137,9 +136,9 @@ def test_a_bundle_that_was_altered_after_it_was_read_is_refused_there(
 ) -> None:
     bundle = Path(shutil.copytree(new, tmp_path / "bundle"))
     payload = load_payload(bundle)
-    data = bytearray((bundle / INT8).read_bytes())
+    data = bytearray((bundle / INT8_FILE).read_bytes())
     data[len(data) // 2] ^= 1
-    (bundle / INT8).write_bytes(data)
+    (bundle / INT8_FILE).write_bytes(data)
     rollout = Rollout([LocalDevice("kitchen", folder)], payload, Order(trial=QUICK), SilentParallelProgress())
     asyncio.run(rollout.run())
     (delivery,) = rollout.deliveries
@@ -255,7 +254,7 @@ class CutChannel(FaultyChannel):
 def test_a_transfer_that_is_cut_at_twenty_points_goes_on_and_the_old_model_serves_meanwhile(
     folder: Path, old: Path, new: Path
 ) -> None:
-    missing = sum((new / name).stat().st_size for name in (INT8, MANIFEST, "edgebert.sig"))
+    missing = sum((new / name).stat().st_size for name in (INT8_FILE, MANIFEST, "edgebert.sig"))
     points = sorted(random.Random(20).sample(range(1, missing), 20))
     sent, arrived, answers = [], [], []
 

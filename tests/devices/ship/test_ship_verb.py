@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compressed_run import compressed_run
+from bundles import small_bundle, with_gates, with_labels, with_selected_alone
 from processes import wait_for
-from small_bundle import lean, other_gate, other_labels
 from strange_python import killed_at
 
 import edgebert
@@ -31,8 +30,8 @@ OLD, NEW = {"negative", "positive"}, {"minus", "plus"}
 def made(model_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundles `old` and `new`, which answer with other words; do not write into it."""
     folder = tmp_path_factory.mktemp("made")
-    lean(compressed_run(model_template) / "bundle", folder / "old")
-    other_labels(folder / "old", folder / "new")
+    with_selected_alone(small_bundle(model_template), folder / "old")
+    with_labels(folder / "old", folder / "new")
     return folder
 
 
@@ -113,7 +112,7 @@ def test_status_says_what_is_wrong_with_a_device(cli: Callable[..., Any], desk: 
 
 
 def test_a_gate_that_fails_on_the_device_leaves_it_as_it_is(cli: Callable[..., Any], desk: Path) -> None:
-    other_gate(desk / "new", desk / "strict", Gate(metric="p50_ms", max=1e-6))
+    with_gates(desk / "new", desk / "strict", Gate(metric="p50_ms", max=1e-6))
     result = cli("ship", "strict", "./device", "--rounds", 1, "--queries", 16)
     assert result.code == EXIT_GATE_FAILED
     assert re.search(r"^\./device +refused .* no variant passed there$", result.out, re.M)

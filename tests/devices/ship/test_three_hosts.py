@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compressed_run import compressed_run
+from bundles import small_bundle, with_labels, with_selected_alone
 from device_venv import MadeEnvironment, made_environment
-from small_bundle import lean, other_labels
 from ssh_server import Server, hosts, make_ssh_home
 
 import edgebert
@@ -43,8 +42,8 @@ def desk(
     for server in hosts.values():
         made_environment.lend(server)
     monkeypatch.setenv("HOME", str(make_ssh_home(tmp_path / "home", hosts)))
-    lean(compressed_run(model_template) / "bundle", tmp_path / "old")
-    other_labels(tmp_path / "old", tmp_path / "new")
+    with_selected_alone(small_bundle(model_template), tmp_path / "old")
+    with_labels(tmp_path / "old", tmp_path / "new")
     (tmp_path / "fleet.yaml").write_text(FLEET)
     return tmp_path
 
