@@ -13,8 +13,9 @@ import numpy as np
 from edgebert.core.files import local_path
 from edgebert.core.progress import Progress, ProgressStep
 from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_file, hash_json
-from edgebert.data.readers import Rows, read_hub, read_rows, require_file
+from edgebert.data.readers import Rows, read_hub, read_rows
 from edgebert.data.spec import CalibrationSpec, DataSpec
+from edgebert.data.text_files import require_file
 from edgebert.errors import DataError
 from edgebert.tasks.base import Column, Task
 

@@ -1,21 +1,19 @@
 """Reads data files row by row, so that memory does not grow with the file. Every row is a plain dict.
 
-CSV, TSV and JSON Lines come through `datasets` in streaming mode; Parquet, SQuAD's nested JSON and CoNLL's blank-line
-blocks through the small readers below.
+CSV, TSV and JSON Lines come through `text_files`; Parquet, SQuAD's nested JSON and CoNLL's blank-line blocks through the small
+readers below, data sets on the Hub through `datasets` in streaming mode.
 """
 
 from __future__ import annotations
 
 import codecs
-import contextlib
-import csv
 import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from edgebert.core.libraries import hush
 from edgebert.data.spec import DATA_FORMATS, DataSpec
+from edgebert.data.text_files import check_file, read_delimited, read_json_lines
 from edgebert.errors import DataError, EnvironmentFault, MissingPackage
 
 Rows = Iterator[dict[str, Any]]
@@ -60,108 +58,20 @@ def read_rows(spec: DataSpec, path: Path) -> Rows:
         DataError: while reading, with what is wrong and where.
     """
     kind = file_format(spec, path)
+    quotes = (spec.quoting or ("none" if kind == "tsv" else "standard")) == "standard"
+    separator = spec.delimiter or ("\t" if kind == "tsv" else ",")
     readers: dict[str, Callable[[], Rows]] = {
-        "csv": lambda: _delimited(spec, path, ",", "standard"),
-        "tsv": lambda: _delimited(spec, path, "\t", "none"),
-        "jsonl": lambda: _stream("json", path, chunksize=BLOCK_BYTES),
+        "csv": lambda: read_delimited(path, separator, quotes=quotes),
+        "tsv": lambda: read_delimited(path, separator, quotes=quotes),
+        "jsonl": lambda: read_json_lines(path),
         "parquet": lambda: read_parquet(path),
         "squad": lambda: read_squad(path),
         "conll": lambda: read_conll(path),
     }
     check_file(path, text=kind != "parquet")
+    if kind in ("csv", "tsv", "jsonl"):
+        _require_datasets(path.name)  # not for reading, but for what keeps the rows afterwards
     yield from readers[kind]()
-
-
-def require_file(path: Path) -> None:
-    """Raises DataError when there is no such file."""
-    if path.is_dir():
-        raise DataError(f"The data file {path} is a folder.", hint="Name a file in it.")
-    if not path.is_file():
-        raise DataError(
-            f"The data file {path} does not exist.", hint="Correct it under `data` in the recipe, or --set data.eval=FILE"
-        )
-
-
-def check_file(path: Path, *, text: bool) -> None:
-    """Raises DataError when the file is missing, empty or not UTF-8. Reads it in blocks."""
-    require_file(path)
-    if path.stat().st_size == 0:
-        raise DataError(f"The data file {path} is empty.", hint="Name one with rows: --set data.eval=FILE")
-    if not text:
-        return
-    line = 1
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            while block := file.read(1 << 20):
-                line += block.count("\n")
-                if "\0" in block:
-                    hint = "Is it another format, or UTF-16? Convert it, or add `format:`."
-                    raise DataError(f"{path} holds NUL bytes near line {line}; it is not a text file.", hint=hint)
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not UTF-8 text, near line {line} (byte 0x{error.object[error.start]:02x}).",
-            hint="Convert it, for example: iconv -f latin1 -t utf-8 OLD > NEW",
-        ) from error
-
-
-def _delimited(spec: DataSpec, path: Path, delimiter: str, quoting: Literal["standard", "none"]) -> Rows:
-    _require_datasets(path.name)
-    from datasets import Features, Value
-
-    quotes: Literal[0, 3] = csv.QUOTE_NONE if (spec.quoting or quoting) == "none" else csv.QUOTE_MINIMAL
-    separator = spec.delimiter or delimiter
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        try:
-            rows = filter(None, csv.reader(file, delimiter=separator, quoting=quotes))
-            names = [name or f"Unnamed: {index}" for index, name in enumerate(next(rows))]  # as pandas names them
-        except (StopIteration, csv.Error) as error:
-            hint = "Its first line names the columns, for example text,label"
-            raise DataError(f"{path} has no header line with the names of its columns.", hint=hint) from error
-        _check_header(path, names, rows)
-    # Everything as text: a column's type must not depend on which rows a block happens to hold.
-    features = Features({name: Value("string") for name in names})
-    yield from _stream(
-        "csv",
-        path,
-        sep=separator,
-        engine="c" if separator.isascii() else "python",
-        quoting=quotes,
-        keep_default_na=False,
-        features=features,
-        chunksize=BLOCK_ROWS,
-    )
-
-
-def _check_header(path: Path, names: list[str], rows: Iterator[list[str]]) -> None:
-    """Raises DataError where pandas would guess: it renames a column, and takes the first of too many fields for an index."""
-    first: list[str] = []
-    with contextlib.suppress(csv.Error):  # a row that cannot be read is reported when its turn comes
-        first = next(rows, [])
-    if repeated := [name for name in names if names.count(name) > 1]:
-        raise DataError(f"{path} has two columns `{repeated[0]}`.", hint="Rename one in its header line.")
-    if len(first) > len(names):
-        raise DataError(
-            f"{path}: its first row has {len(first)} fields, but its header line names {len(names)}.",
-            hint="Name every column in the first line, and check the separator and the quotes.",
-        )
-
-
-def _stream(builder: str, path: Path, **options: Any) -> Rows:
-    _require_datasets(path.name)
-    from datasets import load_dataset
-
-    hush("datasets")
-    hints = {
-        "csv": "Check the separator and the quotes; `quoting: none` reads quotes as ordinary characters.",
-        "json": 'Every line is one JSON object, for example {"text": "good", "label": "positive"}',
-    }
-    try:
-        yield from load_dataset(builder, data_files=str(path), split="train", streaming=True, **options)
-    except DataError:
-        raise
-    except Exception as error:  # pandas and pyarrow each have classes of their own
-        reason = _reason(error)
-        raise DataError(f"{path} cannot be read as {builder.upper()}: {reason}", hint=hints[builder]) from error
 
 
 def _require_datasets(what: str) -> None:

@@ -71,7 +71,7 @@ def parquet(rows: int = 100) -> bytes:
     ),
     Case("JSONL object", evaluation('{"text": {"a": 1}, "label": 1}', "e.jsonl"), ("row 1: `text` is not text but dict",)),
     Case("JSONL without a key", evaluation(JSONL + '{"text": "fine"}', "e.jsonl"), ("row 3: `label` is missing",)),
-    Case("JSONL cut short", evaluation(JSONL + '{"text": "fine', "e.jsonl"), ("e.jsonl cannot be read as JSON", "row 2")),
+    Case("JSONL cut short", evaluation(JSONL + '{"text": "fine', "e.jsonl"), ("e.jsonl cannot be read as JSON", "line 3")),
     Case("JSONL lists", evaluation('["a", 1]\n["b", 0]\n', "e.jsonl"), ("e.jsonl cannot be read as JSON", "one JSON object")),
     Case("JSONL surrogate", evaluation(JSONL + '{"text": "\\ud800"}', "e.jsonl"), ("cannot be read as JSON", "surrogate")),
     Case("JSONL 10 MB line", evaluation(JSONL + f'{{"text": "{LONG}", "label": "0"}}', "e.jsonl"), ("10,485,760 characters",)),

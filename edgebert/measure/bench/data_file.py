@@ -1,25 +1,22 @@
-"""Rows of text from a user's file, with the standard library alone, for a device has nothing else."""
+"""The texts that bench asks, from a file that the user names: which of its columns are meant, and at most how many rows."""
 
 from __future__ import annotations
 
-import csv
 import functools
 import itertools
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgebert.core.files import local_path
-from edgebert.data.readers import check_file
+from edgebert.data.text_files import check_file, read_delimited, read_json_lines
 from edgebert.errors import DataError, InputError
 from edgebert.tasks import TASKS
 from edgebert.tasks.base import Row, Task
 
 MOST_ROWS = 100_000
 """Read of a file; more would only fill the memory."""
-LONGEST_FIELD = 1_000_000
 FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".txt": "txt"}
 
 
@@ -64,8 +61,9 @@ class DataFile:
             raise DataError(f"{self.path}: the ending says nothing of its format.", hint=f"Known: {', '.join(FORMATS)}.")
         if kind == "txt":
             return self._lines(task)
-        readers: dict[str, Callable[[Path], Iterator[Mapping[str, Any]]]] = {"csv": _csv, "tsv": _tsv, "jsonl": _jsonl}
-        return self._chosen(readers[kind](self.path), task)
+        if kind == "jsonl":
+            return self._chosen(read_json_lines(self.path), task)
+        return self._chosen(read_delimited(self.path, "\t" if kind == "tsv" else ",", quotes=kind == "csv"), task)
 
     def _lines(self, task: Task) -> list[Row]:
         if self.columns or self.label:
@@ -127,39 +125,3 @@ def check_text(path: Path) -> None:
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty.", hint="Name a file with lines.")
     check_file(path, text=True)
-
-
-def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
-    return _delimited(path, ",", csv.QUOTE_MINIMAL)
-
-
-def _tsv(path: Path) -> Iterator[Mapping[str, Any]]:
-    return _delimited(path, "\t", csv.QUOTE_NONE)
-
-
-def _delimited(path: Path, delimiter: str, quoting: Any) -> Iterator[Mapping[str, Any]]:
-    csv.field_size_limit(LONGEST_FIELD)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, delimiter=delimiter, quoting=quoting)
-        try:
-            if len(set(reader.fieldnames or [])) < len(reader.fieldnames or []):
-                raise DataError(f"{path} has two columns of one name.", hint="Rename one in its header line.")
-            yield from reader
-        except csv.Error as error:
-            hint = "Check the separator and the quotes."
-            raise DataError(f"{path} cannot be read as a table, near line {reader.line_num}: {error}.", hint=hint) from error
-
-
-def _jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                row = None
-            if not isinstance(row, dict):
-                hint = 'Every line is one JSON object, for example {"text": "good"}'
-                raise DataError(f"{path}, line {number} is not a JSON object.", hint=hint)
-            yield row

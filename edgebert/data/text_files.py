@@ -1,0 +1,156 @@
+"""Reads CSV, TSV and JSON Lines row by row, and checks that a file is text: with the standard library alone, as on a device."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from edgebert.errors import DataError
+
+BLOCK_CHARACTERS = 1 << 20
+LONGEST_NAME = 1 << 17
+"""Characters of a column's name; a longer one is no header line."""
+LONGEST_FIELD = 1 << 26
+"""Characters of one field; more comes of a quote that never closes and would fill the memory."""
+END = "\0"
+"""Line after the last: no text file holds it, so a field with it in it was never closed."""
+
+
+def check_file(path: Path, *, text: bool) -> None:
+    """Raises DataError when the file is missing, empty or not UTF-8. Reads it in blocks."""
+    require_file(path)
+    if path.stat().st_size == 0:
+        raise DataError(f"The data file {path} is empty.", hint="Name one with rows: --set data.eval=FILE")
+    if not text:
+        return
+    line = 1
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            while block := file.read(BLOCK_CHARACTERS):
+                line += block.count("\n")
+                if "\0" in block:
+                    hint = "Is it another format, or UTF-16? Convert it, or add `format:`."
+                    raise DataError(f"{path} holds NUL bytes near line {line}; it is not a text file.", hint=hint)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not UTF-8 text, near line {line} (byte 0x{error.object[error.start]:02x}).",
+            hint="Convert it, for example: iconv -f latin1 -t utf-8 OLD > NEW",
+        ) from error
+
+
+def require_file(path: Path) -> None:
+    """Raises DataError when there is no such file."""
+    if path.is_dir():
+        raise DataError(f"The data file {path} is a folder.", hint="Name a file in it.")
+    if not path.is_file():
+        raise DataError(
+            f"The data file {path} does not exist.", hint="Correct it under `data` in the recipe, or --set data.eval=FILE"
+        )
+
+
+def read_delimited(path: Path, delimiter: str, *, quotes: bool) -> Iterator[dict[str, Any]]:
+    """Rows of a CSV or TSV file by the names in its header line. All values are text, empty where a row is too short.
+
+    Args:
+        quotes: whether " encloses a field; otherwise it is an ordinary character.
+
+    Raises:
+        DataError: there is no header line, it names a column twice, or a row does not fit it.
+    """
+    csv.field_size_limit(LONGEST_FIELD)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        try:
+            rows = _split(file, delimiter, csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE)
+            _, header = next(rows, (0, []))
+            names = _checked_names(path, header)
+            for index, (line, row) in enumerate(rows):
+                if len(row) > len(names):
+                    raise _too_many_fields(path, index, line, len(row), len(names))
+                yield dict(zip(names, [*row, *[""] * (len(names) - len(row))], strict=True))
+        except (csv.Error, TypeError, ValueError) as error:
+            hint = "Check the separator and the quotes; in a recipe, `quoting: none` reads quotes as ordinary characters."
+            raise DataError(f"{path} cannot be read as CSV: {error}", hint=hint) from error
+
+
+def _split(file: TextIO, delimiter: str, quoting: Any) -> Iterator[tuple[int, list[str]]]:
+    """Number of its last line, and fields, of every row but blank ones."""
+    if delimiter in "\r\n":
+        raise csv.Error("a line break cannot separate columns")
+    line = ""
+
+    def lines() -> Iterator[str]:
+        nonlocal line
+        for line in file:  # noqa: UP028 - `line` is read below
+            yield line
+        line = END
+        yield END
+
+    reader = csv.reader(lines(), delimiter=delimiter, quoting=quoting)
+    for row in reader:
+        if line == END and row != [END]:
+            raise csv.Error("EOF inside string: a quote never closes")
+        if line != END and (len(row) > 1 or line.strip()):
+            yield reader.line_num, row
+
+
+def _checked_names(path: Path, header: list[str]) -> list[str]:
+    names = [name or f"Unnamed: {index}" for index, name in enumerate(header)]  # as pandas names them
+    if not names or max(map(len, names)) > LONGEST_NAME:
+        hint = "Its first line names the columns, for example text,label"
+        raise DataError(f"{path} has no header line with the names of its columns.", hint=hint)
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise DataError(f"{path} has two columns `{repeated[0]}`.", hint="Rename one in its header line.")
+    return names
+
+
+def _too_many_fields(path: Path, index: int, line: int, fields: int, names: int) -> Exception:
+    if index:
+        return csv.Error(f"Expected {names} fields in line {line}, saw {fields}")
+    return DataError(
+        f"{path}: its first row has {fields} fields, but its header line names {names}.",
+        hint="Name every column in the first line, and check the separator and the quotes.",
+    )
+
+
+def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a file with one JSON object a line, or one array of objects or of texts.
+
+    Raises:
+        DataError: a line is not one.
+    """
+    with path.open(encoding="utf-8-sig") as file:
+        if file.read(1) == "[" and (rows := _array(path)) is not None:
+            yield from rows
+            return
+        file.seek(0)
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield _object(path, line, number)
+
+
+def _array(path: Path) -> list[dict[str, Any]] | None:
+    """The rows of a file that is one JSON array; None where it is not."""
+    try:
+        items = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError):
+        return None
+    rows = [{"text": item} if isinstance(item, str) else item for item in items]
+    return rows if all(isinstance(row, dict) for row in rows) else None
+
+
+def _object(path: Path, line: str, number: int) -> dict[str, Any]:
+    fault = "is not a JSON object"
+    try:
+        row = json.loads(line)
+        json.dumps(row, ensure_ascii=False).encode() if "\\u" in line else None  # a lone surrogate is no text
+    except UnicodeEncodeError:
+        row, fault = None, "holds half of a surrogate pair"
+    except (ValueError, RecursionError):
+        row = None
+    if not isinstance(row, dict):
+        hint = 'Every line is one JSON object, for example {"text": "good", "label": "positive"}'
+        raise DataError(f"{path} cannot be read as JSON: line {number} {fault}.", hint=hint)
+    return row
