@@ -1,4 +1,4 @@
-"""report: raw measurements and what is read off them: metrics, gates, verdict, comparison, tables, page. Measures nothing."""
+"""report: raw measurements, and metrics, gates, verdict, comparison, tables and page made of them. It measures nothing."""
 
 from edgebert.core.former_names import attributes_of
 

@@ -17,17 +17,13 @@ from edgebert.report.search_record import SearchRecord
 from edgebert.runtimes.target import Target
 
 Values = npt.NDArray[np.float64]
-
-
 SAMPLES_FOR: dict[float, int] = {50: 16, 90: 64, 95: 130, 99: 662, 99.9: 6636}
-"""Samples that carry a percentile. From 90 on the fewest of which the second largest lies below the percentile with a
-probability of at most 1 %, so that it does not hang on a single sample: the probability that at most one of n exceeds it is
+"""Percentile -> fewest samples from which it is estimated. From 90 on these are the fewest n for which at most one sample
+exceeds the percentile with a probability of at most 1 %, so that no estimate depends on a single sample. That probability is
 q^n + n (1 - q) q^(n - 1), whatever the distribution (David and Nagaraja, Order Statistics, 2003, section 7.1). For the median
-11 would do; it asks for 16."""
-
-
+11 samples would satisfy it; 16 are required."""
 FORMER_ROLES = {"step": "intermediate"}
-"""Roles by the names that reports of version 0.1 have."""
+"""Role in reports of version 0.1 -> present role."""
 Role = Annotated[
     Literal["baseline", "candidate", "intermediate"],
     BeforeValidator(lambda role: FORMER_ROLES.get(role, role) if isinstance(role, str) else role),
@@ -42,40 +38,40 @@ class Entry(Frozen):
     name: str
     role: Role
     stage: str
-    """Label of the step that made it."""
+    """Label of the stage that made it: `int8-dynamic`."""
     artifact: str
     """sha256 of the artifact."""
     target: Target
     size_bytes: int = Field(ge=0)
-    """0 where it is no file's."""
+    """Bytes of the model's files; 0 where the graph was made in memory."""
     predictions: tuple[int, ...] | None
     rounds: tuple[Round, ...]
     setting: Setting = Setting()
-    """Under which load it was measured."""
+    """Load under which it was measured."""
     tokenizer: str | None = None
-    """sha256 of its tokenizer's file; None where it was asked without text."""
+    """sha256 of its tokenizer's file; None where it was measured without text."""
     parameters: int | None = None
-    """Weights of the Transformers model that the graph was made from; quantising removes none."""
+    """Number of weights of the Transformers model that the graph was made from; quantising removes none."""
     macs: float | None = None
-    """Multiply-accumulates of its encoder's layers for one eval text, padding left out: mean over the eval texts."""
+    """Multiply-accumulates of its encoder's layers for one eval text without padding: mean over the eval texts."""
     encoder: EncoderSizes | None = None
-    """What is left of its encoder."""
+    """Sizes of its encoder, and of the one that it was cut from."""
     search: SearchRecord | None = None
-    """How it was found, where `quantize: auto` made it."""
+    """Record of the search that made it (`quantize: auto`)."""
     coverage: Coverage | None = None
-    """What one query of the middle length runs in INT8."""
+    """INT8 share of the kernels that one query of median length runs."""
 
     def latencies_ms(self) -> Values:
-        """All timed queries, all rounds in order."""
+        """Milliseconds of all timed queries, of shape (queries,), round by round."""
         return _joined([item.latencies_ns for item in self.rounds]) / 1e6
 
     def percentile_ms(self, percent: float) -> float | None:
-        """A percentile of latency; None when there are too few samples for it."""
+        """A percentile of latency in milliseconds; None with fewer than `SAMPLES_FOR` it."""
         values = self.latencies_ms()
         return float(np.percentile(values, percent)) if len(values) >= SAMPLES_FOR[percent] else None
 
     def times_as_fast(self, baseline: Entry) -> float | None:
-        """How many times as fast as another: by median latency, offline by throughput."""
+        """How many times as fast as the baseline: by median latency, offline by throughput."""
         if self.setting.scenario == "offline":
             ours, theirs = self.throughput(), baseline.throughput()
             return ours / theirs if ours and theirs else None
@@ -83,46 +79,46 @@ class Entry(Frozen):
         return theirs / ours if ours and theirs else None
 
     def roofline_ratio(self) -> float | None:
-        """Median latency over the time that its MACs take at this core's INT8 rate."""
+        """Median latency over the time that the MACs take at this core's INT8 rate."""
         p50 = self.percentile_ms(50)
         return p50 / self.coverage.roofline_ms if p50 and self.coverage else None
 
     def tokenise_ms(self) -> float | None:
-        """Median time to tokenise one query."""
+        """Median milliseconds to tokenise one query."""
         values = _joined([item.tokenise_ns for item in self.rounds])
         return float(np.median(values)) / 1e6 if len(values) else None
 
     def end_to_end_ms(self) -> float | None:
-        """Median time from text to answer."""
+        """Median milliseconds from text to answer."""
         values = _joined([item.end_to_end_ns for item in self.rounds])
         return float(np.median(values)) / 1e6 if len(values) else None
 
     def throughput(self) -> float | None:
-        """Texts a second: median over the processes."""
+        """Texts per second: median over the processes."""
         known = [item.examples / item.wall_ns * 1e9 for item in self.rounds if item.examples and item.wall_ns]
         return float(np.median(known)) if known and len(known) == len(self.rounds) else None
 
     def cold_start_ms(self) -> float | None:
-        """Median over the processes of the time from a process's start to its first answer."""
+        """Milliseconds from a process's start to its first answer: median over the processes."""
         known = [item.cold_start_ns for item in self.rounds if item.cold_start_ns is not None]
         return float(np.median(known)) / 1e6 if known and len(known) == len(self.rounds) else None
 
     def pss_mb(self) -> float | None:
-        """Median over the processes, in units of 10^6 bytes."""
+        """Proportional set size in units of 10^6 bytes: median over the processes."""
         known = [item.pss_bytes for item in self.rounds if item.pss_bytes is not None]
         return float(np.median(known)) / 1e6 if known and len(known) == len(self.rounds) else None
 
     def energy_mj(self) -> float | None:
-        """Millijoules for one text, of the whole package: median over the processes."""
+        """Millijoules of the whole CPU package for one text: median over the processes."""
         known = [item.energy_uj / item.examples / 1e3 for item in self.rounds if item.energy_uj is not None and item.examples]
         return float(np.median(known)) if known and len(known) == len(self.rounds) else None
 
     def load_ms(self) -> float | None:
-        """Median over the processes."""
+        """Milliseconds to open the model and have it ready: median over the processes."""
         return float(np.median([item.load_ns for item in self.rounds])) / 1e6 if self.rounds else None
 
     def peak_rss_mb(self) -> float | None:
-        """Median over the processes, in units of 10^6 bytes."""
+        """Peak resident set size in units of 10^6 bytes: median over the processes."""
         values = [item.peak_rss_bytes for item in self.rounds]
         return float(np.median([value for value in values if value])) / 1e6 if all(values) and values else None
 

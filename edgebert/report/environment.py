@@ -8,43 +8,43 @@ from edgebert.core.store import hash_json
 from edgebert.core.strict import Frozen
 
 NOT_THE_MACHINE = {"load_average", "before", "after", "memory_bytes", "variables"}
-"""Left out of the fingerprint: state; memory, which virtual machines are given and lose while they run; and variables,
-some of which libraries set as they are imported."""
+"""Fields that the fingerprint leaves out: state; memory, which virtual machines are given and lose while they run; and
+variables, some of which libraries set as they are imported."""
 
 
 class Environment(Frozen):
-    """Where a measurement was taken. None, or empty, where the system does not say."""
+    """The machine and libraries of a measurement. A field is None, or empty, where the system does not report it."""
 
     cpu: str
     isa: tuple[str, ...]
     cores: int
-    """That this process may use."""
+    """Number of cores that this process may use."""
     machine: str
     system: str
-    """With the kernel's version."""
+    """Operating system with the kernel's version."""
     python: str
     packages: dict[str, str]
     load_average: float | None = None
     flags: tuple[str, ...] = ()
-    """Of the CPU, as the kernel names them."""
+    """Features of the CPU, as the kernel names them."""
     core_kinds: tuple[str, ...] = ()
-    """Names of its kinds of cores: of ARM's parts, or Intel's large and small ones."""
+    """Kinds of cores: names of ARM parts, or Intel's performance and efficiency cores."""
     threads_per_core: int | None = None
     governor: str | None = None
-    """Of the frequency; `mixed` where cores differ."""
+    """Frequency governor; `mixed` where cores differ."""
     energy_preference: str | None = None
-    """How much speed the CPU itself gives up for energy."""
+    """The CPU's own preference between speed and energy."""
     turbo: bool | None = None
     max_mhz: float | None = None
     """Highest frequency of any core."""
     isolated: tuple[int, ...] = ()
-    """Cores that the scheduler leaves alone."""
+    """Numbers of the cores that the scheduler leaves alone."""
     boot_options: tuple[str, ...] = ()
-    """Those of the kernel's parameters that change latencies."""
+    """Kernel parameters that change latencies."""
     huge_pages: str | None = None
-    """Transparent ones: always, madvise or never."""
+    """Transparent huge pages: always, madvise or never."""
     autogroup: bool | None = None
-    """Whether the scheduler shares time between sessions before it does between processes."""
+    """Whether the scheduler divides time between sessions first and between processes second."""
     board: str | None = None
     """Name of the board or product."""
     virtual: bool | None = None
@@ -53,45 +53,44 @@ class Environment(Frozen):
     """The kernel's clock source."""
     memory_bytes: int | None = None
     cpu_quota: float | None = None
-    """Cores' worth of time that the cgroup may use."""
+    """Cores' worth of CPU time that the cgroup may use."""
     memory_limit_bytes: int | None = None
-    """Of the cgroup."""
+    """Memory limit of the cgroup."""
     variables: dict[str, str] = Field(default_factory=dict)
-    """Of the process, that change how libraries compute; of a path only its last part, for reports are given away."""
+    """Environment variables that change how libraries compute. Paths keep their last part alone: reports are published."""
     before: MachineState | None = None
     after: MachineState | None = None
-    """At the end of the measurements."""
 
     @property
     def fingerprint(self) -> str:
-        """The same on the same machine with the same libraries; its load and its state do not count."""
+        """Hash that is equal on the same machine with the same libraries; load and state do not count."""
         return hash_json(self.model_dump(mode="json", exclude=NOT_THE_MACHINE))
 
 
 class MachineState(Frozen):
-    """What changes while measuring. None, or empty, where the system does not say."""
+    """Readings that change during a measurement. A field is None, or empty, where the system does not report it."""
 
     load_average: float | None = None
-    """Over the last minute."""
+    """Load average over the last minute."""
     frequencies_mhz: tuple[float, ...] = ()
-    """Of each core, now."""
+    """Current frequency of each core."""
     temperature_c: float | None = None
-    """Of the hottest zone of the CPU."""
+    """Temperature of the hottest zone of the CPU."""
     throttle_count: int | None = None
-    """Times that the CPU throttled since it was started, all cores."""
+    """Number of times that the CPU throttled since boot, summed over cores."""
     firmware_flags: int | None = None
     """Raspberry Pi's `get_throttled`."""
     capped: bool | None = None
-    """Whether the kernel holds frequencies down for their heat."""
+    """Whether the kernel limits frequencies because of heat."""
     quota_throttled_us: int | None = None
-    """Time that the cgroup's CPU quota held its processes back."""
+    """Microseconds for which the cgroup's CPU quota held its processes back."""
     stolen_ticks: int | None = None
-    """Clock ticks that the hypervisor gave to others, all cores."""
+    """Clock ticks that the hypervisor gave to other guests, summed over cores."""
     busy_ticks: int | None = None
-    """Clock ticks in which a core worked, all cores."""
+    """Clock ticks in which a core worked, summed over cores."""
     available_bytes: int | None = None
-    """Memory that can still be had."""
+    """Memory that is still available."""
     swap_used_bytes: int | None = None
     swapped_pages: int | None = None
-    """Pages read from swap and written to it since the machine was started."""
+    """Pages read from swap and written to it since boot."""
     on_battery: bool | None = None

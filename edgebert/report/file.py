@@ -1,4 +1,4 @@
-"""Report files: written as a whole, with a checksum; read strictly, in bounded memory, whatever the file holds."""
+"""Report files: written atomically, with a checksum; read strictly and in bounded memory, whatever the file holds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LARGEST_BYTES = 1_000_000_000
 AGAIN = "Take the file as it was written, or measure again."
 VERSION: int = Report.model_fields["schema_version"].default
 CHECKSUM = "sha256"
-"""Key of the checksum: sha256 of the JSON of all other keys, sorted, without spaces. Files of version 1 have none."""
+"""Key of the checksum: sha256 of the JSON of all other keys, sorted, without spaces. Files of schema version 1 have none."""
 
 
 def report_text(report: Report) -> str:
@@ -33,10 +33,8 @@ def report_text(report: Report) -> str:
 
 
 def with_former_names(content: dict[str, Any]) -> dict[str, Any]:
-    """A report's JSON with the keys of schema version 2, as devices of version 0.1 read it.
-
-    Four names became others in the code since; files keep theirs until the schema's next version.
-    """
+    """A report's JSON with the names that version 0.1 reads: four were renamed in the code, and change in files with the
+    next schema version."""
     for gate in content["gates"]:
         gate["metric"] = _former(FORMER_NAMES, gate["metric"])
     for entry in content["entries"]:
@@ -56,7 +54,7 @@ def write_report(path: Path, report: Report) -> None:
     """Writes a report, or nothing.
 
     Raises:
-        InputError: the place cannot be written.
+        InputError: the file cannot be written.
     """
     write_whole(path, report_text(report))
 
@@ -65,7 +63,7 @@ def read_report(path: Path) -> Report:
     """Reads a report file.
 
     Raises:
-        InputError: it is no report, is of a newer version, was altered, or holds what no measurement gives.
+        InputError: the file is no report, is of a newer version, was altered, or holds values that no measurement gives.
     """
     raw = _read(path)
     _check_content(path, raw)
@@ -74,23 +72,23 @@ def read_report(path: Path) -> Report:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = "".join(f"{part}." for part in first["loc"]).rstrip(".")
-        said = first["msg"].removeprefix("Value error, ")
-        raise InputError(f"{path} is not a valid report: {f'{where}: ' if where else ''}{said}.", hint=AGAIN) from error
+        message = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{path} is not a valid report: {f'{where}: ' if where else ''}{message}.", hint=AGAIN) from error
 
 
-def read_reports(places: Sequence[Path]) -> Iterator[tuple[Path, Report]]:
+def read_reports(paths: Sequence[Path]) -> Iterator[tuple[Path, Report]]:
     """The reports of files and of folders: a run's or a bundle's own `report.json`, else every JSON file of the folder.
 
     Raises:
-        InputError: a place has no report, or one that cannot be read.
+        InputError: a path has no report, or one that cannot be read.
     """
-    for index in places:
-        for file in report_files(index):
+    for path in paths:
+        for file in report_files(path):
             yield file, read_report(file)
 
 
 def is_report(path: Path) -> bool:
-    """Whether a file is a report of edgebert, of whatever version and in whatever state."""
+    """Whether a file is a report of edgebert, of any version, valid or not."""
     try:
         content = json.loads(path.read_bytes()) if path.is_file() and path.stat().st_size <= LARGEST_BYTES else None
     except (OSError, ValueError, RecursionError):
@@ -98,22 +96,22 @@ def is_report(path: Path) -> bool:
     return isinstance(content, dict) and "schema_version" in content and "entries" in content
 
 
-def report_files(place: Path) -> list[Path]:
-    """The files that a place stands for.
+def report_files(path: Path) -> list[Path]:
+    """The report files at a path: the file itself, a folder's `report.json`, or all JSON files of the folder.
 
     Raises:
         InputError: there is none.
     """
-    if not place.exists():
-        raise InputError(f"There is no report {place}.", hint="`edgebert compress` and `edgebert bench` write them.")
-    if not place.is_dir():
-        return [place]
-    if (place / NAME).is_file():
-        return [place / NAME]
-    found = sorted(file for file in place.glob("*.json") if file.is_file())
-    if not found:
-        raise InputError(f"The folder {place} holds no report.", hint=f"A run's folder has a {NAME}.")
-    return found
+    if not path.exists():
+        raise InputError(f"There is no report {path}.", hint="`edgebert compress` and `edgebert bench` write them.")
+    if not path.is_dir():
+        return [path]
+    if (path / NAME).is_file():
+        return [path / NAME]
+    files = sorted(file for file in path.glob("*.json") if file.is_file())
+    if not files:
+        raise InputError(f"The folder {path} holds no report.", hint=f"A run's folder has a {NAME}.")
+    return files
 
 
 def _read(path: Path) -> bytes:
@@ -128,7 +126,7 @@ def _read(path: Path) -> bytes:
 
 
 def _check_content(path: Path, raw: bytes) -> None:
-    """Says what is wrong with a file before its fields are looked at."""
+    """Checks that the file is a whole and unaltered report of a known version, before its fields are validated."""
     try:
         content: Any = json.loads(raw)
     except (ValueError, RecursionError) as error:

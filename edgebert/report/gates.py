@@ -1,4 +1,4 @@
-"""Gate: what a candidate must hold, as a change against FP32 or as a plain bound."""
+"""Gate: a bound that a candidate's metric must hold, relative to FP32 or absolute; and how a gate is judged."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Gate(Strict):
         - {metric: accuracy, min_ratio: 0.99}   # at least 99 % of FP32's
         - {metric: speedup, min: 2.0}           # at least twice as fast
         - {metric: size_mb, max: 30}
-        - {metric: macs, max_ratio: 0.34}       # at most a third of FP32's arithmetic
-        - {metric: int8_coverage, min: 0.95}    # of the arithmetic really runs in INT8
+        - {metric: macs, max_ratio: 0.34}       # at most a third of FP32's multiply-accumulates
+        - {metric: int8_coverage, min: 0.95}    # at least 95 % of the multiply-accumulates run in INT8
     """
 
     metric: Literal[GATED]  # type: ignore[valid-type]
@@ -32,8 +32,8 @@ class Gate(Strict):
     max: float | None = Field(None, description="The candidate's value is at most this.")
     min_ratio: float | None = Field(None, gt=0, description="The candidate's value is at least this share of FP32's.")
     max_ratio: float | None = Field(None, gt=0, description="The candidate's value is at most this share of FP32's.")
-    max_drop: float | None = Field(None, ge=0, description="The candidate's value is at most this much below FP32's.")
-    max_rise: float | None = Field(None, ge=0, description="The candidate's value is at most this much above FP32's.")
+    max_drop: float | None = Field(None, ge=0, description="The candidate's value is at most this much lower than FP32's.")
+    max_rise: float | None = Field(None, ge=0, description="The candidate's value is at most this much higher than FP32's.")
 
     @field_validator("metric", mode="before")
     @classmethod
@@ -51,7 +51,7 @@ class Gate(Strict):
 
     @property
     def bound(self) -> tuple[str, float]:
-        """Which bound was given, and its value."""
+        """Name of the bound that was given, and its value."""
         return next((name, value) for name in BOUNDS if (value := getattr(self, name)) is not None)
 
     def __str__(self) -> str:
@@ -67,13 +67,13 @@ class Gate(Strict):
 
 
 def answer_gates(gates: Sequence[Gate], metrics: Collection[str]) -> list[Gate]:
-    """The gates that a model's answers decide: on the task's own metrics, and on agreement with FP32."""
+    """The gates on a model's answers: on the task's own metrics, and on agreement with FP32."""
     return [gate for gate in gates if gate.metric in (*metrics, "agreement")]
 
 
 @dataclass(frozen=True)
 class GateResult:
-    """What a gate says of one candidate."""
+    """The result of one gate for one candidate."""
 
     gate: Gate
     passed: bool
@@ -81,7 +81,7 @@ class GateResult:
 
 
 def judge_gate(gate: Gate, candidate: float | None, baseline: float | None) -> GateResult:
-    """Judges one metric. What was not measured, on either side, is failed: a gate never fails open."""
+    """Judges one metric. A value that was not measured, on either side, fails the gate: a gate never fails open."""
     kind, bound = gate.bound
     against_baseline = kind not in ("min", "max")
     for value, who in ((candidate, "candidate"), (baseline if against_baseline else 0.0, "FP32")):
@@ -89,7 +89,7 @@ def judge_gate(gate: Gate, candidate: float | None, baseline: float | None) -> G
             return GateResult(gate, False, f"{gate}: not measured on the {who}")
     assert candidate is not None
     limit = _limit(kind, bound, baseline)
-    # A bound that was met on paper must not fail by the last bit of a division.
+    # A bound that is met exactly in decimals must not fail by the last bit of a division.
     passed = candidate >= limit - 1e-12 if kind in ("min", "min_ratio", "max_drop") else candidate <= limit + 1e-12
     beside = f" (FP32 {baseline:.4g})" if against_baseline else ""
     return GateResult(gate, passed, f"{gate}: {candidate:.4g}{beside}, {'holds' if passed else 'missed'}")

@@ -27,11 +27,11 @@ Value = Callable[[Entry, Entry | None, Sequence[int]], float | None]
 
 @dataclass(frozen=True)
 class Series:
-    """Raw values of one kind, as each process measured them."""
+    """Raw values of one kind, an array for each process."""
 
     read: Callable[[Round], Values]
     unit: float
-    """What a raw value is divided by for the metric's unit."""
+    """Divisor from raw values to the metric's unit: 1e6 from nanoseconds to milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Compared:
     percent: float = 50
     """The percentile of the series that is compared."""
     strict: bool = False
-    """Whether --fail-on wants it shown to hold; others fail when they are shown not to."""
+    """Whether --fail-on needs proof that the metric holds; other metrics fail only on proof that they do not."""
     fewest: int = 1
     """Fewest samples on each side that the percentile needs."""
 
@@ -54,23 +54,26 @@ class Metric:
     """One metric of an entry."""
 
     name: str
-    """In gates, JSON and `--metric`; its ending is its unit: `_ms`, `_mb` (10^6 bytes), `_mj`."""
+    """Name in gates, JSON and `--metric`; its ending is its unit: `_ms`, `_mb` (10^6 bytes), `_mj`."""
     title: str
-    """Of its column."""
+    """Title of its column."""
     meaning: str
+    """Explanation of its column on the page."""
     value: Value
     form: str = "{:.2f}"
+    """Format of a value in its column."""
     scale: float = 1.0
-    """What its column divides by: 1e6 for millions."""
+    """Divisor of the values in its column: 1e6 for millions."""
     tables: tuple[Table, ...] = ()
     leaves: int = 0
-    """Its turn to leave a table that is too wide for the terminal, 1 first; 0: it stays."""
+    """Order in which columns are dropped from a table that is too wide for the terminal, 1 first; 0: never dropped."""
     gate: Literal["any", "plain"] | None = None
-    """Whether a recipe may set a gate on it: with any bound; with `min` or `max` alone, as FP32's own value says nothing;
-    or not at all."""
+    """Gates that a recipe may set: any bound; plain (`min` or `max` alone, for metrics that are relative to FP32 or 0 for it);
+    None: no gate."""
     compared: Compared | None = None
+    """None: `edgebert compare` does not list it."""
     key: str = ""
-    """In `bench --json`, where that is not its name."""
+    """Key in `bench --json`; empty: its name."""
 
 
 def _one(value: float | None) -> Values:
@@ -282,7 +285,7 @@ METRICS = {metric.name: metric for metric in _ALL}
 GATED = tuple(name for name, metric in METRICS.items() if metric.gate)
 """Metrics that a recipe may set a gate on."""
 FORMER_NAMES = {"floor_ratio": "roofline_ratio"}
-"""Names that recipes and reports of version 0.1 have."""
+"""Name in recipes and reports of version 0.1 -> present name."""
 
 
 def in_table(table: Table) -> list[Metric]:
@@ -291,5 +294,5 @@ def in_table(table: Table) -> list[Metric]:
 
 
 def first_to_leave() -> list[Metric]:
-    """The metrics whose columns leave a table that is too wide for the terminal, the first one first."""
+    """The metrics whose columns are dropped from a table that is too wide for the terminal, in that order."""
     return sorted((metric for metric in METRICS.values() if metric.leaves), key=lambda metric: metric.leaves)

@@ -1,4 +1,4 @@
-"""Report: what was measured, raw and in order. Statistics are methods, computed when they are read, never stored."""
+"""Report: raw measurements of entries, in order. Statistics are methods, computed when they are read, never stored."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from edgebert.tasks.metric import ANSWER_METRICS, metrics_of
 
 
 class Report(Frozen):
-    """What was measured in one go: by `compress` FP32 and its candidates, by `bench` any models under any load."""
+    """The measurements of one run: `compress` measures FP32 and its candidates, `bench` any models under any load."""
 
     schema_version: Literal[1, 2] = 2
-    """1 has its samples as lists and no checksum, and is read as well."""
+    """Version 1 has samples as lists and no checksum; it is still read."""
     sha256: str | None = Field(None, exclude=True)
-    """Checksum of the file that it was read from; see report_file.py."""
+    """Checksum of the file that the report was read from; see file.py."""
     edgebert_version: str | None = None
     recipe: str
-    """Name of the recipe; of what `bench` measured."""
+    """Name of the recipe, or of the models that `bench` measured."""
     task: str | None
-    """None where `bench` measured a graph that says nothing of its task."""
+    """None where `bench` measured a graph whose task is not known."""
     labels: tuple[str, ...]
     eval_data: str | None
     """sha256 of the prepared eval set; None where no answers were scored."""
     references: tuple[int, ...]
-    """The right label of each eval example, as its place in `labels`."""
+    """The right label of each eval example, as its index in `labels`."""
     environment: Environment
     gates: tuple[Gate, ...]
     entries: tuple[Entry, ...] = Field(min_length=1)
     command: str | None = None
-    """What `bench` was told, without the folders that files lie in."""
+    """Command line of `bench`, paths without their folders."""
 
     @model_validator(mode="after")
     def _answers_are_to_the_references(self) -> Report:
@@ -46,7 +46,7 @@ class Report(Frozen):
         return self
 
     def baseline_of(self, entry: Entry) -> Entry | None:
-        """FP32 on the same target of the recipe: by its name, for a search may have tuned the entry's own; else as it is."""
+        """FP32 on the entry's target: by the target's name first, because a search may have tuned the entry's own target."""
         baselines = [other for other in self.entries if other.role == "baseline"]
         target, prefix = entry.target.for_baseline(), entry.name.partition("/")[0]
         named = [other for other in baselines if other.name.partition("/")[0] == prefix]
@@ -54,11 +54,11 @@ class Report(Frozen):
 
     @property
     def task_metrics(self) -> tuple[str, ...]:
-        """Metrics of the answers; none where the task is not known."""
+        """Names of the metrics of the answers; empty where the task is not known."""
         return metrics_of(self.task) if self.task else ()
 
     def candidates(self) -> list[Entry]:
-        """All that may be shipped."""
+        """The entries that may be shipped."""
         return [entry for entry in self.entries if entry.role == "candidate"]
 
     def value(self, entry: Entry, metric: str) -> float | None:

@@ -16,9 +16,9 @@ from pydantic_core import core_schema
 ENCODING = "delta-shuffle-zlib"
 """int64 differences, little-endian; the first bytes of all, then the second bytes, and so on; deflated; base64."""
 LARGEST = 2**53
-"""Beyond it a JSON reader elsewhere would round: 104 days in nanoseconds."""
+"""Largest sample: JSON readers in other languages round beyond it. It is 104 days in nanoseconds."""
 MOST = 50_000_000
-"""Of one list of samples, and of all packed ones of a file, so that a file that claims more cannot fill the memory."""
+"""Most samples in one list, and in all packed lists of a file, so that a file that claims more cannot fill the memory."""
 
 
 class Samples(Sequence[int]):
@@ -46,16 +46,16 @@ class Samples(Sequence[int]):
 
     @property
     def values(self) -> npt.NDArray[np.int64]:
-        """All of them, of shape (samples,), read-only."""
+        """The samples as a read-only array of shape (samples,)."""
         return self._values
 
     @overload
     def __getitem__(self, index: int) -> int: ...
     @overload
-    def __getitem__(self, place: slice) -> Samples: ...
-    def __getitem__(self, place: int | slice) -> int | Samples:
-        """One sample, or some of them."""
-        return Samples(self._values[place]) if isinstance(place, slice) else int(self._values[place])
+    def __getitem__(self, index: slice) -> Samples: ...
+    def __getitem__(self, index: int | slice) -> int | Samples:
+        """One sample, or the samples of a slice."""
+        return Samples(self._values[index]) if isinstance(index, slice) else int(self._values[index])
 
     def __len__(self) -> int:
         return len(self._values)
@@ -75,17 +75,17 @@ class Samples(Sequence[int]):
         return f"Samples({len(self)})"
 
     def packed(self) -> dict[str, Any]:
-        """The form in files."""
+        """The form in files: `count`, `encoding` and `data`."""
         differences = np.diff(self._values, prepend=np.int64(0)).astype("<i8")
         shuffled = differences.view(np.uint8).reshape(-1, 8).T.tobytes()
         return {"count": len(self), "encoding": ENCODING, "data": base64.b64encode(zlib.compress(shuffled, 6)).decode("ascii")}
 
     @classmethod
     def unpacked(cls, form: Mapping[str, Any]) -> Samples:
-        """Reads the form in files, and never more bytes than its count says.
+        """Reads the form in files, and never inflates more bytes than `count` allows.
 
         Raises:
-            ValueError: it is not that form, or does not hold as many samples as it says.
+            ValueError: it is not that form, or does not hold `count` samples.
         """
         count, data = form.get("count"), form.get("data")
         if set(form) != {"count", "encoding", "data"} or form["encoding"] != ENCODING or not isinstance(data, str):
@@ -114,28 +114,27 @@ class Samples(Sequence[int]):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        """Validates what a file or a caller holds; every dump has the packed form."""
+        """Validates lists, packed forms and Samples; every dump has the packed form."""
         return core_schema.no_info_plain_validator_function(
             cls._validated, serialization=core_schema.plain_serializer_function_ser_schema(cls.packed)
         )
 
 
 def packed_count(content: Any) -> int:
-    """How many samples all packed lists within parsed JSON say that they hold."""
-    found, left = 0, [content]
+    """Number of samples that all packed lists within parsed JSON claim to hold."""
+    claimed, left = 0, [content]
     while left:
         item = left.pop()
         if isinstance(item, dict):
             count = item.get("count")
-            found += max(count, 0) if "encoding" in item and isinstance(count, int) else 0
+            claimed += max(count, 0) if "encoding" in item and isinstance(count, int) else 0
             left += item.values()
         elif isinstance(item, list):
             left += [part for part in item if isinstance(part, dict | list)]
-    return found
+    return claimed
 
 
 def _as_array(values: list[Any]) -> npt.NDArray[Any]:
-    """NumPy makes 1 of True where there are numbers beside it."""
-    if {bool, np.bool_} & set(map(type, values)):
+    if {bool, np.bool_} & set(map(type, values)):  # beside numbers, NumPy would turn True into 1
         raise ValueError("samples are a list of whole numbers")
     return np.asarray(values)

@@ -1,4 +1,4 @@
-"""SearchRecord: what `quantize: auto` tried and measured, and what it kept. Part of the report; light."""
+"""SearchRecord: the trials of `quantize: auto`, their measurements, and what it kept. Part of a report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgebert.core.strict import Frozen
 
 
 class SearchTrial(Frozen):
-    """One thing that was tried."""
+    """One trial of the search."""
 
     what: str
     """`rewrite qkv`, `without SkipLayerNormFusion`, `static`, `repair values`, ..."""
@@ -18,20 +18,20 @@ class SearchTrial(Frozen):
     ratio: float | None = None
     """Median latency of the best so far over this one's, measured in turns: above 1 is faster."""
     score: float | None = None
-    """The task's first metric on the rows that the search looks at."""
+    """The task's first metric on the eval rows of the search."""
     note: str = ""
 
 
 class LayerSensitivity(Frozen):
-    """What a model loses when only this matrix product is INT8."""
+    """Loss of a model in which only this matrix product is INT8."""
 
     name: str
     lost: float
-    """Of the task's first metric, on the rows that the search looks at."""
+    """Loss in the task's first metric, on the eval rows of the search."""
     divergence: float
     """Mean over these rows of KL(FP32 || this) of the class probabilities, in nats."""
     weights_share: float
-    """Of the weights of all matrix products; 0 for a product of two activations."""
+    """Share of the weights of all matrix products; 0 for a product of two activations."""
 
 
 class SearchRecord(Frozen):
@@ -40,7 +40,7 @@ class SearchRecord(Frozen):
     method: str
     rewrites: tuple[str, ...]
     repairs: tuple[str, ...]
-    """What had to be done to hold the gates, in order; empty when nothing had to."""
+    """Repairs that were needed to hold the gates, in order."""
     excluded_nodes: tuple[str, ...] = Field(validation_alias=AliasChoices("excluded_nodes", "kept_float"))
     """Names of the matrix products that stay FP32."""
     tuning: dict[str, Any]
@@ -48,7 +48,7 @@ class SearchRecord(Frozen):
     passed: bool
     """Whether the gates on answers held during the search."""
     rows: int
-    """Eval rows that the search looked at."""
+    """Number of eval rows that the search used."""
     trials: tuple[SearchTrial, ...]
     sensitivity: tuple[LayerSensitivity, ...] = ()
-    """Most sensitive first; empty when nothing was repaired."""
+    """Sensitivity of each matrix product, most sensitive first; empty when nothing was repaired."""

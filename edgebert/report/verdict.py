@@ -12,7 +12,7 @@ from edgebert.report.report import Report
 
 @dataclass(frozen=True)
 class JudgedEntry:
-    """One candidate and what its gates say."""
+    """One candidate and the results of its gates."""
 
     entry: Entry
     results: tuple[GateResult, ...]
@@ -24,7 +24,7 @@ class JudgedEntry:
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """The reason of each gate that does not."""
+        """The reason of each gate that fails."""
         return tuple(result.reason for result in self.results if not result.passed)
 
 

@@ -1,9 +1,9 @@
 """Two reports side by side: what really changed, what did not, and what these measurements cannot tell.
 
-One vocabulary, of which every metric of every pair of entries gets one word:
+Every metric of every pair of entries gets one of these words:
 
-    faster | slower            times and throughput: the ratio lies beyond the band, and its whole 95 % interval beyond half of
-                               it where both took turns in one run, beyond all of it where they were measured apart
+    faster | slower            times and throughput: the ratio lies beyond the band, and its whole 95 % interval beyond half the
+                               band where both took turns in one run, beyond all of it where they were measured apart
     smaller | larger           bytes and energy, by the same rule
     more-accurate | less-accurate
                                answers (accuracy, the task's other scores, agreement with FP32): the whole 95 % interval of

@@ -13,17 +13,11 @@ from edgebert.report.compare.statistics import LEVEL, scipy_stats
 from edgebert.tasks.metric import Predictions
 
 Flags = npt.NDArray[np.bool_]
-
-
 Score = Callable[[Predictions, Predictions], float]
-
-
 RESAMPLES = (200, 2000)
-"""At least and at most; in between as many as VALUES allows."""
-
-
+"""Fewest and most resamples; in between, as many as VALUES allows."""
 VALUES = 40_000_000
-"""Answers that are scored again in all resamples together."""
+"""Number of answers that are scored again in all resamples together."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +29,7 @@ class Difference:
     low: float
     high: float
     p_value: float | None
-    """McNemar's exact test; None for scores that are no share of right answers."""
+    """p-value of McNemar's exact test; None for scores that are no share of right answers."""
 
     @property
     def value(self) -> float:
@@ -56,10 +50,11 @@ def compare_shares(ref: Flags, changed: Flags) -> Difference:
 
 
 def compare_scores(ref: Predictions, changed: Predictions, references: Predictions, score: Score, seed: int) -> Difference:
-    """A score of the answers to the same examples: percentile bootstrap of its difference, examples resampled for both alike.
+    """A score of the answers to the same examples: percentile bootstrap of its difference, both sides resampled by the same
+    examples.
 
-    Where no answer differs the bootstrap would know no doubt at all, and where few do too little; the interval is therefore at
-    least as wide as that of a share of right answers.
+    Where no answer differs the bootstrap interval would have no width, and where few differ it would be too narrow; it is
+    therefore at least as wide as the interval of a share of right answers.
     """
     ours, theirs = score(ref, references), score(changed, references)
     gained, lost = (int(np.sum((one == references) & (other != references))) for one, other in ((changed, ref), (ref, changed)))
@@ -68,11 +63,11 @@ def compare_scores(ref: Predictions, changed: Predictions, references: Predictio
         return Difference(ours, theirs, low, high, None)
     generator = np.random.default_rng(seed)
     count = int(np.clip(VALUES // len(ref), *RESAMPLES))
-    found = np.empty(count)
+    differences = np.empty(count)
     for index in range(count):
         rows = generator.integers(len(ref), size=len(ref))
-        found[index] = score(changed[rows], references[rows]) - score(ref[rows], references[rows])
-    half, ends = (high - low) / 2, np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        differences[index] = score(changed[rows], references[rows]) - score(ref[rows], references[rows])
+    half, ends = (high - low) / 2, np.quantile(differences, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     least, most = theirs - ours - half, theirs - ours + half
     return Difference(ours, theirs, min(float(ends[0]), least), max(float(ends[1]), most), None)
 

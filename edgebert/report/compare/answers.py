@@ -18,7 +18,7 @@ from edgebert.tasks.metric import ANSWER_METRICS, Predictions
 
 
 def answer_findings(ref: Report, changed: Report, pair: Pair, options: CompareOptions) -> Iterator[Finding]:
-    """The task's scores and the agreement with FP32, as far as one side at least has them."""
+    """Findings on the task's scores and on agreement with FP32, each where at least one side has it."""
     names = [name for name in _names(ref, changed, pair) if not options.metrics or name in options.metrics]
     obstacle = accuracy_obstacle(ref, changed, pair)
     for name in names:
@@ -36,7 +36,7 @@ def answer_findings(ref: Report, changed: Report, pair: Pair, options: CompareOp
 
 
 def _names(ref: Report, changed: Report, pair: Pair) -> list[str]:
-    """Agreement is left out where one of the two is the FP32 model that is agreed with."""
+    """Names of the metrics. Agreement is left out where one of the two is FP32 itself."""
     names = list(dict.fromkeys((*ref.task_metrics, *changed.task_metrics)))
     return names if "baseline" in (pair.ref.role, pair.changed.role) else [*names, AGREEMENT]
 
@@ -52,7 +52,7 @@ def _difference(ref: Report, changed: Report, pair: Pair, name: str, seed: int) 
 
 
 def _predictions(entry: Entry | None) -> Predictions:
-    assert entry is not None and entry.predictions is not None  # it has a value, so it has these
+    assert entry is not None and entry.predictions is not None  # a score was computed of them
     return np.array(entry.predictions)
 
 
@@ -78,5 +78,5 @@ def _finding(name: str, difference: Difference, band: float, pair: Pair) -> Find
 
 
 def _same_model(pair: Pair) -> bool:
-    """Equal answers of different models may be chance; of the same file they are the rule."""
+    """Whether both are the same file: equal answers of different models may be chance."""
     return pair.ref.artifact == pair.changed.artifact and pair.ref.size_bytes == pair.changed.size_bytes

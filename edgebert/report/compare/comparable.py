@@ -14,7 +14,7 @@ from edgebert.report.report import Report
 from edgebert.runtimes.target import TUNED
 
 MACHINE = ("cpu", "isa", "cores", "machine", "board", "cpu_quota")
-"""Fields of the environment that make a machine; what one side does not know does not count."""
+"""Fields of the environment that identify a machine; a field that one side does not know does not count."""
 MACHINE_STATE = (
     "system",
     "governor",
@@ -32,14 +32,15 @@ MACHINE_STATE = (
     "memory_bytes",
     "memory_limit_bytes",
 )
-"""Fields that a note tells of where they differ."""
+"""Fields of the environment for which a difference is noted."""
 LOAD = ("scenario", "streams", "instances", "rate", "lengths", "driver")
+"""Fields of the setting that both sides have to share."""
 
 
 def other_machine(ref: Environment, changed: Environment) -> str | None:
     """How the machines differ; None where they do not."""
-    found = list(_differing(ref, changed, MACHINE))
-    return f"another machine: {', '.join(found)}" if found else None
+    fields = list(_differing(ref, changed, MACHINE))
+    return f"another machine: {', '.join(fields)}" if fields else None
 
 
 def obstacles(ref: Report, changed: Report, pair: Pair, *, across_devices: bool) -> tuple[str, ...]:
@@ -72,7 +73,7 @@ def accuracy_obstacle(ref: Report, changed: Report, pair: Pair) -> str | None:
 
 
 def differences(ref: Report, changed: Report, pair: Pair) -> tuple[str, ...]:
-    """What was changed on purpose, as far as the reports say: the model, its runtime, its tuning, the packages."""
+    """Intended changes that the reports record: model, tokenizer, runtime, tuning, packages."""
     ours, theirs = pair.ref, pair.changed
     found = [] if ours.artifact == theirs.artifact else [f"model {ours.artifact[:12]} -> {theirs.artifact[:12]}"]
     found += [] if ours.stage == theirs.stage else [f"made by {ours.stage or 'nothing'} -> {theirs.stage or 'nothing'}"]
@@ -90,7 +91,7 @@ def differences(ref: Report, changed: Report, pair: Pair) -> tuple[str, ...]:
 
 
 def notes(ref: Report, changed: Report, pair: Pair) -> tuple[str, ...]:
-    """What does not keep the two apart and is worth knowing."""
+    """Differences that do not prevent a comparison but may explain its result."""
     found = [f"{text}, which may be the reason" for text in _differing(ref.environment, changed.environment, MACHINE_STATE)]
     found += _variables(ref.environment, changed.environment)
     for name, entry in (("REF", pair.ref), ("CHANGED", pair.changed)):
@@ -104,19 +105,20 @@ def notes(ref: Report, changed: Report, pair: Pair) -> tuple[str, ...]:
 
 
 def _service(pair: Pair) -> tuple[str, ...]:
-    """What two targets have to share. The step between lengths is the runtime's own, or chosen for it."""
+    """Fields that two targets have to share. The length bucket is not one: it is the runtime's own, or chosen for it."""
     return tuple(name for name in ("threads", "batch", "padding") if name not in _chosen(pair))
 
 
 def _chosen(pair: Pair) -> tuple[str, ...]:
-    """Threads, where a search of the same run chose fewer for the candidate than its target has for FP32."""
+    """`threads`, where a search of the same run chose fewer for the candidate than its target has for FP32."""
     return ("threads",) if pair.one_run and is_tuned(pair.changed, "threads") else ()
 
 
 def _other_queries(ref: Entry, changed: Entry) -> str | None:
-    """How the queries differ; None where the same texts were asked. By their lengths where a report does not say which.
+    """How the queries differ; None where both sides served the same texts.
 
-    Of the same texts another tokenizer makes other lengths, which is part of the model; else a model was given other lengths.
+    Lengths are compared where a report has no hash of its queries. Other lengths of the same texts are part of the model where
+    the tokenizers differ; otherwise one side was given other queries.
     """
     if None not in (ref.setting.queries, changed.setting.queries):
         if ref.setting.queries != changed.setting.queries:
@@ -139,7 +141,7 @@ def _same_texts(ref: Entry, changed: Entry) -> bool:
 
 
 def _other_tokens(ref: Entry, changed: Entry) -> bool:
-    """Whether lengths differ by more than padding does; where one side does not say, nothing speaks against it."""
+    """Whether lengths differ by more than padding explains; False where one side has no lengths."""
     sides = [_lengths(entry) for entry in (ref, changed)]
     if not all(map(len, sides)):
         return False
@@ -149,7 +151,7 @@ def _other_tokens(ref: Entry, changed: Entry) -> bool:
 
 
 def _other_lengths(ref: Entry, changed: Entry) -> str:
-    """`lengths of 12 -> 128 tokens`, the medians; the means where only these differ."""
+    """`lengths of 12 -> 128 tokens`: medians, or means where the medians are equal."""
     sides = [_lengths(entry) for entry in (ref, changed)]
     middle = [float(np.median(side)) for side in sides]
     if middle[0] == middle[1]:
@@ -158,25 +160,25 @@ def _other_lengths(ref: Entry, changed: Entry) -> str:
 
 
 def _lengths(entry: Entry) -> npt.NDArray[np.int64]:
-    """Of all queries of all processes."""
+    """Tokens of all queries of all processes, of shape (queries,)."""
     return np.concatenate([np.zeros(0, dtype=np.int64), *(item.lengths.values for item in entry.rounds)])
 
 
 def _variables(ref: Environment, changed: Environment) -> list[str]:
-    """Variables of the process that differ."""
+    """Environment variables that differ."""
     before, after = ref.variables, changed.variables
     names = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
     return [f"{name} {before.get(name, 'none')} -> {after.get(name, 'none')}, which may be the reason" for name in names]
 
 
 def _differing(ref: object, changed: object, names: tuple[str, ...]) -> Iterator[str]:
-    """`name before -> after` for each field that differs; what one environment does not know does not differ."""
+    """`name before -> after` for each field that differs; a field that one environment does not know does not differ."""
     for name in names:
         before, after = getattr(ref, name), getattr(changed, name)
         unknown = isinstance(ref, Environment) and (None in (before, after) or (name == "core_kinds" and () in (before, after)))
         if before != after and not unknown:
-            yield f"{name} {_said(before)} -> {_said(after)}"
+            yield f"{name} {_text(before)} -> {_text(after)}"
 
 
-def _said(value: object) -> str:
+def _text(value: object) -> str:
     return " ".join(map(str, value)) or "none" if isinstance(value, tuple) else "none" if value is None else str(value)

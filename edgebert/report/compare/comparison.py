@@ -1,4 +1,4 @@
-"""compare(ref, changed): the pure core. Reports in, findings out; nothing is read and nothing is printed."""
+"""compare(ref, changed): pure functions from reports to findings; nothing is read and nothing is printed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgebert.report.compare.findings import CompareOptions, Comparison, Finding
 from edgebert.report.compare.measured import Circumstances, findings_of, machine_of, sides_of, thinning_note, throttled_of
 from edgebert.report.compare.metrics import SERIES, SIZE
 from edgebert.report.compare.pairing import Matched, Pair, baselines_and_candidates, match
-from edgebert.report.compare.verdicts import judge_size, machine_told
+from edgebert.report.compare.verdicts import judge_size, machine_note
 from edgebert.report.entry import Entry
 from edgebert.report.metrics import LATENCY
 from edgebert.report.report import Report
@@ -21,12 +21,12 @@ DEFAULTS = CompareOptions()
 def compare(
     ref: Report, changed: Report, options: CompareOptions = DEFAULTS, *, names: tuple[str, str] | None = None
 ) -> Comparison:
-    """Every entry of REF with its counterpart in CHANGED, metric by metric."""
+    """Compares every entry of REF with its counterpart in CHANGED, metric by metric."""
     return _compared(ref, changed, match(ref, changed), options, names or (ref.recipe, changed.recipe))
 
 
 def compare_within(report: Report, options: CompareOptions = DEFAULTS, *, name: str | None = None) -> Comparison:
-    """The candidates of one report with their baselines."""
+    """Compares the candidates of one report with their baselines."""
     found = _compared(report, report, baselines_and_candidates(report), options, (name or report.recipe,) * 2)
     return found.model_copy(update={"within": True})
 
@@ -67,7 +67,7 @@ def _pair_findings(ref: Report, changed: Report, pair: Pair, options: CompareOpt
     if not circumstances.paired and not obstacles and not same:
         notes.append("measured apart; one run of both (edgebert bench --baseline) tells smaller differences")
     if circumstances.machine:
-        notes.append(machine_told(circumstances.machine, options.band, one_run=circumstances.paired))
+        notes.append(machine_note(circumstances.machine, options.band, one_run=circumstances.paired))
     elif not another:
         notes.append(
             "not checked whether the machine itself changed: a report holds no reference workload, or too few processes"
@@ -93,7 +93,7 @@ def _measured(pair: Pair, circumstances: Circumstances) -> Iterator[Finding]:
 
 
 def _size(pair: Pair, options: CompareOptions) -> Iterator[Finding]:
-    """Of the files: exact, on whatever machine. Neither side has one where graphs were made in memory."""
+    """The finding on the size of the files, which is exact on any machine. Graphs made in memory have no size."""
     before, after = pair.ref.size_bytes, pair.changed.size_bytes
     if bool(before) != bool(after):
         reason = f"{'CHANGED' if before else 'REF'} has no {SIZE.name}"

@@ -1,8 +1,9 @@
-"""What a comparison says, as it is written with --json."""
+"""The types of a comparison, as `edgebert compare --json` writes them: findings, pairs, policy, document."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 from pydantic import Field
@@ -31,13 +32,13 @@ class CompareOptions(Frozen):
     band: float = Field(0.02, gt=0, lt=1)
     """Equivalence band of ratios: differences within it do not matter."""
     accuracy_band: float = Field(0.005, gt=0, lt=1)
-    """Of differences between scores: 0.005 is half a point."""
+    """Equivalence band of differences between scores: 0.005 is half a point."""
     across_devices: bool = False
-    """Compares although the machines differ."""
+    """Whether to compare although the machines differ."""
     metrics: tuple[str, ...] = ()
-    """Only these; empty: all that were measured."""
+    """Names of the metrics to compare; empty: all that were measured."""
     seed: int = Field(0, ge=0)
-    """Of the bootstrap."""
+    """Seed of the bootstrap."""
 
 
 class Finding(Frozen):
@@ -53,22 +54,22 @@ class Finding(Frozen):
     difference: float | None = None
     """changed - ref; answers only."""
     interval: tuple[float, float] | None = None
-    """95 %, of the ratio or of the difference."""
+    """95 % interval of the ratio or of the difference."""
     p_value: float | None = None
-    """Of the second test: Mann-Whitney's for times, McNemar's for answers."""
+    """p-value of the second test: Mann-Whitney's for times, McNemar's for answers."""
     at_worst: float | None = None
-    """What --fail-on judges: the largest ratio of cost (answers: the largest drop) that these measurements do not rule out, the
-    machine's own change taken off where that is worse. None where they rule out nothing."""
+    """The value that --fail-on judges: the largest ratio of cost (answers: the largest drop) that these measurements do not
+    rule out, corrected for the machine's own change where that makes it worse. None where they rule out nothing."""
     processes: tuple[int, int] | None = None
+    """Number of processes, ref and changed."""
     samples: tuple[int, int] | None = None
-    """All that were measured, ref and changed."""
-
+    """Number of samples, ref and changed."""
     exact: bool = False
-    """Whether it is known without any doubt: the size of a file, the same answers of the same model."""
+    """Whether the value has no uncertainty: the size of a file, the same answers of the same model."""
 
 
 class PairFindings(Frozen):
-    """All metrics of an entry of REF and its counterpart."""
+    """The findings on an entry of REF and its counterpart in CHANGED."""
 
     ref: str
     changed: str
@@ -78,17 +79,17 @@ class PairFindings(Frozen):
     """Whether the two took turns in one run, so that the machine's drift cancels round by round."""
     scenario: Scenario = "single-stream"
     same_measurement: bool = False
-    """Whether both sides are the samples of the same processes, which no comparison can learn from."""
+    """Whether both sides are the samples of the same processes, so that a comparison shows nothing."""
     obstacles: tuple[str, ...] = ()
-    """Why the two are incomparable; empty where they are not."""
+    """Reasons why the two are incomparable; empty where they are comparable."""
     differs: tuple[str, ...] = ()
-    """What was changed between them, as far as the reports say."""
+    """Intended changes between the two that the reports record."""
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
 
     @property
     def name(self) -> str:
-        """For headings: one name, or both."""
+        """Heading: one name where both are the same, else both."""
         return self.ref if self.ref == self.changed else f"{self.ref} -> {self.changed}"
 
 
@@ -101,48 +102,53 @@ class Comparison(Frozen):
     notes: tuple[str, ...] = ()
     pairs: tuple[PairFindings, ...]
     within: bool = False
-    """Whether it compares the baselines and the candidates of one report."""
+    """Whether the baselines and the candidates of one report are compared."""
     missing: tuple[str, ...] = ()
     """Entries of REF without a counterpart; within one report, candidates without a baseline."""
     extra: tuple[str, ...] = ()
-    """Entries of CHANGED without one."""
+    """Entries of CHANGED without a counterpart."""
 
     @property
     def only_new(self) -> bool:
-        """Whether REF has nothing that could have a counterpart: a report that only CHANGED's folder holds."""
+        """Whether REF has no entries at all: a report that only CHANGED's folder holds."""
         return not self.pairs and not self.missing and bool(self.extra)
 
     @property
     def titles(self) -> tuple[str, ...]:
-        """A title for each pair, which tells it from the others: its name, with its load and target where these differ."""
-        places = {(pair.setting, pair.target) for pair in self.pairs}
-        found = [f"{pair.name} ({pair.setting}, {pair.target})" if len(places) > 1 else pair.name for pair in self.pairs]
-        count, seen, titles = Counter(found), Counter[str](), []
-        for title in found:
-            seen[title] += 1
-            titles.append(f"{title} #{seen[title]}" if count[title] > 1 else title)
-        return tuple(titles)
+        """A unique title for each pair: its name, with its load and target where the pairs differ in them."""
+        loads = {(pair.setting, pair.target) for pair in self.pairs}
+        titles = [f"{pair.name} ({pair.setting}, {pair.target})" if len(loads) > 1 else pair.name for pair in self.pairs]
+        return tuple(numbered(titles))
 
     @property
     def name(self) -> str:
-        """For headings: one report, or both."""
+        """Heading: one report where both are the same, else both."""
         return self.ref if self.ref == self.changed else f"{self.ref} -> {self.changed}"
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """The names, with `#1`, `#2`, ... appended to those that occur more than once."""
+    count, seen, unique = Counter(names), Counter[str](), []
+    for name in names:
+        seen[name] += 1
+        unique.append(f"{name} #{seen[name]}" if count[name] > 1 else name)
+    return unique
 
 
 class FailedCheck(Frozen):
     """One reason why a policy fails."""
 
     comparison: int
-    """Place of the comparison."""
+    """Index of the comparison."""
     pair: int | None
-    """Place of the pair in it; None where an entry is missing."""
+    """Index of the pair in the comparison; None where an entry is missing."""
     metric: str | None
-    """None where all of the pair is meant."""
+    """None where the reason concerns the whole pair."""
     reason: str
 
 
 class Policy(Frozen):
-    """What must not happen, and how much of it is let pass."""
+    """Changes that fail a check (`--fail-on`), and the thresholds up to which they pass."""
 
     fail_on: tuple[FailOn, ...] = Field(min_length=1)
     threshold: float = Field(0.05, ge=0, lt=10)

@@ -9,11 +9,11 @@ from edgebert.report.compare.findings import Comparison, ComparisonDocument, Fai
 from edgebert.report.compare.lines import headline
 
 UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 cannot hold, section 2.2."""
+"""Characters that XML 1.0 does not allow (section 2.2)."""
 
 
 def junit(document: ComparisonDocument) -> str:
-    """The whole document. What fails the policy is a failure; what else is not known is skipped."""
+    """The JUnit XML of a document. A metric that fails the policy is a failure; an undecided one is skipped."""
     root = Xml.Element("testsuites", name="edgebert compare")
     for index, comparison in enumerate(document.comparisons):
         failed = [failure for failure in document.failures if failure.comparison == index]
@@ -35,7 +35,7 @@ def junit(document: ComparisonDocument) -> str:
 
 
 def _add_unmatched(root: Xml.Element, comparison: Comparison, failed: list[FailedCheck]) -> None:
-    """Entries that one side alone has."""
+    """Adds the entries that only one side has."""
     reasons = [failure.reason for failure in failed if failure.pair is None]
     if not reasons and not comparison.missing and not comparison.extra:
         return
@@ -77,7 +77,7 @@ def _skip(case: Xml.Element, reason: str) -> None:
 
 
 def _count(suite: Xml.Element) -> None:
-    """The totals that some readers want as attributes."""
+    """Sets the totals, which some readers need as attributes."""
     suite.set("tests", str(len(suite.findall("testcase"))))
     suite.set("failures", str(len(suite.findall("testcase/failure"))))
     suite.set("skipped", str(len(suite.findall("testcase/skipped"))))

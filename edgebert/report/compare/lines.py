@@ -20,15 +20,15 @@ RULE = (
 )
 
 MARKS = re.compile(r"[\\|`*\[\]~$]|(?<!\w)_|_(?!\w)")
-"""What Markdown reads as more than itself."""
+"""Characters with a meaning in Markdown."""
 LINKS = re.compile(r"(?<=[@#])|(?<=:)(?=//)|(?<=\bwww)(?=\.)")
-"""Places within mentions, numbers of issues and bare addresses, which a host would make links of and tell people about."""
+"""Positions within mentions, issue numbers and bare addresses, which a host would turn into links and notifications."""
 BREAK = "&#8203;"
-"""A space without width, which keeps a link from being one."""
+"""Zero-width space: inserted into a mention or an address, it is no link."""
 
 
 def headline(pair: PairFindings) -> str:
-    """One line on what really changed."""
+    """The changes of a pair in one line."""
     if pair.obstacles:
         return f"incomparable: {'; '.join(pair.obstacles)}"
     if not pair.findings:
@@ -43,7 +43,7 @@ def headline(pair: PairFindings) -> str:
 
 
 def text_lines(document: ComparisonDocument) -> list[str]:
-    """For the terminal."""
+    """The lines of a document for the terminal."""
     lines: list[str] = []
     for index, comparison in enumerate(document.comparisons):
         lines += [*_heading(comparison), ""]
@@ -55,7 +55,7 @@ def text_lines(document: ComparisonDocument) -> list[str]:
 
 
 def markdown(document: ComparisonDocument) -> str:
-    """For a pull request."""
+    """The Markdown of a document, for a pull request."""
     lines: list[str] = []
     for comparison in document.comparisons:
         lines += [f"### {_escaped('; '.join(_heading(comparison)))}", ""]
@@ -109,10 +109,10 @@ def _aligned(pair: PairFindings) -> list[str]:
 
 
 def _remarks(pair: PairFindings) -> Iterator[str]:
-    """Reasons of verdicts, what differs, and notes."""
+    """Reasons of verdicts, intended differences, and notes."""
     for finding in pair.findings:
         undecided = finding.verdict in ("inconclusive", "incomparable") and finding.reason != "; ".join(pair.obstacles)
-        if undecided or (finding.verdict in CHANGES and "; " in finding.reason):  # the table says what a plain reason does
+        if undecided or (finding.verdict in CHANGES and "; " in finding.reason):  # a plain reason repeats the table
             yield f"{finding.metric} {finding.verdict}: {finding.reason}"
     if pair.differs:
         yield f"differs: {'; '.join(pair.differs)}"
@@ -133,11 +133,11 @@ def _policy_lines(document: ComparisonDocument) -> list[str]:
     asked = f"--fail-on {','.join(document.policy.fail_on)}"
     if document.passed:
         return [f"PASSED: {asked}"]
-    return [f"FAILED: {asked}", *(f"  {_place(document, failure)}{failure.reason}" for failure in document.failures)]
+    return [f"FAILED: {asked}", *(f"  {_subject(document, failure)}{failure.reason}" for failure in document.failures)]
 
 
-def _place(document: ComparisonDocument, failure: FailedCheck) -> str:
-    """Which report and which entry a failure is about, where there are several."""
+def _subject(document: ComparisonDocument, failure: FailedCheck) -> str:
+    """The report and the entry that a failure concerns, where there are several."""
     comparison = document.comparisons[failure.comparison]
     parts = [comparison.changed] if len(document.comparisons) > 1 else []
     if failure.pair is not None and (parts or len(comparison.pairs) > 1):
@@ -153,6 +153,6 @@ def _rules(document: ComparisonDocument) -> list[str]:
 
 
 def _escaped(text: str) -> str:
-    """As text in a cell of a Markdown table: no bar, no line break, no tag, no emphasis, no link, no formula."""
+    """Text for a cell of a Markdown table: no bar, line break, tag, emphasis, link or formula in it has an effect."""
     found = MARKS.sub(r"\\\g<0>", plain(" ".join(text.split()))).replace("&", "&amp;").replace("<", "&lt;")
     return LINKS.sub(BREAK, found)

@@ -1,4 +1,4 @@
-"""Findings on what processes measured: times, throughput, memory, energy."""
+"""Findings on the metrics that processes measure: times, throughput, memory, energy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Sides = tuple[Side | None, Side | None]
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What decides the verdict beside the values themselves."""
+    """Facts beside the values themselves that decide the verdict on a pair."""
 
     obstacles: tuple[str, ...]
     band: float
@@ -28,12 +28,12 @@ class Circumstances:
     virtual: bool
     """Whether a side was measured on a virtual machine."""
     machine: Cost | None
-    """The machine's own change; None where it is not known, or meant to be another machine."""
+    """Change of the machine's own speed; None where it is not known, or where the machines differ on purpose."""
     throttled: str | None
-    """Which processes the machine held back; None where none."""
+    """A sentence on the processes that ran while the machine throttled; None where none did."""
 
     def margins(self, metric: ComparedMetric) -> Margins:
-        """What a difference has to exceed; neighbours change no bytes."""
+        """The margins that a difference has to exceed. Other guests of a virtual machine do not change bytes."""
         return margins_for(self.band, one_run=self.paired, virtual=self.virtual and metric.kind != "amount")
 
 
@@ -44,7 +44,7 @@ def sides_of(pair: Pair, series: Series) -> Sides:
 
 
 def machine_of(pair: Pair, seed: int) -> Cost | None:
-    """How the machine itself changed: a fixed piece of work, timed in each process. None where a side did not time it."""
+    """Change of the machine's own speed, from the reference workload of each process. None where a side did not time it."""
     ref, changed = sides_of(pair, REFERENCE_WORKLOAD)
     if ref is None or changed is None or min(len(ref.blocks), len(changed.blocks)) < FEWEST_PROCESSES:
         return None
@@ -53,18 +53,22 @@ def machine_of(pair: Pair, seed: int) -> Cost | None:
 
 
 def throttled_of(pair: Pair, quotas: tuple[float | None, float | None]) -> str | None:
-    """Which processes ran while the machine throttled; None where none did. `quotas` are the CPU quotas of both sides."""
-    told, quota = [], None
+    """A sentence on the processes that ran while the machine throttled; None where none did.
+
+    Args:
+        quotas: CPU quota of each side, in cores.
+    """
+    counts, quota = [], None
     for name, entry, allowed in zip(("REF", "CHANGED"), (pair.ref, pair.changed), quotas, strict=True):
         count = sum(item.throttled is True for item in entry.rounds)
-        told += [f"{count} of {len(entry.rounds)} processes of {name}"] if count else []
+        counts += [f"{count} of {len(entry.rounds)} processes of {name}"] if count else []
         quota = allowed if count and allowed is not None else quota
     cure = "let it cool down" if quota is None else f"raise the CPU quota of {quota:g} cores, or let it cool down,"
-    return f"the machine throttled in {' and '.join(told)}; {cure} and measure again" if told else None
+    return f"the machine throttled in {' and '.join(counts)}; {cure} and measure again" if counts else None
 
 
 def thinning_note(sides: Sides) -> str | None:
-    """Says so where the bootstrap did not use all samples."""
+    """A note where the bootstrap did not use all samples; else None."""
     known = [side for side in sides if side]
     kept = thinned_to(known)
     if kept is None:
@@ -79,7 +83,7 @@ def thinning_note(sides: Sides) -> str | None:
 def findings_of(
     series: Series, metrics: Sequence[ComparedMetric], sides: Sides, circumstances: Circumstances
 ) -> Iterator[Finding]:
-    """One finding for each of the series' metrics that at least one side carries."""
+    """One finding for each of the series' metrics for which at least one side has enough samples."""
     carried = [{metric.name for metric in metrics if side and side.samples >= metric.how.fewest} for side in sides]
     both = [metric for metric in metrics if metric.name in carried[0] & carried[1]]
     estimates = dict(zip([metric.name for metric in both], _estimates(both, sides, circumstances), strict=True))
@@ -91,7 +95,7 @@ def findings_of(
 
 
 def _one_sided(metric: ComparedMetric, sides: Sides, unit: float, *, lacking: int) -> Finding:
-    """What REF (0) or CHANGED (1) does not have."""
+    """The finding on a metric that REF (`lacking` = 0) or CHANGED (1) does not have."""
     known = sides[1 - lacking]
     assert known is not None
     value = float(np.percentile(np.concatenate(known.blocks), metric.how.percent)) / unit
@@ -156,5 +160,5 @@ def _at_worst(metric: ComparedMetric, estimate: Estimate, circumstances: Circums
 
 
 def _machine_for(metric: ComparedMetric, circumstances: Circumstances) -> Cost | None:
-    """The machine's speed says nothing about bytes and joules."""
+    """Change of the machine's own speed; None for bytes and joules, which do not depend on it."""
     return None if metric.kind == "amount" else circumstances.machine

@@ -1,4 +1,4 @@
-"""The metrics of a report that are compared, grouped by the series of raw values that they are read off."""
+"""The metrics of a report that are compared, grouped by the series of raw values that they are computed from."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from edgebert.report.rounds import Round
 
 @dataclass(frozen=True)
 class ComparedMetric:
-    """One metric that is compared, named."""
+    """Name of a metric, and how it is compared."""
 
     name: str
     how: Compared
 
     @property
     def kind(self) -> Kind:
-        """How a change of it is worded."""
+        """Kind of the metric, which decides how a change is worded."""
         return self.how.kind
 
 
@@ -30,17 +30,17 @@ SERIES: dict[Series, tuple[ComparedMetric, ...]] = {
     for series in (metric.how.series for metric in MEASURED.values())
     if series
 }
-"""Raw values -> the metrics that are read off them."""
+"""Series of raw values -> the metrics that are computed from it."""
 REFERENCE_TIME = ComparedMetric("reference_workload", Compared("time", REFERENCE_WORKLOAD))
-"""How fast the machine itself was."""
+"""Time of the reference workload: the speed of the machine itself."""
 SIZE = MEASURED["size_mb"]
 AGREEMENT = "agreement"
 
 
 def side_of(entry: Entry, series: Series, rounds: tuple[Round, ...] | None = None) -> Side | None:
-    """What an entry's processes measured; None where nothing, or where some processes cannot say.
+    """The values of a series from each process of an entry; None where there are none, or where a process has none.
 
-    A process without a single query is no process: it is left out.
+    Processes without a single query are left out.
     """
     started = [item for item in (entry.rounds if rounds is None else rounds) if len(item.latencies_ns)]
     blocks = tuple(series.read(item) for item in started)

@@ -1,4 +1,4 @@
-"""Which entries of two reports belong together."""
+"""Pairs of entries: those of two reports that belong together, and each candidate of one report with its baseline."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Matched:
-    """Entries with a counterpart, and those without."""
+    """Entries with a counterpart (pairs), and entries of either side without one."""
 
     pairs: tuple[Pair, ...]
     missing: tuple[Entry, ...] = ()
@@ -41,10 +41,11 @@ class Matched:
 
 
 def match(ref: Report, changed: Report) -> Matched:
-    """By model, setting and the service that the target gives; then without the step between lengths, then by model alone,
-    where that leaves one of each.
+    """Pairs the entries of two reports.
 
-    Where each report has a single model, its name does not count.
+    First by model, setting, runtime, threads, batch, padding and length bucket. Entries that are left are paired without
+    the length bucket, and then by model alone, where exactly one is left on each side. Names do not count where each
+    report has a single model.
     """
     nameless = all(len({entry.name for entry in report.entries}) == 1 for report in (ref, changed))
     one_run = ref is changed or (ref.sha256 is not None and ref.sha256 == changed.sha256)
@@ -61,7 +62,7 @@ def match(ref: Report, changed: Report) -> Matched:
 
 
 def baselines_and_candidates(report: Report) -> Matched:
-    """Each candidate with its baseline, of the same setting where there is one; `missing` are those that have none."""
+    """Each candidate with its baseline, under the same load where there is one. `missing` are candidates without any."""
     by_load: dict[Key, list[Entry]] = {}
     for entry in report.entries:
         if entry.role == "baseline":
@@ -85,7 +86,7 @@ def baseline_under_load(report: Report, entry: Entry) -> Entry | None:
 
 
 def load_of(entry: Entry) -> tuple[str, int, int]:
-    """What a baseline has to share: setting, threads and batch."""
+    """The load that a baseline has to share: setting, threads and batch."""
     return entry.setting.name, entry.target.threads, entry.target.batch
 
 
@@ -95,9 +96,9 @@ def is_tuned(entry: Entry, setting: str) -> bool:
 
 
 def _baseline(report: Report, entry: Entry, under_load: Sequence[Entry]) -> Entry | None:
-    """FP32 on the same target, or whatever else was made the baseline under the same load.
+    """FP32 on the same target, or else any baseline under the same load.
 
-    Where a search chose the threads, it is FP32 on the recipe's own target that the search set out from.
+    Where a search chose the threads, it is FP32 on the recipe's target, from which the search started.
     """
     usual = report.baseline_of(entry)
     if usual and is_tuned(entry, "threads") and usual.setting.name == entry.setting.name:
@@ -128,7 +129,7 @@ def _service(entry: Entry, nameless: bool) -> Key:
 
 
 def _by_number(entry: Entry) -> dict[int, Round] | None:
-    """Rounds with at least one query, by their number; None where two have the same."""
+    """Rounds with at least one query, by their number; None where two share a number."""
     rounds: Sequence[Round] = [item for item in entry.rounds if len(item.latencies_ns)]
     found = {item.round: item for item in rounds}
     return found if len(found) == len(rounds) else None

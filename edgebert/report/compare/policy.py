@@ -1,17 +1,17 @@
-"""--fail-on: which findings fail a check. It never fails open: what is not shown to hold has failed.
+"""--fail-on: which findings fail a check. It never fails open: a metric that is not shown to hold fails.
 
-A finding holds when all of its interval, and with it `at_worst`, lies below the threshold; an exact number may reach it.
-Findings on p50, p90, end to end, throughput, memory, size and answers have to be shown to hold, and so has every metric that
-was asked for by name. The others (tails, load, cold start, tokenisation, energy) vary more from process to process than a
-threshold allows: they fail when they are found worse and do not hold, or when CHANGED did not measure what REF did. Found worse
-is judged against the band, or against the threshold where that is less, so that a wide band lets nothing pass.
+A finding holds when its whole interval, and with it `at_worst`, lies below the threshold; an exact number may reach it.
+Findings on p50, p90, end to end, throughput, memory, size and answers must be shown to hold, and so must every metric that
+was asked for by name. The others (tails, load, cold start, tokenisation, energy) vary more between processes than a threshold
+allows: they fail when they are worse and do not hold, or when CHANGED did not measure what REF did. Worse is judged against
+the band, or against the threshold where that is smaller, so that a wide band lets nothing pass.
 
-What neither side measured is not shown either. `slower` needs p50, p90 and throughput (offline throughput alone), `larger`
-needs peak memory and size, `less-accurate` needs answers; `any` needs what slower and larger need, and answers where a side
-has them. Metrics that were asked for by name take the place of these. A pair of one and the same measurement shows nothing.
+A metric that neither side measured is not shown to hold. `slower` needs p50, p90 and throughput (offline: throughput alone),
+`larger` needs peak memory and size, `less-accurate` needs answers; `any` needs what slower and larger need, and answers where
+a side has them. Metrics that were asked for by name replace these. A pair of one and the same measurement shows nothing.
 
-The reference workload is not needed: without it the machine's own change between two runs is not known, which a note of the
-comparison says.
+The reference workload is not needed: a comparison without it has a note that the machine's own change between two runs is not
+known.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "larger": ("peak_rss_mb", "size_mb"),
     "less-accurate": (),
 }
-"""What says whether a word holds, and has to have been measured where no metric is named."""
+"""Word of --fail-on -> metrics that must have been measured where no metric is named."""
 
 
 def failures(comparisons: Sequence[Comparison], policy: Policy) -> tuple[FailedCheck, ...]:
-    """Every reason why the comparisons do not pass; none where they do."""
+    """Every reason why the comparisons fail; empty where they pass."""
     found: list[FailedCheck] = []
     for index, comparison in enumerate(comparisons):
         found += _failures(index, comparison, policy)
@@ -42,7 +42,7 @@ def failures(comparisons: Sequence[Comparison], policy: Policy) -> tuple[FailedC
 
 
 def worse_word(metric: str) -> str:
-    """What a metric is called when it got worse."""
+    """The verdict on a metric that got worse."""
     return WORSE[MEASURED[metric].kind] if metric in MEASURED else "less-accurate"
 
 
@@ -64,10 +64,10 @@ def _pair_failures(pair: PairFindings, comparison: Comparison, policy: Policy) -
     named, words = comparison.options.metrics, WORDS if "any" in policy.fail_on else policy.fail_on
     judged = [finding for finding in pair.findings if worse_word(finding.metric) in words]
     yield from _unmeasured(pair, judged, named, policy)
-    if any(_said_already(finding, pair) for finding in judged):
+    if any(_repeats_obstacles(finding, pair) for finding in judged):
         yield None, f"not shown: incomparable, {'; '.join(pair.obstacles)}"
     for finding in judged:
-        if not _said_already(finding, pair):
+        if not _repeats_obstacles(finding, pair):
             must_hold = finding.metric in named or _must_hold(finding.metric)
             if reason := _fault(finding, pair, comparison.options.band, policy, must_hold=must_hold):
                 yield finding.metric, reason
@@ -76,7 +76,7 @@ def _pair_failures(pair: PairFindings, comparison: Comparison, policy: Policy) -
 def _unmeasured(
     pair: PairFindings, judged: Sequence[Finding], named: Sequence[str], policy: Policy
 ) -> Iterator[tuple[str | None, str]]:
-    """What had to be measured and was not."""
+    """Metrics that had to be measured and were not, each with its reason."""
     known = {finding.metric for finding in judged}
     words = [word for word in WORDS if word in policy.fail_on or ("any" in policy.fail_on and not named)]
     for word in words:
@@ -94,12 +94,12 @@ def _unmeasured(
 
 
 def _required(word: str, pair: PairFindings) -> tuple[str, ...]:
-    """Offline all texts are there at once: it is throughput that counts."""
+    """Metrics that a word of --fail-on needs; offline, where all texts are available at once, throughput alone."""
     return ("throughput",) if word == "slower" and pair.scenario == "offline" else REQUIRED[word]
 
 
 def _lack(metric: str, pair: PairFindings) -> str:
-    """Why neither side has a metric; how many samples it takes, where there were too few."""
+    """Why neither side has a metric, with the number of samples needed where there were too few."""
     fewest = MEASURED[metric].how.fewest
     samples = next((finding.samples for finding in pair.findings if finding.metric == "p50_ms"), None)
     if fewest > 1 and samples:
@@ -107,7 +107,7 @@ def _lack(metric: str, pair: PairFindings) -> str:
     return f"{metric} was measured on neither side" + (f", or from fewer than {fewest} samples" if fewest > 1 else "")
 
 
-def _said_already(finding: Finding, pair: PairFindings) -> bool:
+def _repeats_obstacles(finding: Finding, pair: PairFindings) -> bool:
     return bool(pair.obstacles) and finding.reason == "; ".join(pair.obstacles)
 
 
@@ -116,7 +116,7 @@ def _must_hold(metric: str) -> bool:
 
 
 def _fault(finding: Finding, pair: PairFindings, band: float, policy: Policy, *, must_hold: bool) -> str | None:
-    """Why a finding fails; None where it does not."""
+    """Why a finding fails; None where it passes."""
     if _holds(finding, policy):
         return None
     lost = finding.verdict == "incomparable" and finding.changed is None
@@ -130,7 +130,7 @@ def _fault(finding: Finding, pair: PairFindings, band: float, policy: Policy, *,
 
 
 def _is_worse(finding: Finding, pair: PairFindings, band: float) -> bool:
-    """Whether a ratio is found worse by a band that is not the comparison's own, whatever the machine did."""
+    """Whether a ratio is worse by another band than the comparison's own, without regard to the machine's change."""
     if finding.metric not in MEASURED or finding.ratio is None or finding.interval is None:
         return False
     sign = cost_sign(MEASURED[finding.metric].kind)

@@ -1,11 +1,11 @@
-"""The ratio of two percentiles with its interval, on arrays. A process is the unit that repeats; its queries are not.
+"""The ratio of two percentiles with its interval, on arrays. Processes are the independent repetitions, queries are not.
 
-Both sides serve the same queries, so texts add nothing to the difference, and what varies is the process: its memory layout,
-its neighbours, the state of the machine. Whole processes are therefore resampled and the queries within them kept, which is
+Both sides serve the same queries, so texts add nothing to the difference. What varies is the process: its memory layout, its
+neighbours, the state of the machine. Whole processes are therefore resampled and the queries within them kept, which is
 strategy 1 of Davison & Hinkley (1997), Bootstrap Methods and their Application, sec. 3.8. A bootstrap of few processes cannot
-look beyond the extremes that it saw (with four, an interval of percentiles covers 87 % at most), so the bootstrap gives the
-standard error alone, made larger by n / (n - 1), and Student's t with Welch's degrees of freedom gives the interval, on the
-logarithm of the ratio. Its coverage is held by tests/report/compare/test_interval_coverage.py.
+reach beyond its observed extremes (with four, an interval of percentiles covers 87 % at most), so the bootstrap gives the
+standard error alone, its variance enlarged by n / (n - 1), and Student's t with Welch's degrees of freedom gives the interval,
+on the logarithm of the ratio. tests/report/compare/test_interval_coverage.py checks its coverage.
 """
 
 from __future__ import annotations
@@ -23,24 +23,25 @@ from edgebert.errors import MissingPackage
 Values = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 FEWEST_PROCESSES = 4
-"""Of a side. With three, Mann-Whitney's test cannot get below 0.1 whatever they say."""
+"""Fewest processes of a side. With three, the p-value of Mann-Whitney's test is never below 0.1."""
 RESAMPLES = 2000
 LEVEL = 0.95
+"""Confidence level of every interval."""
 KEPT_CELLS = 4_000_000
-"""Of the table of cumulative counts: order statistics times processes, 32 MB."""
+"""Most cells of the table of cumulative counts (order statistics times processes): 32 MB."""
 MIN_KEPT = 16
-"""Order statistics of a process, however many processes there are."""
+"""Fewest order statistics kept of a process, whatever the number of processes."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """What the processes of one side measured: an array each, none empty."""
+    """The values of one side: an array for each process, none empty."""
 
     blocks: tuple[Values, ...]
 
     @property
     def samples(self) -> int:
-        """All of them."""
+        """Number of samples of all processes."""
         return sum(map(len, self.blocks))
 
 
@@ -52,9 +53,9 @@ class Estimate:
     changed: float
     log_ratio: float
     half_width: float
-    """Of the 95 % interval, on the logarithm."""
+    """Half-width of the 95 % interval of `log_ratio`; infinite where there is none."""
     p_value: float
-    """Mann-Whitney's, two-sided, on the processes' own percentiles."""
+    """Two-sided p-value of Mann-Whitney's test on the processes' own percentiles."""
 
     @property
     def ratio(self) -> float | None:
@@ -63,7 +64,7 @@ class Estimate:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Of the ratio; None where it has no end."""
+        """95 % interval of the ratio; None where it is infinite."""
         if not math.isfinite(self.half_width):
             return None
         return math.exp(self.log_ratio - self.half_width), math.exp(self.log_ratio + self.half_width)
@@ -72,14 +73,14 @@ class Estimate:
 def compare_sides(ref: Side, changed: Side, percents: Sequence[float], *, paired: bool, seed: int) -> list[Estimate]:
     """An estimate for each percentile.
 
-    Paired: block i of both sides is the same round, and rounds are resampled jointly, so that what slowed a round down as a
-    whole cancels. Otherwise the order of the blocks does not matter. With too few processes, or where a value is 0 and has no
-    ratio, the interval has no end.
+    Paired: block i of both sides is the same round, and rounds are resampled jointly, so that a slowdown of a whole round
+    cancels. Otherwise the order of the blocks does not matter. With too few processes, or where a value is 0 and has no
+    ratio, the interval is infinite.
     """
     points = [_percentiles(side, percents) for side in (ref, changed)]
     own = [np.array([np.percentile(block, percents) for block in side.blocks]) for side in (ref, changed)]
-    if min(len(ref.blocks), len(changed.blocks)) < FEWEST_PROCESSES or min(found.min() for found in own) <= 0:
-        return [_endless(*pair) for pair in zip(*points, strict=True)]
+    if min(len(ref.blocks), len(changed.blocks)) < FEWEST_PROCESSES or min(values.min() for values in own) <= 0:
+        return [_without_interval(*pair) for pair in zip(*points, strict=True)]
     errors, freedom = _errors(ref, changed, percents, paired=paired, seed=seed)
     return [
         Estimate(
@@ -93,16 +94,16 @@ def compare_sides(ref: Side, changed: Side, percents: Sequence[float], *, paired
     ]
 
 
-def _endless(ref: float, changed: float) -> Estimate:
+def _without_interval(ref: float, changed: float) -> Estimate:
     log_ratio = math.log(changed / ref) if ref > 0 and changed > 0 else math.nan
     return Estimate(float(ref), float(changed), log_ratio, math.inf, 1.0)
 
 
 def second_opinion(ref: Floats, changed: Floats) -> float:
-    """Mann & Whitney's (1947) p-value, one value for each process.
+    """The p-value of Mann & Whitney's test (1947) on one value for each process, arrays of shape (processes,).
 
-    Paired rounds are no pairs to it: what slowed rounds down as a whole makes it miss differences and never find one. Taking
-    each round's mean off first would leave values that mirror each other, and find one in equal models in an eighth of cases.
+    Pairing is ignored: slowdowns of whole rounds make the test miss differences, but never report a false one. Subtracting
+    each round's mean first would leave values that mirror each other, with false differences in an eighth of equal models.
     """
     if np.ptp(np.concatenate([ref, changed])) == 0:
         return 1.0
@@ -112,7 +113,7 @@ def second_opinion(ref: Floats, changed: Floats) -> float:
 def thinned_to(sides: Sequence[Side]) -> int | None:
     """Fewest order statistics of a process that the bootstrap keeps; None where it keeps all.
 
-    A rank is then off by at most half the distance between two of them, a share of 1 / (2 kept).
+    A rank is then wrong by at most half the distance between two of them, a share of 1 / (2 kept).
     """
     return min((_kept(side) for side in sides if max(map(len, side.blocks)) > _kept(side)), default=None)
 
@@ -131,11 +132,11 @@ def _errors(ref: Side, changed: Side, percents: Sequence[float], *, paired: bool
 
 
 def _variances(side: Side, percents: Sequence[float], seed: int) -> list[float]:
-    """Of the log percentiles of one side. Depends on the blocks and not on their order."""
+    """Bootstrap variance of each log percentile of one side. It does not depend on the order of the blocks."""
     blocks = sorted(side.blocks, key=lambda block: (float(np.median(block)), float(np.mean(block)), len(block)))
     count = len(blocks)
-    found = _log_percentiles(Side(tuple(blocks)), percents, _draws(count, seed)).var(axis=0)
-    return [float(value) * count / (count - 1) for value in found]
+    variances = _log_percentiles(Side(tuple(blocks)), percents, _draws(count, seed)).var(axis=0)
+    return [float(value) * count / (count - 1) for value in variances]
 
 
 def _welch(ours: float, theirs: float, count: int, others: int) -> float:
@@ -146,17 +147,17 @@ def _welch(ours: float, theirs: float, count: int, others: int) -> float:
 
 
 def _draws(count: int, seed: int) -> Floats:
-    """How often each block is drawn in each resample, of shape (RESAMPLES, count)."""
+    """Number of times that each block is drawn in each resample, of shape (RESAMPLES, count)."""
     return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=RESAMPLES).astype(np.float64)
 
 
 def _percentiles(side: Side, percents: Sequence[float]) -> Floats:
-    """Of all samples together."""
+    """Percentiles of all samples together, of shape (percentiles,)."""
     return np.asarray(np.percentile(np.concatenate(side.blocks), percents), dtype=np.float64)
 
 
 def _kept(side: Side) -> int:
-    """Most order statistics that are kept of each process."""
+    """Most order statistics to keep of each process."""
     return max(int(KEPT_CELLS / len(side.blocks) ** 2), MIN_KEPT)
 
 
@@ -171,24 +172,24 @@ def _thinned(block: Values, most: int) -> Values:
 def _log_percentiles(side: Side, percents: Sequence[float], draws: Floats) -> Floats:
     """Log percentiles of the pooled samples in each resample, of shape (resamples, percentiles).
 
-    In place of pooling anew each time, the cumulative counts of every block are tabulated at all values, and each resample
-    finds its percentile among them by bisection.
+    Instead of pooling for each resample, the cumulative counts of every block are tabulated at all values, and each
+    resample finds its percentile among them by bisection.
     """
     thinned = [_thinned(block, _kept(side)) for block in side.blocks]
     values = _thinned(np.concatenate(thinned), max(KEPT_CELLS // len(thinned), MIN_KEPT))
     share = np.array([len(block) / len(kept) for block, kept in zip(side.blocks, thinned, strict=True)])
     below = np.stack([np.searchsorted(kept, values, side="right") for kept in thinned], axis=1) * share
     totals = draws @ np.array([len(block) for block in side.blocks], dtype=np.float64)
-    found = np.empty((len(draws), len(percents)))
+    logs = np.empty((len(draws), len(percents)))
     for index, percent in enumerate(percents):
         wanted = totals * percent / 100
         low, high = (_first(below, draws, wanted + nudge * 1e-6) for nudge in (-1, 1))
-        found[:, index] = np.log((values[low] + values[high]) / 2)
-    return found
+        logs[:, index] = np.log((values[low] + values[high]) / 2)
+    return logs
 
 
 def _first(below: Floats, draws: Floats, wanted: Floats) -> npt.NDArray[np.int64]:
-    """In each resample the first value with at least as many samples up to it."""
+    """Index of the first value, in each resample, that has at least the wanted number of samples up to it."""
     low = np.zeros(len(draws), dtype=np.int64)
     high = np.full(len(draws), len(below) - 1)
     while np.any(low < high):
@@ -204,6 +205,11 @@ def _t_quantile(freedom: float) -> float:
 
 
 def scipy_stats() -> Any:
+    """The module scipy.stats.
+
+    Raises:
+        MissingPackage: scipy is not installed.
+    """
     try:
         from scipy import stats
     except ImportError as error:

@@ -3,17 +3,18 @@
 The rule, on the logarithm of the cost ratio (time, or 1 / throughput), with the band from -log(1.02) to log(1.02):
 
 - slower, or faster: the ratio lies beyond the band and its whole 95 % interval beyond the margin on that side; Mann-Whitney's
-  test agrees at 5 %; and both would hold were the machine's own change taken off, which must not be large. Where both took
-  turns in one run, the margin is half the band. Where they were measured apart it is all of it, for what the machine did
-  between the runs is in no interval: when it drifts by 0.5 % a process, half the band would be wrong seven times as often.
-  On a virtual machine, whose neighbours come and go, it is twice the band, and so much must the ratio be;
-- equivalent: the whole interval lies within the band, and still does with the machine's own change taken off, unless that is
-  known to be within half the band;
+  test agrees at 5 %; and both still hold after the machine's own change is subtracted, which must not be large. Where both
+  took turns in one run, the margin is half the band. Where they were measured apart, it is the whole band, because no
+  interval includes the machine's change between the runs: with a drift of 0.5 % per process, half the band would be wrong
+  seven times as often. Measured apart on a virtual machine, whose neighbours come and go, both ratio and interval must lie
+  beyond twice the band;
+- equivalent: the whole interval lies within the band, and still does after the machine's own change is subtracted, unless
+  that change is known to be within half the band;
 - inconclusive: neither, with what would settle it.
 
-"The interval excludes 1" alone would be wrong for one in twenty metrics of equal models. By simulation, with eight processes a
-side that differ by 1 %, the rule is wrong for fewer than one in a thousand and finds 5 % in 99 of 100; where processes differ
-by 1.5 %, it finds 5 % in 98 of 100 in one run and in 94 of 100 measured apart.
+"The interval excludes 1" alone would be wrong for one in twenty metrics of equal models. In simulations with eight processes
+a side that differ by 1 %, the rule is wrong for fewer than one in a thousand and detects 5 % in 99 of 100; where processes
+differ by 1.5 %, it detects 5 % in 98 of 100 in one run and in 94 of 100 measured apart.
 """
 
 from __future__ import annotations
@@ -25,22 +26,21 @@ from edgebert.report.compare.accuracy import Difference
 from edgebert.report.compare.findings import Verdict
 from edgebert.report.compare.metrics import ComparedMetric
 from edgebert.report.compare.statistics import FEWEST_PROCESSES, Estimate
-from edgebert.report.compare.wording import BETTER, WORSE, cost_sign, points, said, share, span
+from edgebert.report.compare.wording import BETTER, WORSE, change, cost_sign, points, share, span
 
 AGREES = 0.05
-"""Mann-Whitney's p-value up to which it agrees that there is a difference."""
-
+"""Largest p-value of the second test that confirms a difference."""
 NOISY = 3
-"""Half-widths of the interval in bands, beyond which noise is what keeps a verdict away."""
+"""Half-width of the interval, in bands, beyond which the reason for no verdict is noise."""
 MOST_TAKEN_OFF = 0.1
-"""Change of the machine up to which it can be taken off: tails lose more than the reference workload when others work
-on the machine."""
+"""Largest change of the machine that is subtracted: when others work on the machine, tails lose more than the reference
+workload does."""
 MOVED = 0.02
-"""The machine's change counts beyond half of this, or of the band where that is less: a wide band excuses no machine."""
+"""A machine has changed beyond half of this, or half of the band where that is less: a wide band excuses no machine."""
 STEADY = 0.05
-"""The machine was disturbed where the reference workload's interval is not within this."""
+"""A machine was disturbed where the interval of its reference workload is not within this."""
 MOST_WORTH_ASKING = 100
-"""Processes more; beyond it the answer is that they will not help."""
+"""Most additional processes that are recommended; beyond it they are said not to help."""
 
 
 @dataclass(frozen=True)
@@ -52,25 +52,26 @@ class Cost:
 
     @property
     def low(self) -> float:
-        """Of the interval."""
+        """Lower end of the interval."""
         return self.value - self.half_width
 
     @property
     def high(self) -> float:
-        """Of the interval."""
+        """Upper end of the interval."""
         return self.value + self.half_width
 
     def without(self, other: Cost) -> Cost:
-        """What is left of the change when another is taken off."""
+        """The change that remains after another is subtracted."""
         return Cost(self.value - other.value, math.hypot(self.half_width, other.half_width))
 
-    def place(self, margins: Margins | float) -> str:
-        """Where it lies: `above`, `below` or `within` the band, or `across` one of its edges.
+    def position(self, margins: Margins | float) -> str:
+        """Position relative to the band: `above`, `below`, `within`, or `across` one of its edges.
 
-        Above and below are the value beyond one margin and the whole interval beyond another; a number is all of them.
+        Above and below: the value lies beyond `margins.beyond` and the whole interval beyond `margins.clear`. A number stands
+        for all three margins.
         """
-        told = margins if isinstance(margins, Margins) else Margins(margins, margins, margins, one_run=True)
-        edge, beyond, clear = (math.log1p(part) for part in (told.band, told.beyond, told.clear))
+        given = margins if isinstance(margins, Margins) else Margins(margins, margins, margins, one_run=True)
+        edge, beyond, clear = (math.log1p(part) for part in (given.band, given.beyond, given.clear))
         if self.value > beyond and self.low > clear:
             return "above"
         if self.value < -beyond and self.high < -clear:
@@ -79,12 +80,12 @@ class Cost:
 
 
 def cost_of(metric: ComparedMetric, estimate: Estimate) -> Cost:
-    """The estimate as a cost."""
+    """The estimate as a cost: a rate's ratio is inverted."""
     return Cost(cost_sign(metric.kind) * estimate.log_ratio, estimate.half_width)
 
 
 def too_few(processes: tuple[int, int]) -> str | None:
-    """Says so where a side has too few processes for any verdict."""
+    """The reason for no verdict where a side has too few processes; else None."""
     if min(processes) >= FEWEST_PROCESSES:
         return None
     return f"too few processes: {min(processes)}; measure with --rounds {FEWEST_PROCESSES + 1} or more"
@@ -92,19 +93,19 @@ def too_few(processes: tuple[int, int]) -> str | None:
 
 @dataclass(frozen=True)
 class Margins:
-    """How far from 1 a difference has to be, as shares."""
+    """Distances from a ratio of 1, as shares."""
 
     band: float
-    """What does not matter: equivalence is within it."""
+    """Equivalence: the whole interval is within this."""
     beyond: float
-    """The ratio itself."""
+    """Difference: the ratio itself is beyond this."""
     clear: float
-    """The whole interval."""
+    """Difference: the whole interval is beyond this."""
     one_run: bool
 
 
 def margins_for(band: float, *, one_run: bool, virtual: bool) -> Margins:
-    """What a difference has to exceed, by how the two sides were measured."""
+    """The margins for two sides that took turns in one run, or were measured apart."""
     if one_run:
         return Margins(band, band, band / 2, one_run)
     apart = 2 * band if virtual else band
@@ -114,48 +115,53 @@ def margins_for(band: float, *, one_run: bool, virtual: bool) -> Margins:
 def judge(
     metric: ComparedMetric, estimate: Estimate, *, margins: Margins, processes: tuple[int, int], machine: Cost | None
 ) -> tuple[Verdict, str]:
-    """The verdict on a metric that processes measured, and its reason. `machine` is the machine's own change."""
+    """The verdict on a metric that processes measured, and its reason.
+
+    Args:
+        processes: number of processes, ref and changed.
+        machine: change of the machine's own speed, where it is known.
+    """
     cost, band, one_run = cost_of(metric, estimate), margins.band, margins.one_run
-    place = cost.place(margins)
+    position = cost.position(margins)
     interval = span(metric.kind, cost.low, cost.high)
-    told = machine_told(machine, band, one_run=one_run) if machine else None
-    if place == "across":
-        moved = f"; {told}" if machine and _has_moved(machine, band) else ""
+    note = machine_note(machine, band, one_run=one_run) if machine else None
+    if position == "across":
+        moved = f"; {note}" if machine and _has_moved(machine, band) else ""
         return "inconclusive", f"{interval}, {_undecided(cost, margins, processes)}{moved}"
-    if machine and _may_explain(machine, cost, place, margins):
-        return "inconclusive", f"{interval}, but {told or _speed_known(machine)}"
-    if place == "within":
+    if machine and _may_explain(machine, cost, position, margins):
+        return "inconclusive", f"{interval}, but {note or _speed_known(machine)}"
+    if position == "within":
         return "equivalent", f"within {share(band)} either way: {interval}"
     if estimate.p_value > AGREES:
         return "inconclusive", f"{interval}, but Mann-Whitney's test does not agree (p = {estimate.p_value:.2g})"
-    verdict = WORSE[metric.kind] if place == "above" else BETTER[metric.kind]
-    part = f"; {told}, which does not explain it" if told else ""
-    return verdict, f"{said(metric.kind, cost.value)} ({interval}), beyond {_edge(margins)}{part}"
+    verdict = WORSE[metric.kind] if position == "above" else BETTER[metric.kind]
+    part = f"; {note}, which does not explain it" if note else ""
+    return verdict, f"{change(metric.kind, cost.value)} ({interval}), beyond {_edge(margins)}{part}"
 
 
 def at_worst(metric: ComparedMetric, estimate: Estimate, band: float, machine: Cost | None) -> float:
-    """The largest ratio of cost that is not ruled out; a machine that was faster may hide what the model lost.
+    """The largest ratio of cost that is not ruled out.
 
-    So may one whose own speed is not known to a few percent.
+    A machine that was faster, or whose own speed is not known to a few percent, may hide a loss of the model.
     """
     cost = cost_of(metric, estimate)
-    if machine is None or not (_has_moved(machine, band) or machine.place(STEADY) != "within"):
+    if machine is None or not (_has_moved(machine, band) or machine.position(STEADY) != "within"):
         return math.exp(cost.high)
     return math.exp(max(cost.high, cost.without(machine).high))
 
 
 def judge_size(metric: ComparedMetric, ref: float, changed: float, band: float) -> tuple[Verdict, str]:
-    """The verdict on a number that is exact."""
+    """The verdict on a number that is exact, and its reason."""
     cost = Cost(math.log(changed / ref), 0.0)
-    place = cost.place(band)
-    if place == "within":
-        return "equivalent", "the same" if changed == ref else f"{said(metric.kind, cost.value)}, within {share(band)}"
-    verdict = WORSE[metric.kind] if place == "above" else BETTER[metric.kind]
-    return verdict, f"{said(metric.kind, cost.value)}, beyond the band of {share(band)}"
+    position = cost.position(band)
+    if position == "within":
+        return "equivalent", "the same" if changed == ref else f"{change(metric.kind, cost.value)}, within {share(band)}"
+    verdict = WORSE[metric.kind] if position == "above" else BETTER[metric.kind]
+    return verdict, f"{change(metric.kind, cost.value)}, beyond the band of {share(band)}"
 
 
 def judge_answers(difference: Difference, band: float) -> tuple[Verdict, str]:
-    """The verdict on a score of answers to the same examples."""
+    """The verdict on a score of answers to the same examples, and its reason."""
     low, high = difference.low, difference.high
     interval = f"{points(low)} to {points(high)}"
     if -band <= low and high <= band:
@@ -172,41 +178,41 @@ def judge_answers(difference: Difference, band: float) -> tuple[Verdict, str]:
 
 
 def _has_moved(machine: Cost, band: float) -> bool:
-    """Whether the machine's own change is one: its interval lies beyond what is let pass."""
-    return machine.place(_let_pass(band)) in ("above", "below")
+    """Whether the machine's own speed changed by more than is tolerated."""
+    return machine.position(_tolerated(band)) in ("above", "below")
 
 
-def _let_pass(band: float) -> float:
+def _tolerated(band: float) -> float:
     return min(band, MOVED) / 2
 
 
-def _may_explain(machine: Cost, cost: Cost, place: str, margins: Margins) -> bool:
-    """Whether the machine may have made the difference, or hidden one.
+def _may_explain(machine: Cost, cost: Cost, position: str, margins: Margins) -> bool:
+    """Whether the machine may have caused the difference, or hidden one.
 
-    A change of the machine makes a difference in its own direction and may hide one in any; a reference workload that
-    varied shows a machine that others disturbed, in no direction. What is left when it is taken
-    off decides, but for a large change. A difference is
-    not doubted for a machine that kept its speed to a few percent, nor for one that varied while both sides took turns on it;
-    that there is none is, unless it kept it to half the band.
+    A machine whose speed changed causes differences in the same direction and may hide one in any. A reference workload that
+    varied shows a machine that was disturbed, in no direction. The change that remains after the machine's is subtracted
+    decides, unless the machine's change is large. A difference is not doubted where the machine kept its speed to a few
+    percent, nor where the speed varied while both sides took turns. Equivalence is doubted unless the machine kept its
+    speed to half the band.
     """
     if _has_moved(machine, margins.band):
-        if place != "within" and machine.value * cost.value < 0:
+        if position != "within" and machine.value * cost.value < 0:
             return False
-        if machine.place(MOST_TAKEN_OFF) in ("above", "below"):
+        if machine.position(MOST_TAKEN_OFF) in ("above", "below"):
             return True
-    elif (place != "within" and margins.one_run) or machine.place(
-        _let_pass(margins.band) if place == "within" else STEADY
-    ) == "within":
-        return False
-    return cost.without(machine).place(margins) != place
+    else:
+        steady = machine.position(_tolerated(margins.band) if position == "within" else STEADY) == "within"
+        if steady or (position != "within" and margins.one_run):
+            return False
+    return cost.without(machine).position(margins) != position
 
 
-def machine_told(machine: Cost, band: float, *, one_run: bool) -> str | None:
-    """What is to be said of the machine; None where it kept its speed."""
+def machine_note(machine: Cost, band: float, *, one_run: bool) -> str | None:
+    """A note on the machine's own speed; None where it was steady."""
     when = "in its processes" if one_run else "then"
     if _has_moved(machine, band):
-        return f"the machine itself was {said('time', machine.value)} {when}"
-    if machine.place(STEADY) != "within":
+        return f"the machine itself was {change('time', machine.value)} {when}"
+    if machine.position(STEADY) != "within":
         return f"the machine was disturbed: its own speed is only known as {span('time', machine.low, machine.high)}"
     return None
 
@@ -216,14 +222,14 @@ def _speed_known(machine: Cost) -> str:
 
 
 def _edge(margins: Margins) -> str:
-    """What has to be exceeded, in words."""
+    """The margin that a ratio has to exceed, in words."""
     if margins.beyond == margins.band:
         return f"the band of {share(margins.band)}"
     return f"{share(margins.beyond)}, which a virtual machine takes when measured apart"
 
 
 def _undecided(cost: Cost, margins: Margins, processes: tuple[int, int]) -> str:
-    """Why neither rule holds, and about how many more processes would settle it."""
+    """Why neither rule holds, and the approximate number of additional processes that would settle it."""
     distance, edge = abs(cost.value), math.log1p(margins.band)
     if margins.beyond > margins.band and (cost.low > edge or cost.high < -edge):
         return f"not beyond {_edge(margins)}: measure both in one run (bench --baseline)"

@@ -1,4 +1,4 @@
-"""How numbers of a comparison are said."""
+"""Numbers of a comparison as text, and shares and points read from text."""
 
 from __future__ import annotations
 
@@ -11,19 +11,17 @@ from edgebert.report.metrics import Kind
 
 WORSE: dict[Kind, Verdict] = {"time": "slower", "rate": "slower", "amount": "larger"}
 BETTER: dict[Kind, Verdict] = {"time": "faster", "rate": "faster", "amount": "smaller"}
-
-
 BLANKS = re.compile(r"[^\S ]+")
 
 
 def plain(line: str) -> str:
-    """One line of text whatever names hold: no line break, no control character, no command to a CI system.
+    """One line of text without line breaks, control characters or commands to a CI system, whatever names hold.
 
     GitHub runs lines that begin with `::`, and older runners what follows `##[`.
     """
-    found = "".join(letter for letter in BLANKS.sub(" ", line) if letter.isprintable())
-    found = found.replace("##[", "# #[")
-    return found.replace("::", ": :", 1) if found.lstrip().startswith("::") else found
+    text = "".join(letter for letter in BLANKS.sub(" ", line) if letter.isprintable())
+    text = text.replace("##[", "# #[")
+    return text.replace("::", ": :", 1) if text.lstrip().startswith("::") else text
 
 
 def cost_sign(kind: Kind) -> int:
@@ -37,13 +35,13 @@ def direction(kind: Kind, log_cost: float) -> str:
 
 
 def amount(log_cost: float) -> str:
-    """A change as its size alone, the same for both directions: `4.6 %`, and from a half on `3.30x`."""
+    """The size of a change, the same in both directions: `4.6 %`, and `3.30x` from a factor of 1.5 on."""
     factor = math.exp(abs(log_cost))
     return f"{factor:.2f}x" if factor >= 1.5 else f"{(factor - 1) * 100:.1f} %"
 
 
-def said(kind: Kind, log_cost: float) -> str:
-    """`4.6 % slower`, `3.30x faster`."""
+def change(kind: Kind, log_cost: float) -> str:
+    """A change with its direction: `4.6 % slower`, `3.30x faster`."""
     return f"{amount(log_cost)} {direction(kind, log_cost)}"
 
 
@@ -52,7 +50,7 @@ def span(kind: Kind, low: float, high: float) -> str:
     if low * high > 0:
         first, last = sorted((low, high), key=abs)
         return f"{amount(first)} to {amount(last)} {direction(kind, high)}"
-    return f"{said(kind, low) if low else amount(0)} to {said(kind, high) if high else amount(0)}"
+    return f"{change(kind, low) if low else amount(0)} to {change(kind, high) if high else amount(0)}"
 
 
 def points(difference: float) -> str:
@@ -61,15 +59,15 @@ def points(difference: float) -> str:
 
 
 def share(value: float) -> str:
-    """`2 %`."""
+    """A share as `2 %`."""
     return f"{value * 100:g} %"
 
 
 def parse_points(text: str, option: str) -> float:
-    """`0.5%`, half a point of a score, as 0.005.
+    """Reads points of a score: `0.5%`, half a point, is 0.005.
 
     Raises:
-        InputError: it is not, or has no `%`: a bare 0.5 may be half a point or half of all answers.
+        InputError: the text is no share, or has no `%`: a bare 0.5 may mean half a point or half of all answers.
     """
     if not text.strip().endswith("%"):
         raise InputError(f"{option} {text!r} has no unit.", hint="Write points of the score with %, such as 0.5%.")
@@ -77,10 +75,10 @@ def parse_points(text: str, option: str) -> float:
 
 
 def parse_share(text: str, option: str) -> float:
-    """`2%`, `2 %` or `0.02` as 0.02.
+    """Reads a share: `2%`, `2 %` or `0.02` is 0.02.
 
     Raises:
-        InputError: it is none of these. A bare number of 1 or more is refused, for it may mean percent or times.
+        InputError: the text is none of these. A bare number of 1 or more is refused: it may mean percent or a factor.
     """
     stripped = text.strip()
     number = stripped.removesuffix("%").strip()

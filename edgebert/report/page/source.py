@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edgebert.errors import InputError
-from edgebert.report.compare.findings import Comparison
+from edgebert.report.compare.findings import Comparison, numbered
 from edgebert.report.compare.pairing import load_of
 from edgebert.report.entry import Entry
 from edgebert.report.file import NAME, read_reports
@@ -158,15 +157,6 @@ def unique_names(found: Sequence[tuple[Path, Report]]) -> list[str]:
     places = [file.parent.name if file.name == NAME else file.stem for file, _ in found]
     names = [f"{name} ({index})" if names.count(name) > 1 else name for name, index in zip(names, places, strict=True)]
     return numbered(names)
-
-
-def numbered(names: Sequence[str]) -> list[str]:
-    """The names, with `#1`, `#2`, ... behind those that are there more than once."""
-    count, seen, found = Counter(names), Counter[str](), []
-    for name in names:
-        seen[name] += 1
-        found.append(f"{name} #{seen[name]}" if count[name] > 1 else name)
-    return found
 
 
 def read_record(file: Path) -> RunRecord | None:

@@ -12,7 +12,7 @@ from edgebert.report.compare.comparison import compare, compare_within
 from edgebert.report.compare.findings import CompareOptions, Comparison, ComparisonDocument, FailedCheck, Policy
 from edgebert.report.compare.junit import junit
 from edgebert.report.compare.policy import failures
-from edgebert.report.compare.wording import amount, points, said, span
+from edgebert.report.compare.wording import amount, change, points, span
 from edgebert.runtimes.target import Target
 
 
@@ -167,8 +167,8 @@ def test_json_is_what_the_model_describes() -> None:
 
 def test_changes_are_said_alike_in_both_directions() -> None:
     assert amount(0.0488) == amount(-0.0488) == "5.0 %"
-    assert said("time", -1.2) == "3.32x faster" and said("rate", 0.0488) == "5.0 % slower"
-    assert said("amount", -0.0488) == "5.0 % smaller"
+    assert change("time", -1.2) == "3.32x faster" and change("rate", 0.0488) == "5.0 % slower"
+    assert change("amount", -0.0488) == "5.0 % smaller"
     assert span("time", -0.004, 0.0488) == "0.4 % faster to 5.0 % slower"
     assert span("time", 0.01, 0.0488) == "1.0 % to 5.0 % slower"
     assert span("time", -0.0488, -0.01) == "1.0 % to 5.0 % faster"
