@@ -33,7 +33,8 @@ from edgebert.compress.resolve import resolve_recipe
 from edgebert.compress.run import Compression
 from edgebert.core.progress import Silent
 from edgebert.core.store import ArtifactStore, hash_file, hash_json
-from edgebert.measure.latency.latency import RoundJob, measure_rounds, query_order, write_rows
+from edgebert.measure.latency.job import RoundJob
+from edgebert.measure.latency.latency import measure_rounds, query_order, write_rows
 from edgebert.measure.machine.cores import choose_cores
 from edgebert.measure.machine.environment import read_environment
 from edgebert.report.compare.comparison import compare, compare_within

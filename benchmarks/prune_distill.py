@@ -40,7 +40,8 @@ from edgebert.compress.resolve import resolve_recipe
 from edgebert.compress.run import Compression
 from edgebert.core.progress import Silent, progress_for
 from edgebert.core.store import ArtifactStore
-from edgebert.measure.latency.latency import RoundJob, measure_rounds, query_order, write_rows
+from edgebert.measure.latency.job import RoundJob
+from edgebert.measure.latency.latency import measure_rounds, query_order, write_rows
 from edgebert.measure.machine.environment import read_environment
 from edgebert.models.load import load_model, save_model
 from edgebert.models.surgery import shape_of
@@ -48,12 +49,11 @@ from edgebert.runtimes.target import Target
 from edgebert.stages.examples import Examples
 from edgebert.stages.export import export_onnx
 from edgebert.stages.prune import Prune
-from edgebert.stages.prune.budget import Budget
+from edgebert.stages.prune.budget import Budget, score
 from edgebert.stages.prune.cut import PruneSamples, choose, draw, repaired, weighed
 from edgebert.stages.prune.importance import Importance
 from edgebert.stages.prune.latency.latency_table import LatencyCosts
 from edgebert.stages.prune.latency.layer_latency import measure_table
-from edgebert.stages.prune.score import score
 from edgebert.stages.prune.settings import Goal
 from edgebert.stages.prune.size_search import Costs
 from edgebert.stages.quantize import dynamic

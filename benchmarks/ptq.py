@@ -24,7 +24,8 @@ from figures import Figures, options, print_table
 
 from edgebert.core.libraries import quiet_libraries
 from edgebert.core.progress import progress_for
-from edgebert.measure.latency.latency import RoundJob, measure_rounds, query_order, write_rows
+from edgebert.measure.latency.job import RoundJob
+from edgebert.measure.latency.latency import measure_rounds, query_order, write_rows
 from edgebert.report.rounds import Round
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.serving import Serving

@@ -21,9 +21,10 @@ from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_fil
 from edgebert.data.prepared import PreparedData, label_indices
 from edgebert.errors import StageError
 from edgebert.measure.coverage.coverage import measure_coverage
-from edgebert.measure.latency.latency import RoundJob, hash_queries, measure_rounds, query_order, write_rows
+from edgebert.measure.latency.job import RoundJob
+from edgebert.measure.latency.latency import hash_queries, measure_rounds, query_order, write_rows
 from edgebert.measure.machine.machine_state import read_state
-from edgebert.measure.predictions import predict_all
+from edgebert.measure.predictions import BATCHES_AT_ONCE, predict_rows
 from edgebert.models.folder import count_parameters
 from edgebert.models.sizes import EncoderSizes, mean_macs
 from edgebert.report.entry import Entry
@@ -112,7 +113,8 @@ class Check:
         def make(draft: Draft) -> Mapping[str, Any]:
             with self.progress.step(f"predict with {planned.name}", len(self.data)) as step, quiet_libraries():
                 session = get_runtime(planned.target.runtime).open(planned.model_file, planned.target)
-                predictions = predict_all(session, planned.serving, self.data, planned.target, step)
+                blocks = self.data.blocks(planned.target.batch * BATCHES_AT_ONCE)
+                predictions = predict_rows(session, planned.serving, blocks, planned.target, step, name=planned.name)
                 goldens = make_goldens(session, planned, self.data.columns, self.settings.goldens, self.seed)
             (draft.out / "answers.json").write_text(json.dumps({"predictions": predictions, "goldens": goldens.__dict__}))
             return {}

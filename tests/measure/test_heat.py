@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from edgebert.core.progress import Silent
 from edgebert.measure.latency import latency
-from edgebert.measure.latency.latency import RoundJob, measure_rounds
+from edgebert.measure.latency.job import RoundJob
+from edgebert.measure.latency.latency import measure_rounds
 from edgebert.measure.machine import heat
 from edgebert.measure.machine.cooling import COOLER_BY_C, LOOK_EVERY_S, Cooling, held_back, throttled
 from edgebert.measure.machine.kernel_files import KernelFiles

@@ -25,15 +25,8 @@ from pydantic import ValidationError
 from edgebert.core.progress import Silent
 from edgebert.errors import InputError, StageError
 from edgebert.measure.latency import process
-from edgebert.measure.latency.latency import (
-    RoundJob,
-    measure_rounds,
-    query_order,
-    rotated,
-    run_job,
-    texts_per_query,
-    write_rows,
-)
+from edgebert.measure.latency.job import RoundJob, texts_per_query
+from edgebert.measure.latency.latency import measure_rounds, query_order, rotated, run_job, write_rows
 from edgebert.measure.machine.cores import choose_cores
 from edgebert.measure.machine.energy import Counter, EnergyMeter
 from edgebert.measure.machine.kernel_files import KernelFiles
@@ -442,7 +435,8 @@ def test_a_process_that_speaks_may_take_as_long_as_it_says(tmp_path: Path, monke
 
 INTERRUPTED = """
 import sys
-from edgebert.measure.latency.latency import RoundJob, run_job
+from edgebert.measure.latency.job import RoundJob
+from edgebert.measure.latency.latency import run_job
 print("ready", flush=True)
 run_job(RoundJob.model_validate_json(sys.stdin.read()))
 """

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from edgebert.errors import StageError
-from edgebert.measure.latency.latency import RoundJob, run_job, write_rows
+from edgebert.measure.latency.job import RoundJob
+from edgebert.measure.latency.latency import run_job, write_rows
 from edgebert.measure.latency.scenarios import Query, Served, single_stream
 from edgebert.report.rounds import Setting
 from edgebert.runtimes.base import Array, Session

@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 from edgebert.errors import InputError
 from edgebert.measure.latency import warm_up
 from edgebert.measure.latency.driver import Own
-from edgebert.measure.latency.scenarios import Query, Served, poisson_arrivals, server
+from edgebert.measure.latency.first_answer import Slowed
+from edgebert.measure.latency.scenarios import Query, Served, poisson_arrivals, server, wait_until
 from edgebert.measure.machine import cores
 from edgebert.measure.machine.kernel_files import KernelFiles
 from edgebert.measure.machine.reference_workload import time_reference_workload, undisturbed
 from edgebert.report.rounds import Setting
 from edgebert.runtimes.base import Array, Session
-from edgebert.runtimes.fake import FakeSession, Slowed, wait_until
+from edgebert.runtimes.fake import FakeSession
 from edgebert.tasks.base import Encoded, collate
 
 PART_S = 0.01

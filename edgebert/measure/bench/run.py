@@ -9,10 +9,10 @@ from pathlib import Path
 
 from edgebert.core.progress import Progress, format_seconds
 from edgebert.core.store import hash_file, hash_json
-from edgebert.errors import EdgebertError, InputError
+from edgebert.errors import EdgebertError
 from edgebert.measure.bench.data_file import MOST_ROWS
-from edgebert.measure.bench.models import BenchModel
 from edgebert.measure.bench.queries import QuerySource
+from edgebert.measure.bench.scoring import Predictions, common_references, labelled_rows, predict_plan
 from edgebert.measure.bench.sweep import BenchOptions, Planned
 from edgebert.measure.latency.job import RoundJob
 from edgebert.measure.latency.latency import measure_rounds, write_rows
@@ -22,17 +22,12 @@ from edgebert.measure.machine.cores import choose_cores
 from edgebert.measure.machine.environment import read_environment, usable_cores
 from edgebert.measure.machine.kernel_files import THIS_MACHINE, KernelFiles
 from edgebert.measure.machine.machine_state import read_state
-from edgebert.measure.predictions import predict, references
 from edgebert.report.entry import Entry
 from edgebert.report.report import Report
 from edgebert.report.rounds import Round
 from edgebert.report.text.bench_table import counted, way_out
 from edgebert.tasks import TASKS, get_task
-from edgebert.tasks.base import Row
 from edgebert.version import __version__
-
-Predictions = dict[tuple[str, int], tuple[int, ...]]
-"""Name of a bench_model and batch -> its answers."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +47,9 @@ def run(plan: Sequence[Planned], options: BenchOptions, source: QuerySource, pro
     """
     for note in (*plan_notes(plan, options, source), _announcement(plan, options)):
         progress.note(note)
-    rows = _labelled(source, plan)
-    right = _references(rows, plan)
-    answers = _answers(rows, plan, progress)
+    rows = labelled_rows(source, plan)
+    references = common_references(rows, plan)
+    predictions = predict_plan(rows, plan, progress)
     environment, before = read_environment(), read_state()  # here, for scoring is work that the measurements are none of
     rounds, fault = _measured(plan, options, progress)
     labels = {item.bench_model.labels for item in plan}
@@ -65,10 +60,10 @@ def run(plan: Sequence[Planned], options: BenchOptions, source: QuerySource, pro
         task=tasks.pop() if len(tasks) == 1 else None,
         labels=labels.pop() if len(labels) == 1 else (),
         eval_data=hash_json({"rows": [dict(row) for row in rows]}) if rows else None,
-        references=right,
+        references=references,
         environment=environment.model_copy(update={"before": before, "after": read_state()}),
         gates=(),
-        entries=tuple(_entry(item, measured, answers) for item, measured in zip(plan, rounds, strict=True)),
+        entries=tuple(_entry(item, measured, predictions) for item, measured in zip(plan, rounds, strict=True)),
     )
     return BenchRun(report, fault)
 
@@ -127,7 +122,7 @@ def _job(item: Planned, options: BenchOptions, file: Path) -> RoundJob:
     )
 
 
-def _entry(item: Planned, rounds: Sequence[Round], answers: Predictions) -> Entry:
+def _entry(item: Planned, rounds: Sequence[Round], predictions: Predictions) -> Entry:
     bench_model = item.bench_model
     return Entry(
         name=bench_model.name,
@@ -136,41 +131,11 @@ def _entry(item: Planned, rounds: Sequence[Round], answers: Predictions) -> Entr
         artifact=bench_model.artifact,
         target=item.target,
         size_bytes=bench_model.size_bytes,
-        predictions=answers.get((bench_model.name, item.target.batch)),
+        predictions=predictions.get((bench_model.name, item.target.batch)),
         rounds=tuple(rounds),
         setting=item.setting,
         tokenizer=hash_file(bench_model.tokenizer) if bench_model.tokenizer and item.asked.is_text else None,
     )
-
-
-def _labelled(source: QuerySource, plan: Sequence[Planned]) -> list[Row]:
-    """The rows to score; none where no label was asked for."""
-    return source.rows(plan[0].bench_model) if source.data and source.data.label else []
-
-
-def _references(rows: Sequence[Row], plan: Sequence[Planned]) -> tuple[int, ...]:
-    """The right answers, which all models must number alike."""
-    if not rows:
-        return ()
-    bench_models: list[BenchModel] = list({item.bench_model.name: item.bench_model for item in plan}.values())
-    found = [references(rows, bench_model) for bench_model in bench_models]
-    if strange := [bench_model for bench_model in bench_models if bench_model.labels != bench_models[0].labels]:
-        raise InputError(
-            f"{strange[0].name} has other labels than {bench_models[0].name}: {', '.join(strange[0].labels)}.",
-            hint="Models are scored together where their labels are the same; drop --label to measure latency alone.",
-        )
-    return found[0]
-
-
-def _answers(rows: Sequence[Row], plan: Sequence[Planned], progress: Progress) -> Predictions:
-    found: Predictions = {}
-    for item in plan if rows else ():
-        key = item.bench_model.name, item.target.batch
-        if key not in found:
-            found[key] = predict(
-                item.bench_model, item.target, rows, progress, whole_batches=item.probe.fixed_batch is not None
-            )
-    return found
 
 
 def plan_notes(

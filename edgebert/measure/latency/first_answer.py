@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ import numpy as np
 
 from edgebert.errors import StageError
 from edgebert.measure.latency.query_maker import QueryMaker, read_rows
+from edgebert.measure.latency.scenarios import wait_until
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.base import Array, Session
 
@@ -54,11 +55,7 @@ def answer_first(job: RoundJob) -> OpenedModel:
 def open_session(job: RoundJob) -> Session:
     """One session of the job's model, slowed as the job says."""
     session = get_runtime(job.target.runtime).open(Path(job.model), job.target)
-    if not job.slowdown:
-        return session
-    from edgebert.runtimes.fake import Slowed
-
-    return Slowed(session, job.slowdown)
+    return Slowed(session, job.slowdown) if job.slowdown else session
 
 
 def _since(started_ns: int | None) -> int | None:
@@ -71,3 +68,23 @@ def _check_finite(outputs: Mapping[str, Array], model: str) -> None:
     for name, values in outputs.items():
         if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
             raise StageError(f"{model} answers NaN or infinity to the first query, in its output {name}.")
+
+
+class Slowed(Session):
+    """Takes (1 + share) times as long as the session within it. Its answers are the same."""
+
+    def __init__(self, session: Session, share: float) -> None:
+        self._session = session
+        self._share = share
+
+    def predict(self, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """Runs one batch, then waits in proportion to the time that it took."""
+        started = time.perf_counter_ns()
+        outputs = self._session.predict(batch)
+        ended = time.perf_counter_ns()
+        wait_until(ended + int((ended - started) * self._share))
+        return outputs
+
+    def prepare(self, shapes: Sequence[tuple[int, int]]) -> None:
+        """Prepares the session within it."""
+        self._session.prepare(shapes)

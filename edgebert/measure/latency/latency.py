@@ -19,8 +19,7 @@ from edgebert.core.progress import Progress
 from edgebert.core.store import hash_json
 from edgebert.errors import StageError
 from edgebert.measure.latency import worker
-from edgebert.measure.latency.job import RoundJob as RoundJob
-from edgebert.measure.latency.job import texts_per_query as texts_per_query
+from edgebert.measure.latency.job import RoundJob
 from edgebert.measure.latency.process import run_worker
 from edgebert.measure.machine.cooling import Cooling, open_cooling
 from edgebert.measure.machine.cores import check_cores

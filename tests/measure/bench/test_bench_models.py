@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,12 +30,15 @@ from edgebert.measure.bench.probe import probe
 from edgebert.measure.bench.probe_worker import Probe
 from edgebert.measure.bench.queries import Asked, Lengths, QuerySource
 from edgebert.measure.bench.run import plan_notes, run
+from edgebert.measure.bench.scoring import predict
 from edgebert.measure.bench.sweep import BenchOptions, Planned, make_plan
 from edgebert.measure.latency import process
 from edgebert.measure.machine.kernel_files import KernelFiles
-from edgebert.measure.predictions import predict
+from edgebert.measure.predictions import predict_rows
 from edgebert.report.rounds import Setting
 from edgebert.runtimes import get_runtime
+from edgebert.runtimes.base import Array
+from edgebert.runtimes.fake import FakeSession
 from edgebert.runtimes.target import Target
 from edgebert.tasks.base import Encoded, collate
 
@@ -331,6 +335,27 @@ def test_answers_of_a_graph_of_fixed_batch_are_those_of_any_other(graph: Path, f
     assert [item.target.batch for item in both] == [5, 5]
 
 
+def test_a_prediction_of_nan_names_the_model_and_the_first_row(graph: Path) -> None:
+    class Damaged(FakeSession):
+        """Answers NaN to the fifth row, of two a batch."""
+
+        asked = 0
+
+        def predict(self, batch: Mapping[str, Array]) -> dict[str, Array]:
+            outputs = super().predict(batch)
+            self.asked += 1
+            outputs["logits"][0, 1] = np.nan if self.asked == 3 else 0
+            return outputs
+
+    serving, target = find(graph)[0].serving, Target(runtime="onnxruntime", batch=2)
+    assert serving is not None
+    with (
+        Silent().step("predict") as step,
+        pytest.raises(StageError, match="the model answers NaN or infinity, first on row 5"),
+    ):
+        predict_rows(Damaged(), serving, [[{"text": "fine"}] * 6], target, step, name="the model")
+
+
 def test_what_is_announced_counts_the_texts_of_a_query_once(graph: Path) -> None:
     (bench_model,) = find(graph)
     seen = Probe(query_s=0.5, texts=8)
@@ -418,6 +443,8 @@ ASKS = """
 import sys, numpy, torch
 from pathlib import Path
 from edgebert.runtimes import get_runtime
+from edgebert.runtimes.base import Array
+from edgebert.runtimes.fake import FakeSession
 from edgebert.runtimes.target import Target
 ids = numpy.array([[2, 7, 9, 3]])
 batch = {"input_ids": ids, "attention_mask": ids * 0 + 1, "token_type_ids": ids * 0, "unheard_of": ids}

@@ -1,0 +1,94 @@
+"""Scores the models of a bench plan: labelled rows of the user's data, the right answers, and what each model predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgebert.core.libraries import quiet_libraries
+from edgebert.core.progress import Progress
+from edgebert.errors import DataError, InputError
+from edgebert.measure.bench.models import BenchModel
+from edgebert.measure.bench.queries import QuerySource
+from edgebert.measure.bench.sweep import Planned
+from edgebert.measure.predictions import BATCHES_AT_ONCE, predict_rows
+from edgebert.runtimes import get_runtime
+from edgebert.runtimes.target import Target
+from edgebert.tasks import get_task
+from edgebert.tasks.base import Row
+
+Predictions = dict[tuple[str, int], tuple[int, ...]]
+"""Name of a model and batch -> its predictions, as indices of labels."""
+
+
+def labelled_rows(source: QuerySource, plan: Sequence[Planned]) -> list[Row]:
+    """The rows to score; none where no label was asked for."""
+    return source.rows(plan[0].bench_model) if source.data and source.data.label else []
+
+
+def common_references(rows: Sequence[Row], plan: Sequence[Planned]) -> tuple[int, ...]:
+    """The right answers, which all models must number alike.
+
+    Raises:
+        InputError: the models' labels differ, or are not known.
+        DataError: a label is not one of them.
+    """
+    if not rows:
+        return ()
+    models = list({item.bench_model.name: item.bench_model for item in plan}.values())
+    right = [references(rows, model) for model in models]
+    if strange := [model for model in models if model.labels != models[0].labels]:
+        raise InputError(
+            f"{strange[0].name} has other labels than {models[0].name}: {', '.join(strange[0].labels)}.",
+            hint="Models are scored together where their labels are the same; drop --label to measure latency alone.",
+        )
+    return right[0]
+
+
+def references(rows: Sequence[Row], model: BenchModel) -> tuple[int, ...]:
+    """The right label of each row, as its index among the model's labels.
+
+    Raises:
+        InputError: the model's labels are not known.
+        DataError: a label is not one of them.
+    """
+    if model.task is None or not model.labels or model.serving is None:
+        hint = "--label needs a classifier with its config.json and its tokenizer; drop it to measure latency alone."
+        raise InputError(f"{model.name} does not say what its answers mean.", hint=hint)
+    task = get_task(model.task)
+    indices = []
+    for number, row in enumerate(rows, start=1):
+        index = task.label_index(row["label"], model.labels)
+        if index is None:
+            known = ", ".join(model.labels)
+            raise DataError(
+                f"Row {number} has the label {row['label']!r}; {model.name} knows {known}.", hint="Correct the row."
+            )
+        indices.append(index)
+    return tuple(indices)
+
+
+def predict_plan(rows: Sequence[Row], plan: Sequence[Planned], progress: Progress) -> Predictions:
+    """The predictions of each model at each batch of the plan.
+
+    Raises:
+        StageError: a model answers NaN or infinity.
+    """
+    predictions: Predictions = {}
+    for item in plan if rows else ():
+        key = item.bench_model.name, item.target.batch
+        if key not in predictions:
+            whole = item.probe.fixed_batch is not None
+            predictions[key] = predict(item.bench_model, item.target, rows, progress, whole_batches=whole)
+    return predictions
+
+
+def predict(
+    model: BenchModel, target: Target, rows: Sequence[Row], progress: Progress, *, whole_batches: bool = False
+) -> tuple[int, ...]:
+    """One prediction for each row, in order; see `predict_rows`."""
+    serving, size = model.serving, target.batch * BATCHES_AT_ONCE
+    assert serving is not None  # `references` saw to it
+    blocks = (rows[start : start + size] for start in range(0, len(rows), size))
+    with progress.step(f"predict with {model.name}", len(rows)) as step, quiet_libraries():
+        session = get_runtime(target.runtime).open(model.model, target)
+        return tuple(predict_rows(session, serving, blocks, target, step, name=model.name, whole_batches=whole_batches))
