@@ -12,13 +12,12 @@ from edgebert.data.prepared import PreparedData, with_split
 from edgebert.data.spec import CalibrationSpec, DataSpec
 from edgebert.errors import EnvironmentFault, Problem, RecipeError, SourceError
 from edgebert.models.folder import ModelFolder
+from edgebert.models.sizes import BERT_DEFAULTS
 from edgebert.models.source import ModelSource, find_model
 from edgebert.stages.base import ModelFacts
 from edgebert.tasks import get_task
 from edgebert.tasks.base import Task
 
-DEFAULTS = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
-"""What a BERT has where its config.json does not say."""
 WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """Where launchers say how many processes they started: torchrun, and the kinds of MPI."""
 SAME_LABELS = "Name a teacher with the same labels in the same order."
@@ -121,9 +120,9 @@ def _other_models(file: RecipeFile, task: Task, model: ModelFolder) -> tuple[dic
                 problems.append(Problem(path, f"{name} was not fine-tuned for {task.name}.", suggestion=hint))
             elif known_labels and (fault := label_fault(name, found[name], known_labels)):
                 problems.append(Problem(path, fault, suggestion=SAME_LABELS))
-        others = {name: {**DEFAULTS, **found[name].config} for name in stage.models() if name in found}
+        others = {name: {**BERT_DEFAULTS, **found[name].config} for name in stage.models() if name in found}
         before = tuple(earlier.stage_name() for earlier in file.recipe.stages[:index] if earlier.produces == "transformers")
-        config = {**DEFAULTS, **model.config}
+        config = {**BERT_DEFAULTS, **model.config}
         known = ModelFacts(config, max_length, tokenizer if tokenizer.is_file() else None, others, before)
         problems += [Problem(path, fault) for fault in stage.faults(known)]
     return found, problems

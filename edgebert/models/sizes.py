@@ -8,8 +8,8 @@ from typing import Any, Self
 
 from edgebert.core.strict import Frozen
 
-USUAL = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
-"""What BERT's config means where config.json leaves a size out."""
+BERT_DEFAULTS = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
+"""Sizes that Transformers assumes for a BERT whose config.json leaves them out."""
 
 
 class LayerSizes(Frozen):
@@ -42,7 +42,7 @@ class EncoderSizes(Frozen):
         Raises:
             ValueError: the sizes of the layers contradict each other.
         """
-        fields = {**USUAL, **config}
+        fields = {**BERT_DEFAULTS, **config}
         shape = Shape.from_config(fields)
         places = fields.get("source_layers") or range(shape.layers)
         heads = fields.get("source_heads") or [range(count) for count in shape.heads]
