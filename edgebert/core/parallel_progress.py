@@ -1,4 +1,4 @@
-"""Progress of several things at once: a line for each on a terminal, plain lines with a name elsewhere, on standard error."""
+"""Progress of several things at once: a line with a bar for each on a terminal, plain lines with a name elsewhere."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
-from edgebert.core.progress import PLAIN_INTERVAL_S, say
+from edgebert.core.progress import PLAIN_INTERVAL_S, open_display, print_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Display
     from rich.progress import TaskID
 
 MOST_SHOWN = 0.999
+"""Largest share that a bar shows before the end: a bar that was whole once stops its clock."""
 
 
 class ProgressLine(Protocol):
     """One of the things under way."""
 
     def show(self, phase: str, amount: str = "", share: float | None = None) -> None:
-        """Says what it does now.
+        """Shows what it does now.
 
         Args:
             phase: what, `sent`.
@@ -33,11 +34,11 @@ class ProgressLine(Protocol):
         """Prints one line that stays."""
 
     def end(self, line: str) -> None:
-        """Says how it ended."""
+        """Prints how it ended."""
 
 
 class ParallelProgress(Protocol):
-    """All of them."""
+    """All things under way."""
 
     def line(self, name: str) -> ProgressLine:
         """Opens a line; names need not differ."""
@@ -55,7 +56,7 @@ class _SilentLine:
 
 
 class SilentParallelProgress:
-    """Says nothing (`--quiet`)."""
+    """Prints nothing (`--quiet`)."""
 
     def line(self, name: str) -> ProgressLine:
         """Opens a line that shows nothing."""
@@ -66,19 +67,19 @@ class _PlainLine:
     def __init__(self, stream: TextIO, name: str) -> None:
         self._stream, self._name = stream, name
         self._phase: str | None = None
-        self._said: str | None = None
-        self._spoke = 0.0
+        self._last: str | None = None
+        self._printed = 0.0
 
     def show(self, phase: str, amount: str = "", share: float | None = None) -> None:
-        """A line when the phase is another, one every ten seconds, and one when it is whole."""
+        """Prints a line when the phase changes, one every ten seconds, and one when it is whole."""
         now, line = time.monotonic(), f"{phase} {amount}".rstrip()
         whole = share is not None and share >= 1
-        if line != self._said and (phase != self._phase or whole or now - self._spoke >= PLAIN_INTERVAL_S):
-            self._phase, self._said, self._spoke = phase, line, now
+        if line != self._last and (phase != self._phase or whole or now - self._printed >= PLAIN_INTERVAL_S):
+            self._phase, self._last, self._printed = phase, line, now
             self.note(line)
 
     def note(self, line: str) -> None:
-        say(self._stream, f"{self._name}: {line}")
+        print_line(self._stream, f"{self._name}: {line}")
 
     def end(self, line: str) -> None:
         self.note(line)
@@ -101,17 +102,15 @@ class _LiveLine:
 
     def show(self, phase: str, amount: str = "", share: float | None = None) -> None:
         self._display.start_task(self._task)  # the time that it waited does not count
-        # Never whole before the end: a bar that was whole once stops its clock.
-        completed = min(share or 0.0, MOST_SHOWN)
-        total = None if share is None else 1.0
-        self._display.update(self._task, said=f"{phase} {amount}".rstrip(), total=total, completed=completed)
+        completed, total = min(share or 0.0, MOST_SHOWN), None if share is None else 1.0
+        self._display.update(self._task, state=f"{phase} {amount}".rstrip(), total=total, completed=completed)
 
     def note(self, line: str) -> None:
         self._display.console.print(f"{self._name}: {line}", highlight=False, markup=False)
 
     def end(self, line: str) -> None:
         self.note(line)
-        self._display.update(self._task, said=line, total=1.0, completed=1.0)
+        self._display.update(self._task, state=line, total=1.0, completed=1.0)
         self._display.stop_task(self._task)
 
 
@@ -122,8 +121,8 @@ class LiveParallelProgress:
         self._display = display
 
     def line(self, name: str) -> ProgressLine:
-        """Opens a line at the end."""
-        return _LiveLine(self._display, self._display.add_task(name, start=False, total=None, said="waits"), name)
+        """Opens a line below the others."""
+        return _LiveLine(self._display, self._display.add_task(name, start=False, total=None, state="waits"), name)
 
 
 @contextlib.contextmanager
@@ -135,19 +134,7 @@ def open_parallel_progress(stream: TextIO | None = None, *, quiet: bool = False)
     elif not stream.isatty():
         yield PlainParallelProgress(stream)
     else:
-        with _display(stream) as display:
+        from rich.console import Console
+
+        with open_display(Console(file=stream)) as display:
             yield LiveParallelProgress(display)
-
-
-def _display(stream: TextIO) -> Display:
-    from rich import progress as bars
-    from rich.console import Console
-
-    columns: tuple[Any, ...] = (
-        bars.TextColumn("{task.description}", markup=False),
-        bars.BarColumn(bar_width=24),
-        bars.TextColumn("{task.fields[said]}", markup=False),
-        bars.TimeElapsedColumn(),
-    )
-    # Twice a second: what is measured on this machine must not pay for a bar.
-    return bars.Progress(*columns, console=Console(file=stream), transient=True, refresh_per_second=2)

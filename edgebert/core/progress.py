@@ -1,4 +1,4 @@
-"""Progress for long work: a live Rich display on a terminal, plain lines elsewhere, nothing when asked to be quiet.
+"""Progress of long work: bars with the time left on a terminal, plain lines elsewhere, nothing when asked to be quiet.
 
 Progress goes to standard error; standard output belongs to the result.
 """
@@ -9,13 +9,15 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress as Display
 
 PLAIN_INTERVAL_S = 10.0
+"""Seconds between two plain lines about the same work."""
 
 
 class ProgressStep(Protocol):
@@ -25,11 +27,11 @@ class ProgressStep(Protocol):
         """Adds `count` units of work that are done."""
 
     def skip_to(self, count: float) -> None:
-        """Says that `count` units were done by an earlier run; they do not count for the time left."""
+        """Sets the units that an earlier run did; they do not count for the time left."""
 
 
 class Progress(Protocol):
-    """Where a run says what it does."""
+    """Where a run reports what it does."""
 
     def note(self, line: str) -> None:
         """Prints one line that stays."""
@@ -47,7 +49,7 @@ class _SilentStep:
 
 
 class Silent:
-    """Says nothing (`--quiet`)."""
+    """Prints nothing (`--quiet`)."""
 
     def note(self, line: str) -> None:
         """Drops the line."""
@@ -58,35 +60,30 @@ class Silent:
         yield _SilentStep()
 
 
-def say(stream: TextIO, line: str) -> None:
-    """Prints a line. The work goes on where nobody reads it any more (`2>&1 | head -1`)."""
-    try:
-        print(line, file=stream, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+class _CountedStep:
+    """Counts units of work and passes the state of the step (`10%, about 1 min 30 s left`) and the count to `show`.
 
+    The state is empty while the time left cannot be estimated.
+    """
 
-class _PlainStep:
-    def __init__(self, stream: TextIO, title: str, total: float | None) -> None:
-        self._stream, self._title, self._total = stream, title, total
-        self._started = self._spoke = time.monotonic()
+    def __init__(self, total: float | None, show: Callable[[str, float], None]) -> None:
+        self._total, self._show = total, show
+        self._started = time.monotonic()
         self._done = self._skipped = 0.0
 
     def advance(self, count: float = 1) -> None:
         self._done += count
-        if time.monotonic() - self._spoke >= PLAIN_INTERVAL_S:
-            self._spoke = time.monotonic()
-            say(self._stream, f"  {self._title}: {self._state()}")
+        self._show(self._state(), self._done)
 
     def skip_to(self, count: float) -> None:
         self._done = self._skipped = count
+        self._show(self._state(), self._done)
 
     def _state(self) -> str:
-        elapsed = time.monotonic() - self._started
         worked = self._done - self._skipped
         if not self._total or worked <= 0:
-            return format_seconds(elapsed)
-        left = elapsed / worked * (self._total - self._done)
+            return ""
+        left = (time.monotonic() - self._started) / worked * (self._total - self._done)
         return f"{self._done / self._total:.0%}, about {format_seconds(left)} left"
 
 
@@ -98,57 +95,57 @@ class Plain:
 
     def note(self, line: str) -> None:
         """Prints the line."""
-        say(self._stream, line)
+        print_line(self._stream, line)
 
     @contextlib.contextmanager
     def step(self, title: str, total: float | None = None) -> Iterator[ProgressStep]:
         """Opens a step that prints its title now and its duration at the end."""
-        started = time.monotonic()
+        started = printed = time.monotonic()
+
+        def show(state: str, done: float) -> None:
+            nonlocal printed
+            now = time.monotonic()
+            if now - printed >= PLAIN_INTERVAL_S:
+                printed = now
+                self.note(f"  {title}: {state or format_seconds(now - started)}")
+
         self.note(f"{title} ...")
-        yield _PlainStep(self._stream, title, total)
+        yield _CountedStep(total, show)
         self.note(f"{title}: done in {format_seconds(time.monotonic() - started)}")
 
 
 class Live:
-    """Bars with the time left, on a terminal."""
+    """A bar for the step under way, on a terminal."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
 
     def note(self, line: str) -> None:
-        """Prints the line above the bars."""
+        """Prints the line above the bar."""
         self._console.print(line, highlight=False, markup=False)
 
     @contextlib.contextmanager
     def step(self, title: str, total: float | None = None) -> Iterator[ProgressStep]:
         """Opens a step with a bar that leaves one line when it ends."""
-        from rich import progress as bars
-
-        columns = (
-            bars.SpinnerColumn(),
-            bars.TextColumn("{task.description}"),
-            bars.BarColumn(bar_width=30),
-            bars.TaskProgressColumn(),
-            bars.TimeElapsedColumn(),
-            bars.TextColumn("left"),
-            bars.TimeRemainingColumn(),
-        )
         started = time.monotonic()
-        # Twice a second: what is measured beside it must not pay for a spinner.
-        with bars.Progress(*columns, console=self._console, transient=True, refresh_per_second=2) as display:
-            yield _LiveStep(display, display.add_task(title, total=total))
+        with open_display(self._console) as display:
+            task = display.add_task(title, total=total, state="")
+            yield _CountedStep(total, lambda state, done: display.update(task, state=state, completed=done))
         self.note(f"{title}: done in {format_seconds(time.monotonic() - started)}")
 
 
-class _LiveStep:
-    def __init__(self, display: object, task: object) -> None:
-        self._display, self._task = display, task
+def open_display(console: Console) -> Display:
+    """A line for each task: its name, a bar, its field `state`, and the time since it started. Closing it removes the lines."""
+    from rich import progress as bars
 
-    def advance(self, count: float = 1) -> None:
-        self._display.advance(self._task, count)  # type: ignore[attr-defined]
-
-    def skip_to(self, count: float) -> None:
-        self._display.update(self._task, completed=count)  # type: ignore[attr-defined]
+    columns = (
+        bars.TextColumn("{task.description}", markup=False),
+        bars.BarColumn(bar_width=24),
+        bars.TextColumn("{task.fields[state]}", markup=False),
+        bars.TimeElapsedColumn(),
+    )
+    # Twice a second: what is measured on this machine must not pay for a bar.
+    return bars.Progress(*columns, console=console, transient=True, refresh_per_second=2)
 
 
 def progress_for(stream: TextIO | None = None, *, quiet: bool = False) -> Progress:
@@ -162,6 +159,14 @@ def progress_for(stream: TextIO | None = None, *, quiet: bool = False) -> Progre
     from rich.console import Console
 
     return Live(Console(file=stream))
+
+
+def print_line(stream: TextIO, line: str) -> None:
+    """Prints a line. The work goes on where nobody reads it any more (`2>&1 | head -1`)."""
+    try:
+        print(line, file=stream, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def format_seconds(seconds: float) -> str:

@@ -1,4 +1,5 @@
-"""Progress: lines where there is no terminal, bars where there is one, nothing when asked, and honest time left."""
+"""Progress, of one step or of several things at once: lines where there is no terminal, bars where there is one, nothing when
+asked, and honest time left."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from edgebert.core import progress
 from edgebert.core.libraries import quiet_libraries
+from edgebert.core.parallel_progress import open_parallel_progress
 from edgebert.core.progress import Live, Plain, Progress, Silent, format_seconds, progress_for
 
 
@@ -94,6 +96,15 @@ def test_silent_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "")
 
 
+def test_live_does_not_count_an_earlier_runs_work_as_speed(clock: Clock) -> None:
+    stream = Terminal()
+    with Live(Console(file=stream, force_terminal=True, width=100)).step("train", 100) as step:
+        step.skip_to(90)
+        clock.now += 10
+        step.advance()
+    assert "91%, about 1 min 30 s left" in stream.getvalue()
+
+
 def test_live_shows_a_bar_and_leaves_one_line(clock: Clock) -> None:
     stream = Terminal()
     display = Live(Console(file=stream, force_terminal=True, width=100))
@@ -103,7 +114,7 @@ def test_live_shows_a_bar_and_leaves_one_line(clock: Clock) -> None:
         clock.now += 3
     display.note("[not markup]")
     shown = stream.getvalue()
-    assert "75%" in shown
+    assert "75%, about" in shown
     assert "train: done in 3.0 s" in shown
     assert "[not markup]" in shown
 
@@ -164,10 +175,52 @@ def test_compress_writes_its_progress_to_standard_error_alone(finished: Path, tm
     assert lines.index("measure latency ...") < lines.index("write the bundle ...")
 
 
+def test_parallel_lines_begin_with_the_name_and_come_with_each_phase_and_every_ten_seconds(clock: Clock) -> None:
+    stream = io.StringIO()
+    with open_parallel_progress(stream) as opened:
+        kitchen, attic = opened.line("kitchen"), opened.line("attic")
+        for megabytes in range(1, 24):
+            clock.now += 1
+            kitchen.show("sent", f"{megabytes} of 23 MB", megabytes / 23)
+        attic.show("connecting")
+        kitchen.show("installing")
+        attic.note("cannot be reached")
+    assert stream.getvalue().splitlines() == [
+        "kitchen: sent 1 of 23 MB",
+        "kitchen: sent 11 of 23 MB",
+        "kitchen: sent 21 of 23 MB",
+        "kitchen: sent 23 of 23 MB",
+        "attic: connecting",
+        "kitchen: installing",
+        "attic: cannot be reached",
+    ]
+
+
+def test_quiet_parallel_progress_prints_nothing() -> None:
+    stream = io.StringIO()
+    with open_parallel_progress(stream, quiet=True) as opened:
+        opened.line("kitchen").show("sent")
+        opened.line("kitchen").note("done")
+    assert stream.getvalue() == ""
+
+
+def test_parallel_progress_on_a_terminal_shows_a_line_for_each_and_keeps_what_was_noted() -> None:
+    stream = Terminal()
+    with open_parallel_progress(stream) as opened:
+        kitchen, attic = opened.line("[red]kitchen"), opened.line("attic")
+        kitchen.show("sent", "12 of 23 MB", 0.5)
+        attic.show("installing")
+        attic.note("[bold]noted")
+    shown = stream.getvalue()
+    for words in ("[red]kitchen", "sent 12 of 23 MB", "attic", "installing", "attic: [bold]noted"):
+        assert words in shown
+
+
 def test_work_goes_on_when_the_reader_of_its_progress_goes_away() -> None:
     read, write = os.pipe()
-    with os.fdopen(write, "w") as stream:
-        os.close(read)
+    os.close(read)
+    with os.fdopen(write, "w") as stream, open_parallel_progress(stream) as opened:
         with Plain(stream).step("count", 2) as step:
             step.advance()
-        Plain(stream).note("done")
+        opened.line("kitchen").note("one")
+        opened.line("kitchen").note("two")
