@@ -1,4 +1,4 @@
-"""The stages. Adding one: a file here, a line in STAGES, a test file; the contract tests find it."""
+"""The stages of a recipe. To add one: a file here, a line in STAGES, a test file; the contract tests find it."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ This module and the class bodies of all stages are light: torch and its relative
 
 from __future__ import annotations
 
-import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 import numpy.typing as npt
 
-from edgebert.core.libraries import package_version
+from edgebert.core.libraries import is_installed, package_version
 from edgebert.core.progress import Progress
 from edgebert.core.store import Artifact
 from edgebert.core.strict import Strict
@@ -32,39 +31,39 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What is known of the models before any work."""
+    """Facts about the models that are known before any work."""
 
     config: Mapping[str, Any]
-    """config.json of the recipe's model, with its sizes. A stage before this one may have removed parts, never added any."""
+    """config.json of the recipe's model. An earlier stage may have made the model smaller than this says, never larger."""
     max_length: int
     """Longest input in tokens."""
     tokenizer: Path | None
     """tokenizer.json, where the folder has one."""
     others: Mapping[str, Mapping[str, Any]]
-    """config.json of each model that the stage names."""
+    """Name of each model that the stage asks for -> its config.json."""
     before: tuple[str, ...] = ()
-    """Names of the stages before this one that change the weights, in order."""
+    """Names of the earlier stages that change the weights, in order."""
 
 
 class LayerCosts(Protocol):
-    """Mean milliseconds of one query."""
+    """Mean latency of one query and of its parts, in milliseconds."""
 
     @property
     def rest(self) -> float:
-        """Of everything but the layers."""
+        """Milliseconds outside the encoder layers."""
         ...
 
     @property
     def whole(self) -> float:
-        """Of the whole model that is asked about, timed as it is."""
+        """Milliseconds of the whole unpruned model, timed as one and not summed from its parts."""
         ...
 
     def attention(self, heads: int) -> float:
-        """Of the attention half of a layer with this many heads."""
+        """Milliseconds of the attention half of a layer with this many heads."""
         ...
 
     def ffn(self, neurons: int) -> float:
-        """Of the FFN half of a layer with this many neurons."""
+        """Milliseconds of the FFN half of a layer with this many neurons."""
         ...
 
 
@@ -75,22 +74,18 @@ class Scored:
     outputs: npt.NDArray[Any]
     """The task's first output for each row, of shape (rows, ...)."""
     metrics: Mapping[str, float]
-    """The task's own, and `agreement` with FP32."""
+    """Metric name -> value, for the task's metrics and `agreement` with FP32."""
     score: float
-    """The task's first; -inf for answers that are not finite."""
+    """Value of the task's first metric; -inf where an answer is not finite."""
     failures: tuple[str, ...]
-    """The reasons of the gates on them that it misses."""
+    """One reason for each gate on answers that the candidate misses."""
 
 
 class Speeds(Protocol):
-    """Models that took turns at the same queries."""
+    """Latencies of models that took turns at the same queries."""
 
     def ratio(self, index: int, reference: int = 0) -> float:
-        """How many times faster a model is than the reference."""
-        ...
-
-    def p50_ms(self, index: int) -> float:
-        """Median latency."""
+        """Median latency of the reference over that of a model: above 1, the model is faster."""
         ...
 
 
@@ -99,34 +94,34 @@ class CandidateTrials(Protocol):
 
     @property
     def rows(self) -> Sequence[Any]:
-        """The eval rows that it looks at."""
+        """The eval rows that candidates answer."""
         ...
 
     @property
     def allowed_drop(self) -> float:
-        """How far the task's first metric may fall below FP32's, by the gates on it."""
+        """Largest drop of the task's first metric below FP32's that the gates on it allow."""
         ...
 
     def score(self, file: Path, target: Target, rows: int | None = None) -> Scored:
-        """A candidate's answers; on the first rows alone, where their number is given."""
+        """A candidate's answers on all rows, or on the first `rows`."""
         ...
 
     def baseline(self, rows: int | None = None) -> Scored:
-        """FP32's own."""
+        """FP32's answers on all rows, or on the first `rows`."""
         ...
 
     def time(self, models: Sequence[tuple[Path, Target]]) -> Speeds:
-        """Lets models take turns."""
+        """Latencies of models, measured in turns."""
         ...
 
 
 class Cached(Protocol):
-    """Keeps in the store what is expensive and may serve again."""
+    """Makes an expensive intermediate result once and keeps it in the store."""
 
     def __call__(
         self, name: str, version: int, identity: Mapping[str, Any], parent: str, make: Callable[[Draft], Mapping[str, Any]]
     ) -> Artifact:
-        """The artifact that `make` fills, found by the identity where it is there."""
+        """The artifact with this identity: from the store, or filled by `make`."""
         ...
 
 
@@ -137,7 +132,7 @@ class RunContext:
     out: Path
     """Empty folder; what the stage writes here becomes the artifact."""
     work: Path
-    """Folder that survives a kill; the place for checkpoints."""
+    """Folder for checkpoints; it survives a kill."""
     task: Task
     labels: tuple[str, ...]
     max_length: int
@@ -155,10 +150,10 @@ class RunContext:
     """An artifact and its chain of parents, nearest first."""
     cached: Cached
     layer_costs: Callable[[Shape, Sequence[int]], LayerCosts]
-    """(shape, lengths of texts) -> what layers cost in INT8 on the first target that has a candidate, measured once on
-    a machine."""
+    """(shape, tokens of each text) -> INT8 latency of layers on the first target that has a candidate, measured once on
+    each machine."""
     trials: Callable[[Target, Artifact], CandidateTrials]
-    """(target, model) -> what measures INT8 candidates of that model for that target of the recipe."""
+    """(target, model) -> the trials of INT8 candidates of that model for that target of the recipe."""
     seed: int
     progress: Progress
 
@@ -167,7 +162,7 @@ class Stage(Strict, ABC):
     """One step. A subclass declares `stage: Literal["its-name"]` and its parameters as fields with defaults.
 
     A stage never edits its source; it writes into `context.out` and returns the facts for the manifest. The store makes
-    the artifact from them, because an artifact exists only once it is whole and in its place.
+    the artifact from them, because an artifact exists only once all of its files are written.
     """
 
     version: ClassVar[int]
@@ -175,17 +170,18 @@ class Stage(Strict, ABC):
     accepts: ClassVar[str]
     produces: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset()
-    """Of `train`, `examples` (train, or rows without labels: transfer), `eval`, `calibration`, `teacher`, `target` (the
-    first that has a candidate), `machine`, `gates` (those on answers), `head` (a model that was fine-tuned for the task)."""
+    """What it needs besides its source: any of `train`, `examples` (train, or rows without labels: transfer), `eval`,
+    `calibration`, `teacher`, `target` (the first that has a candidate), `machine`, `gates` (on answers), `head` (a model
+    that was fine-tuned for the task)."""
     packages: ClassVar[tuple[str, ...]] = ()
-    """What must be installed."""
+    """Packages that must be installed."""
     keyed_by_packages: ClassVar[bool] = False
-    """Whether the versions of its packages are part of the key: so for cheap stages whose result is the library's own;
-    not for training, where an upgrade must not throw hours of work away."""
+    """Whether the versions of its packages are part of the key: yes for cheap stages whose result depends on the library,
+    no for training, where an upgrade must not throw hours of work away."""
     makes_teacher: ClassVar[bool] = False
     """Whether its result is the FP32 model that candidates are judged against, and not itself a candidate."""
     graph_precision: ClassVar[Literal["fp32", "int8"]] = "fp32"
-    """Of the graph that it makes."""
+    """Precision of the graph that it makes."""
     final: ClassVar[bool] = False
     """A final stage makes a candidate: later stages do not build on its result."""
 
@@ -201,15 +197,15 @@ class Stage(Strict, ABC):
 
     @property
     def candidate_name(self) -> str:
-        """Name of what it makes, beside the target's; unique among a target's steps when its parameters are."""
+        """Name of its candidate, shown after the target's name; unique among a target's steps when its parameters are."""
         return self.label
 
     def expand(self, targets: Sequence[Target]) -> tuple[Stage, ...]:
-        """The steps that one entry of a recipe stands for, given the recipe's targets."""
+        """The steps that one entry of a recipe's `stages` becomes, given the recipe's targets."""
         return (self,)
 
     def fits(self, target: Target, steps: Collection[Stage]) -> bool:
-        """Whether a target takes this step's graph as a candidate. `steps` are all of the run's."""
+        """Whether a target takes this step's graph as a candidate. `steps` are all steps of the run."""
         return True
 
     def input_format(self) -> str:
@@ -221,28 +217,28 @@ class Stage(Strict, ABC):
         return self.produces
 
     def required_packages(self) -> tuple[str, ...]:
-        """What must be installed to run it."""
+        """Packages that must be installed to run it."""
         return self.packages
 
     def missing_packages(self) -> list[str]:
-        """Those that are not installed."""
-        return [name for name in self.required_packages() if importlib.util.find_spec(name) is None]
+        """Required packages that are not installed."""
+        return [name for name in self.required_packages() if not is_installed(name)]
 
     def require_packages(self) -> None:
-        """Raises MissingPackage for the first that is not installed."""
+        """Raises MissingPackage for the first required package that is not installed."""
         for name in self.missing_packages():
             raise MissingPackage(name, needed_for=f"The stage {self.label}")
 
     def needed(self) -> frozenset[str]:
-        """What it needs besides its source."""
+        """What this instance needs besides its source, by the names in `needs`."""
         return self.needs
 
     def models(self) -> tuple[str, ...]:
-        """Other models that it needs, as a recipe's `model` names one."""
+        """Other models that it needs, written as in a recipe's `model`."""
         return ()
 
     def faults(self, model: ModelFacts) -> list[str]:
-        """What cannot work with the model, found before any work."""
+        """Messages about settings that cannot work with the model; checked before any work."""
         return []
 
     def parameters(self) -> dict[str, Any]:
@@ -250,7 +246,7 @@ class Stage(Strict, ABC):
         return self.model_dump(mode="json", exclude={"stage"})
 
     def package_versions(self) -> dict[str, str]:
-        """Installed versions of the packages that it runs on."""
+        """Installed versions of its required packages."""
         return {name: package_version(name) for name in self.required_packages()}
 
     @abstractmethod

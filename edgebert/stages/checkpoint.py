@@ -1,6 +1,6 @@
 """Checkpoints of a training: weights, optimiser state and step in safetensors, which hold no code.
 
-One that cannot be read, or that belongs to another training, counts as none: it costs time, never the run.
+A checkpoint that cannot be read, or that belongs to another training, is ignored: that costs time, never the run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BEST = "best.safetensors"
 
 @dataclass
 class State:
-    """Where a training stands; all of it goes into the checkpoint."""
+    """Progress of a training, as the checkpoint holds it."""
 
     step: int = 0
     loss: float = 0.0
@@ -38,20 +38,20 @@ def keep_best(model: Any, state: State, watched: float, work: Path) -> None:
 
 
 def best_weights(work: Path) -> dict[str, Any]:
-    """What `keep_best` kept last."""
+    """The weights that `keep_best` kept last."""
     return _read(work / BEST)[0]
 
 
 def save(work: Path, model: Any, optimizer: Any, state: State) -> None:
-    """Writes the checkpoint in the place of the one before."""
+    """Replaces the checkpoint."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    for place, entry in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{place}.{name}": value for name, value in entry.items()}
+    for index, entry in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in entry.items()}
     _write(work / CHECKPOINT, tensors, dataclasses.asdict(state))
 
 
 def _write(file: Path, tensors: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Puts a whole safetensors file in place: after a power cut, too, there is the one before or this one."""
+    """Replaces a safetensors file atomically: after a power cut, either the old or the new file is there whole."""
     from safetensors.torch import save_file
 
     partial = file.with_name(f"{file.name}.partial")
@@ -62,10 +62,10 @@ def _write(file: Path, tensors: Mapping[str, Any], facts: Mapping[str, Any]) -> 
 
 
 def _read(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Tensors and facts of a file that `_write` wrote.
+    """Tensors and facts of a file written by `_write`.
 
     Raises:
-        SafetensorError, LookupError, TypeError, ValueError, OSError: it is not there, damaged, or another program's.
+        SafetensorError, LookupError, TypeError, ValueError, OSError: the file is missing, damaged, or another program's.
     """
     from safetensors import safe_open
 
@@ -77,13 +77,13 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def resume(work: Path, model: Any, optimizer: Any) -> State:
-    """Loads the checkpoint, if there is one of this training that is whole, the best weights too."""
+    """Loads this training's checkpoint into model and optimiser. Without a usable one, training starts anew."""
     from safetensors import SafetensorError
 
     try:
         state, weights, moments = _checkpoint(work, model, optimizer)
     except (SafetensorError, LookupError, TypeError, ValueError, OSError):
-        (work / BEST).unlink(missing_ok=True)  # it would be another beginning's
+        (work / BEST).unlink(missing_ok=True)  # they belong to a training that cannot be resumed
         return State()
     model.load_state_dict(weights)
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
@@ -91,10 +91,10 @@ def resume(work: Path, model: Any, optimizer: Any) -> State:
 
 
 def _checkpoint(work: Path, model: Any, optimizer: Any) -> tuple[State, dict[str, Any], dict[int, dict[str, Any]]]:
-    """State, weights and the optimiser's moments, by the place of their parameter.
+    """State, weights, and the optimiser's moments by the index of their parameter.
 
     Raises:
-        ValueError and what `_read` raises: the checkpoint or the best weights that belong to it cannot be used.
+        ValueError, and all that `_read` raises: the checkpoint or its best weights cannot be used.
     """
     tensors, facts = _read(work / CHECKPOINT)
     state = State(**facts)
@@ -102,12 +102,12 @@ def _checkpoint(work: Path, model: Any, optimizer: Any) -> tuple[State, dict[str
     moments: dict[int, dict[str, Any]] = {}
     for name, value in tensors.items():
         if name.startswith("optimizer."):
-            _, place, field = name.split(".", 2)
-            moments.setdefault(int(place), {})[field] = value
+            _, index, field = name.split(".", 2)
+            moments.setdefault(int(index), {})[field] = value
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     if any(entry["exp_avg"].shape != trained[at].shape for at, entry in moments.items()):
         raise ValueError("the moments do not fit the parameters")
-    for found in (weights, best_weights(work)) if math.isfinite(state.best) else (weights,):
-        if {name: value.shape for name, value in found.items()} != {n: v.shape for n, v in model.state_dict().items()}:
+    for stored in (weights, best_weights(work)) if math.isfinite(state.best) else (weights,):
+        if {name: value.shape for name, value in stored.items()} != {n: v.shape for n, v in model.state_dict().items()}:
             raise ValueError("the weights do not fit the model")
     return state, weights, moments

@@ -1,4 +1,4 @@
-"""Examples: what a model learns from: the labelled rows of `data.train`, then those of `data.transfer`, without labels."""
+"""Examples: the rows that a model learns from, labelled ones of `data.train` first, then those of `data.transfer`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROLES = ("train", "transfer")
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows of one or more data sets, numbered through, and how they reach a model. Tokenised when they are asked for."""
+    """Rows of one or more data sets, numbered consecutively, and tokenised for a model when they are read."""
 
     sets: tuple[PreparedData, ...]
     serving: Serving
@@ -32,25 +32,25 @@ class Examples:
 
     @cached_property
     def targets(self) -> list[int]:
-        """Place of each row's label among the model's labels; UNLABELLED for rows of `transfer`."""
-        found: list[int] = []
+        """Index of each row's label among the model's labels; UNLABELLED for rows of `transfer`."""
+        indices: list[int] = []
         for data in self.sets:
             labelled = data.role == "train"
-            found += label_indices(data, self.serving.task, self.serving.labels) if labelled else [UNLABELLED] * len(data)
-        return found
+            indices += label_indices(data, self.serving.task, self.serving.labels) if labelled else [UNLABELLED] * len(data)
+        return indices
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The model's own."""
+        """The model's tokenizer."""
         return self.serving.open_tokenizer()
 
     @cached_property
     def lengths(self) -> list[int]:
-        """Tokens of each row."""
+        """Number of tokens of each row."""
         return [len(item) for data in self.sets for rows in data.blocks() for item in self.serving.encode(self.tokenizer, rows)]
 
     def encoded(self, indices: Sequence[int]) -> list[Encoded]:
-        """Some rows, tokenised, in the order of the indices."""
+        """The rows of these indices, tokenised, in that order."""
         rows: dict[int, Any] = {}
         start = 0
         for data in self.sets:
@@ -60,10 +60,10 @@ class Examples:
         return self.serving.encode(self.tokenizer, [rows[index] for index in indices])
 
     def batch(self, indices: Sequence[int], *, coarse: bool = False) -> dict[str, Any]:
-        """Some rows as torch tensors, with `labels`.
+        """The rows of these indices as torch tensors, with `labels`.
 
         Args:
-            coarse: pad to one of few lengths, and not just to the longest row.
+            coarse: pad to the next of a few lengths (`coarse_length`) instead of the longest row.
         """
         import torch
 
@@ -76,7 +76,7 @@ class Examples:
         return {**tensors, "labels": torch.tensor([self.targets[index] for index in indices])}
 
     def sample(self, count: int, seed: int) -> list[int]:
-        """Indices of `count` rows without repetition (all, where there are fewer), shortest first: they pad well."""
+        """Indices of `count` different rows (all where there are fewer), shortest first to save padding."""
         chosen = np.random.default_rng(seed).choice(len(self), size=min(count, len(self)), replace=False)
         return sorted((int(index) for index in chosen), key=lambda index: (self.lengths[index], index))
 

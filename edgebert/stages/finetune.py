@@ -1,4 +1,4 @@
-"""finetune: makes the FP32 teacher from a model that has no head for the task yet, or trains one further."""
+"""finetune: trains the FP32 teacher, from a model without a head for the task or from one that has it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgebert.stages.examples import Examples
 
 
 class Finetune(Stage):
-    """Trains all weights and a head on `data.train` (AdamW, linear warm-up and decay, batches of like length).
+    """Trains all weights and a head on `data.train` (AdamW, linear warm-up and decay, batches of similar length).
 
     Sample:
 
@@ -25,8 +25,10 @@ class Finetune(Stage):
     batch_size: int = Field(16, ge=1)
     learning_rate: float = Field(5e-5, gt=0, lt=1)
     weight_decay: float = Field(0.01, ge=0)
-    warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of the steps over which the rate rises.")
-    checkpoint_seconds: float = Field(60.0, gt=0, description="How much work a kill can cost at most.")
+    warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of the steps over which the learning rate rises.")
+    checkpoint_seconds: float = Field(
+        60.0, gt=0, description="Seconds between checkpoints: the most work that a kill can cost."
+    )
 
     version: ClassVar[int] = 2
     accepts: ClassVar[str] = "transformers"
@@ -36,7 +38,7 @@ class Finetune(Stage):
     packages: ClassVar[tuple[str, ...]] = ("torch", "transformers", "accelerate", "safetensors", "optimum")
 
     def parameters(self) -> dict[str, Any]:
-        """How often it is saved does not change what comes out."""
+        """Its fields but `checkpoint_seconds`, which does not change the result."""
         return {name: value for name, value in super().parameters().items() if name != "checkpoint_seconds"}
 
     def run(self, source: Artifact, context: RunContext) -> Mapping[str, Any]:
@@ -47,17 +49,8 @@ class Finetune(Stage):
         from edgebert.stages.training import Schedule, train
 
         examples = Examples((context.data["train"],), context.serving(source))
-        set_seed(context.seed)  # a new head is drawn from it
+        set_seed(context.seed)  # draws the weights of a new head
         model = load_model(source.path, context.task, context.labels)
-        schedule = Schedule(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            warmup_share=self.warmup_share,
-            seed=context.seed,
-            checkpoint_seconds=self.checkpoint_seconds,
-        )
 
         def loss_of(module: Any, indices: list[int]) -> Any:
             device = next(module.parameters()).device
@@ -67,7 +60,7 @@ class Finetune(Stage):
             model,
             lengths=examples.lengths,
             loss_of=loss_of,
-            schedule=schedule,
+            schedule=Schedule.of(self, context.seed),
             work=context.work,
             progress=context.progress,
             title="finetune",

@@ -1,4 +1,4 @@
-"""Scorer: the task's first metric on the eval set, of anything that predicts; for methods that look at it as they work."""
+"""Scorer: the task's first metric on the eval set, for quantisation methods that measure it while they work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Predict = Callable[[Batch], Mapping[str, Array]]
 
 @dataclass(frozen=True)
 class Scorer:
-    """The eval set, tokenised, and its labels as places among the model's."""
+    """The tokenised eval set, with each row's label as an index among the model's labels."""
 
     task: Task
     encoded: tuple[Encoded, ...]
@@ -25,21 +25,21 @@ class Scorer:
 
     @classmethod
     def of(cls, serving: Serving, data: PreparedData) -> Scorer:
-        """A data set as a model is served with it."""
+        """The scorer of a data set, tokenised as the model is served."""
         tokenizer = serving.open_tokenizer()
         encoded = [item for rows in data.blocks() for item in serving.encode(tokenizer, rows)]
         return cls(serving.task, tuple(encoded), tuple(label_indices(data, serving.task, serving.labels)))
 
     def batches(self) -> Iterator[Batch]:
-        """Each example alone, at its own length: nothing that it is padded with enters an activation's range."""
+        """Each example alone and unpadded: padding would enter the ranges of activations."""
         for item in self.encoded:
             yield collate([item], length=len(item), pad_id=0)
 
     def __call__(self, predict: Predict) -> float:
-        """The score of what predicts so."""
+        """Score of a predictor on the whole eval set."""
         return self.score([predict(batch) for batch in self.batches()])
 
     def score(self, outputs: Sequence[Mapping[str, Array]]) -> float:
-        """The score of the outputs to the first batches, in order."""
+        """Score of the outputs for the first batches, in order."""
         predictions = np.concatenate([self.task.predict(answer) for answer in outputs])
         return self.task.score(self.task.metrics[0], predictions, np.asarray(self.references[: len(predictions)]))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,18 +40,24 @@ class Schedule:
     accumulate: int = 1
     """Batches whose gradients are added up for one step of the optimiser."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Of forward passes; weights and optimiser stay FP32."""
+    """Precision of forward passes; weights and optimiser stay FP32."""
+
+    @classmethod
+    def of(cls, settings: Any, seed: int) -> Schedule:
+        """The schedule of a stage's settings, whose fields have the names of those here."""
+        names = [field.name for field in fields(cls) if hasattr(settings, field.name)]
+        return cls(**{name: getattr(settings, name) for name in names}, seed=seed)
 
     def steps(self, examples: int) -> int:
-        """Batches in all."""
+        """Number of batches in all epochs."""
         return max(1, math.ceil(math.ceil(examples / self.batch_size) * self.epochs))
 
     def window(self, step: int, total: int) -> int:
-        """Batches whose gradients are added up together with those of a step, counted from 0; the last ones may be fewer."""
+        """Number of batches whose gradients are added up with those of batch `step` (from 0); fewer at the end."""
         return min(self.accumulate, total - step // self.accumulate * self.accumulate)
 
     def rate(self, step: int, total: int) -> float:
-        """Learning rate of a step, counted from 0."""
+        """Learning rate of batch `step`, counted from 0."""
         warmup = max(1, round(total * self.warmup_share))
         if step < warmup:
             return self.learning_rate * (step + 1) / warmup
@@ -60,20 +66,20 @@ class Schedule:
 
 @dataclass(frozen=True)
 class EarlyStopping:
-    """Stops when the watched loss has not fallen for some looks, and keeps the weights of the best one."""
+    """Stops when the watched loss stops falling, and keeps the weights of its lowest value."""
 
     loss_of: Callable[[Any], float]
     """Model in evaluation mode -> loss on examples that are not trained on."""
     every: int
-    """Batches between two looks."""
+    """Batches between two evaluations of the watched loss."""
     patience: int
-    """Looks without a new best before it stops."""
+    """Evaluations without a new lowest loss before it stops."""
 
 
 def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
     """Batches of example indices: shuffled, then sorted by length within pools of 50 batches, then shuffled again.
 
-    Examples of one length travel together, which saves padding.
+    Examples of similar length share a batch, which saves padding.
     """
     generator = np.random.default_rng([seed, epoch])
     order = generator.permutation(len(lengths))
@@ -84,18 +90,18 @@ def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int
         chunk = order[start : start + pool]
         chunk = chunk[np.argsort(by_length[chunk], kind="stable")]
         batches += [[int(index) for index in chunk[at : at + batch_size]] for at in range(0, len(chunk), batch_size)]
-    return [batches[int(place)] for place in generator.permutation(len(batches))]
+    return [batches[int(index)] for index in generator.permutation(len(batches))]
 
 
 def batches_from(lengths: Sequence[int], schedule: Schedule, first: int, total: int) -> Iterator[list[int]]:
-    """The batches of steps `first` to `total`."""
+    """The batches number `first` to `total` - 1 of a whole training."""
     per_epoch = math.ceil(len(lengths) / schedule.batch_size)
     cached: tuple[int, list[list[int]]] = (-1, [])
     for step in range(first, total):
-        epoch, place = divmod(step, per_epoch)
+        epoch, index = divmod(step, per_epoch)
         if cached[0] != epoch:
             cached = (epoch, epoch_batches(lengths, schedule.batch_size, schedule.seed, epoch))
-        yield cached[1][place]
+        yield cached[1][index]
 
 
 def train(
@@ -109,13 +115,13 @@ def train(
     title: str,
     early_stopping: EarlyStopping | None = None,
 ) -> dict[str, Any]:
-    """Trains in place the parameters that require a gradient.
+    """Trains, in place, the parameters that require a gradient.
 
     Args:
         model: torch module.
-        lengths: tokens of each example; decides the batches.
+        lengths: tokens of each example, which decide the batches.
         loss_of: (model, indices) -> scalar loss of those examples.
-        work: folder for the checkpoint; a checkpoint there is resumed.
+        work: folder of the checkpoint; training resumes from one that is there.
 
     Returns:
         Steps, final loss, and with early stopping the best watched loss.
@@ -179,7 +185,7 @@ def train(
     model.to("cpu").eval()
     facts = {"steps": state.step, "train_loss": round(state.loss, 5)}
     if early_stopping:
-        if math.isfinite(state.best):  # no look found a number: the last weights are as good as any
+        if math.isfinite(state.best):  # every watched loss was NaN: the last weights are as good as any
             model.load_state_dict(best_weights(work))
         facts["watched_loss"] = round(state.best, 5)
     return facts
@@ -191,7 +197,7 @@ def _is_due(step: int, every: int, accumulate: int) -> bool:
 
 
 def _watched(model: Any, early_stopping: EarlyStopping) -> float:
-    """The watched loss."""
+    """The watched loss, in evaluation mode and without gradients."""
     import torch
 
     model.eval()

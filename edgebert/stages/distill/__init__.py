@@ -13,7 +13,7 @@ from edgebert.stages.distill.settings import ASSISTANT, OWN_TEACHERS, TEACHER, O
 
 
 def _or_one(schema: dict[str, Any]) -> None:
-    """A list in a JSON schema may be its one entry as well."""
+    """Lets a JSON schema's list be written as its only entry, too."""
     several = {name: schema.pop(name) for name in ("type", "items", "minItems")}
     schema["anyOf"] = [several["items"], several]
 
@@ -23,7 +23,7 @@ class Distill(Objective, Stage):
 
     The teacher is the FP32 model that candidates are judged against; it runs once over `data.train` and `data.transfer` (rows
     without labels), and its outputs are kept in the store. With several teachers the soft labels are the mean of their
-    logits, and what is inside comes from the first.
+    logits; hidden states and relations come from the first.
 
     Sample:
 
@@ -41,8 +41,8 @@ class Distill(Objective, Stage):
 
     quantization_aware: QuantizationAware | None = Field(
         None,
-        description="Round weights and activations while it learns as this method of the quantize stage will, so that the "
-        "weights learn to stand it. The result is FP32 all the same.",
+        description="Round weights and activations during training as this method of the quantize stage will, so that the "
+        "weights learn to tolerate it. The result is FP32 all the same.",
     )
 
     version: ClassVar[int] = 2
@@ -57,12 +57,13 @@ class Distill(Objective, Stage):
         return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
     def parameters(self) -> dict[str, Any]:
-        """How often it is saved does not change what comes out. Without rounding, the key is that of releases before it."""
-        unsaid = {"checkpoint_seconds"} if self.quantization_aware else {"checkpoint_seconds", "quantization_aware"}
-        return {name: value for name, value in super().parameters().items() if name not in unsaid}
+        """Its fields but `checkpoint_seconds`, which does not change the result. Without `quantization_aware`, keys are those
+        of releases that did not have it."""
+        left_out = {"checkpoint_seconds"} if self.quantization_aware else {"checkpoint_seconds", "quantization_aware"}
+        return {name: value for name, value in super().parameters().items() if name not in left_out}
 
     def needed(self) -> frozenset[str]:
-        """True labels, where they are learned from."""
+        """Adds `train` where true labels are learned from."""
         return self.needs | ({"train"} if self.hard else frozenset())
 
     def models(self) -> tuple[str, ...]:
@@ -70,7 +71,7 @@ class Distill(Objective, Stage):
         return tuple(name for name in self.teachers if name not in OWN_TEACHERS)
 
     def faults(self, model: ModelFacts) -> list[str]:
-        """Teachers and layers that do not fit."""
+        """Messages about teachers and layers that do not fit the model."""
         config = model.config
         heads = int(config["num_attention_heads"])
         head_size = int(config.get("attention_head_size") or int(config["hidden_size"]) // heads)

@@ -1,4 +1,4 @@
-"""augmentation: the examples of a training, with those that are made up for it."""
+"""augmentation: more rows for a teacher to label, made up from the training rows."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from edgebert.stages.base import RunContext
 from edgebert.stages.distill.settings import Objective
 from edgebert.stages.examples import Examples
 
+VERSION = 1
+DROPPED = 0.1
+"""Share of the words that is left out."""
+
 
 def augmented(examples: Examples, settings: Objective, context: RunContext) -> Examples:
-    """The examples, then `settings.augment` made-up rows for each; made once and kept in the store."""
+    """The examples, followed by `settings.augment` made-up rows for each; they are made once and kept in the store."""
     if not settings.augment:
         return examples
     return Examples((*examples.sets, *(_made_up(data, settings, context) for data in examples.sets)), examples.serving)
@@ -31,40 +35,33 @@ def _made_up(data: PreparedData, settings: Objective, context: RunContext) -> Pr
     return PreparedData(context.cached("made-up-rows", VERSION, identity, data.artifact.key, make), "transfer")
 
 
-VERSION = 1
-
-
-DROPPED = 0.1
-"""Share of the words that is left out."""
-
-
 def joined(data: PreparedData, copies: int, seed: int) -> Iterator[dict[str, str | None]]:
-    """Each row with another one behind it, column by column, and a tenth of the words left out, `copies` times over.
+    """Yields each row joined with another one, column by column, without a tenth of the words; `copies` times over.
 
-    A teacher has seen its training rows and is surer of them than of any other text, so that a student which learns from its
-    answers there alone learns too little about the rest. A joined and thinned text is new to the teacher. (Words masked
-    and n-grams put together for distillation: Tang et al. 2019, arXiv 1903.12136, section 3.3.)
+    A teacher has seen its training rows and is surer of them than of any other text, so a student that learns from its
+    answers there alone learns too little about other texts. A joined and thinned text is new to the teacher. (Masked
+    words and sampled n-grams for distillation: Tang et al. 2019, arXiv 1903.12136, section 3.3.)
 
     Args:
-        data: any data set; its label is left out.
-        copies: rows made of each row.
+        data: any data set; its labels are ignored.
+        copies: number of rows made from each row.
 
     Returns:
-        len(data) * copies rows of the text columns, in blocks read as they are needed.
+        len(data) * copies rows of the text columns; the data is read in blocks.
     """
     columns = [column for column in data.columns if column != "label"]
     for copy in range(copies):
         generator = np.random.default_rng([seed, copy])
         partners = generator.permutation(len(data))
         for start in range(0, len(data), BLOCK_ROWS):
-            places = range(start, min(start + BLOCK_ROWS, len(data)))
-            others = data.rows([int(partners[index]) for index in places])
-            for row, other in zip(data.rows(places), others, strict=True):
+            indices = range(start, min(start + BLOCK_ROWS, len(data)))
+            others = data.rows([int(partners[index]) for index in indices])
+            for row, other in zip(data.rows(indices), others, strict=True):
                 yield {column: _thinned(row, other, column, generator) for column in columns}
 
 
 def _thinned(row: Mapping[str, Any], other: Mapping[str, Any], column: str, generator: np.random.Generator) -> str | None:
-    """A column of both rows, without some of its words; what would have none left stays whole."""
+    """A column of both rows joined, without some of its words; a text that would lose every word keeps all."""
     texts = [str(text) for text in (row[column], other[column]) if text is not None]
     words = " ".join(texts).split()
     kept = [word for word, drawn in zip(words, generator.random(len(words)), strict=True) if drawn >= DROPPED]

@@ -1,4 +1,4 @@
-"""learn: trains a student on the outputs of its teachers. `distill` calls it once, gradual pruning between its steps."""
+"""learn: trains a student on the outputs of its teachers; called by the distill stage, and by prune between its steps."""
 
 from __future__ import annotations
 
@@ -34,33 +34,21 @@ def learn(
     title: str,
     quantization_aware: QuantizationAware | None = None,
 ) -> dict[str, Any]:
-    """Trains in place.
+    """Trains the student in place.
 
     Args:
         teachers: soft labels are the mean of their logits; hidden states and relations come from the first.
         work: folder for checkpoints.
-        quantization_aware: the student answers as that quantisation would make it, while it is trained and while it is
-            looked at for early stopping; its weights stay FP32.
+        quantization_aware: rounds the student's weights and activations like this quantisation, in training and in early
+            stopping's evaluations; its weights stay FP32.
 
     Returns:
-        Facts about the training.
+        The facts of `train`.
     """
-    torch.manual_seed(seed)  # draws the learned maps
+    torch.manual_seed(seed)  # draws the weights of the learned maps
     learner = Learner(student, teachers[0].model, paired, settings)
     held_out, trained = _split(len(examples), settings, seed)
     lengths = [examples.lengths[index] for index in trained]
-    schedule = Schedule(
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        warmup_share=settings.warmup_share,
-        seed=seed,
-        checkpoint_seconds=settings.checkpoint_seconds,
-        accumulate=settings.accumulate,
-        precision=settings.precision,
-    )
-
     coarse = settings.precision == "bf16"
 
     def loss_on(module: Any, indices: Sequence[int]) -> torch.Tensor:
@@ -76,12 +64,12 @@ def learn(
         return sum(float(loss_on(module, part)) * len(part) for part in parts) / len(ordered)
 
     rounding = fake_quantized(student) if quantization_aware else contextlib.nullcontext()
-    with _as_set(student, settings), rounding:
+    with _training_mode(student, settings), rounding:
         return train(
             learner,
             lengths=lengths,
             loss_of=lambda module, indices: loss_on(module, [trained[index] for index in indices]),
-            schedule=schedule,
+            schedule=Schedule.of(settings, seed),
             work=work,
             progress=progress,
             title=title,
@@ -90,7 +78,7 @@ def learn(
 
 
 def _split(count: int, settings: Objective, seed: int) -> tuple[list[int], list[int]]:
-    """Examples that are held out for early stopping, and the others."""
+    """Indices of the examples held out for early stopping, and of the others."""
     if settings.early_stopping is None:
         return [], list(range(count))
     if count < 2:
@@ -110,15 +98,15 @@ def _early_stopping(settings: Objective, count: int, watched: Any) -> EarlyStopp
 
 
 def _outputs(teachers: Sequence[Teacher], indices: Sequence[int]) -> dict[str, list[torch.Tensor]]:
-    """The first teacher's outputs, with the mean of all teachers' logits."""
-    found = [teacher.outputs(indices) for teacher in teachers]
-    logits = [torch.stack(values).mean(dim=0) for values in zip(*(outputs[LOGITS] for outputs in found), strict=True)]
-    return {**found[0], LOGITS: logits}
+    """The first teacher's outputs, but with the mean of all teachers' logits."""
+    outputs = [teacher.outputs(indices) for teacher in teachers]
+    logits = [torch.stack(values).mean(dim=0) for values in zip(*(one[LOGITS] for one in outputs), strict=True)]
+    return {**outputs[0], LOGITS: logits}
 
 
 @contextlib.contextmanager
-def _as_set(student: Any, settings: Objective) -> Iterator[None]:
-    """Within it the student has the settings' dropout, and its token embeddings are frozen where they are not trained."""
+def _training_mode(student: Any, settings: Objective) -> Iterator[None]:
+    """Gives the student the settings' dropout, and freezes its token embeddings unless they are trained; undone on leaving."""
     dropouts = [(module, module.p) for module in student.modules() if isinstance(module, torch.nn.Dropout)]
     table = encoder_of(student).embeddings.word_embeddings.weight
     for module, _ in dropouts:

@@ -1,4 +1,4 @@
-"""losses: what a student learns from a teacher, as functions of tensors."""
+"""losses: the losses of distillation as functions of tensors, the pairs of layers that they compare, and their weighted sum."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def soft_labels(student: torch.Tensor, teacher: torch.Tensor, temperature: float
     """T^2 * KL(teacher || student) of the logits at temperature T, mean over examples (Hinton et al. 2015, arXiv 1503.02531).
 
     Args:
-        student, teacher: logits, shape (examples, labels).
+        student, teacher: logits of shape (examples, labels).
     """
-    wanted = (teacher.float() / temperature).softmax(dim=-1)
-    found = (student.float() / temperature).log_softmax(dim=-1)
-    return functional.kl_div(found, wanted, reduction="batchmean") * temperature**2
+    expected = (teacher.float() / temperature).softmax(dim=-1)
+    log_shares = (student.float() / temperature).log_softmax(dim=-1)
+    return functional.kl_div(log_shares, expected, reduction="batchmean") * temperature**2
 
 
 def hidden_states(student: torch.Tensor, teacher: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """Mean squared difference over the tokens that count (FitNets, Romero et al. 2015; TinyBERT, arXiv 1909.10351).
+    """Mean squared difference over the tokens in the mask (FitNets, Romero et al. 2015; TinyBERT, arXiv 1909.10351).
 
     Args:
         student, teacher: shape (batch, length, width), of one width: a learned map comes before this.
@@ -56,8 +56,8 @@ def relations(student: torch.Tensor, teacher: torch.Tensor, tokens: torch.Tensor
     if not tokens.any():
         return student.sum() * 0.0
     with torch.autocast(student.device.type, enabled=False):  # it would take the dot products back to bf16
-        found, wanted = _relation(student.float(), tokens, heads), _relation(teacher.float(), tokens, heads)
-    divergence = (wanted.exp() * (wanted - found)).sum(dim=-1)  # (batch, heads, length)
+        relation, expected = _relation(student.float(), tokens, heads), _relation(teacher.float(), tokens, heads)
+    divergence = (expected.exp() * (expected - relation)).sum(dim=-1)  # (batch, heads, length)
     rows = tokens[:, None, :].expand_as(divergence)
     return divergence[rows].mean()
 
@@ -67,15 +67,15 @@ def _relation(vectors: torch.Tensor, tokens: torch.Tensor, heads: int) -> torch.
     batch, length, width = vectors.shape
     split = vectors.reshape(batch, length, heads, width // heads).transpose(1, 2)
     scores = split @ split.transpose(2, 3) / (width // heads) ** 0.5
-    masked: torch.Tensor = scores.masked_fill(~tokens[:, None, None, :], -1e4)
-    return masked.log_softmax(dim=-1)
+    bounded: torch.Tensor = scores.masked_fill(~tokens[:, None, None, :], -1e4)
+    return bounded.log_softmax(dim=-1)
 
 
 def layer_pairs(layer_map: LayerMap | tuple[tuple[int, int], ...], student: Any, teacher: Any) -> list[tuple[int, int]]:
     """Pairs of layers (student, teacher), counted from 1.
 
     Raises:
-        StageError: a pair names a layer that is not there.
+        StageError: a pair names a layer that does not exist.
     """
     ours, theirs = shape_of(student).layers, shape_of(teacher).layers
     if layer_map == "last":
@@ -83,10 +83,10 @@ def layer_pairs(layer_map: LayerMap | tuple[tuple[int, int], ...], student: Any,
     if layer_map == "uniform":
         return [(layer, max(1, round(layer * theirs / ours))) for layer in range(1, ours + 1)]
     if layer_map == "kept":
-        (places, depth), (origins, teacher_depth) = _origins(student), _origins(teacher)
-        if depth == teacher_depth and set(places) <= set(origins):  # the teacher may be a pruned one itself
-            return [(layer, origins.index(index) + 1) for layer, index in enumerate(places, start=1)]
-        return [(layer, max(1, round((index + 1) * theirs / depth))) for layer, index in enumerate(places, start=1)]
+        (sources, depth), (teacher_sources, teacher_depth) = _sources(student), _sources(teacher)
+        if depth == teacher_depth and set(sources) <= set(teacher_sources):  # the teacher may itself be pruned
+            return [(layer, teacher_sources.index(index) + 1) for layer, index in enumerate(sources, start=1)]
+        return [(layer, max(1, round((index + 1) * theirs / depth))) for layer, index in enumerate(sources, start=1)]
     for pair in layer_map:
         if pair[0] > ours or pair[1] > theirs:
             raise StageError(
@@ -96,16 +96,16 @@ def layer_pairs(layer_map: LayerMap | tuple[tuple[int, int], ...], student: Any,
     return list(layer_map)
 
 
-def _origins(model: Any) -> tuple[list[int], int]:
-    """Places of a model's layers in the BERT that it was cut from, and how many that one had."""
+def _sources(model: Any) -> tuple[list[int], int]:
+    """Index of each of a model's layers in the BERT that it was cut from, and that BERT's number of layers."""
     layers = shape_of(model).layers
-    places = list(getattr(model.config, "source_layers", ())) or list(range(layers))
-    return places, getattr(model.config, "source_num_hidden_layers", 0) or layers
+    indices = list(getattr(model.config, "source_layers", ())) or list(range(layers))
+    return indices, getattr(model.config, "source_num_hidden_layers", 0) or layers
 
 
 @dataclass(frozen=True)
 class Pairing:
-    """What of the student is compared with what of the teacher, as `edgebert.models.capture` names it."""
+    """Pairs of (student, teacher) tensors that a loss compares, by their names in `edgebert.models.capture`."""
 
     hidden: tuple[tuple[str, str], ...]
     relations: tuple[tuple[str, str], ...]
@@ -122,7 +122,7 @@ class Pairing:
 
 
 def pairing(settings: Objective, student: Any, teacher: Any) -> Pairing:
-    """Hidden states of every mapped layer; relations of the last mapped one alone, as in MiniLMv2."""
+    """The hidden states of every mapped layer, and the relations of the last mapped layer alone, as in MiniLMv2."""
     pairs = layer_pairs(settings.layer_map, student, teacher)
     hidden = tuple((f"hidden-{ours}", f"hidden-{theirs}") for ours, theirs in pairs) if settings.hidden else ()
     last = pairs[-1]
@@ -131,7 +131,7 @@ def pairing(settings: Objective, student: Any, teacher: Any) -> Pairing:
 
 
 class Learner(nn.Module):
-    """The student, and the learned maps from its widths to the teacher's, which are thrown away afterwards."""
+    """The student with learned maps from its widths to the teacher's, which are dropped after training."""
 
     def __init__(self, student: Any, teacher: Any, paired: Pairing, settings: Objective) -> None:
         super().__init__()
@@ -144,49 +144,49 @@ class Learner(nn.Module):
                 self.maps[ours] = nn.Linear(here, there, bias=False)
 
     def forward(self, **batch: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The student's logits and what is compared, mapped to the teacher's width."""
-        with captured(self.student, self.paired.student) as found:
+        """The student's logits and captured tensors, the latter mapped to the teacher's width."""
+        with captured(self.student, self.paired.student) as inside:
             logits = self.student(**batch).logits
-        mapped = {name: self.maps[name](value) if name in self.maps else value for name, value in found.items()}
+        mapped = {name: self.maps[name](value) if name in self.maps else value for name, value in inside.items()}
         return {LOGITS: logits, **mapped}
 
 
 def loss(
     settings: Objective,
     paired: Pairing,
-    found: Mapping[str, torch.Tensor],
-    wanted: Mapping[str, Sequence[torch.Tensor]],
+    outputs: Mapping[str, torch.Tensor],
+    expected: Mapping[str, Sequence[torch.Tensor]],
     batch: Mapping[str, torch.Tensor],
     targets: torch.Tensor,
 ) -> torch.Tensor:
-    """The weighted sum over one batch.
+    """Weighted sum of the losses of one batch.
 
     Args:
-        found: what `Learner` returns.
-        wanted: a teacher's outputs, for each example a tensor. Where a teacher's tokens are not as many as the student's
-            (another vocabulary), that example's tokens are left out of the hidden and relation losses.
-        targets: shape (batch,); negative where there is no label.
+        outputs: outputs of `Learner`.
+        expected: the teacher's outputs, one tensor for each example. Where teacher and student have different numbers of
+            tokens (another vocabulary), the example is left out of the hidden and relation losses.
+        targets: label indices of shape (batch,); negative where there is no label.
     """
-    total = found[LOGITS].sum() * 0.0
-    device = found[LOGITS].device
+    total = outputs[LOGITS].sum() * 0.0
+    device = outputs[LOGITS].device
     if settings.soft:
-        logits = torch.stack(list(wanted[LOGITS])).to(device)
-        total = total + settings.soft * soft_labels(found[LOGITS], logits, settings.temperature)
+        logits = torch.stack(list(expected[LOGITS])).to(device)
+        total = total + settings.soft * soft_labels(outputs[LOGITS], logits, settings.temperature)
     if settings.hard and bool((targets >= 0).any()):
-        total = total + settings.hard * nn.functional.cross_entropy(found[LOGITS].float(), targets, ignore_index=-1)
+        total = total + settings.hard * nn.functional.cross_entropy(outputs[LOGITS].float(), targets, ignore_index=-1)
     mask = batch["attention_mask"].bool()
     for ours, theirs in paired.hidden:
-        teacher, tokens = _padded(wanted[theirs], mask)
-        total = total + settings.hidden / len(paired.hidden) * hidden_states(found[ours], teacher, tokens)
+        teacher, tokens = _padded(expected[theirs], mask)
+        total = total + settings.hidden / len(paired.hidden) * hidden_states(outputs[ours], teacher, tokens)
     for ours, theirs in paired.relations:
-        teacher, tokens = _padded(wanted[theirs], mask)
-        term = relations(found[ours], teacher, tokens, settings.relation_heads)
+        teacher, tokens = _padded(expected[theirs], mask)
+        term = relations(outputs[ours], teacher, tokens, settings.relation_heads)
         total = total + settings.relations / len(paired.relations) * term
     return total
 
 
 def _padded(values: Sequence[torch.Tensor], mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tensors of (tokens, width) as (batch, length, width), and which tokens count."""
+    """Stacks tensors of shape (tokens, width) to (batch, length, width); with the mask of tokens that are compared."""
     length = mask.shape[1]
     same = torch.tensor([len(value) for value in values], device=mask.device) == mask.sum(dim=1)
     stacked = pad_sequence([value[:length] for value in values], batch_first=True).to(mask.device)

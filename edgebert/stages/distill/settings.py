@@ -1,4 +1,4 @@
-"""Settings of distillation: what `distill` takes, and what `prune` takes for the recovery between its steps."""
+"""Settings of distillation, for the distill stage and for the recovery between the steps of a prune stage."""
 
 from __future__ import annotations
 
@@ -10,59 +10,67 @@ from edgebert.core.strict import Strict
 
 LayerMap = Literal["last", "kept", "uniform"]
 QuantizationAware = Literal["dynamic"]
-"""The quantisation whose rounding a student is trained with."""
+"""Quantisation methods whose rounding can be part of the training."""
 TEACHER, ASSISTANT = OWN_TEACHERS = ("teacher", "assistant")
-"""The teachers that a run makes itself: the FP32 model that candidates are judged against, and what an earlier distill made."""
+"""Names of teachers that a run makes itself: the FP32 model that candidates are judged against, and the model made by an
+earlier distill stage."""
 
 
 class EarlyStop(Strict):
-    """Stops when the loss on held-out training examples falls no more, and keeps the best weights."""
+    """Stops when the loss on held-out training examples stops falling, and keeps the best weights."""
 
-    share: float = Field(0.02, gt=0, lt=1, description="Share of the examples that is held out, chosen by the seed.")
-    every: float = Field(0.25, gt=0, description="Epochs between two looks.")
-    patience: int = Field(3, ge=1, description="Looks without a new best before it stops.")
+    share: float = Field(0.02, gt=0, lt=1, description="Share of the examples to hold out, drawn by the seed.")
+    every: float = Field(0.25, gt=0, description="Epochs between two evaluations of the held-out loss.")
+    patience: int = Field(3, ge=1, description="Evaluations without a new lowest loss before it stops.")
 
 
 class Objective(Strict):
-    """What is learned and how. Every loss has a weight; 0 leaves it out."""
+    """Losses and optimiser of distillation. Every loss has a weight; 0 leaves it out."""
 
     epochs: float = Field(3.0, gt=0, le=1000, description="Passes over the examples; may be a fraction.")
     augment: int = Field(
         0,
         ge=0,
         le=100,
-        description="Rows made up for each row, for the teacher to answer: another row joined on, a tenth of the words left "
-        "out.",
+        description="Number of rows made up from each row for the teacher to label: another row is appended, a tenth of the "
+        "words left out.",
     )
     batch_size: int = Field(32, ge=1)
     accumulate: int = Field(1, ge=1, description="Batches whose gradients are added up for one step.")
     learning_rate: float = Field(3e-4, gt=0, lt=1)
     weight_decay: float = Field(0.01, ge=0)
-    warmup_share: float = Field(0.05, ge=0, lt=1, description="Share of the steps over which the rate rises.")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="Of forward passes, the teacher's too.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Of the student while it learns; a pruned one rarely overfits.")
+    warmup_share: float = Field(0.05, ge=0, lt=1, description="Share of the steps over which the learning rate rises.")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="Precision of forward passes, the teacher's too.")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="Dropout of the student during training; a pruned student rarely overfits."
+    )
     train_embeddings: bool = Field(
-        False, description="Train the token embeddings too. They are most of a small BERT's weights, and hardly change."
+        False, description="Train the token embeddings too: most of a small BERT's weights, which hardly change."
     )
     soft: float = Field(1.0, ge=0, description="Weight of the teacher's logits (KL at `temperature`).")
     temperature: float = Field(2.0, gt=0, le=100)
     hard: float = Field(0.0, ge=0, description="Weight of the true labels (cross-entropy).")
     hidden: float = Field(1.0, ge=0, description="Weight of the hidden states (mean squared error) of the mapped layers.")
     hidden_map: Literal["auto", "learned", "none"] = Field(
-        "auto", description="A learned matrix from the student's width to the teacher's; auto: where the widths differ."
+        "auto",
+        description="Whether a learned matrix maps hidden states to the teacher's width; auto: where the widths differ.",
     )
     relations: float = Field(0.0, ge=0, description="Weight of the relations among queries, keys and values (MiniLMv2).")
     relation_heads: int = Field(4, ge=1, description="Heads that relations are split into; must divide the size of a head.")
     layer_map: LayerMap | tuple[tuple[int, int], ...] = Field(
         "last",
-        description="Which layer of the student learns from which of the teacher: the last from the last; each from the one "
-        "that it was cut from (kept); evenly (uniform); or pairs [student, teacher], counted from 1.",
+        description="Which layer of the student learns from which of the teacher: the last from the last (last), each from the "
+        "one that it was cut from (kept), evenly spread (uniform), or pairs [student, teacher], counted from 1.",
     )
     early_stopping: EarlyStop | None = Field(None)
     cache_gb: float = Field(
-        4.0, ge=0, description="Disk for the teacher's outputs (float16); what does not fit is computed again."
+        4.0,
+        ge=0,
+        description="Disk space in GB for the teacher's outputs (float16); outputs beyond it are recomputed when needed.",
     )
-    checkpoint_seconds: float = Field(60.0, gt=0, description="How much work a kill can cost at most.")
+    checkpoint_seconds: float = Field(
+        60.0, gt=0, description="Seconds between checkpoints: the most work that a kill can cost."
+    )
 
     @field_validator("layer_map", mode="before")
     @classmethod
@@ -80,28 +88,31 @@ class Objective(Strict):
     def objective_faults(
         self, *, layers: int, hidden_size: int, head_size: int, teacher: dict[str, Any], name: str
     ) -> list[str]:
-        """What cannot work with a teacher, before any work.
+        """Messages about settings that cannot work with a teacher; checked before any work.
 
         Args:
-            layers, hidden_size, head_size: of the student, which can only lose layers.
-            teacher: its config.json.
-            name: of the teacher, for the messages.
+            layers, hidden_size, head_size: sizes of the student, which can only lose layers.
+            teacher: the teacher's config.json.
+            name: the teacher's name in messages.
         """
         faults = []
-        deep, wide = int(teacher["num_hidden_layers"]), int(teacher["hidden_size"])
-        if self.hidden and self.hidden_map == "none" and hidden_size != wide:
-            relation = "wider" if hidden_size > wide else "narrower"
+        teacher_layers, teacher_size = int(teacher["num_hidden_layers"]), int(teacher["hidden_size"])
+        if self.hidden and self.hidden_map == "none" and hidden_size != teacher_size:
+            relation = "wider" if hidden_size > teacher_size else "narrower"
             faults.append(
-                f"the student is {relation} ({hidden_size}) than {name} ({wide}), and `hidden_map: none` puts no map between"
+                f"the student is {relation} ({hidden_size}) than {name} ({teacher_size}), "
+                "and `hidden_map: none` puts no map between"
             )
         if isinstance(self.layer_map, tuple) and (self.hidden or self.relations):
             faults += [
-                f"layer_map names layer {pair[place]} of {who}, which has {depth}"
+                f"layer_map names layer {pair[side]} of {who}, which has {depth}"
                 for pair in self.layer_map
-                for place, who, depth in ((0, "the student", layers), (1, name, deep))
-                if pair[place] > depth
+                for side, who, depth in ((0, "the student", layers), (1, name, teacher_layers))
+                if pair[side] > depth
             ]
-        theirs = int(teacher.get("attention_head_size") or wide // int(teacher["num_attention_heads"]))
-        if self.relations and (head_size % self.relation_heads or theirs % self.relation_heads):
-            faults.append(f"relation_heads is {self.relation_heads}, which does not divide heads of {head_size} and {theirs}")
+        teacher_head_size = int(teacher.get("attention_head_size") or teacher_size // int(teacher["num_attention_heads"]))
+        if self.relations and (head_size % self.relation_heads or teacher_head_size % self.relation_heads):
+            faults.append(
+                f"relation_heads is {self.relation_heads}, which does not divide heads of {head_size} and {teacher_head_size}"
+            )
         return faults

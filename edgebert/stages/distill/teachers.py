@@ -1,4 +1,4 @@
-"""Teachers: found by the names that a recipe uses, opened, and asked once."""
+"""Teachers: resolves the names in a recipe to models, loads them, and computes their outputs once."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def find(name: str, source: Artifact, context: RunContext) -> Artifact:
     """The artifact of a teacher.
 
     Args:
-        name: `teacher` (the FP32 model that candidates are judged against), `assistant` (what an earlier distill made of it),
-            or a model as recipes name one.
+        name: `teacher` (the FP32 model that candidates are judged against), `assistant` (the model made by an earlier
+            distill stage), or a model as recipes name one.
 
     Raises:
         StageError: there is no assistant.
@@ -32,34 +32,36 @@ def find(name: str, source: Artifact, context: RunContext) -> Artifact:
         return context.teacher
     if name != ASSISTANT:
         return context.models[name]
-    found = next((entry for entry in context.lineage(source)[1:] if entry.manifest.made_by.name == "distill"), None)
-    if found is None:
+    assistant = next((entry for entry in context.lineage(source)[1:] if entry.manifest.made_by.name == "distill"), None)
+    if assistant is None:
         raise StageError(
             "distill: teachers names `assistant`, but no earlier stage distilled one.",
             hint="Put `- distill` before the prune stage whose result this one trains.",
         )
-    return found
+    return assistant
 
 
 def open_teachers(
     names: Sequence[str], student: Any, source: Artifact, context: RunContext, examples: Examples, settings: Objective
 ) -> list[Teacher]:
-    """Loads each teacher and computes its outputs, or finds them in the store. Only the first gives more than logits."""
+    """Loads each teacher, with its outputs from the store or computed now. Only the first gives more than logits."""
     opened = []
     for index, name in enumerate(names):
         artifact = find(name, source, context)
         model = load_model(artifact.path, context.task)
-        inside = pairing(settings, student, model).teacher if index == 0 else ()
-        wanted = RequestedOutputs(inside, int(settings.cache_gb * 1e9), settings.precision)
-        own = Examples(examples.sets, context.serving(artifact))
-        opened.append(Teacher(model, own, wanted, _outputs(name, artifact, model, own, wanted, context).path))
+        names_inside = pairing(settings, student, model).teacher if index == 0 else ()
+        requested = RequestedOutputs(names_inside, int(settings.cache_gb * 1e9), settings.precision)
+        own_examples = Examples(examples.sets, context.serving(artifact))
+        opened.append(
+            Teacher(model, own_examples, requested, _outputs(name, artifact, model, own_examples, requested, context).path)
+        )
     return opened
 
 
 def _outputs(
-    name: str, artifact: Artifact, model: Any, examples: Examples, wanted: RequestedOutputs, context: RunContext
+    name: str, artifact: Artifact, model: Any, examples: Examples, requested: RequestedOutputs, context: RunContext
 ) -> Artifact:
     def make(draft: Draft) -> dict[str, Any]:
-        return write_outputs(model, examples, wanted, draft, context.progress, f"run the {name}")
+        return write_outputs(model, examples, requested, draft, context.progress, f"run the {name}")
 
-    return context.cached("teacher-outputs", VERSION, identity(artifact, examples, wanted), artifact.key, make)
+    return context.cached("teacher-outputs", VERSION, identity(artifact, examples, requested), artifact.key, make)

@@ -1,4 +1,4 @@
-"""export: an FP32 graph for each runtime. ONNX comes from torch, OpenVINO's IR from the ONNX file."""
+"""export: an FP32 graph for each runtime, compared with its source. ONNX comes from torch, OpenVINO's IR from ONNX."""
 
 from __future__ import annotations
 
@@ -22,8 +22,13 @@ from edgebert.tasks.base import Task
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 TOLERANCE = 1e-4
+"""Largest difference between an exported graph and torch."""
 REWRITE_TOLERANCE = 1e-5
-"""Of a rewritten graph, against its source: it is the same arithmetic in another order."""
+"""Largest difference between a rewritten graph and its source: it is the same arithmetic in another order."""
+Rewrite = Literal["mask", "scale", "qkv", "first_token", "attention"]
+REWRITES: tuple[Rewrite, ...] = ("mask", "scale", "qkv", "first_token", "attention")
+"""Rewrites of the graph that `serving_form.py` knows, in the order in which they are tried."""
+FOR_ONNXRUNTIME_ALONE: tuple[Rewrite, ...] = ("attention",)
 
 
 class Export(Stage):
@@ -37,7 +42,7 @@ class Export(Stage):
     stage: Literal["export"] = "export"
     formats: tuple[Literal["onnx", "openvino"], ...] | None = Field(
         None,
-        description="By default what the targets need. OpenVINO's IR is made from the ONNX file, which is then there too.",
+        description="Default: the formats that the targets need. OpenVINO's IR is made from ONNX, so ONNX is always exported.",
     )
 
     version: ClassVar[int] = 2
@@ -53,12 +58,12 @@ class Export(Stage):
 
     def expand(self, targets: Sequence[Target]) -> tuple[Stage, ...]:
         """One step for each format, ONNX first."""
-        wanted: Sequence[str] = self.formats or [get_runtime(target.runtime).format for target in targets]
+        formats: Sequence[str] = self.formats or [get_runtime(target.runtime).format for target in targets]
         steps: tuple[Stage, ...] = (Export(formats=("onnx",)),)
-        return (*steps, Export(formats=("openvino",))) if "openvino" in wanted else steps
+        return (*steps, Export(formats=("openvino",))) if "openvino" in formats else steps
 
     def output_format(self) -> str:
-        """The one format of an expanded step."""
+        """The only format of an expanded step."""
         return self.formats[0] if self.formats else self.produces
 
     def input_format(self) -> str:
@@ -66,11 +71,11 @@ class Export(Stage):
         return "onnx" if self.output_format() == "openvino" else self.accepts
 
     def needed(self) -> frozenset[str]:
-        """A graph without the task's head would be useless."""
+        """For ONNX a model with the task's head: a graph without one is useless."""
         return self.needs if self.output_format() == "onnx" else frozenset()
 
     def required_packages(self) -> tuple[str, ...]:
-        """torch and onnx, or openvino."""
+        """The packages of the ONNX export, or openvino."""
         onnx = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "optimum")
         return onnx if self.output_format() == "onnx" else ("openvino",)
 
@@ -85,7 +90,7 @@ class Export(Stage):
 
 
 def export_onnx(folder: Path, task: Task, target: Path) -> dict[str, Any]:
-    """Exports a Transformers folder and compares: the graph's outputs may differ from torch's by 1e-4 at most.
+    """Exports a Transformers folder as ONNX, and compares: the graph's outputs may differ from torch's by TOLERANCE at most.
 
     Raises:
         StageError: the export fails, or its numbers differ.
@@ -96,27 +101,30 @@ def export_onnx(folder: Path, task: Task, target: Path) -> dict[str, Any]:
 
 
 def export_model(model: Any, task: Task, target: Path, *, name: str, rewrites: Sequence[Rewrite] = ()) -> dict[str, Any]:
-    """The same for a loaded model, rewritten on request: then the graph may differ from the source by 1e-5 at most.
+    """Exports a loaded model as ONNX, rewritten on request, and compares: by REWRITE_TOLERANCE where it is rewritten.
 
     Args:
-        name: of the model, for messages.
+        name: name of the model, for messages.
+
+    Raises:
+        StageError: the export fails, or its numbers differ.
     """
     from edgebert.stages.export.serving_form import serving_form
 
-    source = OutputsOnly(model, task.outputs)
-    exported = OutputsOnly(serving_form(model, rewrites), task.outputs) if rewrites else source
-    write_clean(onnx_program(exported.module, task, name), target)
-    difference, allowed = compare(source.module, target, task), REWRITE_TOLERANCE if rewrites else TOLERANCE
+    source = outputs_only(model, task.outputs)
+    exported = outputs_only(serving_form(model, rewrites), task.outputs) if rewrites else source
+    write_clean(onnx_program(exported, task, name), target)
+    difference, allowed = compare(source, target, task), REWRITE_TOLERANCE if rewrites else TOLERANCE
     if not difference <= allowed:
         raise StageError(f"The exported graph differs from torch by {difference:.2g} (at most {allowed:g} is allowed).")
     return {"export_difference": float(f"{difference:.2e}")}
 
 
 def onnx_program(module: Any, task: Task, name: str) -> Any:
-    """As an onnx.ModelProto."""
+    """A module as an onnx.ModelProto with dynamic batch and sequence."""
     import torch
 
-    # Two examples of eight tokens: a size of 1 would be taken for a constant.
+    # Two examples of eight tokens: the exporter takes a size of 1 for a constant.
     ids = torch.arange(16, dtype=torch.int64).reshape(2, 8)
     example = (ids, torch.ones_like(ids), torch.zeros_like(ids))
     dimensions = {name: {0: "batch", 1: "sequence"} for name in INPUTS}
@@ -133,32 +141,30 @@ def onnx_program(module: Any, task: Task, name: str) -> Any:
             )
             assert program is not None
             return program.model_proto
-    except Exception as error:  # the exporter raises classes of torch's, onnxscript's and its own
+    except Exception as error:  # the exporter raises exceptions of torch, of onnxscript and of its own
         raise StageError(f"The export of {name} to ONNX failed: {str(error).strip().splitlines()[0]}") from error
 
 
-class OutputsOnly:
-    """Holds a module that returns the task's outputs as a tuple, which is what the exporter names in order."""
+def outputs_only(model: Any, outputs: Sequence[str]) -> Any:
+    """A module around a model that returns these outputs as a tuple: the exporter names them in order."""
+    import torch
 
-    def __init__(self, model: Any, outputs: Sequence[str]) -> None:
-        import torch
+    class Wrapper(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
 
-        class Wrapper(torch.nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                self.model = model
+        def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any) -> Any:
+            result = self.model(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+            return tuple(result[name] for name in outputs)
 
-            def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any) -> Any:
-                result = self.model(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
-                return tuple(result[name] for name in outputs)
-
-        self.module = Wrapper().eval()
+    return Wrapper().eval()
 
 
 def write_clean(proto: Any, target: Path) -> None:
-    """Saves without the exporter's notes: they hold this machine's paths, and 1 % of the file.
+    """Saves a graph without the exporter's metadata, which holds paths of this machine and is 1 % of the file.
 
-    Of the notes only the module that a node comes from stays, as its name: `bert.encoder.layer.0.output.dense/MatMul`.
+    Of the metadata only the module that a node comes from stays, in its name: `bert.encoder.layer.0.output.dense/MatMul`.
     """
     import onnx
 
@@ -179,6 +185,7 @@ def write_clean(proto: Any, target: Path) -> None:
 
 
 def _name_nodes(proto: Any) -> None:
+    """Names each node `<module>/<operator>`, with a number where that name is taken."""
     counts: Counter[str] = Counter()
     for node in proto.graph.node:
         notes = {note.key: note.value for note in node.metadata_props}
@@ -191,8 +198,10 @@ def _name_nodes(proto: Any) -> None:
 
 
 def compare(module: Any, graph: Path, task: Task) -> float:
-    """Largest difference between torch and ONNX Runtime over a few shapes, padding included: of answers that are larger than 1,
-    as a share of the largest."""
+    """Largest difference between the answers of torch and of ONNX Runtime over a few shapes, padding included.
+
+    Where the largest answer exceeds 1, the difference is divided by it.
+    """
     import torch
 
     session = get_runtime("onnxruntime").open(graph, Target(runtime="onnxruntime"))
@@ -206,11 +215,11 @@ def compare(module: Any, graph: Path, task: Task) -> float:
         with torch.no_grad():
             expected = module(*(torch.from_numpy(batch[name]) for name in INPUTS))
             size = max(1.0, *(float(value.abs().max()) for value in expected))
-        found = session.predict(batch)
+        outputs = session.predict(batch)
         worst = max(
             worst,
             *(
-                float(np.abs(found[name] - value.numpy()).max()) / size
+                float(np.abs(outputs[name] - value.numpy()).max()) / size
                 for name, value in zip(task.outputs, expected, strict=True)
             ),
         )
@@ -230,12 +239,3 @@ def convert_to_openvino(graph: Path, target: Path) -> None:
             save_ir(ov.convert_model(str(graph)), target)
     except RuntimeError as error:
         raise StageError(f"The conversion of {graph} to OpenVINO failed: {str(error).splitlines()[0]}") from error
-
-
-Rewrite = Literal["mask", "scale", "qkv", "first_token", "attention"]
-
-
-REWRITES: tuple[Rewrite, ...] = ("mask", "scale", "qkv", "first_token", "attention")
-
-
-FOR_ONNXRUNTIME_ALONE: tuple[Rewrite, ...] = ("attention",)

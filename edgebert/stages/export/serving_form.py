@@ -1,14 +1,15 @@
-"""serving_form: the same BERT written so that runtimes run it faster. Outputs stay as they are, but for rounding.
+"""serving_form: a BERT rewritten so that runtimes run it faster. Outputs stay the same, but for rounding.
 
-Transformers' own graph asks for three products where one would do, scales the scores of attention at every query, builds its
-mask out of a dozen operators, and computes the last layer for tokens that no classifier reads. The rewrites:
+The graph of Transformers computes three products where one would do, scales attention scores at every query, builds its
+mask with a dozen operators, and computes the last layer for tokens that no classifier reads. The rewrites:
 
-- `mask`: 0 or -BOUND for each token, from the attention mask alone. Its bound is far below any score and far above the least
-  float, so that a range that contains it can still be quantised.
+- `mask`: 0 or -BOUND for each token, from the attention mask alone. -BOUND is far below any score and far above the lowest
+  float, so that a range that holds it can still be quantised.
 - `scale`: the attention scale 1/sqrt(head size) is folded into the query projection.
 - `qkv`: the three projections are one matrix product.
-- `first_token`: the last layer computes keys and values for all tokens, and the rest for [CLS], which the classifier reads.
-- `attention`: scores, softmax and mixing as ONNX Runtime's one operator MultiHeadAttention; OpenVINO does not know it.
+- `first_token`: the last layer computes keys and values for all tokens, and the rest for [CLS] alone, which the classifier
+  reads.
+- `attention`: scores, softmax and mixing are ONNX Runtime's operator MultiHeadAttention, which OpenVINO does not have.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def serving_form(model: Any, rewrites: Collection[str]) -> nn.Module:
 
 
 class _Classifier(nn.Module):
-    """Named as Transformers names its modules, so that nodes of the export are called alike."""
+    """Its modules have the names of Transformers, so that nodes of the export do as well."""
 
     def __init__(self, model: Any, rewrites: frozenset[str]) -> None:
         super().__init__()
@@ -108,8 +109,8 @@ class _Layer(nn.Module):
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         attended = self.attention(hidden, mask, tokens)
-        found: torch.Tensor = self.output(self.intermediate(attended), attended)
-        return found
+        summed: torch.Tensor = self.output(self.intermediate(attended), attended)
+        return summed
 
 
 class _AttentionHalf(nn.Module):
@@ -121,12 +122,12 @@ class _AttentionHalf(nn.Module):
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         mixed = self.self(hidden, mask, tokens)
-        found: torch.Tensor = self.output(mixed, hidden[:, :1] if self.first_only else hidden)
-        return found
+        summed: torch.Tensor = self.output(mixed, hidden[:, :1] if self.first_only else hidden)
+        return summed
 
 
 class _Attention(nn.Module):
-    """Queries, keys and values of shape (batch, heads, length, head size); mixed back to (batch, length, heads * head size)."""
+    """Queries, keys and values of shape (batch, heads, length, head size), mixed to (batch, length, heads * head size)."""
 
     def __init__(self, source: Any, rewrites: frozenset[str], *, first_only: bool) -> None:
         super().__init__()
@@ -152,7 +153,7 @@ class _Attention(nn.Module):
         scores = query @ key.transpose(2, 3)
         if self.scale != 1.0:
             scores = scores * self.scale
-        elif self.fused:  # outside of an export, the same in plain operators
+        elif self.fused:  # outside an export, plain operators stand in for MultiHeadAttention
             scores = scores * self.size**-0.5
         return (torch.softmax(scores + mask, dim=-1) @ value).transpose(1, 2).flatten(2)
 
@@ -181,6 +182,7 @@ class _Attention(nn.Module):
 
 
 def _scaled(linear: nn.Linear, factor: float) -> nn.Linear:
+    """A copy whose outputs are multiplied by the factor."""
     scaled = copy.deepcopy(linear)
     with torch.no_grad():
         scaled.weight.mul_(factor)
@@ -189,7 +191,7 @@ def _scaled(linear: nn.Linear, factor: float) -> nn.Linear:
 
 
 def _joined(*linears: nn.Linear) -> nn.Linear:
-    """One Linear whose outputs are those of several, one after the other."""
+    """One Linear whose output is the concatenated outputs of several."""
     joined = nn.Linear(linears[0].in_features, sum(linear.out_features for linear in linears))
     with torch.no_grad():
         joined.weight.copy_(torch.cat([linear.weight for linear in linears]))

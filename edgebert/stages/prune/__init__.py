@@ -1,4 +1,4 @@
-"""prune: removes heads, FFN neurons and layers, and what the vocabulary and the position table do not need."""
+"""prune: removes heads, FFN neurons and layers, and tokens and positions that the task does not need."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from edgebert.stages.prune.settings import Goal, PruneSettings
 
 
 class Prune(PruneSettings):
-    """Removes what the task needs least, and repairs what is left by least squares; no training.
+    """Removes the parts that the task needs least, and repairs the rest by least squares, without training.
 
-    What a head or a neuron is worth comes from the Fisher information of its mask on the examples; which sizes the layers
-    get is chosen together, under a budget of multiply-accumulates or of latency measured on the target. With `steps` it
-    prunes a little, distils, and prunes again.
+    The importance of a head or a neuron is the Fisher information of its mask on the examples. The sizes of all layers are
+    chosen together, under a budget of multiply-accumulates or of latency measured on the target. With `steps` it prunes a
+    little, distils, and prunes again.
 
     Sample:
 
@@ -31,7 +31,7 @@ class Prune(PruneSettings):
         return cls(to=Goal(macs=0.5), block=8)
 
     def faults(self, model: ModelFacts) -> list[str]:
-        """Sizes that do not fit the model."""
+        """Messages about settings that do not fit the model."""
         from edgebert.stages.prune.faults import faults
 
         return faults(self, model)

@@ -1,60 +1,69 @@
-"""budget: what a goal allows the encoder to cost, in multiply-accumulates or in measured milliseconds."""
+"""budget: what a goal asks of a pruned model: its largest cost in MACs or measured milliseconds, and its score."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Self
 
+import numpy as np
+import torch
+
+from edgebert.data.prepared import PreparedData, label_indices
 from edgebert.errors import StageError
 from edgebert.models.sizes import Shape
+from edgebert.runtimes.serving import Serving
 from edgebert.stages.base import RunContext
+from edgebert.stages.examples import Examples
 from edgebert.stages.prune.settings import Goal
 from edgebert.stages.prune.size_search import Costs, cost
+
+BATCH = 32
 
 
 @dataclass(frozen=True)
 class MeanMacs:
-    """Mean multiply-accumulates over texts of these lengths. A head's grow with the square of a length, too."""
+    """Mean multiply-accumulates of a head and of a neuron over texts of given lengths. A head's grow with length squared."""
 
     head: float
     neuron: float
 
     @classmethod
     def of(cls, shape: Shape, lengths: Sequence[int]) -> Self:
-        """For shapes of that hidden size and head size."""
+        """Costs for shapes with this shape's hidden size and head size."""
         heads, neurons = map(shape.head_macs, lengths), map(shape.neuron_macs, lengths)
         return cls(sum(heads) / len(lengths), sum(neurons) / len(lengths))
 
     def attention(self, heads: int) -> float:
-        """Of so many heads."""
+        """MACs of this many heads."""
         return heads * self.head
 
     def ffn(self, neurons: int) -> float:
-        """Of so many neurons."""
+        """MACs of this many neurons."""
         return neurons * self.neuron
 
 
 @dataclass(frozen=True)
 class Budget:
-    """A limit in the unit of the costs."""
+    """The largest cost of all layers, in the unit of `costs`."""
 
     costs: Costs
     limit: float
     unit: str
     fixed: float = 0.0
-    """What no pruning of layers removes: embeddings, pooler and head."""
-    before: float = field(default=0.0)
+    """Cost outside the layers, which pruning does not lower: embeddings, pooler and head."""
+    before: float = 0.0
+    """Cost of the layers before pruning."""
 
     @classmethod
     def of_macs(cls, shape: Shape, lengths: Sequence[int], *, share: float) -> Self:
-        """A share of a shape's MACs."""
+        """The budget of a share of a shape's MACs."""
         costs = MeanMacs.of(shape, lengths)
         whole = cost(shape, costs)
         return cls(costs, whole * share, "MACs", before=whole)
 
     def facts(self, shape: Shape) -> dict[str, Any]:
-        """What was predicted for the shape that was found."""
+        """Predicted latencies and speed-up of a shape; empty for a budget of MACs, which are counted, not predicted."""
         if self.unit == "MACs":
             return {}
         after = cost(shape, self.costs)
@@ -83,3 +92,23 @@ def budget_for(goal: Goal, shape: Shape, lengths: Sequence[int], context: RunCon
             hint="Ask for less, or for fewer MACs: `to: {macs: ...}`.",
         )
     return Budget(costs, limit, "ms", fixed=costs.rest, before=costs.whole - costs.rest)
+
+
+def score(model: Any, data: PreparedData, serving: Serving, metric: str | None = None) -> float:
+    """A metric of a model on all rows of a data set, in FP32.
+
+    Args:
+        metric: name of one of the task's metrics; None: its first.
+    """
+    examples, task = Examples((data,), serving), serving.task
+    references = np.array(label_indices(data, task, serving.labels))
+    order = sorted(range(len(data)), key=lambda index: (examples.lengths[index], index))
+    predictions = np.zeros(len(data), dtype=np.int64)
+    with torch.no_grad():
+        for start in range(0, len(order), BATCH):
+            indices = order[start : start + BATCH]
+            batch = examples.batch(indices)
+            batch.pop("labels")
+            outputs = model(**batch)
+            predictions[indices] = task.predict({name: outputs[name].numpy() for name in task.outputs})
+    return task.score(metric or task.metrics[0], predictions, references)

@@ -1,4 +1,4 @@
-"""cut: one step of pruning: weigh the units, choose the sizes, remove, repair."""
+"""cut: one step of pruning: estimates the importance of units, chooses the sizes, removes units and repairs the rest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgebert.core.progress import Progress
 from edgebert.errors import StageError
 from edgebert.models.surgery import Units, everything, prune, shape_of
 from edgebert.stages.examples import UNLABELLED, Examples
-from edgebert.stages.prune import importance as weigh
+from edgebert.stages.prune import importance as importances
 from edgebert.stages.prune.importance import Importance, mean_loss
 from edgebert.stages.prune.reconstruct import reconstruct
 from edgebert.stages.prune.settings import Sizes
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 BATCH = 32
 BATCH_TOKENS = 4096
-"""Of a BERT-base at 512 tokens, what the gradients need of each text is some hundred megabytes."""
+"""Most tokens of a batch: for BERT-base, the gradients of one text of 512 tokens need some hundred megabytes."""
 JUDGE_SHARE = 0.2
-"""Of the samples, those that judge a repair; they take no part in it."""
+"""Share of the samples that measure a repair's loss; repair does not see them."""
 LAYER_SAMPLES = 512
-"""Enough to weigh a whole layer, which is one number."""
+"""Examples that are enough for the importance of a layer, which is one number."""
 
 Batch = Mapping[str, torch.Tensor]
 
@@ -40,18 +40,18 @@ class NothingFits(StageError):
 
 @dataclass(frozen=True)
 class PruneSamples:
-    """Examples in batches: those that importance and repair learn from, and those that judge the repair."""
+    """Examples in batches: those for importance and repair (`fit`), and those that measure the repair's loss (`judge`)."""
 
     fit: list[Batch]
     judge: list[Batch]
 
 
 def draw(examples: Examples, teacher: Any, count: int, seed: int, theirs: Examples | None = None) -> PruneSamples:
-    """Samples by the seed.
+    """Draws samples by the seed.
 
     Args:
-        teacher: its answer stands for the label of a row that has none; None where there is no such row.
-        theirs: the same rows as the teacher reads them, where its tokens are others.
+        teacher: labels the rows that have no label; None where there are no such rows.
+        theirs: the same examples tokenised for the teacher, where its tokenizer is another.
     """
     chosen = examples.sample(count, seed)
     judged = set(chosen[:: round(1 / JUDGE_SHARE)])
@@ -63,7 +63,7 @@ def draw(examples: Examples, teacher: Any, count: int, seed: int, theirs: Exampl
 
 
 def batches(indices: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
-    """The indices in order, cut into batches of BATCH at most that hold no more than BATCH_TOKENS with their padding."""
+    """The indices in order, in batches of at most BATCH examples and BATCH_TOKENS tokens, padding included."""
     part: list[int] = []
     longest = 0
     for index in indices:
@@ -88,67 +88,70 @@ def _labelled(examples: Examples, indices: Sequence[int], teacher: Any, theirs: 
 
 
 def summed_loss(model: Any, batch: Batch) -> torch.Tensor:
-    """Cross-entropy, summed over the batch's examples."""
+    """Cross-entropy, summed over the examples of a batch."""
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     return functional.cross_entropy(model(**inputs).logits, batch["labels"], reduction="sum")
 
 
-def weighed(stage: PruneSettings, model: Any, samples: PruneSamples, seed: int, progress: Progress) -> Importance:
-    """The importance of every unit."""
+def measured_importance(stage: PruneSettings, model: Any, samples: PruneSamples, seed: int, progress: Progress) -> Importance:
+    """The importance of every unit, by the stage's method; for Fisher information, of every layer as well."""
     if stage.importance == "magnitude":
-        return weigh.magnitude(model)
+        return importances.magnitude(model)
     if stage.importance == "random":
-        return weigh.random(model, seed)
+        return importances.random(model, seed)
     with progress.step("weigh heads and neurons", sum(len(batch["labels"]) for batch in samples.fit)) as bar:
-        found = weigh.fisher(model, samples.fit, summed_loss, tick=bar.advance)
+        importance = importances.fisher(model, samples.fit, summed_loss, tick=bar.advance)
     if stage.sizes:
-        return found
+        return importance
     few = samples.fit[:: max(1, sum(len(batch["labels"]) for batch in samples.fit) // LAYER_SAMPLES)]
     with progress.step("weigh layers"):
-        return dataclasses.replace(found, layers=weigh.layer_losses(model, few, summed_loss))
+        return dataclasses.replace(importance, layers=importances.layer_losses(model, few, summed_loss))
 
 
-def choose(stage: PruneSettings, found: Importance, costs: Costs, budget: float) -> dict[int, Units]:
-    """The units that stay under a budget.
+def choose(stage: PruneSettings, importance: Importance, costs: Costs, budget: float) -> dict[int, Units]:
+    """The units to keep under a budget.
 
     Raises:
-        NothingFits: so it is.
+        NothingFits: no choice of units is within the budget.
     """
-    if stage.depth and not found.layers:
-        found = dataclasses.replace(
-            found, layers=tuple(float(h.sum() + n.sum()) for h, n in zip(found.heads, found.neurons, strict=True))
+    if stage.depth and not importance.layers:
+        importance = dataclasses.replace(
+            importance,
+            layers=tuple(float(h.sum() + n.sum()) for h, n in zip(importance.heads, importance.neurons, strict=True)),
         )
     try:
-        return search(found, costs, budget=budget, block=stage.block, layers=stage.depth)
+        return search(importance, costs, budget=budget, block=stage.block, layers=stage.depth)
     except ValueError as error:
         raise NothingFits(
             f"prune: {error}.", hint="Ask for less (`to`), allow fewer layers (`depth`), or a smaller `block`."
         ) from error
 
 
-def chosen_by_size(sizes: Sizes, model: Any, found: Importance) -> dict[int, Units]:
-    """The most important units of each layer, in the numbers that the recipe gives.
+def chosen_by_size(sizes: Sizes, model: Any, importance: Importance) -> dict[int, Units]:
+    """The most important units of each layer, as many as the recipe says.
 
     Raises:
         StageError: the model has fewer.
     """
     shape = shape_of(model)
     try:
-        wanted = sizes.resolved(shape.heads, shape.intermediate_sizes)
-    except ValueError as error:  # a stage before it left less than the recipe's model has
-        raise StageError(f"prune: {error}.", hint="Count what the stages before it left.") from error
+        sizes_of = sizes.resolved(shape.heads, shape.intermediate_sizes)
+    except ValueError as error:  # an earlier stage made the model smaller than the recipe's
+        raise StageError(
+            f"prune: {error}.", hint="Count the layers, heads and neurons that the stages before it left."
+        ) from error
     return {
-        place: Units(top(found.heads[place], heads), top(found.neurons[place], neurons))
-        for place, (heads, neurons) in wanted.items()
+        index: Units(top(importance.heads[index], heads), top(importance.neurons[index], neurons))
+        for index, (heads, neurons) in sizes_of.items()
     }
 
 
 def repaired(
-    stage: PruneSettings, model: Any, kept: dict[int, Units], found: Importance, samples: PruneSamples, progress: Progress
+    stage: PruneSettings, model: Any, kept: dict[int, Units], importance: Importance, samples: PruneSamples, progress: Progress
 ) -> Any:
-    """The pruned model. Where rearranging units within their layers gives a lower loss after repair, it is kept."""
+    """The pruned and repaired model: of the choice as given and as rearranged within layers, the one of lower loss."""
     choices = [kept]
-    if (other := rearrange(kept, found)) != kept:
+    if (other := rearrange(kept, importance)) != kept:
         choices.append(other)
     best: tuple[float, Any] | None = None
     layers = sum(len(choice) for choice in choices)
@@ -167,17 +170,17 @@ def repaired(
 def cut(
     stage: PruneSettings, model: Any, costs: Costs | None, budget: float, samples: PruneSamples, seed: int, progress: Progress
 ) -> Any:
-    """One step.
+    """The model after one step of pruning.
 
     Args:
-        costs: and the budget in its unit; None where the recipe gives the sizes.
+        costs: costs of layers, in the unit of `budget`; None where the recipe gives the sizes.
     """
     if costs is not None and cost(shape_of(model), costs) <= budget and not stage.depth:
         return prune(model, everything(model))  # it is small enough as it is
-    found = weighed(stage, model, samples, seed, progress)
+    importance = measured_importance(stage, model, samples, seed, progress)
     if costs is None:
         assert stage.sizes is not None
-        kept = chosen_by_size(stage.sizes, model, found)
+        kept = chosen_by_size(stage.sizes, model, importance)
     else:
-        kept = choose(stage, found, costs, budget)
-    return repaired(stage, model, kept, found, samples, progress)
+        kept = choose(stage, importance, costs, budget)
+    return repaired(stage, model, kept, importance, samples, progress)

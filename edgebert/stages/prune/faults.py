@@ -1,4 +1,4 @@
-"""faults: what a prune stage asks for that the model cannot give, found before any work. No torch."""
+"""faults: settings of a prune stage that cannot work with the model, checked before any work. No torch."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ from edgebert.stages.prune.settings import sizes_of
 if TYPE_CHECKING:
     from edgebert.stages.prune.settings import PruneSettings
 
-BERTS_PADDING = 0
-"""What BERT's config means where config.json has no pad_token_id."""
+DEFAULT_PADDING = 0
+"""BERT's pad_token_id where config.json has none."""
 
 
 def faults(stage: PruneSettings, model: ModelFacts) -> list[str]:
-    """One line for each."""
+    """One message for each setting that cannot work."""
     heads, intermediate_sizes = sizes_of(model.config)
-    found = []
+    messages = []
     if stage.sizes:
         try:
             stage.sizes.resolved(heads, intermediate_sizes)
         except ValueError as error:
-            found.append(str(error))
+            messages.append(str(error))
     if stage.depth and stage.depth > len(heads):
-        found.append(f"depth is {stage.depth}, but the model has {len(heads)} layers")
+        messages.append(f"depth is {stage.depth}, but the model has {len(heads)} layers")
     if stage.to and stage.block > max(intermediate_sizes):
-        found.append(f"block is {stage.block}, but the widest layer has {max(intermediate_sizes)} FFN neurons")
+        messages.append(f"block is {stage.block}, but the widest layer has {max(intermediate_sizes)} FFN neurons")
     if stage.recovers:
-        found += [f"recover: {fault}" for fault in _recovery_faults(stage, model.config)]
+        messages += [f"recover: {fault}" for fault in _recovery_faults(stage, model.config)]
     if stage.positions:
-        there = int(model.config.get("max_position_embeddings", 512))
-        if stage.positions > there:
-            found.append(f"positions is {stage.positions}, but the model has {there}")
+        available = int(model.config.get("max_position_embeddings", 512))
+        if stage.positions > available:
+            messages.append(f"positions is {stage.positions}, but the model has {available}")
         if stage.positions < model.max_length:
-            found.append(
+            messages.append(
                 f"positions is {stage.positions}, but inputs have up to {model.max_length} tokens; give task.max_length, too"
             )
     if stage.vocabulary and model.tokenizer:
-        found += _tokenizer_faults(model)
-    return found
+        messages += _tokenizer_faults(model)
+    return messages
 
 
 def _recovery_faults(stage: PruneSettings, config: Mapping[str, Any]) -> list[str]:
-    """What distillation cannot do between a model of these sizes and what is cut from it."""
+    """Settings of the recovery that cannot work between a model of these sizes and one that is cut from it."""
     heads, hidden_size = int(config["num_attention_heads"]), int(config["hidden_size"])
     return stage.recovery.objective_faults(
         layers=int(config["num_hidden_layers"]),
@@ -57,8 +57,9 @@ def _recovery_faults(stage: PruneSettings, config: Mapping[str, Any]) -> list[st
 
 
 def _tokenizer_faults(model: ModelFacts) -> list[str]:
-    """What would come up when the stage is nearly done: the files are rewritten to the tokens that always stay, for a try."""
-    from edgebert.models.vocabulary import choose_vocabulary, read_tokenizer, rewritten_tokenizer, special_tokens
+    """Tries to cut the tokenizer to the tokens that always stay: the stage would otherwise fail only when it is nearly done."""
+    from edgebert.models.vocabulary import choose_vocabulary, read_tokenizer, special_tokens
+    from edgebert.models.tokenizer_files import rewritten_tokenizer
 
     assert model.tokenizer is not None
     folder = model.tokenizer.parent
@@ -67,7 +68,7 @@ def _tokenizer_faults(model: ModelFacts) -> list[str]:
         rewritten_tokenizer(folder, kept)
     except SourceError as error:
         return [f"{error.message} {error.hint}"]
-    padding, rows = model.config.get("pad_token_id", BERTS_PADDING), model.config.get("vocab_size")
+    padding, rows = model.config.get("pad_token_id", DEFAULT_PADDING), model.config.get("vocab_size")
     if padding is not None and padding not in kept:
         return [f"config.json has the pad_token_id {padding}, which is a token that may be cut; give it that of the tokenizer"]
     if rows is not None and kept[-1] >= rows:

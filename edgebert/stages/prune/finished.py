@@ -1,6 +1,6 @@
-"""finished: what a prune stage keeps in its work folder, so that a killed run goes on from there.
+"""finished: models and scores that a prune stage keeps in its work folder, so that a killed run continues from there.
 
-A power cut may leave half of it. What cannot be read counts as not there: it costs the time to make it again, never the run.
+A power cut may leave half a file. An entry that cannot be read is made again: that costs time, never the run.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from edgebert.tasks.base import Task
 
 @dataclass(frozen=True)
 class Finished:
-    """Models and scores by name. Each is flushed to the disk before it gets its name."""
+    """Models and scores by name. Each is flushed to disk before it gets its final name."""
 
     folder: Path
     task: Task
 
     def model(self, name: str) -> Any | None:
-        """A torch model; None where there is none that can be read."""
+        """The model of that name; None where there is none that can be read."""
         if not (self.folder / name).is_dir():
             return None
         try:
@@ -35,7 +35,7 @@ class Finished:
             return None
 
     def keep_model(self, name: str, model: Any) -> None:
-        """Writes a model, in the place of one that cannot be read."""
+        """Writes a model, and replaces one that cannot be read."""
         partial = self.folder / f"{name}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         save_model(model, partial)
@@ -44,14 +44,14 @@ class Finished:
         partial.replace(self.folder / name)
 
     def score(self, name: str) -> float | None:
-        """A number; None where there is none that can be read."""
+        """The score of that name; None where there is none that can be read."""
         try:
             return float(json.loads((self.folder / f"{name}.json").read_text()))
         except (OSError, ValueError, TypeError):
             return None
 
     def keep_score(self, name: str, score: float) -> None:
-        """Writes a number."""
+        """Writes a score."""
         partial = self.folder / f"{name}.partial"
         with partial.open("w") as file:
             json.dump(score, file)
@@ -60,7 +60,7 @@ class Finished:
         partial.replace(self.folder / f"{name}.json")
 
     def drop(self, *names: str) -> None:
-        """Removes models, scores and folders of checkpoints, where they are there."""
+        """Removes models, scores and folders of checkpoints of these names, if they exist."""
         for name in names:
             shutil.rmtree(self.folder / name, ignore_errors=True)
             (self.folder / f"{name}.json").unlink(missing_ok=True)

@@ -1,17 +1,17 @@
-"""importance: what removing a head, an FFN neuron or a layer costs, estimated on task data. Fisher, magnitude, random."""
+"""importance: the loss that removing a head, an FFN neuron or a layer costs, estimated on task data; and masks of units."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from edgebert.models.surgery import Kept, everything, layers_of, prune, shape_of
+from edgebert.models.surgery import everything, layers_of, prune, shape_of
 
 Array = npt.NDArray[np.float64]
 Batch = Mapping[str, torch.Tensor]
@@ -21,21 +21,21 @@ LossOf = Callable[[Any, Batch], torch.Tensor]
 
 @dataclass(frozen=True)
 class Importance:
-    """Loss that removing each unit is expected to cost, in the unit of the task's loss, for one example.
+    """Expected increase of the loss when a unit is removed, in the unit of the task's loss, for one example.
 
     For a set of units of one layer the expectation is `0.5 * m' F m`, with F the layer's Fisher matrix and m 1 for the
     removed units; the diagonal alone is `heads[layer]` and `neurons[layer]`.
     """
 
     heads: tuple[Array, ...]
-    """For each layer, shape (heads,)."""
+    """Importance of the heads of each layer, shape (heads,)."""
     neurons: tuple[Array, ...]
-    """For each layer, shape (intermediate_size,)."""
+    """Importance of the neurons of each layer, shape (intermediate_size,)."""
     head_fisher: tuple[Array, ...] = ()
-    """For each layer, shape (heads, heads); empty where the method has none."""
+    """Fisher matrix of each layer's heads, shape (heads, heads); empty where the method has none."""
     neuron_fisher: tuple[Array, ...] = ()
-    """For each layer, shape (intermediate_size, intermediate_size); empty where the method has none."""
-    layers: tuple[float, ...] = field(default=())
+    """Fisher matrix of each layer's neurons, shape (intermediate_size, intermediate_size); empty where the method has none."""
+    layers: tuple[float, ...] = ()
     """Measured increase of the loss when the layer alone is removed; empty where it was not measured."""
 
 
@@ -44,12 +44,12 @@ def fisher(
 ) -> Importance:
     """Empirical Fisher information of head and neuron masks, per example.
 
-    A mask of ones is put on every unit, one for each example, so that one backward pass gives the gradient of every
-    example; F is the mean of their outer products (Kwon et al. 2022, arXiv 2204.09656, section 4, which takes the gradient
+    Every unit gets a mask of ones, with an entry for each example, so that one backward pass gives the gradients of all
+    examples; F is the mean of their outer products (Kwon et al. 2022, arXiv 2204.09656, section 4, which takes the gradient
     of a batch instead).
 
     Args:
-        loss_of: the task's loss; dropout is off.
+        loss_of: summed loss of a batch; dropout is off.
         tick: called with the number of examples done.
 
     Raises:
@@ -58,8 +58,8 @@ def fisher(
     shape = shape_of(model)
     head_sums = [torch.zeros(size, size, dtype=torch.float64) for size in shape.heads]
     neuron_sums = [torch.zeros(size, size, dtype=torch.float64) for size in shape.intermediate_sizes]
-    wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in wanted:
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trained:
         parameter.requires_grad_(False)
     examples = 0
     try:
@@ -74,7 +74,7 @@ def fisher(
             examples += count
             tick(count)
     finally:
-        for parameter in wanted:
+        for parameter in trained:
             parameter.requires_grad_(True)
     if not examples:
         raise ValueError("Fisher information needs one batch or more")
@@ -89,7 +89,7 @@ def fisher(
 
 
 def magnitude(model: Any) -> Importance:
-    """Squared L2 norm of a unit's output weights: what a unit can add to the residual stream at most."""
+    """Squared L2 norm of a unit's output weights, which bounds what it can add to the residual stream."""
     size = shape_of(model).head_size
     heads, neurons = [], []
     for layer in layers_of(model):
@@ -100,7 +100,7 @@ def magnitude(model: Any) -> Importance:
 
 
 def random(model: Any, seed: int) -> Importance:
-    """Uniform on (0, 1): what any method must beat."""
+    """Uniform on (0, 1) for heads and smaller for neurons: the baseline for any method."""
     shape, generator = shape_of(model), np.random.default_rng(seed)
     return Importance(
         heads=tuple(generator.random(size) for size in shape.heads),
@@ -109,7 +109,7 @@ def random(model: Any, seed: int) -> Importance:
 
 
 def layer_losses(model: Any, batches: Iterable[Batch], loss_of: LossOf) -> tuple[float, ...]:
-    """Increase of the mean loss when each layer alone is removed; 0 where it falls. One pass for each layer and one more."""
+    """Increase of the mean loss when each layer alone is removed; 0 where it falls. It takes a pass a layer, and one more."""
     batches = list(batches)
     whole = everything(model)
     if len(whole) == 1:
@@ -117,7 +117,7 @@ def layer_losses(model: Any, batches: Iterable[Batch], loss_of: LossOf) -> tuple
     base = mean_loss(model, batches, loss_of)
     increases = []
     for gone in whole:  # one copy of the model at a time
-        variant = prune(model, {place: units for place, units in whole.items() if place != gone})
+        variant = prune(model, {index: units for index, units in whole.items() if index != gone})
         increases.append(max(0.0, mean_loss(variant, batches, loss_of) - base))
     return tuple(increases)
 
@@ -134,11 +134,11 @@ def mean_loss(model: Any, batches: Iterable[Batch], loss_of: LossOf) -> float:
 
 @contextmanager
 def masked(model: Any, heads: Sequence[torch.Tensor], neurons: Sequence[torch.Tensor]) -> Iterator[None]:
-    """Multiplies while the context is open.
+    """Multiplies units by masks while the context is open.
 
     Args:
-        heads: for each layer, shape (heads,), or (batch, heads) for one mask for each example.
-        neurons: for each layer, shape (intermediate_size,) or (batch, intermediate_size).
+        heads: for each layer a mask of shape (heads,), or (batch, heads) for a mask for each example.
+        neurons: for each layer a mask of shape (intermediate_size,) or (batch, intermediate_size).
     """
     with ExitStack() as stack:
         size = shape_of(model).head_size
@@ -155,16 +155,3 @@ def _multiply(mask: torch.Tensor, repeat: int) -> Any:
         return (inputs[0] * (wide if wide.ndim == 1 else wide.unsqueeze(1)),)  # hidden states: (batch, length, width)
 
     return hook
-
-
-def masks_of(model: Any, kept: Kept) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """1 for what is kept, 0 for the rest, as `masked` takes them. Every layer must be kept: no mask removes a layer."""
-    shape = shape_of(model)
-    heads, neurons = [], []
-    for index in range(shape.layers):
-        head_mask, neuron_mask = torch.zeros(shape.heads[index]), torch.zeros(shape.intermediate_sizes[index])
-        head_mask[list(kept[index].heads)] = 1
-        neuron_mask[list(kept[index].neurons)] = 1
-        heads.append(head_mask)
-        neurons.append(neuron_mask)
-    return heads, neurons

@@ -18,12 +18,12 @@ from edgebert.models.surgery import Kept, encoder_of, layers_of
 RIDGE = 1e-2
 """Share of the mean diagonal of X'X that is added to it."""
 MAX_TOKENS = 65_536
-"""More do not make the fit better, and all that goes into an output matrix is in memory at once: 4 bytes a token and neuron."""
+"""Most tokens to fit on: more do not improve the fit, and a matrix's inputs are all in memory, 4 bytes a token and neuron."""
 
 
 @dataclass
 class _Half:
-    """One half of a layer: what goes into its output matrix (`inputs`), and the residual that is added to what comes out."""
+    """One half of a layer, for each batch: the inputs of its output matrix, and the residual that is added to the output."""
 
     inputs: list[torch.Tensor]
     residual: list[torch.Tensor]
@@ -42,8 +42,8 @@ def reconstruct(
     """Fits the output matrices of every layer of `student`, in place.
 
     Args:
-        student: what `prune(teacher, kept)` made.
-        kept: says which layer of the teacher each layer of the student comes from.
+        student: the result of `prune(teacher, kept)`.
+        kept: units by layer of the teacher; tells which of its layers each layer of the student comes from.
         batches: task inputs with `input_ids` and `attention_mask`, shape (batch, length); some thousands of tokens.
         tick: called after each layer.
     """
@@ -51,9 +51,9 @@ def reconstruct(
     valid = torch.cat([batch["attention_mask"].reshape(-1) for batch in batches]).bool()
     masks = [_additive(batch["attention_mask"], student.dtype) for batch in batches]
     ours, theirs = _embedded(student, batches), _embedded(teacher, batches)
-    place = 0
+    passed = 0
     for layer, source in zip(layers_of(student), sorted(kept), strict=True):
-        for skipped in layers_of(teacher)[place:source]:  # the teacher also goes through the layers that were removed
+        for skipped in layers_of(teacher)[passed:source]:  # the teacher also goes through the layers that were removed
             theirs = _normed(
                 _ffn(skipped, _normed(_attention(skipped, theirs, masks), skipped.attention.output)), skipped.output
             )
@@ -62,10 +62,10 @@ def reconstruct(
             (_attention, layer.attention.output, whole.attention.output),
             (_ffn, layer.output, whole.output),
         ):
-            found, wanted = half(layer, ours, masks), half(whole, theirs, masks)
-            _fit(ours_module.dense, found, _sums(wanted, theirs_module), valid, ridge)
-            ours, theirs = _normed(found, ours_module), _normed(wanted, theirs_module)
-        place = source + 1
+            pruned, expected = half(layer, ours, masks), half(whole, theirs, masks)
+            _fit(ours_module.dense, pruned, _sums(expected, theirs_module), valid, ridge)
+            ours, theirs = _normed(pruned, ours_module), _normed(expected, theirs_module)
+        passed = source + 1
         tick()
 
 
@@ -94,7 +94,7 @@ def _ffn(layer: Any, hidden: list[torch.Tensor], masks: list[torch.Tensor] | Non
 
 
 def _sums(half: _Half, module: Any) -> list[torch.Tensor]:
-    """The residual stream after the half, before LayerNorm."""
+    """The residual stream behind the half, before LayerNorm, for each batch."""
     return [module.dense(x) + residual for x, residual in zip(half.inputs, half.residual, strict=True)]
 
 
@@ -102,10 +102,10 @@ def _normed(half: _Half, module: Any) -> list[torch.Tensor]:
     return [module.LayerNorm(total) for total in _sums(half, module)]
 
 
-def _fit(dense: Any, half: _Half, wanted: list[torch.Tensor], valid: torch.Tensor, ridge: float) -> None:
-    """argmin over W, b of |X W' + b + residual - wanted|^2 + ridge * mean(diag X'X) * |W - W_old|^2."""
+def _fit(dense: Any, half: _Half, expected: list[torch.Tensor], valid: torch.Tensor, ridge: float) -> None:
+    """argmin over W, b of |X W' + b + residual - expected|^2 + ridge * mean(diag X'X) * |W - W_old|^2."""
     x = torch.cat([value.reshape(-1, value.shape[-1]) for value in half.inputs])[valid]
-    missing = [target - total for target, total in zip(wanted, _plain_sums(half, dense), strict=True)]
+    missing = [target - total for target, total in zip(expected, _plain_sums(half, dense), strict=True)]
     y = torch.cat([value.reshape(-1, value.shape[-1]) for value in missing])[valid]
     x_mean, y_mean = x.mean(dim=0), y.mean(dim=0)
     x, y = x - x_mean, y - y_mean

@@ -1,4 +1,4 @@
-"""run: the prune stage at work: in one step or gradually, each finished step kept so that a killed run goes on after it."""
+"""run: prunes in one step or gradually. Finished steps are kept, so that a killed run continues after the last of them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,8 @@ from edgebert.models.embeddings import keep_positions, keep_tokens
 from edgebert.models.load import copy_tokenizer, load_model, save_model
 from edgebert.models.sizes import Shape, mean_macs
 from edgebert.models.surgery import everything, prune, shape_of
-from edgebert.models.vocabulary import (
-    choose_vocabulary,
-    count_tokens,
-    limit_tokenizer,
-    read_tokenizer,
-    rewrite_tokenizer,
-    special_tokens,
-)
+from edgebert.models.vocabulary import choose_vocabulary, count_tokens, read_tokenizer, special_tokens
+from edgebert.models.tokenizer_files import limit_tokenizer, rewrite_tokenizer
 from edgebert.stages.base import RunContext
 from edgebert.stages.distill.augmentation import augmented
 from edgebert.stages.distill.learn import learn
@@ -28,23 +22,22 @@ from edgebert.stages.distill.losses import pairing
 from edgebert.stages.distill.teacher_outputs import Teacher
 from edgebert.stages.distill.teachers import open_teachers
 from edgebert.stages.examples import UNLABELLED, Examples
-from edgebert.stages.prune.budget import Budget, budget_for
+from edgebert.stages.prune.budget import Budget, budget_for, score
 from edgebert.stages.prune.cut import NothingFits, PruneSamples, cut, draw
 from edgebert.stages.prune.finished import Finished
-from edgebert.stages.prune.score import score
 from edgebert.stages.prune.size_search import Costs, cost
 
 if TYPE_CHECKING:
     from edgebert.stages.prune.settings import PruneSettings
 
 FACTOR = 1.25
-"""How much smaller each step of `to: {keep: ...}` is than the one before."""
+"""Factor by which each step of `to: {keep: ...}` divides the MACs."""
 MAX_STEPS = 30
 
 
 @dataclass
 class _PruneWork:
-    """What all steps share."""
+    """Models, examples and samples that all steps share."""
 
     stage: PruneSettings
     source: Artifact
@@ -52,7 +45,7 @@ class _PruneWork:
 
     @property
     def finished(self) -> Finished:
-        """What a killed run left."""
+        """Models and scores of finished steps, those of a killed run included."""
         return Finished(self.context.work, self.context.task)
 
     @cached_property
@@ -62,17 +55,17 @@ class _PruneWork:
 
     @cached_property
     def taught(self) -> Examples:
-        """What recovery learns from: those, and the rows that are made up for it."""
+        """Examples of the recovery: training and transfer rows, and rows made up from them."""
         return augmented(self.examples, self.stage.recovery, self.context)
 
     @cached_property
     def lengths(self) -> list[int]:
-        """Tokens of each row of data.eval, which stands for what will be served."""
+        """Number of tokens of each row of data.eval, which stands for the texts that will be served."""
         return Examples((self.context.data["eval"],), self.context.serving(self.source)).lengths
 
     @cached_property
     def samples(self) -> PruneSamples:
-        """For importance and repair. The teacher answers for rows without labels: what is pruned knows less with each step."""
+        """Samples for importance and repair. The teacher labels unlabelled rows: the pruned model errs more each step."""
         assert self.context.teacher is not None
         teacher = self.teacher if UNLABELLED in self.examples.targets else None
         theirs = Examples(self.examples.sets, self.context.serving(self.context.teacher))
@@ -85,12 +78,12 @@ class _PruneWork:
         return load_model(self.context.teacher.path, self.context.task)
 
     def score(self, model: Any, artifact: Artifact) -> float:
-        """What `to: {keep: ...}` keeps a share of, on data.eval. The model has the tokenizer of the artifact."""
+        """Score on data.eval of a model that has the artifact's tokenizer; `to: {keep: ...}` keeps a share of it."""
         metric = self.stage.to.metric if self.stage.to else None
         return score(model, self.context.data["eval"], self.context.serving(artifact), metric)
 
     def teachers(self, student: Any) -> list[Teacher]:
-        """For the recovery between steps."""
+        """Teachers of the recovery between steps."""
         return open_teachers(("teacher",), student, self.source, self.context, self.taught, self.stage.recovery)
 
     def recovered(self, model: Any, number: int) -> Any:
@@ -113,7 +106,7 @@ class _PruneWork:
 
 
 def run(stage: PruneSettings, source: Artifact, context: RunContext) -> Mapping[str, Any]:
-    """Writes the pruned model and its tokenizer into the context's folder. Returns the facts."""
+    """Writes the pruned model and its tokenizer into the context's folder; returns the facts."""
     work = _PruneWork(stage, source, context)
     model = load_model(source.path, context.task)
     before = shape_of(model)
@@ -157,15 +150,15 @@ def _to_goal(work: _PruneWork, model: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def _limits(full: float, last: float, steps: int) -> Iterator[tuple[int, float]]:
-    """Step number, from 1, and its budget: each the same share of the one before."""
+    """Yields (step number from 1, its budget); every budget is the same share of the one before."""
     for number in range(1, steps + 1):
         yield number, full * (last / full) ** (number / steps) if number < steps else last
 
 
 def _step(work: _PruneWork, model: Any, costs: Costs, limit: float, number: int, *, recover: bool) -> Any:
-    """One step of gradual pruning; found again where a killed run had finished it."""
-    if (found := work.finished.model(f"step-{number}")) is not None:
-        return found
+    """The model after one step of gradual pruning; loaded where a killed run had finished it."""
+    if (finished := work.finished.model(f"step-{number}")) is not None:
+        return finished
     model = _cut(work, model, costs, limit, number)
     if recover:
         model = work.recovered(model, number)
@@ -175,9 +168,9 @@ def _step(work: _PruneWork, model: Any, costs: Costs, limit: float, number: int,
 
 
 def _cut(work: _PruneWork, model: Any, costs: Costs, limit: float, number: int) -> Any:
-    """The model of a step before its recovery: the one that the checkpoints of a recovery at work belong to."""
-    if (found := work.finished.model(f"cut-{number}")) is not None:
-        return found
+    """The model of a step before its recovery; kept, because checkpoints of the recovery belong to it."""
+    if (finished := work.finished.model(f"cut-{number}")) is not None:
+        return finished
     work.finished.drop(f"recover-{number}")
     model = cut(work.stage, model, costs, limit, work.samples, work.context.seed, work.context.progress)
     work.finished.keep_model(f"cut-{number}", model)
@@ -185,13 +178,13 @@ def _cut(work: _PruneWork, model: Any, costs: Costs, limit: float, number: int) 
 
 
 def _to_gate(work: _PruneWork, model: Any, keep: float) -> tuple[Any, dict[str, Any]]:
-    """Prunes and recovers until the score on data.eval falls below the share of the teacher's; the last one above it stays.
+    """Prunes and recovers until the score on data.eval falls below the share of the teacher's; returns the last model above it.
 
-    Where there is none, that is the model as it came: the recipe's gates then judge what the stages after this one make of it.
+    Where no step is above it, that is the model as it came; the recipe's gates then judge the result of later stages.
     """
     context = work.context
     assert context.teacher is not None
-    wanted = keep * work.score(work.teacher, context.teacher)
+    least = keep * work.score(work.teacher, context.teacher)
     budget = Budget.of_macs(shape_of(model), work.lengths, share=1.0)
     full = cost(shape_of(model), budget.costs)
     path: list[dict[str, float]] = []
@@ -201,30 +194,30 @@ def _to_gate(work: _PruneWork, model: Any, keep: float) -> tuple[Any, dict[str, 
             model = _step(work, model, budget.costs, full / FACTOR**number, number, recover=True)
         except NothingFits as error:
             context.progress.note(f"step {number}: {error.message}")
-            break  # it is as small as it can be
+            break  # the model is as small as possible
         reached = _score_of_step(work, model, number)
         path.append({"macs_share": round(FACTOR**-number, 4), "score": round(reached, 6)})
-        context.progress.note(f"step {number}: 1/{FACTOR**number:.2f} of the MACs, score {reached:.4f} (at least {wanted:.4f})")
-        if reached < wanted:
+        context.progress.note(f"step {number}: 1/{FACTOR**number:.2f} of the MACs, score {reached:.4f} (at least {least:.4f})")
+        if reached < least:
             break
         best = model
     if best is whole:
-        way_on = "; give `recover` more epochs, or lower `to.keep`" if path else ""
-        context.progress.note(f"prune: nothing was removed, for not even the first step was good enough{way_on}")
-    return best, {"path": path, "score_wanted": round(wanted, 6)}
+        advice = "; give `recover` more epochs, or lower `to.keep`" if path else ""
+        context.progress.note(f"prune: nothing was removed, for not even the first step was good enough{advice}")
+    return best, {"path": path, "score_wanted": round(least, 6)}
 
 
 def _score_of_step(work: _PruneWork, model: Any, number: int) -> float:
     name = f"score-{number}"
-    if (found := work.finished.score(name)) is not None:
-        return found
+    if (finished := work.finished.score(name)) is not None:
+        return finished
     reached = work.score(model, work.source)
     work.finished.keep_score(name, reached)
     return reached
 
 
 def _trimmed(work: _PruneWork, model: Any) -> Any:
-    """Without the tokens and positions that are not needed; rewrites the tokenizer that lies in the context's folder."""
+    """The model without the tokens and positions that it does not need; rewrites the tokenizer in the context's folder."""
     stage, out = work.stage, work.context.out
     if stage.positions:
         model = keep_positions(model, stage.positions)

@@ -1,4 +1,4 @@
-"""Settings of pruning: how small, and how what goes is chosen."""
+"""Settings of pruning: how small the model becomes, and how the removed units are chosen."""
 
 from __future__ import annotations
 
@@ -24,24 +24,26 @@ class Goal(Strict):
     """
 
     macs: float | None = Field(
-        None, gt=0, lt=1, description="Share of the encoder's multiply-accumulates that stays, at the lengths of data.eval."
+        None, gt=0, lt=1, description="Share of the encoder's multiply-accumulates to keep, at the lengths of data.eval."
     )
     speedup: float | None = Field(
         None,
         gt=1,
         le=1000,
-        description="Median latency before over after, in INT8 on the first target that has a candidate, by a table of layer "
-        "costs measured there.",
+        description="Median latency before pruning over that after it, in INT8 on the first target that has a candidate, by a "
+        "table of layer latencies measured there.",
     )
     keep: float | None = Field(
         None,
         gt=0,
         le=1,
-        description="Share of the teacher's score on data.eval that must stay; pruning stops before it is lost. Where "
-        "already the first step loses it, nothing is removed.",
+        description="Share of the teacher's score on data.eval to keep; pruning stops before the score falls below it. If the "
+        "first step already does, nothing is removed.",
     )
     metric: str | None = Field(
-        None, min_length=1, description="With keep: one of the task's metrics. By default its first, such as accuracy."
+        None,
+        min_length=1,
+        description="With keep: the metric to keep, one of the task's. Default: its first, such as accuracy.",
     )
 
     @model_validator(mode="after")
@@ -55,7 +57,7 @@ class Goal(Strict):
 
 
 class Recovery(Objective):
-    """The distillation between steps: that of the distill stage, with its own default of epochs."""
+    """The distillation between steps: the settings of the distill stage, with fewer epochs by default."""
 
     epochs: float = Field(0.5, gt=0, le=1000, description="Passes over the examples after each step; may be a fraction.")
 
@@ -67,19 +69,19 @@ class Recovery(Objective):
 
 
 class VocabularyCut(Strict):
-    """Keeps the tokens that occur in the examples, and all single characters, so that any word can still be spelled."""
+    """Keeps the tokens that occur in the examples, and all single characters, so that any word can still be tokenised."""
 
-    min_count: int = Field(1, ge=1, description="A token stays when it occurs this often or more.")
+    min_count: int = Field(1, ge=1, description="Fewest occurrences of a token that stays.")
 
 
 class Sizes(Strict):
-    """The sizes themselves, for one who knows them. A number stands for all layers, a list for each layer that stays."""
+    """Exact sizes. A number applies to all layers; a list has one entry for each layer that stays."""
 
     layers: tuple[int, ...] | None = Field(
-        None, min_length=1, description="Places of the layers that stay, from 0. Default all."
+        None, min_length=1, description="Indices of the layers that stay, from 0. Default: all."
     )
-    heads: int | tuple[int, ...] | None = Field(None, description="Heads of each layer. By default those there are.")
-    intermediate_sizes: int | tuple[int, ...] | None = Field(None, description="FFN neurons of each layer. Default as above.")
+    heads: int | tuple[int, ...] | None = Field(None, description="Heads of each layer. Default: all.")
+    intermediate_sizes: int | tuple[int, ...] | None = Field(None, description="FFN neurons of each layer. Default: all.")
 
     @model_validator(mode="after")
     def _removes_something(self) -> Sizes:
@@ -88,13 +90,13 @@ class Sizes(Strict):
         return self
 
     def resolved(self, heads: tuple[int, ...], intermediate_sizes: tuple[int, ...]) -> dict[int, tuple[int, int]]:
-        """Place of each layer that stays -> its heads and FFN neurons.
+        """Index of each layer that stays -> its number of heads and of FFN neurons.
 
         Args:
-            heads, intermediate_sizes: those of the model, for each layer.
+            heads, intermediate_sizes: sizes of each layer of the model.
 
         Raises:
-            ValueError: they do not fit it.
+            ValueError: the sizes do not fit the model.
         """
         count = len(heads)
         layers = tuple(range(count)) if self.layers is None else self.layers
@@ -104,22 +106,23 @@ class Sizes(Strict):
             raise ValueError(
                 f"sizes.layers names layer {layers[-1] if layers[0] >= 0 else layers[0]}; the model has 0 to {count - 1}"
             )
-        chosen_heads = _each(self.heads, [heads[place] for place in layers], "heads")
-        chosen_sizes = _each(self.intermediate_sizes, [intermediate_sizes[place] for place in layers], "intermediate_sizes")
+        chosen_heads = _each(self.heads, [heads[index] for index in layers], "heads")
+        chosen_sizes = _each(self.intermediate_sizes, [intermediate_sizes[index] for index in layers], "intermediate_sizes")
         return dict(zip(layers, zip(chosen_heads, chosen_sizes, strict=True), strict=True))
 
 
-def _each(value: int | tuple[int, ...] | None, there: list[int], name: str) -> list[int]:
-    values = there if value is None else [value] * len(there) if isinstance(value, int) else list(value)
-    if len(values) != len(there):
-        raise ValueError(f"sizes.{name} has {len(values)} entries for {len(there)} layers that stay")
-    for wanted, has in zip(values, there, strict=True):
-        if wanted < 1:
+def _each(value: int | tuple[int, ...] | None, available: list[int], name: str) -> list[int]:
+    """The size of each layer that stays, of which `available` is the largest."""
+    values = available if value is None else [value] * len(available) if isinstance(value, int) else list(value)
+    if len(values) != len(available):
+        raise ValueError(f"sizes.{name} has {len(values)} entries for {len(available)} layers that stay")
+    for size, most in zip(values, available, strict=True):
+        if size < 1:
             raise ValueError(
-                f"sizes.{name} has {wanted}; a layer keeps 1 or more (to drop a layer, leave it out of sizes.layers)"
+                f"sizes.{name} has {size}; a layer keeps 1 or more (to drop a layer, leave it out of sizes.layers)"
             )
-        if wanted > has:
-            raise ValueError(f"sizes.{name} has {wanted}, but the layer has {has}; pruning only removes")
+        if size > most:
+            raise ValueError(f"sizes.{name} has {size}, but the layer has {most}; pruning only removes")
     return values
 
 
@@ -134,28 +137,30 @@ MIN_POSITIONS = 3
 
 
 class PruneSettings(Stage):
-    """The fields of a prune stage and what follows from them; `Prune` adds the work."""
+    """The fields of a prune stage, and values derived from them. `Prune` adds the work."""
 
     stage: Literal["prune"] = "prune"
-    to: Goal | None = Field(None, description="How small; or give `sizes`.")
-    sizes: Sizes | None = Field(None, description="The sizes themselves.")
+    to: Goal | None = Field(None, description="How small the encoder becomes. Give `sizes` instead to choose every size.")
+    sizes: Sizes | None = Field(None, description="Exact sizes, instead of `to`.")
     importance: Literal["fisher", "magnitude", "random"] = Field(
-        "fisher", description="What a unit is worth. Magnitude and random are there to compare with."
+        "fisher", description="How the importance of a unit is estimated. Magnitude and random are baselines."
     )
     block: int = Field(32, ge=1, description="FFN neurons are kept in multiples of this; 16, 32 and 64 suit SIMD widths.")
-    depth: int | None = Field(None, ge=1, description="Keep exactly this many layers. By default the search decides.")
-    samples: int = Field(2048, ge=1, description="Examples for importance and repair.")
-    reconstruct: bool = Field(True, description="Repair by least squares.")
+    depth: int | None = Field(
+        None, ge=1, description="Keep exactly this many layers. Default: as many as the search finds best."
+    )
+    samples: int = Field(2048, ge=1, description="Number of examples for importance and repair.")
+    reconstruct: bool = Field(True, description="Repair the pruned model by least squares.")
     steps: int = Field(1, ge=1, le=100, description="Prune in this many steps with distillation between them.")
     recover: Recovery | None = Field(
         None,
-        description="The distillation after each step but the last, which leaves it to the distill stage; after every step of "
-        "`to: {keep: ...}`. Settings of distill; half an epoch unless it says otherwise.",
+        description="The distillation after each step but the last, which leaves it to the distill stage; with "
+        "`to: {keep: ...}`, after every step. Settings of distill, with half an epoch by default.",
     )
     vocabulary: VocabularyCut | None = Field(
         None, description="Cut the token embeddings and the tokenizer to the examples' tokens."
     )
-    positions: int | None = Field(None, ge=MIN_POSITIONS, description="Cut the position table to this many tokens.")
+    positions: int | None = Field(None, ge=MIN_POSITIONS, description="Cut the position table to this many positions.")
 
     version: ClassVar[int] = 2
     accepts: ClassVar[str] = "transformers"
@@ -181,17 +186,17 @@ class PruneSettings(Stage):
 
     @property
     def recovers(self) -> bool:
-        """Whether a step is followed by distillation."""
+        """Whether distillation follows a step."""
         return self.to is not None and (self.steps > 1 or self.to.keep is not None)
 
     @property
     def recovery(self) -> Recovery:
-        """How it recovers, where it does."""
+        """The settings of that distillation."""
         return self.recover or Recovery()
 
     @property
     def weighs(self) -> bool:
-        """Whether it chooses heads, neurons or layers, by examples and the teacher's answers for those without labels."""
+        """Whether it chooses units by importance, which needs examples and, for those without labels, a teacher."""
         return self.to is not None or self.sizes is not None
 
     @property
@@ -210,7 +215,7 @@ class PruneSettings(Stage):
         return "-".join(parts + ([] if self.importance == "fisher" else [self.importance]))
 
     def parameters(self) -> dict[str, Any]:
-        """With the recovery where there is one, given or not. How often it is saved does not change what comes out."""
+        """Its fields, with the recovery's defaults where one takes place; `checkpoint_seconds` does not change the result."""
         parameters = super().parameters()
         del parameters["recover"]
         if self.recovers:
@@ -218,14 +223,14 @@ class PruneSettings(Stage):
         return parameters
 
     def needed(self) -> frozenset[str]:
-        """What its fields ask for: the position table alone needs no example."""
-        found = set(self.needs)
+        """What its fields ask for; cutting the position table alone needs no examples."""
+        needs = set(self.needs)
         if self.weighs or self.vocabulary:
-            found.add("examples")
+            needs.add("examples")
         if self.weighs:
-            found.add("teacher")
+            needs.add("teacher")
         if self.to and self.to.speedup:
-            found.add("target")
+            needs.add("target")
         if self.recovers and self.recovery.hard:
-            found.add("train")
-        return frozenset(found)
+            needs.add("train")
+        return frozenset(needs)

@@ -1,8 +1,8 @@
-"""search: which units to keep under a budget. The sizes of all layers are chosen together, exactly, by dynamic programming.
+"""size_search: which units to keep under a budget. Dynamic programming chooses the sizes of all layers together, exactly.
 
-Removing a set of units costs the sum of their importances, what is left costs the sum over layers of a table's entries
-(MACs, or milliseconds that were measured), so the choice is a multiple-choice knapsack over the layers. Exact means: up to
-the rounding of costs to parts of the budget.
+The loss of removing units is the sum of their importances, and the cost of a model is a sum over its layers (of MACs or
+measured milliseconds), so the choice is a multiple-choice knapsack over the layers. It is exact up to rounding costs to
+parts of the budget.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from edgebert.models.surgery import Units
 from edgebert.stages.prune.importance import Importance
 
 BINS = 5040
-"""The budget is divided into this many parts; each option's cost is rounded up, so that the budget holds.
+"""Number of parts that the budget is divided into; an option's cost is rounded up to whole parts, so that the budget holds.
 
-Divisible by 1 to 10, 12, 24: that many equal layers fill their budget without a rest.
+Divisible by 1 to 10, 12 and 24, so that this many equal layers fill their budget without a remainder.
 """
 
 
 class Costs(Protocol):
-    """What a layer of some size costs, in any unit. A removed layer costs nothing."""
+    """Cost of a layer by its sizes, in any unit. A removed layer costs nothing."""
 
     def attention(self, heads: int) -> float:
-        """Of the attention half of a layer with this many heads."""
+        """Cost of the attention half of a layer with this many heads."""
         ...
 
     def ffn(self, neurons: int) -> float:
-        """Of the FFN half of a layer with this many neurons."""
+        """Cost of the FFN half of a layer with this many neurons."""
         ...
 
 
 def cost(shape: Shape, costs: Costs) -> float:
-    """Of all layers of a shape."""
+    """Cost of all layers of a shape."""
     return sum(map(costs.attention, shape.heads)) + sum(map(costs.ffn, shape.intermediate_sizes))
 
 
@@ -45,10 +45,10 @@ def search(importance: Importance, costs: Costs, *, budget: float, block: int, l
     """The units to keep: least expected loss among all choices that cost `budget` at most.
 
     Args:
-        importance: of every unit. Where it holds `layers`, layers may be removed whole.
-        budget: in the unit of `costs`.
+        importance: importance of every unit. Where it holds `layers`, whole layers may be removed.
+        budget: largest cost, in the unit of `costs`.
         block: FFN neurons are kept in multiples of this (all of them where a layer has fewer).
-        layers: keep exactly this many.
+        layers: keep exactly this many layers.
 
     Raises:
         ValueError: nothing fits the budget.
@@ -61,7 +61,7 @@ def search(importance: Importance, costs: Costs, *, budget: float, block: int, l
     removable = bool(importance.layers)
     step = budget / BINS
     count = len(options)
-    # best[k, b]: least loss with k layers kept so far at a cost of b bins at most
+    # best[k, b]: least loss with k layers kept so far, at a cost of at most b bins
     best = np.full((count + 1, BINS + 1), np.inf)
     best[0] = 0.0
     choices: list[npt.NDArray[np.int64]] = []
@@ -85,12 +85,12 @@ def search(importance: Importance, costs: Costs, *, budget: float, block: int, l
         raise ValueError(
             "the smallest model that keeps a head and a block of neurons in every layer costs more than the budget"
         )
-    return _walk_back(importance, options, choices, kept, step)
+    return _chosen_units(importance, options, choices, kept, step)
 
 
 @dataclass(frozen=True)
 class _Options:
-    """Sizes that a layer may take: (heads, neurons), with what each costs and loses."""
+    """Sizes that a layer may take as (heads, neurons), with the cost and the loss of each."""
 
     sizes: list[tuple[int, int]]
     costs: npt.NDArray[np.float64]
@@ -109,50 +109,51 @@ def _options(importance: Importance, costs: Costs, index: int, block: int) -> _O
 
 
 def widths(neurons: int, block: int) -> list[int]:
-    """Multiples of `block` up to what there is; what there is, too."""
+    """Numbers of neurons that a layer may keep: multiples of `block`, and all of them."""
     return sorted({*range(block, neurons + 1, block), neurons})
 
 
-def _walk_back(
+def _chosen_units(
     importance: Importance, options: list[_Options], choices: list[npt.NDArray[np.int64]], kept: int, step: float
 ) -> dict[int, Units]:
-    found: dict[int, Units] = {}
+    """Follows the choices from the last layer back to the first."""
+    units: dict[int, Units] = {}
     bins = BINS
-    for place in reversed(range(len(options))):
-        option = int(choices[place][kept, bins])
+    for index in reversed(range(len(options))):
+        option = int(choices[index][kept, bins])
         if option < 0:
             continue
-        heads, neurons = options[place].sizes[option]
-        found[place] = Units(top(importance.heads[place], heads), top(importance.neurons[place], neurons))
-        bins -= int(np.ceil(options[place].costs[option] / step - 1e-9))
+        heads, neurons = options[index].sizes[option]
+        units[index] = Units(top(importance.heads[index], heads), top(importance.neurons[index], neurons))
+        bins -= int(np.ceil(options[index].costs[option] / step - 1e-9))
         kept -= 1
-    return dict(sorted(found.items()))
+    return dict(sorted(units.items()))
 
 
 def top(values: npt.NDArray[np.float64], count: int) -> tuple[int, ...]:
-    """Places of the `count` largest, ascending."""
+    """Indices of the `count` largest values, ascending."""
     return tuple(sorted(int(index) for index in np.argsort(-values, kind="stable")[:count]))
 
 
 def rearrange(kept: dict[int, Units], importance: Importance) -> dict[int, Units]:
     """Swaps units within each layer while the expected loss with the full Fisher matrix of the layer falls.
 
-    Of units that carry the same one has to stay, and units that cancel each other may both go, which the diagonal does not
-    see (mask rearrangement, Kwon et al. 2022, arXiv 2204.09656, section 4.2).
+    One of several redundant units has to stay, and units that cancel each other may both go; the diagonal of the matrix does
+    not show either (mask rearrangement, Kwon et al. 2022, arXiv 2204.09656, section 4.2).
     """
     if not importance.head_fisher:
         return kept
     return {
-        place: Units(
-            _rearranged(units.heads, importance.head_fisher[place]),
-            _rearranged(units.neurons, importance.neuron_fisher[place]),
+        index: Units(
+            _rearranged(units.heads, importance.head_fisher[index]),
+            _rearranged(units.neurons, importance.neuron_fisher[index]),
         )
-        for place, units in kept.items()
+        for index, units in kept.items()
     }
 
 
 def _rearranged(kept: tuple[int, ...], matrix: npt.NDArray[np.float64]) -> tuple[int, ...]:
-    """Greedy swaps, the best one each time, of a kept unit with a removed one."""
+    """Kept units after greedy swaps with removed ones, the best swap first."""
     inside = np.zeros(len(matrix), dtype=bool)
     inside[list(kept)] = True
     diagonal = np.diag(matrix)
@@ -168,7 +169,7 @@ def _rearranged(kept: tuple[int, ...], matrix: npt.NDArray[np.float64]) -> tuple
             - matrix[np.ix_(entering, leaving)]
         )
         a, b = np.unravel_index(int(change.argmin()), change.shape)
-        if change[a, b] >= -1e-12 * diagonal.sum():  # a share, for gradients of a good model are tiny
+        if change[a, b] >= -1e-12 * diagonal.sum():  # relative, because the gradients of a good model are tiny
             break
         inside[entering[a]], inside[leaving[b]] = False, True
-    return tuple(int(place) for place in np.flatnonzero(inside))
+    return tuple(int(index) for index in np.flatnonzero(inside))

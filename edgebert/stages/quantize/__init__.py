@@ -1,4 +1,4 @@
-"""quantize: FP32 graph in, INT8 graph out. One file here for each method; `methods.py` lists them."""
+"""quantize: makes an INT8 graph from an FP32 graph. Each method has a file here; `methods.py` lists them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Quantize(Stage):
     """Post-training quantisation of weights and activations to INT8; one candidate for each method.
 
     Methods: `dynamic` (ONNX Runtime, activation ranges at run time), `static` (ONNX Runtime QDQ, ranges from calibration),
-    `nncf` (OpenVINO's NNCF, ranges from calibration), `nncf-accuracy` (the same, and what loses more than `max_drop` goes
-    back to FP32), `neural-compressor` (Intel's, from PyTorch to a QDQ graph; it tries ways to find ranges until one loses no
-    more than `max_drop`), `weight-only` (INT8 or INT4 weights by blocks, where memory is the budget, not time).
+    `nncf` (OpenVINO's NNCF, ranges from calibration), `nncf-accuracy` (NNCF that returns operators to FP32 until the score
+    drops by at most `max_drop`), `neural-compressor` (Intel's, from PyTorch to a QDQ graph; it tries ways to find ranges until
+    the score drops by at most `max_drop`), `weight-only` (INT8 or INT4 weights by blocks, where memory matters, not time).
 
-    `auto` searches, for each target, for the fastest model that holds the gates on answers: it measures methods, rewrites of
-    the graph and settings of the runtime, repairs a model that misses a gate, and says what it tried.
+    `auto` searches, for each target, the fastest model that passes the gates on answers: it measures methods, rewrites of the
+    graph and settings of the runtime, repairs a model that misses a gate, and records what it tried.
 
     Sample:
 
@@ -38,42 +38,46 @@ class Quantize(Stage):
 
     stage: Literal["quantize"] = "quantize"
     method: MethodName | tuple[MethodName, ...] = Field(
-        ("dynamic",), description="One method or several; every one makes a candidate."
+        ("dynamic",), description="One or several methods; each makes a candidate."
     )
-    per_channel: bool = Field(True, description="One weight scale for each output channel, not one for each matrix.")
-    embeddings: bool = Field(True, description="Quantise the embedding tables too: most of a small BERT's file.")
+    per_channel: bool = Field(True, description="One weight scale for each output channel, instead of one for each matrix.")
+    embeddings: bool = Field(True, description="Quantise the embedding tables too, which are most of a small BERT's file.")
 
     ranges: Ranges = Field(
         "minmax",
-        description="How the range of an activation is found from calibration data: its extremes, the mean of each text's "
-        "extremes, or the clipping that loses least by KL divergence (entropy), by a share of the values (percentile) or "
-        "by squared error (mse).",
+        description="How the range of an activation is taken from calibration data: its extremes (minmax), the mean of each "
+        "text's extremes (moving-average), or a clipped range of least KL divergence (entropy), of a share of the values "
+        "(percentile) or of least squared error (mse).",
     )
     percentile: float = Field(
-        99.99, gt=50, le=100, description="For `ranges: percentile`: share of values that the range holds."
+        99.99, gt=50, le=100, description="For `ranges: percentile`: percentage of the values within the range."
     )
     graph_format: GraphFormat = Field(
-        "qdq", description="Of static: QuantizeLinear and DequantizeLinear around float operators, or integer operators."
+        "qdq",
+        description="For static: QuantizeLinear and DequantizeLinear around float operators (qdq), or integer operators "
+        "(qoperator).",
     )
 
     reduce_range: bool | None = Field(
         None,
-        description="Weights in 7 bits, whose products no CPU sums up wrongly. By default where the target's instruction set "
-        "asks for it.",
+        description="Weights in 7 bits, so that INT8 accumulation saturates on no CPU. Default: where the target's instruction "
+        "set needs it.",
     )
     max_drop: float = Field(
         0.01,
         ge=0,
         lt=1,
-        description="Of nncf-accuracy and neural-compressor: how far the task's first metric on the eval set may fall below "
-        "FP32's before they try something else.",
+        description="For nncf-accuracy and neural-compressor: largest drop of the task's first metric below FP32's, on the "
+        "eval set.",
     )
-    bits: Literal[4, 8] = Field(8, description="Of weight-only: bits of a weight.")
+    bits: Literal[4, 8] = Field(8, description="For weight-only: bits of a weight.")
     block_size: Literal[16, 32, 64, 128, 256] = Field(
-        32, description="Of weight-only: weights that share a scale. Larger blocks are smaller and faster, and lose more."
+        32,
+        description="For weight-only: weights that share a scale. Larger blocks are smaller, faster and less accurate.",
     )
     accuracy_level: Literal[1, 4] = Field(
-        4, description="Of weight-only: products round activations to INT8 (4) or keep FP32 (1), which is much slower."
+        4,
+        description="For weight-only: products round activations to INT8 (4), or keep them in FP32 (1), which is much slower.",
     )
 
     version: ClassVar[int] = 1
@@ -132,35 +136,38 @@ class Quantize(Stage):
 
     @property
     def automatic(self) -> bool:
-        """Whether it searches."""
+        """Whether it is a search (`method: auto`)."""
         return self.method == (AUTO,)
 
     def _alone(self, method: str, reduced: bool) -> Quantize:
-        """What it says to one of its methods."""
+        """This stage with one of its methods, and only that method's parameters."""
         idle = {name for name, methods in APPLIES.items() if method not in methods}
         alone = Quantize(**{**self.model_dump(exclude=idle), "method": (method,)})
         return alone.model_copy(update={"reduce_range": True}) if reduced else alone
 
     def _widths(self, method: str, targets: Sequence[Target]) -> list[bool]:
-        """Whether the targets ask for 7 bits: one answer for each step that the method makes."""
+        """Widths of weights that the targets need, False for 8 bits and True for 7: a step for each."""
         if self.reduce_range is not None or method not in APPLIES["reduce_range"]:
             return [False]
-        wanted = next(entry.format for entry in METHODS if entry.name == method)
-        return sorted({overflows(target) for target in targets if get_runtime(target.runtime).format == wanted}) or [False]
+        graph_format = next(entry.format for entry in METHODS if entry.name == method)
+        return sorted({overflows(target) for target in targets if get_runtime(target.runtime).format == graph_format}) or [
+            False
+        ]
 
     def fits(self, target: Target, steps: Collection[Stage]) -> bool:
-        """Whether a target takes this expanded step: that of 8 bits where they do not overflow, if it is among the steps."""
+        """Whether a target takes this expanded step: of two widths of weights, 8 bits where they do not overflow, else 7."""
         if overflows(target):
             return self.any_cpu
         return not (self.reduce_range and self.model_copy(update={"reduce_range": None}) in steps)
 
     @property
     def any_cpu(self) -> bool:
-        """Whether every CPU sums the products of this expanded step up rightly: those of 7 bits, or of FP32 activations."""
+        """Whether products of this expanded step saturate on no CPU: with weights of 7 bits, or FP32 activations."""
         float_activations = self.chosen.name in APPLIES["accuracy_level"] and self.accuracy_level == 1
         return bool(self.reduce_range) or float_activations
 
     def _given(self, name: str) -> bool:
+        """Whether a field differs from its default."""
         return bool(getattr(self, name) != type(self).model_fields[name].default)
 
     @property
@@ -169,24 +176,24 @@ class Quantize(Stage):
         return next(method for method in METHODS if method.name == self.method[0])
 
     def input_format(self) -> str:
-        """That of its method."""
+        """The source format of its method."""
         return self.chosen.source_format
 
     def output_format(self) -> str:
-        """That of its method."""
+        """The format of its method's result."""
         return self.chosen.format
 
     def needed(self) -> frozenset[str]:
         """Calibration data where ranges are fixed beforehand, the eval set where the score decides, a head to export."""
-        wanted = {
+        conditions = {
             "calibration": self.chosen.calibrated,
             "eval": self.chosen.scored,
             "head": self.chosen.source_format == "transformers",
         }
-        return frozenset(need for need, is_needed in wanted.items() if is_needed)
+        return frozenset(need for need, is_needed in conditions.items() if is_needed)
 
     def required_packages(self) -> tuple[str, ...]:
-        """Those of its method."""
+        """The packages of its method."""
         return self.chosen.packages
 
     def run(self, source: Artifact, context: RunContext) -> Mapping[str, Any]:
@@ -212,9 +219,11 @@ class Quantize(Stage):
         return {"any_cpu": self.any_cpu, **facts}
 
     def _graph(self, source: Artifact, context: RunContext) -> Path:
-        """What the method is given; an ONNX graph whose embedding tables are to be INT8 has them so already."""
+        """The source of the method. In an ONNX graph, embedding tables that shall be INT8 are quantised already."""
         file = source.path / self.chosen.source_file
-        if not self.embeddings or self.chosen.source_format != "onnx" or self.bits == 4:  # those have a form of their own
+        if (
+            not self.embeddings or self.chosen.source_format != "onnx" or self.bits == 4
+        ):  # weight-only quantises tables to 4 bits itself
             return file
         prepared = context.work / "model.onnx"
         quantize_tables(file, prepared)

@@ -1,8 +1,8 @@
-"""quantize: auto. Finds the INT8 model that is fastest on one target among those that hold the gates on answers.
+"""quantize: auto. The stage that searches, for one target, the fastest INT8 model that passes the gates on answers.
 
-1. Settings of the runtime and rewrites of the graph, one after the other: each is kept only where it measured faster.
-2. Every method that fits the target, on the best graph: scored on eval rows, timed in turns.
-3. The fastest that holds the gates wins. Where none holds, the model is repaired, and its weakest layers stay float.
+1. It tries settings of the runtime and rewrites of the graph, and keeps those that are measured to be faster.
+2. It tries every method that fits the target on the best graph, scores them on eval rows and times them in turns.
+3. The fastest candidate that passes wins. If none passes, the model is repaired, and its weakest layers stay float.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from edgebert.stages.quantize.methods import METHODS, Method
 
 
 class QuantizeAuto(Stage):
-    """One target's search; recipes write `quantize: {method: auto}`."""
+    """The search for one target; recipes write `quantize: {method: auto}`."""
 
     stage: Literal["quantize"] = "quantize"
     target: Target = Field(Target(runtime="onnxruntime"), description="The target that the model is for.")
@@ -39,46 +39,46 @@ class QuantizeAuto(Stage):
 
     @property
     def label(self) -> str:
-        """`int8-auto`, with the target's name."""
+        """`int8-auto-` and the target's name."""
         return f"int8-auto-{self.target.name}"
 
     @property
     def candidate_name(self) -> str:
-        """The target's name is beside it."""
+        """`int8-auto`, which is shown after the target's name."""
         return "int8-auto"
 
     def fits(self, target: Target, steps: Collection[Stage]) -> bool:
-        """Its own target alone."""
+        """Only for its own target."""
         return target == self.target
 
     def output_format(self) -> str:
-        """What the target's runtime opens."""
+        """The format that the target's runtime opens."""
         return get_runtime(self.target.runtime).format
 
     def parameters(self) -> dict[str, Any]:
-        """Its fields, the target as keys know it, and the methods that can be tried here."""
+        """Its fields, with the target's identity, and the methods that are installed."""
         names = [method.name for method in self.methods()]
         return {**super().parameters(), "target": self.target.identity(), "methods": names}
 
     def package_versions(self) -> dict[str, str]:
-        """Those of every method that can be tried here as well."""
+        """Versions of its packages and of those of every installed method."""
         names = dict.fromkeys(name for method in self.methods() for name in method.packages)
         return {**super().package_versions(), **{name: package_version(name) for name in names}}
 
     def required_packages(self) -> tuple[str, ...]:
-        """Those of the export and of the methods that every search tries."""
+        """Packages of the export and of the methods that every search tries."""
         runtime = ("openvino", "nncf") if self.target.runtime == "openvino" else ()
         return ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "optimum", *runtime)
 
     def methods(self) -> list[Method]:
-        """Those that make what the target runs. Weights alone are no way to speed."""
+        """Installed methods whose result the target runs. Weight-only is left out: it is not faster."""
         return [method for method in self._fitting() if not method.missing_packages()]
 
     def _fitting(self) -> list[Method]:
         return [method for method in METHODS if method.format == self.output_format() and (method.searched or method.scored)]
 
     def run(self, source: Artifact, context: RunContext) -> Mapping[str, Any]:
-        """Writes the winner; its settings and the search's record are in the facts."""
+        """Writes the winner; the facts hold the record of the search."""
         from edgebert.stages.quantize.search import Search
 
         for method in self._fitting():

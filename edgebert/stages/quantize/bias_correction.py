@@ -1,8 +1,8 @@
-"""bias_correction: biases take back the mean error that rounding weights to INT8 makes.
+"""bias_correction: corrects biases by the mean error that rounding weights to INT8 makes.
 
-Rounding moves the mean of every output by (Q(W) - W) E[x]; that much less bias brings it back, at no cost when the model is
-served (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction", arXiv 1906.04721, section
-4.2, with E[x] measured on calibration data).
+Rounding moves the mean of every output by (Q(W) - W) E[x]; subtracting that from the bias corrects it, at no cost when the
+model is served (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction", arXiv
+1906.04721, section 4.2, with E[x] measured on calibration data).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ def correct_biases(model: Any, batches: Sequence[Mapping[str, torch.Tensor]], *,
     """Changes the biases, in place: b += (W - Q(W)) E[x]. The weights stay FP32, for a quantiser to round.
 
     Args:
-        model: any module of Linears. What it computes in FP32 is no longer right: give a copy, and only quantise that.
+        model: any module with Linears. Its FP32 answers are wrong afterwards: give a copy, and only quantise it.
         batches: task inputs with `attention_mask`, shape (batch, length); padding is left out.
-        bits: that the quantiser rounds weights to, symmetric, for each output channel: 8, or 7 for a reduced range.
+        bits: bits that the quantiser rounds weights to, symmetric, for each output channel: 8, or 7 for a reduced range.
 
     Returns:
-        Name of each Linear with a bias -> the largest change of its bias.
+        Name of each Linear with a bias -> largest change of its bias.
 
     Raises:
         ValueError: there are no batches.
@@ -45,7 +45,7 @@ def correct_biases(model: Any, batches: Sequence[Mapping[str, torch.Tensor]], *,
 def mean_inputs(
     model: Any, linears: Mapping[str, Any], batches: Sequence[Mapping[str, torch.Tensor]]
 ) -> dict[str, torch.Tensor]:
-    """Name of each Linear that the batches reach -> the mean of what goes into it, shape (in,), in double precision.
+    """Name of each Linear that the batches reach -> mean of its inputs, shape (in,), in double precision.
 
     Raises:
         ValueError: there are no batches.

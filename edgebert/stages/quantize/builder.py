@@ -1,4 +1,4 @@
-"""Workshop: makes the graphs and INT8 files that a search asks for, each once, in a folder that survives a kill."""
+"""Builder: makes the graphs and INT8 files of a search, each once, in a folder that survives a kill."""
 
 from __future__ import annotations
 
@@ -26,22 +26,21 @@ from edgebert.stages.scorer import Scorer
 if TYPE_CHECKING:
     from edgebert.stages.quantize.methods import Method
 
-
 TABLES = "tables.onnx"
 
 
 @dataclass(frozen=True)
 class Form:
-    """How a model is written before it is quantised."""
+    """The rewrites and repairs of a model before it is quantised."""
 
     rewrites: tuple[Rewrite, ...] = ()
     repairs: tuple[str, ...] = ()
-    """Of `edgebert.stages.quantize.repair`, in order: changes of the weights that leave FP32's answers as they are."""
+    """Names of repairs in `repair.py`, in order."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One INT8 file to make."""
+    """What decides an INT8 file: form, method, settings and nodes that stay FP32."""
 
     form: Form
     method: Method
@@ -50,37 +49,37 @@ class Plan:
     excluded_nodes: tuple[str, ...] = ()
 
     def with_form(self, **changes: Any) -> Plan:
-        """The same in another form."""
+        """The plan with changes of its form."""
         return Plan(Form(**{**self.form.__dict__, **changes}), self.method, self.settings, self.excluded_nodes)
 
     @property
     def key(self) -> str:
-        """Short and different for different plans."""
+        """A short hash, different for different plans."""
         return hash_json([self.form.__dict__, self.method.name, list(self.settings), list(self.excluded_nodes)])[:16]
 
 
 @dataclass
 class Builder:
-    """Makes files of one model for one target."""
+    """Makes the files of one model for one target."""
 
     source: Artifact
     context: RunContext
     target: Target
     common: Mapping[str, Any]
-    """Fields of Settings that every file shares."""
+    """Fields of Settings that all files share."""
     max_drop: float
-    """For methods that look at the score."""
+    """Largest drop of the score, for methods that use the score."""
     models: dict[tuple[str, ...], Any] = field(default_factory=dict)
 
     @cached_property
     def folder(self) -> Path:
-        """Where files are kept until the search is over."""
+        """Folder that keeps the files until the search is over."""
         folder = self.context.work / "search"
         folder.mkdir(exist_ok=True)
         return folder
 
     def model(self, repairs: tuple[str, ...]) -> Any:
-        """The torch model with these repairs done."""
+        """The torch model with these repairs."""
         if repairs not in self.models:
             if repairs:
                 repaired = copy.deepcopy(self.model(repairs[:-1]))
@@ -94,17 +93,17 @@ class Builder:
 
     @cached_property
     def batches(self) -> list[Mapping[str, Any]]:
-        """Calibration texts as torch tensors, each alone."""
+        """Calibration texts as torch tensors, one text a batch."""
         import torch
 
         settings = self.settings()
         return [{name: torch.from_numpy(value) for name, value in batch.items()} for batch in settings.batches()]
 
     def settings(self, **fields: Any) -> Settings:
-        """What methods are told."""
+        """Settings of a method: those of the run, those that all files share, and these fields."""
         context = self.context
-        told = {"calibration": tuple(context.calibration), "task": context.task, "labels": context.labels}
-        return Settings(**{**told, **self.common, **fields})
+        of_run = {"calibration": tuple(context.calibration), "task": context.task, "labels": context.labels}
+        return Settings(**{**of_run, **self.common, **fields})
 
     def onnx(self, form: Form) -> Path:
         """The FP32 graph of a form.
@@ -133,7 +132,11 @@ class Builder:
         return self._once(f"{runtime.format}-{hash_json(form.__dict__)[:16]}", make) / runtime.model_file
 
     def quantized(self, plan: Plan) -> Path:
-        """The INT8 file of a plan."""
+        """The INT8 file of a plan.
+
+        Raises:
+            StageError: the method fails.
+        """
         fields = dict(plan.settings)
         if plan.method.scored:
             fields["max_drop"] = self.max_drop
@@ -146,7 +149,7 @@ class Builder:
                 plan.method.run(source, folder, settings)
             except (EdgebertError, OSError, MemoryError):
                 raise
-            except Exception as error:  # each library has classes of its own
+            except Exception as error:  # each library raises exceptions of its own
                 first = (str(error).strip().splitlines() or [""])[0]
                 raise StageError(f"{plan.method.name} failed: {error.__class__.__name__}: {first}") from error
             (folder / TABLES).unlink(missing_ok=True)
@@ -155,7 +158,7 @@ class Builder:
         return self._once(f"int8-{plan.key}", make) / name
 
     def _source(self, plan: Plan, folder: Path) -> Path:
-        """What the method reads; for ONNX with its embedding tables in INT8 already."""
+        """The source of the method; in an ONNX graph, embedding tables are INT8 already."""
         if plan.method.source_format == "transformers":
             return self.weights(plan.form)
         graph = self.graph(plan.form)
@@ -165,7 +168,7 @@ class Builder:
         return folder / TABLES
 
     def weights(self, form: Form) -> Path:
-        """A Transformers folder with those repairs of a form that weights can hold."""
+        """A Transformers folder with the repairs of a form that saved weights can hold."""
         repairs = tuple(name for name in form.repairs if name not in NOT_IN_WEIGHTS)
         if not repairs:
             return self.source.path
@@ -179,29 +182,30 @@ class Builder:
         return self._once(f"weights-{'-'.join(repairs)}", make)
 
     def drop(self, plan: Plan) -> None:
-        """Forgets the file of a plan."""
+        """Deletes the file of a plan."""
         folder, gone = self.folder / f"int8-{plan.key}", self.folder / f"int8-{plan.key}.gone"
         if folder.is_dir():
             shutil.rmtree(gone, ignore_errors=True)
-            folder.rename(gone)  # a kill in the midst of it must not leave half a folder of that name
+            folder.rename(gone)  # a kill during the deletion must not leave half a folder of that name
             shutil.rmtree(gone, ignore_errors=True)
 
     def remembered(self, name: str, measure: Callable[[], Any]) -> Any:
-        """What was measured under that name before the process was killed, or now. Plain JSON."""
+        """The measurement of that name, as JSON values: one from before a kill, or made now."""
         file = self.folder / f"{hash_json(name)[:16]}.json"
         with contextlib.suppress(OSError, json.JSONDecodeError):  # a power cut leaves an empty file
             return json.loads(file.read_text())
-        found = measure()
+        measured = measure()
         draft = file.with_suffix(".draft")
-        draft.write_text(json.dumps(found))
+        draft.write_text(json.dumps(measured))
         draft.replace(file)
-        return found
+        return measured
 
     def _once(self, name: str, make: Callable[[Path], None]) -> Path:
+        """The folder of that name, filled by `make` unless it is there."""
         folder = self.folder / name
         if not folder.is_dir():
             draft = self.folder / f"{name}.draft"
-            shutil.rmtree(draft, ignore_errors=True)  # a killed run's
+            shutil.rmtree(draft, ignore_errors=True)  # left by a killed run
             draft.mkdir()
             make(draft)
             sync_folder(draft)

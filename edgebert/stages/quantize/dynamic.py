@@ -1,4 +1,4 @@
-"""ONNX Runtime dynamic quantisation: INT8 weights now, UINT8 activations by their range at run time, per tensor."""
+"""ONNX Runtime dynamic quantisation: INT8 weights, and activations rounded to UINT8 at run time by each tensor's range."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgebert.stages.quantize.settings import Settings
 
 
 def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any]:
-    """Writes model.onnx with INT8 weights. Embedding tables are as the source has them."""
+    """Writes model.onnx with INT8 weights. Embedding tables stay as they are in the source."""
     from onnx import TensorProto
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -24,6 +24,6 @@ def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any
             weight_type=QuantType.QInt8,
             reduce_range=settings.reduce_range,
             nodes_to_exclude=list(settings.excluded_nodes),
-            extra_options={"DefaultTensorType": TensorProto.FLOAT},  # of what ONNX's shape inference does not know
+            extra_options={"DefaultTensorType": TensorProto.FLOAT},  # for tensors that shape inference does not know
         )
     return {}

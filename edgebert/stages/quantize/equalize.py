@@ -1,8 +1,9 @@
-"""equalize: shares the range of value channels with the output matrix that reads them, so that both survive INT8.
+"""equalize: moves the range of large channels into the matrices that read them, so that both survive INT8.
 
-Attention mixes tokens and leaves channels alone: a value channel divided by s, and the column of `attention.output.dense` that
-reads it multiplied by s, are the same function. Nothing else of a BERT needs scaling at run time, so a scale chosen here
-costs nothing when the model is served. The scales are SmoothQuant's (Xiao et al. 2023, arXiv 2211.10438, equation 4).
+The scales are SmoothQuant's (Xiao et al. 2023, arXiv 2211.10438, equation 4). `equalize_values` divides value channels by
+them and multiplies the columns of `attention.output.dense`: attention mixes tokens, not channels, so the function stays the
+same, and serving costs nothing more. `smooth_norms` divides LayerNorms, and multiplies the matrices and residuals that read
+them; scaling a residual is one multiplication when the model is served.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from edgebert.models.capture import observe
 from edgebert.models.surgery import encoder_of, layers_of
 
 FLOOR = 1e-5
-"""Share of a matrix's largest weight below which a column counts as no smaller: a column of zeros has a scale as well."""
+"""Least size of a column, as a share of the matrix's largest weight, so that a column of zeros has a finite scale."""
 
 
 @dataclass(frozen=True)
 class Balance:
-    """How uneven the channels are that go into one layer's attention output matrix: largest over median range, at least 1.
+    """Unevenness of the channels that a matrix reads, before and after scaling: largest range over median, at least 1.
 
     Channels that are always 0 do not count.
     """
@@ -41,14 +42,12 @@ def equalize_values(model: Any, batches: Sequence[Mapping[str, torch.Tensor]], *
         alpha: 0 makes the columns of the output matrix even, 1 the channels that it reads.
 
     Returns:
-        For each layer what the scales did.
+        The balance of each layer's value channels.
 
     Raises:
         ValueError: alpha is not within 0 and 1, or there are no batches.
     """
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha is {alpha}, not a number from 0 to 1")
-    found = []
+    balances = []
     for layer, ranges in zip(layers_of(model), context_ranges(model, batches), strict=True):
         scales = scales_of(ranges, layer.attention.output.dense.weight, alpha)
         value = layer.attention.self.value
@@ -56,28 +55,39 @@ def equalize_values(model: Any, batches: Sequence[Mapping[str, torch.Tensor]], *
         if value.bias is not None:
             value.bias /= scales
         layer.attention.output.dense.weight *= scales
-        found.append(Balance(unevenness(ranges), unevenness(ranges / scales)))
-    return found
+        balances.append(Balance(unevenness(ranges), unevenness(ranges / scales)))
+    return balances
 
 
 def context_ranges(model: Any, batches: Sequence[Mapping[str, torch.Tensor]]) -> list[torch.Tensor]:
-    """For each layer the largest absolute value of each channel that its `attention.output.dense` reads, shape (channels,).
+    """Ranges of the channels that each layer's `attention.output.dense` reads, as `channel_ranges` returns them."""
+    return channel_ranges(model, [layer.attention.output.dense for layer in layers_of(model)], batches)
+
+
+def channel_ranges(model: Any, matrices: Sequence[Any], batches: Sequence[Mapping[str, torch.Tensor]]) -> list[torch.Tensor]:
+    """For each matrix, the largest absolute value of each channel that it reads, shape (channels,).
 
     Raises:
         ValueError: there are no batches.
     """
-    outputs = {str(index): layer.attention.output.dense for index, layer in enumerate(layers_of(model))}
-    ranges = {name: torch.zeros_like(dense.weight[0]) for name, dense in outputs.items()}
+    modules = {str(index): matrix for index, matrix in enumerate(matrices)}
+    ranges = {name: torch.zeros_like(matrix.weight[0]) for name, matrix in modules.items()}
 
     def see(name: str, rows: torch.Tensor) -> None:
         ranges[name] = torch.maximum(ranges[name], rows.abs().amax(dim=0))
 
-    observe(model, outputs, batches, see)
+    observe(model, modules, batches, see)
     return list(ranges.values())
 
 
 def scales_of(ranges: torch.Tensor, weight: torch.Tensor, alpha: float) -> torch.Tensor:
-    """s_j = max|x_j|^alpha / max|W_j|^(1 - alpha); 1 for a channel that is always 0, which a scale could only harm."""
+    """s_j = max|x_j|^alpha / max|W_j|^(1 - alpha); 1 for a channel that is always 0, which a scale could only harm.
+
+    Raises:
+        ValueError: alpha is not within 0 and 1.
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is {alpha}, not a number from 0 to 1")
     columns = weight.abs().amax(dim=0)
     columns = columns.clamp_min(FLOOR * columns.max().clamp_min(torch.finfo(columns.dtype).tiny / FLOOR))
     scales = ranges**alpha / columns ** (1 - alpha)
@@ -86,14 +96,14 @@ def scales_of(ranges: torch.Tensor, weight: torch.Tensor, alpha: float) -> torch
 
 
 def unevenness(ranges: torch.Tensor) -> float:
-    """Largest over median of the channels that are not always 0; at least 1."""
+    """Largest range over median range of the channels that are not always 0; at least 1."""
     live = ranges[ranges > 0]
     return float(live.max() / live.median()) if len(live) else 1.0
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A LayerNorm whose output some matrices read, and the module that adds it as a residual."""
+    """A LayerNorm, the matrices that read its output, and the module that adds the output as a residual."""
 
     norm: Any
     matrices: tuple[Any, ...]
@@ -102,7 +112,7 @@ class Reading:
 
 
 def readings(model: Any) -> Iterator[Reading]:
-    """In order: what feeds each layer's projections, and what feeds its FFN."""
+    """The LayerNorms in order: for each layer the one before its projections, then the one before its FFN."""
     norm = encoder_of(model).embeddings.LayerNorm
     for layer in layers_of(model):
         attention = layer.attention.self
@@ -115,7 +125,7 @@ def readings(model: Any) -> Iterator[Reading]:
 def smooth_norms(model: Any, batches: Sequence[Mapping[str, torch.Tensor]], *, alpha: float = 0.5) -> list[Balance]:
     """Scales the LayerNorms in place. What the model computes in FP32 stays the same, up to rounding.
 
-    The scales of the residuals are hooks on the model: they go with a copy and into an export, but not into saved weights.
+    The residuals are scaled by hooks on the model: copies and exports have them, saved weights do not.
 
     Args:
         model: a BERT or pruned BERT, with any head.
@@ -123,26 +133,25 @@ def smooth_norms(model: Any, batches: Sequence[Mapping[str, torch.Tensor]], *, a
         alpha: 0 makes the columns of the matrices even, 1 the channels that they read.
 
     Returns:
-        For each LayerNorm that matrices read, what the scales did.
+        The balance of each LayerNorm that matrices read.
 
     Raises:
         ValueError: alpha is not within 0 and 1, or there are no batches.
     """
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha is {alpha}, not a number from 0 to 1")
-    found, read = [], list(readings(model))
-    for reading, ranges in zip(read, _ranges(model, read, batches), strict=True):
+    balances, read = [], list(readings(model))
+    all_ranges = channel_ranges(model, [reading.matrices[0] for reading in read], batches)
+    for reading, ranges in zip(read, all_ranges, strict=True):
         scales = scales_of(ranges, torch.cat([matrix.weight for matrix in reading.matrices]), alpha)
         reading.norm.weight /= scales
         reading.norm.bias /= scales
         for matrix in reading.matrices:
             matrix.weight *= scales
-        reading.adds.register_forward_pre_hook(_GivesBack(scales))
-        found.append(Balance(unevenness(ranges), unevenness(ranges / scales)))
-    return found
+        reading.adds.register_forward_pre_hook(_RescaledResidual(scales))
+        balances.append(Balance(unevenness(ranges), unevenness(ranges / scales)))
+    return balances
 
 
-class _GivesBack:
+class _RescaledResidual:
     """Multiplies the residual by the scales that its LayerNorm was divided by."""
 
     def __init__(self, scales: torch.Tensor) -> None:
@@ -151,15 +160,3 @@ class _GivesBack:
     def __call__(self, module: Any, inputs: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         update, residual = inputs
         return update, residual * self.scales
-
-
-def _ranges(model: Any, read: Sequence[Reading], batches: Sequence[Mapping[str, torch.Tensor]]) -> list[torch.Tensor]:
-    """The largest absolute value of each channel that the matrices of a reading see, shape (channels,)."""
-    modules = {str(index): reading.matrices[0] for index, reading in enumerate(read)}
-    ranges = {name: torch.zeros_like(matrix.weight[0]) for name, matrix in modules.items()}
-
-    def see(name: str, rows: torch.Tensor) -> None:
-        ranges[name] = torch.maximum(ranges[name], rows.abs().amax(dim=0))
-
-    observe(model, modules, batches, see)
-    return list(ranges.values())

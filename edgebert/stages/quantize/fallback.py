@@ -1,4 +1,4 @@
-"""Fallback: which matrix products a model's answers suffer most from in INT8, and leaving those float."""
+"""Fallback: leaves those matrix products in float that cost a model's answers most in INT8."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from edgebert.stages.quantize.builder import Plan
 from edgebert.stages.quantize.search_log import Candidate, SearchLog
 
 SENSITIVITY_ROWS = 256
-"""Eval rows that the sensitivity of a product is taken from."""
-
-
+"""Number of eval rows that the sensitivity of a product is measured on."""
 STEPS = (1, 2, 3, 5, 8, 12, 16, 24, 32, 48)
+"""Numbers of products that are left in float, one try after another."""
 
 
 def matrix_products(graph: Path) -> dict[str, int]:
-    """Matrix products of an ONNX graph: node name -> number of weights, in the graph's order; 0 for two activations."""
+    """Node name of each matrix product -> its number of weights, in the graph's order; 0 for a product of activations."""
     import onnx
 
     model = onnx.load(graph)
@@ -32,13 +31,13 @@ def matrix_products(graph: Path) -> dict[str, int]:
     return {node.name: sizes.get(node.input[1], 0) for node in nodes}
 
 
-def divergence(reference: npt.NDArray[Any], found: npt.NDArray[Any]) -> float:
-    """Mean KL(reference || found) of the class probabilities, in nats.
+def divergence(reference: npt.NDArray[Any], answers: npt.NDArray[Any]) -> float:
+    """Mean KL(reference || answers) of the class probabilities, in nats.
 
     Args:
-        reference: logits, of shape (rows, classes); so `found`.
+        reference, answers: logits of shape (rows, classes).
     """
-    ours, theirs = _log_softmax(reference), _log_softmax(found)
+    ours, theirs = _log_softmax(reference), _log_softmax(answers)
     return float((np.exp(ours) * (ours - theirs)).sum(axis=-1).mean())
 
 
@@ -48,18 +47,19 @@ def _log_softmax(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
 
 def fallback_steps(count: int) -> list[int]:
-    """How many of the most sensitive products stay float, one try after another: at most half of all."""
+    """Numbers of the most sensitive products to leave in float, one try after another: at most half of `count`."""
     return [step for step in STEPS if step <= count // 2]
 
 
 def fall_back(log: SearchLog, original: Candidate, target: Target) -> tuple[Candidate | None, tuple[LayerSensitivity, ...]]:
-    """The most sensitive products stay float, ever more of them, until the gates hold.
+    """Leaves more and more of the most sensitive products in float, until the candidate passes the gates.
 
     Returns:
-        The first that holds them, else the best that is better than the original, if any; and each product's sensitivity.
+        The first candidate that passes, else the best that is better than the original, else None; and each product's
+        sensitivity.
     """
     products = matrix_products(log.builder.onnx(original.plan.form))
-    if not original.plan.method.calibrated:  # then products of two activations are float anyway
+    if not original.plan.method.calibrated:  # without calibration, products of two activations stay float anyway
         products = {name: size for name, size in products.items() if size}
     layers = _sensitivity(log, original.plan, target, products)
     order = [layer.name for layer in layers]
@@ -81,9 +81,9 @@ def fall_back(log: SearchLog, original: Candidate, target: Target) -> tuple[Cand
 
 
 def _sensitivity(log: SearchLog, plan: Plan, target: Target, products: dict[str, int]) -> tuple[LayerSensitivity, ...]:
-    """Each product alone in INT8, most sensitive first."""
+    """Sensitivity of each product, measured with that product alone in INT8; most sensitive first."""
     fp32, total = log.trials.baseline(SENSITIVITY_ROWS), sum(products.values())
-    found = []
+    layers = []
     with log.context.progress.step("sensitivity of each layer", len(products)) as step:
         for name, size in products.items():
             alone = Plan(plan.form, plan.method, plan.settings, tuple(other for other in products if other != name))
@@ -92,14 +92,14 @@ def _sensitivity(log: SearchLog, plan: Plan, target: Target, products: dict[str,
                 scored = log.trials.score(log.builder.quantized(alone), target, SENSITIVITY_ROWS)
                 return sensitivity_of(name, scored, fp32, size / total).model_dump()
 
-            found.append(LayerSensitivity.model_validate(log.builder.remembered(f"sensitivity {alone.key}", measure)))
-            log.builder.drop(alone)  # dozens of files, each needed once
+            layers.append(LayerSensitivity.model_validate(log.builder.remembered(f"sensitivity {alone.key}", measure)))
+            log.builder.drop(alone)  # there are dozens of such files, each needed once
             step.advance()
-    return tuple(sorted(found, key=lambda layer: (-layer.lost, -layer.divergence)))
+    return tuple(sorted(layers, key=lambda layer: (-layer.lost, -layer.divergence)))
 
 
 def sensitivity_of(name: str, alone: Scored, fp32: Scored, share: float) -> LayerSensitivity:
-    """What is lost when only one product is INT8."""
+    """Sensitivity of a product, from the answers when it alone is INT8."""
     return LayerSensitivity(
         name=name,
         lost=round(fp32.score - alone.score, 6),

@@ -1,7 +1,7 @@
-"""Folds the weights of an ONNX graph in QDQ form: FP32 before QuantizeLinear becomes INT8 behind it.
+"""Folds the weights of an ONNX graph in QDQ form: the FP32 weight before a QuantizeLinear becomes the INT8 weight behind it.
 
-An exporter that writes quantisation as operators leaves the weights FP32. Folded, a file is a quarter as large, and a
-session opens without that work.
+An exporter that writes quantisation as operators leaves the weights in FP32. A folded file is a quarter as large, and a
+session opens faster.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ import numpy as np
 from edgebert.tasks.base import Array
 
 SEVEN_BITS = 127 / 63
+"""Factor on the scales that keeps weights to 7 bits."""
 
 
 @dataclass(frozen=True)
 class Constants:
-    """The constants of a GraphProto, and who reads what."""
+    """The constants of a GraphProto, and the readers of its values."""
 
     graph: Any
 
     @cached_property
-    def found(self) -> dict[str, Any]:
-        """Name -> TensorProto."""
+    def by_name(self) -> dict[str, Any]:
+        """Name of a constant -> its TensorProto."""
         return {tensor.name: tensor for tensor in self.graph.initializer}
 
     @cached_property
     def readers(self) -> dict[str, list[Any]]:
-        """Name of a value -> the nodes that read it."""
+        """Name of a value -> nodes that read it."""
         readers: dict[str, list[Any]] = {}
         for node in self.graph.node:
             for name in node.input:
@@ -42,22 +43,22 @@ class Constants:
         """A constant as an array."""
         from onnx import numpy_helper
 
-        return np.asarray(numpy_helper.to_array(self.found[name]))
+        return np.asarray(numpy_helper.to_array(self.by_name[name]))
 
     def add(self, name: str, value: Array) -> str:
-        """Adds a constant; returns its name, with a number behind where it was taken."""
+        """Adds a constant; returns its name, which ends in a number where the name was taken."""
         from onnx import numpy_helper
 
-        taken = self.found
+        taken = self.by_name
         free = (
             name if name not in taken else next(f"{name}_{n}" for n in range(2, len(taken) + 3) if f"{name}_{n}" not in taken)
         )
         self.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), free))
-        self.found[free] = self.graph.initializer[-1]
+        self.by_name[free] = self.graph.initializer[-1]
         return free
 
     def only_reader(self, name: str, kind: str) -> Any | None:
-        """The node that reads a value, where it is the only one and of that kind."""
+        """The only node that reads a value, if it is of that kind; else None."""
         readers = self.readers.get(name, [])
         return readers[0] if len(readers) == 1 and readers[0].op_type == kind else None
 
@@ -73,15 +74,15 @@ def fold_weights(graph: Any, *, reduce_range: bool = False) -> int:
     """Makes INT8 constants of FP32 constants behind QuantizeLinear; clips and transposes of them are folded too.
 
     Args:
-        reduce_range: with a scale about twice as large, so that they keep to 7 bits.
+        reduce_range: about double the scales, so that weights keep to 7 bits.
 
     Returns:
-        How many weights were folded.
+        Number of weights that were folded.
     """
     constants = Constants(graph)
     folded, gone = 0, []
     for node in graph.node:
-        if node.op_type != "QuantizeLinear" or not all(name in constants.found for name in node.input):
+        if node.op_type != "QuantizeLinear" or not all(name in constants.by_name for name in node.input):
             continue
         clip = constants.only_reader(node.output[0], "Clip")
         restored = constants.only_reader((clip or node).output[0], "DequantizeLinear")
@@ -96,7 +97,7 @@ def fold_weights(graph: Any, *, reduce_range: bool = False) -> int:
 
 
 def _fold(constants: Constants, node: Any, clip: Any | None, restored: Any, *, reduce_range: bool) -> list[Any]:
-    """Gives DequantizeLinear an INT8 constant to read. Returns the transpose that went into it, if any."""
+    """Lets DequantizeLinear read an INT8 constant. Returns the transpose folded into the constant, if any."""
     weight, scale = (constants.value(name) for name in node.input[:2])
     scale = scale * np.float32(SEVEN_BITS) if reduce_range else scale
     zero = constants.value(node.input[2]) if len(node.input) > 2 else np.zeros(scale.shape, np.uint8)
@@ -121,7 +122,7 @@ def _fold(constants: Constants, node: Any, clip: Any | None, restored: Any, *, r
 
 
 def _bounds(constants: Constants, zero: Array, clip: Any | None) -> tuple[int, int]:
-    """The lowest and the highest integer that a weight may become: those of its type, or of a Clip behind it."""
+    """The lowest and the highest integer of a weight: the limits of its type, or of a Clip behind it."""
     kind = np.iinfo(zero.dtype)
     limits = [kind.min, kind.max]
     for index, name in enumerate(clip.input[1:3] if clip else ()):

@@ -1,12 +1,13 @@
 """Intel's neural-compressor: its PyTorch 2 export path, static INT8, written as a QDQ graph for ONNX Runtime.
 
-torch.export -> prepare, calibrate, convert -> torch.onnx.export -> weights folded to INT8. Linear layers are quantised, eight
-bits by channel against eight bits by tensor; residual Adds, LayerNorm, softmax and the products inside attention stay float.
-Which of four ways to find ranges is taken, neural-compressor's own `autotune` decides by the score on the eval set: the first
-that loses at most `max_drop`, else the best. What is scored is the file that would ship, in ONNX Runtime.
+torch.export -> prepare, calibrate, convert -> torch.onnx.export -> weights folded to INT8. Linear layers are quantised,
+weights to 8 bits by channel and activations to 8 bits by tensor; residual Adds, LayerNorm, softmax and the products inside
+attention stay float.
+Of four ways to find ranges, neural-compressor's `autotune` takes the first whose score on the eval set drops by at most
+`max_drop`, else the best. The file that would ship is scored, in ONNX Runtime.
 
-SmoothQuant is not offered: neural-compressor 3.10 runs it through Intel's extension for PyTorch alone. Without that package
-its `quantize` with a SmoothQuantConfig fails on the import.
+SmoothQuant is not offered: in neural-compressor 3.10, `quantize` with a SmoothQuantConfig imports Intel's extension for
+PyTorch, and fails without it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from edgebert.stages.quantize.settings import Settings
 from edgebert.stages.quantize.tables import quantize_tables
 
 WAYS = (("minmax", False), ("kl", False), ("minmax", True), ("kl", True))
-"""(how a range is found, whether it is symmetric), the likeliest first. `kl` is torchao's histogram observer."""
+"""(method for ranges, whether they are symmetric), the likeliest first. `kl` is torchao's histogram observer."""
 NOT_QUANTISED = {"w_dtype": "fp32", "act_dtype": "fp32"}
 
 
@@ -36,32 +37,32 @@ def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any
         StageError: the model cannot be exported or quantised.
     """
     from edgebert.models.load import load_model
-    from edgebert.stages.export import OutputsOnly
+    from edgebert.stages.export import outputs_only
 
     assert settings.task is not None
-    module = OutputsOnly(load_model(source, settings.task), settings.task.outputs).module
+    module = outputs_only(load_model(source, settings.task), settings.task.outputs)
     work = _NeuralCompressorWork(module, target / "model.onnx", settings)
     try:
         with quiet_libraries():
             return work.run()
     except StageError:
         raise
-    except Exception as error:  # torch, torchao and neural-compressor each raise classes of their own
+    except Exception as error:  # torch, torchao and neural-compressor each raise exceptions of their own
         first = (str(error).strip().splitlines() or [error.__class__.__name__])[0]
         raise StageError(f"neural-compressor could not quantise {source}: {first}") from error
 
 
 @dataclass
 class _NeuralCompressorWork:
-    """One model on its way into one file."""
+    """The quantisation of one model into one file."""
 
     module: Any
     graph: Path
     settings: Settings
     written: Any = None
-    """The converted model that the file holds."""
+    """The converted model that the file holds now."""
     scores: list[float] = field(default_factory=list)
-    """Of FP32 and then of each trial."""
+    """Scores of FP32 and then of each trial."""
 
     def run(self) -> Mapping[str, Any]:
         """Writes the file; returns the facts."""
@@ -103,7 +104,7 @@ class _NeuralCompressorWork:
         from neural_compressor.torch.quantization import TuningConfig, autotune
 
         fp32 = self._scored(exported)
-        # It counts the loss as a share of the FP32 score.
+        # autotune's tolerable loss is a share of the FP32 score.
         tuning = TuningConfig(config_set=list(ways), tolerable_loss=self.settings.max_drop / max(fp32, 1e-9))
 
         def score(model: Any) -> float:
@@ -143,7 +144,7 @@ class _NeuralCompressorWork:
                 prepared(*_inputs(batch))
 
     def _write(self, model: Any) -> None:
-        """Writes a converted model."""
+        """Writes a converted model to the file."""
         from edgebert.stages.export import onnx_program, write_clean
 
         assert self.settings.task is not None
@@ -165,15 +166,15 @@ def _inputs(batch: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _linear_modules(module: Any, nodes: Sequence[str]) -> list[str]:
-    """Linear modules, as they are called below the wrapper, whose nodes are among these."""
+    """Names, below the wrapper, of the Linear modules whose nodes are among these."""
     import torch
 
-    wanted = {f"model.{node.rpartition('/')[0]}" for node in nodes}
-    return [name for name, part in module.named_modules() if name in wanted and isinstance(part, torch.nn.Linear)]
+    modules = {f"model.{node.rpartition('/')[0]}" for node in nodes}
+    return [name for name, part in module.named_modules() if name in modules and isinstance(part, torch.nn.Linear)]
 
 
 def _give_modules(graph: Any) -> None:
-    """Notes on QuantizeLinear and DequantizeLinear the module that reads them: their own notes name none."""
+    """Copies metadata to QuantizeLinear and DequantizeLinear from the node that reads them: their own names no module."""
     readers: dict[str, Any] = {}
     for node in reversed(graph.node):
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):

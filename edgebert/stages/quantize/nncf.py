@@ -1,4 +1,4 @@
-"""OpenVINO quantisation through NNCF: its scheme for transformers, activations per tensor, weights per channel."""
+"""OpenVINO quantisation by NNCF's scheme for transformers: activations per tensor, weights per channel."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any
 
 
 def common_options(nncf: Any, model: Any, settings: Settings) -> dict[str, Any]:
-    """Arguments that NNCF's ways to quantise share."""
+    """Arguments that both of NNCF's quantisers take."""
     return {
         "model_type": nncf.ModelType.TRANSFORMER,
         "preset": nncf.QuantizationPreset.MIXED,
@@ -49,7 +49,7 @@ def advanced(settings: Settings) -> Any:
     from nncf.quantization.advanced_parameters import QuantizationParameters
 
     weights = {} if settings.per_channel else {"weights_quantization_params": QuantizationParameters(per_channel=False)}
-    # Its default is for first convolutions alone. ENABLE keeps the weights of every MatMul to 7 bits.
+    # NNCF's default narrows first convolutions alone. ENABLE keeps the weights of every MatMul to 7 bits.
     fix = OverflowFix.ENABLE if settings.reduce_range else OverflowFix.DISABLE
     return AdvancedQuantizationParameters(overflow_fix=fix, **weights)
 
@@ -63,13 +63,13 @@ def _ignored(nncf: Any, model: Any, settings: Settings) -> dict[str, Any]:
 
 
 def _named(model: Any, wanted: Sequence[str]) -> list[str]:
-    """Nodes of these names, and what became of one Gemm of ONNX: several nodes whose names begin with its own."""
+    """Names of nodes that ONNX nodes became; a Gemm becomes several nodes whose names begin with its own."""
     names = [node.get_friendly_name() for node in model.get_ops()]
     return [name for name in names if any(name == one or name.startswith(f"{one}/") for one in wanted)]
 
 
 def _products_of_activations(model: Any) -> list[str]:
-    """MatMuls without weights: attention's. NNCF's fix narrows weights only, and two activations of 8 bits overflow too."""
+    """MatMuls of attention, without weights. Two 8-bit activations overflow, too, and NNCF's fix narrows weights only."""
     return [
         node.get_friendly_name()
         for node in model.get_ops()

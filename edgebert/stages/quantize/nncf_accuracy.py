@@ -1,10 +1,10 @@
-"""NNCF with accuracy control: what is quantised goes back to FP32, group by group, until the score is near enough FP32's.
+"""NNCF with accuracy control: groups of operators return to FP32, one by one, until the score drops by at most `max_drop`.
 
-`nncf.quantize_with_accuracy_control`: quantise all, score on the eval set; while more than `max_drop` is lost, rank the groups
-of quantisers by how far the logits move without each, and take back the one that matters most.
+`nncf.quantize_with_accuracy_control` quantises all and scores on the eval set. While the drop is too large, it ranks the
+groups of quantisers by how much the logits change without each, and removes the group that matters most.
 
-SmoothQuant is off here: NNCF 3.4 takes weights back as they were before it, while the activations stay divided by its scales,
-so that a graph with nothing left in INT8 does not answer as FP32 does.
+SmoothQuant is off here: NNCF 3.4 restores weights from before it, while the activations stay divided by its scales, so that
+a graph with nothing left in INT8 does not answer as FP32 does.
 """
 
 from __future__ import annotations
@@ -68,16 +68,16 @@ def _without_smoothing(parameters: Any) -> Any:
 
 @dataclass
 class _Validation:
-    """What NNCF asks for a compiled graph's score, and for its outputs, by which it ranks the groups."""
+    """Validation function for NNCF: the score of a compiled graph, and the outputs by which NNCF ranks the groups."""
 
     scorer: Scorer
     scores: list[float] = field(default_factory=list)
-    """On the whole eval set, in order: of FP32, of INT8, and of each graph with groups taken back."""
+    """Scores on the whole eval set, in order: of FP32, of INT8, and of each graph with fewer groups in INT8."""
 
     def __call__(self, compiled: Any, batches: Iterable[Any]) -> tuple[float, list[list[Any]]]:
         names = [port.get_any_name() for port in compiled.outputs]
         outputs = [dict(zip(names, compiled(batch).values(), strict=True)) for batch in batches]
         score = self.scorer.score(outputs)
-        if len(outputs) == len(self.scorer.encoded):  # it tries the function on one example first
+        if len(outputs) == len(self.scorer.encoded):  # NNCF first calls the function with one example
             self.scores.append(score)
         return score, [list(answer.values()) for answer in outputs]

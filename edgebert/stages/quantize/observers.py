@@ -1,4 +1,4 @@
-"""Observers: each sees the values of one activation, example after example, and names the range to quantise it to.
+"""Observers: an observer sees the values of one activation, example by example, and returns the range to quantise it to.
 
 An observer's memory is fixed: it does not grow with the examples. Extremes take a few numbers for each tensor, the other
 methods a histogram of BINS counters, 8 * BINS bytes (32 KiB) for each tensor. A range always contains 0, which eight bits
@@ -22,29 +22,29 @@ Array = npt.NDArray[Any]
 Range = tuple[float, float]
 BINS = 4096
 LEVELS = 256
-"""Of eight bits."""
+"""Number of 8-bit levels."""
 CANDIDATES = 512
-"""Parts of the values' range between which a search tries its ends."""
+"""Number of parts of the histogram whose borders a search tries as ends of the range."""
 BLOCK = 1 << 16
-"""Values that are counted at a time, so that large activations are not copied as a whole."""
+"""Number of values counted at a time, so that large activations are not copied as a whole."""
 FINEST = -1000
-"""Exponent of a width that is finer than any activation asks for: 2^-149 / BINS is the finest for FP32."""
+"""Exponent of a bin width that is finer than any activation needs: 2^-149 / BINS is the finest for FP32."""
 FULL = 32
-"""Values for each bin, on average, that tell a distribution from chance."""
+"""Fewest values for each bin, on average, for a histogram to show the distribution and not chance."""
 RARE = 1e-9
-"""Share of a bin that is empty in the quantised histogram, so that its divergence stays finite."""
+"""Share that an empty bin of the quantised histogram gets, so that the divergence stays finite."""
 
 
 class Observer(ABC):
-    """Sees values, names a range."""
+    """Sees the values of one activation, and returns its range."""
 
     @abstractmethod
     def observe(self, values: Array) -> None:
-        """Takes one example's values, of any shape and all finite."""
+        """Sees one example's values, of any shape and all finite."""
 
     @abstractmethod
     def range(self) -> Range:
-        """Low end (0 or less) and high end (0 or more); both 0 when nothing but zeros was seen."""
+        """Low end (0 or less) and high end (0 or more); both 0 where all values are 0."""
 
 
 class MinMax(Observer):
@@ -64,7 +64,7 @@ class MinMax(Observer):
 
 
 class MovingAverage(Observer):
-    """The mean of each example's extremes, every example counting the same: the order of the examples does not matter."""
+    """The mean of each example's extremes, with equal weights, so that the order of the examples does not matter."""
 
     def __init__(self) -> None:
         self._examples = 0
@@ -84,8 +84,8 @@ class MovingAverage(Observer):
 class Histogram:
     """Counts of values in at most BINS bins of one width, a power of two; bin k holds k * width <= value < (k + 1) * width.
 
-    The width is the smallest that spans what was seen. When a value falls outside, the width doubles and neighbours are
-    added up, which is exact: the result is the histogram of all values at once, in whatever order they came. Zeros are
+    The width is the smallest that spans all values so far. When a value falls outside, the width doubles and neighbouring
+    bins are added up, which is exact: the result is the histogram of all values at once, whatever their order. Zeros are
     counted apart: they cost nothing to quantise, and there may be many of them.
     """
 
@@ -99,27 +99,27 @@ class Histogram:
 
     @property
     def width(self) -> float:
-        """Of a bin."""
+        """Width of a bin."""
         return math.ldexp(1.0, self._exponent)
 
     @property
     def edges(self) -> Array:
-        """Ends of the bins that hold something or lie between such bins and 0: one more than `counts`."""
+        """Edges of the bins from the lowest value or 0 to the highest value or 0: one more than `counts`."""
         return np.ldexp(np.arange(self._first, self._last + 2, dtype=np.float64), self._exponent)
 
     @property
     def counts(self) -> Array:
-        """Values in each bin, without the zeros."""
+        """Number of values in each bin, without the zeros."""
         return self._counts[: self._last + 1 - self._first]
 
     @property
     def below(self) -> int:
-        """Bins below 0: `edges[below]` is 0."""
+        """Number of bins below 0: `edges[below]` is 0."""
         return -self._first
 
     @property
     def _last(self) -> int:
-        return self._place(self.high, self._exponent)
+        return self._bin_of(self.high, self._exponent)
 
     def add(self, values: Array) -> None:
         """Counts values."""
@@ -129,8 +129,8 @@ class Histogram:
             block = flat[start : start + BLOCK].astype(np.float64)
             block = block[block != 0]
             self.zeros += min(BLOCK, flat.size - start) - block.size
-            places = np.floor(block * math.ldexp(1.0, -self._exponent)).astype(np.int64) - self._first
-            self._counts += np.bincount(places, minlength=BINS)
+            bins = np.floor(block * math.ldexp(1.0, -self._exponent)).astype(np.int64) - self._first
+            self._counts += np.bincount(bins, minlength=BINS)
 
     def coarser(self) -> Histogram:
         """The same values in bins of twice the width."""
@@ -139,29 +139,29 @@ class Histogram:
         return other
 
     def _span(self, low: float, high: float) -> None:
-        """Makes room for a range."""
+        """Widens the bins as far as a range needs."""
         if (low, high) == (self.low, self.high):
             return
         exponent = max(self._exponent, math.frexp((high - low) / BINS)[1] - 1)
-        while self._place(high, exponent) - self._place(low, exponent) >= BINS:
+        while self._bin_of(high, exponent) - self._bin_of(low, exponent) >= BINS:
             exponent += 1
         self._widen(low, high, exponent)
 
     def _widen(self, low: float, high: float, exponent: int) -> None:
-        first = self._place(low, exponent)
+        first = self._bin_of(low, exponent)
         held = np.flatnonzero(self._counts)
-        places = ((held + self._first) >> min(exponent - self._exponent, 62)) - first
+        bins = ((held + self._first) >> min(exponent - self._exponent, 62)) - first
         counts = np.zeros(BINS, dtype=np.int64)
-        np.add.at(counts, places, self._counts[held])
+        np.add.at(counts, bins, self._counts[held])
         self.low, self.high, self._exponent, self._first, self._counts = low, high, exponent, first, counts
 
     @staticmethod
-    def _place(value: float, exponent: int) -> int:
+    def _bin_of(value: float, exponent: int) -> int:
         return math.floor(math.ldexp(value, -exponent))
 
 
 class Clipped(Observer):
-    """A range narrower than the extremes, found on a histogram of all values."""
+    """A range within the extremes, chosen from a histogram of all values."""
 
     def __init__(self, find: Callable[[Histogram], Range]) -> None:
         self._find = find
@@ -172,7 +172,7 @@ class Clipped(Observer):
         self._histogram.add(values)
 
     def range(self) -> Range:
-        """What the method finds, within the extremes."""
+        """The method's range, limited to the extremes."""
         histogram = self._histogram
         if histogram.low == histogram.high:
             return 0.0, 0.0
@@ -183,7 +183,7 @@ class Clipped(Observer):
 def holding(histogram: Histogram, percentile: float) -> Range:
     """The range that leaves out at most half of (100 - percentile) % of the values on each side.
 
-    Its ends are those of bins, rounded outwards; zeros count as values.
+    Its ends are edges of bins, rounded outwards; zeros count as values.
     """
     counts = histogram.counts.astype(np.float64)
     allowed = round((histogram.zeros + counts.sum()) * (100 - percentile) / 200, 6)  # 100 - 99.9 is less than 0.1
@@ -195,10 +195,10 @@ def holding(histogram: Histogram, percentile: float) -> Range:
 
 
 def least_squared_error(histogram: Histogram) -> Range:
-    """The range whose quantised values are off least, in squared error.
+    """The range of least squared error.
 
-    What is summed is the true error of each bin's centre, rounded within the range and clipped outside it, and not an
-    assumed one of step^2 / 12: most values of a softmax are smaller than a step. Zeros are exact.
+    The error is that of each bin's centre, rounded within the range and clipped outside it, and not the usual estimate
+    step^2 / 12: most values of a softmax are smaller than a step. Zeros are exact.
     """
     counts, edges = histogram.counts.astype(np.float64), histogram.edges
     centres = (edges[1:] + edges[:-1]) / 2
@@ -208,11 +208,11 @@ def least_squared_error(histogram: Histogram) -> Range:
 def least_divergence(histogram: Histogram) -> Range:
     """The range whose quantised histogram diverges least from the original one, by Kullback and Leibler.
 
-    Migacz, "8-bit inference with TensorRT", GTC 2017, carried over from a threshold on |x| to two ends: what lies outside
-    falls on the bin at the end, LEVELS levels share the bins of the range, and a level's values spread evenly over its bins
-    that hold any. As there, a range has as many bins as levels at least: in fewer, clipping would cost nothing. Zeros are
-    left out: they are exact, and many. Where there are few values for so many bins, bins are made wider, or nothing is
-    clipped: else levels would seem to lose what is only chance.
+    Migacz, "8-bit inference with TensorRT", GTC 2017, carried over from a threshold on |x| to two ends: values outside
+    count in the last bin of that end, LEVELS levels share the bins of the range, and a level's values spread evenly over its
+    non-empty bins. As there, a range has at least as many bins as levels: with fewer, clipping would cost nothing. Zeros are
+    left out: they are exact, and many. Where there are few values for the bins, bins are made wider, or nothing is clipped:
+    the divergence would measure chance.
     """
     while histogram.counts.sum() < FULL * histogram.counts.size:
         if histogram.counts.size < 2 * LEVELS:
@@ -222,10 +222,10 @@ def least_divergence(histogram: Histogram) -> Range:
 
 
 def descend(histogram: Histogram, loss: Callable[[int, int], float]) -> Range:
-    """The range of least loss: from the extremes on, the best high end and the best low end in turn until neither moves.
+    """The range of least loss: starting from the extremes, the best high end and the best low end in turn, until neither moves.
 
     Args:
-        loss: of a low and a high place among the histogram's edges.
+        loss: loss of a range, given the indices of its low and its high edge.
     """
     lows, highs = candidates(histogram)
     low, high = lows[0], highs[0]
@@ -238,19 +238,19 @@ def descend(histogram: Histogram, loss: Callable[[int, int], float]) -> Range:
 
 
 def squared_error(counts: Array, values: Array, low: float, high: float) -> float:
-    """Summed squared error of values, each so often, in LEVELS levels from low to high, 0 being one of them."""
+    """Summed squared error of values with these counts, in LEVELS levels from low to high that include 0."""
     if low == high:
         return math.inf
     step = (high - low) / (LEVELS - 1)
     zero = round(-low / step)
-    off = np.clip(np.rint(values / step), -zero, LEVELS - 1 - zero) * step - values
-    return float(counts @ (off * off))
+    errors = np.clip(np.rint(values / step), -zero, LEVELS - 1 - zero) * step - values
+    return float(counts @ (errors * errors))
 
 
 def divergence(counts: Array, low: int, high: int) -> float:
-    """KL divergence, in nats, of the histogram clipped to bins low..high-1 from the same in LEVELS levels.
+    """KL divergence, in nats, of the histogram clipped to bins low..high-1 from its quantisation to LEVELS levels.
 
-    Infinite where those bins are fewer than the levels, or empty.
+    Infinite where the bins are fewer than the levels, or all empty.
     """
     held = counts[low:high].astype(np.float64)
     if held.size < LEVELS or not held.any():
@@ -267,14 +267,14 @@ def divergence(counts: Array, low: int, high: int) -> float:
 
 
 def candidates(histogram: Histogram) -> tuple[list[int], list[int]]:
-    """Places among `edges` of the low ends and of the high ends that a search tries, from the extremes to 0."""
+    """Indices in `edges` of the low ends and of the high ends that a search tries, from the extremes to 0."""
     below, total = histogram.below, histogram.counts.size
     step = max(1, total // CANDIDATES)
     return [*range(0, below, step), below], [*range(total, below, -step), below]
 
 
 def observer_for(ranges: Ranges, percentile: float) -> Observer:
-    """A fresh one for one tensor."""
+    """A new observer for one tensor."""
     makers: dict[Ranges, Callable[[], Observer]] = {
         "minmax": MinMax,
         "moving-average": MovingAverage,

@@ -1,7 +1,7 @@
-"""Repairs of the weights of a model whose INT8 answers miss the gates. They cost no time, or next to none, when it is served.
+"""Repairs: changes of the weights of a model whose INT8 answers miss the gates. They hardly cost time when it is served.
 
-They are tried in this order, each on top of those that were kept, and kept where the score rises. After them,
-`edgebert.stages.quantize.repair` is left.
+The search tries them in this order, each on top of the repairs kept so far, and keeps one that raises the score. The last
+resort after them is `fallback.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 Repair = Callable[[Any, Sequence[Mapping[str, Any]], int], object]
-"""(model, calibration batches, bits of the weights); edits the model in place."""
+"""(model, calibration batches, bits of the INT8 weights); edits the model in place."""
 
 
 def _values(model: Any, batches: Sequence[Mapping[str, Any]], bits: int) -> object:
@@ -33,6 +33,6 @@ def _biases(model: Any, batches: Sequence[Mapping[str, Any]], bits: int) -> obje
 
 WEIGHT_REPAIRS: dict[str, Repair] = {"values": _values, "norms": _norms, "biases": _biases}
 NOT_IN_WEIGHTS = ("norms",)
-"""Repairs that a saved folder of weights does not hold."""
+"""Repairs that are lost when the weights are saved."""
 ONLY_WHEN_ROUNDED = ("biases",)
-"""Repairs after which FP32 no longer answers as it did: not for models of which a part stays float."""
+"""Repairs that change FP32 answers, so that they are wrong where a part of the model stays float."""

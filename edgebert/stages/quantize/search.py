@@ -1,4 +1,4 @@
-"""Search: the loop of `quantize: auto` for one target."""
+"""Search: the search of `quantize: {method: auto}` for one target."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from edgebert.stages.quantize.search_log import Candidate, SearchLog, title
 from edgebert.stages.quantize.tuning import changes, tune_graph, tune_settings
 
 REPAIRED = 0.8
-"""A method that is slower than this share of the fastest's speed is not repaired."""
+"""Least speed of a candidate that is repaired, as a share of the fastest candidate's."""
 
 
 @dataclass
 class Search:
-    """One search. `run` does all of it."""
+    """The search for one target; `run` does all of it."""
 
     source: Artifact
     context: RunContext
     target: Target
     methods: Sequence[Method]
     common: Mapping[str, Any]
-    """Fields of Settings that every file shares."""
+    """Fields of Settings that all files share."""
     sensitivity: tuple[LayerSensitivity, ...] = ()
     reference: Plan | None = None
-    """What speeds are taken over: the first method on the best graph."""
+    """The plan that speeds are relative to: the first method on the best graph."""
 
     @cached_property
     def log(self) -> SearchLog:
-        """What measures and records."""
+        """Measures candidates and records the trials."""
         trials = self.context.trials(self.target, self.source)
         builder = Builder(self.source, self.context, self.target, self.common, trials.allowed_drop)
         return SearchLog(self.context, self.target, builder, trials)
 
     def run(self) -> tuple[Path, SearchRecord]:
-        """The winner's file, and how it was found.
+        """The winner's file, and the record of the search.
 
         Raises:
             StageError: no method makes a model that runs.
@@ -66,7 +66,7 @@ class Search:
         return self.log.builder.quantized(best.plan), self._record(best, tuned)
 
     def _first(self) -> Plan:
-        """The first method that works, on the graph as it is exported."""
+        """The plan of the first method that works, on the graph as it is exported."""
         faults = []
         for method in self.methods:
             if method.searched:
@@ -80,22 +80,22 @@ class Search:
         raise StageError(f"No method quantises the model for {self.target.name}: {'; '.join(faults)}")
 
     def _methods(self, plan: Plan, target: Target) -> list[Candidate]:
-        """Every method that does not look at the score, on the same graph; scored and timed."""
-        found: list[Candidate] = []
+        """Candidates of every method that does not use the score, on the same graph."""
+        candidates: list[Candidate] = []
         for method in self.methods:
             for settings in method.searched:
-                one = Plan(plan.form, method, settings)
+                variant = Plan(plan.form, method, settings)
                 try:
-                    found += self.log.candidates([one], target, plan)
+                    candidates += self.log.candidates([variant], target, plan)
                 except EdgebertError as error:
-                    self.log.note(f"method {title(one)}", kept=False, why=error.message)
-        if not found:
+                    self.log.note(f"method {title(variant)}", kept=False, why=error.message)
+        if not candidates:
             raise StageError(f"No method makes a model that runs on {self.target.name}.")
-        self.log.note_all("method", found, min(found, key=_rank))
-        return found
+        self.log.note_all("method", candidates, min(candidates, key=_rank))
+        return candidates
 
     def _repair(self, candidates: list[Candidate], target: Target) -> Candidate:
-        """Changes of the weights, then methods that look at the score, then products that stay float."""
+        """Tries repairs of the weights, then methods that use the score, then products that stay float."""
         fastest = max(candidate.speed for candidate in candidates)
         candidates = [candidate for candidate in candidates if candidate.speed >= REPAIRED * fastest]
         best = min(candidates, key=_rank)
@@ -120,32 +120,32 @@ class Search:
         return best if not best.scored.failures else self._fallen_back(best, candidates, target)
 
     def _fallen_back(self, best: Candidate, candidates: Sequence[Candidate], target: Target) -> Candidate:
-        """Products stay float in the best of those that do not look at the score: what does is written in another form."""
+        """Leaves products in float in the best candidate, of methods that do not use the score: others write other graphs."""
         base = min(candidates, key=_rank)
         plan = _float_safe(base.plan)
         made = [base] if plan == base.plan else self._made([plan], target, "fallback")
         if not made:
             return best
-        found, self.sensitivity = fall_back(self.log, made[0], target)
-        return found if found and found.better_than(best) else best
+        repaired, self.sensitivity = fall_back(self.log, made[0], target)
+        return repaired if repaired and repaired.better_than(best) else best
 
     def _made(self, plans: Sequence[Plan], target: Target, kind: str) -> list[Candidate]:
-        """Those of the plans that can be made, scored and timed."""
-        found: list[Candidate] = []
+        """Candidates of those plans that can be made."""
+        candidates: list[Candidate] = []
         for plan in plans:
             try:
-                found += self.log.candidates([plan], target, self.reference or plan)
+                candidates += self.log.candidates([plan], target, self.reference or plan)
             except EdgebertError as error:
                 self.log.note(f"{kind} {title(plan)}", kept=False, why=error.message)
-        return found
+        return candidates
 
     def _record(self, best: Candidate, tuned: Target) -> SearchRecord:
-        form, own = best.plan.form, best.plan.method.source_format == "transformers"
+        form, from_folder = best.plan.form, best.plan.method.source_format == "transformers"
         return SearchRecord(
             method=title(best.plan),
-            rewrites=() if own else form.rewrites,
+            rewrites=() if from_folder else form.rewrites,
             repairs=(
-                *(name for name in form.repairs if not (own and name in NOT_IN_WEIGHTS)),
+                *(name for name in form.repairs if not (from_folder and name in NOT_IN_WEIGHTS)),
                 *(["fallback"] if best.plan.excluded_nodes else []),
             ),
             excluded_nodes=best.plan.excluded_nodes,
@@ -162,5 +162,5 @@ def _rank(candidate: Candidate) -> tuple[float, ...]:
 
 
 def _float_safe(plan: Plan) -> Plan:
-    """The same without repairs that are wrong where a product stays float."""
+    """The plan without repairs that are wrong where a product stays float."""
     return plan.with_form(repairs=tuple(name for name in plan.form.repairs if name not in ONLY_WHEN_ROUNDED))

@@ -1,4 +1,4 @@
-"""Ledger: what a search measures, and its record of what was tried."""
+"""Search log: measures the candidates of a search, and records every trial."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Candidate:
     plan: Plan
     scored: Scored
     speed: float
-    """Over the first method's of the search."""
+    """Speed relative to the first method of the search."""
 
     @property
     def rank(self) -> tuple[float, ...]:
-        """Least first: the fastest of those that pass, else the fewest failed gates, then the highest score, then speed."""
+        """Sort key, best first: by speed for candidates that pass, else by failed gates, then by score, then by speed."""
         failures = len(self.scored.failures)
         return (failures, -self.speed) if not failures else (failures, -self.scored.score, -self.speed)
 
@@ -34,7 +34,7 @@ class Candidate:
 
 @dataclass
 class SearchLog:
-    """The measurements of one search."""
+    """The measurements and trials of one search."""
 
     context: RunContext
     target: Target
@@ -43,7 +43,7 @@ class SearchLog:
     tried: list[SearchTrial] = field(default_factory=list)
 
     def note(self, what: str, *, kept: bool, ratio: float | None = None, score: float | None = None, why: str = "") -> None:
-        """Records a trial, and says so."""
+        """Records a trial, and reports it as progress."""
         rounded = [None if value is None else round(value, 6) for value in (ratio, score)]
         self.tried.append(SearchTrial(what=what, kept=kept, ratio=rounded[0], score=rounded[1], note=why))
         figures = [f"{ratio:.2f}x as fast"] if ratio is not None else []
@@ -51,7 +51,7 @@ class SearchLog:
         self.context.progress.note(f"{self.target.name}: {what}: {', '.join([*figures, 'kept' if kept else 'not kept'])}")
 
     def note_all(self, kind: str, candidates: Sequence[Candidate], kept: Candidate | None) -> None:
-        """Records candidates of which one was kept, or none."""
+        """Records candidates, of which at most one was kept."""
         for candidate in candidates:
             self.note(
                 f"{kind} {title(candidate.plan)}",
@@ -62,7 +62,7 @@ class SearchLog:
             )
 
     def ratios(self, name: str, models: Sequence[tuple[Path, Target]]) -> list[float]:
-        """Speed of every model but the first over the first one's. Found again after a kill, by the name and the targets."""
+        """Speed of every model but the first, relative to the first. Kept by name and targets, so that a kill loses none."""
 
         def measure() -> list[float]:
             speeds = self.trials.time(models)
@@ -72,22 +72,22 @@ class SearchLog:
         return [float(ratio) for ratio in self.builder.remembered(key, measure)]
 
     def candidates(self, plans: Sequence[Plan], target: Target, against: Plan) -> list[Candidate]:
-        """The plans scored, and timed against another.
+        """Candidates of the plans, scored, and timed against another plan.
 
         Raises:
-            StageError: one cannot be made or run.
+            StageError: a plan cannot be made or run.
         """
-        found = []
+        made = []
         for plan in plans:
             files = [self.builder.quantized(against), self.builder.quantized(plan)]
             scored = self.trials.score(files[1], target)
             speed = 1.0
             if plan != against:
                 speed = self.ratios(f"candidates {against.key} {plan.key}", [(file, target) for file in files])[0]
-            found.append(Candidate(plan, scored, speed))
-        return found
+            made.append(Candidate(plan, scored, speed))
+        return made
 
 
 def title(plan: Plan) -> str:
-    """A method and its settings, for people."""
+    """A method and its settings, as shown to users."""
     return " ".join([plan.method.name, *(str(value) for _, value in plan.settings)])

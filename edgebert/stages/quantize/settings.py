@@ -1,4 +1,4 @@
-"""What every quantisation method is told."""
+"""Settings that every quantisation method receives."""
 
 from __future__ import annotations
 
@@ -10,41 +10,38 @@ from edgebert.tasks.base import Encoded, Task
 if TYPE_CHECKING:
     from edgebert.stages.scorer import Scorer
 
-
 Ranges = Literal["minmax", "moving-average", "entropy", "percentile", "mse"]
-
-
 GraphFormat = Literal["qdq", "qoperator"]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Common settings. `calibration` is empty for methods that do not calibrate."""
+    """Settings of all methods. `calibration` is empty for methods that do not calibrate."""
 
     per_channel: bool
     embeddings: bool
     calibration: tuple[Encoded, ...]
     ranges: Ranges = "minmax"
-    """How calibrated methods find the range of an activation."""
+    """How the range of an activation is taken from calibration data."""
     percentile: float = 99.99
-    """Share of values, in percent, that the range holds; for `percentile`."""
+    """For `ranges: percentile`: percentage of the values within the range."""
     graph_format: GraphFormat = "qdq"
-    """Of ONNX Runtime's static quantisation."""
+    """Form of the graph that ONNX Runtime's static quantisation writes."""
     reduce_range: bool = False
-    """Weights in 7 bits: where the target's instruction set adds products in 16 bits, 8 would overflow."""
+    """Weights in 7 bits: where the target's instruction set adds products in 16 bits, those of 8 bits saturate."""
     excluded_nodes: tuple[str, ...] = ()
     """Names of nodes, as `export` gives them, that stay FP32."""
     bits: Literal[4, 8] = 8
-    """Of weight-only quantisation."""
+    """Bits of a weight in weight-only quantisation."""
     block_size: int = 32
-    """Weights that share a scale, of weight-only quantisation."""
+    """Weights that share a scale in weight-only quantisation."""
     accuracy_level: Literal[1, 4] = 4
-    """What the products of weight-only quantisation make of activations: 1 FP32, 4 INT8."""
+    """Precision of activations in the products of weight-only quantisation: 1 is FP32, 4 is INT8."""
     max_drop: float = 0.01
-    """How far the score may fall below FP32's, for methods that look at it."""
+    """Largest drop of the score below FP32's, for methods that use the score."""
     task: Task | None = None
     score: Scorer | None = None
-    """The task's first metric on the eval set, of anything that predicts; for methods that look at it."""
+    """Computes the task's first metric on the eval set, for methods that use the score."""
     labels: tuple[str, ...] = ()
 
     def batches(self) -> list[dict[str, object]]:

@@ -1,8 +1,8 @@
-"""ONNX Runtime static quantisation: activation ranges from calibration data, found by our own observers.
+"""ONNX Runtime static quantisation: activation ranges come from calibration data, by our own observers.
 
 Only MatMul, Gemm and embedding Gathers are quantised: residual Adds, LayerNorm and softmax stay float, because their
 outliers ruin eight bits. In QDQ form the products' outputs stay float as well: ONNX Runtime then fuses each product to one
-operator, MatMulIntegerToFloat. Integer operators need a range for their outputs too.
+operator, MatMulIntegerToFloat. Integer operators need ranges for their outputs, too.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any
     tensors = activations(model, settings.graph_format, settings.excluded_nodes)
     with quiet_libraries():
         ranges = tensor_ranges(model, tensors, settings.batches(), _observers(model, settings))
-        _tell_types(model, tensors)
+        _declare_types(model, tensors)
         quantizer = _quantizer(model, ranges, settings)
         quantizer.quantize_model()
         _restore(quantizer.model.graph(), settings.excluded_nodes)
@@ -44,22 +44,22 @@ def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any
 def activations(model: Any, graph_format: GraphFormat, excluded_nodes: Sequence[str] = ()) -> list[str]:
     """Tensors that need a range, in the graph's order: the products' inputs, and for integer operators their outputs."""
     weights = {tensor.name for tensor in model.graph.initializer}
-    found: dict[str, None] = {}
+    tensors: dict[str, None] = {}
     for node in model.graph.node:
         if node.op_type in PRODUCTS and node.name not in excluded_nodes:
             names = [*node.input[:2], *(node.output if graph_format == "qoperator" else ())]
-            found |= dict.fromkeys(name for name in names if name not in weights)
-    return list(found)
+            tensors |= dict.fromkeys(name for name in names if name not in weights)
+    return list(tensors)
 
 
 def _observers(model: Any, settings: Settings) -> Callable[[str], Observer]:
-    """Makes the observer of a tensor. Softmax is never clipped: most of what it gives is near 0, what counts is near 1."""
+    """Makes the observer of a tensor. Softmax is never clipped: most of its values are near 0, but those near 1 matter."""
     shares = {name for node in model.graph.node if node.op_type == "Softmax" for name in node.output}
     return lambda name: MinMax() if name in shares else observer_for(settings.ranges, settings.percentile)
 
 
 def _quantizer(model: Any, ranges: Mapping[str, Range], settings: Settings) -> Any:
-    """What onnxruntime.quantization.quantize_static makes once it has calibrated, with our ranges."""
+    """The quantiser that onnxruntime.quantization.quantize_static makes after its calibration, with our ranges."""
     import numpy as np
     from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantizationMode, QuantType, TensorsData
     from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
@@ -84,13 +84,13 @@ def _quantizer(model: Any, ranges: Mapping[str, Range], settings: Settings) -> A
     )
     options = {
         "OpTypesToExcludeOutputQuantization": list(PRODUCTS),
-        "TensorQuantOverrides": {name: [{"reduce_range": False}] for name in tables},  # they are not multiplied
+        "TensorQuantOverrides": {name: [{"reduce_range": False}] for name in tables},  # tables are not multiplied
     }
     return QDQQuantizer(extra_options=options, **common)
 
 
-def _tell_types(model: Any, tensors: Sequence[str]) -> None:
-    """What ONNX's shape inference does not know, such as what follows ONNX Runtime's own operators, would stay float."""
+def _declare_types(model: Any, tensors: Sequence[str]) -> None:
+    """Declares tensors that shape inference does not know, as behind ONNX Runtime's operators: they would stay float."""
     from onnx import TensorProto, helper
 
     graph = model.graph
@@ -101,7 +101,7 @@ def _tell_types(model: Any, tensors: Sequence[str]) -> None:
 
 
 def _restore(graph: Any, excluded_nodes: Sequence[str]) -> None:
-    """Gives float nodes the exact activation to read: QDQ rounds it for all that read it, residual Adds too."""
+    """Lets float nodes read the exact activation: QDQ rounds it for all of its readers, residual Adds included."""
     makers = {name: node for node in graph.node for name in node.output}
 
     def exact(name: str) -> str:
@@ -110,7 +110,7 @@ def _restore(graph: Any, excluded_nodes: Sequence[str]) -> None:
         if quantize is None or quantize.op_type != "QuantizeLinear":
             return name
         source = quantize.input[0]
-        # ONNX Runtime looks rows up in eight bits only where they are rounded afterwards: by their own scale, which is exact.
+        # ONNX Runtime looks up INT8 rows only where they are rounded afterwards, by their own scale: that is exact.
         return name if source in makers and makers[source].op_type == "Gather" else source
 
     for node in graph.node:
@@ -120,5 +120,5 @@ def _restore(graph: Any, excluded_nodes: Sequence[str]) -> None:
 
 def _require_nodes(model: Any, names: Sequence[str]) -> None:
     present = {node.name for node in model.graph.node}
-    if strange := [name for name in names if name not in present]:
-        raise StageError(f"The graph has no node {strange[0]} to keep in FP32.")
+    if unknown := [name for name in names if name not in present]:
+        raise StageError(f"The graph has no node {unknown[0]} to keep in FP32.")

@@ -1,6 +1,6 @@
-"""Embedding tables in INT8, each row with a scale of its own: most of a small BERT's file.
+"""Embedding tables in INT8, each row with a scale of its own. Tables are most of a small BERT's file.
 
-A row is one token's embedding. One scale for a whole table would be that of its largest row, which rare tokens have.
+A row is one token's embedding. A single scale for the table would be that of its largest rows, which are rare tokens'.
 
     row = int8 * scale, scale = max|row| / 127
 """
@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 FEWEST_ROWS = 16
-"""Smaller tables stay float: the two rows of segments weigh nothing, and reading them would cost more operators."""
+"""Rows of the smallest table that is quantised: the two rows of segments save no space and would cost operators."""
 
 
 def quantize_tables(source: Path, target: Path) -> list[str]:
     """Writes the graph with its FP32 tables in INT8.
 
-    Tables are what a Gather reads rows of, or a Slice its first rows.
+    A table is a matrix whose rows a Gather reads, or its first rows a Slice.
 
     Returns:
         The names of the tables.
@@ -50,7 +50,7 @@ def quantize_tables(source: Path, target: Path) -> list[str]:
 
 
 def _by_row(model: Any, node: Any) -> bool:
-    """Whether a node picks rows, by axis 0."""
+    """Whether a node picks rows (axis 0)."""
     from onnx import numpy_helper
 
     if node.op_type == "Gather":
@@ -66,7 +66,7 @@ def _parts(table: Any) -> list[Any]:
 
     values = numpy_helper.to_array(table)
     scales = np.abs(values).max(axis=1, keepdims=True) / np.float32(127)
-    scales[scales == 0] = 1  # a row of zeros
+    scales[scales == 0] = 1  # rows of zeros
     rows = np.rint(values / scales).astype(np.int8)
     return [
         numpy_helper.from_array(rows, f"{table.name}.int8"),
@@ -75,18 +75,18 @@ def _parts(table: Any) -> list[Any]:
 
 
 def _lookup(node: Any, table: str) -> list[Any]:
-    """The same rows from the INT8 table."""
+    """Nodes that read the rows of a lookup from the INT8 table."""
     from onnx import TensorProto, helper
 
     out = node.output[0]
-    found = []
+    picks = []
     for part in ("int8", "scale"):
-        picked = type(node)()
-        picked.CopyFrom(node)
-        picked.name = f"{node.name}.{part}"
-        picked.input[0] = f"{table}.{part}"
-        picked.output[0] = f"{out}.{part}"
-        found.append(picked)
+        pick = type(node)()
+        pick.CopyFrom(node)
+        pick.name = f"{node.name}.{part}"
+        pick.input[0] = f"{table}.{part}"
+        pick.output[0] = f"{out}.{part}"
+        picks.append(pick)
     cast = helper.make_node("Cast", [f"{out}.int8"], [f"{out}.float"], name=f"{node.name}.cast", to=TensorProto.FLOAT)
     scaled = helper.make_node("Mul", [f"{out}.float", f"{out}.scale"], [out], name=f"{node.name}.scaled")
-    return [*found, cast, scaled]
+    return [*picks, cast, scaled]

@@ -1,4 +1,4 @@
-"""Trials: what a search for the best INT8 model asks of a candidate: answers on eval rows, and speed beside another's."""
+"""Trials: measures candidates of a search: their answers on eval rows, and their speed in turns with other models."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from edgebert.stages.base import Scored
 from edgebert.tasks.base import Encoded, Row
 
 MOST_ROWS = 4000
-"""Of the eval set, drawn by the seed. The final check looks at all of them."""
+"""Most eval rows that a trial uses, drawn by the seed. The final check uses all rows."""
 TIMED_TEXTS = 64
-"""Queries that models take turns at."""
+"""Number of queries that models take turns at."""
 SECONDS = 2.0
-"""For each model, in all its turns."""
+"""Time for each model, in all of its turns."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """FP32 on a target."""
+    """The FP32 model on a target."""
 
     file: Path
     target: Target
@@ -43,12 +43,12 @@ class Reference:
 
 @dataclass(frozen=True)
 class MeasuredTrials:
-    """Measures candidates for one target against its gates on answers: those on the task's own metrics and on agreement."""
+    """Measures candidates for one target, and judges them by the gates on the task's metrics and on agreement."""
 
     reference: Callable[[], Reference]
-    """FP32 on the target; made at first need."""
+    """Returns the FP32 model on the target, exported when it is first needed."""
     serving: Serving
-    """Of the candidates."""
+    """How candidates are served."""
     data: PreparedData
     gates: Sequence[Gate]
     seed: int
@@ -56,25 +56,25 @@ class MeasuredTrials:
 
     @cached_property
     def rows(self) -> list[Row]:
-        """The eval rows that are looked at."""
+        """The eval rows that trials use."""
         order = np.random.default_rng(self.seed).permutation(len(self.data))  # a file may be sorted by label
         return list(self.data.rows([int(index) for index in order[:MOST_ROWS]]))
 
     @cached_property
     def fp32(self) -> npt.NDArray[Any]:
-        """FP32's answers, as `Scored.outputs`."""
-        found = self.reference()
-        return self._outputs(found.file, found.target, found.serving, self.rows)
+        """FP32's answers on all rows of the trials, as in `Scored.outputs`."""
+        reference = self.reference()
+        return self._outputs(reference.file, reference.target, reference.serving, self.rows)
 
     @property
     def asked(self) -> list[Gate]:
-        """The gates that answers decide; where a recipe has none, 99 % of FP32's score."""
+        """The gates on answers; where a recipe has none, 99 % of FP32's score."""
         asked = answer_gates(self.gates, self.serving.task.metrics)
         return asked or [Gate.model_validate({"metric": self.serving.task.metrics[0], "min_ratio": 0.99})]
 
     @property
     def allowed_drop(self) -> float:
-        """How far the task's first metric may fall below FP32's, by the gates on it; a percentage point where none is."""
+        """Largest drop of the task's first metric below FP32's that the gates on it allow; 0.01 where there is none."""
         metric = self.serving.task.metrics[0]
         fp32 = self.baseline().metrics[metric]
         limits = [
@@ -88,17 +88,16 @@ class MeasuredTrials:
         """A candidate's answers, judged.
 
         Args:
-            rows: look at the first so many only.
+            rows: number of rows to use, from the first; None: all.
         """
-        looked = self.rows[:rows]
-        return self.judged(self._outputs(file, target, self.serving, looked))
+        return self.judged(self._outputs(file, target, self.serving, self.rows[:rows]))
 
     def baseline(self, rows: int | None = None) -> Scored:
-        """FP32's own."""
+        """FP32's own answers, judged."""
         return self.judged(self.fp32[:rows])
 
     def judged(self, outputs: npt.NDArray[Any]) -> Scored:
-        """Answers on the first rows -> metrics, and the reasons of the gates that they miss."""
+        """The metrics of answers to the first rows, and a reason for each gate that they miss."""
         if not np.isfinite(outputs).all():
             return Scored(outputs, {}, -math.inf, tuple(f"{gate}: the answers hold NaN or infinity" for gate in self.asked))
         ours, theirs = self._metrics(outputs), self._metrics(self.fp32[: len(outputs)])
@@ -110,16 +109,16 @@ class MeasuredTrials:
         task = self.serving.task
         answers = self._answers(outputs)
         references = self._references[: len(outputs)]
-        found = {metric: task.score(metric, answers, references) for metric in task.metrics}
-        return {**found, "agreement": float(np.mean(answers == self._answers(self.fp32[: len(outputs)])))}
+        metrics = {metric: task.score(metric, answers, references) for metric in task.metrics}
+        return {**metrics, "agreement": float(np.mean(answers == self._answers(self.fp32[: len(outputs)])))}
 
     def _answers(self, outputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return np.asarray(self.serving.task.predict({self.serving.task.outputs[0]: outputs}))
 
     @cached_property
     def _references(self) -> npt.NDArray[Any]:
-        places = label_places(self.data, self.serving.task, self.serving.labels)
-        return np.array([places[row["label"]] for row in self.rows])
+        indices = label_places(self.data, self.serving.task, self.serving.labels)
+        return np.array([indices[row["label"]] for row in self.rows])
 
     def _outputs(self, file: Path, target: Target, serving: Serving, rows: Sequence[Row]) -> npt.NDArray[Any]:
         name = serving.task.outputs[0]
@@ -131,12 +130,12 @@ class MeasuredTrials:
     @cached_property
     def _texts(self) -> list[Encoded]:
         order = np.random.default_rng(self.seed).permutation(len(self.rows))
-        wanted = TIMED_TEXTS * self.reference().target.batch
-        chosen = [self.rows[int(order[index % len(order)])] for index in range(wanted)]
+        count = TIMED_TEXTS * self.reference().target.batch
+        chosen = [self.rows[int(order[index % len(order)])] for index in range(count)]
         return self.serving.encode(self.serving.open_tokenizer(), chosen)
 
     def time(self, models: Sequence[tuple[Path, Target]]) -> Timings:
-        """Lets models take turns at the same queries."""
+        """Latencies of models that take turns at the same queries."""
         return take_turns(
             models,
             self._texts,

@@ -1,4 +1,4 @@
-"""Tuning: which settings of the runtime, and which rewrites of the graph, measured faster on a target."""
+"""Tuning: settings of the runtime and rewrites of the graph, of which those are kept that are faster on the target."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from edgebert.stages.quantize.builder import Plan
 from edgebert.stages.quantize.search_log import SearchLog
 
 FASTER = 1.005
-"""A change is kept when it is at least so much faster: a smaller gain could be noise."""
+"""Least speed-up of a change that is kept: a smaller one could be noise."""
 
 Setting = tuple[str, dict[str, Any]]
-"""What it is called, and the fields of Target."""
+"""(name of a setting, fields of Target)."""
 
 
 def settings_of(target: Target) -> list[Setting]:
-    """What of the runtime's settings is tried for a target: nothing that it has already."""
+    """The runtime's settings to try for a target, without those that it has already."""
     options = _openvino(target) if target.runtime == "openvino" else _onnxruntime(target)
     return [(what, fields) for what, fields in options if joined(target, fields) != target]
 
@@ -45,7 +45,7 @@ def _onnxruntime(target: Target) -> list[Setting]:
 
 
 def joined(target: Target, fields: Mapping[str, Any]) -> Target:
-    """The target with these fields; optimisers that it switches off already stay off."""
+    """The target with these fields; optimisers that it has switched off stay off."""
     off = tuple(dict.fromkeys((*target.disabled_optimizers, *fields.get("disabled_optimizers", ()))))
     return target.with_tuning({**fields, "disabled_optimizers": off})
 
@@ -57,7 +57,7 @@ def changes(target: Target, tuned: Target) -> dict[str, Any]:
 
 
 def tune_settings(log: SearchLog, plan: Plan) -> Target:
-    """Each setting alone against the target's own; then those that were faster, fastest first, while it stays so."""
+    """Times each setting alone against the target's own, then adds the faster ones, fastest first, while each still helps."""
     target, file = log.target, log.builder.quantized(plan)
     options = settings_of(target)
     models = [(file, target), *((file, joined(target, fields)) for _, fields in options)]
@@ -74,7 +74,7 @@ def tune_settings(log: SearchLog, plan: Plan) -> Target:
 
 
 def tune_graph(log: SearchLog, plan: Plan, target: Target) -> Plan:
-    """Rewrites in their order, each on top of those that were kept."""
+    """Tries the rewrites in their order, each on top of those that were kept."""
     for rewrite in REWRITES:
         if rewrite in FOR_ONNXRUNTIME_ALONE and target.runtime != "onnxruntime":
             continue
@@ -85,7 +85,7 @@ def tune_graph(log: SearchLog, plan: Plan, target: Target) -> Plan:
         except EdgebertError as error:
             log.note(f"rewrite {rewrite}", kept=False, why=error.message)
             continue
-        kept = ratio >= FASTER or (rewrite == "mask" and ratio >= 1 / FASTER)  # the others are written on top of it
+        kept = ratio >= FASTER or (rewrite == "mask" and ratio >= 1 / FASTER)  # other rewrites are only ever used with it
         log.note(f"rewrite {rewrite}", kept=kept, ratio=ratio)
         log.builder.drop(plan if kept else challenger)
         plan = challenger if kept else plan

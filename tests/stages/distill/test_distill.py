@@ -186,7 +186,7 @@ def test_accumulating_two_batches_is_training_on_one_of_both(bench: Path, store:
 
 
 def test_teacher_is_asked_once_for_all_trainings(bench: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = counted(monkeypatch, teacher_outputs, "compute", lambda model, examples, indices, wanted: len(indices))
+    asked = counted(monkeypatch, teacher_outputs, "compute", lambda model, examples, indices, requested: len(indices))
     distilled(bench, store, epochs=2)
     assert sum(asked) == 48
     distilled(bench, store, ["seed=1"], learning_rate=0.001, temperature=4.0, epochs=0.5)
@@ -236,7 +236,7 @@ def test_teacher_outputs_come_batch_by_batch(bench: Path, store: Path, monkeypat
     asked: list[int] = []
     teacher.model.register_forward_hook(lambda *_: asked.append(1))
     monkeypatch.setattr(teacher_outputs, "BATCH", 4)
-    found = teacher_outputs.compute(teacher.model, teacher.examples, range(12), teacher.wanted)
+    found = teacher_outputs.compute(teacher.model, teacher.examples, range(12), teacher.requested)
     first, _ = next(found)
     assert len(asked) == 1
     assert {first, *(index for index, _ in found)} == set(range(12))
@@ -276,7 +276,7 @@ def test_teacher_outputs_go_on_after_the_last_whole_block(
         kill_after(patch, teacher_outputs, "compute", 3)
         with pytest.raises(Killed):
             distilled(bench, stormy)
-    asked = counted(monkeypatch, teacher_outputs, "compute", lambda model, examples, indices, wanted: len(indices))
+    asked = counted(monkeypatch, teacher_outputs, "compute", lambda model, examples, indices, requested: len(indices))
     distilled(bench, stormy)
     assert asked == [10, 8]
     assert [entry.sha256 for entry in measurements(store, "teacher-outputs")] == [
@@ -303,7 +303,7 @@ def test_teacher_outputs_start_again_when_what_a_killed_run_left_is_damaged(
             distilled(bench, store, epochs=0.1)
     (mark,) = (store / "work").glob("*/done.json")
     damage(mark.parent)
-    asked = counted(monkeypatch, teacher_outputs, "compute", lambda model, examples, indices, wanted: len(indices))
+    asked = counted(monkeypatch, teacher_outputs, "compute", lambda model, examples, indices, requested: len(indices))
     distilled(bench, store, epochs=0.1)
     assert sum(asked) == 48
 
@@ -341,7 +341,7 @@ def test_cache_stays_under_its_bound_and_changes_nothing(
     kilobytes: int, bench: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = distilled(bench, store, epochs=2)
-    asked = counted(monkeypatch, teacher_outputs, "compute", lambda model, examples, indices, wanted: len(indices))
+    asked = counted(monkeypatch, teacher_outputs, "compute", lambda model, examples, indices, requested: len(indices))
     bounded = distilled(bench, store, epochs=2, cache_gb=kilobytes / 1e6)
     kept = min(measurements(store, "teacher-outputs"), key=lambda entry: entry.facts["examples"])
     assert sum(file.stat().st_size for file in kept.path.glob("*.npy")) <= max(1000 * kilobytes, 4096)

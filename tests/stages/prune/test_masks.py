@@ -11,8 +11,17 @@ from hypothesis import strategies as st
 from tiny_bert import BATCHES, BERTS, KINDS, Batch, assert_same, batch_of, build, difference, kept_of, outputs
 from transformers import BertForSequenceClassification, BertModel
 
-from edgebert.models.surgery import Units, everything, layers_of, prune, shape_of
-from edgebert.stages.prune.importance import masked, masks_of
+from edgebert.models.surgery import Kept, Units, everything, layers_of, prune, shape_of
+from edgebert.stages.prune.importance import masked
+
+
+def masks_of(model: Any, kept: Kept) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """For each layer, 1 for the heads (and neurons) that are kept and 0 for the others."""
+    heads, neurons = [], []
+    for index, sizes in enumerate(zip(shape_of(model).heads, shape_of(model).intermediate_sizes, strict=True)):
+        for masks, size, units in zip((heads, neurons), sizes, (kept[index].heads, kept[index].neurons), strict=True):
+            masks.append(torch.tensor([float(unit in units) for unit in range(size)]))
+    return heads, neurons
 
 
 def hooks(model: Any) -> int:

@@ -1,1 +1,1 @@
-"""The table of what attention heads and FFN neurons cost on a target, in milliseconds, measured once on each machine."""
+"""Latency tables: milliseconds of attention heads and FFN neurons on a target, measured once on each machine."""

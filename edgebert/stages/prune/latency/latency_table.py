@@ -1,10 +1,10 @@
-"""What the halves of an encoder layer cost on the target's runtime, in milliseconds: the table, and what it says of a model.
+"""Latency table: milliseconds of the halves of an encoder layer on the target's runtime, and the costs that follow from it.
 
     latency(model) = rest + sum over layers of (attention(heads) + ffn(neurons))
 
-Everything that a query pays whatever its layers (session, embeddings, mask, pooler, classifier) is in `rest`. Weights that
-do not fit into the caches make large models slower than this sum. The model that is to be pruned, the largest that matters,
-is therefore in the table as it was timed whole.
+`rest` is the time outside the layers: session, embeddings, mask, pooler, classifier. Weights that do not fit into the
+caches make large models slower than this sum. The model that is to be pruned is the largest one, so the table also holds
+its latency as a whole.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ import numpy.typing as npt
 from pydantic import Field, ValidationError, model_validator
 
 from edgebert.core.strict import Frozen
-from edgebert.models.sizes import Shape
 
 Precision = Literal["fp32", "int8"]
 Array = npt.NDArray[np.float64]
 
 
 class LatencyTable(Frozen):
-    """Milliseconds for one query of `batch` texts. Rows of the three tables follow `lengths`, columns `heads` or `neurons`."""
+    """Milliseconds of one query of `batch` texts. Table rows follow `lengths`, table columns `heads` or `neurons`."""
 
     schema_version: Literal[1] = 1
     runtime: str
@@ -42,19 +41,19 @@ class LatencyTable(Frozen):
     hidden_size: int
     head_size: int
     lengths: tuple[int, ...]
-    """Tokens, ascending, as in the two grids below."""
+    """Measured lengths in tokens, ascending; so are the numbers of heads and of neurons below."""
     heads: tuple[int, ...]
     neurons: tuple[int, ...]
     attention_ms: tuple[tuple[float, ...], ...]
-    """Of an attention half with so many heads; does not fall as heads are added."""
+    """Milliseconds of an attention half with this many heads; never falls as heads are added."""
     ffn_ms: tuple[tuple[float, ...], ...]
-    """Of an FFN half with so many neurons; likewise."""
+    """Milliseconds of an FFN half with this many neurons; never falls as neurons are added."""
     rest_ms: tuple[float, ...]
-    """Of all that is not a layer."""
+    """Milliseconds outside the encoder layers."""
     whole_ms: tuple[float, ...]
-    """Of the model that the table was measured for, as it is."""
+    """Milliseconds of the whole model that the table was measured for, timed as one."""
     spread: float = 0.0
-    """How busy the machine was: by how much a point's middle round lay above its quietest; the median over all points."""
+    """Excess of the median round over the fastest one, as a share; median over all points. It shows a busy machine."""
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> Self:
@@ -72,7 +71,7 @@ class LatencyTable(Frozen):
 
 
 def read_table(file: Path) -> LatencyTable | None:
-    """A table that was written; None where it is missing, cut off, edited or of another schema: it can be measured again."""
+    """The table in a file; None where it is missing, cut off, edited or of another schema, so that it is measured again."""
     try:
         return LatencyTable.model_validate_json(file.read_text(encoding="utf-8"))
     except (OSError, ValidationError, UnicodeDecodeError):
@@ -80,7 +79,7 @@ def read_table(file: Path) -> LatencyTable | None:
 
 
 def write_table(table: LatencyTable, file: Path) -> None:
-    """Writes a table, whole or not at all."""
+    """Writes a table atomically."""
     partial = file.with_suffix(".partial")
     with partial.open("w", encoding="utf-8") as handle:
         handle.write(table.model_dump_json(indent=1))
@@ -91,13 +90,13 @@ def write_table(table: LatencyTable, file: Path) -> None:
 
 @dataclass(frozen=True)
 class LatencyCosts:
-    """Mean milliseconds over queries of the given lengths: the `Costs` of `size_search.py`, with the rest and the total.
+    """Mean milliseconds over queries of the given lengths: the `Costs` of `size_search.py`, with `rest` and `whole`.
 
-    Between points of the table: linear. Below the first: as at the first, because there the overhead decides. Above the
-    last: in proportion to it.
+    Linear between points of the table; below the first point as at the first, where overhead dominates; above the last
+    point in proportion to it.
 
     Args:
-        lengths: tokens of each query as the runtime sees it, padded, as from `layer_latency.served_lengths`; one or more.
+        lengths: padded tokens of each query, one or more, as from `layer_latency.served_lengths`.
 
     Raises:
         ValueError: there are no lengths, or one is below 1.
@@ -111,47 +110,34 @@ class LatencyCosts:
             raise ValueError("costs need the lengths of one or more queries, each of 1 token or more")
 
     def attention(self, heads: int) -> float:
-        """Of the attention half of a layer with this many heads, in ms.
+        """Milliseconds of the attention half of a layer with this many heads.
 
         Raises:
-            ValueError: there is no head.
+            ValueError: `heads` is below 1.
         """
         return interpolated(self.table.heads, self._attention, heads)
 
     def ffn(self, neurons: int) -> float:
-        """Of the FFN half of a layer with this many neurons, in ms.
+        """Milliseconds of the FFN half of a layer with this many neurons.
 
         Raises:
-            ValueError: there is no neuron.
+            ValueError: `neurons` is below 1.
         """
         return interpolated(self.table.neurons, self._ffn, neurons)
 
     @cached_property
     def rest(self) -> float:
-        """Of everything but the layers, in ms."""
+        """Milliseconds outside the encoder layers."""
         return float(self._weights @ np.array(self.table.rest_ms))
 
     @cached_property
     def whole(self) -> float:
-        """Of the model that the table was measured for, in ms: timed, not added up."""
+        """Milliseconds of the whole model that the table was measured for, timed as one and not summed."""
         return float(self._weights @ np.array(self.table.whole_ms))
-
-    def total(self, shape: Shape) -> float:
-        """Of a whole model, in ms.
-
-        Raises:
-            ValueError: the shape's hidden size or head size is not the table's.
-        """
-        if (shape.hidden_size, shape.head_size) != (self.table.hidden_size, self.table.head_size):
-            raise ValueError(
-                f"the table was measured at hidden size {self.table.hidden_size} and head size {self.table.head_size}, "
-                f"the shape has {shape.hidden_size} and {shape.head_size}"
-            )
-        return self.rest + sum(map(self.attention, shape.heads)) + sum(map(self.ffn, shape.intermediate_sizes))
 
     @cached_property
     def _weights(self) -> Array:
-        """Share of each row of the table in the mean."""
+        """Weight of each table row in the mean over the lengths."""
         rows = np.eye(len(self.table.lengths))
         shares = [[interpolated(self.table.lengths, row, length) for row in rows] for length in self.lengths]
         return np.asarray(np.mean(shares, axis=0))
@@ -166,11 +152,11 @@ class LatencyCosts:
 
 
 def interpolated(grid: Sequence[int], values: Sequence[float] | Array, at: int) -> float:
-    """The value at a size: linear between points, that of the first below it, in proportion to the last above it.
+    """The value at a size: linear between points, constant below the first, in proportion to the last above it.
 
     Args:
         grid: ascending sizes.
-        values: one for each.
+        values: the value at each size.
 
     Raises:
         ValueError: `at` is below 1.

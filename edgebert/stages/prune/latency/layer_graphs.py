@@ -1,7 +1,7 @@
-"""BERTs of chosen sizes with random weights, as ONNX graphs that hold the operators of edgebert's own export, in its order.
+"""BERTs of chosen sizes with random weights, as ONNX graphs with the operators of edgebert's own export in the same order.
 
-What a layer costs depends on its sizes and operators, not on what it learned. `write_graph` therefore makes models whose
-latency stands for that of a real one: built in milliseconds, without torch.
+The latency of a layer depends on its sizes and operators, not on its weights. `write_graph` therefore makes models with
+the latency of real ones, in milliseconds and without torch.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import numpy as np
 import numpy.typing as npt
 
 VOCABULARY = 1024
-"""Rows of the word table. A lookup reads as many rows as the text has tokens, whatever the size of the table."""
+"""Rows of the word table. Its size hardly matters: a lookup reads one row for each token of the text."""
 LABELS = 2
 OPSET = 20
 IR_VERSION = 10
 EPSILON = 1e-12
 SPREAD = 0.02
-"""Standard deviation of the weights, BERT's own: no value grows or vanishes, so no denormals slow the arithmetic."""
+"""Standard deviation of the weights, as BERT's: no value explodes or vanishes, and no denormals slow the arithmetic."""
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
 class StackSizes:
-    """One encoder layer. None leaves that half out, which no BERT does: it tells the halves' costs apart."""
+    """Sizes of one encoder layer. None leaves a half out, as no BERT does, to separate the costs of the halves."""
 
     heads: int | None
     neurons: int | None
@@ -35,17 +35,17 @@ class StackSizes:
 
 @dataclass(frozen=True)
 class GraphSizes:
-    """A whole model: embeddings, layers, pooler and classifier. Without layers it is what the layers' costs come on top of."""
+    """Sizes of a whole model: embeddings, layers (none, perhaps), pooler and classifier."""
 
     hidden_size: int
     head_size: int
     layers: tuple[StackSizes, ...]
     positions: int
-    """Longest text, in tokens."""
+    """Longest text in tokens."""
 
 
 def stack(hidden_size: int, head_size: int, layer: StackSizes, count: int, positions: int) -> GraphSizes:
-    """A model of `count` equal layers, each with weights of its own."""
+    """Sizes of a model of `count` equal layers, each with weights of its own."""
     return GraphSizes(hidden_size, head_size, (layer,) * count, positions)
 
 
@@ -53,7 +53,7 @@ def write_graph(sizes: GraphSizes, target: Path, *, seed: int = 0) -> None:
     """Writes a model with dynamic batch and length: int64 inputs (batch, sequence), output `logits` (batch, 2).
 
     Args:
-        seed: draws the weights; the same sizes and seed give the same file.
+        seed: draws the weights; equal sizes and seeds give equal files.
 
     Raises:
         OSError: the file cannot be written.
@@ -64,7 +64,7 @@ def write_graph(sizes: GraphSizes, target: Path, *, seed: int = 0) -> None:
 
 
 def build_graph(sizes: GraphSizes, *, seed: int = 0) -> Any:
-    """The same, as an onnx.ModelProto."""
+    """The model of `write_graph` as an onnx.ModelProto."""
     from onnx import TensorProto, helper
 
     builder = _GraphBuilder(sizes, np.random.default_rng(seed))
@@ -86,7 +86,7 @@ def build_graph(sizes: GraphSizes, *, seed: int = 0) -> Any:
 
 
 class _GraphBuilder:
-    """Appends nodes in the order of the export. Methods return the name of their result."""
+    """Appends nodes in the order of the export. Methods return the name of their output."""
 
     def __init__(self, sizes: GraphSizes, generator: np.random.Generator) -> None:
         self._sizes = sizes
@@ -97,7 +97,7 @@ class _GraphBuilder:
         self.shapes: list[Any] = []
 
     def embeddings(self) -> str:
-        """Words + segments + positions, normalised: (batch, sequence, hidden)."""
+        """Word, segment and position embeddings, summed and normalised: (batch, sequence, hidden)."""
         hidden = self._sizes.hidden_size
         positions = self._constant("position_ids", np.arange(self._sizes.positions, dtype=np.int64)[None])
         batch = self._node("Shape", "token_type_ids", out="batch_size", start=0, end=1)
@@ -109,12 +109,12 @@ class _GraphBuilder:
         words = self._node("Gather", self._weights("words", VOCABULARY, hidden), "input_ids", axis=0)
         segments = self._node("Gather", self._weights("segments", 2, hidden), "token_type_ids", axis=0)
         total = self._node("Add", words, segments)
-        places = self._node("Gather", self._weights("positions", self._sizes.positions, hidden), used, axis=0)
-        found = self._normalised("embeddings", self._node("Add", total, places))
-        return self._shaped(found, "batch", "sequence", hidden)
+        position_rows = self._node("Gather", self._weights("positions", self._sizes.positions, hidden), used, axis=0)
+        summed = self._normalised("embeddings", self._node("Add", total, position_rows))
+        return self._shaped(summed, "batch", "sequence", hidden)
 
     def mask(self) -> str:
-        """0 where a token may be looked at and the least float elsewhere: (batch, 1, sequence, sequence) when broadcast."""
+        """0 where a token may be attended to, else the lowest float: (batch, 1, sequence, sequence) when broadcast."""
         zero = self._constant("index_zero", np.array(0, np.int64))
         one = self._constant("index_one", np.array(1, np.int64))
         first = self._constant("first", np.array([1, 2], np.int64))
@@ -141,7 +141,7 @@ class _GraphBuilder:
         return self._shaped(self._node("Where", seen, nothing, least), "batch", 1, "sequence", "sequence")
 
     def layer(self, index: int, sizes: StackSizes, hidden: str, mask: str) -> str:
-        """Both halves of an encoder layer, or the one that is asked for."""
+        """Both halves of an encoder layer, or the one that has a size."""
         if sizes.heads is not None:
             hidden = self._attention(f"{index}.attention", sizes.heads, hidden, mask)
         if sizes.neurons is not None:
@@ -170,7 +170,7 @@ class _GraphBuilder:
         return self._residual(name, self._linear(f"{name}.output", self._sizes.hidden_size, joined, width), hidden)
 
     def _split(self, name: str, heads: int, hidden: str) -> str:
-        """One projection, cut into heads: (batch, sequence, heads, head size)."""
+        """One projection, split into heads: (batch, sequence, heads, head size)."""
         size = self._sizes.head_size
         return self._reshaped(self._linear(name, heads * size, hidden), "split", heads, size)
 
@@ -196,9 +196,9 @@ class _GraphBuilder:
         return self._node("LayerNormalization", source, scale, shift, axis=-1, epsilon=EPSILON, stash_type=1)
 
     def _reshaped(self, source: str, name: str, *ending: int) -> str:
-        """To (batch, sequence, *ending), where -1 stands for the first of `ending`, as in the export.
+        """Reshapes to (batch, sequence, *ending); the first of `ending` is written as -1, as in the export.
 
-        The shape `name` is made at its first use and shared by all layers.
+        The constant `name` with the shape is made at its first use and shared by all layers.
         """
         if name not in self._known:
             self._known.add(name)
@@ -208,7 +208,7 @@ class _GraphBuilder:
         return self._shaped(self._node("Reshape", source, name, allowzero=1), "batch", "sequence", *ending)
 
     def _shaped(self, name: str, *shape: int | str) -> str:
-        """Says what shape inference cannot find out and the export does say: without it, runtimes fuse less."""
+        """Declares a shape that the export declares and shape inference cannot derive: without it, runtimes fuse less."""
         from onnx import TensorProto, helper
 
         self.shapes.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
@@ -217,9 +217,9 @@ class _GraphBuilder:
     def _node(self, operator: str, *inputs: str, out: str = "", **attributes: Any) -> str:
         from onnx import helper
 
-        place = len(self.nodes)
-        out = out or f"value_{place}"
-        self.nodes.append(helper.make_node(operator, inputs, [out], name=f"node_{operator}_{place}", **attributes))
+        number = len(self.nodes)
+        out = out or f"value_{number}"
+        self.nodes.append(helper.make_node(operator, inputs, [out], name=f"node_{operator}_{number}", **attributes))
         return out
 
     def _weights(self, name: str, *shape: int) -> str:

@@ -1,19 +1,10 @@
-"""Measures a latency table: stacks of equal layers with random weights take turns, in one fresh process a round.
+"""Measures a latency table: stacks of equal layers with random weights take turns, in a fresh process for each round.
 
-Each stack counts with its quietest round. One least-squares fit takes the stacks' latencies apart:
-
-    latency(stack) = rest + layers * (attention(heads) + ffn(neurons))
-
-A model of the whole shape that is to be pruned is timed beside them, and kept as it was timed.
+The fastest round of each stack counts, and `layer_fit.py` computes the costs of layers from them. A model of the whole
+shape that is to be pruned is timed among them.
 """
 
 from __future__ import annotations
-from edgebert.stages.prune.latency.layer_fit import Stack
-from edgebert.stages.prune.latency.layer_fit import fit
-from edgebert.stages.prune.latency.layer_fit import heads_grid
-from edgebert.stages.prune.latency.layer_fit import length_grid
-from edgebert.stages.prune.latency.layer_fit import neurons_grid
-from edgebert.stages.prune.latency.layer_fit import plan_stacks
 
 import json
 import subprocess
@@ -38,28 +29,29 @@ from edgebert.runtimes.target import Target
 from edgebert.stages.export import convert_to_openvino
 from edgebert.stages.prune.latency import layer_worker
 from edgebert.stages.prune.latency.latency_table import Array, LatencyTable, Precision, read_table, write_table
+from edgebert.stages.prune.latency.layer_fit import Stack, fit, heads_grid, length_grid, neurons_grid, plan_stacks
 from edgebert.stages.prune.latency.layer_graphs import VOCABULARY, GraphSizes, StackSizes, stack, write_graph
-from edgebert.stages.prune.latency.layer_worker import LayerJob
+from edgebert.stages.prune.latency.layer_worker import LayerJob, random_texts
 from edgebert.stages.quantize import dynamic, nncf
 from edgebert.stages.quantize.settings import Settings
-from edgebert.tasks.base import Encoded
 
 VERSION = 2
 TABLE_FILE = "table.json"
 CALIBRATION = 2
-"""Random texts for NNCF: ranges decide what a model answers, not what it costs."""
+"""Random texts that calibrate NNCF: ranges change a model's answers, not its latency."""
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How finely a runtime is measured."""
+    """How many rounds, sizes and seconds a runtime's table takes."""
 
     rounds: int
     heads: int | None
-    """Head counts at most; None: all."""
+    """Most numbers of heads to measure; None: all."""
     widths: int
+    """Most numbers of neurons to measure."""
     seconds: float
-    """For all timed queries of a table; warm-up, compilation and processes come on top."""
+    """Time for all timed queries of a table, without warm-up, compilation and starting processes."""
 
 
 EFFORT = {
@@ -80,14 +72,14 @@ def measure_table(
     environment: Environment,
     remeasure: bool = False,
 ) -> LatencyTable:
-    """The table of this machine, measured now unless the store has it.
+    """The latency table of this machine, from the store or measured now.
 
     Args:
-        shape: of the model that is to be pruned: the largest that will be asked for.
-        target: its runtime, threads, batch and optimisers decide what is measured.
-        precision: int8 is onnxruntime's dynamic quantisation, or NNCF's for openvino.
-        lengths: tokens of each query as the runtime sees it, padded: from `served_lengths`.
-        remeasure: drops what the store has.
+        shape: shape of the model that is to be pruned, the largest that costs are asked for.
+        target: the target, whose runtime, threads, batch and optimisers are measured.
+        precision: for int8, models are quantised by onnxruntime's dynamic quantisation, or NNCF's for openvino.
+        lengths: padded tokens of each query, from `served_lengths`.
+        remeasure: drop the table in the store.
 
     Raises:
         MissingPackage: a package that builds the models is not installed.
@@ -116,11 +108,11 @@ def _forget(store: ArtifactStore, artifact: Artifact | None) -> None:
 
 
 def served_lengths(lengths: Sequence[int], target: Target, *, max_length: int, seed: int) -> list[int]:
-    """Tokens that each text of a query is padded to, for queries of `target.batch` texts in the order that they are timed in.
+    """Number of tokens that each query is padded to, for queries of `target.batch` texts in the order of their timing.
 
     Args:
-        lengths: tokens of each text of the data, `max_length` at most; one or more.
-        seed: draws the order, and so which texts share a query.
+        lengths: tokens of each text of the data, one or more texts, at most `max_length` each.
+        seed: draws the order, which decides the texts that share a query.
     """
     queries = -(-len(lengths) // target.batch)
     order = query_order(len(lengths), queries * target.batch, seed)
@@ -128,17 +120,9 @@ def served_lengths(lengths: Sequence[int], target: Target, *, max_length: int, s
     return [target.padded_length(max(lengths[index] for index in group), max_length) for group in groups]
 
 
-
-
-
-
-
-
-
-
 @dataclass(frozen=True)
 class _Measurement:
-    """One table in the making."""
+    """One measurement of a table."""
 
     shape: Shape
     target: Target
@@ -148,22 +132,22 @@ class _Measurement:
 
     @property
     def effort(self) -> Effort:
-        """That of the runtime."""
+        """The effort of the target's runtime."""
         return EFFORT[self.target.runtime]
 
     @property
     def heads(self) -> tuple[int, ...]:
-        """Head counts to measure."""
+        """Numbers of heads to measure."""
         return heads_grid(max(self.shape.heads), self.effort.heads)
 
     @property
     def neurons(self) -> tuple[int, ...]:
-        """FFN widths to measure."""
+        """Numbers of FFN neurons to measure."""
         return neurons_grid(max(self.shape.intermediate_sizes), self.effort.widths)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that decides the table, but for the machine."""
+        """Everything that decides the table, except the machine."""
         return {
             "check": "latency-table",
             "runtime": self.target.runtime,
@@ -196,7 +180,7 @@ class _Measurement:
 
     @property
     def _whole(self) -> GraphSizes:
-        """The model that is to be pruned."""
+        """Sizes of the model that is to be pruned."""
         shape = self.shape
         layers = tuple(map(StackSizes, shape.heads, shape.intermediate_sizes))
         return GraphSizes(shape.hidden_size, shape.head_size, layers, self.lengths[-1])
@@ -221,7 +205,7 @@ class _Measurement:
                 raise MissingPackage(package, needed_for="A latency table")
 
     def _model(self, sizes: GraphSizes, folder: Path) -> Path:
-        """The file that the target's runtime opens."""
+        """Builds a model in the folder; returns the file that the target's runtime opens."""
         graph = folder / "model.onnx"
         write_graph(sizes, graph)
         source = graph
@@ -233,14 +217,15 @@ class _Measurement:
             return source
         quantize = nncf.quantize if self.target.runtime == "openvino" else dynamic.quantize
         (folder / "int8").mkdir()
-        quantize(source, folder / "int8", Settings(per_channel=True, embeddings=True, calibration=_texts(self.lengths[0])))
+        texts = random_texts(CALIBRATION, self.lengths[0], VOCABULARY)
+        quantize(source, folder / "int8", Settings(per_channel=True, embeddings=True, calibration=texts))
         source.unlink()
         return folder / "int8" / source.name
 
     def _time(self, models: Sequence[Path]) -> Array:
-        """Latencies in ms, of shape (rounds, models, lengths)."""
+        """Latencies in milliseconds, of shape (rounds, models, lengths)."""
         points = len(models) * len(self.lengths)
-        found = np.full((self.effort.rounds, len(models), len(self.lengths)), np.nan)
+        latencies = np.full((self.effort.rounds, len(models), len(self.lengths)), np.nan)
         with self.progress.step(f"measure layers on {self.target.name}, {self.precision}", self.effort.rounds * points) as step:
             for number in range(self.effort.rounds):
                 job = LayerJob(
@@ -251,13 +236,13 @@ class _Measurement:
                     vocabulary=VOCABULARY,
                     seconds=self.effort.seconds / (self.effort.rounds * points),
                 )
-                for place, length, nanoseconds in _run(job, step):
-                    found[number, place, self.lengths.index(length)] = nanoseconds / 1e6
-        return found
+                for index, length, nanoseconds in _run(job, step):
+                    latencies[number, index, self.lengths.index(length)] = nanoseconds / 1e6
+        return latencies
 
     def _table(self, stacks: Sequence[Stack], rounds: Array) -> LatencyTable:
-        quiet = rounds.min(axis=0)
-        *parts, whole = quiet
+        fastest = rounds.min(axis=0)
+        *parts, whole = fastest
         fits = [fit(stacks, column, self.heads, self.neurons) for column in np.transpose(parts)]
         return LatencyTable(
             runtime=self.target.runtime,
@@ -271,40 +256,24 @@ class _Measurement:
             lengths=self.lengths,
             heads=self.heads,
             neurons=self.neurons,
-            attention_ms=tuple(found.attention for found in fits),
-            ffn_ms=tuple(found.ffn for found in fits),
-            rest_ms=tuple(found.rest for found in fits),
+            attention_ms=tuple(one.attention for one in fits),
+            ffn_ms=tuple(one.ffn for one in fits),
+            rest_ms=tuple(one.rest for one in fits),
             whole_ms=tuple(map(float, whole)),
-            spread=round(float(np.median(np.median(rounds, axis=0) / quiet - 1)), 4),
+            spread=round(float(np.median(np.median(rounds, axis=0) / fastest - 1)), 4),
         )
 
 
-def _texts(length: int) -> tuple[Encoded, ...]:
-    """Random tokens to calibrate with."""
-    tokens = np.random.default_rng(0).integers(0, VOCABULARY, (CALIBRATION, length))
-    return tuple(Encoded(tuple(map(int, row)), (0,) * length) for row in tokens)
-
-
-
-
-
-
-
-
-
-
-
-
 def _run(job: LayerJob, step: ProgressStep) -> list[tuple[int, int, int]]:
-    """One round in a fresh process; `step` advances with every line that it says.
+    """Runs one round in a fresh process; `step` advances with every line that it prints.
 
     Raises:
-        StageError: the process failed; the message holds its last line.
+        StageError: the process failed; the message holds its last line of output.
     """
     command = module_command(layer_worker)
-    found: list[tuple[int, int, int]] = []
+    timings: list[tuple[int, int, int]] = []
     with (
-        tempfile.TemporaryFile("w+") as faults,  # a pipe that nobody reads would fill up
+        tempfile.TemporaryFile("w+") as faults,  # a pipe that nobody reads would fill
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=faults, text=True) as process,
     ):
         assert process.stdin and process.stdout
@@ -312,8 +281,8 @@ def _run(job: LayerJob, step: ProgressStep) -> list[tuple[int, int, int]]:
             process.stdin.write(job.model_dump_json())
             process.stdin.close()
             for line in process.stdout:
-                place, length, nanoseconds = json.loads(line)
-                found.append((place, length, nanoseconds))
+                index, length, nanoseconds = json.loads(line)
+                timings.append((index, length, nanoseconds))
                 step.advance()
         except BaseException:
             process.kill()
@@ -324,4 +293,4 @@ def _run(job: LayerJob, step: ProgressStep) -> list[tuple[int, int, int]]:
             raise StageError(
                 f"The process that measures layers on {job.target.runtime} ended with code {process.returncode}: {last}"
             )
-    return found
+    return timings

@@ -1,6 +1,6 @@
-"""The process that times a row of small models one after the other. Imports only what a device has.
+"""The process that times small models one after the other. Imports only packages that a device has.
 
-Says one line for each model and length as soon as it is known: a JSON array of model, length and nanoseconds.
+Prints a line for each model and length at once: a JSON array of the model's index, the length and nanoseconds.
 """
 
 from __future__ import annotations
@@ -20,37 +20,38 @@ from edgebert.runtimes.target import Target
 from edgebert.tasks.base import Batch, Encoded, collate
 
 WARM_UP = 2
-"""Untimed queries at each length: they fetch the weights that the model before this one drove out of the caches."""
+"""Untimed queries at each length: they bring weights into the caches, from which the previous model drove them."""
 QUERIES = (3, 400)
-"""Timed at least and at most, at each length."""
+"""Fewest and most timed queries at each length."""
 QUANTILE = 0.25
-"""Of the timed queries: what disturbs a query only ever adds to it, so the middle says more about a busy machine."""
+"""Quantile of the timed queries that counts: disturbances only add time, so the median says more about a busy machine."""
 
 
 class LayerJob(Frozen):
-    """What one process is told, on its standard input."""
+    """The work of one process, read from its standard input."""
 
     target: Target
     models: tuple[str, ...]
     order: tuple[int, ...]
-    """Places in `models`, in the order of their turns."""
+    """Indices in `models`, in the order of their turns."""
     lengths: tuple[int, ...]
     vocabulary: int
     seconds: float
-    """For the timed queries of one model at one length."""
+    """Time for the timed queries of one model at one length."""
 
 
 def serve(job: LayerJob) -> Iterator[tuple[int, int, int]]:
-    """Place of the model, length, and its latency in nanoseconds."""
+    """Yields (index of the model, length in tokens, latency in nanoseconds)."""
     for index in job.order:
         session = get_runtime(job.target.runtime).open(Path(job.models[index]), job.target)
         session.prepare([(job.target.batch, length) for length in job.lengths])
         for length in job.lengths:
-            yield index, length, latency_ns(session, random_batch(job, length), job.seconds)
+            texts = random_texts(job.target.batch, length, job.vocabulary)
+            yield index, length, latency_ns(session, collate(texts, length=length, pad_id=0), job.seconds)
 
 
 def latency_ns(session: Session, batch: Batch, seconds: float) -> int:
-    """QUANTILE of the latencies of as many queries as fit into `seconds`, within QUERIES."""
+    """QUANTILE of the latencies of as many queries as fit into `seconds`, within the limits of QUERIES."""
     for _ in range(WARM_UP):
         session.predict(batch)
     clock = time.perf_counter_ns
@@ -64,10 +65,10 @@ def latency_ns(session: Session, batch: Batch, seconds: float) -> int:
     return int(np.quantile(latencies, QUANTILE))
 
 
-def random_batch(job: LayerJob, length: int) -> Batch:
-    """Tokens without padding, the same ones every time."""
-    tokens = np.random.default_rng(length).integers(0, job.vocabulary, (job.target.batch, length))
-    return collate([Encoded(tuple(map(int, row)), (0,) * length) for row in tokens], length=length, pad_id=0)
+def random_texts(count: int, length: int, vocabulary: int) -> tuple[Encoded, ...]:
+    """Texts of `length` random tokens, the same ones for equal arguments."""
+    tokens = np.random.default_rng(length).integers(0, vocabulary, (count, length))
+    return tuple(Encoded(tuple(map(int, row)), (0,) * length) for row in tokens)
 
 
 if __name__ == "__main__":
