@@ -1,4 +1,4 @@
-"""`edgebert report`: reports become one HTML page that opens anywhere and asks a network for nothing."""
+"""`edgebert report`: writes reports as one HTML page that opens anywhere, without a network."""
 
 from __future__ import annotations
 
@@ -7,33 +7,31 @@ from typing import Annotated
 
 import typer
 
-from edgebert.cli.common import JsonOption, print_json, reader_may_leave
+from edgebert.cli.common import JsonOption, print_result
 
 
 def report(
-    places: Annotated[list[Path], typer.Argument(metavar="RUN|REPORT...", help="Folders or report.json of compress or bench.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="RUN|REPORT...", help="Folders or report.json of compress or bench.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The page to write.")] = Path("report.html"),
     open_page: Annotated[bool, typer.Option("--open", help="Opens it in the browser.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what is no page of edgebert.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is no page of edgebert.")] = False,
     json_output: JsonOption = False,
 ) -> None:
     """Writes one self-contained HTML page of one or more reports: verdict, tables, pictures, how it was measured."""
-    from edgebert.report.page.page import check_place, render, write_page
+    from edgebert.report.page.page import check_out, render, write_page
     from edgebert.report.page.source import read_sources
 
-    check_place(out, force=force)
-    sources = read_sources(places)
+    check_out(out, force=force)
+    sources = read_sources(paths)
     text = render(sources)
     write_page(out, text, force=force)
-    with reader_may_leave():
-        size = len(text.encode()) / 1e6
-        if json_output:
-            names = [
-                {"report": source.name, "verdict": source.verdict.status if source.verdict else None} for source in sources
-            ]
-            print_json({"page": str(out), "megabytes": round(size, 3), "reports": names})
-        else:
-            typer.echo(f"Wrote {out} ({size:.1f} MB). It opens in any browser, without a network.")
+    size = len(text.encode()) / 1e6
+    names = [{"report": source.name, "verdict": source.verdict.status if source.verdict else None} for source in sources]
+    print_result(
+        json_output,
+        lambda: {"page": str(out), "megabytes": round(size, 3), "reports": names},
+        lambda: [f"Wrote {out} ({size:.1f} MB). It opens in any browser, without a network."],
+    )
     if open_page:
         import webbrowser
 

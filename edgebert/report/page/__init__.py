@@ -1,4 +1,5 @@
-"""Room page/: reports become one HTML page. Data -> tables and plotly figures -> sections -> page, each in its own files.
+"""Reports as one HTML page: a file for each section makes its tables and plotly figures, page.py renders all of them.
 
-Nothing here measures or judges: numbers come from report.py, verdicts from verdict.py. plotly and jinja2 are used to render.
+Nothing here measures or judges: numbers come from report.py, verdicts from verdict.py and compare/. Rendering needs plotly
+and jinja2.
 """

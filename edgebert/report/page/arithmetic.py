@@ -1,4 +1,4 @@
-"""Section: how much of the arithmetic runs in INT8, and how far latency is from what the arithmetic takes."""
+"""Section: the INT8 share of the arithmetic, and latency over the time that the arithmetic takes at the INT8 rate."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from edgebert.report.page.source import PageSource
 from edgebert.report.rounds import Coverage
 
 LARGEST = 10
-"""Float products of a model that are named."""
+"""Most float products that are listed for a model."""
 
 
 def section(source: PageSource) -> Section:
-    """The floor beside the median, the coverage, the kernels."""
+    """The section: median latency and floor of each model, INT8 coverage, float products, kernels."""
     known = [(label, entry, entry.coverage) for label, entry in source.labelled if entry.coverage]
     if not known:
         return Section("arithmetic", "INT8 coverage and the floor")
@@ -116,7 +116,7 @@ def _table(known: list[tuple[str, Entry, Coverage]]) -> Table:
 
 
 def _float_products(known: list[tuple[str, Entry, Coverage]]) -> Table:
-    """Of the models that are not FP32 itself."""
+    """The largest float products of each candidate."""
     rows = [
         (
             words(label),
@@ -140,7 +140,7 @@ def _float_products(known: list[tuple[str, Entry, Coverage]]) -> Table:
 
 
 def _kernels(known: list[tuple[str, Entry, Coverage]]) -> Table:
-    """A row for each kind of kernel, a column for each model."""
+    """Counts of kernels: a row for each kind, a column for each model."""
     total: Counter[str] = Counter()
     for _, _, coverage in known:
         total.update(coverage.kernels)

@@ -1,4 +1,4 @@
-"""Section: the machine, and the marks that say how far to trust what was measured on it."""
+"""Section: the machine, and disturbances of the measurements on it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import numpy as np
 
 from edgebert.report.entry import Entry
 from edgebert.report.environment import Environment, MachineState
-from edgebert.report.page.parts import Block, Cell, PageColumn, Section, Table, number, short, words
+from edgebert.report.page.parts import Block, Cell, PageColumn, Section, Table, number, short, without_empty_columns, words
 from edgebert.report.page.source import PageSource
 
 BESIDE = 0.05
-"""Share of the median from which on the loop's own cost is said aloud."""
+"""Share of the median beyond which the loop's own cost is a warning."""
 LINE = 100
-"""Characters of a line of CPU flags."""
+"""Longest line of CPU flags, in characters."""
 
 
 def section(source: PageSource) -> Section:
-    """Marks of each model's measurement, the machine, the libraries."""
+    """The section: conditions of each model's measurement, the machine, the libraries."""
     environment = source.report.environment
     return Section(
         "conditions",
@@ -31,19 +31,19 @@ def section(source: PageSource) -> Section:
 
 
 def warnings(source: PageSource) -> list[str]:
-    """What speaks against the numbers, model by model."""
-    found = []
+    """Disturbances that make the numbers less reliable, a sentence for each model and kind."""
+    lines = []
     for label, entry in source.labelled:
         count = len(entry.rounds)
         throttled = sum(item.throttled is True for item in entry.rounds)
         unsettled = sum(item.stable is False for item in entry.rounds)
         overhead, p50 = _overhead_ns(entry), entry.percentile_ms(50)
-        found += [f"{label}: the machine throttled in {throttled} of {count} processes."] if throttled else []
-        found += [f"{label}: latency had not settled after warm-up in {unsettled} of {count} processes."] if unsettled else []
+        lines += [f"{label}: the machine throttled in {throttled} of {count} processes."] if throttled else []
+        lines += [f"{label}: latency had not settled after warm-up in {unsettled} of {count} processes."] if unsettled else []
         if overhead and p50 and overhead / 1e6 > BESIDE * p50:
             share = overhead / 1e6 / p50
-            found.append(f"{label}: the loop itself costs {short(overhead / 1e3)} µs a query, {share:.0%} of the median.")
-    return found
+            lines.append(f"{label}: the loop itself costs {short(overhead / 1e3)} µs a query, {share:.0%} of the median.")
+    return lines
 
 
 def _overhead_ns(entry: Entry) -> float | None:
@@ -66,15 +66,13 @@ def _marks(source: PageSource) -> Table:
         PageColumn("warm-up", meaning="queries before the timed ones, in each process"),
         PageColumn("settled", numeric=False, meaning="whether latency had settled by the end of warm-up"),
         PageColumn(
-            "throttled", numeric=False, meaning="whether the machine throttled or, where it does not tell that, was too hot"
+            "throttled", numeric=False, meaning="whether the machine throttled or, where it does not report that, was too hot"
         ),
         PageColumn("loop µs", meaning="what the measuring loop itself costs for each query"),
-        PageColumn("reference spread", meaning="how far the speed of the machine went apart between the processes"),
-        PageColumn("cores", numeric=False, meaning="that the process kept to"),
+        PageColumn("reference spread", meaning="slowest over fastest process in the reference workload, less 1"),
+        PageColumn("cores", numeric=False, meaning="cores that the process was pinned to"),
     )
-    keep = [place for place in range(len(columns)) if place == 0 or any(row[place].value is not None for row in rows)]
-    kept = tuple(tuple(row[place] for place in keep) for row in rows)
-    return Table("The measurement of each model", tuple(columns[place] for place in keep), kept)
+    return Table("The measurement of each model", *without_empty_columns(columns, rows))
 
 
 def _mark_row(label: str, entry: Entry) -> tuple[Cell, ...]:
@@ -94,9 +92,9 @@ def _mark_row(label: str, entry: Entry) -> tuple[Cell, ...]:
     )
 
 
-def _all_or_some(told: Sequence[bool | None], *, good: bool) -> Cell:
-    """yes, no, or in how many processes; n/a where nobody looked."""
-    known = [value for value in told if value is not None]
+def _all_or_some(values: Sequence[bool | None], *, good: bool) -> Cell:
+    """`yes`, `no`, or `in 1 of 3` processes; n/a where no process reports it."""
+    known = [value for value in values if value is not None]
     if not known:
         return Cell("n/a")
     yes = sum(known)
@@ -106,7 +104,7 @@ def _all_or_some(told: Sequence[bool | None], *, good: bool) -> Cell:
 
 def _machine(environment: Environment) -> Table:
     turbo = {True: "on", False: "off", None: None}[environment.turbo]
-    told: list[tuple[str, object]] = [
+    properties: list[tuple[str, object]] = [
         ("board", environment.board),
         ("CPU", environment.cpu),
         ("instruction sets", ", ".join(environment.isa) or None),
@@ -125,15 +123,15 @@ def _machine(environment: Environment) -> Table:
         ("Python", environment.python),
         ("fingerprint", environment.fingerprint[:16]),
     ]
-    return _pairs("The machine", "property", told)
+    return _pairs("The machine", "property", properties)
 
 
 def _packages(environment: Environment) -> Table:
     return _pairs("Versions of packages", "package", sorted(environment.packages.items()))
 
 
-def _pairs(caption: str, title: str, told: Sequence[tuple[str, object]]) -> Table:
-    rows = tuple((words(name), words(value)) for name, value in told if value is not None)
+def _pairs(caption: str, title: str, pairs: Sequence[tuple[str, object]]) -> Table:
+    rows = tuple((words(name), words(value)) for name, value in pairs if value is not None)
     return Table(caption, (PageColumn(title, numeric=False), PageColumn("value", numeric=False)), rows, sortable=False)
 
 
@@ -149,7 +147,7 @@ STATES = (
     ("times the CPU throttled since its start", lambda state: state.throttle_count, "{:,.0f}"),
     ("held back by the CPU quota, ms", lambda state: _thousandth(state.quota_throttled_us), "{:,.1f}"),
     ("clock ticks that other guests took", lambda state: state.stolen_ticks, "{:,.0f}"),
-    ("memory still to be had, MB", lambda state: _thousandth(_thousandth(state.available_bytes)), "{:,.0f}"),
+    ("memory available, MB", lambda state: _thousandth(_thousandth(state.available_bytes)), "{:,.0f}"),
 )
 
 

@@ -1,4 +1,4 @@
-"""Which differences are real: the findings of compare/, as tables and as a picture of the intervals."""
+"""Section: which differences are real. The findings of compare/ as tables, and a picture of the intervals."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ MARKS = {
     "equivalent": ("square", "--series-1"),
     "inconclusive": ("diamond-open", "--series-5"),
 }
-"""Of each verdict that has an interval."""
+"""Verdict with an interval -> symbol and colour of its mark."""
 ARROW = " -> "
 NEAR = (0.8, 0.85, 0.9, 0.95, 1, 1.05, 1.1, 1.15, 1.2)
 FAR = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 20, 50, 100)
-"""Speeds that an axis is labelled with, near 1 and over a wide range."""
+"""Speeds at the ticks of an axis, near 1 and over a wide range."""
 
 
 def section(source: PageSource) -> Section:
-    """The candidates of one report against their baselines."""
+    """The section: the candidates of one report against their baselines."""
     title = "Which differences are real"
     if not source.within.pairs:
         return Section("differences", title)
@@ -45,14 +45,14 @@ def section(source: PageSource) -> Section:
 
 
 def rule(comparison: Comparison) -> tuple[str, ...]:
-    """How a difference gets its word."""
+    """The rule that decides a verdict."""
     band = share(comparison.options.band)
-    told = RULE.format(band=band, points=f"{comparison.options.accuracy_band * 100:g}")
-    return (f"{told} Intervals are bootstrapped by process.",)
+    text = RULE.format(band=band, points=f"{comparison.options.accuracy_band * 100:g}")
+    return (f"{text} Intervals are bootstrapped by process.",)
 
 
 def named(comparisons: Iterable[Comparison]) -> list[tuple[str, PairFindings]]:
-    """All pairs, each with a name of its own."""
+    """All pairs, each with a unique name."""
     found = [(comparison, pair) for comparison in comparisons for pair in comparison.pairs]
     several = len({comparison.changed for comparison, _ in found}) > 1
     names = [f"{pair.name}{f' in {comparison.changed}' if several else ''}" for comparison, pair in found]
@@ -64,7 +64,7 @@ def named(comparisons: Iterable[Comparison]) -> list[tuple[str, PairFindings]]:
 
 
 def interval_pictures(comparisons: Sequence[Comparison]) -> tuple[Picture, ...]:
-    """The ratio of medians of every pair with its 95 % interval; none where nothing could be compared."""
+    """A picture of each pair's ratio of medians with its 95 % interval; none where nothing could be compared."""
     found = [
         (name, finding)
         for name, pair in named(comparisons)
@@ -77,10 +77,10 @@ def interval_pictures(comparisons: Sequence[Comparison]) -> tuple[Picture, ...]:
 
 
 def _picture(found: Sequence[tuple[str, Finding]], band: float) -> Picture:
-    told = "; ".join(f"{name}: {finding.verdict}" for name, finding in found)
+    verdicts = "; ".join(f"{name}: {finding.verdict}" for name, finding in found)
     return Picture(
         title="Median latency: how many times as fast, with its 95 % interval",
-        label=f"Speed of {len(found)} pairs with their 95 % intervals. {told}.",
+        label=f"Speed of {len(found)} pairs with their 95 % intervals. {verdicts}.",
         data=[series for verdict in MARKS if (series := _series(found, verdict))["x"]],
         layout={
             "xaxis": {"title": {"text": "times as fast"}, "type": "log", **_ticks(found)},
@@ -99,7 +99,7 @@ def _picture(found: Sequence[tuple[str, Finding]], band: float) -> Picture:
 
 
 def _ticks(found: Sequence[tuple[str, Finding]]) -> dict[str, Any]:
-    """Round speeds between the least and the most that the intervals reach, 1 among them."""
+    """Ticks at round speeds over the range of the intervals, 1 among them."""
     ends = [1 / end for _, finding in found for end in finding.interval or ()] + [1.0]
     near = [speed for speed in NEAR if min(ends) * 0.97 <= speed <= max(ends) * 1.03]
     shown = (
@@ -111,7 +111,7 @@ def _ticks(found: Sequence[tuple[str, Finding]]) -> dict[str, Any]:
 
 
 def _tick(name: str) -> str:
-    """What was changed; the whole pair is in the table."""
+    """The changed entry's name alone; the table has the whole pair."""
     return tick(name.rpartition(ARROW)[2])
 
 
@@ -122,9 +122,9 @@ def _band(band: float) -> dict[str, Any]:
 
 
 def _series(found: Sequence[tuple[str, Finding]], verdict: str) -> dict[str, Any]:
-    """All pairs of one verdict. An interval of the ratio is turned over, for a smaller latency is a greater speed."""
+    """The marks of all pairs of one verdict. Ratios are inverted: a smaller latency is a greater speed."""
     symbol, colour = MARKS[verdict]
-    these = [(place, name, finding) for place, (name, finding) in enumerate(found) if finding.verdict == verdict]
+    these = [(index, name, finding) for index, (name, finding) in enumerate(found) if finding.verdict == verdict]
     speeds = [1 / (finding.ratio or 1) for _, _, finding in these]
     ends = [sorted(1 / end for end in finding.interval or (1, 1)) for _, _, finding in these]
     return {
@@ -132,7 +132,7 @@ def _series(found: Sequence[tuple[str, Finding]], verdict: str) -> dict[str, Any
         "mode": "markers",
         "name": verdict,
         "x": [float(f"{speed:.5g}") for speed in speeds],
-        "y": [place for place, _, _ in these],
+        "y": [index for index, _, _ in these],
         "error_x": {
             "type": "data",
             "symmetric": False,
@@ -155,13 +155,13 @@ def _median_table(found: Sequence[tuple[str, Finding]]) -> Table:
 
 
 def verdict_cell(finding: Finding) -> Cell:
-    """The word, with a sign where it is good or bad."""
+    """The verdict, marked where it is good or bad."""
     mark = "good" if finding.verdict in GOOD else "bad" if finding.verdict in BAD else None
     return Cell(finding.verdict, finding.verdict, mark)
 
 
 def tables(comparisons: Sequence[Comparison]) -> list[Table]:
-    """Every metric of every pair."""
+    """A table of all metrics for each pair."""
     return [_table(name, pair) for name, pair in named(comparisons) if pair.findings]
 
 

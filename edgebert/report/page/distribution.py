@@ -1,4 +1,4 @@
-"""Section: how latency is distributed. The picture has a few hundred points of each curve; the table has exact percentiles."""
+"""Section: the distribution of latency. The picture has a few hundred points of each curve, the table exact percentiles."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ import numpy.typing as npt
 
 from edgebert.report.entry import SAMPLES_FOR, Entry
 from edgebert.report.page.palette import SERIES, plain, style
-from edgebert.report.page.parts import PageColumn, Picture, Section, Table, number, words
+from edgebert.report.page.parts import PageColumn, Picture, Section, Table, number, without_empty_columns, words
 from edgebert.report.page.source import PageSource
 
 POINTS = 400
+"""Most points of a curve."""
 WIDE = 30
-"""Largest latency over the smallest."""
+"""Largest over smallest latency beyond which the axis is logarithmic."""
 PERCENTS = (50, 90, 95, 99, 99.9)
 Curve = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 
 def section(source: PageSource) -> Section:
-    """The curves, and the percentiles beneath them."""
-    timed = [(place, label, entry) for place, (label, entry) in enumerate(source.labelled) if len(entry.latencies_ms())]
+    """The section: the curves and a table of percentiles."""
+    timed = [(index, label, entry) for index, (label, entry) in enumerate(source.labelled) if len(entry.latencies_ms())]
     if not timed:
         return Section("distribution", "Latency distribution")
     picture = Picture(
         title="Share of queries that took no longer",
         label=f"Cumulative distribution of the latency of {len(timed)} models; its percentiles are in the table.",
-        data=[_curve(place, label, entry, shown=turn < SERIES) for turn, (place, label, entry) in enumerate(timed)],
+        data=[_curve(index, label, entry, shown=turn < SERIES) for turn, (index, label, entry) in enumerate(timed)],
         layout={
             "xaxis": latency_axis([entry for _, _, entry in timed]),
             "yaxis": {"title": {"text": "share of queries"}, "range": [0, 1.01], "tickformat": ".0%"},
@@ -44,26 +45,26 @@ def section(source: PageSource) -> Section:
 
 
 def latency_axis(entries: Sequence[Entry]) -> dict[str, Any]:
-    """Logarithmic from the start where a few slow queries would squeeze all others against the edge."""
+    """The axis of latency, logarithmic where a few slow queries would squeeze all others against the edge."""
     least, most = zip(*((entry.latencies_ms().min(), entry.latencies_ms().max()) for entry in entries), strict=True)
     kind = "log" if max(most) > WIDE * min(least) else "linear"
     return {"title": {"text": "latency of one query, ms"}, "type": kind}
 
 
 def ecdf(values: npt.NDArray[np.float64], points: int = POINTS) -> Curve:
-    """The empirical distribution at no more than `points` of its own steps: evenly over the bulk, denser in the tail.
+    """The empirical distribution at `points` of its own steps or fewer: evenly over the bulk, denser in the tail.
 
     Returns:
-        Values, and the share of samples that is no larger than each. The first and the last sample are always there.
+        Values, and the share of samples that is no larger than each. The first and the last sample are always included.
     """
     ordered, count = np.sort(values), len(values)
     if count <= points:
-        places = np.arange(count)
+        kept = np.arange(count)
     else:
         bulk = np.linspace(0, count - 1, points * 3 // 4)
         tail = count - np.geomspace(1, count, points // 4)
-        places = np.unique(np.concatenate([bulk, tail]).round().astype(int))
-    return ordered[places], (places + 1) / count
+        kept = np.unique(np.concatenate([bulk, tail]).round().astype(int))
+    return ordered[kept], (kept + 1) / count
 
 
 def _curve(index: int, label: str, entry: Entry, *, shown: bool) -> dict[str, Any]:
@@ -82,7 +83,7 @@ def _curve(index: int, label: str, entry: Entry, *, shown: bool) -> dict[str, An
 
 
 def percentiles(timed: list[tuple[str, Entry]]) -> Table:
-    """Exact, from all samples."""
+    """The table of percentiles, computed from all samples."""
     rows = []
     for label, entry in timed:
         values = entry.latencies_ms()
@@ -99,9 +100,4 @@ def percentiles(timed: list[tuple[str, Entry]]) -> Table:
         PageColumn("tokenise", meaning="median time to tokenise one query"),
         PageColumn("end to end", meaning="median time from text to answer"),
     )
-    keep = [place for place in range(len(columns)) if place == 0 or any(row[place].value is not None for row in rows)]
-    return Table(
-        "Percentiles of latency, ms",
-        tuple(columns[place] for place in keep),
-        tuple(tuple(row[place] for place in keep) for row in rows),
-    )
+    return Table("Percentiles of latency, ms", *without_empty_columns(columns, rows))

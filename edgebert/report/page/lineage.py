@@ -1,4 +1,4 @@
-"""Sections: where the models come from, step by step, and how to do it again."""
+"""Sections: the lineage of the models (steps, data, recipe), and the commands that reproduce the report."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from edgebert.report.rounds import Setting
 HASH = 12
 """Characters of a hash that are shown."""
 FACTS_NOT_SHOWN = ("search",)
-"""It has pictures and tables of its own."""
+"""Facts of a step with a section of their own."""
 
 
 def section(source: PageSource) -> Section:
-    """Steps, data and recipe of the run; without its record, the hash of every model."""
+    """The section: steps, data and recipe of the run; without a record of the run, the hash of every model."""
     record = source.record
     if record is None:
         return Section("lineage", "What was measured", folded=(_artifacts(source),))
@@ -67,7 +67,7 @@ def _artifacts(source: PageSource) -> Table:
 
 
 def moment(started: str) -> str:
-    """`2026-11-25T02:45:24Z` as it is read; as it stands where it is no such moment."""
+    """`2026-11-25T02:45:24Z` as `2026-11-25 02:45 UTC`; other texts are returned unchanged."""
     day, mark, time = started.partition("T")
     return f"{day} {time[:5]} UTC" if mark and time.endswith("Z") else started
 
@@ -85,7 +85,7 @@ def _plain(value: object) -> str:
 
 
 def recipe_text(recipe: Mapping[str, Any]) -> str:
-    """A recipe as YAML that compress reads again: what was not set is left out, stages are named as they are written."""
+    """A recipe as YAML that compress reads: fields that are not set are left out, stages have their written form."""
     return "\n".join(_yaml(_as_written(recipe), "")) + "\n"
 
 
@@ -98,14 +98,14 @@ def _as_written(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _set(value: Any) -> Any:
-    """Without what is null."""
+    """The value without fields that are null."""
     if isinstance(value, Mapping):
         return {name: _set(item) for name, item in value.items() if item is not None}
     return [_set(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _yaml(value: Mapping[str, Any], indent: str) -> Iterator[str]:
-    """Block style to where a value holds no more mappings, JSON from there on: every JSON value is YAML."""
+    """Lines of YAML: block style for mappings, JSON for values without mappings and for list items, which is YAML too."""
     for name, item in value.items():
         if isinstance(item, Mapping) and item:
             yield f"{indent}{_key(name)}:"
@@ -122,7 +122,7 @@ def _key(name: str) -> str:
 
 
 def again(source: PageSource) -> Section:
-    """The commands that do it again."""
+    """The section: the commands that reproduce the report."""
     record = source.record
     if record is None:
         return _bench_again(source)
@@ -136,7 +136,7 @@ def again(source: PageSource) -> Section:
 
 
 def _bench_again(source: PageSource) -> Section:
-    """What bench was told, as far as its report says; nothing of a report that compress wrote."""
+    """The section for a report of bench: its command. Empty for a report of compress without a record of the run."""
     entries = source.report.entries
     if source.report.gates or any(entry.coverage for entry in entries):
         return Section("again", "How to reproduce it")
@@ -149,7 +149,7 @@ def _bench_again(source: PageSource) -> Section:
 
 
 def bench_command(entries: Sequence[Entry]) -> str:
-    """The options that differ from bench's own."""
+    """A command of bench with the options that differ from its defaults."""
     settings, rounds = [entry.setting for entry in entries], max(len(entry.rounds) for entry in entries)
     queries = max((len(item.latencies_ns) for entry in entries for item in entry.rounds), default=0)
     options: list[tuple[str, list[object]]] = [
@@ -178,7 +178,7 @@ def bench_command(entries: Sequence[Entry]) -> str:
 
 
 def _lengths(settings: Sequence[Setting]) -> list[object]:
-    """As bench takes them, a log without its ending; nothing where all are of the data, which is bench's own default."""
+    """Values of `--lengths`, a log without its ending; empty where all lengths are of the data, the default."""
     named = [re.sub(r"^log(-(.*))?$", lambda log: f"log:{log[2] or 'FILE'}", setting.lengths) for setting in settings]
     return list(named) if set(named) != {"data"} else []
 

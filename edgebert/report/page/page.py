@@ -1,4 +1,4 @@
-"""The page: sections of every report, rendered. One file that asks a network for nothing."""
+"""The page: renders the sections of every report into one HTML file that requests nothing from a network, and writes it."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from edgebert.report.page.source import PageSource
 from edgebert.version import __version__
 
 WHOLE = 24
-"""Characters of a word up to which it is kept on one line."""
+"""Longest word with hyphens, in characters, that is kept on one line."""
 GENERATOR = "edgebert report"
-"""By this a page is known as one of ours."""
+"""Generator in the page's meta element, which identifies a page of edgebert."""
 SECTIONS = (
     summary.models,
     differences.section,
@@ -51,10 +51,10 @@ SECTIONS = (
 
 @dataclass(frozen=True)
 class Chapter:
-    """All of one report."""
+    """Everything that the page shows of one report."""
 
     key: str
-    """Unique on the page; the beginning of its anchors."""
+    """Unique on the page: the prefix of its anchors."""
     source: PageSource
     summary: summary.Summary
     failures: Sequence[str]
@@ -63,7 +63,7 @@ class Chapter:
 
 
 def chapters(sources: Sequence[PageSource]) -> list[Chapter]:
-    """Each report, without the sections that it has no data for."""
+    """A chapter for each report, without the sections that have no data."""
     return [
         Chapter(
             f"r{index}",
@@ -108,7 +108,7 @@ def render(sources: Sequence[PageSource]) -> str:
 
 
 def breakable(text: str) -> Any:
-    """Escaped, with a place to break a line after every slash, and none at the hyphens of short words."""
+    """Escaped text in which lines may break after every slash, and not at the hyphens of short words."""
     from markupsafe import Markup, escape
 
     whole, after_slash = Markup('<span class="whole">{}</span>'), Markup("/<wbr>")
@@ -121,7 +121,7 @@ def breakable(text: str) -> Any:
 
 
 def figures(found: Sequence[Chapter], beside: Section) -> dict[str, Any]:
-    """All plotly figures by the id of the place where each is drawn."""
+    """Id of the element in which a figure is drawn -> the plotly figure."""
     return {
         f"{prefix}-{section.key}-{index}": {"data": picture.data, "layout": {**picture.layout, "height": picture.height}}
         for prefix, section in _all_sections(found, beside)
@@ -145,19 +145,19 @@ def script_json(value: Any) -> str:
 
 
 def _beside(name: str) -> str:
-    """Text of a file in this folder."""
+    """The text of a file in this folder."""
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 HEAD = 4096
-"""Bytes at the beginning of a page that name its generator."""
+"""Number of bytes at the beginning of a page that contain its generator."""
 
 
-def check_place(path: Path, *, force: bool) -> None:
-    """Looks before the work whether a page may be written there.
+def check_out(path: Path, *, force: bool) -> None:
+    """Checks, before the work, that a page may be written to a file.
 
     Raises:
-        InputError: the place holds something else, or is a folder.
+        InputError: the file exists and is no page of edgebert, or is a folder.
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder.", hint=f"Name a file: --out {path / 'report.html'}")
@@ -181,7 +181,7 @@ def write_page(path: Path, text: str, *, force: bool = False) -> None:
     """Writes the page, or nothing.
 
     Raises:
-        InputError: the place holds something else, or cannot be written.
+        InputError: the file exists and is no page of edgebert, or cannot be written.
     """
-    check_place(path, force=force)
+    check_out(path, force=force)
     write_whole(path, text)

@@ -1,6 +1,7 @@
-"""Colours by name, light and dark: at least 4.5:1 for text, 3:1 for marks, on their grounds (WCAG 2.2, 1.4.3 and 1.4.11).
+"""Colours by name, light and dark, and the styles of series and labels in pictures.
 
-Series differ by their marks and dashes as well, so that no reading depends on telling two colours apart.
+Contrast on the background is at least 4.5:1 for text and 3:1 for marks (WCAG 2.2, 1.4.3 and 1.4.11). Series differ by marks
+and dashes as well, so that nobody has to tell two colours apart.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ DARK = {
     "series-8": "#b0d468",
 }
 SERIES = 8
+"""Number of series colours."""
 FILLED = ("circle", "diamond", "triangle-up", "hexagon", "star", "triangle-down", "pentagon", "cross")
 OPEN = ("square-open", "diamond-open", "circle-open", "hexagon-open")
 DASHES = {"baseline": "dot", "intermediate": "dashdot"}
@@ -65,7 +67,7 @@ DASHES = {"baseline": "dot", "intermediate": "dashdot"}
 
 @dataclass(frozen=True)
 class Style:
-    """How one entry looks in every picture of its report."""
+    """Colour, symbol and dash of one entry in every picture of its report."""
 
     colour: str
     symbol: str
@@ -73,19 +75,19 @@ class Style:
 
 
 def style(entry: Entry, index: int) -> Style:
-    """The look of the entry at a place of its report: open marks and dots for FP32, other dashes from the ninth on."""
+    """The style of the entry with that index in its report: open marks and dots for FP32, other dashes from the ninth on."""
     symbols = FILLED if entry.role == "candidate" else OPEN
     dash = DASHES.get(entry.role) or ("solid", "dash", "longdash")[index // SERIES % 3]
     return Style(f"--series-{index % SERIES + 1}", symbols[index % len(symbols)], dash)
 
 
 def css(colours: dict[str, str]) -> str:
-    """The declarations of one palette."""
+    """The CSS declarations of one palette."""
     return "".join(f"--{name}:{value};" for name, value in colours.items())
 
 
 def all_css() -> str:
-    """Light, dark where the system asks for it, and either where the reader does; print is light."""
+    """The CSS of both palettes: dark where the system asks for it, either where the reader chooses it, light in print."""
     rules: Sequence[tuple[str, dict[str, str]]] = (
         (":root{color-scheme:light;%s}", LIGHT),
         ("@media screen and (prefers-color-scheme:dark){:root:not([data-theme=light]){color-scheme:dark;%s}}", DARK),
@@ -95,24 +97,23 @@ def all_css() -> str:
 
 
 NEXT_LINE = "<br>"
-
-
 LONGEST = 60
+"""Longest text in a picture, in characters."""
 
 
 def plain(text: object, longest: int = LONGEST) -> str:
-    """A text that is shown as it is, cut where it is very long. Quotes mean nothing to plotly, and stay."""
+    """A text on one line, escaped for plotly and cut to a length. Quotes have no meaning for plotly and stay."""
     line = " ".join(str(text).split())
     return html.escape(line if len(line) <= longest else f"{line[: longest - 1]}…", quote=False)
 
 
 def lines(texts: Iterable[str]) -> str:
-    """Texts one below the other, each escaped."""
+    """Texts below one another, each escaped."""
     return NEXT_LINE.join(plain(text) for text in texts)
 
 
 def tick(text: str) -> str:
-    """A name beside an axis: a line for its runtime, for itself and for its load, so that it is narrow on a phone."""
+    """A label beside an axis: a line for the runtime, the name and the load each, so that it is narrow on a phone."""
     name, _, load = text.partition(", ")
     runtime, slash, rest = name.partition("/")
     return lines(part for part in (runtime + slash, rest, load) if part)

@@ -1,31 +1,35 @@
-"""What a page is made of: sections of tables and pictures. Plain data; the template says how it looks."""
+"""Parts of a page as plain data: sections, tables, cells, pictures, blocks. The template decides how they look."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from edgebert.report.metrics import METRICS
 
 NOT_MEASURED = "n/a"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: what is read, and by what it is sorted. `good` and `bad` are shown by a sign too, never by colour alone."""
+    """One cell of a table."""
 
     text: str
     value: float | str | None = None
+    """Sort key; None: not measured, sorted last."""
     mark: str | None = None
+    """`good` or `bad`, shown by a sign as well as by colour."""
 
 
 @dataclass(frozen=True)
 class PageColumn:
-    """One column."""
+    """One column of a table."""
 
     title: str
     numeric: bool = True
     meaning: str = ""
-    """A few words for who does not know the title."""
+    """Explanation of the title in a few words; empty where it needs none."""
 
 
 @dataclass(frozen=True)
@@ -37,41 +41,41 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
     sortable: bool = True
-    """Not where the order of the rows is their meaning."""
+    """Whether the reader may sort the rows: not where their order has a meaning."""
 
     @property
     def meanings(self) -> list[PageColumn]:
-        """The columns that are explained."""
+        """The columns with an explanation."""
         return [column for column in self.columns if column.meaning]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A plotly figure, in words, and its numbers. Colours are names of palette.py, resolved where it is drawn."""
+    """A plotly figure with a description and a table of its numbers. Colours are names of palette.py, resolved in the page."""
 
     title: str
     label: str
-    """What a reader who does not see it should know."""
+    """Description for readers who do not see the figure."""
     data: list[dict[str, Any]]
     layout: dict[str, Any]
     table: Table
     height: int = 420
     log_axis: str | None = None
-    """`x` or `y`, where the reader may ask for a logarithmic one."""
+    """`x` or `y`: the axis that the reader may switch to a logarithmic scale."""
     half: bool = False
-    """Two of these stand side by side where there is room."""
+    """Whether two of these are placed side by side where there is room."""
     opened: bool = False
-    """Whether its numbers are shown from the start."""
+    """Whether the table of numbers is open from the start."""
 
     @property
     def logarithmic(self) -> bool:
-        """Whether the axis that may be logarithmic begins so."""
+        """Whether `log_axis` is logarithmic from the start."""
         return bool(self.layout.get(f"{self.log_axis}axis", {}).get("type") == "log")
 
 
 @dataclass(frozen=True)
 class Block:
-    """A text as it is (a recipe, a command), folded away where it is long."""
+    """Preformatted text (a recipe, a command), folded away where it is long."""
 
     title: str
     text: str
@@ -80,10 +84,10 @@ class Block:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what belongs under it. Without pictures, tables and blocks it is left out of the page."""
+    """A heading and its content. A section without pictures, tables and blocks is left out of the page."""
 
     key: str
-    """Unique in its report: the anchor."""
+    """Anchor, unique in its report."""
     title: str
     lead: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -91,7 +95,7 @@ class Section:
     tables: tuple[Table, ...] = ()
     folded: tuple[Table, ...] = ()
     """Tables that are opened on demand."""
-    blocks: tuple[Block, ...] = field(default=())
+    blocks: tuple[Block, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -100,25 +104,33 @@ class Section:
 
 
 def number(value: float | None, form: str = "") -> Cell:
-    """A number in a given form, or in about three digits; n/a where it was not measured."""
+    """A cell with a number in a given form, or in about three digits; n/a for None."""
     if value is None:
         return Cell(NOT_MEASURED)
     return Cell(form.format(value) if form else short(value), float(value))
 
 
 def words(text: object) -> Cell:
-    """A text."""
+    """A cell with a text."""
     return Cell(str(text), str(text))
 
 
 def short(value: float) -> str:
-    """About three digits, without an exponent where a reader would not want one: 0.0123, 1.25, 26.1, 2,391."""
+    """A number in about three digits, without an exponent at usual sizes: 0.0123, 1.25, 26.1, 2,391."""
     size = abs(value)
     if size >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3g}"
 
 
-def columns(titles: Iterable[str], *, texts: Sequence[int] = (0,)) -> tuple[PageColumn, ...]:
-    """Columns by their titles; those at the places `texts` hold no numbers."""
-    return tuple(PageColumn(title, numeric=index not in texts) for index, title in enumerate(titles))
+def metric_column(name: str) -> PageColumn:
+    """The column of a metric, with the title and the meaning of the table of metrics."""
+    return PageColumn(METRICS[name].title, meaning=METRICS[name].meaning)
+
+
+def without_empty_columns(
+    columns: Sequence[PageColumn], rows: Sequence[tuple[Cell, ...]]
+) -> tuple[tuple[PageColumn, ...], tuple[tuple[Cell, ...], ...]]:
+    """Columns and rows without the columns in which no row has a value; the first column always stays."""
+    keep = [index for index in range(len(columns)) if index == 0 or any(row[index].value is not None for row in rows)]
+    return tuple(columns[index] for index in keep), tuple(tuple(row[index] for index in keep) for row in rows)

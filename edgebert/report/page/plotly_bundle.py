@@ -1,4 +1,4 @@
-"""plotly.js as it stands in a page: deflated, as base64, with the hash that lets the browser run what it inflates."""
+"""plotly.js as a page contains it: compressed, as base64, with the hash by which the browser allows it to run."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SCRIPT = Path("package_data") / "plotly.min.js"
 
 @dataclass(frozen=True)
 class PlotlyBundle:
-    """A script of 4.8 MB in 2 MB."""
+    """The script, 4.8 MB, in 2 MB."""
 
     packed: str
-    """base64 of gzip."""
+    """base64 of the script's gzip."""
     digest: str
-    """Of the script itself, as a Content-Security-Policy names it."""
+    """Hash of the script in the form of a Content-Security-Policy."""
 
 
 @functools.cache
@@ -32,13 +32,13 @@ def plotly_bundle() -> PlotlyBundle:
     Raises:
         MissingPackage: plotly is not installed, or came without its script.
     """
-    found = importlib.util.find_spec("plotly")  # the package itself is not needed, and not imported
-    places = [Path(place) / SCRIPT for place in found.submodule_search_locations or ()] if found else []
-    file = next((place for place in places if place.is_file()), None)
+    spec = importlib.util.find_spec("plotly")  # the package itself is not needed, and not imported
+    files = [Path(folder) / SCRIPT for folder in spec.submodule_search_locations or ()] if spec else []
+    file = next((file for file in files if file.is_file()), None)
     if file is None:
         raise MissingPackage("plotly", needed_for="Writing the page", extra="compare")
     script = file.read_bytes()
-    packed = gzip.compress(script, 9, mtime=0)  # mtime: the same page from the same reports
+    packed = gzip.compress(script, 9, mtime=0)  # a fixed time, so that the same reports give the same page
     return PlotlyBundle(base64.b64encode(packed).decode("ascii"), csp_hash(script))
 
 

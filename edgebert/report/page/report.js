@@ -5,7 +5,7 @@
   const NARROW = 560;
   root.classList.add("js");
 
-  // A browser may forbid storage to a file; the page then follows the system until it is told otherwise.
+  // A browser may forbid storage to a file; the page then follows the system until the reader chooses.
   const stored = () => { try { return localStorage.getItem(KEPT); } catch { return null; } };
   const store = (theme) => { try { localStorage.setItem(KEPT, theme); } catch { /* not kept */ } };
   const system = matchMedia("(prefers-color-scheme: dark)");
@@ -16,7 +16,7 @@
   const colour = (name) => getComputedStyle(root).getPropertyValue(name).trim();
   const COLOURS = new Set(["color", "fgcolor", "bgcolor", "fillcolor"]);
 
-  // Colours stand in the figures by name, so that both themes draw the same figure.
+  // Figures name their colours, so that both themes draw the same figure.
   function coloured(value, key) {
     if (Array.isArray(value)) return value.map((item) => coloured(item, key));
     if (value && typeof value === "object") {
@@ -52,18 +52,18 @@
 
   const CONFIG = { responsive: true, displaylogo: false, displayModeBar: false };
 
-  function draw(place) {
-    const figure = coloured(figures[place.id]);
+  function draw(plot) {
+    const figure = coloured(figures[plot.id]);
     const legends = figure.data.filter((trace) => trace.showlegend !== false).length;
-    const rows = Math.ceil(legends / (place.clientWidth < NARROW ? 1 : 3));
+    const rows = Math.ceil(legends / (plot.clientWidth < NARROW ? 1 : 3));
     const extra = 17 * Math.max(0, rows - 2);  // a long legend takes nothing from the plot
-    const layout = withTheme(figure.layout, place.clientWidth);
+    const layout = withTheme(figure.layout, plot.clientWidth);
     layout.height = (figure.layout.height ?? 420) + extra;
-    return Plotly.react(place, figure.data, layout, CONFIG);
+    return Plotly.react(plot, figure.data, layout, CONFIG);
   }
 
-  const places = () => [...document.querySelectorAll(".plot")];
-  const redraw = () => { if (window.Plotly) places().forEach(draw); };
+  const plots = () => [...document.querySelectorAll(".plot")];
+  const redraw = () => { if (window.Plotly) plots().forEach(draw); };
 
   function setTheme(theme) {
     root.dataset.theme = theme;
@@ -79,7 +79,7 @@
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
     const script = document.createElement("script");
     script.textContent = await new Response(stream).text();
-    document.head.append(script);  // the policy knows its hash, so it runs here and now
+    document.head.append(script);  // the policy has its hash, so it runs at once
     if (!window.Plotly) throw new Error("plotly.js did not run");
   }
 
@@ -87,8 +87,8 @@
     try {
       figures = JSON.parse(document.getElementById("figures").textContent);
       await inflate();
-      for (const place of places()) {
-        await draw(place);
+      for (const plot of plots()) {
+        await draw(plot);
         await new Promise((next) => setTimeout(next));  // the page stays alive between two pictures
       }
       root.dataset.pictures = "drawn";
@@ -101,7 +101,7 @@
     }
   }
 
-  // What has no number goes last in both directions.
+  // Cells without a number are last in both directions.
   function compare(one, other, numeric, direction) {
     const values = [one, other].map((cell) => (numeric ? cell.dataset.value : cell.textContent.trim()));
     const missing = values.map((value) => value === undefined || value === "" || value === "n/a");
@@ -110,12 +110,12 @@
   }
 
   function sort(header) {
-    const table = header.closest("table"), place = header.cellIndex, numeric = header.classList.contains("number");
+    const table = header.closest("table"), column = header.cellIndex, numeric = header.classList.contains("number");
     const ascending = header.getAttribute("aria-sort") !== "ascending";
     for (const other of table.tHead.rows[0].cells) other.setAttribute("aria-sort", "none");
     header.setAttribute("aria-sort", ascending ? "ascending" : "descending");
     const rows = [...table.tBodies[0].rows];
-    rows.sort((one, other) => compare(one.cells[place], other.cells[place], numeric, ascending ? 1 : -1));
+    rows.sort((one, other) => compare(one.cells[column], other.cells[column], numeric, ascending ? 1 : -1));
     table.tBodies[0].append(...rows);
   }
 
@@ -141,11 +141,11 @@
       if (window.Plotly) draw(document.getElementById(box.dataset.figure));
     }));
     document.querySelectorAll(".save").forEach((button) => button.addEventListener("click", () => {
-      const place = document.getElementById(button.dataset.figure);
+      const plot = document.getElementById(button.dataset.figure);
       if (!window.Plotly) return;
-      const layout = { ...place.layout, paper_bgcolor: colour("--surface") };  // light ink needs its dark ground
-      const size = { width: place.clientWidth, height: place.clientHeight, scale: 2 };
-      Plotly.downloadImage({ data: place.data, layout }, { format: "png", filename: `edgebert-${place.id}`, ...size });
+      const layout = { ...plot.layout, paper_bgcolor: colour("--surface") };  // light text needs its dark background
+      const size = { width: plot.clientWidth, height: plot.clientHeight, scale: 2 };
+      Plotly.downloadImage({ data: plot.data, layout }, { format: "png", filename: `edgebert-${plot.id}`, ...size });
     }));
     matchMedia(`(max-width: ${NARROW}px)`).addEventListener("change", redraw);
     let before;

@@ -1,87 +1,68 @@
-"""Section: what a model takes: disk, memory, time to start, energy."""
+"""Section: resources that a model needs: disk, memory, time to start, energy."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgebert.report.entry import Entry
+from edgebert.report.metrics import METRICS
 from edgebert.report.page.palette import NEXT_LINE, lines, plain, tick
 from edgebert.report.page.parts import PageColumn, Picture, Section, Table, number, short, words
 from edgebert.report.page.source import PageSource
 
 BAR = 24
-"""Pixels of height for one bar."""
+"""Height of one bar in pixels."""
 LINE = 20
-"""Of one line of a name."""
+"""Height of one line of a name in pixels."""
 PATTERNS = ("", "/", "x")
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """One thing that is taken."""
-
-    title: str
-    value: Callable[[Entry], float | None]
-    meaning: str
-
-
-SPACE = (
-    Quantity("files", lambda entry: entry.size_bytes / 1e6, "size of the model's files"),
-    Quantity("peak RSS", Entry.peak_rss_mb, "largest resident memory of a process that serves only this model"),
-    Quantity("PSS", Entry.pss_mb, "memory after the last query, pages that others share counted by their share"),
+GROUPS = (
+    ("Size and memory", "MB", {"size_mb": "files", "peak_rss_mb": "peak RSS", "pss_mb": "PSS"}),
+    ("Start", "ms", {"load_ms": "load", "cold_start_ms": "cold start"}),
+    ("Energy", "mJ", {"energy_mj": "energy"}),
 )
-START = (
-    Quantity("load", Entry.load_ms, "opening the model, up to and with its first query"),
-    Quantity("cold start", Entry.cold_start_ms, "from the start of the process to its first answer"),
-)
-ENERGY = (Quantity("energy", Entry.energy_mj, "of the whole package, for one text"),)
+"""Title, unit, and metric -> title without its unit."""
 
 
 def section(source: PageSource) -> Section:
-    """Bars for space, start and energy."""
-    found = [
-        bars(source, *kind) for kind in (("Size and memory", "MB", SPACE), ("Start", "ms", START), ("Energy", "mJ", ENERGY))
-    ]
+    """The section: bars for space, start and energy."""
+    pictures = [picture for group in GROUPS if (picture := bars(source, *group))]
     lead = ("Medians over the processes that measured; 1 MB is 10^6 bytes.",)
-    return Section("resources", "Size, memory and start", lead, pictures=tuple(picture for picture in found if picture))
+    return Section("resources", "Size, memory and start", lead, pictures=tuple(pictures))
 
 
-def bars(source: PageSource, title: str, unit: str, quantities: Sequence[Quantity]) -> Picture | None:
-    """Grouped bars; None where nothing of it was measured."""
-    known = [item for item in quantities if any(item.value(entry) is not None for entry in source.report.entries)]
+def bars(source: PageSource, title: str, unit: str, titles: Mapping[str, str]) -> Picture | None:
+    """Grouped bars of some metrics; None where none was measured."""
+    read = {name: [source.report.value(entry, metric) for entry in source.report.entries] for metric, name in titles.items()}
+    known = {name: values for name, values in read.items() if any(value is not None for value in values)}
     if not known:
         return None
-    entries = source.labelled
-    least = min(entries, key=lambda item: _or_infinity(known[0].value(item[1])))
+    entries, first = source.labels, next(iter(known))
+    least = min(zip(known[first], entries, strict=True), key=lambda item: float("inf") if item[0] is None else item[0])
     return Picture(
         title=f"{title}, {unit}",
-        label=f"{title} of {len(entries)} models in {unit}. Smallest by {known[0].title}: {least[0]}.",
-        data=[_bars(item, index, unit, entries) for index, item in enumerate(known)],
+        label=f"{title} of {len(entries)} models in {unit}. Smallest by {first}: {least[1]}.",
+        data=[_bars(name, values, index, unit, entries) for index, (name, values) in enumerate(known.items())],
         layout={
             "barmode": "group",
             "bargap": 0.25,
             "xaxis": {"title": {"text": unit}},
             "yaxis": {
                 "tickvals": list(range(len(entries))),
-                "ticktext": [tick(label) for label, _ in entries],
+                "ticktext": [tick(label) for label in entries],
                 "range": [len(entries) - 0.4, -0.6],
             },
             "legend": {"traceorder": "normal"},
         },
-        table=_table(title, unit, known, entries),
-        height=120 + len(entries) * max(len(known) * BAR, LINE * max(tick(label).count(NEXT_LINE) + 1 for label, _ in entries)),
+        table=_table(f"{title}, {unit}", {name: metric for metric, name in titles.items() if name in known}, known, entries),
+        height=120 + len(entries) * max(len(known) * BAR, LINE * max(tick(label).count(NEXT_LINE) + 1 for label in entries)),
         log_axis="x",
         half=True,
     )
 
 
-def _bars(item: Quantity, index: int, unit: str, entries: Sequence[tuple[str, Entry]]) -> dict[str, Any]:
-    values = [item.value(entry) for _, entry in entries]
+def _bars(name: str, values: Sequence[float | None], index: int, unit: str, entries: Sequence[str]) -> dict[str, Any]:
     hover = [
-        lines((label, f"{item.title}: {short(value)} {unit}")) if value else ""
-        for (label, _), value in zip(entries, values, strict=True)
+        lines((label, f"{name}: {short(value)} {unit}")) if value else "" for label, value in zip(entries, values, strict=True)
     ]
     colour = f"--series-{index + 1}"
     marker = {"color": colour, "line": {"color": colour, "width": 1}}
@@ -90,7 +71,7 @@ def _bars(item: Quantity, index: int, unit: str, entries: Sequence[tuple[str, En
     return {
         "type": "bar",
         "orientation": "h",
-        "name": plain(item.title),
+        "name": plain(name),
         "x": [None if value is None else float(f"{value:.5g}") for value in values],
         "y": list(range(len(entries))),
         "text": hover,
@@ -100,11 +81,9 @@ def _bars(item: Quantity, index: int, unit: str, entries: Sequence[tuple[str, En
     }
 
 
-def _or_infinity(value: float | None) -> float:
-    return float("inf") if value is None else value
-
-
-def _table(title: str, unit: str, known: Sequence[Quantity], entries: Sequence[tuple[str, Entry]]) -> Table:
-    rows = [(words(label), *(number(item.value(entry)) for item in known)) for label, entry in entries]
-    columns = [PageColumn(item.title, meaning=item.meaning) for item in known]
-    return Table(f"{title}, {unit}", (PageColumn("model", numeric=False), *columns), tuple(rows))
+def _table(
+    caption: str, metrics: Mapping[str, str], known: Mapping[str, Sequence[float | None]], entries: Sequence[str]
+) -> Table:
+    rows = [(words(label), *(number(values[index]) for values in known.values())) for index, label in enumerate(entries)]
+    columns = [PageColumn(name, meaning=METRICS[metric].meaning) for name, metric in metrics.items()]
+    return Table(caption, (PageColumn("model", numeric=False), *columns), tuple(rows))

@@ -1,4 +1,4 @@
-"""Section: latency over sequence length, and over whatever else was swept: batch, threads, streams, instances, rate."""
+"""Section: latency over sequence length, and over every dimension that was swept: batch, threads, streams, instances, rate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from edgebert.core.store import hash_json
 from edgebert.report.entry import SAMPLES_FOR, Entry
 from edgebert.report.page.palette import SERIES, plain, style
-from edgebert.report.page.parts import PageColumn, Picture, Section, Table, number, words
+from edgebert.report.page.parts import PageColumn, Picture, Section, Table, metric_column, number, words
 from edgebert.report.page.source import PageSource, batch_of, setting_of, threads_of
 
 
@@ -30,7 +30,7 @@ class Group:
 
 
 def section(source: PageSource) -> Section:
-    """Every picture that has at least two places on its axis."""
+    """The section: every picture that has at least two values on its axis."""
     found = [length_picture(source), *(sweep_picture(source, dimension) for dimension in DIMENSIONS)]
     return Section("scaling", "Latency over length and load", pictures=tuple(picture for picture in found if picture))
 
@@ -38,7 +38,7 @@ def section(source: PageSource) -> Section:
 def by_length(entry: Entry) -> list[Group]:
     """Medians over groups of lengths, each with enough samples for a median; empty where lengths were not kept."""
     rounds = [item for item in entry.rounds if len(item.lengths)]
-    if not rounds or entry.setting.scenario == "server":  # there a query's latency is what it waits for the others, too
+    if not rounds or entry.setting.scenario == "server":  # whose latency includes the wait for other queries
         return []
     lengths = np.concatenate([item.lengths.values for item in rounds])
     latencies = np.concatenate([item.latencies_ns.values for item in rounds]) / 1e6
@@ -49,7 +49,7 @@ def by_length(entry: Entry) -> list[Group]:
         if pending.sum() >= SAMPLES_FOR[50]:
             groups.append(_group(lengths[pending], latencies[pending]))
             pending = np.zeros(len(lengths), dtype=bool)
-    return groups  # the few longest that are left over carry no median
+    return groups  # the longest queries that are left over are too few for a median
 
 
 def _group(lengths: npt.NDArray[np.int64], latencies: npt.NDArray[np.float64]) -> Group:
@@ -58,8 +58,8 @@ def _group(lengths: npt.NDArray[np.int64], latencies: npt.NDArray[np.float64]) -
 
 
 def length_picture(source: PageSource) -> Picture | None:
-    """A line for each model; None where nothing was asked at two lengths."""
-    found = [(place, label, entry, by_length(entry)) for place, (label, entry) in enumerate(source.labelled)]
+    """A line for each model; None where no model was measured at two lengths."""
+    found = [(index, label, entry, by_length(entry)) for index, (label, entry) in enumerate(source.labelled)]
     found = [item for item in found if len(item[3]) > 1]
     if not found:
         return None
@@ -72,22 +72,14 @@ def length_picture(source: PageSource) -> Picture | None:
         PageColumn("model", numeric=False),
         PageColumn("tokens", numeric=False),
         PageColumn("samples"),
-        PageColumn("p50 ms"),
+        metric_column("p50_ms"),
     )
     return Picture(
         title="Median latency over sequence length",
         label=f"Median latency of {len(found)} models as texts grow, each point of {SAMPLES_FOR[50]} or more queries.",
         data=[
-            _line(
-                place,
-                label,
-                entry,
-                [group.middle for group in groups],
-                [group.p50 for group in groups],
-                "tokens",
-                turn < SERIES,
-            )
-            for turn, (place, label, entry, groups) in enumerate(found)
+            _line(index, label, entry, [(group.middle, group.p50) for group in groups], "tokens", shown=turn < SERIES)
+            for turn, (index, label, entry, groups) in enumerate(found)
         ],
         layout={
             "xaxis": {"title": {"text": "tokens of a query, padding included"}},
@@ -103,15 +95,15 @@ def _span(group: Group) -> str:
 
 
 def _line(
-    index: int, label: str, entry: Entry, across: Sequence[float], upwards: Sequence[float], unit: str, shown: bool
+    index: int, label: str, entry: Entry, points: Sequence[tuple[float, float]], unit: str, *, shown: bool
 ) -> dict[str, Any]:
     look = style(entry, index)
     return {
         "type": "scatter",
         "mode": "lines+markers",
         "name": plain(label),
-        "x": list(across),
-        "y": [float(f"{value:.5g}") for value in upwards],
+        "x": [across for across, _ in points],
+        "y": [float(f"{upwards:.5g}") for _, upwards in points],
         "line": {"color": look.colour, "dash": look.dash, "width": 2},
         "marker": {"color": look.colour, "symbol": look.symbol, "size": 8, "line": {"color": look.colour, "width": 1.5}},
         "hovertemplate": f"%{{x:~f}} {unit}: %{{y:.3~f}}<extra>%{{fullData.name}}</extra>",
@@ -121,15 +113,15 @@ def _line(
 
 @dataclass(frozen=True)
 class Dimension:
-    """Something that `bench` can sweep."""
+    """A dimension that `bench` can sweep."""
 
     title: str
     unit: str
     field: tuple[str, str]
-    """Part of the entry, and its field."""
+    """Attribute of the entry, and its field."""
     value: Callable[[Entry], float | None]
     part: Callable[[Entry], str] = setting_of
-    """What the names of the entries say of it."""
+    """The part of an entry's name that contains the dimension."""
 
 
 def _fixed_length(entry: Entry) -> float | None:
@@ -147,7 +139,7 @@ DIMENSIONS = (
 
 
 def sweeps(source: PageSource, dimension: Dimension) -> list[list[tuple[int, str, Entry, float]]]:
-    """Entries that differ in that dimension alone, each lot in its order: place, name, entry, where on the axis."""
+    """Groups of entries that differ in the dimension alone, in the order of the axis: index, name, entry, value on the axis."""
     lots: dict[str, list[tuple[int, str, Entry, float]]] = {}
     for index, (label, entry) in enumerate(source.labelled):
         value = dimension.value(entry)
@@ -157,7 +149,7 @@ def sweeps(source: PageSource, dimension: Dimension) -> list[list[tuple[int, str
 
 
 def _all_else(entry: Entry, dimension: Dimension) -> str:
-    """What two entries of one line share. What was asked differs where its order depends on the batch."""
+    """Hash of everything that entries of one line share. Queries do not count: their order depends on the batch."""
     parts = {"target": entry.target.model_dump(mode="json"), "setting": entry.setting.model_dump(mode="json")}
     part, field = dimension.field
     del parts[part][field], parts["setting"]["queries"]
@@ -165,7 +157,7 @@ def _all_else(entry: Entry, dimension: Dimension) -> str:
 
 
 def sweep_picture(source: PageSource, dimension: Dimension) -> Picture | None:
-    """A line for each model that was measured at two or more places of the dimension."""
+    """A line for each model that was measured at two or more values of the dimension."""
     lots = sweeps(source, dimension)
     if not lots:
         return None
@@ -186,16 +178,18 @@ def sweep_picture(source: PageSource, dimension: Dimension) -> Picture | None:
 
 
 def _line_names(lots: list[list[tuple[int, str, Entry, float]]], dimension: Dimension) -> list[str]:
-    """The name of each lot's first entry without its place on the axis, where it is still its own then."""
+    """The name of each group's first entry, without its value on the axis where names are unique without it."""
     full = [label for (_, label, _, _), *_ in lots]
     names = [label.replace(f", {dimension.part(entry)}", "") for (_, label, entry, _), *_ in lots]
     return names if len(set(names)) == len(names) else full
 
 
 def _sweep_line(label: str, lot: list[tuple[int, str, Entry, float]], dimension: Dimension, texts: bool) -> dict[str, Any]:
-    place, _, entry, _ = lot[0]
-    heights = [(entry.throughput() if texts else float(np.median(entry.latencies_ms()))) or 0.0 for _, _, entry, _ in lot]
-    return _line(place, label, entry, [value for *_, value in lot], heights, dimension.unit, True)
+    index, _, first, _ = lot[0]
+    points = [
+        (value, (entry.throughput() if texts else float(np.median(entry.latencies_ms()))) or 0.0) for _, _, entry, value in lot
+    ]
+    return _line(index, label, first, points, dimension.unit, shown=True)
 
 
 def _sweep_table(lots: list[list[tuple[int, str, Entry, float]]], dimension: Dimension) -> Table:
@@ -213,8 +207,6 @@ def _sweep_table(lots: list[list[tuple[int, str, Entry, float]]], dimension: Dim
     columns = (
         PageColumn("model", numeric=False),
         PageColumn(f"{dimension.title} ({dimension.unit})"),
-        PageColumn("p50 ms"),
-        PageColumn("p99 ms"),
-        PageColumn("texts/s"),
+        *map(metric_column, ("p50_ms", "p99_ms", "throughput")),
     )
     return Table(f"Latency and throughput over {dimension.title}", columns, tuple(rows))

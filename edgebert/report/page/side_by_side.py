@@ -1,4 +1,4 @@
-"""Section: several reports beside each other, each with its best model. Verdicts between them are those of compare/."""
+"""Section: several reports beside each other, each with its best model. Verdicts between them come from compare/."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from edgebert.report.entry import Entry
 from edgebert.report.page import differences
 from edgebert.report.page.distribution import ecdf, latency_axis, percentiles
 from edgebert.report.page.palette import FILLED, SERIES, plain
-from edgebert.report.page.parts import Cell, PageColumn, Picture, Section, Table, number, words
+from edgebert.report.page.parts import Cell, PageColumn, Picture, Section, Table, metric_column, number, words
 from edgebert.report.page.source import PageSource
 from edgebert.report.page.summary import fastest_of_each_load, load_of
 
 
 def section(sources: Sequence[PageSource]) -> Section:
-    """Empty where there is one report."""
+    """The section; empty where there is only one report."""
     if len(sources) < 2:
         return Section("beside", "Side by side")
     first, *others = sources
@@ -37,7 +37,7 @@ def section(sources: Sequence[PageSource]) -> Section:
 
 
 def best(source: PageSource) -> Entry:
-    """What the verdict chose, or the fastest under the first load."""
+    """The best entry of the verdict, or without one the fastest under the first load."""
     return source.verdict.best.entry if source.verdict else fastest_of_each_load(source)[0]
 
 
@@ -62,38 +62,27 @@ def _table(sources: Sequence[PageSource]) -> Table:
                 words(report.environment.fingerprint[:8]),
             )
         )
-    texts = {"report", "verdict", "best model", "load", "machine", "fingerprint"}
-    titles = (
-        "report",
-        "verdict",
-        "best model",
-        "load",
-        "p50 ms",
-        "p90 ms",
-        "faster",
-        "score",
-        "size MB",
-        "machine",
-        "fingerprint",
+    columns = (
+        *(PageColumn(title, numeric=False) for title in ("report", "verdict", "best model", "load")),
+        *map(metric_column, ("p50_ms", "p90_ms")),
+        PageColumn("faster", meaning="than the baseline of the same report"),
+        PageColumn("score", meaning="the task's first metric"),
+        metric_column("size_mb"),
+        PageColumn("machine", numeric=False),
+        PageColumn("fingerprint", numeric=False, meaning="equal on the same machine with the same libraries"),
     )
-    meanings = {
-        "faster": "than the baseline of the same report",
-        "score": "the task's first metric",
-        "fingerprint": "equal on the same machine with the same libraries",
-    }
-    columns = tuple(PageColumn(title, title not in texts, meanings.get(title, "")) for title in titles)
     return Table("The best model of each report", columns, tuple(rows))
 
 
 def _curves(sources: Sequence[PageSource]) -> tuple[Picture, ...]:
     named = [(source.name, best(source)) for source in sources]
-    timed = [(place, name, entry) for place, (name, entry) in enumerate(named) if len(entry.latencies_ms())]
+    timed = [(index, name, entry) for index, (name, entry) in enumerate(named) if len(entry.latencies_ms())]
     if not timed:
         return ()
     picture = Picture(
         title="Latency of the best models: share of queries that took no longer",
         label=f"Cumulative distribution of latency: the best model of {len(timed)} reports; percentiles are in the table.",
-        data=[_curve(place, name, entry) for place, name, entry in timed],
+        data=[_curve(index, name, entry) for index, name, entry in timed],
         layout={
             "xaxis": latency_axis([entry for _, _, entry in timed]),
             "yaxis": {"title": {"text": "share of queries"}, "range": [0, 1.01], "tickformat": ".0%"},

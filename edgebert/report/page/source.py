@@ -1,4 +1,4 @@
-"""Source: one report with what is known of it: its name on the page, its verdict, and the record of its run."""
+"""PageSource: one report with its name on the page, its verdict, and the record of its run; and how these are read."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edgebert.errors import InputError
 from edgebert.report.compare.findings import Comparison, numbered
-from edgebert.report.compare.pairing import load_of
+from edgebert.report.compare.pairing import baseline_under_load, load_of
 from edgebert.report.entry import Entry
 from edgebert.report.file import NAME, read_reports
 from edgebert.report.report import Report
-from edgebert.report.text import bench_table as bench
 from edgebert.report.verdict import Verdict, judge
 
 RECORD = "run.json"
 
 
 class Lenient(BaseModel):
-    """What is read of a record that other versions may have written with more in it."""
+    """A record that other versions of edgebert may have written with more fields."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -49,14 +48,14 @@ class DataRecord(Lenient):
 
 
 class ModelRecord(Lenient):
-    """What a run began with."""
+    """The model of a run's recipe."""
 
     origin: dict[str, Any]
     sha256: str
 
 
 class RunRecord(Lenient):
-    """run.json, as far as the page shows it."""
+    """The fields of run.json that the page shows."""
 
     recipe: dict[str, Any]
     steps: tuple[StepRecord, ...]
@@ -78,12 +77,12 @@ class PageSource:
 
     @cached_property
     def verdict(self) -> Verdict | None:
-        """None where nothing was asked of anything: no gates, or no candidates."""
+        """The verdict; None without gates or without candidates."""
         return judge(self.report) if self.report.gates and self.report.candidates() else None
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """A name for each entry, unique in the report: its own, with what tells it apart from its namesakes."""
+        """A unique name for each entry: its own, with its load or target where other entries have the same name."""
         groups: dict[str, list[Entry]] = {}
         for entry in self.report.entries:
             groups.setdefault(entry.name, []).append(entry)
@@ -91,18 +90,18 @@ class PageSource:
 
     @cached_property
     def within(self) -> Comparison:
-        """Each candidate against its baseline, metric by metric."""
+        """The comparison of each candidate with its baseline."""
         from edgebert.report.compare.comparison import compare_within
 
         return compare_within(self.report, name=self.name)
 
     def baseline_of(self, entry: Entry) -> Entry | None:
-        """What an entry is measured against: FP32 of its target, or what bench was told, under the same load."""
-        found = self.report.baseline_of(entry)
-        return found if found and load_of(found) == load_of(entry) else bench.baseline_of(self.report, entry)
+        """The baseline of an entry under the same load: FP32 of its target, or the baseline of bench."""
+        baseline = self.report.baseline_of(entry)
+        return baseline if baseline and load_of(baseline) == load_of(entry) else baseline_under_load(self.report, entry)
 
     def speedup(self, entry: Entry) -> float | None:
-        """How many times as fast as its baseline: by median latency, offline by throughput; None for a baseline."""
+        """How many times as fast as its baseline an entry is: by median latency, offline by throughput; None for a baseline."""
         baseline = self.baseline_of(entry)
         if baseline is None or entry.role == "baseline":
             return None
@@ -114,56 +113,55 @@ class PageSource:
 
     @property
     def labelled(self) -> list[tuple[str, Entry]]:
-        """All entries with their names."""
+        """All entries with their names on the page."""
         return list(zip(self.labels, self.report.entries, strict=True))
 
 
 def threads_of(entry: Entry) -> str:
-    """`2 threads`."""
+    """Threads of an entry: `2 threads`."""
     return f"{entry.target.threads} thread{'s' if entry.target.threads != 1 else ''}"
 
 
 def batch_of(entry: Entry) -> str:
-    """`batch 8`."""
+    """Batch of an entry: `batch 8`."""
     return f"batch {entry.target.batch}"
 
 
 def setting_of(entry: Entry) -> str:
-    """`server-20/s`."""
+    """Setting of an entry: `server-20/s`."""
     return entry.setting.name
 
 
 def _apart(entry: Entry, namesakes: Sequence[Entry]) -> list[str]:
-    """What differs between entries of one name: load, threads, batch, and else the target."""
-    found = [part(entry) for part in (setting_of, threads_of, batch_of) if len({part(other) for other in namesakes}) > 1]
+    """The differences between entries of one name: setting, threads, batch, and the target where these are equal."""
+    parts = [part(entry) for part in (setting_of, threads_of, batch_of) if len({part(other) for other in namesakes}) > 1]
     alike = [other for other in namesakes if load_of(other) == load_of(entry)]
-    return found + ([entry.target.name] if len({other.target.name for other in alike}) > 1 else [])
+    return parts + ([entry.target.name] if len({other.target.name for other in alike}) > 1 else [])
 
 
-def read_sources(places: Sequence[Path]) -> list[PageSource]:
-    """The reports of all places, in order.
+def read_sources(paths: Sequence[Path]) -> list[PageSource]:
+    """The reports of all files and folders, in order.
 
     Raises:
-        InputError: one is no report, or its run's record is damaged.
+        InputError: one is no report, or the record of its run is damaged.
     """
-    found = [(file, report, read_record(file)) for file, report in read_reports(places)]
-    names = unique_names([(file, report) for file, report, _ in found])
-    return [PageSource(name, file, report, record) for name, (file, report, record) in zip(names, found, strict=True)]
+    read = [(file, report, read_record(file)) for file, report in read_reports(paths)]
+    names = unique_names([(file, report) for file, report, _ in read])
+    return [PageSource(name, file, report, record) for name, (file, report, record) in zip(names, read, strict=True)]
 
 
-def unique_names(found: Sequence[tuple[Path, Report]]) -> list[str]:
-    """The name of what was measured; with the file's or the folder's where two are called the same, then with a number."""
-    names = [report.recipe for _, report in found]
-    places = [file.parent.name if file.name == NAME else file.stem for file, _ in found]
-    names = [f"{name} ({index})" if names.count(name) > 1 else name for name, index in zip(names, places, strict=True)]
-    return numbered(names)
+def unique_names(reports: Sequence[tuple[Path, Report]]) -> list[str]:
+    """A unique name for each report: its recipe, with the file or folder where two have the same, then with a number."""
+    names = [report.recipe for _, report in reports]
+    files = [file.parent.name if file.name == NAME else file.stem for file, _ in reports]
+    return numbered([f"{name} ({file})" if names.count(name) > 1 else name for name, file in zip(names, files, strict=True)])
 
 
 def read_record(file: Path) -> RunRecord | None:
     """The record beside a run's report; None where there is none.
 
     Raises:
-        InputError: it is not what `compress` writes.
+        InputError: the record is not in the form that `compress` writes.
     """
     path = file.with_name(RECORD)
     if file.name != NAME or not path.is_file():

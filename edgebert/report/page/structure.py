@@ -1,4 +1,4 @@
-"""Section: what was removed from each layer, and how sensitive each matrix product is to INT8."""
+"""Section: heads and FFN neurons removed from each layer, and the sensitivity of each matrix product to INT8."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from edgebert.report.search_record import LayerSensitivity
 from edgebert.report.text.removed import removal_lines
 
 MOST = 30
-"""Bars of a picture; the table has all."""
+"""Most bars of a picture; the table has all matrix products."""
 LAYER = 34
-"""Pixels of height for a layer or a bar."""
+"""Height of a layer in pixels."""
 
 
 def section(source: PageSource) -> Section:
-    """One pair of pictures for each encoder that lost something, one for each search that weighed its layers."""
+    """The section: two pictures for each encoder that was cut, one for each search that measured its layers' sensitivity."""
     pictures: list[Picture] = []
     lead = []
     for label, entry, encoder in cut_entries(source):
@@ -34,7 +34,7 @@ def section(source: PageSource) -> Section:
 
 
 def cut_entries(source: PageSource) -> list[tuple[str, Entry, EncoderSizes]]:
-    """Entries whose encoder lost something, each encoder once: the last of those that share it is what ships."""
+    """Entries whose encoder was cut. Each encoder appears once, with its last entry, which is the one that ships."""
     found: dict[str, tuple[str, Entry, EncoderSizes]] = {}
     for label, entry in source.labelled:
         if entry.encoder and not entry.encoder.whole:
@@ -43,7 +43,7 @@ def cut_entries(source: PageSource) -> list[tuple[str, Entry, EncoderSizes]]:
 
 
 def heads_picture(label: str, encoder: EncoderSizes) -> Picture:
-    """A mark for each head of each layer of the original: a filled square stays, a cross went."""
+    """A mark for each head of each layer of the original encoder: a filled square was kept, a cross was removed."""
     kept = [(head, layer.place) for layer in encoder.layers for head in layer.heads]
     every = [(head, index) for index in range(encoder.original_layers) for head in range(encoder.original_heads)]
     gone = [head for head in every if head not in set(kept)]
@@ -64,31 +64,31 @@ def heads_picture(label: str, encoder: EncoderSizes) -> Picture:
     )
 
 
-def _heads(places: Sequence[tuple[int, int]], name: str, symbol: str, colour: str, size: int) -> dict[str, Any]:
+def _heads(heads: Sequence[tuple[int, int]], name: str, symbol: str, colour: str, size: int) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "markers",
         "name": name,
-        "x": [head for head, _ in places],
-        "y": [layer for _, layer in places],
+        "x": [head for head, _ in heads],
+        "y": [layer for _, layer in heads],
         "hovertemplate": f"layer %{{y}}, head %{{x}}: {name}<extra></extra>",
         "marker": {"symbol": symbol, "color": colour, "size": size, "line": {"width": 2, "color": colour}},
     }
 
 
 def _layer_axis(encoder: EncoderSizes) -> dict[str, Any]:
-    places = list(range(encoder.original_layers))
+    layers = list(range(encoder.original_layers))
     return {
         "title": {"text": "layer"},
-        "tickvals": places,
-        "ticktext": [str(index) for index in places],
+        "tickvals": layers,
+        "ticktext": [str(layer) for layer in layers],
         "range": [encoder.original_layers - 0.4, -0.6],
         "showgrid": False,
     }
 
 
 def widths_picture(label: str, encoder: EncoderSizes) -> Picture:
-    """A bar for each layer: FFN neurons that stay, and those that went."""
+    """A bar for each layer: FFN neurons that were kept, and that were removed."""
     full = encoder.original_intermediate_size
     widths = _widths(encoder)
     return Picture(
@@ -132,13 +132,13 @@ def _neurons(counts: Sequence[int], name: str, marker: dict[str, Any]) -> dict[s
 
 
 def _widths(encoder: EncoderSizes) -> list[int]:
-    """FFN neurons of each layer of the original; 0 where the layer went."""
+    """Number of FFN neurons in each layer of the original encoder; 0 where the layer was removed."""
     sizes = {layer.place: layer.intermediate_size for layer in encoder.layers}
     return [sizes.get(index, 0) for index in range(encoder.original_layers)]
 
 
 def removal_table(label: str, encoder: EncoderSizes) -> Table:
-    """One row for each layer of the original."""
+    """The kept heads and FFN neurons, a row for each layer of the original encoder."""
     heads = {layer.place: layer.heads for layer in encoder.layers}
     rows = [
         (
@@ -161,7 +161,7 @@ def removal_table(label: str, encoder: EncoderSizes) -> Table:
 
 
 def sensitivity_picture(label: str, layers: Sequence[LayerSensitivity]) -> Picture:
-    """A bar for what each matrix product does to the answers when it alone is INT8, the most sensitive at the top."""
+    """A bar for each matrix product: divergence of the answers when it alone is INT8, the most sensitive at the top."""
     shown = layers[:MOST]
     return Picture(
         title=f"Sensitivity to INT8 of {label}" + (f": the first {MOST} of {len(layers)}" if len(layers) > MOST else ""),
@@ -197,7 +197,7 @@ def sensitivity_picture(label: str, layers: Sequence[LayerSensitivity]) -> Pictu
 
 
 def _brief(name: str) -> str:
-    """`bert.encoder.layer.0.attention.self.query/MatMul` is `0.attention.self.query` beside an axis."""
+    """A short name beside an axis: `0.attention.self.query` for `bert.encoder.layer.0.attention.self.query/MatMul`."""
     return name.rsplit("/", 1)[0].removeprefix("bert.").removeprefix("encoder.").removeprefix("layer.")
 
 

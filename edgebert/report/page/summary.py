@@ -1,4 +1,4 @@
-"""The top of the page: the verdict and its reasons, the numbers that matter, the table of all models."""
+"""The top of the page: the verdict with its reasons, the most important numbers, the table of all models."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgebert.report.entry import Entry
 from edgebert.report.gates import GateResult
-from edgebert.report.page.parts import Cell, PageColumn, Section, Table, number, short, words
+from edgebert.report.page.parts import Cell, PageColumn, Section, Table, metric_column, number, short, words
 from edgebert.report.page.source import PageSource, batch_of, setting_of, threads_of
 from edgebert.report.text import bench_table as bench
 from edgebert.report.text.run_table import cells, columns_for, status_of
@@ -16,7 +16,7 @@ from edgebert.report.text.search import advice_lines
 
 @dataclass(frozen=True)
 class Fact:
-    """One number that matters, and what it is beside."""
+    """One important number, and the baseline's or an interval beside it."""
 
     title: str
     text: str
@@ -25,7 +25,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Advice:
-    """A sentence, and what it introduces."""
+    """A sentence of advice, and the list that it introduces."""
 
     text: str
     items: tuple[str, ...]
@@ -33,26 +33,26 @@ class Advice:
 
 @dataclass(frozen=True)
 class Summary:
-    """What is read first."""
+    """The first lines of a report."""
 
     status: str | None
-    """PASSED, FAILED, or None where there were no gates."""
+    """PASSED, FAILED, or None without gates."""
     model: str
     sentence: str
     facts: tuple[Fact, ...]
     gates: tuple[GateResult, ...] = ()
     others: tuple[str, ...] = ()
-    """The fastest under each other load."""
+    """Sentences on the fastest model under each other load."""
     advice: tuple[Advice, ...] = ()
 
 
 def summary(source: PageSource) -> Summary:
-    """The verdict, or the fastest where there is none."""
+    """The summary of the verdict's best model, or of the fastest model where there is no verdict."""
     verdict = source.verdict
     if verdict is None:
-        fastest, *others = fastest_of_each_load(source)
-        told = tuple(f"{source.label(entry)}: {load_of(entry)}, {speed(entry)}" for entry in others)
-        return Summary(None, source.label(fastest), sentence(source, fastest), facts(source, fastest), others=told)
+        fastest, *rest = fastest_of_each_load(source)
+        others = tuple(f"{source.label(entry)}: {load_of(entry)}, {speed(entry)}" for entry in rest)
+        return Summary(None, source.label(fastest), sentence(source, fastest), facts(source, fastest), others=others)
     best = verdict.best.entry
     return Summary(
         verdict.status,
@@ -65,7 +65,7 @@ def summary(source: PageSource) -> Summary:
 
 
 def _advice(lines: Sequence[str]) -> tuple[Advice, ...]:
-    """Indented lines belong to the one before them."""
+    """Lines as sentences of advice: indented lines belong to the sentence before them."""
     found: list[Advice] = []
     for line in lines:
         if line.startswith(" ") and found:
@@ -76,12 +76,12 @@ def _advice(lines: Sequence[str]) -> tuple[Advice, ...]:
 
 
 def load_of(entry: Entry) -> str:
-    """Under which load an entry was measured."""
+    """The load of an entry: `server-20/s, batch 8, 2 threads`."""
     return ", ".join([setting_of(entry), *([batch_of(entry)] if entry.target.batch != 1 else []), threads_of(entry)])
 
 
 def fastest_of_each_load(source: PageSource) -> list[Entry]:
-    """The fastest for each setting and batch, in the order of the report; offline, that with the most texts a second."""
+    """The fastest entry for each setting and batch, in the order of the report; offline, by throughput."""
     best: dict[tuple[str, int], Entry] = {}
     for entry in source.report.entries:
         load = (entry.setting.name, entry.target.batch)
@@ -97,19 +97,19 @@ def _cost(entry: Entry) -> float:
 
 
 def speed(entry: Entry) -> str:
-    """Median latency or throughput, whichever its load is about, and whether a server's bound held."""
+    """Median latency, or throughput offline, and whether a server's bound held."""
     p50, rate, setting = entry.percentile_ms(50), entry.throughput(), entry.setting
     if setting.scenario == "offline" and rate:
         return f"{short(rate)} texts a second"
-    told = [f"{short(p50)} ms at the median" if p50 else "too few samples for a median"]
+    parts = [f"{short(p50)} ms at the median" if p50 else "too few samples for a median"]
     held = bench.bound_held(entry)
     if held is not None:
-        told.append(f"the bound of {setting.bound_ms:g} ms at p{setting.bound_percent} {'holds' if held else 'is missed'}")
-    return ", ".join(told)
+        parts.append(f"the bound of {setting.bound_ms:g} ms at p{setting.bound_percent} {'holds' if held else 'is missed'}")
+    return ", ".join(parts)
 
 
 def sentence(source: PageSource, entry: Entry) -> str:
-    """Speed, answers and size beside FP32's, as far as they were measured."""
+    """A sentence on speed, score and size beside the baseline's, as far as they were measured."""
     baseline, speedup = source.baseline_of(entry), source.speedup(entry)
     parts = [speed(entry)]
     if baseline is not None and baseline is not entry:
@@ -132,7 +132,7 @@ def _score_part(source: PageSource, entry: Entry, baseline: Entry) -> list[str]:
 
 
 def facts(source: PageSource, entry: Entry) -> tuple[Fact, ...]:
-    """The cards: what was measured, each beside FP32's."""
+    """The cards: speed, latency, score, size and memory, each beside the baseline's."""
     report, baseline, speedup = source.report, source.baseline_of(entry), source.speedup(entry)
     metric = report.task_metrics[0] if report.task_metrics else None
     than = "FP32" if source.verdict or baseline is None else "baseline"
@@ -151,7 +151,7 @@ def facts(source: PageSource, entry: Entry) -> tuple[Fact, ...]:
 
 
 def _interval(source: PageSource, entry: Entry) -> str:
-    """The 95 % interval of the speed-up, where it could be estimated."""
+    """Text on the 95 % interval of the speed-up, or on why there is none."""
     for pair in source.within.pairs:
         if (pair.changed, pair.target, pair.setting) == (entry.name, entry.target.name, entry.setting.name):
             found = next((item for item in pair.findings if item.metric == "p50_ms"), None)
@@ -166,7 +166,7 @@ def _written(form: str, value: float) -> str:
 
 
 def models(source: PageSource) -> Section:
-    """The table of all models: the columns that the terminal's table has, for compress or for bench."""
+    """The section with the table of all models. It has the columns of the terminal's table, of compress or of bench."""
     loads = len({load_of(entry) for entry in source.report.entries}) > 1
     columns, values = _measured(source)
     rows = []
@@ -189,7 +189,7 @@ def models(source: PageSource) -> Section:
 
 
 def _measured(source: PageSource) -> tuple[list[PageColumn], list[list[Cell]]]:
-    """The columns of the table that its verb prints, and their cells, entry by entry."""
+    """The metrics of the table that compress or bench prints, as columns, and the cells of each entry."""
     report = source.report
     if source.verdict or any(entry.coverage for entry in report.entries):
         shared = columns_for(report)
@@ -200,13 +200,13 @@ def _measured(source: PageSource) -> tuple[list[PageColumn], list[list[Cell]]]:
             ]
             for entry in report.entries
         ]
-        return [PageColumn(column.title, meaning=column.meaning) for column in shared], rows
+        return [metric_column(column.name) for column in shared], rows
     values = {
         metric: [bench.value_of(report, entry, metric) for entry in report.entries] for metric in bench.columns_for(report)
     }
     known = {metric: of for metric, of in values.items() if any(value is not None for value in of)}
     rows = [[number(of[index], metric.form) for metric, of in known.items()] for index in range(len(report.entries))]
-    return [PageColumn(metric.title, meaning=metric.meaning) for metric in known], rows
+    return [metric_column(metric.name) for metric in known], rows
 
 
 def _state(source: PageSource, entry: Entry) -> str:
@@ -227,12 +227,12 @@ def _mark(state: str) -> str | None:
 
 
 def plain_reason(result: GateResult) -> str:
-    """A gate's reason without the word that stands in front of it on the page."""
+    """A gate's reason without `holds` or `missed`, which the page shows in front of it."""
     return result.reason.removesuffix(", holds").removesuffix(", missed")
 
 
 def failures(source: PageSource) -> Sequence[str]:
-    """Which gates each candidate misses, but for the best, whose gates are at the top."""
+    """The gates that each candidate misses; the best candidate's are at the top of the page."""
     verdict = source.verdict
     if verdict is None:
         return ()

@@ -1,4 +1,4 @@
-"""Section: accuracy against latency, with the Pareto front; and what `quantize: auto` tried."""
+"""Section: accuracy against latency, with the Pareto front; and the trials of `quantize: auto`."""
 
 from __future__ import annotations
 
@@ -9,29 +9,31 @@ from typing import Any
 
 from edgebert.report.entry import Entry
 from edgebert.report.page.palette import lines, plain, style
-from edgebert.report.page.parts import Cell, PageColumn, Picture, Section, Table, number, short, words
+from edgebert.report.page.parts import Cell, PageColumn, Picture, Section, Table, metric_column, number, short, words
 from edgebert.report.page.source import PageSource
 from edgebert.report.search_record import SearchRecord, SearchTrial
 
 ROLES = {"baseline": "FP32", "candidate": "candidate", "intermediate": "intermediate"}
 SHORT = 34
-"""Characters of a trial's name beside the axis."""
+"""Longest name of a trial beside the axis, in characters."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One model: milliseconds and score."""
+    """One model in the picture."""
 
     label: str
     entry: Entry
-    place: int
-    """In its report."""
+    index: int
+    """Index of the entry in its report."""
     p50: float
+    """Median latency, ms."""
     score: float
+    """The task's first metric."""
 
 
 def section(source: PageSource) -> Section:
-    """The picture of all models, and one of each search."""
+    """The section: a picture of all models, and one of each search."""
     pictures = [found for found in (tradeoff(source), *(trials(*searched) for searched in searches(source))) if found]
     rows = len(source.report.references)
     lead = (f"{rows:,} eval texts: one of them is {1 / rows:.2%}.",) if rows else ()
@@ -39,7 +41,7 @@ def section(source: PageSource) -> Section:
 
 
 def points(source: PageSource) -> list[Point]:
-    """The models with both numbers, under the load that most of them were measured under: others do not compare."""
+    """The models with both numbers, under the load that most models have: other loads are not comparable."""
     report = source.report
     metric = report.task_metrics[0] if report.task_metrics else None
     if metric is None:
@@ -55,7 +57,7 @@ def points(source: PageSource) -> list[Point]:
 
 
 def front(found: Sequence[Point]) -> list[Point]:
-    """Those that no other beats in both, fastest first."""
+    """The points that no other point beats in both latency and score, fastest first."""
     kept: list[Point] = []
     for point in sorted(found, key=lambda point: (point.p50, -point.score)):
         if not kept or point.score > kept[-1].score:
@@ -64,7 +66,7 @@ def front(found: Sequence[Point]) -> list[Point]:
 
 
 def tradeoff(source: PageSource) -> Picture | None:
-    """One mark for each model; None where fewer than two have both numbers."""
+    """A mark for each model; None where fewer than two have both numbers."""
     found = points(source)
     if len(found) < 2:
         return None
@@ -85,7 +87,7 @@ def tradeoff(source: PageSource) -> Picture | None:
 
 
 def _front_line(best: Sequence[Point]) -> dict[str, Any]:
-    """Steps: between two of its models nothing better was measured."""
+    """The front as a line of steps: between two of its models nothing better was measured."""
     return {
         "type": "scatter",
         "mode": "lines",
@@ -98,7 +100,7 @@ def _front_line(best: Sequence[Point]) -> dict[str, Any]:
 
 
 def _mark(source: PageSource, point: Point, metric: str, leading: bool) -> dict[str, Any]:
-    look = style(point.entry, point.place)
+    look = style(point.entry, point.index)
     hover = [point.label, ROLES[point.entry.role], f"{metric} {point.score:.4f}", f"p50 {short(point.p50)} ms"]
     speedup = source.speedup(point.entry)
     hover += [f"{speedup:.2f}x as fast as its baseline"] if speedup else []
@@ -130,7 +132,7 @@ def _tradeoff_table(source: PageSource, found: Sequence[Point], best: Sequence[P
     columns = (
         PageColumn("model", numeric=False),
         PageColumn("role", numeric=False),
-        PageColumn("p50 ms"),
+        metric_column("p50_ms"),
         PageColumn(metric),
         PageColumn("faster"),
         PageColumn("on the Pareto front", numeric=False),
@@ -139,12 +141,12 @@ def _tradeoff_table(source: PageSource, found: Sequence[Point], best: Sequence[P
 
 
 def searches(source: PageSource) -> list[tuple[str, SearchRecord]]:
-    """The searches of a report, each with its entry's name."""
+    """The searches of a report that have trials, each with the name of its entry."""
     return [(label, entry.search) for label, entry in source.labelled if entry.search and entry.search.trials]
 
 
 def trials(label: str, search: SearchRecord) -> Picture | None:
-    """A mark for the speed of each trial that was timed, in order; the table has all. None where none was timed."""
+    """A mark for each timed trial of a search, in order; the table has all trials. None where none was timed."""
     timed = [trial for trial in search.trials if trial.ratio is not None]
     if not timed:
         return None
@@ -173,14 +175,14 @@ def _line_at_one() -> dict[str, Any]:
 
 
 def _trials(timed: Sequence[SearchTrial], kept: bool) -> dict[str, Any]:
-    these = [(place, trial) for place, trial in enumerate(timed) if trial.kept == kept]
+    these = [(index, trial) for index, trial in enumerate(timed) if trial.kept == kept]
     symbol, colour = ("circle", "--series-1") if kept else ("x-thin-open", "--series-2")
     return {
         "type": "scatter",
         "mode": "markers",
         "name": "kept" if kept else "not kept",
         "x": [trial.ratio for _, trial in these],
-        "y": [place for place, _ in these],
+        "y": [index for index, _ in these],
         "text": [lines(_hover(trial)) for _, trial in these],
         "hovertemplate": "%{text}<extra></extra>",
         "marker": {"color": colour, "symbol": symbol, "size": 11, "line": {"width": 2, "color": colour}},
@@ -188,13 +190,13 @@ def _trials(timed: Sequence[SearchTrial], kept: bool) -> dict[str, Any]:
 
 
 def _hover(trial: SearchTrial) -> list[str]:
-    told = [trial.what, f"{trial.ratio:.3f}x the speed of the best so far"]
-    told += [f"score {trial.score:.4f}"] if trial.score is not None else []
-    return [*told, *([trial.note] if trial.note else []), "kept" if trial.kept else "not kept"]
+    parts = [trial.what, f"{trial.ratio:.3f}x the speed of the best so far"]
+    parts += [f"score {trial.score:.4f}"] if trial.score is not None else []
+    return [*parts, *([trial.note] if trial.note else []), "kept" if trial.kept else "not kept"]
 
 
 def trial_table(label: str, search: SearchRecord) -> Table:
-    """Every trial of a search, in order."""
+    """A row for each trial of a search, in order."""
     rows = [
         (
             words(trial.what),
@@ -216,5 +218,5 @@ def trial_table(label: str, search: SearchRecord) -> Table:
 
 
 def untimed(source: PageSource) -> list[Table]:
-    """The trials of searches that no picture shows."""
+    """The tables of trials of the searches that have no picture."""
     return [trial_table(*searched) for searched in searches(source) if trials(*searched) is None]

@@ -1,4 +1,4 @@
-"""The report of bench as rows of text and as plain values."""
+"""The report of `bench` as a table for the terminal, with remarks and verdicts, and as values for `bench --json`."""
 
 from __future__ import annotations
 
@@ -24,36 +24,31 @@ PERCENTILES = (50, 90, 99)
 
 
 def speedup(report: Report, entry: Entry) -> float | None:
-    """How many times as fast as the baseline under the same load; by throughput where all texts are there at once.
+    """How many times as fast as the baseline under the same load: by median latency, offline by throughput.
 
-    None where the two cannot be compared, as at other threads or another batch.
+    None where the two cannot be compared, for example because of other threads or another batch.
     """
-    baseline = baseline_of(report, entry)
+    baseline = baseline_under_load(report, entry)
     if baseline is None or obstacles(report, report, Pair(baseline, entry, one_run=True), across_devices=False):
         return None
     return entry.times_as_fast(baseline)
 
 
-def baseline_of(report: Report, entry: Entry) -> Entry | None:
-    """The baseline under the same load, at the same threads and batch where there is one; None where there is none."""
-    return baseline_under_load(report, entry)
-
-
 def bound_held(entry: Entry) -> bool | None:
-    """Whether latency kept to its bound; None without a bound, or with too few samples to tell.
+    """Whether latency stayed within its bound; None without a bound, or with too few samples to decide.
 
-    Few samples can tell that it was missed: a percentile below the one that counts was over it.
+    A lower percentile that is above the bound shows with fewer samples that the bound was missed.
     """
     bound, percent = entry.setting.bound_ms, entry.setting.bound_percent
     if bound is None:
         return None
-    if any((found := entry.percentile_ms(lower)) is not None and found > bound for lower in SAMPLES_FOR if lower <= percent):
+    if any((value := entry.percentile_ms(lower)) is not None and value > bound for lower in SAMPLES_FOR if lower <= percent):
         return False
     return None if entry.percentile_ms(percent) is None else True
 
 
 def columns_for(report: Report) -> list[Metric]:
-    """The columns of this report's table."""
+    """The metrics that are columns of this report's table."""
     return [metric for metric in in_table("bench") if metric.name not in ANSWER_METRICS or metric.name in report.task_metrics]
 
 
@@ -63,7 +58,7 @@ def value_of(report: Report, entry: Entry, metric: Metric) -> float | None:
 
 
 def text_table(report: Report, width: int) -> list[str]:
-    """For the terminal: a row for each entry, and what had to be left out."""
+    """Lines for the terminal: a row for each entry, then the columns that were left out."""
     grid = _grid(report)
     unknown = [name for name in PERCENTILES_AND_BOUND if name in grid and _is_unknown(grid[name])]
     silent = [name for name in grid if _is_unknown(grid[name]) and name not in (*unknown, *ONLY_WHERE_ASKED)]
@@ -80,15 +75,15 @@ def text_table(report: Report, width: int) -> list[str]:
 
 
 PERCENTILES_AND_BOUND = (*(f"p{percent} ms" for percent in PERCENTILES), "bound")
-"""Columns that stay although no entry has them: too few samples is a result."""
+"""Columns that stay although no entry has a value: too few samples is a result."""
 ONLY_WHERE_ASKED = ("faster", *ANSWER_METRICS)
-"""Columns of which nobody misses anything where they were not asked for."""
+"""Columns that are not listed as `not measured`: they need a baseline or labelled data."""
 OTHERS_TO_LEAVE = ("bound", "length", "t/b")
-"""Columns that are no metric; they leave a table that is too wide after all others."""
+"""Columns that are no metric, and are dropped from a table that is too wide after all others."""
 
 
 def _grid(report: Report) -> dict[str, list[str]]:
-    """Title -> a cell for each entry, in the order of the columns."""
+    """Title of each column, in order -> a cell for each entry."""
     entries = report.entries
     grid: dict[str, list[str]] = {
         "model": [entry.name + (" (baseline)" if entry.role == "baseline" else "") for entry in entries],
@@ -98,7 +93,7 @@ def _grid(report: Report) -> dict[str, list[str]]:
         "length": [_length(entry) for entry in entries],
     }
     if all(entry.name.startswith(f"{entry.target.runtime}/") for entry in entries):
-        del grid["runtime"]  # the names say it
+        del grid["runtime"]  # the names begin with it
     for column in columns_for(report):
         values = [value_of(report, entry, column) for entry in entries]
         grid[column.title] = [NOT_KNOWN if value is None else column.form.format(value / column.scale) for value in values]
@@ -108,7 +103,7 @@ def _grid(report: Report) -> dict[str, list[str]]:
 
 
 def _length(entry: Entry) -> str:
-    """A number of tokens, or where lengths come from and their median."""
+    """The fixed number of tokens, or the source of the lengths and their median."""
     parts = [item.lengths.values for item in entry.rounds if len(item.lengths)]
     if entry.setting.lengths.isdecimal() or not parts:
         return entry.setting.lengths
@@ -130,7 +125,7 @@ def _aligned(grid: dict[str, list[str]]) -> list[str]:
 
 
 def remark_lines(report: Report) -> list[str]:
-    """What a reader of the table has to know: which percentiles are missing, and what disturbed."""
+    """Remarks below the table: missing percentiles, bounds, disturbances, overhead, entries that were not compared."""
     lines = [
         _few_samples(report),
         *_bounds(report),
@@ -142,7 +137,7 @@ def remark_lines(report: Report) -> list[str]:
 
 
 def _few_samples(report: Report) -> str:
-    """How many queries would carry the percentiles that some entry lacks."""
+    """The number of queries needed for the percentiles that an entry lacks."""
     lacking = [(percent, entry) for entry in report.entries for percent in PERCENTILES if entry.percentile_ms(percent) is None]
     lacking += [
         (entry.setting.bound_percent, entry) for entry in report.entries if entry.setting.bound_ms and bound_held(entry) is None
@@ -157,8 +152,8 @@ def _few_samples(report: Report) -> str:
 
 
 def _highest(entry: Entry) -> str:
-    """The highest percentile up to that of the bound that the samples carry."""
-    known = {lower: found for lower in SAMPLES_FOR if (found := entry.percentile_ms(lower)) is not None}
+    """The highest percentile, up to that of the bound, for which there are enough samples."""
+    known = {lower: value for lower in SAMPLES_FOR if (value := entry.percentile_ms(lower)) is not None}
     percent = max(lower for lower in known if lower <= entry.setting.bound_percent)
     return f"p{percent:g} {known[percent]:.2f} ms"
 
@@ -173,7 +168,7 @@ def _bounds(report: Report) -> list[str]:
 
 
 def _marks(entry: Entry) -> str:
-    """What disturbed an entry, in one line; nothing where nothing did."""
+    """The disturbances of an entry in one line; empty where there were none."""
     rounds = len(entry.rounds)
     unsettled = sum(item.stable is False for item in entry.rounds)
     throttled = sum(item.throttled is True for item in entry.rounds)
@@ -192,7 +187,7 @@ def _overhead(report: Report) -> str:
 
 
 def _apart(report: Report) -> str:
-    """Where no candidate ran as any baseline did: that nothing was compared, and how it can be."""
+    """A remark where no candidate ran at the threads and batch of a baseline, with the options that help; else empty."""
     ran = [
         {(entry.target.threads, entry.target.batch) for entry in report.entries if entry.role == role}
         for role in ("baseline", "candidate")
@@ -203,7 +198,7 @@ def _apart(report: Report) -> str:
 
 
 def summary(report: Report) -> list[dict[str, Any]]:
-    """What the table says, as plain values; what was not measured is None."""
+    """The values of the table, an object for each entry; None: not measured."""
     return [
         {
             "name": entry.name,
@@ -223,25 +218,25 @@ def summary(report: Report) -> list[dict[str, Any]]:
 
 
 def verdict_lines(report: Report) -> list[str]:
-    """For each candidate what really changed against its baseline, in one line; nothing where there is no baseline.
+    """The changes of each candidate against its baseline, in one line each; empty where there is no baseline.
 
     Raises:
-        MissingPackage: what comparing needs is not installed.
+        MissingPackage: scipy is not installed.
     """
     if all(entry.role != "baseline" for entry in report.entries):
         return []
-    found = compare_within(report)
-    lines = [f"{title}: {headline(pair)}" for title, pair in zip(found.titles, found.pairs, strict=True)]
-    lines += [f"{title} has no baseline on its threads, batch and load" for title in found.missing]
+    compared = compare_within(report)
+    lines = [f"{title}: {headline(pair)}" for title, pair in zip(compared.titles, compared.pairs, strict=True)]
+    lines += [f"{title} has no baseline on its threads, batch and load" for title in compared.missing]
     return [plain(line) for line in lines]
 
 
-def way_out(places: set[tuple[int, int]]) -> str:
-    """The options that measure all models at the first of these threads and batches."""
-    threads, batch = min(places)
+def way_out(loads: set[tuple[int, int]]) -> str:
+    """The options that measure all models at the smallest of these (threads, batch)."""
+    threads, batch = min(loads)
     return f"--threads {threads} --batch {batch}"
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 round`, `2 processes`."""
+    """A number with its noun: `1 round`, `2 processes`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith('s') else 's'}"

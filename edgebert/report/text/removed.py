@@ -1,4 +1,4 @@
-"""The picture of what was removed from an encoder, layer by layer, as lines of text. Pure."""
+"""The heads and FFN neurons that were removed from an encoder, layer by layer, drawn as lines of text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BAR_WIDTH = 24
 
 @dataclass(frozen=True)
 class Marks:
-    """What stands for a head and for a piece of the FFN's width, kept or removed."""
+    """Characters for a head and for a piece of the FFN's width, kept or removed."""
 
     head: str
     no_head: str
@@ -26,7 +26,7 @@ ASCII = Marks("#", ".", "#", ".")
 
 
 def marks_for(encoding: str | None) -> Marks:
-    """Blocks, or ASCII where an output of that encoding could not show them."""
+    """Blocks, or ASCII where the encoding has no blocks."""
     try:
         "".join(vars(BLOCKS).values()).encode(encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
@@ -35,7 +35,7 @@ def marks_for(encoding: str | None) -> Marks:
 
 
 def removal_lines(report: Report, entry: Entry, marks: Marks = BLOCKS) -> list[str]:
-    """One line for each layer of the original, then what is left in all; empty when nothing was removed or nothing is known."""
+    """One line for each layer of the original encoder, then totals; empty when nothing was removed or sizes are not known."""
     encoder = entry.encoder
     if encoder is None or encoder.whole:
         return []
@@ -54,7 +54,7 @@ def _layer_line(encoder: EncoderSizes, index: int, marks: Marks) -> str:
 
 
 def _bar(width: int, full: int, marks: Marks) -> str:
-    """Rounded, but for the ends: only what is whole looks whole, and only what is gone looks gone."""
+    """The width as a bar: only the full width fills it, and only a width of 0 leaves it empty."""
     filled = round(BAR_WIDTH * width / full)
     if 0 < width < full:
         filled = min(max(filled, 1), BAR_WIDTH - 1)

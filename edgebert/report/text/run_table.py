@@ -1,4 +1,4 @@
-"""The check's result as rows of text, for the terminal and for the model card."""
+"""The report and verdict of `compress` as a table of text, for the terminal and for the model card."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from edgebert.report.report import Report
 from edgebert.report.verdict import Verdict
 
 SHOWN_WHEN_CHANGED = ("macs", "parameters")
-"""Quantising leaves these as they are: where no stage removed anything, a column of them would say nothing."""
+"""Metrics whose column is shown only where a stage changed them: quantising does not."""
 
 
 def columns_for(report: Report) -> list[Metric]:
-    """The metrics of the answers, then those that say something here."""
+    """The metrics that are columns: those of the answers, then the others whose values differ in this report."""
     unchanged = [name for name in SHOWN_WHEN_CHANGED if len({report.value(item, name) for item in report.entries}) == 1]
     unchanged += [] if any(report.value(item, "int8_coverage") for item in report.entries) else ["int8_coverage"]
     answers = [METRICS[name] for name in report.task_metrics]
@@ -23,7 +23,7 @@ def columns_for(report: Report) -> list[Metric]:
 
 
 def cells(report: Report, entry: Entry, columns: Sequence[Metric]) -> list[str]:
-    """One row; what was not measured is n/a."""
+    """The cells of one row; n/a: not measured."""
     return [_cell(report, entry, column) for column in columns]
 
 
@@ -38,7 +38,7 @@ def _cell(report: Report, entry: Entry, column: Metric) -> str:
 
 
 def status_of(verdict: Verdict, entry: Entry) -> str:
-    """FP32, step, PASSED or FAILED, and which one is kept."""
+    """`FP32`, `intermediate`, `PASSED` or `FAILED`; the one that is kept has `, best`."""
     if entry.role == "intermediate":
         return "intermediate"
     judged = next((item for item in verdict.judged_entries if item.entry is entry), None)
@@ -48,7 +48,7 @@ def status_of(verdict: Verdict, entry: Entry) -> str:
 
 
 def text_table(report: Report, verdict: Verdict, width: int) -> tuple[list[str], list[str]]:
-    """For the terminal: lines that fit the width, and the titles of the columns that had to go for it."""
+    """Lines for the terminal that fit the width, and the titles of the columns that were dropped."""
     columns, gone = columns_for(report), []
     lines = _lines(report, verdict, columns)
     for metric in first_to_leave():
@@ -67,7 +67,7 @@ def _lines(report: Report, verdict: Verdict, columns: Sequence[Metric]) -> list[
 
 
 def markdown_table(report: Report, verdict: Verdict) -> str:
-    """For the model card."""
+    """The table in Markdown, for the model card."""
     columns = columns_for(report)
     lines = [["model", *(column.title for column in columns), "verdict"], ["---", *("--:" for _ in columns), "---"]]
     lines += [[entry.name, *cells(report, entry, columns), status_of(verdict, entry)] for entry in report.entries]
@@ -75,7 +75,7 @@ def markdown_table(report: Report, verdict: Verdict) -> str:
 
 
 def verdict_lines(verdict: Verdict) -> list[str]:
-    """The verdict and its reasons."""
+    """The verdict, and the reason of each gate."""
     best = verdict.best
     lines = [f"{verdict.status}: {best.entry.name}" + ("" if verdict.passed else " is the best there is, but misses a gate")]
     return lines + [f"  {result.reason}" for result in best.results]

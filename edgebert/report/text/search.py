@@ -1,4 +1,4 @@
-"""What `quantize: auto` found, as text: the choice, the trials, the picture of each layer's sensitivity. Pure."""
+"""The search of `quantize: auto` as text: its choice, its trials, advice where it failed, each layer's sensitivity."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from edgebert.report.verdict import Verdict
 
 BAR_WIDTH = 24
 NAMED = 3
-"""Sensitive layers that are named where no candidate passes."""
+"""Number of sensitive layers that are named where no candidate passes."""
 REPAIRS = {
     "values": "value channels that share their range with attention's output matrix",
     "norms": "LayerNorms that share their range with the matrices that read them",
     "biases": "biases that take up the mean error of the rounded weights",
     "fallback": "matrix products that stay float",
 }
-"""Each repair in words."""
+"""Repair -> its description."""
 
 
 def choice_lines(entry: Entry) -> list[str]:
-    """What was chosen for one entry; empty where nothing was searched."""
+    """The choice of the search for one entry; empty where there was no search."""
     search = entry.search
     if search is None:
         return []
@@ -42,14 +42,14 @@ def _plain(value: object) -> str:
 
 
 def _price(search: SearchRecord) -> str:
-    """What the float products cost in latency, over the first method on the best graph."""
+    """Cost of the float products in latency, relative to the first method on the best graph."""
     name = f"fallback of {len(search.excluded_nodes)}:"
     ratio = next((trial.ratio for trial in search.trials if trial.what.startswith(name)), None)
     return f"{1 / ratio - 1:+.0%} latency" if ratio else "its price was not measured"
 
 
 def advice_lines(report: Report, verdict: Verdict) -> list[str]:
-    """Where no candidate passes: the most sensitive layers, and what to try next."""
+    """The most sensitive layers, and what to try next, where no candidate passes the gates on answers; else empty."""
     best = verdict.best.entry
     if verdict.passed or not _answers_missed(verdict, report):
         return []
@@ -71,12 +71,12 @@ def advice_lines(report: Report, verdict: Verdict) -> list[str]:
 
 def _answers_missed(verdict: Verdict, report: Report) -> bool:
     """Whether the best candidate misses a gate on its answers."""
-    asked = {"accuracy", "macro_f1", "agreement"}
-    return any(not result.passed and result.gate.metric in asked for result in verdict.best.results)
+    answers = (*report.task_metrics, "agreement")
+    return any(not result.passed and result.gate.metric in answers for result in verdict.best.results)
 
 
 def trial_rows(search: SearchRecord) -> list[list[str]]:
-    """Every trial: what, faster, score, kept, note."""
+    """A row for each trial: what, faster, score, kept, note."""
     return [
         [
             trial.what,
@@ -90,7 +90,7 @@ def trial_rows(search: SearchRecord) -> list[list[str]]:
 
 
 def sensitivity_lines(layers: Sequence[LayerSensitivity], mark: str = "█") -> list[str]:
-    """The picture: a bar for what is lost when only this matrix product is INT8, most sensitive first."""
+    """A line for each matrix product, most sensitive first: score lost and divergence when it alone is INT8, and a bar."""
     if not layers:
         return []
     width = max(len(layer.name) for layer in layers)

@@ -12,6 +12,7 @@ from page_reports import HOSTILE, bench_report, full_report, source
 
 from edgebert.report.page.page import render
 
+pytestmark = pytest.mark.slow
 DRAWN = "document.documentElement.dataset.pictures"
 WIDTH = "document.documentElement.scrollWidth"
 
