@@ -1,4 +1,4 @@
-"""Every error that a user can meet, and the exit code that it gives.
+"""Every error that a user can meet, and its exit code.
 
     EdgebertError
     ├── InputError            exit 2: what the user wrote or passed
@@ -9,12 +9,12 @@
     │   ├── DataError         a data file or data set
     │   └── BundleError       a bundle folder
     │       └── TrustError    it is not signed by a key that is trusted here
-    └── EnvironmentFault      exit 3: what surrounds the run
+    └── EnvironmentFault      exit 3: the machine or its packages
         ├── MissingPackage    an extra that is not installed
         ├── StoreError        the store or the disk
         ├── StageError        a library failed inside a stage
         └── DeviceError       a device cannot be reached or used
-            └── DeviceLost    the way to it ended in the middle; what it has stays, the same command goes on from there
+            └── DeviceLost    the connection was lost; what arrived stays, and the same command goes on from there
 
 A gate that fails is a verdict, not an error: it gives exit code 1.
 """
@@ -32,7 +32,7 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for Ctrl-C
 
 
 class EdgebertError(Exception):
-    """What went wrong, and in `hint` what to do next."""
+    """An error with a message for the user; `hint` says what to do next."""
 
     exit_code = EXIT_ENVIRONMENT
 
@@ -60,16 +60,16 @@ class DataError(InputError):
 
 
 class BundleError(InputError):
-    """A bundle is not one, is incomplete, or was altered."""
+    """A folder is not a bundle, or a bundle is incomplete or was altered."""
 
 
 class TrustError(BundleError):
-    """A bundle is not signed, is signed otherwise than it now is, or by nobody who is trusted here."""
+    """A bundle is not signed, was altered after it was signed, or is signed by nobody who is trusted here."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One fault in a file: where it stands, what is wrong, what would be right."""
+    """One fault in a file: its path, what is wrong, and what would be right."""
 
     path: str
     message: str
@@ -101,7 +101,7 @@ class FleetError(ProblemsError):
 
 
 class EnvironmentFault(EdgebertError):
-    """The machine, not the input, has to change."""
+    """The machine has to change, not the input."""
 
     exit_code = EXIT_ENVIRONMENT
 
@@ -129,4 +129,4 @@ class DeviceError(EnvironmentFault):
 
 
 class DeviceLost(DeviceError):
-    """The way to a device ended in the middle. What arrived there stays, and the device serves what it served."""
+    """The connection to the device was lost. What arrived there stays, and the device serves what it served before."""

@@ -1,4 +1,4 @@
-"""write_whole: a text file that is there as a whole, or as it was before."""
+"""Files: text written as a whole or not at all, paths as users write them, and the folders that ship with the package."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from edgebert.errors import InputError
 
 
 def write_whole(path: Path, text: str, *, option: str = "--out") -> None:
-    """Writes the text beside the file and then puts it in the file's place; into a device or a pipe directly.
+    """Writes the text beside the file and then replaces the file by it; into a device or a pipe directly.
 
     Args:
-        option: where the user named the place.
+        option: the option that names the file, for the message.
 
     Raises:
-        InputError: the place cannot be written.
+        InputError: the file cannot be written.
     """
     try:
         if path.exists() and not path.is_file():
@@ -24,7 +24,7 @@ def write_whole(path: Path, text: str, *, option: str = "--out") -> None:
         else:
             _replace(Path(os.path.realpath(path)), text)
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}.", hint=f"Name another place with {option}.") from error
+        raise InputError(f"{path} cannot be written: {error.strerror}.", hint=f"Name another file with {option}.") from error
 
 
 def _replace(path: Path, text: str) -> None:
@@ -40,6 +40,7 @@ def _replace(path: Path, text: str) -> None:
 
 
 SHOWN_CHARACTERS = 80
+"""Most characters of a path in a message."""
 
 
 def local_path(text: str, base: Path) -> Path:

@@ -35,22 +35,22 @@ class FormerNames:
     """Finds and loads a module by its former name."""
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """As `importlib.abc.MetaPathFinder` has it."""
+        """The spec of a former name, or None; see `importlib.abc.MetaPathFinder.find_spec`."""
         if name not in FORMER:
             return None
         package = any(former.startswith(f"{name}.") for former in FORMER)
         return ModuleSpec(name, self, is_package=package)  # type: ignore[arg-type]  # a loader by its methods
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """None: an empty module, which `exec_module` exchanges."""
+        """Returns None, for an empty module that `exec_module` replaces."""
         return None
 
     def exec_module(self, module: ModuleType) -> None:
-        """Puts the module of today in the former one's place."""
+        """Registers the module of today under the former name."""
         sys.modules[module.__name__] = importlib.import_module(FORMER[module.__name__])
 
     def get_code(self, name: str) -> CodeType:
-        """What `python -m` with the former name runs."""
+        """The code that `python -m` runs for the former name."""
         return compile(f"import runpy; runpy.run_module({FORMER[name]!r}, run_name='__main__', alter_sys=True)", name, "exec")
 
 
@@ -61,7 +61,7 @@ def forward_former_names() -> None:
 
 
 def attributes_of(package: str, *modules: str) -> Callable[[str], Any]:
-    """A package's `__getattr__`: what version 0.1 had in a module of that name lies in these modules of the package now."""
+    """A package's `__getattr__`, for names that version 0.1 had in a module of that name: they are in `modules` now."""
 
     def find(name: str) -> Any:
         if not name.startswith("__"):

@@ -1,8 +1,9 @@
-"""Ctrl-C that cannot get lost, and the end that others ask for: a supervisor by SIGTERM, a closed terminal by SIGHUP.
+"""Interrupts that cannot get lost: Ctrl-C, SIGTERM from a supervisor, SIGHUP from a closed terminal.
 
-All three raise KeyboardInterrupt, so that what is left is cleaned up behind it and processes that measure are ended. Python
-raises it wherever it happens to be, and some library code takes any exception for a failure of its own, most often while it is
-imported: the interrupt vanishes, or comes out as another error. It is therefore also remembered.
+All three raise KeyboardInterrupt, so that files are cleaned up and measuring processes are ended. Python raises it wherever it
+happens to be, and some library code takes any exception for a failure of its own, most often while it is imported: the
+interrupt vanishes, or comes out as another error. It is therefore also remembered. OpenVINO exchanges the stack that signal
+handlers run on; `signal_stack_kept` restores it.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from edgebert.core.progress import Progress, ProgressStep
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
-"""Not every system has all of them."""
+"""Signals that interrupt; not every system has all of them."""
 UNTOUCHED = (signal.default_int_handler, signal.SIG_DFL)
+"""Python's own handlers, which may be replaced."""
 
 _asked = threading.Event()
 _left: list[str] = []
@@ -31,7 +33,7 @@ _owner = 0
 
 
 def listen() -> None:
-    """Remembers every Ctrl-C, SIGTERM and SIGHUP from now on. What somebody else has set stays, as nohup's deafness does."""
+    """Remembers every Ctrl-C, SIGTERM and SIGHUP from now on. Handlers set by others (nohup) are kept."""
     global _owner, _number
     _asked.clear()
     _left.clear()
@@ -44,7 +46,7 @@ def listen() -> None:
 
 
 def asked() -> bool:
-    """Whether there was one of them."""
+    """Whether there was an interrupt."""
     return _asked.is_set()
 
 
@@ -54,20 +56,20 @@ def exit_code() -> int:
 
 
 def leave(line: str) -> None:
-    """Says what there is of the work although it was interrupted."""
+    """Sets the line that is printed should the work be interrupted: what there is of it all the same."""
     _left[:] = [line]
 
 
 def left() -> str | None:
-    """What `leave` was told last."""
+    """The line that `leave` set last."""
     return _left[0] if _left else None
 
 
 @contextlib.contextmanager
-def told_to(act: Callable[[], None]) -> Iterator[None]:
-    """Inside, the first of them is remembered and calls `act` in the place of KeyboardInterrupt, which would tear an event
-    loop apart wherever it happens to be. Those after it are KeyboardInterrupt again, for who does not want to wait."""
-    heard = [number for number in map(_number_of, NAMES) if number and signal.getsignal(number) is _remember]
+def calling_instead(act: Callable[[], None]) -> Iterator[None]:
+    """Within it, the first interrupt calls `act` instead of raising KeyboardInterrupt, which would break an event loop wherever
+    it happens to be. Later interrupts raise KeyboardInterrupt, for users who do not want to wait."""
+    handled = [number for number in map(_number_of, NAMES) if number and signal.getsignal(number) is _remember]
     first = threading.Event()
 
     def once(number: int, frame: FrameType | None) -> None:
@@ -77,18 +79,18 @@ def told_to(act: Callable[[], None]) -> Iterator[None]:
         _note(number)
         act()
 
-    for number in heard:
+    for number in handled:
         signal.signal(number, once)
     try:
         yield
     finally:
-        for number in heard:
+        for number in handled:
             signal.signal(number, _remember)
 
 
 def finish(work: Coroutine[Any, Any, None]) -> bool:
-    """Runs work for many devices to its end, or until one of them cancelled it, so that what is under way is told and what it
-    holds is let go; returns whether it came to its end."""
+    """Runs asynchronous work to its end, or until an interrupt cancels it, so that it reports its state and releases what it
+    holds. Returns whether it came to its end."""
     import asyncio
 
     async def watched() -> bool:
@@ -98,7 +100,7 @@ def finish(work: Coroutine[Any, Any, None]) -> bool:
         def stop() -> None:
             loop.call_soon_threadsafe(task.cancel)
 
-        with told_to(stop):
+        with calling_instead(stop):
             try:
                 await task
             except asyncio.CancelledError:
@@ -121,7 +123,7 @@ def _remember(number: int, frame: FrameType | None) -> None:
 
 def _note(number: int) -> None:
     global _number
-    if os.getpid() != _owner and number != signal.SIGINT:  # a fork of ours, of which others expect that it ends at once
+    if os.getpid() != _owner and number != signal.SIGINT:  # a fork of this process, which others expect to end at once
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
     if not _asked.is_set():
@@ -135,7 +137,7 @@ def _stop_if_asked() -> None:
 
 
 class Interruptible:
-    """Progress that ends the run, at its next sign of life, when an interrupt was swallowed."""
+    """Progress that raises a swallowed interrupt again, at the next thing that the run reports."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -176,7 +178,7 @@ class _InterruptibleStep:
 
 
 class SignalStack(ctypes.Structure):
-    """stack_t of Linux."""
+    """The C structure stack_t of Linux (sigaltstack(2))."""
 
     _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
 
@@ -187,11 +189,11 @@ class SignalStack(ctypes.Structure):
 
 
 def signal_stack() -> SignalStack | None:
-    """The calling thread's; None where the system has no such thing."""
+    """The signal stack of the calling thread; None where the system has no such thing."""
     if not sys.platform.startswith("linux"):
         return None
-    found = SignalStack()
-    return None if ctypes.CDLL(None).sigaltstack(None, ctypes.byref(found)) else found
+    stack = SignalStack()
+    return None if ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) else stack
 
 
 @contextlib.contextmanager

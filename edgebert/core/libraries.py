@@ -1,4 +1,4 @@
-"""Keeps other people's libraries from phoning home and from writing into the command's output."""
+"""Other people's libraries: their telemetry, what they print and log, and their versions."""
 
 from __future__ import annotations
 
@@ -46,12 +46,6 @@ def quiet_libraries() -> Iterator[None]:
         logging.disable(previously_disabled)
 
 
-def hush(library: str) -> None:
-    """Lets an imported library log nothing: what it says of an error is also in the exception."""
-    if not os.environ.get("EDGEBERT_DEBUG"):
-        logging.getLogger(library).setLevel(logging.CRITICAL)
-
-
 def _switch_off_progress_bars() -> None:
     for module in ("transformers.utils.logging", "datasets.utils.logging"):
         if module.split(".")[0] in sys.modules:
@@ -71,10 +65,8 @@ def is_installed(name: str) -> bool:
 
 def package_version(name: str) -> str:
     """Version of an installed package by its import name; `none` when it is not there."""
-    distributions = {
-        "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
-    }
-    for distribution in distributions.get(name, (name, name.replace("_", "-"))):
+    other = "onnxruntime-gpu" if name == "onnxruntime" else name.replace("_", "-")
+    for distribution in (name, other):
         try:
             return importlib.metadata.version(distribution)
         except importlib.metadata.PackageNotFoundError:

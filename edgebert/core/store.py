@@ -1,9 +1,9 @@
-"""Artifact: an immutable folder of files with a manifest. ArtifactStore: the folders, found by what made them.
+"""Artifact: an immutable folder of files with a manifest. ArtifactStore: the artifacts, by the key of what made them.
 
 Layout of a store:
 
     artifacts/<key>/            a finished artifact: its files and artifact.json
-    work/<key>/                 what an unfinished stage keeps to go on after a kill (checkpoints)
+    work/<key>/                 checkpoints, with which a stage that was killed goes on
     tmp/<key>-<pid>-<random>/   an artifact being written; renamed into artifacts/ when whole
     locks/<key>.lock            held by the process that makes <key>
     leases/<hash>.json          the artifacts that one output folder was made from; gc keeps them
@@ -53,7 +53,7 @@ class MadeBy(Frozen):
 
 
 class ArtifactManifest(Frozen):
-    """What artifact.json holds."""
+    """The content of artifact.json."""
 
     key: str
     format: str
@@ -73,7 +73,7 @@ class Artifact:
 
     @property
     def key(self) -> str:
-        """What made it, as one hash."""
+        """Hash of everything that made it."""
         return self.manifest.key
 
     @property
@@ -83,7 +83,7 @@ class Artifact:
 
     @property
     def sha256(self) -> str:
-        """What it holds, as one hash: the sha256 over the sorted names and hashes of its files."""
+        """Hash of its content: the sha256 over the sorted names and hashes of its files."""
         return self.manifest.sha256
 
     @property
@@ -93,12 +93,12 @@ class Artifact:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What its stage learned while making it."""
+        """Facts that its stage recorded while making it."""
         return self.manifest.facts
 
     @property
     def size(self) -> int:
-        """Bytes of all its files."""
+        """Size of all its files, in bytes."""
         return sum(entry.size for entry in self.manifest.files.values())
 
     def verify(self) -> None:
@@ -163,7 +163,7 @@ class ArtifactStore:
         """Makes the folders.
 
         Raises:
-            StoreError: the store's place cannot be written.
+            StoreError: the store's folder cannot be written.
         """
         with store_faults(self.root):
             for folder in ("artifacts", "work", "tmp", "locks", "leases"):
@@ -182,7 +182,7 @@ class ArtifactStore:
 
     @contextlib.contextmanager
     def lease(self, out: Path) -> Iterator[None]:
-        """Within it, every artifact that is used is kept for this process; when it ends well, for the output folder."""
+        """Within it, every artifact in use is kept for this process; after a successful end, for the output folder."""
         self._lease = Lease(self.root / "leases", out.absolute())
         try:
             yield
@@ -269,7 +269,7 @@ class ArtifactStore:
         return found
 
     def verify(self) -> list[str]:
-        """One line for every artifact that is not what its manifest says."""
+        """One line for every artifact that differs from its manifest."""
         faults = []
         for folder in sorted((self.root / "artifacts").glob("*")):
             try:
@@ -279,7 +279,7 @@ class ArtifactStore:
         return faults
 
     def remove(self, artifact: Artifact) -> None:
-        """Drops one artifact, in a way that leaves no half of it under its key."""
+        """Drops one artifact; its key never has half of one."""
         with store_faults(self.root):
             grave = Path(tempfile.mkdtemp(dir=self.root / "tmp")) / "artifact"
             with contextlib.suppress(FileNotFoundError):  # another process removed it first
@@ -287,7 +287,7 @@ class ArtifactStore:
             shutil.rmtree(grave.parent, ignore_errors=True)
 
     def remove_altered(self) -> int:
-        """Drops every artifact that fails its own verification. Returns how many."""
+        """Drops every artifact that fails its verification. Returns their number."""
         count = 0
         for folder in sorted((self.root / "artifacts").glob("*")):
             try:
@@ -298,7 +298,7 @@ class ArtifactStore:
         return count
 
     def leased(self, *, finished: bool = True) -> set[str]:
-        """Keys that runs at work use and, unless `finished` is False, those that existing output folders were made from."""
+        """Keys that running processes use and, unless `finished` is False, that existing output folders were made from."""
         keys: set[str] = set()
         for file in (self.root / "leases").glob("*.json"):
             with contextlib.suppress(OSError, ValueError, KeyError):
@@ -309,10 +309,10 @@ class ArtifactStore:
         return keys
 
     def collect(self, *, everything: bool = False) -> tuple[int, int]:
-        """Drops the artifacts that no output folder was made from, and what killed runs left.
+        """Drops the artifacts that no output folder was made from, and the files that killed runs left.
 
         Returns:
-            How many artifacts, and how many bytes in all.
+            Number of artifacts, and of bytes in all.
         """
         from filelock import FileLock, Timeout
 
@@ -334,7 +334,7 @@ class ArtifactStore:
 
 
 class Lease:
-    """The keys that a run uses: in a file of its process while it runs, in the output folder's when it is done."""
+    """The keys that a run uses: in a file of its process while it runs, in a file of its output folder when it is done."""
 
     def __init__(self, folder: Path, out: Path) -> None:
         name = hash_json(str(out))[:32]
@@ -343,7 +343,7 @@ class Lease:
         self._keys: set[str] = set()
 
     def add(self, key: str) -> None:
-        """Notes one key."""
+        """Adds one key."""
         if key in self._keys:
             return
         self._keys.add(key)
@@ -351,12 +351,12 @@ class Lease:
             self._write(self._mine, os.getpid())
 
     def hand_over(self) -> None:
-        """From now on the keys are kept for the output folder's sake, in the place of those of the run before."""
+        """Keeps the keys for the output folder from now on, instead of those of the run before."""
         with store_faults(self._final.parent.parent):
             self._write(self._final, None)
 
     def drop(self) -> None:
-        """The process needs its keys no more."""
+        """Releases the keys of the process."""
         self._mine.unlink(missing_ok=True)
 
     def _write(self, file: Path, pid: int | None) -> None:
@@ -404,11 +404,11 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def store_faults(place: Path, option: str = "--store or EDGEBERT_HOME") -> Iterator[None]:
-    """Turns what an operating system says about a place into a StoreError that says what to do.
+def store_faults(path: Path, option: str = "--store or EDGEBERT_HOME") -> Iterator[None]:
+    """Turns an operating system's error about a path into a StoreError with a way on.
 
     Args:
-        option: how a user names another place.
+        option: the option that names another path, for the message.
     """
     try:
         yield
@@ -416,16 +416,14 @@ def store_faults(place: Path, option: str = "--store or EDGEBERT_HOME") -> Itera
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            hint = f"Free some space (`edgebert store gc`), or name another place with {option}."
-            raise StoreError(f"No space left for {place}: {error.strerror}.", hint=hint) from error
+            hint = f"Free some space (`edgebert store gc`), or name another folder with {option}."
+            raise StoreError(f"No space left for {path}: {error.strerror}.", hint=hint) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            hint = f"Name a place that you may write with {option}."
-            raise StoreError(f"{place} cannot be written: {error.strerror}.", hint=hint) from error
+            hint = f"Name a folder that you may write with {option}."
+            raise StoreError(f"{path} cannot be written: {error.strerror}.", hint=hint) from error
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
-            raise StoreError(
-                f"{place} cannot be used: {error.strerror}.", hint=f"Name a shorter place with {option}."
-            ) from error
+            raise StoreError(f"{path} cannot be used: {error.strerror}.", hint=f"Name a shorter path with {option}.") from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST):
             hint = f"Name a folder with {option}."
-            raise StoreError(f"{place} cannot be a folder: a file stands in its way.", hint=hint) from error
+            raise StoreError(f"{path} cannot be a folder: a file stands in its way.", hint=hint) from error
         raise

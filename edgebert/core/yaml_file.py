@@ -29,17 +29,18 @@ Path_ = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Kind:
-    """What a file is: `a recipe`."""
+    """A kind of file, such as a recipe."""
 
     noun: str
+    """With its article, for messages: `a recipe`."""
     error: type[ProblemsError]
     extra: str
-    """Of the package, which brings what reads YAML."""
+    """Extra of the package that installs the YAML reader."""
 
 
 @dataclass
 class YamlDocument:
-    """Plain values, and the line of each path."""
+    """Plain values, and the line of each path into them."""
 
     value: Any
     lines: dict[Path_, int] = field(default_factory=dict)
@@ -75,7 +76,7 @@ def read_text(path: Path, kind: Kind) -> str:
 
 
 def _nearest_file(path: Path) -> str:
-    """The file that was meant, where one like it lies there."""
+    """A hint that names a file of a similar name in the same folder."""
     try:
         names = sorted(file.name for file in path.parent.iterdir() if file.suffix in SUFFIXES)
     except OSError:
@@ -88,7 +89,7 @@ def parse_yaml(text: str, source: str, kind: Kind) -> YamlDocument:
     """YAML 1.2 to plain values with their lines.
 
     Raises:
-        ProblemsError: of that kind: the text is not YAML, or repeats a key.
+        ProblemsError: the text is not YAML, or repeats a key. The class is the kind's.
     """
     try:
         from ruamel.yaml import YAML
@@ -125,7 +126,7 @@ def _plain(node: Any, path: Path_, lines: dict[Path_, int]) -> Any:
             lines[(*path, str(key))] = _line_of_key(node, key)
         return {str(key): _plain(value, (*path, str(key)), lines) for key, value in node.items()}
     if isinstance(node, list):
-        marks: Any = node  # ruamel's list knows the place of each item
+        marks: Any = node  # ruamel's list knows the line of each item
         for index in range(len(node)):
             lines[(*path, index)] = marks.lc.item(index)[0] + 1
         return [_plain(value, (*path, index), lines) for index, value in enumerate(node)]
@@ -138,7 +139,7 @@ def _plain(node: Any, path: Path_, lines: dict[Path_, int]) -> Any:
 
 
 def _unusable_texts(value: Any, path: Path_) -> Iterator[tuple[Path_, str]]:
-    """Texts that no file name, label or JSON document can hold."""
+    """Path and fault of each text that no file name, label or JSON document can hold."""
     if isinstance(value, dict | list):
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
             yield from _unusable_texts(inner, (*path, key))
@@ -154,7 +155,7 @@ def _line_of_key(node: Any, key: Any) -> int:
 
 
 def problems_of(document: YamlDocument, error: ValidationError, fields_at: Callable[[Path_], Sequence[str]]) -> list[Problem]:
-    """What pydantic found, in the words and at the lines of the file.
+    """The problems that pydantic reports, in the words and at the lines of the file.
 
     Args:
         fields_at: names of the fields that may stand at a path.
@@ -168,8 +169,8 @@ def without_repeats(problems: Sequence[Problem]) -> list[Problem]:
 
 
 def _innermost(errors: Sequence[Any]) -> Iterator[tuple[Path_, Any]]:
-    """One fault for each path, without those that only wrap a deeper one: a list that is short of its faulty entry, the
-    other forms that a value could have had."""
+    """One error for each path, without errors that only wrap a deeper one: a list that lacks its faulty entry, the other forms
+    that a value could have had."""
     by_path: dict[Path_, Any] = {}
     for entry in errors:
         path = tuple(part for part in entry["loc"] if isinstance(part, int) or not part.startswith(UNION_TAGS))
@@ -211,7 +212,7 @@ def _literals(expected: str) -> list[str]:
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
-    """The name that was meant, or all that there are."""
+    """A hint: the most similar known name, or all known names."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     if close:
         return f"Did you mean `{close[0]}`?"
@@ -219,7 +220,7 @@ def nearest(word: str, known: Sequence[str]) -> str:
 
 
 def model_of(annotation: Any) -> Any:
-    """The first model that a field's type holds; None where it holds none."""
+    """The first pydantic model in a field's type; None where there is none."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for part in get_args(annotation) if (found := model_of(part))), None)

@@ -1,4 +1,4 @@
-"""The runtimes. RUNTIMES are those that a recipe can target. Adding one: a file here, a line in RUNTIMES, a test file."""
+"""The runtimes. A recipe can target those in RUNTIMES. Adding one: a file here, a line in RUNTIMES, a test file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edgebert.runtimes.torch import Torch
 
 RUNTIMES: tuple[Runtime, ...] = (OnnxRuntime(), OpenVino())
 MEASURED: tuple[Runtime, ...] = (*RUNTIMES, Torch())
-"""Those that a model can be measured on: what a recipe can target, and what runs a Transformers folder as it is."""
+"""Runtimes that a model can be measured on: a recipe's targets, and PyTorch for a Transformers folder as it is."""
 
 
 def get_runtime(name: str) -> Runtime:

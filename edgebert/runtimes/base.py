@@ -27,7 +27,7 @@ class Session(ABC):
         """
 
     def prepare(self, shapes: Sequence[tuple[int, int]]) -> None:  # noqa: B027 - most runtimes have nothing to prepare
-        """Compiles whatever the given (batch, length) shapes need, so that no query pays for it."""
+        """Compiles what the given (batch, length) shapes need, so that no query pays for it."""
 
 
 class Runtime(ABC):

@@ -1,4 +1,4 @@
-"""Instruction sets of CPUs, and on which of them sums of 8-bit products overflow.
+"""Instruction sets of CPUs, and which of them overflow when they sum 8-bit products.
 
 Without dot products of bytes, x86 multiplies unsigned by signed bytes with vpmaddubsw, which adds each two products in 16
 bits and saturates there: 2 * 255 * 127 does not fit, 2 * 255 * 64 does. ONNX Runtime's kernels do so (MLAS,
@@ -33,14 +33,14 @@ ISA_FLAGS: dict[str, Isa] = {
 }
 """Flag in Linux's /proc/cpuinfo -> instruction set."""
 BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
-"""Flags of which any means products in bfloat16."""
+"""Flags any of which means that the CPU multiplies in bfloat16."""
 EXACT: tuple[Isa, ...] = ("avx_vnni", "avx512_vnni", "amx", "arm-neon", "arm-dotprod", "arm-i8mm")
-"""Any of them is enough for weights that use all 8 bits."""
+"""Instruction sets any of which sums 8-bit products exactly, so that weights may use all 8 bits."""
 
 
 @dataclass(frozen=True)
 class Cpu:
-    """What a machine computes with."""
+    """A machine's CPU."""
 
     model: str
     isas: tuple[Isa, ...]
@@ -49,7 +49,7 @@ class Cpu:
 
 
 def host_cpu() -> Cpu:
-    """This machine's. Where its flags cannot be read, an x86 CPU counts as one that has none."""
+    """This machine's CPU. Where its flags cannot be read, an x86 CPU counts as one without any."""
     try:
         return parse_cpuinfo(CPUINFO.read_text())
     except OSError:
@@ -57,7 +57,7 @@ def host_cpu() -> Cpu:
 
 
 def parse_cpuinfo(text: str) -> Cpu:
-    """Reads Linux's /proc/cpuinfo. Only what every core has counts: a thread may run on any."""
+    """Reads Linux's /proc/cpuinfo. A flag counts only where every core has it: a thread may run on any core."""
     lines = [(name.strip(), value.strip()) for name, _, value in (line.partition(":") for line in text.splitlines())]
     cores = [set(value.split()) for name, value in lines if name in ("flags", "Features")]
     flags = set.intersection(*cores) if cores else set()
@@ -70,17 +70,17 @@ def parse_cpuinfo(text: str) -> Cpu:
 
 
 def saturates(isas: Collection[Isa]) -> bool:
-    """Whether a CPU that has just these sets adds products of unsigned and signed bytes in 16 bits."""
+    """Whether a CPU with only these instruction sets adds products of unsigned and signed bytes in 16 bits."""
     return not set(isas) & set(EXACT)
 
 
 def of_this_architecture(isas: Collection[Isa]) -> list[Isa]:
-    """Those that a CPU of this machine's kind can have."""
+    """The instruction sets that a CPU of this machine's architecture can have."""
     return [isa for isa in isas if isa.startswith("arm-") == _is_arm()]
 
 
 def overflows(target: Target) -> bool:
-    """Whether weights of 8 bits overflow on the target's CPU, or on this one, which is where the target is measured."""
+    """Whether 8-bit weights overflow on the target's CPU, or on this machine's, where the target is measured."""
     return saturates(host_cpu().isas) or (target.isa is not None and saturates([target.isa]))
 
 

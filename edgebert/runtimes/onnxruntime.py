@@ -12,7 +12,7 @@ from edgebert.runtimes.target import Target
 
 
 def session_options(target: Target) -> Any:
-    """How every session of a target is opened: an onnxruntime.SessionOptions."""
+    """Options of every session of a target: an onnxruntime.SessionOptions."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -31,7 +31,7 @@ def open_session(model: Path, target: Target, options: Any) -> Any:
     """An onnxruntime.InferenceSession, without the optimisers that the target disables.
 
     Raises:
-        BundleError: the file is not one that it can open.
+        BundleError: ONNX Runtime cannot open the file.
     """
     import onnxruntime as ort
 

@@ -1,7 +1,7 @@
-"""OpenVINO on the CPU, with one compiled graph for each padded length.
+"""OpenVINO on the CPU, with one compiled graph for each padded length; and how an IR is written.
 
-A graph with dynamic shapes works too, but every length that it has not seen stalls it (p90 of five times the median), so
-each (batch, length) that the target pads to gets its own static graph: compiled in `prepare`, or at first use.
+A graph with dynamic shapes works too, but every new length stalls it (p90 of five times the median), so each (batch, length)
+that the target pads to gets its own static graph: compiled in `prepare`, or at first use.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_GRAPHS = 128  # compiled shapes kept at once; the oldest goes first
 
 
 def compile_settings(threads: int, precision: str) -> dict[str, Any]:
-    """How every graph of a target is compiled."""
+    """Settings that every graph of a target is compiled with."""
     return {
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
@@ -33,7 +33,7 @@ def compile_settings(threads: int, precision: str) -> dict[str, Any]:
 
 
 class Graph:
-    """One compiled shape. A request answers one query at a time, so whoever asks holds the lock."""
+    """One compiled shape. A request answers one query at a time, so a caller holds the lock."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -41,7 +41,7 @@ class Graph:
 
 
 class OpenVinoSession(Session):
-    """One model, compiled for each shape that it meets."""
+    """One model, compiled for each shape that it is asked."""
 
     def __init__(self, model: Path, threads: int, precision: str) -> None:
         switch_off_telemetry()
@@ -56,7 +56,7 @@ class OpenVinoSession(Session):
         self._inputs = {port.get_any_name() for port in self._model.inputs}
         self._outputs = [port.get_any_name() for port in self._model.outputs]
         self._graphs: dict[tuple[int, int], Graph] = {}
-        self._lock = threading.Lock()  # of the table and of the model that the graphs are made from
+        self._lock = threading.Lock()  # guards the table of graphs, and the model that they are made from
 
     def prepare(self, shapes: Sequence[tuple[int, int]]) -> None:
         """Compiles the graphs of the given (batch, length) shapes."""
@@ -77,7 +77,7 @@ class OpenVinoSession(Session):
             return {name: request.get_output_tensor(index).data.copy() for index, name in enumerate(self._outputs)}
 
     def compiled(self, shape: tuple[int, int]) -> tuple[Any, Any]:
-        """The (batch, length) graph as it was read and as it runs: an openvino.Model and an openvino.CompiledModel."""
+        """The graph of a (batch, length) as it was read and as it runs: an openvino.Model and an openvino.CompiledModel."""
         graph = self._graph(shape)
         with graph.lock:
             return self._fixed(shape), self._request(shape, graph).get_compiled_model()
@@ -97,7 +97,7 @@ class OpenVinoSession(Session):
             return self._graphs[shape]
 
     def _request(self, shape: tuple[int, int], graph: Graph) -> Any:
-        """Compiled when it is first asked for; others who want the same shape wait, those who want another do not."""
+        """The request of a graph, compiled at first use; callers of the same shape wait meanwhile, others do not."""
         if graph.request is None:
             with signal_stack_kept():
                 compiled = self._core.compile_model(self._fixed(shape), "CPU", self._settings)
@@ -121,13 +121,14 @@ class OpenVino(Runtime):
 
 
 COUNTED_NAME = re.compile(r"([A-Z][A-Za-z]*)_\d+")
+"""Name that OpenVINO gave a node by its counter."""
 
 
 def save_ir(model: Any, target: Path) -> None:
     """Writes an .xml and its .bin, FP32 kept.
 
-    OpenVINO names the nodes that it adds by a counter of the process, so that a file would depend on what else the
-    process did before: those get the number of their place instead.
+    OpenVINO names the nodes that it adds by a counter of the process, so that a file would depend on what the process did
+    before: such nodes are named by their index instead.
     """
     import openvino as ov
 

@@ -1,4 +1,4 @@
-"""Serving: how text becomes the batches that a session sees. One place for accuracy, latency, goldens and prediction."""
+"""Serving: how text becomes the batches that a session sees, the same for accuracy, latency, goldens and prediction."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Serving:
-    """What a model needs besides its graph."""
+    """Everything that a model needs besides its graph to answer a text."""
 
     task: Task
     labels: tuple[str, ...]
@@ -30,7 +30,7 @@ class Serving:
         """Reads tokenizer.json.
 
         Raises:
-            BundleError: it is not one.
+            BundleError: it is not a tokenizer.
         """
         from tokenizers import Tokenizer
 
@@ -60,10 +60,10 @@ class Serving:
 
 @contextlib.contextmanager
 def _panics_are_errors(what: str) -> Iterator[None]:
-    """tokenizers raises plain Exception, and where its Rust side panics, what is no Exception at all.
+    """Turns errors of tokenizers into BundleError: it raises plain Exception, and for a panic of its Rust side a BaseException.
 
     Raises:
-        BundleError: with what it said.
+        BundleError: with the library's own message.
     """
     try:
         yield

@@ -12,7 +12,7 @@ from edgebert.core.strict import Strict
 
 Isa = Literal["avx2", "avx512", "avx_vnni", "avx512_vnni", "amx", "arm-neon", "arm-dotprod", "arm-i8mm"]
 TUNED = ("disabled_optimizers", "spinning", "denormals_as_zero", "arena", "precision")
-"""What may differ between FP32 and a candidate on the same target."""
+"""Fields that may differ between FP32 and a candidate on the same target."""
 ONLY_ONNXRUNTIME = {"disabled_optimizers", "spinning", "denormals_as_zero", "arena"}
 ONLY_OPENVINO = {"precision"}
 TITLES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "torch": "PyTorch"}
@@ -28,38 +28,39 @@ class Target(Strict):
     """
 
     runtime: Literal["onnxruntime", "openvino", "torch"]
-    """torch runs Transformers folders as they are, to be measured beside; a recipe's targets have the other two."""
+    """torch runs Transformers folders as they are, for comparison; a recipe's targets take one of the other two."""
     threads: int = Field(1, ge=1, le=1024, description="Threads for one query.")
     batch: int = Field(1, ge=1, le=4096, description="Examples in one query.")
     padding: Literal["longest", "max_length"] = Field(
-        "longest", description="To the longest of the batch, or always to max_length."
+        "longest", description="Length that texts are padded to: that of the longest in the batch, or always max_length."
     )
     length_bucket: int | None = Field(
         None,
         ge=1,
-        description="Lengths are padded up to a multiple of this. OpenVINO compiles one graph for each, because a new length "
-        "stalls it; default 8 there, 1 (none) elsewhere.",
+        description="Lengths are padded up to a multiple of this number of tokens. OpenVINO compiles one graph for each, as "
+        "a new length stalls it; default 8 for OpenVINO, 1 (no rounding) for others.",
     )
 
     disabled_optimizers: tuple[str, ...] = Field(
         (),
-        description="ONNX Runtime only: graph optimisers that candidates run without, for some cost time on small INT8 models, "
-        "such as SkipLayerNormFusion and BiasGeluFusion. FP32 always runs with the runtime's own choice.",
+        description="ONNX Runtime only: graph optimisers that candidates run without. Some, such as SkipLayerNormFusion and "
+        "BiasGeluFusion, slow small INT8 models down. FP32 always runs with the runtime's defaults.",
     )
 
     spinning: bool = Field(
-        True, description="ONNX Runtime only: threads wait for work busily, which is faster and costs a core between queries."
+        True,
+        description="ONNX Runtime only: threads wait for work in a loop, which is faster and keeps cores busy meanwhile.",
     )
     denormals_as_zero: bool = Field(False, description="ONNX Runtime only: numbers under 1e-38 count as 0.")
     arena: bool = Field(True, description="ONNX Runtime only: freed memory is kept for the next query.")
     precision: Literal["f32", "bf16"] = Field(
         "f32",
-        description="OpenVINO only: of what is not INT8. bf16 is faster on CPUs that have it. FP32 always runs in f32.",
+        description="OpenVINO only: number format of all but INT8. bf16 is faster on CPUs that have it. FP32 always runs in f32.",
     )
     isa: Isa | None = Field(
         None,
-        description="Instruction set of the device. By default this machine's. Where it lacks 8-bit dot products, INT8 weights "
-        "keep to 7 bits, for 8 would overflow the 16-bit sums.",
+        description="Instruction set of the device. By default this machine's. Without 8-bit dot products, INT8 weights get 7 "
+        "bits, because sums of 8-bit products would overflow 16 bits.",
     )
 
     @model_validator(mode="after")
@@ -78,19 +79,19 @@ class Target(Strict):
 
     @property
     def bucket(self) -> int:
-        """The step between the lengths that the runtime sees."""
+        """Tokens between two neighbouring lengths that the runtime sees."""
         return self.length_bucket or (8 if self.runtime == "openvino" else 1)
 
     def for_baseline(self) -> Target:
-        """How FP32 runs beside it: the same but for what is tuned for candidates."""
+        """The target of the FP32 baseline: the same, with the runtime's defaults for everything in `TUNED`."""
         return self.with_tuning({name: type(self).model_fields[name].default for name in TUNED})
 
     def with_tuning(self, settings: Mapping[str, Any]) -> Target:
-        """The same service with other settings of its runtime, checked as a recipe's are."""
+        """The same target with other settings of its runtime, checked as a recipe's are."""
         return type(self).model_validate_json(json.dumps({**self.model_dump(mode="json"), **settings}))
 
     def identity(self) -> dict[str, Any]:
-        """Its fields, for keys. Those that came later are left out at their default, so that older keys stay good."""
+        """Its fields, for keys. Fields of newer versions are left out at their default, so that older keys stay valid."""
         later = {*TUNED, "isa"}
         return {
             name: value

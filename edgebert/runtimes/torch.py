@@ -1,4 +1,4 @@
-"""PyTorch: the reference that exports are checked against, and what a service runs today. Not a target of a recipe."""
+"""PyTorch: runs a Transformers folder as it is, to compare a bundle with. Not a target of a recipe."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ AUTO_CLASSES = {
     f"For{head}": f"AutoModelFor{head}"
     for head in ("SequenceClassification", "TokenClassification", "QuestionAnswering", "MaskedLM")
 }
-"""Ending of the class that config.json names -> the Auto class that opens it; any other is opened without a head."""
+"""Ending of the class name in config.json -> the Auto class that opens it; any other model is opened without a head."""
 
 
 class TorchSession(Session):
-    """A model in evaluation mode, FP32. The number of threads is the process's, so the session opened last decides it."""
+    """A model in evaluation mode, FP32. All sessions of a process share one number of threads, set by the one opened last."""
 
     def __init__(self, folder: Path, threads: int) -> None:
         import torch

@@ -1,4 +1,4 @@
-"""Task: what goes into the model, what comes out, and how right it is. Light: it runs on a device.
+"""Task: what goes into the model, what comes out, and how it is scored. Light: it runs on a device.
 
 The training half (which AutoModel, which loss) is named here as text and resolved by the stages that need torch.
 """
@@ -46,7 +46,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a prediction says to a person."""
+    """A prediction as a person reads it."""
 
     label: str
     score: float
@@ -73,7 +73,7 @@ class Task(ABC):
 
     @abstractmethod
     def label_index(self, label: str, labels: Sequence[str]) -> int | None:
-        """Place of a data set's label among the model's labels, or None when it is not one of them."""
+        """Index of a data set's label among the model's labels, or None when it is not one of them."""
 
     @abstractmethod
     def predict(self, outputs: Mapping[str, Array]) -> Array:
@@ -81,21 +81,21 @@ class Task(ABC):
 
     @abstractmethod
     def answer(self, outputs: Mapping[str, Array], labels: Sequence[str]) -> list[Answer]:
-        """Model outputs of a batch -> what a person reads."""
+        """Model outputs of a batch -> one answer for each example, for people."""
 
     @abstractmethod
     def rows_from(self, sentences: Sequence[str], columns: Sequence[str]) -> list[Row]:
-        """Rows made of plain sentences, with the columns that the data has; a bundle's self-test is made of them."""
+        """Rows made of plain sentences, with the columns that the data has, for a bundle's self-test."""
 
     def score(self, metric: str, predictions: Array, references: Array) -> float:
-        """One of `metrics` over all examples. Both arrays have shape (examples,)."""
+        """The value of one of `metrics` over all examples. Both arrays have shape (examples,)."""
         return ANSWER_METRICS[metric].score(predictions, references)
 
     def row_of(self, text: str) -> Row:
         """One line of input as a row; a tab separates its columns.
 
         Raises:
-            InputError: it has more of them than the task.
+            InputError: it has more columns than the task.
         """
         parts = text.split("\t")
         names = [column.name for column in self.columns if not column.is_label]
@@ -106,8 +106,8 @@ class Task(ABC):
 
 
 def cut_at(tokenizer: Tokenizer, max_length: int) -> None:
-    """Has a tokenizer cut texts, the longer of a pair first, and not pad them. One that does so already is not touched:
-    while a thread changes it, tokenizers refuses the others."""
+    """Sets a tokenizer to cut texts, the longer of a pair first, and not to pad them. One that is set so already stays as
+    it is: while one thread changes it, tokenizers refuses the others."""
     if tokenizer.padding is not None:
         tokenizer.no_padding()
     truncation = {"max_length": max_length, "stride": 0, "strategy": "longest_first", "direction": "right"}

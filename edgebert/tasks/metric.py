@@ -1,4 +1,4 @@
-"""Metrics of answers: how right the predictions of a task are, as data. They need no task, so a report can read its own."""
+"""Metrics of predictions, as data. They need no task, so that a report can compute its own."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ANSWER_METRICS = {
         AnswerMetric("macro_f1", "mean over labels of the F1 of each", macro_f1),
     )
 }
-"""By name."""
+"""Name -> metric."""
 SCORED_BY = {"text-classification": ("accuracy", "macro_f1")}
 """Name of a task -> names of its metrics; the first decides where one has to."""
 

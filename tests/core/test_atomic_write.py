@@ -41,7 +41,7 @@ def test_what_cannot_be_written_is_one_sentence_and_leaves_the_old_file(
     (tmp_path / "file").write_text("old")
     with pytest.raises(InputError, match="cannot be written") as found:
         write_whole(tmp_path / "file" / "below", "text", option="--junit")
-    assert found.value.hint == "Name another place with --junit."
+    assert found.value.hint == "Name another file with --junit."
 
     def fails(*_: object) -> None:
         raise OSError(28, "No space left on device")

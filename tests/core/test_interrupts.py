@@ -1,7 +1,9 @@
-"""Ctrl-C: remembered where a library swallows it, and told as what it is where a library makes another error of it."""
+"""Ctrl-C: remembered where a library swallows it, reported as an interrupt where a library makes another error of it, and still
+an interrupt after OpenVINO compiled and dropped graphs."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -14,7 +16,7 @@ import pytest
 from processes import alive, measuring, wait_for
 
 from edgebert.core import interrupts
-from edgebert.core.interrupts import Interruptible
+from edgebert.core.interrupts import Interruptible, SignalStack, signal_stack, signal_stack_kept
 from edgebert.core.progress import Silent
 from edgebert.errors import EXIT_INTERRUPTED, StageError
 
@@ -85,7 +87,7 @@ def test_without_an_interrupt_progress_is_as_it_was() -> None:
 def test_every_signal_to_end_raises_as_ctrl_c_does_and_has_its_code(
     number: signal.Signals, code: int, word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from edgebert.cli.main import main
+    from edgebert.cli import main
 
     monkeypatch.setattr(main, "app", lambda **_: signal.raise_signal(number))
     with pytest.raises(SystemExit) as end:
@@ -141,10 +143,10 @@ def test_a_handler_of_somebody_else_stays() -> None:
 
 
 @pytest.mark.parametrize("error", [StageError("The stage export failed."), ImportError("half of a module")], ids=repr)
-def test_what_a_library_made_of_it_is_told_as_an_interrupt(
+def test_an_error_that_a_library_made_of_it_is_reported_as_an_interrupt(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from edgebert.cli.main import main
+    from edgebert.cli import main
 
     def app(**options: Any) -> None:
         swallowed()
@@ -158,9 +160,9 @@ def test_what_a_library_made_of_it_is_told_as_an_interrupt(
     assert "error: Interrupted." in said and "fault" not in said and "Traceback" not in said
 
 
-def test_the_first_interrupt_is_told_and_the_second_is_raised() -> None:
+def test_the_first_interrupt_calls_the_action_and_the_second_is_raised() -> None:
     told: list[str] = []
-    with interrupts.told_to(lambda: told.append("stop")):
+    with interrupts.calling_instead(lambda: told.append("stop")):
         signal.raise_signal(signal.SIGTERM)
         assert told == ["stop"] and interrupts.asked()
         with pytest.raises(KeyboardInterrupt):
@@ -171,9 +173,59 @@ def test_the_first_interrupt_is_told_and_the_second_is_raised() -> None:
         signal.raise_signal(signal.SIGINT)
 
 
-def test_a_signal_that_is_ignored_stays_ignored_while_work_is_told() -> None:
+def test_a_signal_that_is_ignored_stays_ignored_while_another_action_is_set() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     interrupts.listen()
-    with interrupts.told_to(lambda: pytest.fail("nohup is deaf to it")):
+    with interrupts.calling_instead(lambda: pytest.fail("nohup is deaf to it")):
         signal.raise_signal(signal.SIGHUP)
     assert not interrupts.asked()
+
+
+LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sigaltstack is looked at on Linux alone")
+
+AFTER_GRAPHS = """
+import gc, pathlib, signal, sys
+import numpy as np
+from edgebert.runtimes import get_runtime
+from edgebert.runtimes.target import Target
+
+model = next(pathlib.Path(sys.argv[1]).glob("openvino/*quantized.xml"))
+sessions = [get_runtime("openvino").open(model, Target(runtime="openvino")) for _ in range(2)]
+batch = {name: np.ones((1, 8), dtype=np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
+for session in sessions:
+    session.predict(batch)
+while sessions:
+    del session, sessions[0]
+    gc.collect()
+    session = None
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@LINUX
+def test_an_interrupt_after_graphs_are_gone_is_an_interrupt(bundle: Path) -> None:
+    """In a process of its own: where it fails, it is a segmentation fault."""
+    pytest.importorskip("openvino", reason='needs: pip install ".[openvino]"')
+    command = [sys.executable, "-c", AFTER_GRAPHS, str(bundle)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONFAULTHANDLER": ""})
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+
+
+@LINUX
+def test_the_stack_is_as_it_was_when_a_library_set_another() -> None:
+    before, other = signal_stack(), ctypes.create_string_buffer(64 * 1024)
+    with signal_stack_kept():
+        stack = SignalStack(ctypes.addressof(other), 0, len(other))
+        assert ctypes.CDLL(None).sigaltstack(ctypes.byref(stack), None) == 0
+        assert signal_stack() != before
+    assert signal_stack() == before
+
+
+def test_a_system_without_signal_stacks_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert signal_stack() is None
+    with signal_stack_kept():
+        pass
