@@ -3,7 +3,7 @@
 All three raise KeyboardInterrupt, so that files are cleaned up and measuring processes are ended. Python raises it wherever it
 happens to be, and some library code takes any exception for a failure of its own, most often while it is imported: the
 interrupt vanishes, or comes out as another error. It is therefore also remembered. OpenVINO exchanges the stack that signal
-handlers run on; `signal_stack_kept` restores it.
+handlers run on; `signal_stack_kept` restores it. `end_with` ends a process together with the one that started it.
 """
 
 from __future__ import annotations
@@ -205,3 +205,20 @@ def signal_stack_kept() -> Iterator[None]:
     finally:
         if before is not None and signal_stack() != before:
             ctypes.CDLL(None).sigaltstack(ctypes.byref(before), None)
+
+
+PR_SET_PDEATHSIG = 1
+"""prctl(2): the signal that the kernel sends a process when its parent has ended."""
+
+
+def end_with(parent: int) -> None:
+    """Has the kernel kill this process when its parent, the process with this id, ends. Linux alone has such a call.
+
+    Raises:
+        SystemExit: the parent has ended already.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it ended before the call
+        sys.exit(1)

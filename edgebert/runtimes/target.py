@@ -55,7 +55,7 @@ class Target(Strict):
     arena: bool = Field(True, description="ONNX Runtime only: freed memory is kept for the next query.")
     precision: Literal["f32", "bf16"] = Field(
         "f32",
-        description="OpenVINO only: number format of all but INT8. bf16 is faster on CPUs that have it. FP32 always runs in f32.",
+        description="OpenVINO only: format of all but INT8. bf16 is faster on CPUs that have it. FP32 always runs in f32.",
     )
     isa: Isa | None = Field(
         None,

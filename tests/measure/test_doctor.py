@@ -20,10 +20,9 @@ from hypothesis import strategies as st
 
 from edgebert.core.progress import Silent
 from edgebert.measure.doctor import memory, sharing, software, speed, steadiness
-from edgebert.measure.doctor.detectable import detectable, student
 from edgebert.measure.doctor.examine import CHECKS, collect, examine
 from edgebert.measure.doctor.facts import Diagnosis, Facts
-from edgebert.measure.doctor.trial import PROCESSES, WorkloadTrial, run_trial
+from edgebert.measure.doctor.trial import PROCESSES, WorkloadTrial, detectable, run_trial, student
 from edgebert.measure.machine.cores import Topology
 from edgebert.report.environment import Environment, MachineState
 from edgebert.report.samples import Samples

@@ -309,8 +309,8 @@ print(*sys.modules)
 def test_what_libraries_print_does_not_reach_the_parent(tmp_path: Path) -> None:
     script = """
 import os
-from edgebert.measure.latency.worker import _voice
-say = _voice()
+from edgebert.measure.latency.worker import _line_writer
+say = _line_writer()
 print("python prints", flush=True)
 os.write(1, b"C prints")
 say({"said": 1})

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from edgebert.bundle.manifest import ManifestEntry
+from edgebert.core.interrupts import end_with
 from edgebert.errors import EdgebertError, StageError
-from edgebert.measure.latency.parent import end_with
 from edgebert.measure.latency.process import run_worker
 
 State = Literal["ok", "differs", "untested"]

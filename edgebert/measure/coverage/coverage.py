@@ -7,7 +7,6 @@ The floor is the time that the same MACs would take at the INT8 rate of this cor
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -15,7 +14,7 @@ from pydantic import ValidationError
 from edgebert.errors import StageError
 from edgebert.measure.coverage import worker
 from edgebert.measure.coverage.worker import CoverageJob
-from edgebert.measure.latency.process import module_command
+from edgebert.measure.latency.process import run_once
 from edgebert.report.rounds import Coverage
 from edgebert.runtimes.target import Target
 
@@ -26,18 +25,14 @@ def measure_coverage(model: Path, target: Target, length: int, folder: Path) -> 
     Args:
         model: the file that the target's runtime opens.
         length: tokens of each text, padding included.
-        folder: an empty one, for what the runtime writes of its graph.
+        folder: an empty folder, for the files that the runtime writes about its graph.
 
     Raises:
         StageError: the process failed, or met a product that it cannot count; the message holds its last line.
     """
     job = CoverageJob(model=str(model), target=target, length=length, folder=str(folder))
-    command = module_command(worker)
-    done = subprocess.run(command, input=job.model_dump_json(), capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise StageError(f"The process that counts what {model} runs ended with code {done.returncode}: {last}")
+    output = run_once(worker, f"counts what {model} runs", job=job.model_dump_json())
     try:
-        return Coverage.model_validate_json(done.stdout)
+        return Coverage.model_validate_json(output)
     except ValidationError as error:
-        raise StageError(f"The process that counts what {model} runs gave no usable answer: {done.stdout[:200]!r}") from error
+        raise StageError(f"The process that counts what {model} runs gave no usable answer: {output[:200]!r}") from error

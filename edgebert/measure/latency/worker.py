@@ -1,7 +1,7 @@
 """The process that serves one model and times it. Imports only what a device has.
 
-When something is imported is part of what is measured: until the first answer only what serving needs, and before any of it
-the process is pinned, for threads keep to the cores that they were started on.
+The time of imports is measured, too: until the first answer only what serving needs is imported. Before that the process is
+pinned, because threads keep to the cores that they were started on.
 """
 
 from __future__ import annotations
@@ -10,48 +10,45 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from edgebert.core.interrupts import end_with
 from edgebert.errors import EdgebertError
 from edgebert.measure.latency.first_answer import answer_first
-from edgebert.measure.latency.parent import end_with
 from edgebert.measure.machine.cores import pin
-
-if TYPE_CHECKING:
-    pass
 
 
 def main() -> int:
     """Reads a job from standard input, writes a round to standard output. Returns the exit code."""
     end_with(int(sys.argv[1]))
-    told = sys.stdin.read()
-    say = _voice()
+    given = sys.stdin.read()
+    write = _line_writer()
     try:
-        cores = pin(json.loads(told)["pin"])
+        cores = pin(json.loads(given)["pin"])
         from edgebert.measure.latency.job import RoundJob
 
-        job = RoundJob.model_validate_json(told)
+        job = RoundJob.model_validate_json(given)
         opened = answer_first(job)
         from edgebert.measure.latency.timed import measure
 
-        found = measure(job, opened, lambda seconds: say({"lasts_s": seconds}))
-        say(found.model_copy(update={"pinned": cores}).model_dump(mode="json"))
+        measured = measure(job, opened, lambda seconds: write({"lasts_s": seconds}))
+        write(measured.model_copy(update={"pinned": cores}).model_dump(mode="json"))
     except EdgebertError as error:
-        say({"failure": error.message, "hint": error.hint})
+        write({"failure": error.message, "hint": error.hint})
         return error.exit_code
     return 0
 
 
-def _voice() -> Callable[[dict[str, Any]], None]:
-    """Writes a line of JSON to the parent, who hears nothing else: what libraries print goes to standard error."""
+def _line_writer() -> Callable[[dict[str, Any]], None]:
+    """A function that writes a line of JSON to the parent; what libraries print goes to standard error instead."""
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
-    def say(facts: dict[str, Any]) -> None:
+    def write(facts: dict[str, Any]) -> None:
         stream.write(json.dumps(facts) + "\n")
         stream.flush()
 
-    return say
+    return write
 
 
 if __name__ == "__main__":
