@@ -1,4 +1,4 @@
-"""bundle: the folder that a device receives: written, read, self-tested, trusted, and predicted with. No torch."""
+"""bundle: the folder that a device receives: how it is written, signed, read, self-tested and predicted with. No torch."""
 
 from edgebert.core.former_names import attributes_of
 

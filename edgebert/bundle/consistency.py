@@ -1,4 +1,4 @@
-"""Whether what a manifest says fits together. A signature shows who says it; this, that it could be so."""
+"""Whether a manifest contradicts itself: its files, variants, verdict and goldens. A signature alone does not show that."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from edgebert.runtimes import RUNTIMES
 from edgebert.tasks import get_task
 
 OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What a terminal obeys instead of showing it; labels may have other marks that names may not, such as a joiner."""
+"""Characters that control a terminal. Labels may have other unprintable ones that names may not, such as a joiner."""
 
 
 def check_consistency(folder: Path, manifest: BundleManifest) -> None:
     """Refuses a manifest that contradicts itself.
 
     Raises:
-        BundleError: it does, with the first contradiction.
+        BundleError: with the first contradiction.
     """
     for fault in _faults(manifest):
         raise BundleError(f"The manifest of {folder} {fault}.", hint="Fetch the bundle again, or compress again.")
 
 
 def _faults(manifest: BundleManifest) -> Iterator[str]:
-    yield from _of_files(manifest)
+    yield from _file_faults(manifest)
     for variant in manifest.variants:
-        yield from _of_variant(variant)
-    yield from _of_verdict(manifest)
-    yield from _of_goldens(manifest)
+        yield from _variant_faults(variant)
+    yield from _verdict_faults(manifest)
+    yield from _golden_faults(manifest)
 
 
-def _of_files(manifest: BundleManifest) -> Iterator[str]:
+def _file_faults(manifest: BundleManifest) -> Iterator[str]:
     used = {variant.file for variant in manifest.variants} | {"tokenizer.json", "config.json"}
     for name in sorted(used - manifest.files.keys()):
         yield f"uses {name}, but does not list it"
@@ -47,7 +47,7 @@ def _of_files(manifest: BundleManifest) -> Iterator[str]:
         yield f"has the label {strange!a}, which cannot be printed"
 
 
-def _of_variant(variant: ManifestEntry) -> Iterator[str]:
+def _variant_faults(variant: ManifestEntry) -> Iterator[str]:
     endings = {runtime.name: PurePosixPath(runtime.model_file).suffix for runtime in RUNTIMES}
     if variant.target.runtime not in endings:
         yield f"has {variant.name} for the runtime {variant.target.runtime}, which runs no bundles"
@@ -59,7 +59,7 @@ def _of_variant(variant: ManifestEntry) -> Iterator[str]:
         yield f"says that {variant.name} {variant.status}, with {len(variant.reasons)} reasons against it"
 
 
-def _of_verdict(manifest: BundleManifest) -> Iterator[str]:
+def _verdict_faults(manifest: BundleManifest) -> Iterator[str]:
     selected = manifest.variant(manifest.selected)
     if selected is None:
         yield f"selects {manifest.selected}, which is not one of its variants"
@@ -69,7 +69,7 @@ def _of_verdict(manifest: BundleManifest) -> Iterator[str]:
         yield f"says {manifest.verdict}, with {len(manifest.reasons)} reasons against it"
 
 
-def _of_goldens(manifest: BundleManifest) -> Iterator[str]:
+def _golden_faults(manifest: BundleManifest) -> Iterator[str]:
     rows, tokens = manifest.goldens.rows, manifest.goldens.token_ids
     if len(rows) != len(tokens):
         yield f"has {len(rows)} golden rows, and the tokens of {len(tokens)}"
@@ -96,7 +96,7 @@ def _shapes(variant: ManifestEntry) -> dict[str, tuple[tuple[int, ...] | None, .
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:
-    """Shape of nested lists of numbers; None where they are not one array."""
+    """Shape of nested lists of numbers; None if they do not form an array."""
     if not isinstance(value, list | tuple):
         return () if isinstance(value, int | float) and not isinstance(value, bool) else None
     inner = {_shape(item) for item in value}

@@ -1,13 +1,13 @@
-"""The folder on a device that holds its slots, and what of it serves. Imports next to nothing: every load comes through here.
+"""The folder on a device that holds its slots, and which slot serves. Every load imports this module, so it has few imports.
 
-edgebert-device.json   says that the folder is one
+edgebert-device.json   marks the folder as a device's folder
 slots/a/  slots/b/     bundles; slots/a.json and slots/b.json are their records
-current                link to slots/a or slots/b: the one thing that a switch changes
-incoming/              contents that arrived, by their sha256, and `.part` of those that are on their way
-staging/               a bundle that is being laid out and tried
-reports/               of the trials here
-switching              there while slots are exchanged; tells what to undo
-lock                   held by the agent that works here
+current                link to slots/a or slots/b: the only thing that a switch changes
+incoming/              files that arrived, named by their sha256, and `.part` files of unfinished transfers
+staging/               a bundle that is being put together and tried
+reports/               reports of the trials on this device
+switching              exists while slots are exchanged; says what to undo
+lock                   locked by the agent that works here
 venv/  wheels/         made by `edgebert devices setup`
 """
 
@@ -40,19 +40,19 @@ OURS = (
     "wheels",
     f".{MARKER}.draft",
 )
-"""What may lie in a root before it has its marker: a setup comes first, and a process may be killed before it wrote it."""
+"""Names that a root may hold before it has its marker: setup comes first, and a process may be killed before it writes it."""
 MANIFEST = "edgebert.json"
 
 
 @dataclass(frozen=True)
 class Root:
-    """The places in it. Nothing is looked at here."""
+    """Paths in a device's folder. Making a Root reads nothing."""
 
     folder: Path
 
     @property
     def marker(self) -> Path:
-        """Says that the folder holds slots."""
+        """File that marks the folder as a device's folder."""
         return self.folder / MARKER
 
     @property
@@ -62,32 +62,32 @@ class Root:
 
     @property
     def current(self) -> Path:
-        """The link to what serves."""
+        """Link to the slot that serves."""
         return self.folder / "current"
 
     @property
     def incoming(self) -> Path:
-        """Contents that arrived."""
+        """Folder of files that arrived."""
         return self.folder / "incoming"
 
     @property
     def staging(self) -> Path:
-        """What is being laid out."""
+        """Folder of the bundle that is being put together."""
         return self.folder / "staging"
 
     @property
     def reports(self) -> Path:
-        """Of the trials here."""
+        """Folder of the reports of trials on this device."""
         return self.folder / "reports"
 
     @property
     def journal(self) -> Path:
-        """There while slots are exchanged."""
+        """File that exists while slots are exchanged."""
         return self.folder / "switching"
 
     @property
     def lock(self) -> Path:
-        """Held by the agent that works here."""
+        """File that the agent locks while it works."""
         return self.folder / "lock"
 
     def slot(self, name: SlotName) -> Path:
@@ -99,10 +99,10 @@ class Root:
         return self.slots / f"{name}.json"
 
     def linked(self) -> SlotName | None:
-        """The slot that `current` names, whether or not it is filled; None where there is no link.
+        """The slot that `current` names, filled or not; None if there is no link.
 
         Raises:
-            DeviceError: `current` is something else.
+            DeviceError: `current` is not a link to a slot.
         """
         try:
             target = str(self.current.readlink())
@@ -118,13 +118,13 @@ class Root:
         )
 
     def serving(self) -> SlotName | None:
-        """The slot that serves; None where none does."""
+        """The slot that serves; None if none does."""
         name = self.linked()
         return name if name and (self.slot(name) / MANIFEST).is_file() else None
 
 
 def link_to(name: SlotName) -> str:
-    """What `current` holds while that slot serves. Relative, so that a root can be moved."""
+    """Target of the link `current` while that slot serves. Relative, so that a root can be moved."""
     return f"slots/{name}"
 
 
@@ -134,10 +134,10 @@ def other(name: SlotName) -> SlotName:
 
 
 def locate(text: str) -> Root:
-    """The root of that name; a relative one counts from the home of the user. Nothing is made.
+    """The root at a path; a relative path counts from the user's home. No folder is made.
 
     Raises:
-        DeviceError: no folder can be called so.
+        DeviceError: no folder can have that path.
     """
     try:
         folder = (Path.home() / Path(text).expanduser()).resolve()
@@ -151,23 +151,23 @@ def locate(text: str) -> Root:
 
 
 def check_marker(root: Root) -> bool:
-    """Whether the folder is there and is a root.
+    """Whether the folder exists and is a root.
 
     Raises:
-        DeviceError: it is something else, or was made by a newer edgebert.
+        DeviceError: it holds other files, is damaged, or was made by a newer edgebert.
     """
     try:
-        found = json.loads(root.marker.read_bytes())
+        content = json.loads(root.marker.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return _check_unmarked(root)
     except OSError as error:
         raise DeviceError(f"{root.marker} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError):
-        found = None
-    layout = found.get("layout") if isinstance(found, dict) else None
+        content = None
+    layout = content.get("layout") if isinstance(content, dict) else None
     if not isinstance(layout, int) or layout < 1:
         if _is_in_use(root):
-            return False  # the slots and the link say what it is; the next agent writes the marker again
+            return False  # the slots and the link show that it is a root; the next agent writes the marker again
         raise DeviceError(
             f"{root.marker} is damaged.", hint=f'If the folder holds slots, write {{"layout": {LAYOUT}}} into it.'
         )
@@ -201,17 +201,16 @@ def _check_unmarked(root: Root) -> bool:
 
 
 def resolve(path: Path) -> tuple[Path, str | None]:
-    """The bundle that a path stands for, and the variant that was chosen for it there.
+    """The bundle at a path, and the variant that the device chose for it.
 
     Args:
-        path: a device root, its `current`, or a bundle. The link is read once: what is returned stays one bundle, whatever
-            is switched meanwhile.
+        path: a device's root, its `current`, or a bundle. The link is read once, so a switch does not change the result.
 
     Returns:
-        A plain bundle as it was given, without a variant; of a slot its folder and the name of its variant.
+        For a slot: its folder and the name of its variant. For a plain bundle: the path, and None.
 
     Raises:
-        BundleError: nothing serves there, or the slot's record is of another bundle.
+        BundleError: the device serves no model, or the slot's record is for another bundle.
         DeviceError: the root was made by a newer edgebert.
     """
     root = Root(path)
@@ -224,7 +223,7 @@ def resolve(path: Path) -> tuple[Path, str | None]:
     else:
         try:
             folder = Path(os.path.realpath(path))
-        except (OSError, ValueError):  # no name of a file; who reads the bundle says so
+        except (OSError, ValueError):  # a name that no file can have; reading the bundle reports it
             return path, None
     root = Root(folder.parent.parent)
     if folder.name not in SLOTS or folder.parent.name != "slots" or not is_file(root.marker):
@@ -233,23 +232,23 @@ def resolve(path: Path) -> tuple[Path, str | None]:
     return folder, _chosen_variant(folder, root.slots / f"{folder.name}.json")
 
 
-def is_file(place: Path) -> bool:
-    """Whether a file is there; a name that none can have is no file's."""
+def is_file(path: Path) -> bool:
+    """Whether there is a file at a path; also for names that no file can have, where Path.is_file may raise."""
     try:
-        return place.is_file()
+        return path.is_file()
     except (OSError, ValueError):
         return False
 
 
 def _chosen_variant(folder: Path, record: Path) -> str:
-    """What the slot's record says; it must be this bundle's."""
+    """The variant in a slot's record, which must be for this bundle."""
     try:
-        found = json.loads(record.read_bytes())
+        content = json.loads(record.read_bytes())
         manifest = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
         cause = None
     except (OSError, ValueError, RecursionError) as error:
-        found, manifest, cause = None, "", error
-    variant = found.get("variant") if isinstance(found, dict) and found.get("manifest") == manifest else None
+        content, manifest, cause = None, "", error
+    variant = content.get("variant") if isinstance(content, dict) and content.get("manifest") == manifest else None
     if not isinstance(variant, str):
         raise BundleError(
             f"The record of {folder} is missing or of another bundle, so the variant that was chosen for it is not known.",

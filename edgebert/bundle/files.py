@@ -1,4 +1,4 @@
-"""The files of a bundle folder: found without following a link, opened only where they are plain, hashed within bounds."""
+"""The files of a bundle folder: listed without following links, opened only if they are plain files, hashed within limits."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from edgebert.errors import BundleError
 FILES_LIMIT = 1000
 DEPTH_LIMIT = 8
 PATH_LIMIT = 240
-"""Of a name within the bundle, in bytes: what other systems allow, with some room for the folder itself."""
+"""Bytes of a name within the bundle: other systems allow little more, and the folder's own path comes on top."""
 AGAIN = "Fetch the bundle again."
 SIZE_LIMITS = {"edgebert.json": 2 << 20, "config.json": 4 << 20, "tokenizer_config.json": 16 << 20, "tokenizer.json": 64 << 20}
-"""Bytes that files may have which are parsed as a whole: far more than any that serves."""
+"""Most bytes of files that are parsed as a whole: far more than real ones have."""
 XML_LIMIT = 128 << 20
+"""Most bytes of an OpenVINO graph without its weights."""
 Stamp = tuple[int, int, int]
-"""Inode, size in bytes and time of the last change (ctime, ns) of a file: what is put in its place has another."""
+"""Inode, size in bytes and time of change (ctime, ns) of a file: another file at its path has another stamp."""
 
 
 def list_files(folder: Path, left_out: Iterable[str] = ()) -> dict[str, int]:
     """Name -> size in bytes of every file below a folder, names with `/`.
 
     Args:
-        left_out: names directly in the folder that are passed over, whatever they are.
+        left_out: names directly in the folder that are skipped.
 
     Raises:
-        BundleError: there is a link, a pipe, a device or a socket, or more than a bundle may hold.
+        BundleError: there is a link, a pipe, a device or a socket, or more files than a bundle may have.
     """
     found: dict[str, int] = {}
     for name, status in _walk(folder, "", frozenset(left_out), 1):
@@ -67,16 +68,17 @@ def _kind(mode: int) -> str:
 
 
 def check_files(folder: Path, files: Mapping[str, FileEntry], present: Mapping[str, int]) -> dict[str, Stamp]:
-    """Compares files with what a manifest says of them: what is there and its sizes first, then hashes.
+    """Compares files with a manifest: names and sizes first, then sha256.
 
     Args:
-        present: what `list_files` found, without what a manifest does not list.
+        files: the manifest's entries.
+        present: result of `list_files` without the manifest and the signature.
 
     Returns:
-        Name -> stamp of each file, taken of the very descriptor that was hashed.
+        Name -> stamp of each file, from the file descriptor that was hashed.
 
     Raises:
-        BundleError: one is missing, more than the manifest lists, or altered.
+        BundleError: a file is missing, unlisted, too large or altered.
     """
     for name in sorted(present.keys() - files.keys()):
         raise BundleError(
@@ -98,10 +100,10 @@ def check_files(folder: Path, files: Mapping[str, FileEntry], present: Mapping[s
 
 
 def stamp(path: Path) -> Stamp:
-    """The stamp of what lies there now; a link is not followed.
+    """The stamp of the file at a path now; a link is not followed.
 
     Raises:
-        OSError: nothing does.
+        OSError: there is no file.
     """
     return _stamp(path.lstat())
 
@@ -111,20 +113,23 @@ def _stamp(status: os.stat_result) -> Stamp:
 
 
 def altered(path: Path) -> BundleError:
-    """What is said of a file that is not as it was."""
+    """The error for a file whose content changed."""
     return BundleError(f"{path} was altered after it was written.", hint=AGAIN)
 
 
 def size_limit(name: str) -> int:
-    """Bytes that a file of a bundle may have."""
+    """Most bytes that a file of that name may have."""
     return SIZE_LIMITS.get(name, XML_LIMIT if name.endswith(".xml") else 1 << 40)
 
 
 def hash_plain_file(path: Path, size: int) -> tuple[str, Stamp]:
-    """sha256 of a file that has that size, and its stamp before it was read; no more than that is read.
+    """sha256 of a file, and its stamp before it was read.
+
+    Args:
+        size: bytes that the file should have; at most one byte more is read.
 
     Raises:
-        BundleError: it is no plain file, or cannot be read.
+        BundleError: it is not a plain file, or cannot be read.
     """
     digest, left = hashlib.sha256(), size + 1
     with os.fdopen(open_plain(path), "rb", buffering=0) as file:
@@ -140,10 +145,10 @@ def hash_plain_file(path: Path, size: int) -> tuple[str, Stamp]:
 
 
 def read_plain_file(path: Path, limit: int) -> bytes:
-    """The content of a small file.
+    """The content of a file of at most `limit` bytes.
 
     Raises:
-        BundleError: it is no plain file, cannot be read, or is larger.
+        BundleError: it is not a plain file, cannot be read, or is larger.
     """
     with os.fdopen(open_plain(path), "rb") as file:
         try:
@@ -156,10 +161,13 @@ def read_plain_file(path: Path, limit: int) -> bytes:
 
 
 def open_plain(path: Path) -> int:
-    """A descriptor of a plain file. A pipe is not waited for, a device not touched, a link not followed.
+    """Opens a plain file. It does not wait for a pipe, touch a device or follow a link.
+
+    Returns:
+        The file descriptor.
 
     Raises:
-        BundleError: it is something else, or cannot be read.
+        BundleError: it is not a plain file, or cannot be read.
     """
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
@@ -175,5 +183,5 @@ def open_plain(path: Path) -> int:
 
 
 def shown(name: str) -> str:
-    """A name that somebody else chose, so that no terminal obeys it."""
+    """A name that somebody else chose, escaped if it holds characters that control a terminal."""
     return name if name.isprintable() else ascii(name)

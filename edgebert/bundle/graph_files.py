@@ -1,7 +1,7 @@
-"""What a graph loads besides itself, found before any runtime opens it: it must lie in the bundle and be listed there.
+"""Finds the files that a graph would load, before any runtime opens it: they must be files that the manifest lists.
 
-An ONNX file may keep tensors in other files, at any path. The few kinds of protobuf messages in which one can be named are
-walked here, on the file as it lies on the disk: weights are stepped over, so that 400 MB cost as little as 4.
+An ONNX file may keep tensors in other files, at any path. This module walks the few kinds of protobuf messages that can name
+one, in the mapped file: weights are skipped, so that 400 MB take no longer than 4 MB.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ MESSAGES: dict[str, dict[int, str]] = {
     "sparse tensor": {1: "tensor", 2: "tensor"},
     "tensor": {13: "entry"},
 }
-"""ONNX's messages that lead to external data: field number -> the message in it."""
+"""Kind of ONNX message -> field number -> kind of the message in that field, for all that can lead to external data."""
 MARK = b"location"
 SMALL = 1 << 16
-"""Messages up to this size are passed over where the word `location` is not in them: what they hold names no file."""
+"""Bytes: a message up to this size is skipped if the word `location` is not in it, because it names no file then."""
 NUMBER_BYTES = 10
 TAG_BYTES = 5
-"""A tag or a size that takes more bytes than this, or says more than protobuf keeps of it, is another one to whom cuts it."""
+"""Most bytes of a number, and of a tag or a size. Protobuf libraries cut off larger ones, each in its own way."""
 TAG_LIMIT = 1 << 32
 SIZE_LIMIT = 1 << 31
 DEPTH_LIMIT = 100
-"""Messages within messages: protobuf's own bound."""
+"""Levels of messages in messages: the limit of protobuf's own parsers."""
 
 
 def check_graph(folder: Path, name: str, listed: Collection[str]) -> None:
-    """Refuses a graph that loads anything but what the bundle lists.
+    """Refuses a graph that loads files which the manifest does not list.
 
     Args:
-        name: the graph's file in the bundle, .onnx or .xml.
-        listed: every file that the manifest lists.
+        name: file of the graph in the bundle, .onnx or .xml.
+        listed: names of all files in the manifest.
 
     Raises:
-        BundleError: it does, or is no such graph.
+        BundleError: the graph loads another file, or is not a whole graph.
     """
     if name.endswith(".xml"):
         _check_xml(folder, name, listed)
@@ -57,10 +57,10 @@ def check_graph(folder: Path, name: str, listed: Collection[str]) -> None:
 
 def _check_location(folder: Path, name: str, location: bytes, listed: Collection[str]) -> None:
     try:
-        place = inside(location.decode())
+        file = inside(location.decode())
     except ValueError:
-        place = ""
-    if not place or (PurePosixPath(name).parent / place).as_posix() not in listed:
+        file = ""
+    if not file or (PurePosixPath(name).parent / file).as_posix() not in listed:
         raise BundleError(
             f"{folder / name} loads {shown(location.decode(errors='replace'))}, which is no file that the manifest lists.",
             hint="Do not use this bundle: whoever made it reaches for files outside.",
@@ -68,7 +68,7 @@ def _check_location(folder: Path, name: str, location: bytes, listed: Collection
 
 
 def _check_xml(folder: Path, name: str, listed: Collection[str]) -> None:
-    """OpenVINO's: its weights are in the .bin beside it, and it is plain XML that declares nothing."""
+    """An OpenVINO graph is plain XML without declarations, and its weights are in the .bin beside it."""
     weights = PurePosixPath(name).with_suffix(".bin").as_posix()
     if weights not in listed:
         raise BundleError(f"The manifest of {folder} lists {name}, but not {weights}, which it loads.")
@@ -80,13 +80,13 @@ def _check_xml(folder: Path, name: str, listed: Collection[str]) -> None:
 
 
 def _locations(path: Path) -> Iterator[bytes]:
-    """What each external tensor of an ONNX file names as its file."""
+    """The file names of all external tensors of an ONNX file."""
     with os.fdopen(open_plain(path), "rb") as file:
         try:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError as error:
             raise BundleError(f"{path} is empty.") from error
-        except OSError as error:  # a file system that maps nothing
+        except OSError as error:  # a file system that cannot map files
             raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
         with data:
             try:
@@ -97,10 +97,10 @@ def _locations(path: Path) -> Iterator[bytes]:
 
 
 def _walk(data: mmap.mmap) -> Iterator[bytes]:
-    """Every message that can lead to external data, on a stack of our own: depth is the sender's choice.
+    """The file names in all messages that can lead to external data. Without recursion, because the sender chooses the depth.
 
     Raises:
-        ValueError: the bytes are no protobuf message.
+        ValueError: the bytes are not a protobuf message.
         IndexError: they end too soon.
     """
     waiting = [("model", 0, len(data), 0)]
@@ -118,7 +118,7 @@ def _walk(data: mmap.mmap) -> Iterator[bytes]:
 
 
 def _entry(data: mmap.mmap, start: int, end: int) -> Iterator[bytes]:
-    """The value of one key-value pair of a tensor's external data, if its key is `location`."""
+    """The value of a key-value pair of a tensor's external data, if its key is `location`."""
     parts = [(field, data[first:last]) for field, first, last in _fields(data, start, end)]
     if any(field == 1 and value == MARK for field, value in parts):
         values = [value for field, value in parts if field == 2]
@@ -126,7 +126,7 @@ def _entry(data: mmap.mmap, start: int, end: int) -> Iterator[bytes]:
 
 
 def _fields(data: mmap.mmap, position: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Number, start and end of each length-delimited field of the message in [position, end); other fields are stepped over."""
+    """Number, start and end of each length-delimited field of the message in [position, end); other fields are skipped."""
     while position < end:
         tag, position = _varint(data, position, TAG_BYTES)
         kind, field = tag & 7, tag >> 3

@@ -1,4 +1,4 @@
-"""edgebert.json: what a bundle says of itself. Read on the device, so light and strict."""
+"""edgebert.json, the manifest of a bundle: its files, variants, goldens and verdict. Strict, and light to import."""
 
 from __future__ import annotations
 
@@ -17,29 +17,26 @@ from edgebert.runtimes.target import Isa, Target
 
 MANIFEST = "edgebert.json"
 TOLERANCE = {"fp32": 1e-3, "int8": 0.1}
-"""How far a golden output may be off on another CPU: INT8 kernels round differently, and a saturating one is off by more."""
-
-
+"""Largest absolute difference of a golden output on another CPU: INT8 kernels round differently, a saturating one errs more."""
 LENGTH_LIMIT = 1 << 20
 TOKEN_LIMIT = (1 << 31) - 1
-"""More tokens in a text, and a higher number of one, than any BERT has."""
+"""More tokens in a text, and a larger token id, than any BERT has."""
 KEYS_LIMIT = 10_000
-"""Keys of one object of a manifest: each may be an error of its own."""
+"""Most keys of one object of a manifest: each unknown key would be an error of its own."""
 TOLERANCE_LIMIT = 1.0
-"""What no manifest may allow: answers that are further off are other answers."""
+"""Largest tolerance that a manifest may allow: outputs that differ by more are wrong."""
 NOT_IN_NAMES = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"|?*\\]')
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 """Names that mean a device on Windows."""
 APART = (MANIFEST, "edgebert.sig", ".gitattributes", ".git", ".cache")
-"""Names that no manifest lists: itself, its signature, and what the Hub and its client put there."""
-
+"""Names that no manifest lists: the manifest, the signature, and what the Hub and its client put there."""
 
 Texts = Annotated[tuple[str, ...], FailFast()]
-"""The first that is none says enough: a list of a million of them would be as many errors."""
+"""Stop at the first invalid item: a list of a million invalid ones would be a million errors."""
 
 
 class GoldenInputs(Frozen):
-    """Rows, and the token ids that this bundle's tokenizer makes of them."""
+    """Rows (column -> text), and the token ids that the bundle's tokenizer makes of each."""
 
     rows: Annotated[tuple[dict[str, str], ...], FailFast(), Field(min_length=1)]
     token_ids: Annotated[tuple[Annotated[tuple[int, ...], FailFast()], ...], FailFast()]
@@ -57,11 +54,11 @@ class ManifestEntry(Frozen):
     status: Literal["BASELINE", "PASSED", "FAILED"]
     reasons: Texts
     requires: dict[str, str]
-    """Package -> version that it was measured with."""
+    """Python package -> version that the variant was measured with."""
     requires_isa: Annotated[tuple[Isa, ...], FailFast()] = Field(
         default_factory=lambda known: EXACT if known.get("precision") == "int8" else ()
     )
-    """The CPU must have one of these; empty where any CPU will do. Bundles that do not say so have weights of 8 bits."""
+    """The CPU must have one of these; empty if any CPU will do. In bundles without the key, INT8 weights have 8 bits."""
     tolerance: float = Field(gt=0, le=TOLERANCE_LIMIT)
     golden_outputs: dict[str, tuple[Any, ...]]
 
@@ -71,12 +68,12 @@ class ManifestEntry(Frozen):
         return inside(file)
 
     def runs_on(self, isas: Collection[Isa]) -> bool:
-        """Whether a CPU with these instruction sets gives its answers, and not other ones."""
+        """Whether a CPU with these instruction sets computes the variant's outputs without saturation."""
         return not self.requires_isa or bool(set(self.requires_isa) & set(isas))
 
 
 class BundleManifest(Frozen):
-    """The whole of edgebert.json."""
+    """The content of edgebert.json."""
 
     schema_version: Literal[1] = 1
     edgebert_version: str
@@ -86,7 +83,7 @@ class BundleManifest(Frozen):
     max_length: int = Field(ge=1, le=LENGTH_LIMIT)
     pad_id: int = Field(ge=0, le=TOKEN_LIMIT)
     files: dict[str, FileEntry]
-    """Every file of the bundle but this one and a signature."""
+    """Name -> size and sha256 of every file but the manifest and the signature."""
     variants: Annotated[tuple[ManifestEntry, ...], FailFast(), Field(min_length=1)]
     selected: str
     verdict: Literal["PASSED", "FAILED"]
@@ -99,21 +96,21 @@ class BundleManifest(Frozen):
     def _all_inside(cls, files: dict[str, FileEntry]) -> dict[str, FileEntry]:
         for name in files:
             if inside(name).split("/")[0].casefold() in APART:
-                raise ValueError(f"{name!r} is not a bundle's to list")
+                raise ValueError(f"{name!r} may not be listed in a manifest")
         if len({same_file(name) for name in files}) < len(files):
             raise ValueError("two names are one file on systems that do not tell their letters apart")
         return files
 
     def variant(self, name: str) -> ManifestEntry | None:
-        """The variant of that name."""
+        """The variant of that name; None if there is none."""
         return next((variant for variant in self.variants if variant.name == name), None)
 
 
 def parse_manifest(content: Any) -> BundleManifest:
-    """A manifest from what its JSON holds, in time and memory that grow with its length only.
+    """Checks parsed JSON as a manifest, in time and memory proportional to its length.
 
     Raises:
-        ValueError: it is none, with the first reason.
+        ValueError: it is not a manifest, with the first reason.
     """
     inner = content.values() if isinstance(content, dict) else ()
     if any(isinstance(value, dict) and len(value) > KEYS_LIMIT for value in (content, *inner)):
@@ -126,8 +123,11 @@ def parse_manifest(content: Any) -> BundleManifest:
 
 
 def inside(name: str) -> str:
-    """The name, if it stays within the folder that it is relative to, is written in the one plain way, and means the same on
-    every system."""
+    """A file's name, relative to the bundle's folder.
+
+    Raises:
+        ValueError: it leads out of the folder, or would mean another file on some system.
+    """
     path = PurePosixPath(name)
     if not name or path.is_absolute() or ".." in path.parts or NOT_IN_NAMES.search(name):
         raise ValueError(f"{name!r} leaves the bundle")
@@ -137,5 +137,5 @@ def inside(name: str) -> str:
 
 
 def same_file(name: str) -> str:
-    """What a system sees that does not tell upper and lower case apart, nor the ways to write an accent."""
+    """A name as file systems see it that ignore case and the way in which an accent is encoded."""
     return unicodedata.normalize("NFC", name).casefold()

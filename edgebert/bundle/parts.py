@@ -1,4 +1,4 @@
-"""What a bundle is made of: its entries, the model they share, and the report that judged them."""
+"""The parts that a bundle is made from: its entries (a model on a target, with golden outputs), the model, the report."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BundleEntry:
-    """One graph for the bundle. FP32 has no judged, and is not there where its tokenizer is not the best's."""
+    """One graph for the bundle. FP32 is left out where its tokenizer is not the best entry's."""
 
     planned: PlannedEntry
     judged: JudgedEntry | None
+    """None for FP32, which no gate judges."""
     goldens: GoldenOutputs
 
 
 @dataclass(frozen=True)
 class BundleParts:
-    """What a bundle is made of."""
+    """Everything that a bundle is written from."""
 
     name: str
     model: Artifact
     serving: Serving
     variants: Sequence[BundleEntry]
-    """The best is among them. All are served by `serving`: a bundle has one tokenizer."""
+    """With the best entry. All use `serving`, because a bundle has one tokenizer."""
     report: Report
     verdict: Verdict
     lineage: Sequence[dict[str, Any]]
@@ -43,7 +44,7 @@ class BundleParts:
 
 @dataclass(frozen=True)
 class PlannedEntry:
-    """One model on one target, about to be checked."""
+    """One model on one target, about to be measured."""
 
     name: str
     role: Role
@@ -57,13 +58,13 @@ class PlannedEntry:
 
     @property
     def model_file(self) -> Path:
-        """The file that its runtime opens."""
+        """The graph file that the runtime opens."""
         return self.artifact.path / get_runtime(self.target.runtime).model_file
 
 
 @dataclass(frozen=True)
 class GoldenOutputs:
-    """Inputs and what one model answers to them, each alone in its batch."""
+    """Inputs, and the outputs of one model for them, each computed at batch size 1."""
 
     rows: list[dict[str, str]]
     token_ids: list[list[int]]

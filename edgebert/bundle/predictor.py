@@ -1,4 +1,4 @@
-"""Predictor: text in, answers out, from a bundle or from what serves on a device, on the device install."""
+"""Predictor: text in, answers out, from a bundle or from the model that a device serves. Needs the device install only."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 
 MAX_THREADS, MAX_BATCH = 1024, 4096  # a recipe's targets allow as much
 ATTEMPTS = 3
-"""How often a slot is opened anew when it was exchanged meanwhile."""
+"""Times that a slot is opened if it is exchanged while it is being opened."""
 
 
 @dataclass(frozen=True)
 class OpenedVariant:
-    """One model, ready to answer: all that belongs together, so that one assignment exchanges all of it."""
+    """One model, ready to answer. Everything about it is in one object, so that one assignment exchanges it."""
 
     folder: Path
-    """The bundle, wherever a link that led to it points by now."""
+    """The bundle itself, not a link to it, which may be switched."""
     manifest: BundleManifest
     preferred: str
-    """Name of the variant that should answer: the device's choice in a slot, else the verdict's."""
+    """Name of the variant that should answer: the device's choice in a slot, otherwise the verdict's."""
     variant: ManifestEntry
     serving: Serving
     tokenizer: Tokenizer
     session: Session
 
     def answer(self, texts: Sequence[str], batch: int) -> list[Answer]:
-        """Answers texts, `batch` at a time."""
+        """Answers texts in batches of up to `batch`."""
         rows = [self._row(text, number) for number, text in enumerate(texts, start=1)]
         encoded = self.serving.encode(self.tokenizer, rows)
         answers: list[Answer] = []
@@ -63,18 +63,18 @@ class OpenedVariant:
             )
         row, columns = self.serving.task.row_of(text), set(self.manifest.goldens.rows[0])
         if set(row) != columns:
-            wanted, found = (" and ".join(sorted(names)) for names in (columns, row))
+            wanted, given = (" and ".join(sorted(names)) for names in (columns, row))
             raise InputError(
-                f"Text {number} has {found}, but this model was made for {wanted}.",
+                f"Text {number} has {given}, but this model was made for {wanted}.",
                 hint="A tab separates the sentences of a pair; a single sentence holds none.",
             )
         return row
 
 
 class Predictor:
-    """An opened model. Several threads may use it at once: each gets the answers that it would get alone.
+    """An opened model. Several threads may use it at once, and get the answers that each would get alone.
 
-    It does not survive a fork: load after it, in each process, for the threads of the runtime stay behind.
+    It does not work after a fork, because the runtime's threads stay in the parent: load it in each process after the fork.
     """
 
     def __init__(self, opened: OpenedVariant) -> None:
@@ -91,16 +91,16 @@ class Predictor:
 
         Args:
             texts: a tab separates the two sentences of a pair.
-            batch: how many texts the model sees at once, padded to the longest of them; by default as many as it was
-                measured with, mostly 1. More are faster on several threads. Dynamic quantisation has one range for the
+            batch: texts in one batch, padded to the longest of them; by default the number that the variant was measured
+                with, usually 1. Larger batches are faster on several threads. Dynamic quantisation has one range for a
                 whole batch, so there the other texts of a batch change an answer a little.
 
         Raises:
-            InputError: a text is empty or not one, or `batch` is no such number.
+            InputError: a text is empty or not a str, or `batch` is not a whole number from 1 to 4096.
         """
         if isinstance(texts, str):
             raise InputError("A list of texts is asked for, not one text.", hint="One text: predictor(text)")
-        opened = self._now()  # once: the whole call is answered by one model
+        opened = self._now()  # read once, so that one model answers the whole call
         return opened.answer(texts, opened.variant.target.batch if batch is None else checked("batch", batch, MAX_BATCH))
 
     @property
@@ -110,18 +110,18 @@ class Predictor:
 
     @property
     def selected(self) -> str:
-        """Name of the variant that the verdict selected, or in a device's slot the device. Another runs where it cannot."""
+        """Name of the variant that the verdict or the device selected. Another one answers if it cannot run here."""
         return self._now().preferred
 
     @property
     def obstacle(self) -> str | None:
-        """Why the selected variant cannot run here; None where it can."""
+        """Why the selected variant cannot run here; None if it can."""
         opened = self._now()
         preferred = opened.manifest.variant(opened.preferred)
         return obstacle(preferred) if preferred else None
 
     def close(self) -> None:
-        """Lets go of the model; calls in flight end well. Not needed: what nobody uses any more is freed by itself."""
+        """Drops the model; calls in flight still get their answers. Optional: an unused predictor is freed by itself."""
         self._opened = None
 
     def __enter__(self) -> Self:
@@ -138,44 +138,48 @@ class Predictor:
         return opened
 
 
-def load_predictor(place: Path, *, variant: str | None = None, threads: int | None = None) -> Predictor:
-    """Opens what a place stands for; every file is hashed first.
+def load_predictor(path: Path, *, variant: str | None = None, threads: int | None = None) -> Predictor:
+    """Opens a bundle after checking every file of it.
 
     Args:
-        place: a bundle, a device's folder, or the link `current` in it, which is followed once.
-        variant: name of the variant; by default the slot's, else the one that the verdict selected.
-        threads: threads for one query; by default as it was measured.
+        path: a bundle, a device's folder, or the link `current` in it, which is followed once.
+        variant: name of the variant; by default the slot's, otherwise the one that the verdict selected.
+        threads: threads for one query; by default the number that the variant was measured with.
 
     Raises:
-        BundleError: the bundle is not whole, is not trusted, has no such variant, or nothing serves on the device yet.
+        BundleError: the bundle is damaged, is not trusted, has no such variant, or the device serves no model yet.
         EnvironmentFault: no runtime here can open it.
-        InputError: `threads` is no such number.
+        InputError: `threads` is not a whole number from 1 to 1024.
     """
-    return Predictor(open_place(place, variant=variant, threads=threads))
+    return Predictor(open_path(path, variant=variant, threads=threads))
 
 
-def open_place(place: Path, *, variant: str | None = None, threads: int | None = None) -> OpenedVariant:
-    """As `load_predictor`. What is returned is one bundle: a slot that is exchanged meanwhile is opened anew."""
+def open_path(path: Path, *, variant: str | None = None, threads: int | None = None) -> OpenedVariant:
+    """As `load_predictor`. A slot that is exchanged meanwhile is opened again, so that the result is of one bundle."""
     threads = None if threads is None else checked("threads", threads, MAX_THREADS)
     for _ in range(ATTEMPTS):
-        before = _standing(place)
+        before = _leads_to(path)
         try:
-            folder, chosen = resolve(place)
+            folder, chosen = resolve(path)
             opened, stamps = open_bundle(folder, preferred=chosen, variant=variant, threads=threads)
         except (BundleError, OSError):
-            if _standing(place) == before:
+            if _leads_to(path) == before:
                 raise
         else:
-            # What was parsed is what was hashed: a file that was exchanged between the two has another stamp.
+            # The parsed files are the hashed files: one that was exchanged in between has another stamp.
             if _identity(folder) == before and stamps_of(folder, stamps) == stamps:
                 return opened
-    raise EnvironmentFault(f"{place} was exchanged each time that it was being opened.", hint="Try again.")
+    raise EnvironmentFault(f"{path} was exchanged each time that it was being opened.", hint="Try again.")
 
 
 def open_bundle(
     folder: Path, *, preferred: str | None, variant: str | None, threads: int | None
 ) -> tuple[OpenedVariant, dict[str, Stamp]]:
-    """Reads, checks and opens the bundle in a folder; the stamps are those of its files when they were hashed."""
+    """Reads, checks and opens the bundle in a folder.
+
+    Returns:
+        The opened variant, and name -> stamp of each file when it was hashed.
+    """
     manifest, stamps = read_stamped_bundle(folder)
     serving = serving_of(folder, manifest)
     chosen = choose_variant(manifest, preferred if variant is None else variant)
@@ -192,10 +196,10 @@ def open_bundle(
 
 
 def check_answers(opened: OpenedVariant) -> None:
-    """Replays the goldens.
+    """Replays the goldens of the opened variant.
 
     Raises:
-        BundleError: it answers otherwise than when it was made.
+        BundleError: its outputs differ from the goldens by more than its tolerance.
     """
     test = ask_goldens(opened.session, opened.serving, opened.variant, golden_inputs(opened.folder, opened.manifest))
     if test.state != "ok":
@@ -207,7 +211,7 @@ def check_answers(opened: OpenedVariant) -> None:
 
 
 def _is_whole(text: str) -> bool:
-    """Half of a surrogate pair is in a str where bytes were not UTF-8."""
+    """Whether a text is valid Unicode. A str has half of a surrogate pair where its bytes were not UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -219,53 +223,53 @@ def checked(name: str, value: object, most: int) -> int:
     """The value, if it is a whole number from 1 to `most`.
 
     Raises:
-        InputError: it is not.
+        InputError: it is not such a number.
     """
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
         raise InputError(f"{name} is {value!r}, but has to be a whole number from 1 to {most}.", hint=f"For example: {name}=2")
     return value
 
 
-def _standing(place: Path) -> tuple[int, int] | None:
-    """Which folder a place leads to now."""
-    root = Root(place)
-    return _identity(root.current if is_file(root.marker) else place)
+def _leads_to(path: Path) -> tuple[int, int] | None:
+    """Identity of the folder that a path leads to now."""
+    root = Root(path)
+    return _identity(root.current if is_file(root.marker) else path)
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
-    """Of a folder: one that takes its place has another."""
+    """Device and inode of a folder, which another folder at the same path does not have; None if there is none."""
     try:
-        found = folder.stat()
-    except (OSError, ValueError):  # not there, or no name of a file
+        status = folder.stat()
+    except (OSError, ValueError):  # missing, or a name that no file can have
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def choose_variant(manifest: BundleManifest, name: str | None = None) -> ManifestEntry:
-    """The named variant, else the selected one, else another of the same standing that runs here.
+    """The named variant; without a name the selected one, or if it cannot run here another that passed, or FP32.
 
     Raises:
         BundleError: there is no variant of that name.
-        EnvironmentFault: no runtime here can open it, or this CPU would not give its answers.
+        EnvironmentFault: no runtime here can open it, or this CPU lacks the instructions that its INT8 weights need.
     """
     if name is None:
         return _first_that_runs(manifest)
-    found = manifest.variant(name)
-    if found is None:
+    named = manifest.variant(name)
+    if named is None:
         known = ", ".join(variant.name for variant in manifest.variants)
         raise BundleError(f"The bundle has no variant {name}.", hint=f"It has: {known}")
-    get_runtime(found.target.runtime).require()
-    if reason := obstacle(found):
+    get_runtime(named.target.runtime).require()
+    if reason := obstacle(named):
         instead = _first_that_runs(manifest)
         raise EnvironmentFault(
-            f"{name} cannot run here: {reason}. Its sums of 8-bit products would overflow.",
+            f"{name} cannot run here: {reason}. INT8 accumulation would saturate without them.",
             hint=f"Use {instead.name}: it runs on this CPU.",
         )
-    return found
+    return named
 
 
 def _first_that_runs(manifest: BundleManifest) -> ManifestEntry:
-    # Never a candidate that failed its gates in the place of one that passed: FP32 is the next best then.
+    # A candidate that failed its gates never replaces one that passed; FP32 does.
     selected = manifest.variant(manifest.selected)
     order = [
         *([selected] if selected else []),

@@ -1,4 +1,4 @@
-"""Bundle: the folder that a device receives. Hub layout, so that clients that know nothing of edgebert open it too."""
+"""Reads a bundle folder: checks files, consistency, signature and graphs before any runtime opens them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edgebert.bundle.consistency import check_consistency
 from edgebert.bundle.files import Stamp, check_files, list_files, read_plain_file, size_limit, stamp
@@ -20,9 +19,6 @@ from edgebert.errors import BundleError
 from edgebert.runtimes.serving import Serving
 from edgebert.tasks import TASKS, get_task
 
-if TYPE_CHECKING:
-    pass
-
 UNLISTED = (MANIFEST, SIGNATURE)
 
 
@@ -30,26 +26,26 @@ def read_bundle(folder: Path) -> BundleManifest:
     """Reads and checks a bundle, before any runtime parses a byte of it.
 
     Raises:
-        BundleError: it is not a bundle, or a file is missing, extra, no plain file, or altered, or loads something else.
-        TrustError: it is not signed by anybody who is trusted here.
+        BundleError: it is not a bundle; a file is missing, unlisted, not a plain file or altered; or a graph loads other files.
+        TrustError: it is not signed by anybody whom this machine trusts.
     """
     return read_signed_bundle(folder)[0]
 
 
 def read_signed_bundle(folder: Path) -> tuple[BundleManifest, Signer]:
-    """The same, and who vouches for it."""
+    """As `read_bundle`, with the signer."""
     manifest, signer, _ = _signed(folder)
     return manifest, signer
 
 
 def read_stamped_bundle(folder: Path) -> tuple[BundleManifest, dict[str, Stamp]]:
-    """As `read_bundle`, with the stamps of its files: after a runtime opened them, compare `stamps_of` with these."""
+    """As `read_bundle`, with the stamps of the files: compare them with `stamps_of` after a runtime has opened the files."""
     manifest, _, stamps = _signed(folder)
     return manifest, stamps
 
 
 def stamps_of(folder: Path, names: Iterable[str]) -> dict[str, Stamp]:
-    """The stamps that files of a bundle have now; one that is gone has none."""
+    """The stamps that files of a bundle have now; a missing file has none."""
     found = {}
     for name in names:
         with contextlib.suppress(OSError):
@@ -59,19 +55,19 @@ def stamps_of(folder: Path, names: Iterable[str]) -> dict[str, Stamp]:
 
 def _signed(folder: Path) -> tuple[BundleManifest, Signer, dict[str, Stamp]]:
     manifest, hashes, stamps = _whole(folder)
-    signer = check_trust(folder, hashes)  # before a graph is looked into: that takes as long as its maker likes
+    signer = check_trust(folder, hashes)  # before graphs are parsed, whose maker decides how long that takes
     _check_graphs(folder, manifest)
     return manifest, signer, stamps
 
 
 def read_whole_bundle(folder: Path) -> tuple[BundleManifest, dict[str, str]]:
-    """Reads a bundle of which it does not matter who signed it, such as one that is about to be signed.
+    """As `read_bundle` without a check of the signature, for a bundle that is about to be signed.
 
     Returns:
-        The manifest, and name -> sha256 of every file, edgebert.json among them, the signature not.
+        The manifest, and name -> sha256 of every file, with edgebert.json, without the signature.
 
     Raises:
-        BundleError: it is not a bundle, or a file is missing, extra, no plain file, or altered, or loads something else.
+        BundleError: as `read_bundle`.
     """
     manifest, hashes, _ = _whole(folder)
     _check_graphs(folder, manifest)
@@ -79,7 +75,7 @@ def read_whole_bundle(folder: Path) -> tuple[BundleManifest, dict[str, str]]:
 
 
 def _whole(folder: Path) -> tuple[BundleManifest, dict[str, str], dict[str, Stamp]]:
-    """The manifest, and the hashes and stamps of files that are as it says."""
+    """The manifest, and the sha256 and stamps of the files, which match it."""
     manifest, sha256 = _read_manifest(folder)
     present = list_files(folder, LEFT_BY_THE_HUB)
     stamps = check_files(folder, manifest.files, {name: size for name, size in present.items() if name not in UNLISTED})
@@ -92,16 +88,16 @@ def _check_graphs(folder: Path, manifest: BundleManifest) -> None:
 
 
 def read_manifest(folder: Path) -> BundleManifest:
-    """Reads edgebert.json alone, whoever wrote it.
+    """Reads and checks edgebert.json alone; no other file, and no signature.
 
     Raises:
-        BundleError: there is none, or it is not valid.
+        BundleError: there is no such file, or it is not valid.
     """
     return _read_manifest(folder)[0]
 
 
 def _read_manifest(folder: Path) -> tuple[BundleManifest, str]:
-    """The manifest, and the sha256 of the bytes that it was read from."""
+    """The manifest, and the sha256 of its file."""
     _require_bundle(folder)
     data = read_plain_file(folder / MANIFEST, size_limit(MANIFEST))
     try:
@@ -116,7 +112,7 @@ def _read_manifest(folder: Path) -> tuple[BundleManifest, str]:
 
 def _require_bundle(folder: Path) -> None:
     makes = "`edgebert compress` writes one to runs/<recipe>/bundle."
-    if not os.path.isdir(folder):  # noqa: PTH112 - Path's raises for a name that no system takes
+    if not os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises for a name that is invalid on every system
         raise BundleError(f"There is no bundle folder {folder}.", hint=makes)
     if not os.path.lexists(folder / MANIFEST):
         inner = folder / "bundle"
@@ -125,7 +121,7 @@ def _require_bundle(folder: Path) -> None:
 
 
 def serving_of(folder: Path, manifest: BundleManifest) -> Serving:
-    """How text reaches the bundle's models."""
+    """How text becomes input of the bundle's models."""
     return Serving(
         task=get_task(manifest.task),
         labels=manifest.labels,

@@ -1,4 +1,4 @@
-"""The self-test of a bundle: each variant answers the golden inputs here as it did where the bundle was made."""
+"""The self-test of a bundle: whether each variant's outputs for the golden inputs are here what they were where it was made."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edgebert.tasks.base import Encoded
 
 @dataclass(frozen=True)
 class SelfTest:
-    """What the goldens say of one variant. `difference` is None where it cannot be asked, for the reason of `obstacle`."""
+    """Result for one variant: the largest absolute difference from its golden outputs, or None and why it cannot run."""
 
     variant: ManifestEntry
     difference: float | None
@@ -29,14 +29,14 @@ class SelfTest:
 
     @property
     def state(self) -> Literal["ok", "differs", "untested"]:
-        """Whether it answers as it did when it was measured; untested where it cannot be asked."""
+        """Whether the difference is within the variant's tolerance; untested if it cannot run here."""
         if self.difference is None:
             return "untested"
         return "ok" if self.difference <= self.variant.tolerance else "differs"
 
 
 def obstacle(variant: ManifestEntry) -> str | None:
-    """Why a variant cannot run here; None where it can."""
+    """Why a variant cannot run here; None if it can."""
     runtime = variant.target.runtime
     if not get_runtime(runtime).available():
         return f"{runtime} is not installed"
@@ -46,31 +46,31 @@ def obstacle(variant: ManifestEntry) -> str | None:
 
 
 def verify_bundle(folder: Path) -> tuple[BundleManifest, list[SelfTest]]:
-    """Checks who signed, rehashes every file, then replays the goldens of every variant that can run here.
+    """Checks the signature and every file, then replays the goldens of every variant that can run here.
 
     Raises:
-        BundleError: a file was altered, or the tokenizer makes other tokens than it did.
-        TrustError: it is not signed by anybody who is trusted here.
+        BundleError: a file was altered, or the tokenizer makes other tokens here.
+        TrustError: it is not signed by anybody whom this machine trusts.
     """
     manifest = read_bundle(folder)
     return manifest, replay_all(folder, manifest)
 
 
 def replay_all(folder: Path, manifest: BundleManifest) -> list[SelfTest]:
-    """Replays the goldens of every variant; the bundle was read.
+    """Replays the goldens of every variant of a bundle that `read_bundle` has checked.
 
     Raises:
-        BundleError: the tokenizer makes other tokens here than it did.
+        BundleError: the tokenizer makes other tokens here.
     """
     encoded = golden_inputs(folder, manifest)
     return [replay(folder, manifest, variant, encoded) for variant in manifest.variants]
 
 
 def golden_inputs(folder: Path, manifest: BundleManifest) -> list[Encoded]:
-    """The goldens' rows as tokens.
+    """The golden rows as tokens.
 
     Raises:
-        BundleError: the tokenizer makes other tokens here than it did.
+        BundleError: the tokenizer makes other tokens here.
     """
     serving = serving_of(folder, manifest)
     encoded = serving.encode(serving.open_tokenizer(), manifest.goldens.rows)
@@ -80,20 +80,20 @@ def golden_inputs(folder: Path, manifest: BundleManifest) -> list[Encoded]:
 
 
 def replay(folder: Path, manifest: BundleManifest, variant: ManifestEntry, encoded: Sequence[Encoded]) -> SelfTest:
-    """Opens one variant and asks it the goldens."""
+    """Opens one variant, if it can run here, and compares its outputs with the goldens."""
     if reason := obstacle(variant):
         return SelfTest(variant, None, reason)
     return ask_goldens(open_variant(folder, variant), serving_of(folder, manifest), variant, encoded)
 
 
 def ask_goldens(session: Session, serving: Serving, variant: ManifestEntry, encoded: Sequence[Encoded]) -> SelfTest:
-    """Asks an opened variant the goldens, each alone in its batch as it was when they were made."""
+    """Compares the outputs of an opened variant with the goldens, at batch size 1 as the goldens were made."""
     answers = [session.predict(serving.batch([item], variant.target)) for item in encoded]
     return SelfTest(variant, _difference(answers, variant.golden_outputs))
 
 
 def _difference(answers: Sequence[Mapping[str, Any]], goldens: Mapping[str, Sequence[Any]]) -> float:
-    """Largest absolute difference over all outputs; infinite where one is missing, not finite or of another shape."""
+    """Largest absolute difference over all outputs; infinite if one is missing, not finite or of another shape."""
     if not goldens or any(len(expected) != len(answers) for expected in goldens.values()):
         return float("inf")
     worst = 0.0
@@ -115,12 +115,12 @@ def open_variant(folder: Path, variant: ManifestEntry, threads: int | None = Non
     """Opens one variant's graph.
 
     Raises:
-        EnvironmentFault: its runtime is not installed, or this CPU would not give its answers.
+        EnvironmentFault: its runtime is not installed, or this CPU lacks the instructions that its INT8 weights need.
     """
     get_runtime(variant.target.runtime).require()
-    if reason := obstacle(variant):  # its runtime is installed, so this is of the CPU
+    if reason := obstacle(variant):  # the runtime is installed, so the CPU is the obstacle
         raise EnvironmentFault(
-            f"{variant.name} cannot run here: {reason}. Its sums of 8-bit products would overflow.",
+            f"{variant.name} cannot run here: {reason}. INT8 accumulation would saturate without them.",
             hint="Take a variant whose `requires_isa` in edgebert.json is empty.",
         )
     target = variant.target if threads is None else variant.target.model_copy(update={"threads": threads})

@@ -5,37 +5,34 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgebert.bundle.manifest import MANIFEST, TOLERANCE, BundleManifest, GoldenInputs, ManifestEntry
-from edgebert.bundle.parts import BundleEntry, BundleParts
+from edgebert.bundle.parts import BundleEntry, BundleParts, PlannedEntry
 from edgebert.core.libraries import package_version
 from edgebert.core.store import hash_folder
-from edgebert.errors import EnvironmentFault, InputError
+from edgebert.errors import EnvironmentFault, InputError, MissingPackage
 from edgebert.models.folder import PRUNED_TYPE
+from edgebert.report.file import write_report
+from edgebert.report.text.removed import removal_lines
+from edgebert.report.text.run_table import markdown_table, verdict_lines
+from edgebert.report.text.search import advice_lines, choice_lines, sensitivity_lines, trial_rows
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.isa import EXACT
 from edgebert.runtimes.target import Isa
 from edgebert.version import __version__
 
-if TYPE_CHECKING:
-    from edgebert.bundle.parts import PlannedEntry
-
-
 MODEL_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
 
 def write_bundle(folder: Path, parts: BundleParts, *, note: Callable[[str], None] = lambda line: None) -> None:
-    """Writes the whole bundle into a new folder, and signs it with the own key.
+    """Writes a bundle into a new folder, and signs it with the own key.
 
     Args:
-        note: is told where it cannot be signed; the bundle is as good then, and can be signed later.
+        note: called with the reason if the bundle cannot be signed; it is complete, and can be signed later.
     """
-    from edgebert.bundle.model_card import model_card
-    from edgebert.report.file import write_report
-
     folder.mkdir(parents=True)
     _copy_model_files(parts, folder)
     variants = [_write_variant(folder, variant, variant_file(variant, parts)) for variant in parts.variants]
@@ -66,7 +63,7 @@ def _sign(folder: Path, note: Callable[[str], None]) -> None:
 
     try:
         sign_bundle(folder)
-    except (EnvironmentFault, InputError) as error:  # of the own key; that is no reason to lose what was measured
+    except (EnvironmentFault, InputError) as error:  # an unusable own key is no reason to lose the measurements
         note(f"the bundle is not signed, so it does not load: {error.message} Sign it later: edgebert keys sign BUNDLE")
 
 
@@ -82,10 +79,10 @@ def _copy_model_files(parts: BundleParts, folder: Path) -> None:
 
 
 def plain_config(config: dict[str, Any]) -> dict[str, Any]:
-    """A pruned BERT's config as a plain BERT's, for clients that read it beside the graph and know nothing of edgebert.
+    """A pruned BERT's config as a plain BERT's, for clients that read it beside the graph without edgebert.
 
-    What says the sizes of each layer stays as keys that they pass over. `num_attention_heads` and `intermediate_size` are
-    those of the original, which a plain BERT's class can be built from.
+    The keys with the sizes of each layer stay; these clients ignore them. `num_attention_heads` and `intermediate_size` are
+    the original BERT's, so that a plain BERT can be built from the config.
     """
     if config.get("model_type") != PRUNED_TYPE:
         return config
@@ -98,7 +95,7 @@ def _write_variant(folder: Path, variant: BundleEntry, file: str) -> ManifestEnt
     runtime = get_runtime(planned.target.runtime)
     (folder / file).parent.mkdir(exist_ok=True)
     stem = Path(runtime.model_file).stem
-    for name in planned.artifact.manifest.files:  # the .xml and its .bin share a stem, and so do their copies
+    for name in planned.artifact.manifest.files:  # an .xml and its .bin have the same stem, before and after
         renamed = (folder / file).parent / name.replace(stem, Path(file).stem, 1)
         shutil.copyfile(planned.artifact.path / name, renamed)
     return ManifestEntry(
@@ -118,12 +115,12 @@ def _write_variant(folder: Path, variant: BundleEntry, file: str) -> ManifestEnt
 
 
 def required_isa(planned: PlannedEntry) -> tuple[Isa, ...]:
-    """Instruction sets of which a CPU needs one, for the planned's answers to be right."""
+    """Instruction sets of which the CPU needs one, or INT8 sums saturate; empty if any CPU will do."""
     return () if planned.precision == "fp32" or planned.artifact.facts.get("any_cpu") else EXACT
 
 
 def variant_file(variant: BundleEntry, parts: BundleParts) -> str:
-    """Where a graph lies. The names that Hub clients look for go to FP32 and to the best candidate of each runtime."""
+    """Name of a graph's file. FP32 and the best candidate of each runtime get the names that Hub clients look for."""
     runtime = variant.planned.target.runtime
     folder, stem, best = {
         "onnxruntime": ("onnx", "model", "model_quantized.onnx"),
@@ -140,9 +137,9 @@ def variant_file(variant: BundleEntry, parts: BundleParts) -> str:
         baselines = [other for other in parts.variants if other.judged is None]
         if not any(other.planned.target.runtime == runtime for other in baselines):
             return f"{folder}/{stem}.{ending}"
-    target, _, label = variant.planned.name.rpartition("/")  # not the stage's: two steps of one recipe may have the same
+    target, _, label = variant.planned.name.rpartition("/")  # the entry's label; two steps of a recipe may have one stage name
     if any(_same_label(other, label) and other.planned.artifact.key != variant.planned.artifact.key for other in rivals):
-        label += target.removeprefix(runtime)  # one search for each target, and all are called alike
+        label += target.removeprefix(runtime)  # each target has a search of its own, with the same label
     return f"{folder}/{stem}_{re.sub(r'[^a-z0-9]+', '_', label)}.{ending}"
 
 
@@ -154,3 +151,32 @@ def _speed_rank(variant: BundleEntry, parts: BundleParts) -> tuple[bool, float]:
     assert variant.judged is not None
     p50 = variant.judged.entry.percentile_ms(50)
     return (not variant.judged.passed, p50 if p50 is not None else float("inf"))
+
+
+def model_card(parts: BundleParts, variants: Sequence[ManifestEntry]) -> str:
+    """README.md of a bundle: the table of measurements, and the gates."""
+    try:
+        import jinja2
+    except ImportError as error:
+        raise MissingPackage("jinja2", needed_for="Writing the model card") from error
+    # The text is Markdown, where HTML escapes would be visible.
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, autoescape=False)
+    environment.filters["oneline"] = lambda text: " ".join(str(text).replace("|", "/").split())
+    report = parts.report
+    return environment.from_string(Path(__file__).with_name("model_card.md.j2").read_text(encoding="utf-8")).render(
+        parts=parts,
+        report=report,
+        variants=variants,
+        table=markdown_table(report, parts.verdict),
+        verdict_lines=verdict_lines(parts.verdict),
+        removal_lines=removal_lines(report, parts.verdict.best.entry),
+        searched=[entry for entry in report.entries if entry.search],
+        choice_lines=choice_lines,
+        trial_rows=trial_rows,
+        sensitivity_lines=sensitivity_lines,
+        advice_lines=advice_lines(report, parts.verdict),
+        intermediates=any(entry.role == "intermediate" for entry in report.entries),
+        missing_fp32=all(variant.role != "baseline" for variant in variants),
+        queries=len(parts.verdict.best.entry.latencies_ms()),
+        eval_examples=len(report.references),
+    )

@@ -46,7 +46,7 @@ def show() -> None:
 @app.command()
 def new() -> None:
     """Makes a new own key. The old one stays trusted here until it is distrusted."""
-    from edgebert.bundle.trust.config import pin_key
+    from edgebert.bundle.trust.pins import pin_key
     from edgebert.bundle.trust.keys import ensure_own_key, replace_own_key
 
     old = ensure_own_key()
@@ -75,7 +75,7 @@ def trust(
     ] = None,
 ) -> None:
     """Trusts a public key, a root certificate or a sigstore identity from now on."""
-    from edgebert.bundle.trust.config import pin_sigstore
+    from edgebert.bundle.trust.pins import pin_sigstore
 
     if sigstore or issuer:
         if file or subject or not (sigstore and issuer):
@@ -104,7 +104,7 @@ def _read_pem(file: str) -> bytes:
 
 def _trust_pem(name: str, data: bytes, source: str, subject: str | None) -> None:
     from edgebert.bundle.trust.certificates import only_certificate
-    from edgebert.bundle.trust.config import pin_certificate, pin_key
+    from edgebert.bundle.trust.pins import pin_certificate, pin_key
     from edgebert.bundle.trust.keys import read_public_key
 
     if b"-----BEGIN CERTIFICATE-----" in data and b"PRIVATE KEY" not in data:
@@ -122,7 +122,7 @@ def _trust_pem(name: str, data: bytes, source: str, subject: str | None) -> None
 @app.command()
 def distrust(name: Annotated[str, typer.Argument(metavar="NAME", help="As `edgebert keys list` shows it.")]) -> None:
     """Trusts what goes by that name no longer; bundles that it signed stop loading, unless it is trusted under another."""
-    from edgebert.bundle.trust.config import unpin
+    from edgebert.bundle.trust.pins import unpin
     from edgebert.bundle.trust.pins import current_pins
 
     gone = {(pin["kind"], pin["identity"]) for pin in current_pins()["trusted"] if pin["name"] == name}

@@ -34,7 +34,7 @@ from edgebert.compress.run_folder import output_folder
 from edgebert.core.progress import Progress
 from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_json
 from edgebert.data.drift import EVAL_ROWS, Texts, drift
-from edgebert.data.prepared import PreparedData, label_places, prepare_data
+from edgebert.data.prepared import PreparedData, indices_of_labels, prepare_data
 from edgebert.errors import DataError, EdgebertError, SourceError, StageError
 from edgebert.measure.machine.environment import read_environment
 from edgebert.models.import_model import import_model
@@ -114,7 +114,7 @@ class Compression:
         """Label names in the order of the model's outputs; every data set's labels are among them."""
         labels = resolve_labels(self.inputs, self.data.get("train"))
         for data in self.data.values():
-            label_places(data, self.inputs.task, labels)
+            indices_of_labels(data, self.inputs.task, labels)
         for name, model in self.inputs.models.items():  # where finetune makes the head, only the data names the labels
             if fault := label_fault(name, model, labels):
                 raise SourceError(fault, hint=SAME_LABELS)

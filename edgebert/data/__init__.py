@@ -1,4 +1,4 @@
-"""data: data sets: how they are named, read, checked row by row, and kept as one Arrow file."""
+"""data: data sets, how they are named, read, checked row by row, kept as one Arrow file, and compared for drift."""
 
 from edgebert.core.former_names import attributes_of
 

@@ -1,4 +1,4 @@
-"""Data sets: read once, checked row by row, kept in the store as one Arrow file that is mapped, not loaded."""
+"""Prepared data sets: read once, checked row by row, and kept in the store as one Arrow file that is mapped, not loaded."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def is_labelled(role: str) -> bool:
 
 @dataclass(frozen=True)
 class PreparedData:
-    """A checked data set. Text columns and `label` are text; labels become numbers only beside a model."""
+    """A checked data set. All columns are text, `label` too: its index depends on the model."""
 
     artifact: Artifact
     role: str
@@ -47,12 +47,12 @@ class PreparedData:
 
     @property
     def labels(self) -> Mapping[str, int]:
-        """Label -> how many rows have it; empty when the set has no labels."""
+        """Label -> number of rows; empty if the set has no labels."""
         return dict(self.artifact.facts["labels"])
 
     @property
     def columns(self) -> list[str]:
-        """The task's columns that it has."""
+        """The columns of the task that the set has."""
         return list(self._mapped().column_names)
 
     def rows(self, indices: Sequence[int] | None = None) -> list[dict[str, Any]]:
@@ -61,7 +61,7 @@ class PreparedData:
         return [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
 
     def blocks(self, size: int = BLOCK_ROWS) -> Iterator[list[dict[str, Any]]]:
-        """All rows in order, a block at a time, so that a large set is never in memory as a whole."""
+        """All rows in order, in blocks, so that a large set is never in memory as a whole."""
         for start in range(0, len(self), size):
             yield self.rows(range(start, min(start + size, len(self))))
 
@@ -78,40 +78,40 @@ class PreparedData:
         return self.rows(sorted(int(index) for index in chosen))
 
 
-def label_places(data: PreparedData, task: Task, labels: Sequence[str]) -> dict[str, int]:
-    """Each label of a data set -> its place among the model's labels.
+def indices_of_labels(data: PreparedData, task: Task, labels: Sequence[str]) -> dict[str, int]:
+    """Label of a data set -> its index among the model's labels.
 
     Raises:
         DataError: a label is not one of the model's.
     """
-    places: dict[str, int] = {}
+    indices: dict[str, int] = {}
     for label, rows in data.labels.items():
-        place = task.label_index(label, labels)
-        if place is None:
+        index = task.label_index(label, labels)
+        if index is None:
             raise DataError(
                 f"data.{data.role}: the label {label!r} ({rows} rows) is not one of the model's: {', '.join(labels)}.",
                 hint="Correct the rows, or name the labels in the order of the model's outputs: task.labels: [...]",
             )
-        places[label] = place
-    return places
+        indices[label] = index
+    return indices
 
 
 def label_indices(data: PreparedData, task: Task, labels: Sequence[str]) -> list[int]:
-    """The label of each row as its place among the model's labels."""
-    places = label_places(data, task, labels)
-    return [places[row["label"]] for block in data.blocks() for row in block]
+    """The index of each row's label among the model's labels. Raises what `indices_of_labels` raises."""
+    indices = indices_of_labels(data, task, labels)
+    return [indices[row["label"]] for block in data.blocks() for row in block]
 
 
 def with_split(spec: DataSpec, role: str) -> DataSpec:
-    """A Hub data set with its split written out, so that train and eval of one name are two sets."""
+    """A Hub data set with its default split filled in, so that train and eval of one name are two sets."""
     return spec.model_copy(update={"split": DEFAULT_SPLITS[role]}) if spec.hub and not spec.split else spec
 
 
 def source_hash(spec: DataSpec, base: Path) -> str:
-    """What the data set is, as one hash: the file's bytes or the Hub's name and revision, and how it is read.
+    """Hash of a data set: the file's content or the Hub's name and revision, and how it is read.
 
     Raises:
-        DataError: there is no such file.
+        DataError: the file does not exist.
     """
     reading = {**spec.model_dump(exclude={"path", "samples"}), "reader": VERSION}
     if spec.path is None:
@@ -122,7 +122,7 @@ def source_hash(spec: DataSpec, base: Path) -> str:
 
 
 def data_path(spec: DataSpec, base: Path) -> Path:
-    """The file of a data set; a relative path counts from the recipe."""
+    """The file of a data set; a relative path counts from the recipe's folder `base`."""
     assert spec.path is not None
     return local_path(spec.path, base)
 
@@ -135,7 +135,7 @@ def data_key(spec: DataSpec, base: Path, task: Task, *, labelled: bool) -> str:
 def prepare_data(
     spec: DataSpec, role: str, *, base: Path, task: Task, store: ArtifactStore, progress: Progress
 ) -> PreparedData:
-    """Reads and checks a data set into the store, or finds it there.
+    """The prepared data set from the store, or read and checked if it is not there yet.
 
     Args:
         role: `train`, `eval`, `calibration` or `transfer`; names it in messages, and calibration and transfer need no labels.
@@ -171,7 +171,7 @@ def _columns(task: Task, *, labelled: bool) -> list[Column]:
 def _checked(
     rows: Rows, spec: DataSpec, task: Task, name: str, step: ProgressStep, *, labelled: bool
 ) -> Iterator[dict[str, str | None]]:
-    """The task's columns of each row, as text. Raises DataError at the end of the first faults."""
+    """The task's columns of each row, as text. Raises DataError with the first MAX_FAULTS unusable rows."""
     wanted: dict[str, str] | None = None
     faults: list[str] = []
     for number, row in enumerate(rows, start=1):
@@ -234,10 +234,13 @@ def _text(value: Any, column: str, source: str) -> str:
 
 
 def write_rows(rows: Iterator[dict[str, str | None]], path: Path, task: Task, name: str, *, labelled: bool) -> dict[str, Any]:
-    """Writes rows block by block as an Arrow stream. Returns the facts of the data set: its rows and labels, counted.
+    """Writes rows block by block as an Arrow stream.
+
+    Returns:
+        Facts of the data set: `rows` (number) and `labels` (label -> number of rows).
 
     Raises:
-        DataError: there is no row, or a single label where the task learns to tell labels apart.
+        DataError: there is no row, or only one label although the task has labels.
     """
     import pyarrow as pa
 

@@ -1,4 +1,4 @@
-"""DataSpec: how a recipe names a data set."""
+"""How a recipe names a data set: DataSpec, and CalibrationSpec with a number of samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""bert: what is done to the network itself, in torch: surgery, importance, search, repair, losses. Pure functions."""
+"""models: model folders, how they are found, inspected, loaded and saved, and what is cut from BERT and its vocabulary."""
 
 from edgebert.core.former_names import attributes_of
 

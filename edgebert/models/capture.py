@@ -1,4 +1,4 @@
-"""capture: hidden states, queries, keys and values of a forward pass, by name."""
+"""Records tensors during forward passes: hidden states, queries, keys and values by name, and the inputs of modules."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ PROJECTIONS = ("query", "key", "value")
 
 @contextmanager
 def captured(model: Any, names: Sequence[str]) -> Iterator[dict[str, torch.Tensor]]:
-    """What a forward pass inside the context computes, name -> tensor of shape (batch, length, width).
+    """Name -> tensor of shape (batch, length, width), filled by a forward pass inside the context.
 
     Args:
-        names: `hidden-K` (what comes out of K layers; 0 is the embeddings), or `query-K`, `key-K`, `value-K` of layer K,
-            counted from 1. A width is all heads' in a row.
+        names: `hidden-K` (output of layer K; 0 is the embeddings), or `query-K`, `key-K`, `value-K` of layer K, counted
+            from 1. The width of these three is the heads' sizes together.
 
     Raises:
-        ValueError: a name stands for nothing.
+        ValueError: the model has no tensor of a name.
     """
     found: dict[str, torch.Tensor] = {}
     with ExitStack() as stack:
@@ -34,12 +34,12 @@ def captured(model: Any, names: Sequence[str]) -> Iterator[dict[str, torch.Tenso
 
 def _module(model: Any, name: str) -> Any:
     kind, _, number = name.partition("-")
-    layers, place = layers_of(model), int(number) if number.isdecimal() else -1
-    if kind == "hidden" and place == 0:
+    layers, layer = layers_of(model), int(number) if number.isdecimal() else -1
+    if kind == "hidden" and layer == 0:
         return encoder_of(model).embeddings
-    if kind not in ("hidden", *PROJECTIONS) or not 1 <= place <= len(layers):
+    if kind not in ("hidden", *PROJECTIONS) or not 1 <= layer <= len(layers):
         raise ValueError(f"{name!r} names nothing that can be captured in a model of {len(layers)} layers")
-    return layers[place - 1] if kind == "hidden" else getattr(layers[place - 1].attention.self, kind)
+    return layers[layer - 1] if kind == "hidden" else getattr(layers[layer - 1].attention.self, kind)
 
 
 def _keep(found: dict[str, torch.Tensor], name: str) -> Any:
@@ -50,7 +50,7 @@ def _keep(found: dict[str, torch.Tensor], name: str) -> Any:
 
 
 def width_of(model: Any, name: str) -> int:
-    """Width of what `captured` finds under a name."""
+    """Width of the tensor that `captured` records under a name."""
     if name.startswith("hidden"):
         return int(model.config.hidden_size)
     return int(_module(model, name).out_features)
@@ -63,13 +63,13 @@ def observe(
     batches: Sequence[Mapping[str, torch.Tensor]],
     see: Callable[[str, torch.Tensor], None],
 ) -> None:
-    """Runs the batches in evaluation mode; afterwards the model is as it was.
+    """Shows what goes into modules while the batches run in evaluation mode; afterwards the model is as before.
 
     Args:
-        modules: those of the model to look at, by any names.
+        modules: any name -> module of the model.
         batches: task inputs with `attention_mask`, shape (batch, length); labels are left out.
-        see: called with a name and what goes in, shape (rows, width). A row is a token, padding left out, or a text, where
-            the module sees one vector for each.
+        see: called with a name and the input of its module, shape (rows, width). A row is a token without padding, or a text
+            if the module has one vector for each.
 
     Raises:
         ValueError: there are no batches.

@@ -1,7 +1,7 @@
-"""embeddings: cuts the word table to the tokens that are kept, and the position table to fewer positions. Pure functions.
+"""Cuts the word table of a BERT to the kept tokens, and its position table to fewer positions. Pure functions.
 
 Embedding tables are looked up, not multiplied: cutting them makes a model smaller, not faster. Rows that stay keep their
-values, so a text whose tokens and positions all stay is answered as before.
+values, so the outputs stay for a text whose tokens and positions all stay.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from transformers import (
 )
 
 KINDS = (BertModel, BertForSequenceClassification, BertForTokenClassification, BertForQuestionAnswering, BertForMaskedLM)
-"""What can be cut, with everything derived from it (pruned BERTs). Other classes may hold tables that nothing here knows."""
+"""Classes whose tables can be cut, and all derived from them (pruned BERTs). Others may have tables unknown here."""
 FEWEST_POSITIONS = 3  # [CLS], one token, [SEP]
 
 
@@ -29,7 +29,7 @@ def keep_tokens(model: Any, kept: Sequence[int]) -> Any:
     """A new model whose word table has the kept rows only; the row that was `kept[i]` is row i.
 
     The output layer of BertForMaskedLM is cut as well, and stays tied to the word table where it was. Ids in the config
-    follow their tokens: `pad_token_id` to its new place, others as well, or to None where their token is gone.
+    follow their tokens to their new rows; an id other than `pad_token_id` becomes None if its token is not kept.
 
     Args:
         model: one of KINDS, of word table (tokens, hidden); not edited.
@@ -39,14 +39,14 @@ def keep_tokens(model: Any, kept: Sequence[int]) -> Any:
         A model of the same class, dtype, device and mode, of word table (len(kept), hidden).
 
     Raises:
-        ValueError: the class is none of KINDS, what is kept makes no sense, or the padding token is not kept.
+        ValueError: the class is not in KINDS, `kept` is not as above, or the padding token is not kept.
     """
     encoder = _encoder_of(model)
     table = encoder.embeddings.word_embeddings
     _check_kept(kept, table.num_embeddings)
-    places = {old: new for new, old in enumerate(kept)}
+    new_ids = {old: new for new, old in enumerate(kept)}
     for padding in {model.config.pad_token_id, table.padding_idx} - {None}:
-        if padding not in places:
+        if padding not in new_ids:
             raise ValueError(f"token {padding}, the padding, is not kept")
 
     cut = copy.deepcopy(model)
@@ -55,27 +55,27 @@ def keep_tokens(model: Any, kept: Sequence[int]) -> Any:
     tied = head is not None and head.decoder.weight is table.weight
     _cut_rows(table, kept)
     if table.padding_idx is not None:
-        table.padding_idx = places[table.padding_idx]
+        table.padding_idx = new_ids[table.padding_idx]
     if head is not None:
         _cut_output(head, kept, weight=table.weight if tied else None)
     for config in _configs(cut):
         config.vocab_size = len(kept)
-        _renumber(config, places)
+        _renumber(config, new_ids)
     return cut
 
 
 def keep_positions(model: Any, count: int) -> Any:
-    """A new model whose position table has the first `count` rows only: its longest input.
+    """A new model whose position table has the first `count` rows only: `count` is its longest input in tokens.
 
     Args:
         model: one of KINDS, of position table (positions, hidden); not edited.
-        count: tokens, from 3 to what the table has.
+        count: positions, from 3 to the rows of the table.
 
     Returns:
         A model of the same class, dtype, device and mode, of position table (count, hidden).
 
     Raises:
-        ValueError: the class is none of KINDS, or the count is out of these bounds.
+        ValueError: the class is not in KINDS, or the count is out of these bounds.
     """
     size = _encoder_of(model).embeddings.position_embeddings.num_embeddings
     if not FEWEST_POSITIONS <= count <= size:
@@ -96,7 +96,7 @@ def _encoder_of(model: Any) -> Any:
     """The BertModel in a model.
 
     Raises:
-        ValueError: the class is none of KINDS.
+        ValueError: the class is not in KINDS.
     """
     if not isinstance(model, KINDS):
         raise ValueError(f"the embedding tables of {type(model).__name__} cannot be cut")
@@ -114,7 +114,7 @@ def _check_kept(kept: Sequence[int], size: int) -> None:
 
 
 def _rows(tensor: torch.Tensor, kept: Sequence[int]) -> nn.Parameter:
-    """Rows of a parameter as a parameter of their own, frozen where that was; their gradient starts anew."""
+    """Rows of a parameter as a new parameter, frozen if that was, without a gradient."""
     index = torch.tensor(list(kept), device=tensor.device)
     return nn.Parameter(tensor.detach()[index], requires_grad=tensor.requires_grad)
 
@@ -128,7 +128,7 @@ def _cut_output(head: Any, kept: Sequence[int], weight: nn.Parameter | None) -> 
     """Cuts the language-model head: its decoder, of shape (tokens, hidden), and the bias, of shape (tokens,).
 
     Args:
-        weight: the word table that the decoder shares, cut already; None where it has its own.
+        weight: the cut word table, if the decoder shares it; None if the decoder has its own.
     """
     shared_bias = head.bias is head.decoder.bias
     head.decoder.weight = _rows(head.decoder.weight, kept) if weight is None else weight
@@ -138,14 +138,14 @@ def _cut_output(head: Any, kept: Sequence[int], weight: nn.Parameter | None) -> 
 
 
 def _configs(model: Any) -> list[Any]:
-    """Every config that a part of the model holds, each once; most parts share one."""
+    """All config objects in the modules of a model, each once; most modules share one."""
     found = {id(module.config): module.config for module in model.modules() if hasattr(module, "config")}
     return list(found.values())
 
 
-def _renumber(config: Any, places: dict[int, int]) -> None:
+def _renumber(config: Any, new_ids: dict[int, int]) -> None:
     for name, value in config.to_dict().items():
         if not name.endswith("_token_id") or value is None:
             continue
-        new = [places[old] for old in value if old in places] or None if isinstance(value, list) else places.get(value)
+        new = [new_ids[old] for old in value if old in new_ids] or None if isinstance(value, list) else new_ids.get(value)
         setattr(config, name, new)

@@ -1,12 +1,12 @@
-"""fake_quant: a model computes in FP32 what INT8 would give, and is trained through it.
+"""Simulates INT8 in FP32, so that a model can be trained to be accurate after quantisation.
 
 Every Linear rounds its weights to INT8, symmetric, one scale for each output channel, and its inputs to UINT8, asymmetric, by
 their range at run time: ONNX Runtime's dynamic quantisation (DynamicQuantizeLinear, then MatMulInteger). Rounding has no
-useful gradient; the straight-through estimator (Bengio et al. 2013, arXiv 1308.3432) takes it for the identity, and the
-weights learn to answer well after it (Jacob et al. 2018, arXiv 1712.05877).
+useful gradient; the straight-through estimator (Bengio et al. 2013, arXiv 1308.3432) treats it as the identity, and the
+weights adapt to it (Jacob et al. 2018, arXiv 1712.05877).
 
-A range is each example's own, over its own tokens: the model is served one text at a time, where neither batch mates nor
-padding widen the range, so it must not learn from ranges that they widened.
+Each example has a range of its own, over its own tokens: the model is served one text at a time, where neither other texts of
+a batch nor padding widen the range.
 """
 
 from __future__ import annotations
@@ -20,26 +20,25 @@ import torch
 from torch.nn import functional
 
 LIMITS = {8: 127, 7: 64}
-"""Bits of a weight -> its largest integer, as ONNX Runtime has it; 7 are what it calls a reduced range."""
+"""Bits of a weight -> its largest integer in ONNX Runtime, which calls 7 bits a reduced range."""
 INPUT_LIMIT = 255
 
 
 @contextmanager
 def fake_quantized(model: Any, *, bits: int = 8) -> Iterator[None]:
-    """Within it every Linear of the model rounds; parameters, their names and their gradients stay those of the model.
+    """Within the context every Linear of the model rounds its weights and inputs. Parameters and their names stay.
 
     Args:
-        model: any module of Linears that takes `attention_mask`, shape (batch, length), as a keyword; without one, every
+        model: any module of Linears that takes `attention_mask`, shape (batch, length), as a keyword; without a mask every
             token counts.
-        bits: of weights, 8 or 7.
+        bits: bits of a weight, 8 or 7.
     """
     tokens = _Tokens()
     linears: list[Any] = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
     handle = model.register_forward_pre_hook(tokens.note, with_kwargs=True)
     for linear in linears:
-        linear.forward = _forward(
-            linear, tokens, bits
-        )  # hides the class's own; weights keep their names, unlike parametrisation
+        # Hides the method of the class. Weights keep their names, unlike with parametrisation.
+        linear.forward = _forward(linear, tokens, bits)
     try:
         yield
     finally:
@@ -50,18 +49,18 @@ def fake_quantized(model: Any, *, bits: int = 8) -> Iterator[None]:
 
 @dataclass
 class _Tokens:
-    """Which tokens of the batch that runs are no padding."""
+    """Which tokens of the current batch are not padding."""
 
     mask: torch.Tensor | None = None
 
     def note(self, module: Any, inputs: tuple[Any, ...], options: dict[str, Any]) -> None:
-        """A forward pre-hook."""
+        """A forward pre-hook: remembers the attention mask."""
         mask = options.get("attention_mask")
         self.mask = None if mask is None else mask.bool()
 
 
 class _StraightThrough(torch.autograd.Function):
-    """Forward the rounded values, backward the gradient as it comes."""
+    """Returns the rounded values; passes the gradient on unchanged."""
 
     @staticmethod
     def forward(ctx: Any, value: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:
@@ -87,7 +86,7 @@ def _forward(linear: Any, tokens: _Tokens, bits: int) -> Any:
 
 @torch.no_grad()
 def rounded_weight_of(weight: torch.Tensor, *, bits: int = 8) -> torch.Tensor:
-    """What INT8 makes of a Linear's weight, shape (out, in): whole multiples of each row's largest value over the limit."""
+    """A Linear's weight, shape (out, in), rounded as INT8 does: to multiples of each row's largest absolute value / limit."""
     values = weight.float()
     scales = _usable(values.abs().amax(dim=1, keepdim=True) / LIMITS[bits])
     return (values / scales).round_().mul_(scales).to(weight.dtype)
@@ -95,14 +94,14 @@ def rounded_weight_of(weight: torch.Tensor, *, bits: int = 8) -> torch.Tensor:
 
 @torch.no_grad()
 def rounded_inputs_of(inputs: torch.Tensor, tokens: torch.Tensor | None = None) -> torch.Tensor:
-    """What UINT8 makes of each example's inputs alone.
+    """Inputs rounded as UINT8 does, each example by its own range.
 
     Args:
         inputs: shape (batch, ...).
-        tokens: shape (batch, length), False for padding, which has no say in the range and is clipped to it. None: all count.
+        tokens: shape (batch, length), False for padding, which does not widen the range and is clipped. None: all count.
     """
     values = inputs.float()
-    counted = values if tokens is None else values.masked_fill(~tokens[:, :, None], 0)  # every range holds 0 anyway
+    counted = values if tokens is None else values.masked_fill(~tokens[:, :, None], 0)  # every range contains 0 anyway
     dims = tuple(range(1, values.ndim))
     low, high = counted.amin(dim=dims, keepdim=True).clamp_max(0), counted.amax(dim=dims, keepdim=True).clamp_min(0)
     scales = _usable((high - low) / INPUT_LIMIT)
@@ -112,5 +111,5 @@ def rounded_inputs_of(inputs: torch.Tensor, tokens: torch.Tensor | None = None) 
 
 
 def _usable(scales: torch.Tensor) -> torch.Tensor:
-    """1 in the place of a scale of 0, which stands for nothing but zeros."""
+    """Scales, with 1 instead of 0: all values of a scale of 0 are 0."""
     return torch.where(scales >= torch.finfo(scales.dtype).tiny, scales, 1.0)

@@ -1,4 +1,4 @@
-"""A Transformers folder on disk: what is in it and what it is, read without loading it. safetensors only."""
+"""Inspects a Transformers model folder: its config, labels, weight files and tensors, without loading it. safetensors only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgebert.errors import SourceError
 from edgebert.tasks.base import Task
 
 PRUNED_TYPE = "edgebert_pruned_bert"
-"""`model_type` of what the prune stage makes."""
+"""`model_type` of a pruned BERT."""
 MODEL_TYPES = ("bert", PRUNED_TYPE)
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
@@ -29,7 +29,7 @@ TOKENIZER_FILES = (
 SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "attention_head_size")
 WHOLE_NUMBERS = ("max_position_embeddings", "vocab_size", "num_labels", "pad_token_id", *SIZES)
 ABSOLUTE = "absolute"
-"""The only `position_embedding_type` that Transformers still has."""
+"""The only `position_embedding_type` that Transformers still supports."""
 MAY_BE_NULL = ("num_labels", "pad_token_id")
 REWRITE = "Correct it, or take the one that save_pretrained() wrote."
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
@@ -47,22 +47,22 @@ class ModelFolder:
 
     @property
     def max_positions(self) -> int:
-        """Tokens that the position table allows."""
+        """Rows of the position table: the longest input in tokens."""
         return int(self.config.get("max_position_embeddings", 512))
 
     def max_length(self) -> int:
-        """Longest input that both the position table and the tokenizer allow."""
+        """Longest input, in tokens, that both the position table and the tokenizer allow."""
         limit = read_json(self.path / "tokenizer_config.json").get("model_max_length") if self.has_tokenizer_config else None
         return min(self.max_positions, int(limit)) if isinstance(limit, int | float) and limit < 1e9 else self.max_positions
 
     @property
     def has_tokenizer_config(self) -> bool:
-        """Whether the folder says how its tokenizer is used."""
+        """Whether the folder has a tokenizer_config.json."""
         return (self.path / "tokenizer_config.json").is_file()
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Label names in the order of the outputs; LABEL_0, LABEL_1 when the config gives none."""
+        """Label names in the order of the outputs; LABEL_0, LABEL_1, ... if the config names none."""
         names = self.config.get("id2label") or {}
         if names:
             return tuple(str(names[key]) for key in sorted(names, key=int))
@@ -77,12 +77,12 @@ class ModelFolder:
         return {name: hash_file(self.path / name) for name in self.files()}
 
     def files(self) -> list[str]:
-        """Every file that edgebert uses."""
+        """Names of the files that edgebert uses."""
         others = [WEIGHTS_INDEX, "config.json", *TOKENIZER_FILES]
         return sorted({*self.weight_files, *(name for name in others if (self.path / name).is_file())})
 
     def copy_to(self, folder: Path) -> None:
-        """Copies those files."""
+        """Copies the files that edgebert uses."""
         for name in self.files():
             shutil.copyfile(self.path / name, folder / name)
 
@@ -115,8 +115,8 @@ def inspect_model(path: Path, origin: Mapping[str, Any] | None = None) -> ModelF
         )
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         if (path / name).is_file():
-            _refuse_code(path / name, read_json(path / name))  # a bundle carries it, and other clients read it
-    tensors = frozenset(name for file in weight_files for name in _tensor_names(path / file))
+            _refuse_code(path / name, read_json(path / name))  # a bundle has a copy, which other clients read
+    tensors = frozenset(name for file in weight_files for name in _header(path / file))
     return ModelFolder(path, config, weight_files, tensors, dict(origin or {"source": str(path)}))
 
 
@@ -145,7 +145,7 @@ def _check_config(file: Path, config: Mapping[str, Any]) -> None:
 
 
 def _refuse_other_kinds(file: Path, config: Mapping[str, Any]) -> None:
-    """BERTs whose weights Transformers would drop without a word, or run as another model."""
+    """Raises SourceError for BERTs whose weights Transformers would drop silently, or run as another model."""
     positions = config.get("position_embedding_type") or ABSOLUTE
     if positions != ABSOLUTE:
         raise SourceError(
@@ -160,7 +160,7 @@ def _refuse_other_kinds(file: Path, config: Mapping[str, Any]) -> None:
 
 
 def _check_layers(file: Path, config: Mapping[str, Any]) -> None:
-    """Raises SourceError where the sizes of a pruned BERT's layers are not one whole number for each layer."""
+    """Raises SourceError if the sizes of a pruned BERT's layers are not one whole number for each layer."""
     layers = config.get("num_hidden_layers")
     for name in ("layer_heads", "layer_intermediate_sizes"):
         sizes = config.get(name)
@@ -186,10 +186,10 @@ def _weight_files(path: Path) -> tuple[str, ...]:
 
 
 def _shards(index: Path) -> tuple[str, ...]:
-    places = read_json(index).get("weight_map")
-    if not isinstance(places, dict) or not places or not all(isinstance(shard, str) for shard in places.values()):
+    files = read_json(index).get("weight_map")
+    if not isinstance(files, dict) or not files or not all(isinstance(shard, str) for shard in files.values()):
         raise SourceError(f"{index} names no weight files.", hint="It may be a partial download: fetch it again.")
-    shards = sorted(set(places.values()))
+    shards = sorted(set(files.values()))
     for shard in shards:
         if PurePosixPath(shard).name != shard or not (index.parent / shard).is_file():
             raise SourceError(f"{index} names {shard}, which is not in the folder.", hint="Fetch all the weight files.")
@@ -197,17 +197,13 @@ def _shards(index: Path) -> tuple[str, ...]:
 
 
 def count_parameters(folder: Path) -> int:
-    """How many numbers the weights of a model folder hold; whole numbers are buffers, such as BERT's position_ids.
+    """Number of floating-point values in the weights of a model folder. Integers are buffers, such as BERT's position_ids.
 
     Raises:
-        SourceError: the weights are missing or not whole.
+        SourceError: weight files are missing or incomplete.
     """
     tensors = [tensor for name in _weight_files(folder) for tensor in _header(folder / name).values()]
     return sum(math.prod(tensor["shape"]) for tensor in tensors if tensor["dtype"].startswith(("F", "BF")))
-
-
-def _tensor_names(file: Path) -> list[str]:
-    return list(_header(file))
 
 
 def _header(file: Path) -> dict[str, dict[str, Any]]:
@@ -230,10 +226,10 @@ def _header(file: Path) -> dict[str, dict[str, Any]]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
+    """Reads a JSON object from a file.
 
     Raises:
-        SourceError: it is not one.
+        SourceError: the file cannot be read, or does not hold a JSON object.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

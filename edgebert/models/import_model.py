@@ -1,4 +1,4 @@
-"""Copies a model into the store, with a tokenizer.json that was tried."""
+"""Copies a model into the store, and makes sure that it has a tokenizer.json that works."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IMPORT_VERSION = 1
 
 
 def import_model(model: ModelFolder, store: ArtifactStore, progress: Progress) -> Artifact:
-    """The store's copy of a model, made unless it is there.
+    """The store's copy of a model, which is made if there is none.
 
     Raises:
         SourceError: the tokenizer cannot be used with the model.
@@ -55,7 +55,7 @@ def write_fast_tokenizer(folder: Path, model: ModelFolder) -> None:
 
 
 def check_tokenizer(file: Path, model: ModelFolder) -> None:
-    """Reads the tokenizer and tries it, because later it would fail in the middle of the work.
+    """Loads the tokenizer and encodes a text, because it would fail later in the middle of the work.
 
     Raises:
         SourceError: it cannot be used with the model.
@@ -73,7 +73,7 @@ def check_tokenizer(file: Path, model: ModelFolder) -> None:
 
 
 def unusable_tokenizer(model: ModelFolder, why: str) -> SourceError:
-    """The error of a tokenizer that does not serve the model."""
+    """The error for a tokenizer that cannot be used with the model."""
     first = (why.strip().splitlines() or [""])[0]
     return SourceError(
         f"The tokenizer in {model.path} {first.rstrip('.')}.", hint="Save the model's own there: tokenizer.save_pretrained(...)"

@@ -1,4 +1,4 @@
-"""Loads and saves Transformers models for the stages: FP32, local files only, safetensors only, no code from the folder."""
+"""Loads and saves Transformers models: FP32, local files only, safetensors only, no code from the folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TOGETHER = "Use the config.json and the weights that save_pretrained() wrote tog
 
 
 def auto_class(task: Task) -> Any:
-    """The Auto class of a task, by optimum's vocabulary of tasks. It reads pruned folders, too."""
+    """The Transformers Auto class for a task, as optimum names it. It also reads pruned folders."""
     from optimum.exporters.tasks import TasksManager
 
     import edgebert.models.pruned  # noqa: F401 - registers the pruned classes
@@ -25,10 +25,10 @@ def auto_class(task: Task) -> Any:
 
 
 def load_model(folder: Path, task: Task, labels: Sequence[str] | None = None) -> Any:
-    """A Transformers folder as an FP32 torch module in evaluation mode.
+    """Loads a Transformers folder as an FP32 torch module in evaluation mode.
 
     Args:
-        labels: given when a new head is wanted; the head then has this many outputs.
+        labels: labels of a new head, one output each; None for the head in the folder.
 
     Raises:
         SourceError: the weights do not fit the config, or hold NaN.
@@ -46,13 +46,13 @@ def load_model(folder: Path, task: Task, labels: Sequence[str] | None = None) ->
                 use_safetensors=True,
                 trust_remote_code=False,
                 attn_implementation="eager",
-                ignore_mismatched_sizes=True,  # said below, in words that name the tensor
+                ignore_mismatched_sizes=True,  # reported below, with the name of the tensor
                 output_loading_info=True,
                 **options,
             )
     except (ImportError, MemoryError):
         raise
-    except Exception as error:  # transformers, safetensors and the Hub client each have classes of their own
+    except Exception as error:  # transformers, safetensors and the Hub client have error classes of their own
         first = (str(error).strip().splitlines() or [error.__class__.__name__])[0]
         raise SourceError(f"{folder} cannot be loaded as {task.name}: {first}", hint=TOGETHER) from error
     _require_weights(folder, loading, body=None if labels is None else model.base_model_prefix)
@@ -70,14 +70,14 @@ def load_model(folder: Path, task: Task, labels: Sequence[str] | None = None) ->
 
 
 def _require_weights(folder: Path, loading: Mapping[str, Any], *, body: str | None) -> None:
-    """Raises SourceError for weights that transformers had to draw at random.
+    """Raises SourceError for weights that Transformers initialised at random.
 
     Args:
-        body: prefix of the encoder where a new head is wanted: that head, and the pooler before it, may be missing.
+        body: prefix of the encoder's tensors if a new head is wanted: the head and the pooler may be missing then.
     """
     faults = {name: f"{name} is missing" for name in loading["missing_keys"]}
-    for name, found, wanted in loading["mismatched_keys"]:
-        faults[name] = f"{name} has the shape {tuple(found)}, but config.json asks for {tuple(wanted)}"
+    for name, shape, wanted in loading["mismatched_keys"]:
+        faults[name] = f"{name} has the shape {tuple(shape)}, but config.json asks for {tuple(wanted)}"
     needed = [name for name in sorted(faults) if body is None or name.startswith((f"{body}.embeddings.", f"{body}.encoder."))]
     if needed:
         raise SourceError(

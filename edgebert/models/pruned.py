@@ -1,9 +1,9 @@
-"""A BERT whose layers differ in size, as Transformers classes.
+"""Transformers classes for a BERT whose layers differ in size.
 
 BertConfig has one number of heads and one `intermediate_size` for all layers. `PrunedBertConfig` has one for each layer, and
 the size of a head, which no longer follows from the number of heads. Importing this module registers the classes with the
-Auto classes, so that `AutoModelForSequenceClassification.from_pretrained(folder)` and its kin read a pruned folder.
-Parameters have the names that they have in BERT.
+Auto classes, so that `AutoModelForSequenceClassification.from_pretrained(folder)` and the others read a pruned folder.
+Parameters have the same names as in BERT.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from edgebert.models.folder import PRUNED_TYPE
 
 
 class PrunedBertConfig(BertConfig):
-    """BertConfig with sizes for each layer.
+    """BertConfig with sizes for each layer. "Original" is the BERT that the model was cut from.
 
-    `num_attention_heads` and `intermediate_size` stay those of the BERT that it was cut from.
+    `num_attention_heads` and `intermediate_size` are the original's.
     """
 
     model_type = PRUNED_TYPE
@@ -45,9 +45,9 @@ class PrunedBertConfig(BertConfig):
     """FFN neurons of each layer."""
     attention_head_size: int = 64
     source_layers: list[int] | tuple[int, ...] = ()
-    """Place of each layer in the BERT that it was cut from, which had `source_num_hidden_layers`."""
+    """Index of each layer in the original, which had `source_num_hidden_layers`."""
     source_heads: list[list[int]] | tuple[tuple[int, ...], ...] = ()
-    """Places of each layer's heads in that BERT's layer, which had `num_attention_heads`."""
+    """Indices of each layer's heads in the original layer, which had `num_attention_heads`."""
     source_num_hidden_layers: int = 0
 
 
@@ -56,7 +56,7 @@ class PrunedSelfAttention(BertSelfAttention):
 
     def __init__(self, config: PrunedBertConfig, index: int) -> None:
         nn.Module.__init__(self)  # BertSelfAttention derives the head size from the number of heads
-        self.config = config  # the model's own: the attention implementation is read from it at every call
+        self.config = config  # not a copy: the attention implementation is read from it at every call
         self.num_attention_heads = config.layer_heads[index]
         self.attention_head_size = config.attention_head_size
         self.all_head_size = self.num_attention_heads * self.attention_head_size
@@ -71,19 +71,19 @@ class PrunedSelfAttention(BertSelfAttention):
 
 
 class PrunedLayer(BertLayer):
-    """One encoder layer with its own sizes."""
+    """An encoder layer with sizes of its own."""
 
     def __init__(self, config: PrunedBertConfig, index: int) -> None:
         own = copy.copy(config)
         own.intermediate_size = config.layer_intermediate_sizes[index]
-        own.num_attention_heads = 1  # any number that divides hidden_size: the attention is replaced at once
+        own.num_attention_heads = 1  # any divisor of hidden_size: the attention is replaced below
         super().__init__(own, layer_idx=index)
         self.attention.self = PrunedSelfAttention(config, index)
         self.attention.output.dense = nn.Linear(self.attention.self.all_head_size, config.hidden_size)
 
 
 class PrunedBertModel(BertModel):
-    """The encoder."""
+    """The encoder, with a pooler by default."""
 
     config_class = PrunedBertConfig
 
@@ -91,7 +91,7 @@ class PrunedBertModel(BertModel):
         _check_sizes(config)
         empty = _no_layers(config)
         super().__init__(empty, add_pooling_layer=add_pooling_layer)
-        config._attn_implementation = empty._attn_implementation  # resolved on the copy
+        config._attn_implementation = empty._attn_implementation  # BertModel resolved it on the copy
         self.config = self.encoder.config = config
         self.encoder.layer = nn.ModuleList([PrunedLayer(config, index) for index in range(config.num_hidden_layers)])
         self.post_init()
@@ -104,14 +104,14 @@ def _check_sizes(config: PrunedBertConfig) -> None:
 
 
 def _no_layers(config: PrunedBertConfig) -> PrunedBertConfig:
-    """The same config without layers: what BERT's own classes build first is thrown away."""
+    """A copy of the config without layers, because the encoder that BERT's classes build is replaced."""
     empty = copy.copy(config)
     empty.num_hidden_layers = 0
     return empty
 
 
 class PrunedBertForSequenceClassification(BertForSequenceClassification):
-    """With the head for one label for each text."""
+    """Encoder with a head for one label a text."""
 
     config_class = PrunedBertConfig
 
@@ -121,7 +121,7 @@ class PrunedBertForSequenceClassification(BertForSequenceClassification):
 
 
 class PrunedBertForTokenClassification(BertForTokenClassification):
-    """With the head for one label for each token."""
+    """Encoder with a head for one label a token."""
 
     config_class = PrunedBertConfig
 
@@ -131,7 +131,7 @@ class PrunedBertForTokenClassification(BertForTokenClassification):
 
 
 class PrunedBertForQuestionAnswering(BertForQuestionAnswering):
-    """With the head for an answer's first and last token."""
+    """Encoder with a head for the first and last token of an answer."""
 
     config_class = PrunedBertConfig
 
@@ -141,7 +141,7 @@ class PrunedBertForQuestionAnswering(BertForQuestionAnswering):
 
 
 class PrunedBertForMaskedLM(BertForMaskedLM):
-    """With the language-model head."""
+    """Encoder with the masked language model's head."""
 
     config_class = PrunedBertConfig
 
@@ -164,20 +164,20 @@ CLASSES: dict[type[Any], type[Any]] = {
     BertForQuestionAnswering: PrunedBertForQuestionAnswering,
     BertForMaskedLM: PrunedBertForMaskedLM,
 }
-"""BERT's class -> ours."""
+"""Class of Transformers -> its pruned class."""
 
 
 def register() -> None:
     """Makes the Auto classes read and write pruned folders. Registering twice does no harm."""
     AutoConfig.register(PRUNED_TYPE, PrunedBertConfig, exist_ok=True)
-    for auto, found in (
+    for auto, pruned in (
         (AutoModel, PrunedBertModel),
         (AutoModelForSequenceClassification, PrunedBertForSequenceClassification),
         (AutoModelForTokenClassification, PrunedBertForTokenClassification),
         (AutoModelForQuestionAnswering, PrunedBertForQuestionAnswering),
         (AutoModelForMaskedLM, PrunedBertForMaskedLM),
     ):
-        auto.register(PrunedBertConfig, found, exist_ok=True)
+        auto.register(PrunedBertConfig, pruned, exist_ok=True)
 
 
 register()

@@ -1,4 +1,4 @@
-"""EncoderSizes: what an encoder consists of, and which part of the original BERT that is. No torch."""
+"""Sizes of an encoder: EncoderSizes says which part of the original BERT it is, Shape what it costs. No torch."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ BERT_DEFAULTS = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_hea
 
 
 class LayerSizes(Frozen):
-    """One layer that is there."""
+    """A layer of the encoder."""
 
     place: int
-    """Its place in the original, from 0."""
+    """Index of the layer in the original, from 0."""
     heads: tuple[int, ...]
-    """Places of its heads in the original layer, from 0."""
+    """Indices of its heads in the original layer, from 0."""
     intermediate_size: int
-    """FFN neurons."""
+    """Number of FFN neurons."""
 
 
 class EncoderSizes(Frozen):
@@ -31,24 +31,24 @@ class EncoderSizes(Frozen):
     layers: tuple[LayerSizes, ...]
     original_layers: int
     original_heads: int
-    """Of each layer."""
+    """Heads of each layer of the original."""
     original_intermediate_size: int
-    """Of each layer."""
+    """FFN neurons of each layer of the original."""
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """From config.json of a BERT or of a pruned BERT.
+        """Sizes from the content of config.json of a BERT or a pruned BERT.
 
         Raises:
-            ValueError: the sizes of the layers contradict each other.
+            ValueError: the config names different numbers of layers.
         """
         fields = {**BERT_DEFAULTS, **config}
         shape = Shape.from_config(fields)
-        places = fields.get("source_layers") or range(shape.layers)
+        indices = fields.get("source_layers") or range(shape.layers)
         heads = fields.get("source_heads") or [range(count) for count in shape.heads]
         layers = [
             LayerSizes(place=index, heads=tuple(kept), intermediate_size=neurons)
-            for index, kept, neurons in zip(places, heads, shape.intermediate_sizes, strict=True)
+            for index, kept, neurons in zip(indices, heads, shape.intermediate_sizes, strict=True)
         ]
         return cls(
             hidden_size=shape.hidden_size,
@@ -61,7 +61,7 @@ class EncoderSizes(Frozen):
 
     @property
     def shape(self) -> Shape:
-        """The sizes alone, which tell what the encoder costs."""
+        """The sizes without the original, which determine the encoder's cost."""
         return Shape(
             hidden_size=self.hidden_size,
             head_size=self.head_size,
@@ -81,7 +81,7 @@ class EncoderSizes(Frozen):
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of an encoder. Entry i of `heads` and `intermediate_sizes` is layer i's."""
+    """Sizes of an encoder: entry i of `heads` and `intermediate_sizes` is a number of heads and FFN neurons, of layer i."""
 
     hidden_size: int
     head_size: int
@@ -98,7 +98,7 @@ class Shape:
 
     @classmethod
     def from_config(cls, config: Any) -> Self:
-        """From a BertConfig, a PrunedBertConfig, or the dict in config.json."""
+        """Shape from a BertConfig, a PrunedBertConfig, or the content of config.json."""
         fields = config if isinstance(config, dict) else config.to_dict()
         layers, heads = fields["num_hidden_layers"], fields["num_attention_heads"]
         return cls(
@@ -114,19 +114,19 @@ class Shape:
         return len(self.heads)
 
     def macs(self, length: float) -> float:
-        """Multiply-accumulates of the encoder's layers for one text of `length` tokens."""
+        """Multiply-accumulates (MACs) of all layers for one text of `length` tokens, without the embeddings and the head."""
         attention, neuron = self.head_macs(length), self.neuron_macs(length)
         return sum(self.heads) * attention + sum(self.intermediate_sizes) * neuron
 
     def head_macs(self, length: float) -> float:
-        """Of one head: the projections Q, K, V and output, the scores, and the weighted sum."""
+        """MACs of one head: the projections Q, K, V and output, the scores, and the weighted sum."""
         return length * (4 * self.hidden_size * self.head_size + 2 * length * self.head_size)
 
     def neuron_macs(self, length: float) -> float:
-        """Of one FFN neuron: one column in, one row out."""
+        """MACs of one FFN neuron: a column of the first matrix, a row of the second."""
         return length * 2 * self.hidden_size
 
 
 def mean_macs(shape: Shape, lengths: Sequence[int]) -> float:
-    """MACs of one text, on average over texts of these lengths."""
+    """Mean MACs of a text over texts of these lengths in tokens."""
     return sum(shape.macs(length) for length in lengths) / len(lengths)

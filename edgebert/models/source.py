@@ -1,4 +1,4 @@
-"""How a recipe names a model, and where it is then looked for: a folder, an installed package, or the Hub."""
+"""How a recipe names a model, and how it is located: in a folder, an installed package, or on the Hub."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgebert.models.folder import TOKENIZER_FILES, WEIGHTS_INDEX, ModelFolder, 
 
 
 class ModelSource(Strict):
-    """Where the model comes from."""
+    """Name of a model: a folder, a package, or a Hub model, with a pin."""
 
     source: str = Field(
         min_length=1,
@@ -43,15 +43,15 @@ def find_model(source: ModelSource, base: Path) -> ModelFolder:
     """Locates and inspects a model.
 
     Args:
-        source: as the recipe gives it.
-        base: the recipe's folder; a local path counts from there.
+        source: the recipe's `model`.
+        base: the recipe's folder, to which local paths are relative.
 
     Raises:
-        SourceError: it is not there, not a BERT, not safetensors, or not the pinned file.
+        SourceError: it is missing, not a BERT, not safetensors, or not the pinned file.
         EnvironmentFault: the Hub cannot be reached.
     """
     path = _locate(source, base)
-    # A snapshot of the Hub lies in a folder that is named by its commit.
+    # The folder of a Hub snapshot is named after its commit.
     revision = path.name if path.parent.name == "snapshots" else source.revision
     folder = inspect_model(path, origin={"source": source.source, "revision": revision})
     if source.sha256 and len(folder.weight_files) > 1:
@@ -59,9 +59,9 @@ def find_model(source: ModelSource, base: Path) -> ModelFolder:
             f"{folder.path} has its weights in {len(folder.weight_files)} files, but model.sha256 pins one.",
             hint="Pin a Hub model by `revision`, or save the model as one model.safetensors.",
         )
-    if source.sha256 and source.sha256 != (found := hash_file(folder.path / folder.weight_files[0])):
+    if source.sha256 and source.sha256 != (sha256 := hash_file(folder.path / folder.weight_files[0])):
         raise SourceError(
-            f"{folder.path / folder.weight_files[0]} has sha256 {found}, but the recipe pins {source.sha256}.",
+            f"{folder.path / folder.weight_files[0]} has sha256 {sha256}, but the recipe pins {source.sha256}.",
             hint="Fetch the pinned file, or correct model.sha256 if the new file is meant.",
         )
     return folder
@@ -125,7 +125,7 @@ def _from_hub(source: ModelSource) -> Path:
         if isinstance(error, RepositoryNotFoundError | EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
             raise SourceError(f"The Hub has no model {source.source} that you may read.", hint="Check the name.") from error
         raise _unreachable(source.source, error) from error
-    except (HfHubHTTPError, Exception) as error:  # the client lets its HTTP library's own errors through
+    except (HfHubHTTPError, Exception) as error:  # the client passes on errors of its HTTP library
         raise _unreachable(source.source, error) from error
     if not any(path.glob("*.safetensors")):
         raise SourceError(

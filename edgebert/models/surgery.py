@@ -1,4 +1,4 @@
-"""surgery: removes heads, FFN neurons and whole layers. What is removed is gone from the weights. Pure functions."""
+"""Removes heads, FFN neurons and whole layers from the weights of a BERT. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from edgebert.models.sizes import Shape
 
 @dataclass(frozen=True)
 class Units:
-    """What a layer keeps: places of heads and of FFN neurons in the source layer, ascending."""
+    """The units that a layer keeps: indices of heads and FFN neurons in the source layer, ascending."""
 
     heads: tuple[int, ...]
     neurons: tuple[int, ...]
 
 
 Kept = Mapping[int, Units]
-"""Place of a source layer -> what it keeps. A layer that is not named is removed."""
+"""Index of a source layer -> the units that it keeps. A layer that is not named is removed."""
 
 
 def encoder_of(model: Any) -> Any:
@@ -30,41 +30,41 @@ def encoder_of(model: Any) -> Any:
 
 
 def layers_of(model: Any) -> Sequence[Any]:
-    """Its encoder layers."""
+    """The encoder layers of a model."""
     layers: Sequence[Any] = encoder_of(model).encoder.layer
     return layers
 
 
 def shape_of(model: Any) -> Shape:
-    """Sizes of a BERT or pruned BERT."""
+    """Shape of a BERT or pruned BERT."""
     return Shape.from_config(model.config)
 
 
 def everything(model: Any) -> dict[int, Units]:
-    """All units of a model."""
+    """All layers of a model with all units."""
     shape = shape_of(model)
     sizes = zip(shape.heads, shape.intermediate_sizes, strict=True)
     return {index: Units(tuple(range(heads)), tuple(range(neurons))) for index, (heads, neurons) in enumerate(sizes)}
 
 
 def check_kept(kept: Kept, shape: Shape) -> None:
-    """Raises ValueError where what is kept is not a part of the shape, or is not a model."""
+    """Raises ValueError if the kept units are not in the shape, or leave nothing of the model or of a layer."""
     if not kept:
         raise ValueError("no layer is kept")
-    for place, units in kept.items():
-        if not 0 <= place < shape.layers:
-            raise ValueError(f"layer {place} is not among the model's {shape.layers} layers")
+    for index, units in kept.items():
+        if not 0 <= index < shape.layers:
+            raise ValueError(f"layer {index} is not among the model's {shape.layers} layers")
         for name, chosen, size in (
-            ("head", units.heads, shape.heads[place]),
-            ("FFN neuron", units.neurons, shape.intermediate_sizes[place]),
+            ("head", units.heads, shape.heads[index]),
+            ("FFN neuron", units.neurons, shape.intermediate_sizes[index]),
         ):
             if not chosen:
-                raise ValueError(f"layer {place} keeps no {name}")
+                raise ValueError(f"layer {index} keeps no {name}")
             if list(chosen) != sorted(set(chosen)):
-                raise ValueError(f"layer {place}: the kept {name}s are not ascending and distinct")
+                raise ValueError(f"layer {index}: the kept {name}s are not ascending and distinct")
             for unit in (chosen[0], chosen[-1]):
                 if not 0 <= unit < size:
-                    raise ValueError(f"layer {place} has {size} {name}s; {name} {unit} is not one of them")
+                    raise ValueError(f"layer {index} has {size} {name}s; {name} {unit} is not one of them")
 
 
 def prune(model: Any, kept: Kept) -> Any:
@@ -77,7 +77,7 @@ def prune(model: Any, kept: Kept) -> Any:
         A PrunedBert of the same kind, in evaluation mode, with the source's dtype and attention implementation.
 
     Raises:
-        ValueError: what is kept makes no sense.
+        ValueError: the kept units are not in the model, or the model is of another class.
     """
     shape = shape_of(model)
     check_kept(kept, shape)
@@ -85,8 +85,8 @@ def prune(model: Any, kept: Kept) -> Any:
     if pruned_class is None:
         raise ValueError(f"{type(model).__name__} cannot be pruned")
     config = _config(model.config, shape, kept)
-    options = {} if getattr(model, "pooler", True) else {"add_pooling_layer": False}  # a bare BertModel may lack one
-    with torch.random.fork_rng(devices=[]):  # building draws random weights, which are overwritten
+    options = {} if getattr(model, "pooler", True) else {"add_pooling_layer": False}  # a BertModel may have no pooler
+    with torch.random.fork_rng(devices=[]):  # the constructor draws random weights, which are overwritten
         pruned = pruned_class(config, **options)
     pruned.to(model.dtype).load_state_dict(_weights(model, shape, kept), strict=True)
     pruned.config._attn_implementation = model.config._attn_implementation
@@ -95,16 +95,16 @@ def prune(model: Any, kept: Kept) -> Any:
 
 def _config(source: Any, shape: Shape, kept: Kept) -> PrunedBertConfig:
     fields = {name: value for name, value in source.to_dict().items() if name not in ("model_type", "architectures")}
-    places = sorted(kept)
-    layers = list(fields.get("source_layers") or range(shape.layers))  # a second pruning still tells the first BERT's places
+    indices = sorted(kept)
+    layers = list(fields.get("source_layers") or range(shape.layers))  # after two prunings: indices in the first BERT
     heads = list(fields.get("source_heads") or [list(range(count)) for count in shape.heads])
     fields |= {
         "source_num_hidden_layers": fields.get("source_num_hidden_layers") or shape.layers,
-        "source_layers": [layers[index] for index in places],
-        "source_heads": [[heads[index][head] for head in kept[index].heads] for index in places],
-        "num_hidden_layers": len(places),
-        "layer_heads": [len(kept[index].heads) for index in places],
-        "layer_intermediate_sizes": [len(kept[index].neurons) for index in places],
+        "source_layers": [layers[index] for index in indices],
+        "source_heads": [[heads[index][head] for head in kept[index].heads] for index in indices],
+        "num_hidden_layers": len(indices),
+        "layer_heads": [len(kept[index].heads) for index in indices],
+        "layer_intermediate_sizes": [len(kept[index].neurons) for index in indices],
         "attention_head_size": shape.head_size,
     }
     config: PrunedBertConfig = PrunedBertConfig.from_dict(fields)
@@ -115,16 +115,16 @@ def _config(source: Any, shape: Shape, kept: Kept) -> PrunedBertConfig:
 def _weights(model: Any, shape: Shape, kept: Kept) -> dict[str, torch.Tensor]:
     prefix = "bert.encoder.layer." if hasattr(model, "bert") else "encoder.layer."
     weights = {name: value for name, value in model.state_dict().items() if not name.startswith(prefix)}
-    for new, place in enumerate(sorted(kept)):
-        columns = torch.tensor([head * shape.head_size + i for head in kept[place].heads for i in range(shape.head_size)])
-        neurons = torch.tensor(kept[place].neurons)
-        for name, value in layers_of(model)[place].state_dict().items():
+    for new, index in enumerate(sorted(kept)):
+        columns = torch.tensor([head * shape.head_size + i for head in kept[index].heads for i in range(shape.head_size)])
+        neurons = torch.tensor(kept[index].neurons)
+        for name, value in layers_of(model)[index].state_dict().items():
             weights[f"{prefix}{new}.{name}"] = _cut(name, value, columns, neurons)
     return weights
 
 
 def _cut(name: str, value: torch.Tensor, columns: torch.Tensor, neurons: torch.Tensor) -> torch.Tensor:
-    """One tensor of a layer; Linear weights have the shape (out, in)."""
+    """The kept part of one tensor of a layer; Linear weights have the shape (out, in)."""
     if name.startswith("attention.self."):
         return value[columns]
     if name == "attention.output.dense.weight":

@@ -25,7 +25,7 @@ import edgebert
 from edgebert.bundle.device_folder import Root, SlotName, link_to
 from edgebert.bundle.manifest import MANIFEST
 from edgebert.bundle.predictor import OpenedVariant
-from edgebert.bundle.watching_predictor import WatchingPredictor, watch_place
+from edgebert.bundle.watching_predictor import WatchingPredictor, watch_device
 from edgebert.errors import BundleError, EnvironmentFault, InputError
 from edgebert.runtimes.onnxruntime import OnnxRuntimeSession
 
@@ -61,7 +61,7 @@ def root(shared: Path, other: Path, tmp_path: Path) -> Root:
 @pytest.fixture
 def watching(root: Root) -> Iterator[WatchingPredictor]:
     """What serves there, watched closely."""
-    with watch_place(root.folder, variant=None, threads=None, watch=OFTEN) as predictor:
+    with watch_device(root.folder, variant=None, threads=None, watch=OFTEN) as predictor:
         yield predictor
 
 

@@ -30,7 +30,8 @@ from transformers import (
 from edgebert.core.libraries import quiet_libraries
 from edgebert.models.embeddings import keep_positions, keep_tokens
 from edgebert.models.surgery import Units, prune
-from edgebert.models.vocabulary import choose_vocabulary, count_tokens, read_tokenizer, rewrite_tokenizer, special_tokens
+from edgebert.models.tokenizer_files import rewrite_tokenizer
+from edgebert.models.vocabulary import choose_vocabulary, count_tokens, read_tokenizer, special_tokens
 
 KINDS = {
     BertModel: AutoModel,

@@ -19,15 +19,8 @@ from tokenizers import Tokenizer
 
 from edgebert.core.libraries import quiet_libraries
 from edgebert.errors import SourceError
-from edgebert.models.vocabulary import (
-    choose_vocabulary,
-    count_tokens,
-    limit_tokenizer,
-    read_tokenizer,
-    rewrite_tokenizer,
-    special_tokens,
-    token_ids,
-)
+from edgebert.models.tokenizer_files import limit_tokenizer, rewrite_tokenizer
+from edgebert.models.vocabulary import choose_vocabulary, count_tokens, read_tokenizer, special_tokens, token_ids
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 LETTERS = "abc"

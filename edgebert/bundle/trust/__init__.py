@@ -1,1 +1,1 @@
-"""Who signed a bundle, and whether that counts here. Signatures are OpenSSF model signatures, by model-signing."""
+"""Who signed a bundle, and whether this machine trusts the signer. Signatures are OpenSSF model signatures."""

@@ -1,4 +1,4 @@
-"""Signatures by certificates: those that a pinned root vouches for."""
+"""Checks signatures made with a certificate: a pinned root certificate has to vouch for it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 def check_certificate(folder: Path, envelope: Envelope, pins: Mapping[str, Certificate]) -> tuple[str, str]:
-    """The pin whose root vouches for the signing certificate, and the subject of that.
+    """Name of the pin whose root vouches for the signing certificate, and the subject of that certificate.
 
-    The clock is not looked at: a certificate counts for as long as its root is pinned, as of the day when it began to be valid.
-    A device's clock is often wrong, and a signature says nothing of when it was made that could be checked.
+    Today's date is not compared with the certificate's: it is trusted for as long as its root is pinned, as of the first day of
+    its validity. A device's clock is often wrong, and a signature has no date that could be checked.
 
     Raises:
-        TrustError: no root does, or the signature does not hold.
+        TrustError: no pinned root vouches for it, or the signature does not match.
     """
     subject = _signing_subject(folder, envelope.leaf)
     if not pins:
@@ -48,19 +48,22 @@ def check_certificate(folder: Path, envelope: Envelope, pins: Mapping[str, Certi
 
 
 def subject_of(pem: bytes, source: str) -> str:
-    """Subject of the first certificate of a PEM file, as RFC 4514 writes it.
+    """Subject of the first certificate in the content of a PEM file, written as RFC 4514 does, such as `CN=release`.
+
+    Args:
+        source: name of the file, for messages.
 
     Raises:
-        InputError: there is no certificate in it.
+        InputError: the file holds no certificate.
     """
     return _first(pem, source).subject.rfc4514_string()
 
 
 def only_certificate(pem: bytes, source: str) -> tuple[str, str]:
-    """The one certificate of a PEM file, written anew without whatever else stands there, and its subject.
+    """The certificate of a PEM file, written anew without the rest of the file, and its subject.
 
     Raises:
-        InputError: there is none in it, or there are several.
+        InputError: the file holds no certificate, or several.
     """
     from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -71,7 +74,7 @@ def only_certificate(pem: bytes, source: str) -> tuple[str, str]:
 
 
 def key_of(pem: bytes, source: str) -> PublicKey:
-    """Public key of the first certificate of a PEM file. Raises as `subject_of`."""
+    """Public key of the first certificate of a PEM file. Raises what `subject_of` raises."""
     return public_of(_first(pem, source).public_key())
 
 
@@ -83,8 +86,8 @@ def _all(pem: bytes, source: str) -> list[x509.Certificate]:
     from cryptography.x509 import load_pem_x509_certificates
 
     try:
-        return load_pem_x509_certificates(pem)  # one at least
-    except Exception as error:  # cryptography's are many, and its Rust side adds its own
+        return load_pem_x509_certificates(pem)  # at least one
+    except Exception as error:  # cryptography raises many classes, and its Rust part adds others
         raise InputError(
             f"{source} is not a certificate in PEM form.", hint="It starts with -----BEGIN CERTIFICATE-----"
         ) from error
@@ -97,7 +100,7 @@ def _signing_subject(folder: Path, der: bytes) -> str:
         certificate = load_der_x509_certificate(der)
         signs = _is_for_signing(certificate)
         subject = certificate.subject.rfc4514_string()
-    except Exception as error:  # cryptography's are many, and its Rust side adds its own
+    except Exception as error:  # cryptography raises many classes, and its Rust part adds others
         raise TrustError(f"{folder / SIGNATURE} holds no certificate that can be read.", hint=SIGN_AGAIN) from error
     if not signs:
         raise TrustError(

@@ -1,4 +1,4 @@
-"""edgebert.sig: what a signature says, before anybody looks whether it is true."""
+"""Reads edgebert.sig: what a signature claims. Whether the claim holds is checked by verification.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgebert.errors import TrustError
 
 SIGNATURE = "edgebert.sig"
 SIGNATURE_LIMIT = 4 << 20
-"""Bytes of a signature that are read at most: a thousand files take a third of one MB."""
+"""Most bytes that a signature may have: the signature of a thousand files takes a third of one MB."""
 PAYLOAD = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://model_signing/signature/v1.0"
@@ -29,31 +29,31 @@ MATERIAL = {
     "certificate": {"x509CertificateChain"},
     "sigstore": {"certificate", "tlogEntries", "timestampVerificationData"},
 }
-"""What a signature of each kind brings to be checked with."""
+"""Kind of signature -> the fields of its verification material."""
 OPTIONAL = {"tlogEntries", "timestampVerificationData"}
 SIGN_AGAIN = "Sign it again where it was made: edgebert keys sign BUNDLE"
 
 
 @dataclass(frozen=True)
 class Envelope:
-    """A signature that was read, not checked."""
+    """A signature that was read but not checked."""
 
     kind: Literal["key", "certificate", "sigstore"]
     hint: str
-    """Fingerprint of the key that it says it is by; empty for other kinds."""
+    """Fingerprint of the key that signed, as the signature claims; empty for other kinds."""
     leaf: bytes
-    """DER of the signing certificate; empty for a key."""
+    """The signing certificate in DER form; empty for a key."""
     files: Mapping[str, str]
-    """Name -> sha256 of every file that it is of."""
+    """Name -> sha256 of every signed file."""
     data: bytes
-    """The signature, written anew from what was read: nobody can read it in another way."""
+    """The signature, written anew from what was read, so that no other reader can understand it differently."""
 
 
 def read_envelope(path: Path) -> Envelope | None:
-    """Reads a signature; None where there is none.
+    """Reads a signature file; None where there is no file.
 
     Raises:
-        TrustError: it is no OpenSSF model signature of files by their sha256.
+        TrustError: it is not an OpenSSF model signature over the sha256 of whole files.
     """
     raw = _read(path)
     if raw is None:
@@ -134,13 +134,13 @@ def _signed_files(statement: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _only(value: Mapping[str, Any], known: set[str], *, needed: set[str] | None = None) -> None:
-    """Strict, so that nobody reads more out of a signature than was checked here."""
+    """Refuses unknown keys, so that no other reader finds more in a signature than was checked here."""
     if not (known if needed is None else needed) <= value.keys() <= known:
         raise ValueError(f"it has other keys than {', '.join(sorted(known))}")
 
 
 def _decoded(text: str) -> bytes:
-    """Base64 in its one plain form: the last character may carry bits that most readers pass over."""
+    """Bytes of a base64 text in its canonical form: the last character can carry bits that most readers ignore."""
     data = base64.b64decode(text, validate=True)
     if base64.b64encode(data).decode() != text:
         raise ValueError("its base64 is not written in the plain form")
@@ -148,10 +148,10 @@ def _decoded(text: str) -> bytes:
 
 
 def strict_json(data: bytes) -> Any:
-    """JSON without duplicate keys and without NaN.
+    """Parses JSON without duplicate keys, NaN or infinity.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it is not such JSON.
         RecursionError: it is nested too deeply.
     """
     return json.loads(data.decode("utf-8"), object_pairs_hook=_each_once, parse_constant=_no_constant)
@@ -171,13 +171,4 @@ def _no_constant(name: str) -> Any:
 
 
 LEFT_BY_THE_HUB = (".gitattributes", ".git", ".cache")
-"""What a Hub repository and its client put beside the files of a bundle; nothing reads it, and no signature covers it."""
-
-
-def hashing_config() -> Any:
-    """A model_signing.hashing.Config that leaves out the signature and what the Hub leaves there, and refuses links."""
-    from model_signing import hashing
-
-    new: Any = hashing.Config  # its constructor has no types
-    config = new().use_file_serialization(hashing_algorithm="sha256", allow_symlinks=False)
-    return config.set_ignored_paths(paths=(SIGNATURE, *LEFT_BY_THE_HUB), ignore_git_paths=False)
+"""What a Hub repository and the Hub's client put beside the files of a bundle. Nothing reads it, and no signature covers it."""

@@ -1,4 +1,4 @@
-"""Where this user's trust lives: the configuration folder and the cache. Never anything beside a bundle."""
+"""Where keys, trust.toml and receipts of this user are kept, and how they are written. Never beside a bundle."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def cache_folder() -> Path | None:
 
 
 def config_file(name: str) -> Path:
-    """A file of the configuration folder, whether it is there or not.
+    """Path of a file in the configuration folder, whether or not the file exists.
 
     Raises:
         EnvironmentFault: this user has no home.
@@ -36,7 +36,7 @@ def config_file(name: str) -> Path:
 
 def _folder(variable: str, usual: str) -> Path | None:
     named = os.environ.get(variable, "")
-    if named and Path(named).is_absolute():  # a relative one counts as none, as the XDG specification says
+    if named and Path(named).is_absolute():  # the XDG specification: a relative path is ignored
         return Path(named) / "edgebert"
     try:
         return Path.home() / usual / "edgebert"
@@ -45,21 +45,21 @@ def _folder(variable: str, usual: str) -> Path | None:
 
 
 def others_may_write(status: os.stat_result) -> bool:
-    """Whether somebody else than this user and root may write a file, so that it says nothing of whom to trust."""
+    """Whether other users than this one and root may write a file. It cannot say then whom to trust."""
     return os.name == "posix" and bool(status.st_mode & 0o022 or status.st_uid not in (0, os.geteuid()))
 
 
 def write_private(path: Path, data: bytes, mode: int = 0o600, *, new: bool = False) -> bool:
-    """Writes a file that is there as a whole or not at all; a folder that it makes for it is this user's alone.
+    """Writes a file atomically. Folders that it has to make are open to this user only.
 
     Args:
-        new: leave a file alone that is there already.
+        new: an existing file is kept.
 
     Returns:
         Whether it was written.
 
     Raises:
-        OSError: the place cannot be written.
+        OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = path.parent / f".{path.name}-{secrets.token_hex(8)}"
@@ -83,7 +83,7 @@ def write_private(path: Path, data: bytes, mode: int = 0o600, *, new: bool = Fal
 
 @contextlib.contextmanager
 def as_file(data: bytes) -> Iterator[Path]:
-    """The bytes as a file for a library that wants one; in memory where the system can, so that a full disk does not matter."""
+    """The bytes as a file, for libraries that want a path. In memory where possible: a full disk does not matter."""
     if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
         descriptor = os.memfd_create("edgebert")
         try:

@@ -1,9 +1,9 @@
-"""Keys: this user's own, made when it is first needed, and the public ones of others.
+"""Keys: this user's own, made when it is first needed, and the public keys of others.
 
-    <configuration>/keys/signing.pem   the own private key: ECDSA P-256, PKCS#8, for this user's eyes only
-    <configuration>/keys/signing.pub   its public half, to hand out
+    <configuration>/keys/signing.pem   the own private key: ECDSA P-256, PKCS#8, readable by this user only
+    <configuration>/keys/signing.pub   its public half, to give to others
 
-A key's fingerprint is the sha256 of its public half as PEM: what model-signing writes into a signature as its hint.
+A key's fingerprint is the sha256 of its public half as PEM: model-signing writes it into a signature as `hint`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from edgebert.bundle.trust.folders import config_file, config_folder, others_may_write, write_private
 from edgebert.errors import EnvironmentFault, InputError, TrustError
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 PEM_LIMIT = 1 << 20
-"""Bytes of a key or certificate file that are read at most."""
+"""Most bytes that a key or certificate file may have."""
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
-"""What model-signing signs with."""
+"""Elliptic curves that model-signing supports."""
 OWN_KEY = "own key"
-"""What the own key is called where a pin's name would stand."""
+"""Name of the own key where pins are named."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class PublicKey:
 
 
 def own_key_file() -> Path:
-    """Where the own private key is, or will be.
+    """Path of the own private key, whether or not it exists.
 
     Raises:
         EnvironmentFault: this user has no home.
@@ -48,10 +48,10 @@ def own_key_file() -> Path:
 
 
 def own_key_bytes() -> bytes | None:
-    """The own private key as it lies on the disk; None where there is none, or this user may not read it.
+    """Content of the own private key's file; None where there is none, or this user may not read it.
 
     Raises:
-        TrustError: others may write it.
+        TrustError: other users may write the file.
     """
     folder = config_folder()
     if folder is None:
@@ -73,10 +73,10 @@ def own_public_key() -> PublicKey | None:
 
 
 def ensure_own_key() -> PublicKey:
-    """The public half of the own key, which is made where there is none. Processes that come at once get the same one.
+    """The public half of the own key, which is made if there is none. Processes that ask at the same time get the same key.
 
     Raises:
-        EnvironmentFault: the configuration folder cannot be written, or others may read the key.
+        EnvironmentFault: the configuration folder cannot be written, or other users may read the key.
     """
     path = own_key_file()
     try:
@@ -91,10 +91,10 @@ def ensure_own_key() -> PublicKey:
 
 
 def replace_own_key() -> tuple[PublicKey, Path]:
-    """Makes a new own key; the one that it replaces is kept beside it.
+    """Makes a new own key and keeps the old one beside it.
 
     Returns:
-        The new key, and where the old private key went.
+        The new key, and the path of the old private key.
 
     Raises:
         EnvironmentFault: the configuration folder cannot be written.
@@ -112,10 +112,13 @@ def replace_own_key() -> tuple[PublicKey, Path]:
 
 
 def read_public_key(data: bytes, source: str) -> PublicKey:
-    """A public key from its PEM.
+    """Parses a public key in PEM form.
+
+    Args:
+        source: name of the file, for messages.
 
     Raises:
-        InputError: it is none, or of a kind that model-signing does not sign with.
+        InputError: it is not a public key, or not of a curve in CURVES.
     """
     if b"PRIVATE KEY" in data:
         raise InputError(
@@ -126,7 +129,7 @@ def read_public_key(data: bytes, source: str) -> PublicKey:
 
     try:
         key = load_pem_public_key(data)
-    except Exception as error:  # cryptography's are many, and its Rust side adds its own
+    except Exception as error:  # cryptography raises many classes, and its Rust part adds others
         raise InputError(
             f"{source} is not a public key in PEM form.", hint="`edgebert keys show` prints one on the machine that signs."
         ) from error
@@ -141,44 +144,45 @@ def public_half(data: bytes, source: Path) -> PublicKey:
     """The public half of a private key in PEM form.
 
     Raises:
-        InputError: it is none, is encrypted, or of a kind that model-signing does not sign with.
+        InputError: it is not a private key, is encrypted, or not of a curve in CURVES.
     """
     return public_of(_private_key(data, source).public_key())
 
 
 def read_small(path: Path) -> bytes:
-    """A file that is a key or certificate if it is small.
+    """Content of a key or certificate file.
 
     Raises:
-        InputError: it is larger than any.
+        InputError: the file is larger than PEM_LIMIT.
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
-        data = file.read(PEM_LIMIT + 1)
-    if len(data) > PEM_LIMIT:
-        raise InputError(f"{path} is too large for a key or a certificate.")
-    return data
+        return _limited(path, file)
 
 
 def read_trusted(path: Path) -> bytes:
-    """As `read_small`, of a file that says whom to trust.
+    """Content of a key or certificate file that is trusted. Raises what `read_small` raises, and:
 
     Raises:
-        TrustError: others than this user may write it.
+        TrustError: other users may write the file.
     """
     with path.open("rb") as file:
         refuse_others(path, os.fstat(file.fileno()))
-        data = file.read(PEM_LIMIT + 1)
+        return _limited(path, file)
+
+
+def _limited(path: Path, file: BinaryIO) -> bytes:
+    data = file.read(PEM_LIMIT + 1)
     if len(data) > PEM_LIMIT:
         raise InputError(f"{path} is too large for a key or a certificate.")
     return data
 
 
 def refuse_others(path: Path, status: os.stat_result) -> None:
-    """Refuses a file that others than this user may write.
+    """Refuses a file that says whom to trust if other users may write it.
 
     Raises:
-        TrustError: they may.
+        TrustError: they may write it.
     """
     if others_may_write(status):
         raise TrustError(
@@ -196,7 +200,7 @@ def _private_key(data: bytes, source: Path) -> EllipticCurvePrivateKey:
     except TypeError as error:
         hint = f"Take its password off: openssl pkcs8 -topk8 -nocrypt -in {source} -out KEY"
         raise InputError(f"{source} is encrypted.", hint=hint) from error
-    except Exception as error:  # cryptography's are many, and its Rust side adds its own
+    except Exception as error:  # cryptography raises many classes, and its Rust part adds others
         raise InputError(
             f"{source} is not a private key in PEM form.",
             hint="Make one: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256",
@@ -209,7 +213,7 @@ def _private_key(data: bytes, source: Path) -> EllipticCurvePrivateKey:
 
 
 def public_of(key: object) -> PublicKey:
-    """A public key of cryptography's as it is handed out."""
+    """Our public key from one of the package cryptography."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     pem: bytes = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Whether a bundle counts here: signed by a key that this machine pins, or let through by its own configuration."""
+"""Whether this machine trusts a bundle: a pin has to match its signature, or trust.toml has to allow unsigned bundles."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ class Signer:
     """Who vouches for a bundle."""
 
     name: str
-    """What the pin is called here; `own key` for one's own, `unsigned` where the configuration lets such a bundle through."""
+    """Name of the pin; `own key` for this user's key, `unsigned` where trust.toml allows an unsigned bundle."""
     identity: str
-    """Fingerprint of the key, subject of the certificate, or sigstore identity; `unsigned` where there is none."""
+    """Fingerprint of the key, subject of the certificate, or sigstore identity; `unsigned` without a signature."""
 
 
 def check_trust(folder: Path, files: Mapping[str, str]) -> Signer:
     """Checks the signature of a bundle.
 
     Args:
-        files: name -> sha256 of each of its files as they are now, edgebert.json among them, edgebert.sig not.
+        files: name -> sha256 of each of its files as they are now, with edgebert.json, without edgebert.sig.
 
     Raises:
-        TrustError: there is none, it is of another content, or of nobody who is trusted here.
+        TrustError: there is no signature, it is for other content, or its signer is not trusted here.
     """
     trust = load_trust()
     envelope = read_envelope(folder / SIGNATURE)
@@ -61,7 +61,7 @@ def _unsigned(folder: Path, trust: Trust) -> Signer:
 
 
 def _compare(folder: Path, signed: Mapping[str, str], files: Mapping[str, str]) -> None:
-    """Every file is signed as it is, and nothing else is."""
+    """Refuses a signature that is not for exactly these files."""
     for name in sorted(signed.keys() | files.keys()):
         if name not in signed:
             raise TrustError(f"{folder / SIGNATURE} does not cover {name}.", hint=SIGN_AGAIN)
@@ -82,7 +82,6 @@ def _check(folder: Path, envelope: Envelope, trust: Trust) -> Signer:
 
 
 def _check_key(folder: Path, envelope: Envelope, trust: Trust) -> Signer:
-
     for name, key in _keys(trust):
         if key.fingerprint == envelope.hint:
             verify(folder, envelope, lambda config, file: config.use_elliptic_key_verifier(public_key=file), key.pem.encode())
@@ -91,7 +90,7 @@ def _check_key(folder: Path, envelope: Envelope, trust: Trust) -> Signer:
 
 
 def _keys(trust: Trust) -> Iterator[tuple[str, PublicKey]]:
-    """The own key comes last, and is read only where no pin is meant: one that is damaged blocks no bundle of another's."""
+    """Trusted keys by name. The own key is read last, if no pin matched: while it is damaged, bundles of others still load."""
     for name, pem in trust.keys.items():
         yield name, pinned_key(name, pem)
     try:

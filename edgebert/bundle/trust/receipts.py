@@ -1,8 +1,8 @@
-"""Receipts: that a signature was checked here. The next load of the same content need not check it again.
+"""Receipts: records that a signature was checked here, so that the next load of the same content skips the check.
 
-A receipt is of one manifest, one signature and one state of trust; when any of them changes, it is of something else. It says
-nothing about the files: their hashes are compared at every load. It lies in this user's cache, and counts only while nobody
-else can write it.
+A receipt is for one manifest, one signature and one state of trust; when any of them changes, there is no receipt. It says
+nothing about the files: their hashes are compared at every load. Receipts are in this user's cache folder, and are ignored
+if other users can write them.
 """
 
 from __future__ import annotations
@@ -18,17 +18,23 @@ from edgebert.bundle.trust.folders import cache_folder, write_private
 FORM = b"edgebert receipt 1\n"
 RECEIPT_LIMIT = 1 << 16
 KEPT = 256
-"""Receipts that are kept at most; the oldest go first."""
+"""Most receipts that are kept; the oldest are deleted."""
 
 
 def receipt_key(manifest: str, signature: bytes, trust: str) -> str:
-    """Names the receipt of a manifest (its sha256) that was signed so, under a state of trust (its digest)."""
+    """Name of a receipt.
+
+    Args:
+        manifest: sha256 of the manifest.
+        signature: content of the signature.
+        trust: digest of the state of trust.
+    """
     parts = (FORM, manifest.encode(), hashlib.sha256(signature).hexdigest().encode(), trust.encode())
     return hashlib.sha256(b"\n".join(parts)).hexdigest()
 
 
 def read_receipt(key: str) -> dict[str, str] | None:
-    """What was found then; None where there is no receipt, or none that counts."""
+    """`name` and `identity` of the signer, as found then; None where there is no valid receipt."""
     folder = _folder()
     if folder is None:
         return None
@@ -44,13 +50,13 @@ def read_receipt(key: str) -> dict[str, str] | None:
     return found if whole and found.get("receipt") == key else None
 
 
-def write_receipt(key: str, found: dict[str, str]) -> None:
-    """Keeps what was found. Where the cache cannot be written, there is no receipt, and the next load checks again."""
+def write_receipt(key: str, signer: dict[str, str]) -> None:
+    """Keeps the signer's `name` and `identity`. Where the cache cannot be written, the next load checks again."""
     folder = _folder()
     if folder is None:
         return
     with contextlib.suppress(OSError):
-        write_private(folder / f"{key}.json", json.dumps({**found, "receipt": key}).encode())
+        write_private(folder / f"{key}.json", json.dumps({**signer, "receipt": key}).encode())
         _drop_oldest(folder)
 
 

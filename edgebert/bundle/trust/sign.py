@@ -1,4 +1,4 @@
-"""Signing a bundle: with the own key, another one, a certificate, or by way of sigstore."""
+"""Signs a bundle: with the own key, another key, a certificate, or an identity that sigstore checks."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgebert.bundle.trust.envelope import SIGNATURE, hashing_config
+from edgebert.bundle.trust.envelope import SIGNATURE
 from edgebert.bundle.trust.folders import write_private
 from edgebert.bundle.trust.keys import OWN_KEY, ensure_own_key, own_key_file, public_half, read_small
 from edgebert.bundle.trust.policy import Signer
+from edgebert.bundle.trust.verification import hashing_config
 from edgebert.errors import EnvironmentFault, InputError
 
 USE_A_KEY = "Sign with a key, which needs no network: edgebert keys sign BUNDLE"
 
 
 def sign_bundle(folder: Path) -> Signer:
-    """Signs a bundle with the own key, which is made where there is none. The caller saw to it that the bundle is whole.
+    """Signs a bundle with the own key, which is made if there is none. The caller has checked the bundle.
 
     Raises:
         EnvironmentFault: the key cannot be made or read, or the signature cannot be written.
@@ -31,7 +32,7 @@ def sign_with_key(folder: Path, key: Path) -> Signer:
     """Signs a bundle with a private key.
 
     Raises:
-        InputError: the file is no such key.
+        InputError: the file is not an unencrypted private key of a supported curve.
         EnvironmentFault: the signature cannot be written.
     """
     public = public_half(_read(key), key)
@@ -43,10 +44,10 @@ def sign_with_certificate(folder: Path, key: Path, certificate: Path, chain: Seq
     """Signs a bundle with the private key of a certificate.
 
     Args:
-        chain: the certificates between it and a root that devices pin.
+        chain: the certificates between this one and a root that devices pin.
 
     Raises:
-        InputError: a file is not what it should be, or key and certificate do not belong together.
+        InputError: a file is not a key or certificate, or the certificate is not for the key.
         EnvironmentFault: the signature cannot be written.
     """
     from edgebert.bundle.trust.certificates import key_of, subject_of
@@ -55,7 +56,7 @@ def sign_with_certificate(folder: Path, key: Path, certificate: Path, chain: Seq
         raise InputError(f"{certificate} is not the certificate of {key}.", hint="Name those that belong together.")
     for link in chain:
         subject_of(_read(link), str(link))
-    # model-signing wants some chain, and passes over one that it does not need.
+    # model-signing wants a chain, and ignores one that it does not need.
     links = list(chain) or [certificate]
     _sign(
         folder,
@@ -65,10 +66,10 @@ def sign_with_certificate(folder: Path, key: Path, certificate: Path, chain: Seq
 
 
 def sign_with_sigstore(folder: Path, *, identity_token: str | None = None) -> Signer:
-    """Signs a bundle by way of sigstore: who asks proves an identity in the browser, on a CI server, or with a token.
+    """Signs a bundle with an identity that sigstore checks in the browser, on a CI server, or with a token.
 
     Raises:
-        EnvironmentFault: sigstore cannot be reached, or does not believe it.
+        EnvironmentFault: sigstore cannot be reached, or refuses.
     """
     from edgebert.bundle.trust.envelope import read_envelope
     from edgebert.bundle.trust.sigstore import identity_of, reachable
@@ -83,7 +84,7 @@ def sign_with_sigstore(folder: Path, *, identity_token: str | None = None) -> Si
         )
     except (InputError, EnvironmentFault):
         raise
-    except Exception as error:  # of sigstore, TUF, requests and their parsers
+    except Exception as error:  # sigstore, TUF, requests and their parsers raise many classes
         raise EnvironmentFault(
             f"sigstore did not sign: {(str(error) or type(error).__name__).splitlines()[0]}", hint=USE_A_KEY
         ) from error
@@ -93,7 +94,7 @@ def sign_with_sigstore(folder: Path, *, identity_token: str | None = None) -> Si
 
 
 def _sign(folder: Path, use: Callable[[Any], Any]) -> None:
-    """model-signing hashes the folder and signs; the signature is put in place as a whole."""
+    """Lets model-signing hash and sign the folder, and writes the signature atomically."""
     from model_signing import signing
 
     new: Any = signing.Config  # its constructor has no types
@@ -103,7 +104,7 @@ def _sign(folder: Path, use: Callable[[Any], Any]) -> None:
             config.sign(folder, Path(work) / SIGNATURE)
             write_private(folder / SIGNATURE, (Path(work) / SIGNATURE).read_bytes(), 0o644)
     except OSError as error:
-        if error.errno is None:  # requests derives its own from OSError
+        if error.errno is None:  # requests derives its errors from OSError
             raise
         raise EnvironmentFault(
             f"{folder / SIGNATURE} cannot be written: {error.strerror}.", hint="Make room, or sign a copy that can be written."

@@ -1,4 +1,4 @@
-"""Signatures by way of sigstore: an identity that its certificate authority vouches for."""
+"""Checks signatures made through sigstore: its certificate authority vouches for the signer's identity."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from edgebert.bundle.trust.verification import verify
 from edgebert.errors import EdgebertError, EnvironmentFault, TrustError
 
 HOST = "tuf-repo-cdn.sigstore.dev"
-"""Where sigstore's roots come from, for signing and, without a `trust_config`, for checking."""
+"""Server of sigstore's root certificates, for signing and, without a `trust_config`, for checking."""
 PATIENCE_S = 5.0
 PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
 
 def check_sigstore(folder: Path, envelope: Envelope, pins: Mapping[str, Sigstore]) -> tuple[str, str]:
-    """The pin whose identity signed, and the identity.
+    """Name of the pin whose identity signed, and the identity.
 
     Raises:
-        TrustError: it is nobody's who is pinned, or the signature does not hold.
+        TrustError: the identity is not pinned, or the signature does not match.
         EnvironmentFault: there is no network, and no `trust_config` to check without one.
     """
     identity = identity_of(envelope.leaf)
@@ -32,7 +32,7 @@ def check_sigstore(folder: Path, envelope: Envelope, pins: Mapping[str, Sigstore
             continue
         try:
             _verify(folder, envelope, name, pin)
-        except (TrustError, EnvironmentFault) as error:  # another pin may be of the same identity, as another issuer knows it
+        except (TrustError, EnvironmentFault) as error:  # another pin may have the same identity and another issuer
             refused = refused or error
         else:
             return name, identity
@@ -45,28 +45,31 @@ def check_sigstore(folder: Path, envelope: Envelope, pins: Mapping[str, Sigstore
 
 
 def identity_of(der: bytes) -> str:
-    """Whom a certificate of sigstore's says it is for: an address, or a URI; a question mark where it does not say.
+    """Identity in a certificate of sigstore: a mail address or a URI; a question mark without one.
 
-    Only a check of the signature shows whether that is true.
+    Only a check of the signature shows whether it is true.
     """
     from cryptography.x509 import RFC822Name, SubjectAlternativeName, UniformResourceIdentifier, load_der_x509_certificate
 
     try:
         names = load_der_x509_certificate(der).extensions.get_extension_for_class(SubjectAlternativeName).value
         found = [*names.get_values_for_type(RFC822Name), *names.get_values_for_type(UniformResourceIdentifier)]
-    except Exception:  # cryptography's are many, and its Rust side adds its own
+    except Exception:  # cryptography raises many classes, and its Rust part adds others
         return "?"
     return found[0] if len(found) == 1 else "?"
 
 
 def reachable(otherwise: str) -> None:
-    """Makes sure that sigstore can be reached: its own client waits for minutes where it cannot.
+    """Checks that sigstore can be reached, because its own client waits for minutes if not.
+
+    Args:
+        otherwise: hint of the error: what to do without sigstore.
 
     Raises:
-        EnvironmentFault: it cannot, with what to do otherwise.
+        EnvironmentFault: it cannot be reached.
     """
     if any(os.environ.get(name) for name in PROXIES):
-        return  # the way there is the proxy's affair
+        return  # the proxy opens the connection
     try:
         socket.create_connection((HOST, 443), timeout=PATIENCE_S).close()
     except OSError as error:

@@ -109,7 +109,7 @@ class Agent:
 
     def pin(self, root: Root, request: Pin) -> Answer:
         """Trusts a public key."""
-        from edgebert.bundle.trust.config import pin_key
+        from edgebert.bundle.trust.pins import pin_key
 
         pin_key(request.name, request.pem)
         return None

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from edgebert.core.libraries import quiet_libraries
 from edgebert.core.progress import Progress
-from edgebert.data.prepared import PreparedData, label_places
+from edgebert.data.prepared import PreparedData, indices_of_labels
 from edgebert.measure.latency.turns import take_turns
 from edgebert.measure.latency.turns_worker import Timings
 from edgebert.report.gates import Gate, answer_gates, judge_gate
@@ -117,7 +117,7 @@ class MeasuredTrials:
 
     @cached_property
     def _references(self) -> npt.NDArray[Any]:
-        indices = label_places(self.data, self.serving.task, self.serving.labels)
+        indices = indices_of_labels(self.data, self.serving.task, self.serving.labels)
         return np.array([indices[row["label"]] for row in self.rows])
 
     def _outputs(self, file: Path, target: Target, serving: Serving, rows: Sequence[Row]) -> npt.NDArray[Any]:

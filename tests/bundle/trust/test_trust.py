@@ -23,9 +23,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 import edgebert
 from edgebert.bundle.read import read_bundle, read_signed_bundle
-from edgebert.bundle.trust.config import pin_certificate, pin_key, pin_sigstore, trusted_fingerprints, unpin
+from edgebert.bundle.trust.config import trusted_fingerprints
 from edgebert.bundle.trust.envelope import SIGNATURE
 from edgebert.bundle.trust.keys import ensure_own_key, own_key_file
+from edgebert.bundle.trust.pins import pin_certificate, pin_key, pin_sigstore, unpin
 from edgebert.bundle.trust.policy import Signer
 from edgebert.bundle.trust.receipts import KEPT
 from edgebert.bundle.trust.sign import sign_bundle, sign_with_certificate, sign_with_key, sign_with_sigstore
