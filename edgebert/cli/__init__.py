@@ -1,1 +1,1 @@
-"""Verbs of the command line that measure: a file each. `cli.py` registers them."""
+"""The command line: one file a verb, each one library call. main.py registers them."""

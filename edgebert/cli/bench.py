@@ -1,4 +1,4 @@
-"""`edgebert bench`: measures models as they are, one beside the other."""
+"""`edgebert bench`: measures models, in turns with each other, and writes a report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from edgebert.cli.common import JsonOption, QuietOption, open_progress, print_json, reader_may_leave
+from edgebert.cli.common import JsonOption, QuietOption, open_progress, print_result, table_width
 from edgebert.core import interrupts
 from edgebert.errors import InputError, MissingPackage
 
@@ -27,13 +27,15 @@ def bench(
     bench_models: Annotated[list[str], typer.Argument(metavar="SUBJECT", help=SUBJECT)],
     baseline: Annotated[str | None, typer.Option(metavar="SUBJECT", help="Measured in turns with the others.")] = None,
     variants: Annotated[
-        list[str] | None, typer.Option("--variant", metavar="NAME", help="Of a bundle; default: the selected one. Repeatable.")
+        list[str] | None,
+        typer.Option("--variant", metavar="NAME", help="Variant of a bundle; default: the selected one. Repeatable."),
     ] = None,
     baseline_variant: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of the baseline's bundle; without --baseline of the first SUBJECT.")
+        str | None,
+        typer.Option(metavar="NAME", help="Variant of the baseline's bundle; without --baseline of the first SUBJECT."),
     ] = None,
     runtime: Annotated[
-        Literal["onnxruntime", "openvino"] | None, typer.Option(help="Where a bench_model leaves a choice.")
+        Literal["onnxruntime", "openvino"] | None, typer.Option(help="For a SUBJECT that more than one runtime can run.")
     ] = None,
     scenario: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help=f"{', '.join(SCENARIOS)}; default the first. Repeatable.")
@@ -45,29 +47,30 @@ def bench(
     ] = None,
     bound: Annotated[float | None, typer.Option(metavar="MS", help="server: the latency that must hold.")] = None,
     bound_percent: Annotated[int | None, typer.Option(help="The percentile at which it must hold; default 99.")] = None,
-    batch: Annotated[
-        str | None, typer.Option(metavar="N,N", help="Texts in one query; default as the bench_model says.")
-    ] = None,
-    threads: Annotated[str | None, typer.Option(metavar="N,N", help="Default: as the bench_model says.")] = None,
+    batch: Annotated[str | None, typer.Option(metavar="N,N", help="Texts in one query. Default: the model's own.")] = None,
+    threads: Annotated[str | None, typer.Option(metavar="N,N", help="Threads. Default: the model's own.")] = None,
     lengths: Annotated[
-        list[str] | None, typer.Option(metavar="data|16,32|log:FILE", help="In tokens; default data: real texts. Repeatable.")
+        list[str] | None,
+        typer.Option(metavar="data|16,32|log:FILE", help="Lengths in tokens; default data: real texts. Repeatable."),
     ] = None,
     data: Annotated[
         str | None, typer.Option(metavar="FILE[:COLUMN]", help="Texts (csv, tsv, jsonl, txt); default: those that ship.")
     ] = None,
-    label: Annotated[str | None, typer.Option(metavar="COLUMN", help="Of --data: scores the answers as well.")] = None,
+    label: Annotated[str | None, typer.Option(metavar="COLUMN", help="Labels in --data: scores the answers as well.")] = None,
     tokenizer: Annotated[
         Path | None, typer.Option(metavar="FILE", help="tokenizer.json of graphs that have none beside them.")
     ] = None,
-    queries: Annotated[int, typer.Option(min=1, max=100_000, help="In each process.")] = 100,
+    queries: Annotated[int, typer.Option(min=1, max=100_000, help="Queries in each process.")] = 100,
     rounds: Annotated[int, typer.Option(min=1, max=10_000, help="Fresh processes for each combination.")] = 10,
     warmup: Annotated[int, typer.Option(min=0, max=100_000, help="Queries before the clock starts.")] = 20,
     settle: Annotated[bool, typer.Option(help="Repeat the warm-up until latency has settled.")] = True,
     end_to_end: Annotated[bool, typer.Option(help="Serve the queries once more from their text.")] = True,
     pin: Annotated[str, typer.Option(metavar="auto|none|0,1", help="Cores that each process keeps to.")] = "auto",
-    seed: Annotated[int, typer.Option(min=0, help="Of the order of queries and of arrivals.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the order of queries and of arrivals.")] = 0,
     driver: Annotated[Literal["edgebert", "mlcommons-loadgen"], typer.Option(help="Who issues the queries.")] = "edgebert",
-    cool_down: Annotated[float, typer.Option(metavar="S", min=0, help="To wait for a hot CPU, at most and in all.")] = 120.0,
+    cool_down: Annotated[
+        float, typer.Option(metavar="S", min=0, help="Seconds to wait for a hot CPU, at most and in all.")
+    ] = 120.0,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The report; default bench.json, or bench-2.json where that is there.")
     ] = None,
@@ -109,29 +112,32 @@ def bench(
     )
     options.check()
     progress = open_progress(quiet)
-    place = check_out(out, progress, force=force)
+    file = check_out(out, progress, force=force)
     source = QuerySource(DataFile.parse(data, label) if data else None, seed)
     wanted = ModelRequest(tuple(variants or ()), runtime, _tokenizer(tokenizer))
-    found = _bench_models(bench_models, baseline, baseline_variant, wanted, progress)
-    outcome = run(make_plan(found, options, source, progress), options, source, progress)
+    models = _bench_models(bench_models, baseline, baseline_variant, wanted, progress)
+    outcome = run(make_plan(models, options, source, progress), options, source, progress)
     report = outcome.report.model_copy(update={"command": command_line(sys.argv[1:])})
-    _leave(report, place, outcome.fault, rounds, is_chosen=out is None, json_output=json_output)
+    _leave(report, file if out else None, outcome.fault, rounds, json_output=json_output)
 
 
-def _leave(report: Report, place: Path, cut: BaseException | None, rounds: int, *, is_chosen: bool, json_output: bool) -> None:
-    """Writes and prints what was measured, then ends as what cut it short ends.
+def _leave(report: Report, file: Path | None, cut: BaseException | None, rounds: int, *, json_output: bool) -> None:
+    """Writes and prints the report, then raises the error that cut the measuring short.
+
+    Args:
+        file: the file that the user named; None for a new one.
 
     Raises:
-        InputError: the report could not be written where it was to be.
-        EdgebertError: a process failed after whole rounds.
-        KeyboardInterrupt: there was a Ctrl-C after whole rounds.
+        InputError: the report could not be written to its file.
+        EdgebertError: a process failed after complete rounds.
+        KeyboardInterrupt: there was a Ctrl-C after complete rounds.
     """
     from edgebert.measure.bench.out_file import fresh_place, shown, write_or_rescue
+    from edgebert.report.text.bench_table import summary
 
-    written, unwritten = write_or_rescue(fresh_place() if is_chosen else place, report)
+    written, unwritten = write_or_rescue(file or fresh_place(), report)
     name = shown(written) if written else None
-    with reader_may_leave():
-        _print_json(report, name) if json_output else _print(report, name)
+    print_result(json_output, lambda: {"report": name, "models": summary(report)}, lambda: _lines(report, name))
     if cut and name:
         whole = f"{len(report.entries[0].rounds)} of {rounds} rounds were measured as a whole; they are in {name}."
         interrupts.leave(whole) if isinstance(cut, KeyboardInterrupt) else typer.echo(whole, err=True)
@@ -140,9 +146,9 @@ def _leave(report: Report, place: Path, cut: BaseException | None, rounds: int, 
 
 
 def _bench_models(
-    places: list[str], baseline: str | None, baseline_variant: str | None, wanted: Any, progress: Progress
+    paths: list[str], baseline: str | None, baseline_variant: str | None, wanted: Any, progress: Progress
 ) -> list[tuple[BenchModel, Literal["baseline", "candidate"]]]:
-    """All that is measured, the baseline first."""
+    """The models to measure with their roles, the baseline first."""
     from dataclasses import replace
 
     from edgebert.measure.bench.models import find_models, named_apart
@@ -150,17 +156,17 @@ def _bench_models(
     theirs: list[BenchModel] = []
     if baseline or baseline_variant:
         of_baseline = replace(wanted, variants=(baseline_variant,) if baseline_variant else (), must=False)
-        theirs = find_models(baseline or places[0], of_baseline, progress)
-    ours = [bench_model for index in places for bench_model in find_models(index, wanted, progress)]
-    if wanted.variants and not any(bench_model.checked_at for bench_model in ours):
+        theirs = find_models(baseline or paths[0], of_baseline, progress)
+    ours = [model for path in paths for model in find_models(path, wanted, progress)]
+    if wanted.variants and not any(model.checked_at for model in ours):
         raise InputError("--variant names a part of a bundle, and there is none.", hint="Drop it.")
     if baseline_variant and not theirs[0].checked_at:
-        raise InputError(f"--baseline-variant names a part of a bundle, and {baseline or places[0]} is none.", hint="Drop it.")
+        raise InputError(f"--baseline-variant names a part of a bundle, and {baseline or paths[0]} is none.", hint="Drop it.")
     named = named_apart([*theirs, *ours])
-    for bench_model in named:
-        if wanted.tokenizer and bench_model.tokenizer != wanted.tokenizer:
-            progress.note(f"{bench_model.name} has its own tokenizer: --tokenizer is not used for it")
-    return [(bench_model, "baseline" if index < len(theirs) else "candidate") for index, bench_model in enumerate(named)]
+    for model in named:
+        if wanted.tokenizer and model.tokenizer != wanted.tokenizer:
+            progress.note(f"{model.name} has its own tokenizer: --tokenizer is not used for it")
+    return [(model, "baseline" if index < len(theirs) else "candidate") for index, model in enumerate(named)]
 
 
 def _scenario(name: str) -> Scenario:
@@ -174,7 +180,7 @@ def _rates(texts: Iterable[str]) -> tuple[float, ...]:
     """`50,100` -> (50.0, 100.0).
 
     Raises:
-        InputError: one is no number.
+        InputError: a part is no number.
     """
     parts = [part.strip() for text in texts for part in text.split(",")]
     try:
@@ -187,7 +193,7 @@ def _numbers(text: str | None, option: str, most: int) -> tuple[int, ...]:
     """`1,8` -> (1, 8).
 
     Raises:
-        InputError: one is not a number from 1 to `most`.
+        InputError: a part is not a number from 1 to `most`.
     """
     parts = [part.strip() for part in text.split(",")] if text else []
     if strange := next((part for part in parts if not part.isdecimal() or not 0 < int(part) <= most), None):
@@ -196,10 +202,10 @@ def _numbers(text: str | None, option: str, most: int) -> tuple[int, ...]:
 
 
 def _cores(text: str) -> tuple[int, ...] | None:
-    """None for cores that are chosen, nothing for none.
+    """The cores to pin to: None to choose them (`auto`), an empty tuple not to pin (`none`).
 
     Raises:
-        InputError: it is no list of cores, or one is not for this process.
+        InputError: it is no list of cores, or this process may not use one of them.
     """
     from edgebert.measure.machine.cores import check_cores, usable
 
@@ -220,35 +226,25 @@ def _tokenizer(path: Path | None) -> Path | None:
         return None
     from edgebert.core.files import local_path
 
-    place = local_path(str(path), Path.cwd())
-    file = place / "tokenizer.json" if place.is_dir() else place
+    file = local_path(str(path), Path.cwd())
+    file = file / "tokenizer.json" if file.is_dir() else file
     if not file.is_file():
         raise InputError(f"There is no tokenizer {path}.", hint="Name a tokenizer.json, or a folder that has one.")
     return file
 
 
-def _print(report: Report, name: str | None) -> None:
-    import shutil
-
+def _lines(report: Report, name: str | None) -> list[str]:
     from edgebert.report.text.bench_table import remark_lines, text_table
 
-    # A file or a pipe has no width; a table that lost columns there could not be read again.
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
-    lines = [*text_table(report, width), "", *remark_lines(report), *_verdicts(report, name)]
-    typer.echo("\n".join([*lines, *([f"report: {name}"] if name else [])]))
+    lines = [*text_table(report, table_width()), "", *remark_lines(report), *_verdicts(report, name)]
+    return [*lines, f"report: {name}"] if name else lines
 
 
 def _verdicts(report: Report, name: str | None) -> list[str]:
-    """What really changed against the baseline, where there is one; how to find out, where comparing is not installed."""
+    """Verdicts against the baseline, where there is one; without the packages for comparing, the command for elsewhere."""
     from edgebert.report.text.bench_table import verdict_lines
 
     try:
         return verdict_lines(report)
     except MissingPackage as error:
         return [f"no verdicts here: {error.message} Elsewhere: edgebert compare {name or 'REPORT'}"]
-
-
-def _print_json(report: Report, name: str | None) -> None:
-    from edgebert.report.text.bench_table import summary
-
-    print_json({"report": name, "models": summary(report)})

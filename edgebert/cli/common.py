@@ -1,71 +1,149 @@
-"""What the verbs share: options that mean the same everywhere, and how results leave."""
+"""Shared by the verbs: options that mean the same everywhere, progress, how results are printed, and work on many devices."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Protocol, TypeVar
 
 import typer
 
 from edgebert.core import interrupts
 
 if TYPE_CHECKING:
+    from edgebert.core.parallel_progress import ParallelProgress
     from edgebert.core.progress import Progress
+    from edgebert.core.store import ArtifactStore
 
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder that compress wrote.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="The result as one JSON document.")]
-
-
-def open_progress(quiet: bool) -> Progress:
-    """Progress on standard error, which Ctrl-C can always get through."""
-    from edgebert.core.progress import progress_for
-
-    return interrupts.Interruptible(progress_for(quiet=quiet))
-
-
-def visible(text: str) -> str:
-    """Text with parts that somebody else chose, such as the maker of a bundle, so that no terminal obeys it."""
-    return "".join(mark if mark.isprintable() or mark == "\n" else ascii(mark)[1:-1] for mark in text)
-
-
-def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
-    import json
-
-    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
-
-
-@contextlib.contextmanager
-def reader_may_leave() -> Iterator[None]:
-    """Lets a verb end with its own exit code although nobody reads its output any more (`| head -1`)."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
+RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Override, e.g. stages.quantize.method=static. Repeatable."),
+]
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", metavar="DIR", help="Default: $EDGEBERT_HOME, else .edgebert here.")
+]
 TargetArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="TARGET", help="pi@kitchen, pi@kitchen:folder, ssh://pi@kitchen:2222, ./folder, or a name of the fleet."
     ),
 ]
-
-
 FleetOption = Annotated[Path | None, typer.Option("--fleet", metavar="FILE", help="Devices by name: fleet.yaml.")]
-
-
 OnlyOption = Annotated[
     list[str] | None, typer.Option("--only", metavar="LABEL=VALUE", help="Devices of the fleet with that label. Repeatable.")
 ]
-
-
 ParallelOption = Annotated[
     int | None, typer.Option(min=1, max=64, help="Devices at a time. Default: what the fleet says, else 4.")
 ]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="The result as one JSON document.")]
+
+
+def open_progress(quiet: bool) -> Progress:
+    """Progress on standard error, which Ctrl-C can always interrupt."""
+    from edgebert.core.progress import progress_for
+
+    return interrupts.Interruptible(progress_for(quiet=quiet))
+
+
+def open_store(folder: Path | None) -> ArtifactStore:
+    """The store of finished stages at a folder, by default $EDGEBERT_HOME, else `.edgebert` here."""
+    from edgebert.core.store import ArtifactStore
+
+    return ArtifactStore((folder or Path(os.environ.get("EDGEBERT_HOME") or ".edgebert")).absolute())
+
+
+def visible(text: str) -> str:
+    """The text with control characters escaped: somebody else, such as the maker of a bundle, chose parts of it."""
+    return "".join(mark if mark.isprintable() or mark == "\n" else ascii(mark)[1:-1] for mark in text)
+
+
+def table_width() -> int:
+    """Characters for a table. A file or a pipe has no width, and a table that lost columns there could not be read again."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
+
+
+def print_json(value: Any) -> None:
+    """Prints one JSON document on standard output."""
+    import json
+
+    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def print_result(as_json: bool, data: Callable[[], Any], lines: Callable[[], Iterable[str]]) -> None:
+    """Prints a result, as JSON or as lines; a reader that is gone does not change the exit code.
+
+    Args:
+        data: makes the JSON document.
+        lines: makes the lines for people.
+    """
+    with reader_may_leave():
+        print_json(data()) if as_json else typer.echo("\n".join(lines()))
+
+
+@contextlib.contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Lets a verb end with its own exit code although its output is no longer read (`| head -1`)."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        drop_output()
+
+
+def drop_output() -> None:
+    """Sends what is still to be written to standard output to /dev/null."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+Result = TypeVar("Result", covariant=True)
+
+
+class DeviceWork(Protocol[Result]):
+    """Work on several devices. Its results can be read at any time."""
+
+    @property
+    def results(self) -> Sequence[Result]:
+        """One for each device."""
+
+    def run(self) -> Coroutine[Any, Any, None]:
+        """Works on all devices."""
+
+
+def run_on_devices(
+    start: Callable[[ParallelProgress], DeviceWork[Any]],
+    data: Callable[[Sequence[Any]], Any],
+    lines: Callable[[Sequence[Any]], Iterable[str]],
+    exit_code: Callable[[Sequence[Any]], int],
+    *,
+    quiet: bool,
+    json_output: bool,
+    left: str | None = None,
+    left_after: Callable[[Sequence[Any]], str] | None = None,
+) -> NoReturn:
+    """Works on devices, prints their results, and ends the command.
+
+    Args:
+        left: says, where a second Ctrl-C ends the command without a table, what is left of the work.
+        left_after: says it below the table, where the first Ctrl-C ended the work.
+    """
+    from edgebert.core.parallel_progress import open_parallel_progress
+
+    with open_parallel_progress(quiet=quiet) as progress:
+        work = start(progress)
+        if left:
+            interrupts.leave(left)
+        finished = interrupts.finish(work.run())
+    results = work.results
+    print_result(json_output, lambda: data(results), lambda: lines(results))
+    if finished:
+        raise typer.Exit(exit_code(results))
+    if left_after:
+        interrupts.leave(left_after(results))
+    raise KeyboardInterrupt

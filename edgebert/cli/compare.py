@@ -1,4 +1,4 @@
-"""`edgebert compare`: what really changed between reports, and whether that may pass."""
+"""`edgebert compare`: which differences between reports are real, and whether they may pass."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def compare(
     accuracy_threshold: Annotated[
         str | None, typer.Option(metavar="POINTS", help="How much less accurate may pass. Default: 1%.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
-    markdown: Annotated[bool, typer.Option("--markdown", help="For a pull request.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As Markdown, for a pull request.")] = False,
     json_output: JsonOption = False,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write JUnit XML, for CI.")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write there instead of standard output.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="File to write instead of standard output.")] = None,
 ) -> None:
     """Says which differences between reports are real. Exits 1 when --fail-on is not shown to hold."""
     from edgebert.core.files import write_whole
@@ -54,7 +54,7 @@ def compare(
         raise InputError("There are both --markdown and --json.", hint="Give one of them.")
     options = _options(band, accuracy_band, metric or [], across_devices, seed)
     policy = _policy(fail_on or [], threshold, accuracy_threshold)
-    _check_places(reports, {"--out": out, "--junit": junit})
+    _check_outputs(reports, {"--out": out, "--junit": junit})
     document = _document(_comparisons(reports, options), policy)
     text = _text(document, markdown=markdown, json_output=json_output)
     if junit:
@@ -107,44 +107,44 @@ def _policy(words: list[str], threshold: str | None, accuracy_threshold: str | N
     return Policy.model_validate({"fail_on": tuple(dict.fromkeys(asked)), **values})
 
 
-def _comparisons(places: Sequence[Path], options: CompareOptions) -> list[Comparison]:
+def _comparisons(paths: Sequence[Path], options: CompareOptions) -> list[Comparison]:
     from edgebert.report.compare.comparison import compare_within
     from edgebert.report.file import read_reports
 
-    if len(places) > 1:
-        refs = dict(read_reports(places[:1]))
-        return [found for index in places[1:] for found in _between(places[0], refs, index, options)]
+    if len(paths) > 1:
+        refs = dict(read_reports(paths[:1]))
+        return [comparison for path in paths[1:] for comparison in _between(paths[0], refs, path, options)]
     found = []
-    for file, report in read_reports(places):
+    for file, report in read_reports(paths):
         if not any(entry.role == "baseline" for entry in report.entries):
             raise InputError(f"{file} has no baseline to compare with.", hint="Name a second report after it.")
         found.append(compare_within(report, options, name=str(file)))
     return found
 
 
-def _between(ref_place: Path, refs: dict[Path, Report], place: Path, options: CompareOptions) -> list[Comparison]:
-    """One report with each of a place, or the files of two folders by their names."""
+def _between(ref_path: Path, refs: dict[Path, Report], path: Path, options: CompareOptions) -> list[Comparison]:
+    """Compares one report with each report of a path, or the reports of two folders by their file names."""
     from edgebert.report.compare.comparison import compare
     from edgebert.report.compare.findings import Comparison
     from edgebert.report.file import read_reports
 
     if len(refs) == 1:
         ((file, ref),) = refs.items()
-        return [compare(ref, report, options, names=(str(file), str(other))) for other, report in read_reports([place])]
-    if not place.is_dir():
-        raise InputError(f"{ref_place} holds {len(refs)} reports, {place} is one.", hint="Name one of them, or two folders.")
-    named = {other.name: (other, report) for other, report in read_reports([place])}
+        return [compare(ref, report, options, names=(str(file), str(other))) for other, report in read_reports([path])]
+    if not path.is_dir():
+        raise InputError(f"{ref_path} holds {len(refs)} reports, {path} is one.", hint="Name one of them, or two folders.")
+    named = {other.name: (other, report) for other, report in read_reports([path])}
     found = []
     for file, ref in refs.items():
         if file.name in named:
             other, report = named[file.name]
             found.append(compare(ref, report, options, names=(str(file), str(other))))
         else:
-            absent = (f"{file.name} in {place}",)
-            found.append(Comparison(ref=str(file), changed=str(place), options=options, pairs=(), missing=absent))
+            absent = (f"{file.name} in {path}",)
+            found.append(Comparison(ref=str(file), changed=str(path), options=options, pairs=(), missing=absent))
     new = tuple(name for name in named if name not in {file.name for file in refs})
     if new:
-        found.append(Comparison(ref=str(ref_place), changed=str(place), options=options, pairs=(), extra=new))
+        found.append(Comparison(ref=str(ref_path), changed=str(path), options=options, pairs=(), extra=new))
     return found
 
 
@@ -167,12 +167,12 @@ def _text(document: ComparisonDocument, *, markdown: bool, json_output: bool) ->
     return lines.markdown(document) if markdown else "\n".join(lines.text_lines(document)) + "\n"
 
 
-def _check_places(reports: Sequence[Path], places: dict[str, Path | None]) -> None:
-    """Refuses to write over what is read, over any other report, and both outputs to one place."""
+def _check_outputs(reports: Sequence[Path], outputs: dict[str, Path | None]) -> None:
+    """Refuses to write over a report, or to write two outputs to one file."""
     from edgebert.report.file import is_report, report_files
 
-    given = {option: path for option, path in places.items() if path}
-    read = [file.resolve() for place in reports for file in report_files(place)]
+    given = {option: path for option, path in outputs.items() if path}
+    read = [file.resolve() for path in reports for file in report_files(path)]
     for option, path in given.items():
         if path.resolve() in read or is_report(path):
             raise InputError(f"{path} is a report; {option} would write over it.", hint=f"Name another file with {option}.")

@@ -1,9 +1,10 @@
-"""`edgebert devices`: setting devices up, and asking them who they are."""
+"""`edgebert devices`: sets devices up, and asks them who they are and what they serve."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -14,18 +15,19 @@ from edgebert.cli.common import (
     ParallelOption,
     QuietOption,
     TargetArgument,
-    print_json,
-    reader_may_leave,
+    run_on_devices,
 )
-from edgebert.core import interrupts
 from edgebert.errors import InputError
 
 if TYPE_CHECKING:
     from edgebert.devices.concurrently import Work
     from edgebert.devices.setup.setup import OwnKey
+    from edgebert.devices.setup.text import Reached
+    from edgebert.devices.ship.status import Question
     from edgebert.devices.targets import Chosen
 
 GOES_ON = "What was installed stays; the same command goes on with the rest."
+LEFT = "`edgebert devices status` says what serves on each device."
 app = typer.Typer(help="Sets devices up and looks after them.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -50,29 +52,22 @@ def setup(
     """Installs edgebert on devices and lets them trust your key. What is there is left alone. Exits 3 when one fails."""
     import tempfile
 
-    from edgebert.core.parallel_progress import ProgressLine
     from edgebert.devices.setup.setup import SetupOrder, needs_environment, set_up
-    from edgebert.devices.setup.text import Reached
     from edgebert.devices.setup.wheels import Wheels, make_own_wheel, read_wheels
     from edgebert.devices.targets import choose
-    from edgebert.devices.transport.base import Device
     from edgebert.version import __version__
 
     if offline and wheels is None:
         raise InputError("--offline needs the wheels.", hint="Bring them along with --wheels DIR.")
     if python is not None and (not python.strip() or not python.isprintable() or python.startswith("-")):
         raise InputError(f"--python {python!r} is no name of a program.", hint="For example: --python python3.12")
-    chosen = choose(targets or (), fleet=fleet, only=only or ())
+    chosen = choose(targets or (), fleet=fleet, only=only or (), parallel=parallel)
     brought = read_wheels(wheels, __version__) if wheels else Wheels(())
     with tempfile.TemporaryDirectory(prefix="edgebert-wheel-") as folder:
         if brought.own is None and any(needs_environment(device, python) for device in chosen.devices):
             brought = brought.with_own(make_own_wheel(Path(folder)))
         order = SetupOrder(key=_own_key(), wheels=brought, offline=offline, python=python, openvino=openvino)
-
-        async def work(device: Device, line: ProgressLine) -> Reached:
-            return await set_up(device, order, line)
-
-        _all(chosen, work, parallel, quiet=quiet, json_output=json_output, left=GOES_ON)
+        _reach(chosen, partial(set_up, order=order), quiet, json_output, left=GOES_ON)
 
 
 @app.command()
@@ -86,48 +81,66 @@ def check(
 ) -> None:
     """Reaches devices and shows who they are and what they lack; changes nothing. Exits 3 when one cannot be used."""
     from edgebert.bundle.trust.keys import own_public_key
-    from edgebert.core.parallel_progress import ProgressLine
     from edgebert.devices.setup.setup import check as ask
-    from edgebert.devices.setup.text import Reached
     from edgebert.devices.targets import choose
-    from edgebert.devices.transport.base import Device
 
-    chosen = choose(targets or (), fleet=fleet, only=only or ())
+    chosen = choose(targets or (), fleet=fleet, only=only or (), parallel=parallel)
     key = own_public_key()
-
-    async def work(device: Device, line: ProgressLine) -> Reached:
-        return await ask(device, key.fingerprint if key else None, line)
-
-    _all(chosen, work, parallel, quiet=quiet, json_output=json_output)
+    _reach(chosen, partial(ask, key=key.fingerprint if key else None), quiet, json_output)
 
 
-def _all(chosen: Chosen, work: Work, parallel: int | None, *, quiet: bool, json_output: bool, left: str | None = None) -> None:
-    """Works on all devices and shows what was found.
+@app.command()
+def status(
+    targets: TargetArgument = None,
+    fleet: FleetOption = None,
+    only: OnlyOption = None,
+    parallel: ParallelOption = None,
+    quiet: QuietOption = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Shows what devices serve and what they keep for a rollback. Exits 3 where one serves nothing, or a slot is damaged."""
+    from edgebert.devices.ship.status import ask_status
+    from edgebert.devices.targets import choose
 
-    Args:
-        left: what to say of an interrupted work that writes.
-    """
-    from edgebert.core.interrupts import finish
-    from edgebert.core.parallel_progress import open_parallel_progress
-    from edgebert.devices.concurrently import AtOnce
-    from edgebert.devices.fleet import PARALLEL
-    from edgebert.devices.setup.text import data, exit_code, lines
+    inquire(choose(targets or (), fleet=fleet, only=only or (), parallel=parallel), ask_status, quiet, json_output)
 
-    if left:
-        interrupts.leave(left)  # before the work: a second Ctrl-C ends it without a table
-    with open_parallel_progress(quiet=quiet) as progress:
-        work_of_all = AtOnce(chosen.devices, work, progress, parallel or chosen.parallel or PARALLEL)
-        finished = finish(work_of_all.run())
-    found = work_of_all.found
-    with reader_may_leave():
-        print_json(data(found)) if json_output else typer.echo("\n".join(lines(found)))
-    if not finished:
-        raise KeyboardInterrupt
-    raise typer.Exit(exit_code(found))
+
+def _reach(chosen: Chosen, work: Work[Reached], quiet: bool, json_output: bool, *, left: str | None = None) -> NoReturn:
+    """Sets devices up or asks who they are, and ends the command."""
+    from edgebert.devices.concurrently import AtOnce, Turns, lowest_exit_code
+    from edgebert.devices.setup.text import data, interrupted, lines, unusable
+
+    turns = Turns(chosen.parallel, one_a_machine=False)
+    run_on_devices(
+        lambda progress: AtOnce(chosen.devices, work, failed=unusable, absent=interrupted, progress=progress, turns=turns),
+        data,
+        lines,
+        lowest_exit_code,
+        quiet=quiet,
+        json_output=json_output,
+        left=left,
+    )
+
+
+def inquire(chosen: Chosen, question: Question, quiet: bool, json_output: bool) -> NoReturn:
+    """Asks devices what they serve, or has them roll back, and ends the command."""
+    from edgebert.devices.concurrently import lowest_exit_code
+    from edgebert.devices.ship.status import inquire as ask
+    from edgebert.devices.ship.text import status_data, status_lines
+
+    run_on_devices(
+        lambda progress: ask(chosen.devices, question, progress, chosen.parallel),
+        status_data,
+        status_lines,
+        lowest_exit_code,
+        quiet=quiet,
+        json_output=json_output,
+        left=LEFT,
+    )
 
 
 def _own_key() -> OwnKey:
-    """This user's key, and what devices call it: it says whose it is."""
+    """This user's key, under a name by which devices can tell whose it is."""
     import getpass
     import platform
     import re

@@ -1,4 +1,4 @@
-"""edgebert doctor: what on this machine makes measurements unstable, and what to do about it."""
+"""`edgebert doctor`: what on this machine makes measurements unstable, and what to do about it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgebert.cli.common import JsonOption, QuietOption, open_progress, print_json, reader_may_leave
+from edgebert.cli.common import JsonOption, QuietOption, open_progress, print_result
 from edgebert.errors import EXIT_GATE_FAILED
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def doctor(
     seconds: Annotated[
         float, typer.Option(min=0.0, max=600.0, help="How long a fixed piece of work is timed; 0: not at all.")
     ] = 3.0,
-    threads: Annotated[int, typer.Option(min=1, help="That a model will run with: names as many cores to pin it to.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of a model: names as many cores to pin it to.")] = 1,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 when something is unstable.")] = False,
     quiet: QuietOption = False,
     json_output: JsonOption = False,
@@ -30,8 +30,7 @@ def doctor(
 
     facts = collect(seconds, open_progress(quiet), threads=threads)
     findings = examine(facts)
-    with reader_may_leave():
-        print_json(_as_json(facts, findings)) if json_output else typer.echo("\n".join(_lines(findings)))
+    print_result(json_output, lambda: _as_json(facts, findings), lambda: _lines(findings))
     raise typer.Exit(EXIT_GATE_FAILED if strict and any(item.level == "unstable" for item in findings) else 0)
 
 

@@ -1,18 +1,22 @@
-"""`edgebert keys`: the own key, whose bundles are trusted here, and signing."""
+"""`edgebert keys`: your own key, the keys that are trusted here, and signing."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgebert.cli.common import JsonOption, print_json, reader_may_leave, visible
+from edgebert.cli.common import BundleArgument, JsonOption, print_result, visible
 from edgebert.errors import InputError, TrustError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from edgebert.bundle.trust.policy import Signer
+
+SIGSTORE_SAMPLE = "For example: --sigstore release@example.org --issuer https://accounts.google.com"
 
 app = typer.Typer(help="Keys: your own, whose bundles you take, and signing.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -22,17 +26,17 @@ def list_keys(json_output: JsonOption = False) -> None:
     """Lists whose bundles load here. Makes nothing."""
     from edgebert.bundle.trust.pins import current_pins
 
-    found = current_pins()
-    with reader_may_leave():
-        if json_output:
-            print_json(found)
-            return
-        own = found["own"]
-        typer.echo(f"own key      {own['fingerprint']}  {own['file']}" if own else "own key      none yet: edgebert keys show")
-        for pin in found["trusted"]:
-            typer.echo(visible(f"{pin['kind']:11}  {pin['identity']}  {pin['name']}"))
-        refuses = found["unsigned"] == "refuse"
-        typer.echo("Unsigned bundles are refused." if refuses else "Unsigned bundles LOAD: trust.toml says so.")
+    pins = current_pins()
+    print_result(json_output, lambda: pins, lambda: _pin_lines(pins))
+
+
+def _pin_lines(pins: Mapping[str, Any]) -> list[str]:
+    own, refuses = pins["own"], pins["unsigned"] == "refuse"
+    return [
+        f"own key      {own['fingerprint']}  {own['file']}" if own else "own key      none yet: edgebert keys show",
+        *(visible(f"{pin['kind']:11}  {pin['identity']}  {pin['name']}") for pin in pins["trusted"]),
+        "Unsigned bundles are refused." if refuses else "Unsigned bundles LOAD: trust.toml says so.",
+    ]
 
 
 @app.command()
@@ -46,16 +50,16 @@ def show() -> None:
 @app.command()
 def new() -> None:
     """Makes a new own key. The old one stays trusted here until it is distrusted."""
-    from edgebert.bundle.trust.pins import pin_key
     from edgebert.bundle.trust.keys import ensure_own_key, replace_own_key
+    from edgebert.bundle.trust.pins import pin_key
 
     old = ensure_own_key()
     name = f"former-{old.fingerprint[:12]}"
-    pin_key(name, old.pem)  # first: were this cut short, both would be trusted, and no bundle locked out
+    pin_key(name, old.pem)  # first, so that a kill at any moment leaves the old key trusted
     key, kept = replace_own_key()
     typer.echo(f"own key: {key.fingerprint}")
     typer.echo(f"The old one is kept in {kept} and trusted here as {name}; end that with: edgebert keys distrust {name}")
-    typer.echo("Devices know the old one only: bring them the new one before you ship what it signs (edgebert keys show).")
+    typer.echo("Devices trust the old one only: bring them the new one before you ship what it signs (edgebert keys show).")
 
 
 @app.command()
@@ -65,13 +69,13 @@ def trust(
         str | None, typer.Argument(metavar="FILE", help="Public key or root certificate in PEM form; - is standard input.")
     ] = None,
     subject: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of a root, only this subject, such as CN=release,O=Example.")
+        str | None, typer.Option(metavar="NAME", help="With a root: trusts only this subject, such as CN=release,O=Example.")
     ] = None,
     sigstore: Annotated[
-        str | None, typer.Option(metavar="IDENTITY", help="Instead of a file: whom sigstore vouches for.")
+        str | None, typer.Option(metavar="IDENTITY", help="Instead of a file: an identity that sigstore vouches for.")
     ] = None,
     issuer: Annotated[
-        str | None, typer.Option(metavar="URL", help="Of --sigstore: who checks that identity, by OpenID Connect.")
+        str | None, typer.Option(metavar="URL", help="With --sigstore: who checks that identity, by OpenID Connect.")
     ] = None,
 ) -> None:
     """Trusts a public key, a root certificate or a sigstore identity from now on."""
@@ -88,9 +92,6 @@ def trust(
     _trust_pem(name, _read_pem(file), "standard input" if file == "-" else file, subject)
 
 
-SIGSTORE_SAMPLE = "For example: --sigstore release@example.org --issuer https://accounts.google.com"
-
-
 def _read_pem(file: str) -> bytes:
     from edgebert.bundle.trust.keys import PEM_LIMIT, read_small
 
@@ -104,8 +105,8 @@ def _read_pem(file: str) -> bytes:
 
 def _trust_pem(name: str, data: bytes, source: str, subject: str | None) -> None:
     from edgebert.bundle.trust.certificates import only_certificate
-    from edgebert.bundle.trust.pins import pin_certificate, pin_key
     from edgebert.bundle.trust.keys import read_public_key
+    from edgebert.bundle.trust.pins import pin_certificate, pin_key
 
     if b"-----BEGIN CERTIFICATE-----" in data and b"PRIVATE KEY" not in data:
         pem, root = only_certificate(data, source)
@@ -121,9 +122,8 @@ def _trust_pem(name: str, data: bytes, source: str, subject: str | None) -> None
 
 @app.command()
 def distrust(name: Annotated[str, typer.Argument(metavar="NAME", help="As `edgebert keys list` shows it.")]) -> None:
-    """Trusts what goes by that name no longer; bundles that it signed stop loading, unless it is trusted under another."""
-    from edgebert.bundle.trust.pins import unpin
-    from edgebert.bundle.trust.pins import current_pins
+    """Ends the trust in a name; bundles that it signed stop loading, unless the same is trusted under another name."""
+    from edgebert.bundle.trust.pins import current_pins, unpin
 
     gone = {(pin["kind"], pin["identity"]) for pin in current_pins()["trusted"] if pin["name"] == name}
     unpin(name)
@@ -137,11 +137,11 @@ def distrust(name: Annotated[str, typer.Argument(metavar="NAME", help="As `edgeb
 
 @app.command()
 def sign(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder that compress wrote.")],
+    bundle: BundleArgument,
     key: Annotated[Path | None, typer.Option(metavar="FILE", help="Private key. Default: the own key.")] = None,
     certificate: Annotated[Path | None, typer.Option(metavar="FILE", help="Signing certificate of --key.")] = None,
     chain: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="Between the certificate and its root. Repeatable.")
+        list[Path] | None, typer.Option(metavar="FILE", help="Certificates between --certificate and its root. Repeatable.")
     ] = None,
     sigstore: Annotated[bool, typer.Option("--sigstore", help="Sign as an identity that sigstore vouches for.")] = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""The command line: verbs, each one library call. Everything heavy is imported inside the verb that needs it.
+"""The command line: registers the verbs, and maps errors to messages and exit codes. Verbs import heavy packages inside.
 
 Exit codes: 0 done and passed, 1 a gate failed, 2 the recipe or input has to change, 3 the environment has to change,
 130 interrupted, 143 and 129 ended by SIGTERM and SIGHUP. Results go to standard output, progress and errors to standard error.
@@ -10,27 +10,29 @@ import contextlib
 import errno
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from edgebert.cli.bench import bench
-from edgebert.cli.common import visible
+from edgebert.cli.common import drop_output, visible
 from edgebert.cli.compare import compare
-from edgebert.cli.compress import compress, init, plan, schema, validate
+from edgebert.cli.compress import compress
 from edgebert.cli.devices import app as devices_app
 from edgebert.cli.doctor import doctor
+from edgebert.cli.init import init
 from edgebert.cli.keys import app as keys_app
+from edgebert.cli.plan import plan
 from edgebert.cli.report import report
+from edgebert.cli.rollback import rollback
 from edgebert.cli.run import run_bundle
-from edgebert.cli.ship import rollback, ship
+from edgebert.cli.schema import schema
+from edgebert.cli.ship import ship
 from edgebert.cli.store import store_app
+from edgebert.cli.validate import validate
 from edgebert.cli.verify import verify
 from edgebert.core import interrupts
 from edgebert.errors import EXIT_ENVIRONMENT, EXIT_INPUT, EXIT_INTERRUPTED, EdgebertError
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     name="edgebert",
@@ -43,14 +45,8 @@ app = typer.Typer(
 app.add_typer(store_app, name="store")
 app.add_typer(keys_app, name="keys")
 app.add_typer(devices_app, name="devices")
-for verb in (compress, plan, validate, schema, init, verify):
+for verb in (compress, plan, validate, schema, init, verify, compare, report, bench, doctor, ship, rollback):
     app.command()(verb)
-app.command("compare")(compare)
-app.command("report")(report)
-app.command("bench")(bench)
-app.command("doctor")(doctor)
-app.command("ship")(ship)
-app.command("rollback")(rollback)
 app.command("run")(run_bundle)
 
 
@@ -75,13 +71,13 @@ def main() -> None:
     try:
         code = app(prog_name="edgebert", standalone_mode=False)
     except EdgebertError as error:
-        if interrupts.asked():  # what a library made of it
+        if interrupts.asked():  # a library turned the interrupt into an error
             _interrupted()
         _fail(error)
     except (KeyboardInterrupt, typer.Abort):
         _interrupted()
-    except (BrokenPipeError, SystemExit):  # the reader of our output went away; newer versions of Typer exit by themselves
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (BrokenPipeError, SystemExit):  # the output is no longer read; newer versions of Typer exit by themselves
+        drop_output()
         sys.exit(0)
     except Exception as error:
         if interrupts.asked():
@@ -120,15 +116,15 @@ def _fail_unexpected(error: Exception) -> None:
     if error.__class__.__name__ == "NoArgsIsHelpError":
         sys.stderr.write(f"{error}\n")
         sys.exit(EXIT_INPUT)
-    if hasattr(error, "format_message"):  # a wrong option or argument; Typer's own class of it moved between versions
+    if hasattr(error, "format_message"):  # a wrong option or argument, whose class moved between versions of Typer
         command = getattr(getattr(error, "ctx", None), "command_path", "edgebert")
         sys.stderr.write(f"error: {error.format_message()}\n  {command} --help lists what can be asked.\n")
         sys.exit(EXIT_INPUT)
     _show_trace(error)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         sys.stderr.write(f"error: {error.filename or 'Standard output'} cannot be written: the disk is full.\n  Make room.\n")
-        with contextlib.suppress(OSError):  # what is still to be written there
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with contextlib.suppress(OSError):
+            drop_output()
         sys.exit(EXIT_ENVIRONMENT)
     first = (str(error).strip().splitlines() or [""])[0]
     sys.stderr.write(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from edgebert.cli.common import JsonOption, print_json
+from edgebert.cli.common import JsonOption, print_result
 from edgebert.errors import InputError
 
 
@@ -37,15 +37,13 @@ def run_bundle(
     if variant is None and predictor.variant.name != predictor.selected:
         note = f"{predictor.selected} was selected, but {predictor.obstacle}; {predictor.variant.name} answers instead"
         typer.echo(f"note: {note}", err=True)
-    answers = predictor.predict(lines)
-    if json_output:
-        print_json(
-            [{"text": text, "label": answer.label, "score": answer.score} for text, answer in zip(lines, answers, strict=True)]
-        )
-        return
-    width = max((len(answer.label) for answer in answers), default=0)
-    for text, answer in zip(lines, answers, strict=True):
-        typer.echo(f"{answer.label:{width}}  {answer.score:.4f}  {text}")
+    pairs = list(zip(lines, predictor.predict(lines), strict=True))
+    width = max((len(answer.label) for _, answer in pairs), default=0)
+    print_result(
+        json_output,
+        lambda: [{"text": text, "label": answer.label, "score": answer.score} for text, answer in pairs],
+        lambda: (f"{answer.label:{width}}  {answer.score:.4f}  {text}" for text, answer in pairs),
+    )
 
 
 def _texts(texts: list[str] | None, file: Path | None) -> list[str]:

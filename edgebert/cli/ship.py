@@ -1,4 +1,4 @@
-"""`edgebert ship`, `rollback` and `devices status`: a bundle onto devices, back again, and what they serve."""
+"""`edgebert ship`: brings a bundle onto devices, the canaries first."""
 
 from __future__ import annotations
 
@@ -14,21 +14,15 @@ from edgebert.cli.common import (
     ParallelOption,
     QuietOption,
     TargetArgument,
-    print_json,
-    reader_may_leave,
+    run_on_devices,
 )
-from edgebert.cli.devices import app as devices_app
-from edgebert.core import interrupts
+from edgebert.cli.devices import LEFT
 from edgebert.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from edgebert.devices.ship.delivery import Delivery
-    from edgebert.devices.ship.status import DeviceStatus, Question
-    from edgebert.devices.transport.base import Device
-
-LEFT = "`edgebert devices status` says what serves on each device."
 
 
 def ship(
@@ -44,25 +38,24 @@ def ship(
         Path | None, typer.Option(metavar="DIR", help="For the devices' measurements. Default: ships/<bundle>.")
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, max=100, help="Processes that measure each variant there.")] = 5,
-    queries: Annotated[int, typer.Option(min=1, max=100_000, help="That each of them is asked.")] = 64,
+    queries: Annotated[int, typer.Option(min=1, max=100_000, help="Queries that each of them is asked.")] = 64,
     attempts: Annotated[
-        int, typer.Option(min=1, max=100, help="How often a device is called where its connection is lost.")
+        int, typer.Option(min=1, max=100, help="Connections to a device, where each is lost in the middle.")
     ] = 3,
     quiet: QuietOption = False,
     json_output: JsonOption = False,
 ) -> None:
     """Brings a bundle onto devices: checked, tried and measured there, then switched over. Exits 1 when a gate fails."""
-    from edgebert.core.interrupts import finish
-    from edgebert.core.parallel_progress import open_parallel_progress
     from edgebert.devices.agent.protocol import VariantTrial
     from edgebert.devices.ship.delivery import Order, open_folder
     from edgebert.devices.ship.payload import load_payload
     from edgebert.devices.ship.rollout import Rollout, exit_code
     from edgebert.devices.ship.text import delivery_data, delivery_lines
+    from edgebert.devices.targets import choose
 
-    devices, at_once = _chosen(targets, fleet, only, parallel)
-    if canary and canary >= len(devices):
-        count = "there is 1 device" if len(devices) == 1 else f"there are {len(devices)} devices"
+    chosen = choose(targets or (), fleet=fleet, only=only or (), parallel=parallel)
+    if canary and canary >= len(chosen.devices):
+        count = "there is 1 device" if len(chosen.devices) == 1 else f"there are {len(chosen.devices)} devices"
         raise InputError(
             f"--canary {canary}, but {count}.", hint="Canaries go before others: name more devices, or leave it out."
         )
@@ -70,83 +63,24 @@ def ship(
     order = Order(
         trial=VariantTrial(rounds=rounds, queries=queries),
         attempts=attempts,
-        parallel=at_once,
+        parallel=chosen.parallel,
         canary=canary or 0,
         reports=open_folder(reports, payload.manifest.name),
     )
-    with open_parallel_progress(quiet=quiet) as progress:
-        rollout = Rollout(devices, payload, order, progress)
-        interrupts.leave(LEFT)  # for a second Ctrl-C, behind which there is no table any more
-        finished = finish(rollout.run())
-    found = rollout.deliveries
-    with reader_may_leave():
-        print_json(delivery_data(found)) if json_output else typer.echo("\n".join(delivery_lines(found)))
-    if not finished:
-        _end_interrupted(found)
-    raise typer.Exit(exit_code(found))
+    run_on_devices(
+        lambda progress: Rollout(chosen.devices, payload, order, progress),
+        delivery_data,
+        delivery_lines,
+        exit_code,
+        quiet=quiet,
+        json_output=json_output,
+        left=LEFT,
+        left_after=_left,
+    )
 
 
-def rollback(
-    targets: TargetArgument = None,
-    fleet: FleetOption = None,
-    only: OnlyOption = None,
-    parallel: ParallelOption = None,
-    quiet: QuietOption = False,
-    json_output: JsonOption = False,
-) -> None:
-    """Lets devices serve again what they served before the last switch, after it was checked there."""
-    from edgebert.devices.ship.status import ask_rollback
-
-    _ask(*_chosen(targets, fleet, only, parallel), ask_rollback, quiet=quiet, json_output=json_output)
-
-
-@devices_app.command()
-def status(
-    targets: TargetArgument = None,
-    fleet: FleetOption = None,
-    only: OnlyOption = None,
-    parallel: ParallelOption = None,
-    quiet: QuietOption = False,
-    json_output: JsonOption = False,
-) -> None:
-    """Shows what devices serve and what they keep for a rollback. Exits 3 where one serves nothing, or a slot is damaged."""
-    from edgebert.devices.ship.status import ask_status
-
-    _ask(*_chosen(targets, fleet, only, parallel), ask_status, quiet=quiet, json_output=json_output)
-
-
-def _ask(devices: Sequence[Device], parallel: int, question: Question, *, quiet: bool, json_output: bool) -> None:
-    from edgebert.core.interrupts import finish
-    from edgebert.core.parallel_progress import open_parallel_progress
-    from edgebert.devices.ship.status import Inquiry, exit_code
-    from edgebert.devices.ship.text import status_data, status_lines
-
-    with open_parallel_progress(quiet=quiet) as progress:
-        inquiry = Inquiry(devices, question, progress, parallel)
-        interrupts.leave(LEFT)
-        finished = finish(inquiry.run())
-    found: list[DeviceStatus] = inquiry.statuses
-    with reader_may_leave():
-        print_json(status_data(found)) if json_output else typer.echo("\n".join(status_lines(found)))
-    if not finished:
-        raise KeyboardInterrupt
-    raise typer.Exit(exit_code(found))
-
-
-def _chosen(
-    targets: list[str] | None, fleet: Path | None, only: list[str] | None, parallel: int | None
-) -> tuple[tuple[Device, ...], int]:
-    """The devices, and how many at a time."""
-    from edgebert.devices.fleet import PARALLEL
-    from edgebert.devices.targets import choose
-
-    chosen = choose(targets or (), fleet=fleet, only=only or ())
-    return chosen.devices, parallel or chosen.parallel or PARALLEL
-
-
-def _end_interrupted(found: Sequence[Delivery]) -> None:
+def _left(deliveries: Sequence[Delivery]) -> str:
     from edgebert.devices.ship.delivery import SERVES
 
-    serving = sum(item.outcome in SERVES for item in found)
-    interrupts.leave(f"{serving} of {len(found)} devices serve it; run the same command again for the others.")
-    raise KeyboardInterrupt
+    serving = sum(item.outcome in SERVES for item in deliveries)
+    return f"{serving} of {len(deliveries)} devices serve it; run the same command again for the others."

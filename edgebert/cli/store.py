@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgebert.cli.common import JsonOption, print_json
-from edgebert.cli.compress import StoreOption, _store
+from edgebert.cli.common import JsonOption, StoreOption, open_store, print_result
 from edgebert.errors import EXIT_ENVIRONMENT, InputError
 
 if TYPE_CHECKING:
@@ -22,16 +21,15 @@ store_app = typer.Typer(help="Looks after the store of finished stages.", no_arg
 def store_ls(store: StoreOption = None, json_output: JsonOption = False) -> None:
     """Lists the artifacts."""
     artifacts = _existing_store(store).artifacts()
-    if json_output:
-        print_json([artifact.manifest.model_dump(mode="json") for artifact in artifacts])
-        return
-    for artifact in artifacts:
-        made_by = artifact.manifest.made_by
-        typer.echo(
-            f"{artifact.key[:12]}  {made_by.name:10} {artifact.format:13} "
-            f"{artifact.size / 1e6:9.1f} MB  {made_by.seconds:8.1f} s"
-        )
-    typer.echo(f"{len(artifacts)} artifacts, {sum(artifact.size for artifact in artifacts) / 1e6:.1f} MB")
+    rows = [
+        f"{artifact.key[:12]}  {artifact.manifest.made_by.name:10} {artifact.format:13} "
+        f"{artifact.size / 1e6:9.1f} MB  {artifact.manifest.made_by.seconds:8.1f} s"
+        for artifact in artifacts
+    ]
+    total = f"{len(artifacts)} artifacts, {sum(artifact.size for artifact in artifacts) / 1e6:.1f} MB"
+    print_result(
+        json_output, lambda: [artifact.manifest.model_dump(mode="json") for artifact in artifacts], lambda: [*rows, total]
+    )
 
 
 @store_app.command("gc")
@@ -41,29 +39,29 @@ def store_gc(
     altered: Annotated[bool, typer.Option("--altered", help="Only artifacts that fail their verification.")] = False,
 ) -> None:
     """Drops artifacts that no existing run folder was made from, and what killed runs left."""
-    place = _existing_store(store)
+    found = _existing_store(store)
     if altered:
-        typer.echo(f"dropped {place.remove_altered()} altered artifacts")
+        typer.echo(f"dropped {found.remove_altered()} altered artifacts")
         return
-    count, freed = place.collect(everything=everything)
+    count, freed = found.collect(everything=everything)
     typer.echo(f"dropped {count} artifacts, {freed / 1e6:.1f} MB")
 
 
 @store_app.command("verify")
 def store_verify(store: StoreOption = None) -> None:
     """Rehashes every artifact."""
-    place = _existing_store(store)
-    faults = place.verify()
+    found = _existing_store(store)
+    faults = found.verify()
     for fault in faults:
         typer.echo(fault)
     if faults:
         typer.echo("Drop them with: edgebert store gc --altered", err=True)
         raise typer.Exit(EXIT_ENVIRONMENT)
-    typer.echo(f"{len(place.artifacts())} artifacts, all as written")
+    typer.echo(f"{len(found.artifacts())} artifacts, all as written")
 
 
-def _existing_store(place: Path | None) -> ArtifactStore:
-    store = _store(place)
+def _existing_store(folder: Path | None) -> ArtifactStore:
+    store = open_store(folder)
     if not (store.root / "artifacts").is_dir():
         raise InputError(f"There is no store at {store.root}.", hint="Name it with --store or EDGEBERT_HOME.")
     return store

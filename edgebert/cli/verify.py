@@ -1,4 +1,4 @@
-"""`edgebert verify`: who signed a bundle, whether its files are whole, and whether its variants answer as they did."""
+"""`edgebert verify`: who signed a bundle, whether its files are unaltered, and whether its variants answer as they did."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from edgebert.cli.common import BundleArgument, JsonOption, print_json, reader_may_leave, visible
+from edgebert.cli.common import BundleArgument, JsonOption, print_result, visible
 from edgebert.errors import EXIT_GATE_FAILED
 
 if TYPE_CHECKING:
@@ -25,21 +25,14 @@ def verify(bundle: BundleArgument, json_output: JsonOption = False) -> None:
 
     manifest, signer = read_signed_bundle(bundle)
     tests = replay_all(bundle, manifest)
-    with reader_may_leave():
-        if json_output:
-            print_json(_verified_json(signer, tests))
-        else:
-            typer.echo(f"{len(manifest.files)} files as the manifest says")
-            typer.echo(_signer_line(signer))
-            for test in tests:
-                far = test.obstacle if test.difference is None else f"largest difference {test.difference:.2g}"
-                typer.echo(f"{test.state:8} {test.variant.name}: {far} (allowed {test.variant.tolerance:g})")
+    files = f"{len(manifest.files)} files as the manifest says"
+    print_result(json_output, lambda: _as_json(signer, tests), lambda: [files, _signer_line(signer), *map(_test_line, tests)])
     if any(test.state == "differs" for test in tests):
         raise typer.Exit(EXIT_GATE_FAILED)
     for test in tests:
         if test.state == "untested" and test.variant.name == manifest.selected:
             get_runtime(test.variant.target.runtime).require()  # what the bundle is for could not be tested
-    choose_variant(manifest)  # says so where nothing can run here
+    choose_variant(manifest)  # raises where nothing can run here
 
 
 def _signer_line(signer: Signer) -> str:
@@ -48,7 +41,12 @@ def _signer_line(signer: Signer) -> str:
     return visible(f"signed by {signer.identity} ({signer.name})")
 
 
-def _verified_json(signer: Signer, tests: Sequence[SelfTest]) -> dict[str, Any]:
+def _test_line(test: SelfTest) -> str:
+    result = test.obstacle if test.difference is None else f"largest difference {test.difference:.2g}"
+    return f"{test.state:8} {test.variant.name}: {result} (allowed {test.variant.tolerance:g})"
+
+
+def _as_json(signer: Signer, tests: Sequence[SelfTest]) -> dict[str, Any]:
     variants = [
         {"variant": test.variant.name, "difference": test.difference, "state": test.state, "obstacle": test.obstacle}
         for test in tests

@@ -1,1 +1,1 @@
-"""Where artifacts go: how a device is named, reached and set up. The only room that opens a connection to one."""
+"""Devices: how a device is named, reached, set up and shipped to. This room alone opens connections to devices."""

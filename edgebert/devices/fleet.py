@@ -1,4 +1,4 @@
-"""The fleet: a YAML file that names devices, how each is reached, and what kind it is.
+"""Fleet: a YAML file that names devices, with the address and the labels of each.
 
 parallel: 8                      # devices at a time
 devices:
@@ -35,13 +35,14 @@ from edgebert.errors import FleetError, InputError, Problem
 
 FLEET = Kind("a fleet", FleetError, "ship")
 PARALLEL = 4
+"""Devices at a time, by default."""
 SECRETS = ("password", "passwd", "passphrase", "pass", "pwd", "secret", "sudo_password")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LABEL = r"^[A-Za-z0-9][A-Za-z0-9._/ -]{0,63}$"
 
 
 def _number_as_text(value: Any) -> Any:
-    """`floor: 2` is a label as good as `floor: "2"`."""
+    """Takes `floor: 2` as `floor: "2"`."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -67,7 +68,7 @@ class FleetFile(Strict):
 
 @dataclass(frozen=True)
 class Fleet:
-    """The devices of a file, in its order."""
+    """The devices of a file, in the file's order."""
 
     path: Path
     devices: tuple[Device, ...]
@@ -75,10 +76,10 @@ class Fleet:
 
 
 def load_fleet(path: Path) -> Fleet:
-    """Reads a fleet. No device is reached.
+    """Reads a fleet; connects to no device.
 
     Raises:
-        FleetError: with every problem that was found.
+        FleetError: with every problem of the file.
         InputError: the file cannot be read.
     """
     local_path(str(path), Path.cwd())  # raises where the system refuses such a name
@@ -102,7 +103,7 @@ def load_fleet(path: Path) -> Fleet:
 
 
 def device_of(text: str) -> Device:
-    """The device at an address, called as the user wrote it.
+    """The device at an address, named as the user wrote it.
 
     Raises:
         InputError: it is no address.
@@ -115,13 +116,13 @@ def _validate(document: YamlDocument, problems: list[Problem]) -> FleetFile | No
     try:
         return FleetFile.model_validate_json(json.dumps(document.value))
     except ValidationError as error:
-        told = {problem.path for problem in problems}
-        problems += [problem for problem in problems_of(document, error, _fields_at) if problem.path not in told]
+        known = {problem.path for problem in problems}
+        problems += [problem for problem in problems_of(document, error, _fields_at) if problem.path not in known]
         return None
 
 
 def _secrets(document: YamlDocument) -> Iterator[Problem]:
-    """Keys that hold a password get an answer of their own: it must not stay in the file."""
+    """Problems of keys that hold a password, which must not stay in the file."""
     devices = document.value.get("devices")
     for name, entry in devices.items() if isinstance(devices, dict) else ():
         for key in entry if isinstance(entry, dict) else ():
@@ -132,7 +133,7 @@ def _secrets(document: YamlDocument) -> Iterator[Problem]:
 
 
 def _is_secret(key: str) -> bool:
-    """Also where it is misspelt: what it holds is a password all the same."""
+    """Whether a key, misspelt or not, looks like one for a password."""
     word = key.lower().replace("-", "_")
     return key not in FleetDevice.model_fields and bool(difflib.get_close_matches(word, SECRETS, n=1, cutoff=0.8))
 
@@ -178,11 +179,9 @@ def _fields_at(path: Path_) -> Sequence[str]:
 
 
 def labels_of(devices: Sequence[Device]) -> Mapping[str, list[str]]:
-    """Label -> the values that it has somewhere, in order."""
-    found: dict[str, list[str]] = {}
+    """Label -> its values, in the order of the devices."""
+    values: dict[str, dict[str, None]] = {}
     for device in devices:
         for label, value in device.labels.items():
-            values = found.setdefault(label, [])
-            if value not in values:
-                values.append(value)
-    return found
+            values.setdefault(label, {})[value] = None
+    return {label: list(found) for label, found in values.items()}

@@ -1,4 +1,4 @@
-"""Which devices a command is for: addresses, names of a fleet, or those of it that have a label."""
+"""Targets: the devices that a command is for, by address, by name in a fleet, or by label."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgebert.core.yaml_file import nearest
-from edgebert.devices.fleet import Fleet, device_of, labels_of, load_fleet
+from edgebert.devices.fleet import PARALLEL, Fleet, device_of, labels_of, load_fleet
 from edgebert.devices.transport.base import Device
 from edgebert.devices.transport.conversation import printable
 from edgebert.errors import InputError
 
 OWN_LABEL = "name"
-"""Every device has it; its value is the device's name."""
+"""Label that every device has; its value is the device's name."""
 
 
 @dataclass(frozen=True)
@@ -21,19 +21,22 @@ class Chosen:
     """The devices of one command."""
 
     devices: tuple[Device, ...]
-    parallel: int | None
-    """Devices at a time, as the fleet says; None without a fleet."""
+    parallel: int
+    """Devices at a time."""
 
 
-def choose(targets: Sequence[str], *, fleet: Path | None = None, only: Sequence[str] = ()) -> Chosen:
-    """The devices of a command. With a fleet and neither targets nor labels: all of it, in its order.
+def choose(
+    targets: Sequence[str], *, fleet: Path | None = None, only: Sequence[str] = (), parallel: int | None = None
+) -> Chosen:
+    """The devices of a command. With a fleet and neither targets nor labels: all its devices, in its order.
 
     Args:
-        targets: names of the fleet, or addresses.
+        targets: names in the fleet, or addresses.
         only: `label=value`; a device must have all of them. `name=` stands for its name.
+        parallel: devices at a time; by default what the fleet says, else `PARALLEL`.
 
     Raises:
-        InputError: none is chosen, one is chosen twice, or something is no address.
+        InputError: no device is chosen, one is chosen twice, or an address is wrong.
     """
     if fleet is None:
         if only:
@@ -42,26 +45,25 @@ def choose(targets: Sequence[str], *, fleet: Path | None = None, only: Sequence[
             raise InputError(
                 "No device is named.", hint="Name one, such as pi@kitchen or ./kitchen, or a file of them: --fleet fleet.yaml"
             )
-        return Chosen(_distinct([device_of(text) for text in targets]), None)
+        return Chosen(_distinct([device_of(text) for text in targets]), parallel or PARALLEL)
     loaded = load_fleet(fleet)
     named = _named(loaded, targets)
-    return Chosen(_distinct(_with_labels(named, only, loaded)), loaded.parallel)
+    return Chosen(_distinct(_with_labels(named, only, loaded)), parallel or loaded.parallel)
 
 
 def _named(fleet: Fleet, targets: Sequence[str]) -> list[Device]:
     if not targets:
         return list(fleet.devices)
-    by_name = {device.name: device for device in fleet.devices}
-    wanted = set(targets)
-    inside = [device for device in fleet.devices if device.name in wanted]
-    others = [text for text in targets if text not in by_name]
+    inside = [device for device in fleet.devices if device.name in targets]
+    names = {device.name for device in inside}
+    others = [text for text in targets if text not in names]
     for text in others:
         _check_is_address(text, fleet)
     return inside + [device_of(text) for text in others]
 
 
 def _check_is_address(text: str, fleet: Fleet) -> None:
-    """Beside a fleet a bare word is a name of it: a slip must not become a host that is called so.
+    """Refuses a bare word that names no device of the fleet: a typing error must not become the name of a host.
 
     Raises:
         InputError: it is a bare word.
@@ -70,7 +72,7 @@ def _check_is_address(text: str, fleet: Fleet) -> None:
         meant = nearest(text, [device.name for device in fleet.devices])
         raise InputError(
             f"{printable(text)} is no device of {fleet.path}.",
-            hint=f"{meant} A host that it does not name is written ssh://host or user@host, a folder ./folder.",
+            hint=f"{meant} Write another host as ssh://host or user@host, and a folder as ./folder.",
         )
 
 
@@ -93,15 +95,14 @@ def _known(fleet: Fleet) -> str:
 
 
 def _distinct(devices: list[Device]) -> tuple[Device, ...]:
-    """A device that two commands fill at once would only make one of them wait; one that is named twice is a slip."""
+    """Refuses a device that is named twice, by its name or by its folder."""
     names: set[str] = set()
-    places: dict[tuple[str, str], str] = {}
+    folders: dict[tuple[str, str], str] = {}
     for device in devices:
         if device.name in names:
             raise InputError(f"{device.name} is named twice.", hint="Name each device once.")
         names.add(device.name)
-        place = (device.where, device.root)
-        if place in places:
-            raise InputError(f"{device.name} and {places[place]} are one folder of one device.", hint="Name each device once.")
-        places[place] = device.name
+        other = folders.setdefault((device.where, device.root), device.name)
+        if other != device.name:
+            raise InputError(f"{device.name} and {other} are one folder of one device.", hint="Name each device once.")
     return tuple(devices)

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Protocol
 
 from edgebert.bundle.device_folder import Root
 from edgebert.core.store import hash_file
@@ -14,21 +13,11 @@ from edgebert.devices.agent import contents
 from edgebert.devices.agent.contents import check_files, sizes_of
 from edgebert.devices.agent.disk import MARGIN, fault, free_bytes, remove, require, sync, write_durably
 from edgebert.devices.agent.protocol import Have, Held, Piece, Receive, Received
-from edgebert.devices.agent.wire import Events
+from edgebert.devices.agent.wire import EventLines, StandardInput
 from edgebert.errors import DeviceError, DeviceLost
 
 LEFT = "left.json"
 """File with the name and size of everything that lay here after the last installation."""
-
-
-class Body(Protocol):
-    """The bytes that follow a request."""
-
-    def read(self, size: int) -> Iterator[bytes]:
-        """Blocks of the next `size` bytes; fewer where the input ends."""
-
-    def goes_on(self) -> bool:
-        """Whether more bytes are there at this moment."""
 
 
 def whole(root: Root, sha256: str) -> Path:
@@ -67,7 +56,7 @@ def _arrived(root: Root, sha256: str, size: int) -> int | None:
     return None
 
 
-def receive(root: Root, request: Receive, body: Body, events: Events) -> None:
+def receive(root: Root, request: Receive, body: StandardInput, events: EventLines) -> None:
     """Receives the pieces, one after the other. Complete contents are kept, whatever happens to the others.
 
     Raises:
@@ -103,7 +92,7 @@ def _check_pieces(pieces: Collection[Piece]) -> None:
         raise DeviceError(f"{strange.sha256[:12]} is announced with an offset behind its end.")
 
 
-def _counted(body: Body, piece: Piece, advance: Callable[[float], None]) -> Iterator[bytes]:
+def _counted(body: StandardInput, piece: Piece, advance: Callable[[float], None]) -> Iterator[bytes]:
     """Blocks of one piece, each reported to `advance`.
 
     Raises:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgebert.bundle.device_folder import Root, SlotName
-from edgebert.bundle.manifest import MANIFEST, BundleManifest
+from edgebert.bundle.manifest import MANIFEST, BundleManifest, ManifestEntry
 from edgebert.bundle.read import LEFT_BY_THE_HUB, read_signed_bundle
 from edgebert.bundle.trust.envelope import SIGNATURE
 from edgebert.core import interrupts
@@ -28,17 +28,17 @@ from edgebert.devices.agent.disk import remove, require, sync, write_durably
 from edgebert.devices.agent.incoming import clear, whole
 from edgebert.devices.agent.protocol import Install, Installed, RequestedFile
 from edgebert.devices.agent.record import Record, keep_report
-from edgebert.devices.agent.status import Checked, check_slot
+from edgebert.devices.agent.status import check_slot
 from edgebert.devices.agent.switch import Staged, exchange, idle_slot, make_link
 from edgebert.devices.agent.trial import VariantOutcome, hold_trial
-from edgebert.devices.agent.wire import Events
+from edgebert.devices.agent.wire import EventLines
 from edgebert.errors import BundleError, DeviceError, EdgebertError
 from edgebert.report.file import report_text
 
 READ_ONLY = 0o444
 
 
-def install(root: Root, request: Install, events: Events) -> Installed:
+def install(root: Root, request: Install, events: EventLines) -> Installed:
     """Installs a bundle whose contents have arrived.
 
     Raises:
@@ -53,7 +53,7 @@ def install(root: Root, request: Install, events: Events) -> Installed:
         raise BundleError(f"{strange} is no part of a bundle.")
     slot = root.serving()
     if slot and (served := _serves(root, slot, files, events)):
-        return Installed(outcome="unchanged", slot=slot, variant=served.variant.name, tried=(), reasons=(), report=None)
+        return Installed(outcome="unchanged", slot=slot, variant=served.name, tried=(), reasons=(), report=None)
     try:
         root.staging.mkdir()
         return _install(root, request, files, events)
@@ -61,8 +61,8 @@ def install(root: Root, request: Install, events: Events) -> Installed:
         remove(root.staging)
 
 
-def _serves(root: Root, slot: SlotName, files: Mapping[str, RequestedFile], events: Events) -> Checked | None:
-    """The serving slot, where it holds exactly this bundle and is complete; None otherwise: a damaged one is laid out again."""
+def _serves(root: Root, slot: SlotName, files: Mapping[str, RequestedFile], events: EventLines) -> ManifestEntry | None:
+    """The serving variant, if this bundle serves already and is undamaged; else None: a damaged one is laid out again."""
     folder = root.slot(slot)
     if any(_hash(folder / name) != (files[name].sha256 if name in files else None) for name in (MANIFEST, SIGNATURE)):
         return None
@@ -80,7 +80,7 @@ def _hash(file: Path) -> str | None:
         return None
 
 
-def _install(root: Root, request: Install, files: Mapping[str, RequestedFile], events: Events) -> Installed:
+def _install(root: Root, request: Install, files: Mapping[str, RequestedFile], events: EventLines) -> Installed:
     slot, progress = idle_slot(root), Interruptible(events)
     staged = Staged(root.staging / "bundle", root.staging / "record.json", root.staging / "current")
     make_link(staged.link, slot)

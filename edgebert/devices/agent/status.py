@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass
 from pathlib import Path
 
 from edgebert.bundle.device_folder import SLOTS, Root, SlotName, check_marker
@@ -87,17 +86,11 @@ def read_about(root: Root) -> About:
     )
 
 
-@dataclass(frozen=True)
-class Checked:
-    """A slot that could serve."""
-
-    record: Record
-    manifest: BundleManifest
-    variant: ManifestEntry
-
-
-def check_slot(root: Root, slot: SlotName, *, thorough: bool) -> Checked:
+def check_slot(root: Root, slot: SlotName, *, thorough: bool) -> ManifestEntry:
     """Checks the record, the manifest, and presence and size of every file; if thorough, also every byte and the signature.
+
+    Returns:
+        The variant that serves from the slot.
 
     Raises:
         BundleError: the slot could not serve.
@@ -113,7 +106,7 @@ def check_slot(root: Root, slot: SlotName, *, thorough: bool) -> Checked:
         raise BundleError(f"The bundle in slot {slot} has no variant {record.variant}.", hint=SHIP_AGAIN)
     if reason := obstacle(variant):
         raise EnvironmentFault(f"{variant.name} cannot run here any more: {reason}.", hint=SHIP_AGAIN)
-    return Checked(record, manifest, variant)
+    return variant
 
 
 def _check_sizes(folder: Path) -> BundleManifest:

@@ -154,7 +154,7 @@ def roll_back(root: Root) -> None:
 def _check(root: Root, slot: SlotName) -> None:
     cannot = f"Slot {slot} cannot serve, so the device stays as it is:"
     try:
-        variant = check_slot(root, slot, thorough=True).variant
+        variant = check_slot(root, slot, thorough=True)
     except BundleError as error:  # or a TrustError
         raise type(error)(f"{cannot} {error.message}", hint=error.hint) from error
     except EnvironmentFault as error:

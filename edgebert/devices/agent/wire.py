@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from edgebert.devices.agent.protocol import Advance, Note, Received, ReportedFailure, Result
 from edgebert.errors import DeviceError, DeviceLost
@@ -115,21 +115,8 @@ def _watch(handle: int) -> None:
     threading.Thread(target=look, daemon=True).start()
 
 
-class Events(Protocol):
-    """Where events go. It is also an `edgebert.core.progress.Progress`."""
-
-    def send(self, event: Event) -> None:
-        """Sends one event."""
-
-    def note(self, line: str) -> None:
-        """Sends a line for the user."""
-
-    def step(self, title: str, total: float | None = None) -> contextlib.AbstractContextManager[ProgressStep]:
-        """Opens a step whose progress is sent."""
-
-
 class EventLines:
-    """Sends events as lines, each written at once.
+    """Sends events as lines, each written at once. It is also an `edgebert.core.progress.Progress`.
 
     Args:
         write: takes one line; raises KeyboardInterrupt if the workstation is gone.

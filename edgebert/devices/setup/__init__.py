@@ -1,1 +1,1 @@
-"""Installing edgebert on a device, and checking what is installed there."""
+"""Setup: installs edgebert on devices, and checks what is installed there."""

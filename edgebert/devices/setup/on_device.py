@@ -1,8 +1,8 @@
-"""What `devices setup` does on a device. Sent there as text: it needs nothing but a Python of its own, from 3.7 on.
+"""The part of `devices setup` that runs on a device. It is sent there as text and needs only a Python, from 3.7 on.
 
 python3 -c TEXT ORDER     the order is JSON; events are lines of JSON on standard output
 
-{"do": "look", "root": ...}       -> one event: what is there
+{"do": "look", "root": ...}       -> one event: Python, machine, environment and wheels of the device
 {"do": "install", "root": ...}    -> `phase` events, then `done` or `fault`
 """
 
@@ -21,14 +21,14 @@ from typing import Any
 
 PART = 1 << 20
 OLDEST = (3, 11)
-CHECK = "import edgebert.devices.agent.agent"
+CHECK = "import edgebert.slots.agent"  # the former name of the agent, which version 0.1 has as well
 MARKER = "edgebert-device.json"
 MADE_OF = "edgebert-setup.json"
-"""In an environment that is whole: what it was made of."""
+"""File of a complete environment that says what it was made of."""
 
 
 class Fault(Exception):
-    """Why it cannot be done: what it is about, and the words."""
+    """Why the order cannot be carried out: a keyword, and words for people."""
 
     def __init__(self, about: str, words: str) -> None:
         super().__init__(words)
@@ -36,13 +36,13 @@ class Fault(Exception):
 
 
 def say(**event: Any) -> None:
-    """One event."""
+    """Sends one event."""
     sys.stdout.write(json.dumps(event) + "\n")
     sys.stdout.flush()
 
 
 def look(root: Path) -> dict[str, Any]:
-    """What is there. Changes nothing."""
+    """Describes the device; changes nothing."""
     return {
         "python": list(sys.version_info[:3]),
         "machine": platform.machine(),
@@ -52,22 +52,22 @@ def look(root: Path) -> dict[str, Any]:
 
 
 def made_of(venv: Path) -> Any:
-    """What an environment was made of, where it is whole and still runs."""
+    """What an environment was made of; None where it is incomplete or does not run."""
     try:
-        found = json.loads((venv / MADE_OF).read_text(encoding="utf-8"))
+        recorded = json.loads((venv / MADE_OF).read_text(encoding="utf-8"))
         runs, _ = run([python_of(venv), "-P", "-c", CHECK])
     except (OSError, ValueError):
         return None
-    return found if runs else None
+    return recorded if runs else None
 
 
 def sha256(path: Path) -> str:
     """The hash of a file."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     with path.open("rb") as file:
         for part in iter(lambda: file.read(PART), b""):
-            found.update(part)
-    return found.hexdigest()
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def python_of(venv: Path) -> str:
@@ -76,13 +76,13 @@ def python_of(venv: Path) -> str:
 
 
 def run(command: list[str]) -> tuple[bool, str]:
-    """Whether a command ended well, and what it said."""
+    """Whether a command ended with exit code 0, and its output."""
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     return done.returncode == 0, done.stdout.decode("utf-8", "replace")
 
 
 def install(root: Path, order: dict[str, Any]) -> None:
-    """Makes the environment aside and then puts it in its place."""
+    """Makes a new environment beside the old one and then replaces it."""
     if sys.version_info[:2] < OLDEST:
         raise Fault("python", platform.python_version())
     check_root(root, order["ours"])
@@ -100,7 +100,7 @@ def install(root: Path, order: dict[str, Any]) -> None:
 
 
 def check_root(root: Path, ours: list[str]) -> None:
-    """A folder that holds something else is not used."""
+    """Refuses a folder that holds something else."""
     if not root.is_dir():
         if os.path.lexists(str(root)):
             raise Fault("root", f"{root} is not a folder")
@@ -112,7 +112,7 @@ def check_root(root: Path, ours: list[str]) -> None:
 
 
 def restore(venv: Path, new: Path, old: Path) -> None:
-    """Brings back the environment that a setup moved aside before it was killed, and drops what others left."""
+    """Brings back the environment that a killed setup had moved aside, and removes what killed setups left."""
     if old.is_dir() and not venv.is_dir():
         old.rename(venv)
     for left in (new, old):
@@ -120,20 +120,20 @@ def restore(venv: Path, new: Path, old: Path) -> None:
 
 
 def make(venv: Path, brought: Path, order: dict[str, Any]) -> None:
-    """A whole environment."""
+    """Makes a complete environment."""
     say(phase="environment")
-    made, said = run([sys.executable, "-m", "venv", str(venv)])
+    made, output = run([sys.executable, "-m", "venv", str(venv)])
     if not made:
-        raise Fault("venv", last_words(said))
+        raise Fault("venv", error_lines(output))
     wanted = str(brought / order["wheel"]) + order["extras"]
     command = [python_of(venv), "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
     if order["offline"]:
         command += ["--no-index"]
     pip([*command, "--find-links", str(brought), wanted])
     say(phase="check")
-    runs, said = run([python_of(venv), "-P", "-c", CHECK])
+    runs, output = run([python_of(venv), "-P", "-c", CHECK])
     if not runs:
-        raise Fault("check", last_words(said))
+        raise Fault("check", error_lines(output))
     with (venv / MADE_OF).open("w", encoding="utf-8") as file:
         json.dump(order["made_of"], file)
         file.flush()
@@ -141,33 +141,33 @@ def make(venv: Path, brought: Path, order: dict[str, Any]) -> None:
 
 
 def pip(command: list[str]) -> None:
-    """Runs pip and tells what it is at."""
+    """Runs pip and sends its progress as events."""
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as running:
         assert running.stdout is not None
-        said: list[str] = []
+        lines: list[str] = []
         about = "pip"
         for line in running.stdout:
-            said = [*said, line.decode("utf-8", "replace")][-30:]
-            if "Retrying (" in said[-1] or "Could not fetch URL" in said[-1]:
+            lines = [*lines, line.decode("utf-8", "replace")][-30:]
+            if "Retrying (" in lines[-1] or "Could not fetch URL" in lines[-1]:
                 about = "network"
-            words = said[-1].split()
+            words = lines[-1].split()
             if words[:1] in (["Collecting"], ["Downloading"], ["Processing"]) and len(words) > 1:
                 say(phase=words[0].lower(), what=words[1].rpartition("/")[2])
             elif words[:1] == ["Installing"]:
                 say(phase="installing")
     if running.returncode:
-        raise Fault(about, last_words("".join(said)))
+        raise Fault(about, error_lines("".join(lines)))
 
 
-def last_words(text: str) -> str:
-    """What was said about the error, else what was said last."""
+def error_lines(text: str) -> str:
+    """The first two lines that report an error, else the last two lines of all."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR:")]
     return " ".join(errors[:2] or lines[-2:])[:600]
 
 
 def swap(venv: Path, new: Path, old: Path) -> None:
-    """Puts the new environment in the place of the old one. Its scripts come to name the place where they will be."""
+    """Replaces the old environment by the new one, whose scripts are edited to name their final path."""
     here, there = os.fsencode(str(new)), os.fsencode(str(venv))
     for script in (new / "bin").iterdir():
         if script.is_symlink() or not script.is_file():

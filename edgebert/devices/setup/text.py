@@ -1,28 +1,28 @@
-"""What `devices setup` and `devices check` found out, as a table and as data."""
+"""Results of `devices setup` and `devices check`: records, a table, and JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from edgebert.core.text_table import aligned
 from edgebert.devices.agent.protocol import About
+from edgebert.devices.concurrently import NOTHING, hint_lines
 from edgebert.devices.transport.base import Device
 from edgebert.devices.transport.conversation import printable
 from edgebert.errors import EXIT_ENVIRONMENT, EXIT_OK, EdgebertError
 
-NOTHING = "-"
 LONGEST_REASON = 1000
 
 
 @dataclass(frozen=True)
 class Reached:
-    """One device."""
+    """Result of one device."""
 
     device: str
     state: Literal["ready", "installed", "unusable", "interrupted"]
-    """ready: nothing had to be done. installed: it had."""
+    """ready: nothing had to be done. installed: edgebert was installed."""
     about: About | None = None
     trusts: bool | None = None
     """Whether it trusts this user's key; None where this user has none."""
@@ -30,16 +30,26 @@ class Reached:
     hint: str | None = None
     exit_code: int = EXIT_OK
 
+    @property
+    def summary(self) -> str:
+        """Last line of its progress."""
+        return f"{self.state}: {self.reason}" if self.reason else self.state
+
 
 def unusable(device: str, error: EdgebertError) -> Reached:
-    """A device that failed."""
+    """Result of a device that failed."""
     return Reached(
         device, "unusable", reason=printable(error.message, LONGEST_REASON), hint=error.hint, exit_code=error.exit_code
     )
 
 
+def interrupted(device: str) -> Reached:
+    """Result of a device whose work was stopped."""
+    return Reached(device, "interrupted", reason="stopped")
+
+
 def usable(device: Device, about: About, key: str | None, *, installed: bool = False) -> Reached:
-    """A device that answered.
+    """Result of a device that answered.
 
     Args:
         key: fingerprint of this user's key.
@@ -53,20 +63,15 @@ def usable(device: Device, about: About, key: str | None, *, installed: bool = F
     return Reached(device.name, "installed" if installed else "ready", about, trusts, reason, hint)
 
 
-def exit_code(found: Sequence[Reached]) -> int:
-    """0 where every device can be used; else the lowest code of one."""
-    return min((item.exit_code for item in found if item.exit_code), default=EXIT_OK)
-
-
-def lines(found: Sequence[Reached]) -> list[str]:
-    """A row for each device, and below what to do about those that cannot be used."""
+def lines(results: Sequence[Reached]) -> list[str]:
+    """A row for each device, and below the hints for those that cannot be used."""
     rows = [["device", "state", "edgebert", "python", "machine", "cpu", "ISAs", "runtimes", "free GB", "your key", "reason"]]
-    rows += [_row(item) for item in found]
-    return [*aligned(rows), *hint_lines(item.hint for item in found)]
+    rows += [_row(item) for item in results]
+    return [*aligned(rows), *hint_lines(item.hint for item in results)]
 
 
-def data(found: Sequence[Reached]) -> list[dict[str, Any]]:
-    """For `--json`."""
+def data(results: Sequence[Reached]) -> list[dict[str, Any]]:
+    """The results for `--json`."""
     return [
         {
             "device": item.device,
@@ -76,7 +81,7 @@ def data(found: Sequence[Reached]) -> list[dict[str, Any]]:
             "reason": item.reason,
             "hint": item.hint,
         }
-        for item in found
+        for item in results
     ]
 
 
@@ -97,8 +102,3 @@ def _row(item: Reached) -> list[str]:
         {True: "trusted", False: "not trusted", None: NOTHING}[item.trusts],
         item.reason,
     ]
-
-
-def hint_lines(hints: Iterable[str | None]) -> list[str]:
-    """What to do, each once. Every line is indented: none can pass for a device's row."""
-    return [f"  {line}" for hint in dict.fromkeys(hints) if hint for line in hint.splitlines()]

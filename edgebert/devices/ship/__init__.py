@@ -1,1 +1,1 @@
-"""From a bundle to the devices that serve it: what travels, what happens on each device, and many of them at once."""
+"""Shipping: brings a bundle to one device or many, and asks devices what they serve."""

@@ -1,4 +1,4 @@
-"""Delivery: what became of a bundle on one device."""
+"""Delivery: how a bundle is to be shipped, the outcome on one device, and the file of its report."""
 
 from __future__ import annotations
 
@@ -18,44 +18,37 @@ from edgebert.report.report import Report
 Outcome = Literal["switched", "unchanged", "refused", "failed", "interrupted", "rolled back", "not tried"]
 SERVES: tuple[Outcome, ...] = ("switched", "unchanged")
 """Outcomes with which a device serves the bundle."""
+LONGEST = 100
+"""Characters of a name that go into a file's name."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """How a bundle is shipped."""
+    """How a bundle is to be shipped."""
 
     trial: VariantTrial = field(default_factory=VariantTrial)
     attempts: int = 3
-    """How often a device is called where the connection is lost in the middle."""
+    """Connections to a device, where each is lost in the middle."""
     wait_s: float = 1.0
-    """Before the second call; it doubles with each."""
+    """Seconds before the second connection; they double with each further one."""
     parallel: int = 4
     """Devices at a time."""
     canary: int = 0
-    """How many devices go first, the others only if all of these serve the bundle."""
+    """Number of devices that go first; the others follow only if all of these serve the bundle."""
     reports: Path | None = None
-    """Folder for the measurements of the devices."""
-
-
-@dataclass
-class Sent:
-    """What travelled, over all calls of one device. Contents that had to travel twice count twice."""
-
-    content_bytes: int = 0
-    protocol_bytes: int = 0
-    """Requests, events and answers, without the contents."""
+    """Folder for the reports of the devices."""
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """One device's line."""
+    """Outcome on one device."""
 
     device: str
     outcome: Outcome
     variant: str | None = None
-    """What serves there now, where that is known."""
+    """Variant that serves there now; None where that is not known."""
     p50_before_ms: float | None = None
-    """Of what served when the first call began."""
+    """Median latency of what served before."""
     p50_ms: float | None = None
     sent_bytes: int = 0
     protocol_bytes: int = 0
@@ -67,15 +60,20 @@ class Delivery:
     hint: str | None = None
     """What to do about the reason."""
     exit_code: int = 0
-    """What this device alone would end the command with."""
+    """Exit code that this device alone would end the command with."""
 
-
-LONGEST = 100
-"""Characters of a name that go into a file's name."""
+    @property
+    def summary(self) -> str:
+        """Last line of its progress."""
+        words = {
+            "switched": f"switched to {self.variant}",
+            "unchanged": f"serves it already, with {self.variant}",
+        }.get(self.outcome, self.outcome)
+        return f"{words}: {self.reason}" if self.reason else words
 
 
 def safe_name(name: str) -> str:
-    """The name where it can name a file everywhere; else what can of it, and a mark that tells it from others."""
+    """The name, if it can be a file's name everywhere; else its usable characters and a hash of all of it."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:LONGEST].strip(".-")
     if plain == name and name != Path(NAME).stem:  # in a folder, that file is read as the folder's only report
         return name
@@ -83,13 +81,13 @@ def safe_name(name: str) -> str:
     return f"{plain}-{mark}" if plain else mark
 
 
-def open_folder(place: Path | None, bundle: str) -> Path:
-    """The folder for a bundle's reports, made; `ships/<bundle>` where none is named.
+def open_folder(path: Path | None, bundle: str) -> Path:
+    """Makes the folder for a bundle's reports, `ships/<bundle>` by default.
 
     Raises:
-        InputError: it cannot be made, or not written to.
+        InputError: it cannot be made or written to.
     """
-    folder = place or Path("ships") / safe_name(bundle)
+    folder = path or Path("ships") / safe_name(bundle)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -101,11 +99,11 @@ def open_folder(place: Path | None, bundle: str) -> Path:
 
 
 def write_device_report(folder: Path, device: str, content: dict[str, Any]) -> Path:
-    """Writes what a device measured as `<device>.json`, after it was read as any report is.
+    """Checks the report of a device and writes it as `<device>.json`.
 
     Raises:
         DeviceError: it is no report.
-        InputError: the place cannot be written.
+        InputError: the file cannot be written.
     """
     path = folder / f"{safe_name(device)}.json"
     try:

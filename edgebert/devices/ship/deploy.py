@@ -1,4 +1,4 @@
-"""Courier: brings a bundle to one device, and calls again where the connection is lost."""
+"""Deployment: ships a bundle to one device, and connects again where the connection is lost."""
 
 from __future__ import annotations
 
@@ -27,15 +27,14 @@ from edgebert.devices.agent.protocol import (
     Slot,
     Status,
 )
-from edgebert.devices.concurrently import own_fault
-from edgebert.devices.ship.delivery import Delivery, Order, Outcome, Sent, write_device_report
-from edgebert.devices.ship.payload import Payload
+from edgebert.devices.concurrently import as_edgebert_error
+from edgebert.devices.ship.delivery import Delivery, Order, Outcome, write_device_report
+from edgebert.devices.ship.payload import Counted, Payload, Sent
 from edgebert.devices.ship.preflight import check_fits, check_room, needed_bytes
 from edgebert.devices.transport.answers import parse, printable_installed, printable_status
 from edgebert.devices.transport.base import Device
-from edgebert.devices.transport.channel import Counted
 from edgebert.devices.transport.conversation import printable
-from edgebert.errors import EXIT_GATE_FAILED, DeviceError, DeviceLost, EdgebertError
+from edgebert.errors import EXIT_GATE_FAILED, DeviceError, DeviceLost
 
 LONGEST_WAIT_S = 30.0
 Done = TypeVar("Done")
@@ -45,62 +44,57 @@ class Deployment:
     """One bundle, one device."""
 
     def __init__(self, device: Device, payload: Payload, order: Order, line: ProgressLine) -> None:
+        self.name = device.name
         self._device, self._payload, self._order, self._line = device, payload, order, line
         self._sent = Sent()
         self._started = time.monotonic()
         self._installing = False
         self._about: About | None = None
         self._before: Status | None = None
-        """What there was when the first call began; what a lost call changed does not count."""
+        """Status before the first call; later calls do not change it."""
 
     async def deliver(self) -> Delivery:
-        """Brings the bundle there. Errors are the delivery's outcome; only being cancelled goes through."""
+        """Ships the bundle. Errors become the delivery's outcome; only a cancellation is raised."""
         self._started = time.monotonic()
         try:
             delivery = await self._persist(self._call)
-        except DeviceLost as error:
-            hint = (
-                f"It may serve the new bundle by now: edgebert devices status {self._device.target}"
-                if self._installing
-                else error.hint
-            )
+        except Exception as caught:
+            error = as_edgebert_error(caught)
+            hint = error.hint
+            if self._installing and isinstance(error, DeviceLost):
+                hint = f"It may serve the new bundle by now: edgebert devices status {self._device.target}"
             delivery = self._delivery("failed", reason=error.message, hint=hint, exit_code=error.exit_code)
-        except EdgebertError as error:
-            delivery = self._delivery("failed", reason=error.message, hint=error.hint, exit_code=error.exit_code)
-        except Exception as error:  # ours, and no reason to stop the other devices
-            told = own_fault(error)
-            delivery = self._delivery("failed", reason=told.message, hint=told.hint, exit_code=told.exit_code)
-        self._line.end(_last_words(delivery))
+        self._line.end(delivery.summary)
         return delivery
 
     def may_serve_it(self, delivery: Delivery) -> bool:
-        """Whether the device switched in this command, or was lost when it might have."""
+        """Whether the device switched in this command, or may have switched before its connection was lost."""
         return delivery.outcome == "switched" or (delivery.outcome == "failed" and self._installing)
 
     async def take_back(self, delivery: Delivery, why: str) -> Delivery:
-        """Lets the device serve again what it served before this delivery."""
+        """Rolls the device back to the bundle that it served before this delivery."""
         if serving_slot(self._before) is None:
             if delivery.outcome != "switched":
                 return delivery
             return replace(delivery, reason=f"{why}; it served nothing before, so it keeps this one")
         try:
             status = await self._persist(self._roll_back)
-        except Exception as error:  # ours as well, and no reason to stop the other devices
-            told = error if isinstance(error, EdgebertError) else own_fault(error)
-            reason = printable(f"{why}, but it could not be rolled back: {told.message}")
-            return replace(delivery, reason=reason, hint=told.hint, exit_code=told.exit_code)
+        except Exception as caught:
+            error = as_edgebert_error(caught)
+            reason = printable(f"{why}, but it could not be rolled back: {error.message}")
+            return replace(delivery, reason=reason, hint=error.hint, exit_code=error.exit_code)
         self._line.end(f"rolled back: {why}")
         outcome: Outcome = "rolled back" if delivery.outcome == "switched" else delivery.outcome
-        reason = why if outcome == "rolled back" else f"{delivery.reason} It serves what it served."
+        reason = why if outcome == "rolled back" else f"{delivery.reason} It serves the same bundle as before."
         return replace(delivery, outcome=outcome, reason=reason, hint=None, **_what_serves(status))
 
     def interrupted(self) -> Delivery:
-        """What can be said when the work was stopped in the middle."""
+        """The delivery where the command was stopped in the middle."""
         reason = "stopped in the middle; `edgebert devices status` says what it serves" if self._installing else "stopped"
         return self._delivery("interrupted", reason=reason)
 
     async def _persist(self, work: Callable[[], Awaitable[Done]]) -> Done:
-        """Calls again after a lost connection, and goes on where it stopped."""
+        """Repeats the work after a lost connection; it goes on where it stopped."""
         for call in range(1, self._order.attempts + 1):
             try:
                 return await work()
@@ -116,7 +110,7 @@ class Deployment:
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[Counted]:
-        """A way to the device. One that was reached before and now cannot be reached counts as lost."""
+        """A connection to the device. If a device that was reached before cannot be reached now, its connection was lost."""
         async with AsyncExitStack() as stack:
             try:
                 channel = await stack.enter_async_context(self._device.open())
@@ -127,11 +121,11 @@ class Deployment:
             yield Counted(channel, self._sent)
 
     async def _call(self) -> Delivery:
-        """One call, from hello to the answer of install."""
+        """One connection, from hello to the answer of install."""
         self._line.show("connecting")
         async with self._open() as channel:
             about = self._about
-            if about is None or self._before is None or self._installing:  # else a transfer was cut: nothing has changed
+            if about is None or self._before is None or self._installing:  # else a transfer was cut, and nothing has changed
                 about = self._about = await self._hello(channel)
                 check_fits(about, self._payload, self._device.name)
                 if already := await self._already(channel, about):
@@ -143,7 +137,7 @@ class Deployment:
         return parse(About, await channel.ask(Hello(root=self._device.root)), self._device.name)
 
     async def _roll_back(self) -> Status:
-        """A second rollback would go forward again, so this looks whether an earlier one was carried out."""
+        """Rolls back, unless a rollback whose answer was lost has done so: a second one would go forward again."""
         async with self._open() as channel:
             status = await self._status(channel)
             slot = serving_slot(status)
@@ -155,11 +149,11 @@ class Deployment:
             return printable_status(parse(Status, answer, self._device.name))
 
     async def _already(self, channel: Counted, about: About) -> Delivery | None:
-        """Looks at what serves; the delivery, where that is this bundle and whole."""
+        """The delivery, where this bundle serves already and is undamaged; None otherwise."""
         same = about.serving == self._payload.identity
-        status = await self._status(channel, thorough=same)  # a damaged one is laid out again
+        status = await self._status(channel, thorough=same)  # a damaged bundle is shipped again
         self._before = self._before or status
-        if same and self._is_whole(status) and not self._installing:
+        if same and self._is_healthy(status) and not self._installing:
             return self._delivery("unchanged", **_what_serves(status))
         return None
 
@@ -167,8 +161,8 @@ class Deployment:
         request = AskStatus(root=self._device.root, thorough=thorough)
         return printable_status(parse(Status, await channel.ask(request), self._device.name))
 
-    def _is_whole(self, status: Status) -> bool:
-        """Whether what serves can, and is signed as the bundle here: keys change without the bundle."""
+    def _is_healthy(self, status: Status) -> bool:
+        """Whether the serving slot is undamaged and signed as the bundle here: a bundle can be signed again by another key."""
         slot = serving_slot(status)
         return slot is not None and slot.fault is None and slot.signed_by == self._payload.signer.identity
 
@@ -179,16 +173,16 @@ class Deployment:
         if pieces:
             await self._check_room(channel, about, pieces)
             body = self._payload.body(pieces, self._meter(pieces))
-            await channel.ask(Receive(root=self._device.root, pieces=pieces), body=body, on_event=self._heard_note)
+            await channel.ask(Receive(root=self._device.root, pieces=pieces), body=body, on_event=self._show_note)
 
     async def _check_room(self, channel: Counted, about: About, pieces: Sequence[Piece]) -> None:
-        """Asks again before it refuses: where room is short, `have` drops what belongs to no bundle of now."""
+        """Asks for the free space again before it refuses: `have` drops contents of other bundles where space is short."""
         if needed_bytes(pieces) > about.free_bytes:
             about = await self._hello(channel)
         check_room(about.free_bytes, pieces, self._device.name)
 
     def _meter(self, pieces: Sequence[Piece]) -> Any:
-        """Counts what is sent and shows it against the whole bundle."""
+        """Returns a function that counts sent bytes and shows them beside the size of the bundle."""
         total = self._payload.size_bytes
         there = total - sum(piece.size - piece.offset for piece in pieces)
 
@@ -204,13 +198,13 @@ class Deployment:
         self._installing = True
         self._line.show("installing")
         request = Install(root=self._device.root, device=self._device.name, files=self._payload.files, trial=self._order.trial)
-        answer = await channel.ask(request, on_event=self._heard)
+        answer = await channel.ask(request, on_event=self._show)
         installed = printable_installed(parse(Installed, answer, self._device.name))
         if installed.outcome == "refused":
             return self._refused(installed)
         before = serving_slot(self._before)
         if installed.outcome == "unchanged" and (before is None or before.manifest != self._payload.identity):
-            # A call switched it, and its answer was lost; what it measured is in the status.
+            # An earlier call made the switch, and its answer was lost; its measurements are in the status.
             return self._delivery("switched", **_what_serves(await self._status(channel)), **self._keep(installed.report))
         chosen = next((item for item in installed.tried if item.variant == installed.variant), None)
         p50_ms = chosen.p50_ms if chosen else _what_serves(self._before)["p50_ms"]
@@ -223,22 +217,22 @@ class Deployment:
         return self._delivery("refused", **{**kept, **known, **_what_serves(self._before)})
 
     def _keep(self, content: dict[str, Any] | None) -> dict[str, Any]:
-        """Writes the report. A device has switched by then, and a report that cannot be kept does not undo that."""
+        """Writes the report. The device has switched by then, so a report that cannot be written does not make it fail."""
         if content is None or self._order.reports is None:
             return {}
         try:
             return {"report": write_device_report(self._order.reports, self._device.name, content)}
-        except Exception as error:
-            told = error if isinstance(error, EdgebertError) else own_fault(error)
-            self._line.note(printable(told.message))
-            return {"reason": told.message, "exit_code": told.exit_code}
+        except Exception as caught:
+            error = as_edgebert_error(caught)
+            self._line.note(printable(error.message))
+            return {"reason": error.message, "exit_code": error.exit_code}
 
-    def _heard_note(self, event: Note | Advance | Received) -> None:
+    def _show_note(self, event: Note | Advance | Received) -> None:
         if isinstance(event, Note):
             self._line.note(printable(event.line))
 
-    def _heard(self, event: Note | Advance | Received) -> None:
-        self._heard_note(event)
+    def _show(self, event: Note | Advance | Received) -> None:
+        self._show_note(event)
         if isinstance(event, Advance):
             amount = f"{event.done:g} of {event.total:g}" if event.total else ""
             self._line.show(printable(event.title), amount, event.done / event.total if event.total else None)
@@ -258,20 +252,11 @@ class Deployment:
 
 
 def serving_slot(status: Status | None) -> Slot | None:
-    """The slot that serves."""
+    """The slot that serves; None where none does."""
     return next((slot for slot in status.slots if slot.slot == status.serving), None) if status else None
 
 
 def _what_serves(status: Status | None) -> dict[str, Any]:
-    """The two fields of a delivery that say it."""
+    """The fields `variant` and `p50_ms` of a delivery, from the serving slot."""
     slot = serving_slot(status)
     return {"variant": slot.variant if slot else None, "p50_ms": slot.p50_ms if slot else None}
-
-
-def _last_words(delivery: Delivery) -> str:
-    words = {
-        "switched": f"switched to {delivery.variant}",
-        "unchanged": f"serves it already, with {delivery.variant}",
-        "refused": "refused",
-    }.get(delivery.outcome, delivery.outcome)
-    return f"{words}: {delivery.reason}" if delivery.reason else words

@@ -1,45 +1,43 @@
-"""Whether a device can take a bundle at all: asked before a byte of it travels."""
+"""Preflight: checks that a device can take a bundle before a byte of it is sent."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from edgebert.bundle.manifest import BundleManifest, ManifestEntry
+from edgebert.devices.agent.disk import MARGIN
 from edgebert.devices.agent.protocol import About, Piece
 from edgebert.devices.ship.payload import Payload
 from edgebert.errors import EnvironmentFault, TrustError
 
-SPARE_BYTES = 16 << 20
-"""That the agent leaves to whatever else writes there."""
-
 
 def check_fits(about: About, payload: Payload, device: str) -> None:
-    """Refuses what could only fail there later.
+    """Refuses a bundle that could only fail on the device later.
 
     Raises:
         EnvironmentFault: no candidate can run there.
-        TrustError: it does not trust the bundle's signer.
+        TrustError: the device does not trust the bundle's signer.
     """
     _check_runs(about, payload.manifest, device)
     _check_trusts(about, payload, device)
 
 
 def check_room(free_bytes: int, pieces: Sequence[Piece], device: str) -> None:
-    """Refuses what the disk there cannot hold.
+    """Refuses pieces that the device's disk cannot hold.
 
     Raises:
-        EnvironmentFault: it is too full.
+        EnvironmentFault: the disk is too full.
     """
     if (needed := needed_bytes(pieces)) > free_bytes:
         raise EnvironmentFault(
-            f"{device} has {free_bytes / 1e6:.1f} MB free; what it lacks of the bundle needs {needed / 1e6:.1f} MB.",
+            f"{device} has {free_bytes / 1e6:.1f} MB free; the missing part of the bundle needs {needed / 1e6:.1f} MB.",
             hint="Make room there, then ship again.",
         )
 
 
 def needed_bytes(pieces: Sequence[Piece]) -> int:
-    """Free bytes that the pieces need."""
-    return sum(piece.size - piece.offset for piece in pieces) + SPARE_BYTES
+    """Free bytes on the device that the pieces need, the agent's margin included."""
+    return sum(piece.size - piece.offset for piece in pieces) + MARGIN
 
 
 def _check_runs(about: About, manifest: BundleManifest, device: str) -> None:
@@ -53,7 +51,7 @@ def _check_runs(about: About, manifest: BundleManifest, device: str) -> None:
 
 
 def _obstacle(variant: ManifestEntry, about: About) -> str | None:
-    """Why a variant cannot run there; None where it can."""
+    """Why a variant cannot run on the device; None where it can."""
     if variant.target.runtime not in about.runtimes:
         return f"{variant.target.runtime} is not installed there"
     if variant.requires_isa and not set(variant.requires_isa) & set(about.isas):
@@ -69,7 +67,7 @@ def _way_out(candidates: Sequence[ManifestEntry], about: About) -> str:
 
 
 def _check_trusts(about: About, payload: Payload, device: str) -> None:
-    """Keys alone can be told by their fingerprint; what a certificate or an identity is worth there, only the device knows."""
+    """Checks keys only: whether the device trusts a certificate or a sigstore identity, it finds out itself."""
     if payload.key and payload.key not in about.trusted:
         raise TrustError(
             f"{device} does not trust the key that signed the bundle: {payload.key} ({payload.signer.name}).",

@@ -1,4 +1,4 @@
-"""The end of `ship`, `rollback` and `devices status`: tables, and the same as data."""
+"""Results of `ship`, `rollback` and `devices status` as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from dataclasses import asdict
 from typing import Any
 
 from edgebert.core.text_table import aligned
+from edgebert.devices.concurrently import NOTHING, hint_lines
 from edgebert.devices.ship.delivery import Delivery
 from edgebert.devices.ship.status import DeviceStatus
 
-NOTHING = "-"
-"""What is not known."""
-
 
 def delivery_lines(deliveries: Sequence[Delivery]) -> list[str]:
-    """A row for each device, then what the variants of refused ones were refused for, and what to do about failures."""
+    """A row for each device, then why the variants of refused devices did not pass, and hints for failures."""
     rows = [["device", "outcome", "variant", "p50 ms", "sent MB", "of MB", "seconds", "reason"]]
     rows += [
         [
@@ -35,12 +33,11 @@ def delivery_lines(deliveries: Sequence[Delivery]) -> list[str]:
     for item in deliveries:
         if item.outcome == "refused":
             lines += [f"  {item.device}, {one.variant}: {one.reason}" for one in item.tried if not one.passed]
-    hints = dict.fromkeys(item.hint for item in deliveries if item.hint)
-    return [*lines, *(f"  {hint}" for hint in hints)]
+    return [*lines, *hint_lines(item.hint for item in deliveries)]
 
 
 def delivery_data(deliveries: Sequence[Delivery]) -> list[dict[str, Any]]:
-    """For `--json`."""
+    """The deliveries for `--json`."""
     return [
         {
             **asdict(item),
@@ -52,7 +49,7 @@ def delivery_data(deliveries: Sequence[Delivery]) -> list[dict[str, Any]]:
 
 
 def status_lines(statuses: Sequence[DeviceStatus]) -> list[str]:
-    """A row for each slot that is filled, and one for each device that has none."""
+    """A row for each filled slot, and one for each device that has none."""
     rows = [["device", "slot", "bundle", "variant", "p50 ms", "signed by", "installed", "state"]]
     for item in statuses:
         if item.status is None or not item.status.slots:
@@ -76,12 +73,11 @@ def status_lines(statuses: Sequence[DeviceStatus]) -> list[str]:
         if item.status.serving is None:
             rows.append([item.device, *[NOTHING] * 6, "serves nothing"])
     lines = aligned(rows, right=(4,))
-    hints = dict.fromkeys(item.hint for item in statuses if item.hint)
-    return [*lines, *(f"  {hint}" for hint in hints)]
+    return [*lines, *hint_lines(item.hint for item in statuses)]
 
 
 def status_data(statuses: Sequence[DeviceStatus]) -> list[dict[str, Any]]:
-    """For `--json`."""
+    """The statuses for `--json`."""
     return [
         {
             "device": item.device,
@@ -94,7 +90,7 @@ def status_data(statuses: Sequence[DeviceStatus]) -> list[dict[str, Any]]:
 
 
 def _short(signer: str) -> str:
-    """A key's fingerprint as people compare it; `--json` has all of it."""
+    """The start of a key's fingerprint, as people compare it; `--json` has all of it."""
     return f"key {signer[:12]}" if re.fullmatch(r"[0-9a-f]{64}", signer) else signer
 
 

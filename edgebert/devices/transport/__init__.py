@@ -1,1 +1,1 @@
-"""How a device is named and reached: a local folder or an SSH server."""
+"""Transport: how a device is named and reached, as a folder of this machine or by SSH."""

@@ -1,4 +1,4 @@
-"""Where a device is, as a user writes it: `pi@kitchen:folder`, `ssh://pi@kitchen:2222/folder`, or a folder of this machine."""
+"""Addresses of devices: `pi@kitchen:folder`, `ssh://pi@kitchen:2222/folder`, or a folder of this machine."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class LocalPlace:
 
 @dataclass(frozen=True)
 class SshPlace:
-    """A host that is reached by SSH. What is None is left to ~/.ssh/config."""
+    """A folder of a host that is reached by SSH. ~/.ssh/config decides what is None."""
 
     host: str
     """Name, alias of ~/.ssh/config, or IP address without brackets."""
     user: str | None = None
     port: int | None = None
     root: str = DEFAULT_ROOT
-    """Folder there; a relative one counts from the home of the user."""
+    """Folder on the host; a relative one is in the home of the user there."""
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -44,13 +44,13 @@ class SshPlace:
 
 
 def parse_address(text: str, *, base: Path | None = None) -> LocalPlace | SshPlace:
-    """What an address stands for. Nothing is reached.
+    """Parses an address; connects to nothing.
 
     Args:
-        base: relative local folders count from there; the current folder by default.
+        base: folder of relative local paths; the current folder by default.
 
     Raises:
-        InputError: it is no address, or holds what does not belong into one.
+        InputError: it is no address, or has a part that an address must not have.
     """
     _check_text(text)
     if text.startswith(SCHEME):
@@ -64,10 +64,10 @@ def parse_address(text: str, *, base: Path | None = None) -> LocalPlace | SshPla
 
 
 def remote_root(text: str) -> str:
-    """The folder on a device, checked: relative to the home of the user there, or absolute.
+    """Checks a folder on a device: an absolute path, or one relative to the home of the user there.
 
     Raises:
-        InputError: no folder that can be used.
+        InputError: it cannot be used.
     """
     _check_text(text, what="folder")
     if text.startswith("~") and text != "~" and not text.startswith("~/"):
@@ -95,7 +95,7 @@ def _check_text(text: str, what: str = "address") -> None:
 
 
 def _is_local(text: str, base: Path) -> bool:
-    """A path, by its look or because it is there. As with scp, a slash before the first colon makes a path."""
+    """Whether the text is a local path: by its form (as with scp, a slash before the first colon), or because it exists."""
     if text.startswith(("/", "~")) or text in (".", "..") or "/" in text.partition(":")[0]:
         return True
     try:

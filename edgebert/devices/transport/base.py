@@ -1,4 +1,4 @@
-"""Device: where an artifact goes. Transport only: what is said over it is in edgebert.devices.agent.protocol."""
+"""The seam of transport: a device that can be connected to, and a channel that runs commands and agents there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OnEvent = Callable[[Note | Advance | Received], None]
 
 @dataclass(frozen=True)
 class Completed:
-    """A command that ran to its end on a device."""
+    """Result of a command on a device."""
 
     code: int
     out: str
@@ -26,59 +26,59 @@ class Completed:
 
 
 class Channel(Protocol):
-    """An open way to one device."""
+    """An open connection to one device."""
 
     async def ask(
         self, request: BaseModel, *, body: AsyncIterator[bytes] | None = None, on_event: OnEvent | None = None
     ) -> dict[str, Any]:
-        """Lets the agent there answer one request; returns the value of its result.
+        """Has an agent on the device answer one request; returns the value of its result.
 
         Args:
-            body: what follows the request on the agent's standard input.
-            on_event: is told every event before the last.
+            body: bytes that follow the request on the agent's standard input.
+            on_event: called with every event before the last.
 
         Raises:
-            EdgebertError: of the class that the agent names.
-            DeviceLost: the connection, or the agent, ended before there was an answer.
+            EdgebertError: the error that the agent reports, of the same class.
+            DeviceLost: the connection or the agent ended before there was an answer.
             DeviceError: there is no edgebert there, or another protocol, or no answer in time.
         """
 
     async def run(self, arguments: Sequence[str], *, on_line: Callable[[str], None] | None = None) -> Completed:
-        """Runs one command there, each argument as it is. A program that begins with `~/` counts from the home of the user.
+        """Runs one command on the device; no shell changes its arguments. `~/` at its beginning is the home of the user there.
 
         Args:
-            on_line: is told every line of its standard output, without the end of the line.
+            on_line: called with every line of its standard output, without the line end.
 
         Returns:
             Exit code 127 where there is no such program.
 
         Raises:
-            DeviceLost: the connection ended before it did.
+            DeviceLost: the connection ended before the command did.
         """
 
     async def put(self, source: Path, target: str) -> None:
-        """Copies one file there; a relative target counts from the home of the user. Folders above it are made."""
+        """Copies one file to the device and makes the folders above it; a relative target is in the home of the user there."""
 
 
 class Device(ABC):
-    """Where an artifact goes."""
+    """A folder on some machine that bundles are shipped to."""
 
     name: str
-    """What the user calls it."""
+    """Name that the user gave it."""
     root: str
-    """Folder there that holds its slots."""
+    """Folder on the device that holds its slots."""
     labels: Mapping[str, str]
     python: str | None = None
-    """The interpreter that the user named for it, and looks after."""
+    """Interpreter that the user named for the device, and looks after."""
 
     @property
     def target(self) -> str:
-        """What names it on the command line."""
+        """Words that name the device on the command line."""
         return self.name
 
     @property
     def machine(self) -> str:
-        """Equal for devices that are one machine, which must not be measured at the same time. Empty: this one."""
+        """Equal for devices on one machine, which must not be measured at the same time. Empty for this machine."""
         return ""
 
     @property
@@ -88,8 +88,8 @@ class Device(ABC):
 
     @abstractmethod
     def open(self) -> AbstractAsyncContextManager[Channel]:
-        """Opens a way to it.
+        """Connects to the device.
 
         Raises:
-            DeviceError: it cannot be reached, or is not the one that it says it is.
+            DeviceError: it cannot be reached, or its host key is wrong.
         """

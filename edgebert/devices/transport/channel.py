@@ -1,9 +1,8 @@
-"""What every channel does in the same way, over commands that it starts."""
+"""CommandChannel: everything that a channel does, over commands that its subclass starts."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -11,20 +10,34 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from edgebert.devices.agent.protocol import Advance, Note, Received
-from edgebert.devices.ship.delivery import Sent
-from edgebert.devices.transport.base import Channel, Completed, OnEvent
-from edgebert.devices.transport.conversation import ANSWERS_WITHIN_S, GOES_ON, SOON_S, Conversation, printable, within
-from edgebert.devices.transport.running import NOT_FOUND, Running, StreamClosed, completed, read_lines, read_tail
-from edgebert.errors import DeviceError, DeviceLost
+from edgebert.devices.transport.base import Completed, OnEvent
+from edgebert.devices.transport.conversation import (
+    ANSWERS_WITHIN_S,
+    SOON_S,
+    Conversation,
+    cut,
+    explain_silence,
+    last_line,
+    within,
+)
+from edgebert.devices.transport.running import (
+    NOT_FOUND,
+    NOT_RUNNABLE,
+    Ended,
+    NotStarted,
+    Running,
+    StreamClosed,
+    read_lines,
+    read_tail,
+)
+from edgebert.errors import DeviceError
 
 AGENT = ("-P", "-m", "edgebert.slots.agent")
 """The agent by its former name, for devices of version 0.1; `former_names.py` forwards it to `devices/agent/agent.py`.
--P keeps the modules of the folder where it starts out of the way: a home may hold a random.py."""
-NOT_RUNNABLE = 126
+-P keeps it from importing modules of the folder where it starts: a home may hold a random.py."""
 PART_BYTES = 1 << 16
 
-# Takes standard input into a file beside the target and then puts it in its place. Runs on any Python 3.
+# Writes standard input into a file beside the target and then renames it. Runs on any Python 3.
 TAKE_FILE = """
 import os, shutil, sys
 target = os.path.join(os.path.expanduser("~"), os.path.expanduser(sys.argv[1]))
@@ -45,9 +58,9 @@ class CommandChannel(ABC):
     """A channel to a device where commands can be started.
 
     Args:
-        name: of the device, for messages.
-        target: what names it on the command line.
-        pythons: programs that may hold edgebert, the first that is there is taken.
+        name: name of the device, for messages.
+        target: words that name it on the command line.
+        pythons: interpreters that may have edgebert; the first that exists is used.
     """
 
     def __init__(self, *, name: str, target: str, pythons: Sequence[str]) -> None:
@@ -57,28 +70,32 @@ class CommandChannel(ABC):
 
     @abstractmethod
     async def start(self, program: str, arguments: Sequence[str]) -> Running:
-        """Starts a command; a program that begins with `~/` counts from the home of the user.
+        """Starts a command. `~/` at the beginning of the program is the home of the user there.
 
         Raises:
-            DeviceLost: the connection is not there any more.
+            DeviceLost: the connection has ended.
+            NotStarted: a channel without a shell found no such program. A shell ends with that exit code instead.
         """
 
     async def ask(
         self, request: BaseModel, *, body: AsyncIterator[bytes] | None = None, on_event: OnEvent | None = None
     ) -> dict[str, Any]:
-        """As `Channel.ask`."""
+        """See `Channel.ask`."""
         python = await self._find_python()
         async with within(ANSWERS_WITHIN_S.get(getattr(request, "op", "")), self._name):
-            running = await self.start(python, AGENT)
+            try:
+                running = await self.start(python, AGENT)
+            except NotStarted as error:
+                raise explain_silence(Ended(error.code), "", name=self._name, target=self._target) from error
             return await Conversation(running, name=self._name, target=self._target).ask(request, body, on_event)
 
     async def _find_python(self) -> str:
-        """The first Python that is there. It is looked for before a body is read, which could not be read twice."""
+        """The first Python that exists. It is searched before a body is read, which could not be read twice."""
         if self._python is None:
             for python in self._pythons:
                 async with within(SOON_S, self._name):
-                    found = await self.run([python, "-c", ""])
-                if found.code not in (NOT_FOUND, NOT_RUNNABLE):
+                    done = await self.run([python, "-c", ""])
+                if done.code not in (NOT_FOUND, NOT_RUNNABLE):
                     self._python = python
                     break
             else:
@@ -89,18 +106,21 @@ class CommandChannel(ABC):
         return self._python
 
     async def run(self, arguments: Sequence[str], *, on_line: Callable[[str], None] | None = None) -> Completed:
-        """As `Channel.run`."""
+        """See `Channel.run`."""
         return await self.run_with(arguments, None, on_line=on_line)
 
     async def run_with(
         self, arguments: Sequence[str], body: AsyncIterator[bytes] | None, *, on_line: Callable[[str], None] | None = None
     ) -> Completed:
-        """Runs a command with something on its standard input.
+        """Runs a command with `body` on its standard input.
 
         Raises:
-            DeviceLost: the connection ended before it did.
+            DeviceLost: the connection ended before the command did.
         """
-        running = await self.start(arguments[0], arguments[1:])
+        try:
+            running = await self.start(arguments[0], arguments[1:])
+        except NotStarted as error:
+            return Completed(error.code, "", "")
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(_feed(running, body))
@@ -111,19 +131,19 @@ class CommandChannel(ABC):
             raise failed.exceptions[0] from None
         finally:
             await running.end()
-        if ended.lost:
-            raise DeviceLost(f"The connection to {self._name} was cut.", hint=GOES_ON)
-        return completed(ended, out.result(), err.result())
+        if ended.code is None:
+            raise cut(self._name)
+        return Completed(ended.code, out.result(), err.result())
 
     async def put(self, source: Path, target: str) -> None:
-        """As `Channel.put`. Needs a Python there, and no more."""
+        """See `Channel.put`. Needs only a Python there."""
         size = source.stat().st_size
         python = await self._find_python()
         done = await self.run_with([python, "-c", TAKE_FILE, target, str(size)], _parts(source))
         if done.code:
-            why = printable((done.err.strip().splitlines() or [f"exit code {done.code}"])[-1])
             raise DeviceError(
-                f"{source.name} could not be copied to {self._name}: {why}.", hint="Is there room, and may you write there?"
+                f"{source.name} could not be copied to {self._name}: {last_line(done)}.",
+                hint="Is there room, and may you write there?",
             )
 
 
@@ -141,28 +161,3 @@ async def _parts(source: Path) -> AsyncIterator[bytes]:
     with source.open("rb") as file:
         while part := file.read(PART_BYTES):
             yield part
-
-
-class Counted:
-    """Counts the lines of the protocol in both directions, as they are written; contents are counted where they are read."""
-
-    def __init__(self, channel: Channel, sent: Sent) -> None:
-        self._channel, self._sent = channel, sent
-
-    async def ask(
-        self, request: BaseModel, *, body: AsyncIterator[bytes] | None = None, on_event: OnEvent | None = None
-    ) -> dict[str, Any]:
-        """As `Channel.ask`."""
-
-        def heard(event: Note | Advance | Received) -> None:
-            self._count(event)
-            if on_event:
-                on_event(event)
-
-        self._count(request)
-        value = await self._channel.ask(request, body=body, on_event=heard)
-        self._sent.protocol_bytes += len(json.dumps({"event": "result", "value": value}, separators=(",", ":")).encode()) + 1
-        return value
-
-    def _count(self, message: BaseModel) -> None:
-        self._sent.protocol_bytes += len(message.model_dump_json().encode()) + 1

@@ -1,4 +1,4 @@
-"""One request, its events and its answer, with an agent that was just started."""
+"""Conversation: one request to an agent that was just started, its events and its answer, or why there was none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from edgebert import errors
 from edgebert.devices.agent.protocol import EVENT, PROTOCOL, Advance, Hello, Note, Received, ReportedFailure, Result
-from edgebert.devices.transport.base import OnEvent
+from edgebert.devices.transport.base import Completed, OnEvent
 from edgebert.devices.transport.running import NOT_FOUND, Ended, Lines, Running, StreamClosed, read_tail
 from edgebert.errors import DeviceError, DeviceLost, EdgebertError
 
@@ -22,23 +22,35 @@ MAX_NOISE_BYTES = 64 << 10
 SHOWN_LINES = 3
 LONGEST_LINE = 300
 MOST_LINES = 5
-"""Of an error's message, and of its hint."""
+"""Lines that are kept of an error's message, and of its hint."""
 MOST_NOTES = 100
-"""Of one request; what an agent notes after them is dropped."""
-GOES_ON = "What arrived there stays, and it serves what it served. The same command goes on from there."
+"""Notes that are shown of one request."""
+GOES_ON = "What arrived there stays, and it serves the same bundle as before. The same command goes on from there."
+SOON_S = 60.0
+"""Seconds for what only has to start a Python."""
+AFTER_READING_S = 300.0
+"""Seconds for what hashes the files on a device, which may have a slow card."""
+ANSWERS_WITHIN_S = {
+    "hello": SOON_S,
+    "pin": SOON_S,
+    "status": AFTER_READING_S,
+    "have": AFTER_READING_S,
+    "rollback": AFTER_READING_S,
+}
+"""`op` -> seconds. Sending and measuring may take any time."""
 
-_NO_EDGEBERT = re.compile(r"No module named '?edgebert(?!\.slots)")
-_OLD_EDGEBERT = re.compile(r"No module named '?edgebert\.slots")
+_NO_EDGEBERT = re.compile(r"No module named '?edgebert(?!\.)")
+_OLD_EDGEBERT = re.compile(r"No module named '?edgebert\.")
 _NO_PACKAGE = re.compile(r"No module named '?([A-Za-z0-9_]+)")
 _OLD_PYTHON = re.compile(r"[Uu]nknown option:? -P")
 
 
 class Conversation:
-    """What is said with one agent.
+    """One request and its answer.
 
     Args:
-        name: of the device, for messages.
-        target: what names it on the command line.
+        name: name of the device, for messages.
+        target: words that name it on the command line.
     """
 
     def __init__(self, running: Running, *, name: str, target: str) -> None:
@@ -46,31 +58,31 @@ class Conversation:
         self._noise = self._notes = 0
 
     async def ask(self, request: BaseModel, body: AsyncIterator[bytes] | None, on_event: OnEvent | None) -> dict[str, Any]:
-        """Sends the request and its body, tells the events, returns the value of the result. The agent has ended afterwards.
+        """Sends the request and its body, passes events on, returns the value of the result, and lets the agent end.
 
         Raises:
-            EdgebertError: as `Channel.ask` says; what `body` or `on_event` raise comes out as it is.
+            EdgebertError: see `Channel.ask`; errors of `body` and `on_event` are raised as they are.
         """
-        errors_told = asyncio.create_task(read_tail(self._running))
+        stderr = asyncio.create_task(read_tail(self._running))
         sending = asyncio.create_task(self._send(request, body))
         listening = asyncio.create_task(self._listen(on_event))
         try:
             await asyncio.wait({sending, listening}, return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
-                sending.result()  # what the body raised
+                sending.result()  # raises the error of the body
             answer = await listening
             if answer is None:
-                raise await self._why_silent(errors_told)
+                raise await self._why_silent(stderr)
             await self._let_end()
         finally:
-            await self._finish(sending, listening, errors_told)
+            await self._finish(sending, listening, stderr)
         if isinstance(answer, ReportedFailure):
             raise error_of(answer)
         self._check_protocol(request, answer.value)
         return answer.value
 
     async def _send(self, request: BaseModel, body: AsyncIterator[bytes] | None) -> None:
-        """Stops quietly where the agent stopped reading: what it has to say comes on its standard output."""
+        """Sends everything. Stops quietly where the agent stopped reading: its answer says why."""
         try:
             await self._running.write(request.model_dump_json().encode() + b"\n")
             if body is not None:
@@ -81,7 +93,7 @@ class Conversation:
             return
 
     async def _listen(self, on_event: OnEvent | None) -> Result | ReportedFailure | None:
-        """Tells events until the last one, which it returns; None where there was none."""
+        """Passes events on until the last one, which it returns; None where there was none."""
         lines, first = Lines(), True
         while data := await self._running.read():
             for line in lines.feed(data):
@@ -96,7 +108,7 @@ class Conversation:
         return None
 
     def _shown(self, event: Note | Advance | Received) -> Note | Advance | Received | None:
-        """The event with texts that can be printed; None for one note too many."""
+        """The event with printable texts; None for a note beyond `MOST_NOTES`."""
         if isinstance(event, Advance):
             return event.model_copy(update={"title": printable(event.title)})
         if isinstance(event, Note):
@@ -105,7 +117,7 @@ class Conversation:
         return event
 
     def _event(self, line: bytes, first: bool) -> Any:
-        """An event; None for what a shell says before the agent speaks."""
+        """Parses a line as an event; None for what a login shell prints before the first."""
         try:
             return EVENT.validate_json(line)
         except ValidationError as error:
@@ -114,12 +126,12 @@ class Conversation:
                 return None
             shown = printable(line[:LONGEST_LINE].decode(errors="replace"))
             raise DeviceError(
-                f"{self._name} said what is not edgebert's protocol: {shown}",
+                f"{self._name} sent a line that is not edgebert's protocol: {shown}",
                 hint=f"Bring both to one version of edgebert: edgebert devices setup {self._target}",
             ) from error
 
     async def _let_end(self) -> None:
-        """Waits for the agent, which has answered: it may still let go of its lock."""
+        """Waits for the agent to end after its answer: it may still hold its lock."""
         try:
             async with asyncio.timeout(ENDS_WITHIN_S):
                 await self._running.end_input()
@@ -127,17 +139,17 @@ class Conversation:
         except (TimeoutError, StreamClosed):
             pass
 
-    async def _why_silent(self, errors_told: asyncio.Task[str]) -> EdgebertError:
+    async def _why_silent(self, stderr: asyncio.Task[str]) -> EdgebertError:
         try:
             async with asyncio.timeout(ENDS_WITHIN_S):
                 ended = await self._running.wait()
-                told = await errors_told
+                text = await stderr
         except TimeoutError:
-            ended, told = Ended(None), ""
-        return explain_silence(ended, told, name=self._name, target=self._target)
+            ended, text = Ended(None), ""
+        return explain_silence(ended, text, name=self._name, target=self._target)
 
     async def _finish(self, *tasks: asyncio.Task[Any]) -> None:
-        """Lets go of the streams, and then of the agent."""
+        """Ends the tasks that hold the streams, and then the agent."""
         for task in tasks:
             task.cancel()
         try:
@@ -154,37 +166,42 @@ class Conversation:
             )
 
 
-def explain_silence(ended: Ended, told: str, *, name: str, target: str) -> EdgebertError:
-    """Why an agent that ended had no answer, and what to do.
+def cut(name: str) -> DeviceLost:
+    """The error for a lost connection to the device of that name."""
+    return DeviceLost(f"The connection to {name} was cut.", hint=GOES_ON)
+
+
+def explain_silence(ended: Ended, stderr: str, *, name: str, target: str) -> EdgebertError:
+    """The error for an agent that ended without an answer.
 
     Args:
-        told: the end of its standard error.
+        stderr: the end of its standard error.
     """
     setup = f"edgebert devices setup {target}"
-    if ended.lost:
-        return DeviceLost(f"The connection to {name} was cut.", hint=GOES_ON)
+    if ended.code is None:
+        return cut(name)
     if ended.code == NOT_FOUND:
         return DeviceError(
             f"{name} has no Python where one was looked for.", hint=f"Install Python 3.11 or newer there, then: {setup}"
         )
-    if _OLD_PYTHON.search(told):
+    if _OLD_PYTHON.search(stderr):
         return DeviceError(
             f"The Python of {name} is older than 3.11.",
             hint=f"Install Python 3.11 or newer there, then name it: {setup} --python python3.11",
         )
-    if _OLD_EDGEBERT.search(told):
+    if _OLD_EDGEBERT.search(stderr):
         return DeviceError(f"The edgebert on {name} is too old to be shipped to.", hint=f"Renew it: {setup}")
-    if _NO_EDGEBERT.search(told):
+    if _NO_EDGEBERT.search(stderr):
         return DeviceError(f"{name} has Python, but no edgebert.", hint=f"Install it there: {setup}")
-    if package := _NO_PACKAGE.search(told):
+    if package := _NO_PACKAGE.search(stderr):
         return DeviceError(f"edgebert on {name} lacks the package {package.group(1)}.", hint=f"Install it again: {setup}")
-    lines = [printable(line) for line in told.splitlines() if line.strip()][-SHOWN_LINES:]
-    said = f" Its last words: {' | '.join(lines)}" if lines else ""
-    return DeviceLost(f"The agent on {name} ended without an answer ({ended}).{said}", hint=GOES_ON)
+    lines = [printable(line) for line in stderr.splitlines() if line.strip()][-SHOWN_LINES:]
+    last = f" Its last words: {' | '.join(lines)}" if lines else ""
+    return DeviceLost(f"The agent on {name} ended without an answer ({ended}).{last}", hint=GOES_ON)
 
 
 def error_of(failure: ReportedFailure) -> EdgebertError:
-    """The error that an agent names; a DeviceError where this edgebert does not know it."""
+    """The error that an agent reports; a DeviceError where this edgebert does not know its class."""
     kind = getattr(errors, failure.kind, None)
     known = isinstance(kind, type) and issubclass(kind, EdgebertError) and kind.__init__ is EdgebertError.__init__
     message, hint = _first_lines(failure.message), failure.hint and _first_lines(failure.hint)
@@ -196,32 +213,19 @@ def _first_lines(text: str) -> str:
 
 
 def printable(text: str, longest: int = LONGEST_LINE) -> str:
-    """One line without what moves a terminal's cursor, not too long."""
+    """The text as one line of at most `longest` characters, none of which controls a terminal."""
     line = "".join(mark if mark.isprintable() else " " for mark in text[: longest + 1])
     return line if len(line) <= longest else f"{line[: longest - 3]}..."
 
 
-SOON_S = 60.0
-"""For what only has to start a Python."""
-
-
-AFTER_READING_S = 300.0
-"""For what hashes what is there, from a slow card."""
-
-
-ANSWERS_WITHIN_S = {
-    "hello": SOON_S,
-    "pin": SOON_S,
-    "status": AFTER_READING_S,
-    "have": AFTER_READING_S,
-    "rollback": AFTER_READING_S,
-}
-"""`op` -> seconds. What is sent or measured takes as long as it takes."""
+def last_line(done: Completed) -> str:
+    """The last line of a failed command's standard error, else its exit code."""
+    return printable((done.err.strip().splitlines() or [f"exit code {done.code}"])[-1])
 
 
 @asynccontextmanager
 async def within(seconds: float | None, device: str) -> AsyncIterator[None]:
-    """Ends what is inside after so many seconds; None: never.
+    """Ends the block after that many seconds; None for no limit.
 
     Raises:
         DeviceError: it took longer.

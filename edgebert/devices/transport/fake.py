@@ -1,4 +1,4 @@
-"""Faulty: any device, with a way to it that ends where a test wants it to. Ships with the package, as every fake of a seam."""
+"""Faulty: wraps a device and cuts its connection where a test wants it to. A fake that ships with the package."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from edgebert.devices.agent.protocol import Advance, Note, Received
 from edgebert.devices.transport.base import Channel, Completed, Device, OnEvent
 from edgebert.errors import DeviceLost
 
 
 class Faulty(Device):
-    """A device whose connection is cut. Each fault happens once; afterwards the device is as good as the one inside.
+    """A device whose connection is cut. Each fault happens once; afterwards the device works like the inner one.
 
     Args:
-        cut_after: bytes of bodies that still go through.
+        cut_after: bytes of bodies that are sent before the cut.
         cut_while: `op` of the request whose agent is ended at its first event.
         lose_answer: `op` of the request that is carried out, and whose answer is lost.
-        refuse: this many times it cannot be reached at all.
+        refuse: number of connections that fail.
     """
 
     def __init__(
@@ -38,28 +37,28 @@ class Faulty(Device):
         self.inner, self.python = inner, inner.python
         self.cut_after, self.cut_while, self.lose_answer, self.refuse = cut_after, cut_while, lose_answer, refuse
         self.sent_bytes = 0
-        """Of bodies, over all connections."""
+        """Bytes of bodies, over all connections."""
         self.asked: list[str] = []
         """`op` of every request."""
 
     @property
     def target(self) -> str:
-        """As the device inside."""
+        """Target of the inner device."""
         return self.inner.target
 
     @property
     def machine(self) -> str:
-        """As the device inside."""
+        """Machine of the inner device."""
         return self.inner.machine
 
     @property
     def where(self) -> str:
-        """As the device inside."""
+        """See `Device.where`."""
         return self.inner.where
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Channel]:
-        """Opens the device inside."""
+        """Connects to the inner device."""
         if self.refuse:
             self.refuse -= 1
             raise self.cut()
@@ -67,7 +66,7 @@ class Faulty(Device):
             yield FaultyChannel(self, channel)
 
     def cut(self) -> DeviceLost:
-        """What is said of a connection that was cut."""
+        """The error for a connection that was cut."""
         return DeviceLost(f"The connection to {self.name} was cut.")
 
 
@@ -80,7 +79,7 @@ class FaultyChannel:
     async def ask(
         self, request: BaseModel, *, body: AsyncIterator[bytes] | None = None, on_event: OnEvent | None = None
     ) -> dict[str, Any]:
-        """As `Channel.ask`, but for the faults."""
+        """See `Channel.ask`."""
         device, op = self._device, str(getattr(request, "op", ""))
         device.asked.append(op)
         counted = None if body is None else self._counted(body)
@@ -94,7 +93,7 @@ class FaultyChannel:
         return value
 
     async def _counted(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The body up to the cut. The last part goes out before the connection ends, as a network would have it."""
+        """The body up to the cut. The last part is sent before the connection ends, as in a network."""
         device = self._device
         async for part in body:
             if device.cut_after is not None and len(part) >= device.cut_after:
@@ -110,10 +109,7 @@ class FaultyChannel:
     async def _cut_at_event(self, request: BaseModel, body: AsyncIterator[bytes] | None) -> dict[str, Any]:
         happened = asyncio.Event()
 
-        def heard(event: Note | Advance | Received) -> None:
-            happened.set()
-
-        asking = asyncio.create_task(self._inner.ask(request, body=body, on_event=heard))
+        asking = asyncio.create_task(self._inner.ask(request, body=body, on_event=lambda event: happened.set()))
         waiting = asyncio.create_task(happened.wait())
         try:
             await asyncio.wait({asking, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -124,9 +120,9 @@ class FaultyChannel:
         raise self._device.cut()
 
     async def run(self, arguments: Sequence[str], *, on_line: Callable[[str], None] | None = None) -> Completed:
-        """As the channel inside."""
+        """See `Channel.run`."""
         return await self._inner.run(arguments, on_line=on_line)
 
     async def put(self, source: Path, target: str) -> None:
-        """As the channel inside."""
+        """See `Channel.put`."""
         await self._inner.put(source, target)

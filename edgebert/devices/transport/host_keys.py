@@ -1,4 +1,4 @@
-"""Host keys: which are known, and what to say about one that is not. They are always checked."""
+"""Host keys: the known ones, and the errors for an unknown or changed one. They are always checked."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STRICT_OFF = "StrictHostKeyChecking in ~/.ssh/config does not change that: edgeb
 
 
 class KnownHosts:
-    """The keys of known_hosts files, and what was found in them for the last host. asyncssh calls it with the host.
+    """The keys of known_hosts files. asyncssh calls it with a host; `found` keeps the keys of that host.
 
     Args:
         named: files that ~/.ssh/config names; None for the usual ones.
@@ -30,7 +30,7 @@ class KnownHosts:
 
         self._files: list[tuple[Path, asyncssh.SSHKnownHosts]] = []
         self.found: list[tuple[Path, Any]] = []
-        """Keys of the host that is reached, with the file that names each."""
+        """Keys of the host, each with its file."""
         self.asked: tuple[str, int | None] | None = None
         for text in [*OWN_FILES, *GLOBAL_FILES] if named is None else named:
             path = Path(text).expanduser()
@@ -45,8 +45,9 @@ class KnownHosts:
     def __call__(self, host: str, address: str, port: int | None) -> tuple[list[Any], list[Any], list[Any]]:
         """Host keys, certificate authorities and revoked keys for a host.
 
-        As OpenSSH has it, a key counts that is known by the host's name. One of its address does not: whoever owns a host
-        that the same address once had would own this one. A revoked key is refused by whichever of them names it.
+        As in OpenSSH, only keys that are known by the host's name are accepted. Keys known by its address are not: an
+        attacker with the key of another host that once had this address would pass for this one. A key that is revoked by
+        name or by address is refused.
         """
         self.asked = (host, port)
         names = [name for name in dict.fromkeys((host, address)) if name]
@@ -55,22 +56,22 @@ class KnownHosts:
         authorities: list[Any] = []
         revoked: list[Any] = []
         for path, file in self._files:
-            found = file.match(host, "", port)
-            keys += found[0]
-            authorities += found[1]
+            match = file.match(host, "", port)
+            keys += match[0]
+            authorities += match[1]
             for name in written:
                 revoked += file.match(name, "", None)[2]
-            self.found += [(path, key) for key in found[0]]
+            self.found += [(path, key) for key in match[0]]
         return keys, authorities, revoked
 
 
 def unknown_key(place: SshPlace, offered: Any, *, port: int, strict_off: bool) -> DeviceError:
-    """For a host that no known_hosts file names."""
+    """The error for a host that no known_hosts file names."""
     shown = f" It offers {_described(offered)}." if offered else ""
     login = _login(place, port)
     hint = (
         f"Log in once with `{login}`, and say yes if the fingerprint is the one that the device itself shows "
-        f"(there: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub). `ssh-keyscan` would believe whoever answers."
+        f"(there: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub). `ssh-keyscan` would accept any host that answers."
     )
     return DeviceError(
         f"The host key of {place} is not known here, so nothing was sent.{shown}",
@@ -79,7 +80,7 @@ def unknown_key(place: SshPlace, offered: Any, *, port: int, strict_off: bool) -
 
 
 def changed_key(place: SshPlace, offered: Any, known: KnownHosts, *, port: int) -> DeviceError:
-    """For a host that has another key than it had."""
+    """The error for a host whose key is not the known one."""
     file = known.found[0][0]
     kinds = dict.fromkeys(_described(key) for _, key in known.found)
     shown = f"it offers {_described(offered)}" if offered else "it offers none of that kind"
@@ -104,10 +105,10 @@ def _login(place: SshPlace, port: int) -> str:
     return f"ssh -p {port} {user}{place.host}" if place.port else f"ssh {user}{place.host}"
 
 
-def connects_with(options: asyncssh.SSHClientConnectionOptions) -> list[str] | None:
-    """The known_hosts files that ~/.ssh/config names for a host; None where it names none, so that the usual ones count.
+def known_hosts_files(options: asyncssh.SSHClientConnectionOptions) -> list[str] | None:
+    """The known_hosts files that ~/.ssh/config names for a host; None where it names none, so that the usual ones are used.
 
-    `UserKnownHostsFile none` leaves no file, and so no host that is known: for asyncssh it would mean not to check.
+    With `UserKnownHostsFile none` only the global files are used; asyncssh would check no keys then.
     """
     named: Any = options.known_hosts
     if named is None:

@@ -1,4 +1,4 @@
-"""LocalDevice: a folder of this machine, filled by an agent that runs beside us."""
+"""LocalDevice: a folder of this machine, filled by an agent that is a process here."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from edgebert.devices.transport.base import Channel, Device
-from edgebert.devices.transport.channel import NOT_RUNNABLE, CommandChannel
-from edgebert.devices.transport.running import NOT_FOUND, Ended, Running, StreamClosed
+from edgebert.devices.transport.channel import CommandChannel
+from edgebert.devices.transport.running import NOT_FOUND, NOT_RUNNABLE, Ended, NotStarted, Running, StreamClosed
 from edgebert.errors import DeviceError
 
 PART_BYTES = 1 << 16
@@ -22,12 +22,12 @@ ENDS_WITHIN_S = 5.0
 
 
 class LocalDevice(Device):
-    """A folder here.
+    """A folder of this machine.
 
     Args:
-        folder: absolute.
-        python: runs the agent; this interpreter by default, or the environment that `devices setup --python` made there.
-        environment: variables that differ from ours.
+        folder: absolute path.
+        python: runs the agent; by default the environment that `devices setup --python` made there, else this interpreter.
+        environment: variables of the agent that differ from this process's.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class LocalDevice(Device):
 
     @property
     def target(self) -> str:
-        """What names it on the command line."""
+        """Words that name the device on the command line."""
         return self._target
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Channel]:
-        """Nothing has to be opened here."""
+        """A channel to this machine; there is nothing to connect to."""
         yield LocalChannel(self.name, self._target, self.pythons, self._environment)
 
 
@@ -64,7 +64,7 @@ class LocalChannel(CommandChannel):
         self._environment = {**os.environ, **environment}
 
     async def start(self, program: str, arguments: Sequence[str]) -> Running:
-        """Starts a process in a session of its own: Ctrl-C is for us, and we end it."""
+        """Starts a process in a session of its own, so that Ctrl-C reaches this process alone, which ends the other."""
         home = self._environment.get("HOME") or str(Path.home())
         if program.startswith("~/"):
             program = f"{home}/{program[2:]}"
@@ -80,41 +80,12 @@ class LocalChannel(CommandChannel):
                     env=self._environment,
                 )
             )
-        except (FileNotFoundError, NotADirectoryError):
-            return NeverStarted(NOT_FOUND)
-        except PermissionError:
-            return NeverStarted(NOT_RUNNABLE)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise NotStarted(NOT_FOUND) from error
+        except PermissionError as error:
+            raise NotStarted(NOT_RUNNABLE) from error
         except OSError as error:
             raise DeviceError(f"{program} cannot be started: {error.strerror}.") from error
-
-
-class NeverStarted:
-    """A program that is not there."""
-
-    def __init__(self, code: int) -> None:
-        self._code = code
-
-    async def write(self, data: bytes) -> None:
-        """Nobody reads it."""
-        raise StreamClosed
-
-    async def end_input(self) -> None:
-        """Nobody waits for it."""
-
-    async def read(self) -> bytes:
-        """Nothing."""
-        return b""
-
-    async def read_error(self) -> bytes:
-        """Nothing."""
-        return b""
-
-    async def wait(self) -> Ended:
-        """As a shell reports it."""
-        return Ended(self._code)
-
-    async def end(self) -> None:
-        """There is nothing to end."""
 
 
 class LocalRunning:
@@ -126,7 +97,7 @@ class LocalRunning:
         self._stdin, self._stdout, self._stderr = process.stdin, process.stdout, process.stderr
 
     async def write(self, data: bytes) -> None:
-        """As `Running.write`."""
+        """See `Running.write`."""
         try:
             self._stdin.write(data)
             await self._stdin.drain()
@@ -134,25 +105,25 @@ class LocalRunning:
             raise StreamClosed from error
 
     async def end_input(self) -> None:
-        """As `Running.end_input`."""
+        """See `Running.end_input`."""
         with contextlib.suppress(OSError):
             self._stdin.close()
             await self._stdin.wait_closed()
 
     async def read(self) -> bytes:
-        """As `Running.read`."""
+        """See `Running.read`."""
         return await self._stdout.read(PART_BYTES)
 
     async def read_error(self) -> bytes:
-        """As `Running.read_error`."""
+        """See `Running.read_error`."""
         return await self._stderr.read(PART_BYTES)
 
     async def wait(self) -> Ended:
-        """As `Running.wait`."""
+        """See `Running.wait`."""
         return Ended(await self._process.wait())
 
     async def end(self) -> None:
-        """Asks the whole session to end, and kills what does not. What it still says is read, or its end would not be seen."""
+        """Asks the whole session to end, then kills it. Its output is read to the end, or the end would not be seen."""
         try:
             if self._process.returncode is None:
                 self._signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Running: a command that runs on a device, and its three streams."""
+"""Running: the seam to a command under way on a device, and the reading of its output."""
 
 from __future__ import annotations
 
@@ -6,18 +6,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from edgebert.devices.transport.base import Completed
 from edgebert.errors import DeviceError
 
 MAX_OUTPUT_BYTES = 64 << 20
-"""A report is a few megabytes; more than this is no answer."""
+"""Largest output that is read; an answer with a report has a few megabytes."""
 TAIL_BYTES = 16 << 10
 NOT_FOUND = 127
-"""Exit code of a program that is not there, as shells give it."""
+"""Exit code of shells for a missing program."""
+NOT_RUNNABLE = 126
+"""Exit code of shells for a program that may not be run."""
 
 
 class StreamClosed(Exception):
-    """Nobody reads what is written any more."""
+    """The command no longer reads its standard input."""
+
+
+class NotStarted(Exception):
+    """The program does not exist or may not be run.
+
+    Args:
+        code: exit code by which a shell reports it.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
 
 
 @dataclass(frozen=True)
@@ -25,12 +38,7 @@ class Ended:
     """How a command ended."""
 
     code: int | None
-    """None where the connection ended first."""
-
-    @property
-    def lost(self) -> bool:
-        """Whether the connection ended before the command did, as far as is known here."""
-        return self.code is None
+    """Exit code; None if the connection ended before the command did."""
 
     def __str__(self) -> str:
         if self.code is None:
@@ -42,14 +50,14 @@ class Running(Protocol):
     """A command under way."""
 
     async def write(self, data: bytes) -> None:
-        """Writes to its standard input; returns when there is room for more.
+        """Writes to its standard input; returns when more can be written.
 
         Raises:
-            StreamClosed: it does not read any more.
+            StreamClosed: the command no longer reads it.
         """
 
     async def end_input(self) -> None:
-        """Says that nothing follows on its standard input."""
+        """Closes its standard input."""
 
     async def read(self) -> bytes:
         """The next part of its standard output; empty at the end."""
@@ -61,25 +69,25 @@ class Running(Protocol):
         """Waits for its end."""
 
     async def end(self) -> None:
-        """Ends it, wherever it is; nothing happens where it has ended."""
+        """Ends it, unless it has ended."""
 
 
 class Lines:
-    """Cuts a stream into lines. Holds no more than one unfinished line."""
+    """Cuts a stream into lines; keeps one unfinished line at most."""
 
     def __init__(self, limit_bytes: int = MAX_OUTPUT_BYTES) -> None:
         self._rest = bytearray()
         self._left = limit_bytes
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The lines that are whole now, without their ends.
+        """The lines that `data` completes, without line ends.
 
         Raises:
-            DeviceError: there is more than any answer has.
+            DeviceError: the stream is longer than any answer.
         """
         self._left -= len(data)
         if self._left < 0:
-            raise DeviceError("It sends more than any answer of edgebert has, so it was not read to the end.")
+            raise DeviceError("The device sends more than any answer of edgebert has, so it was not read to the end.")
         if b"\n" not in data:
             self._rest += data
             return []
@@ -90,12 +98,12 @@ class Lines:
 
     @property
     def rest(self) -> bytes:
-        """What follows the last end of a line."""
+        """The unfinished last line."""
         return bytes(self._rest)
 
 
 async def read_tail(running: Running) -> str:
-    """Reads standard error to its end; what is said last."""
+    """Reads standard error to its end; returns its last `TAIL_BYTES`."""
     tail = b""
     while data := await running.read_error():
         tail = (tail + data)[-TAIL_BYTES:]
@@ -103,7 +111,7 @@ async def read_tail(running: Running) -> str:
 
 
 async def read_lines(running: Running, on_line: Callable[[str], None] | None) -> str:
-    """Reads standard output to its end and tells every line on the way.
+    """Reads standard output to its end, and calls `on_line` with every line on the way.
 
     Raises:
         DeviceError: there is too much of it.
@@ -117,9 +125,3 @@ async def read_lines(running: Running, on_line: Callable[[str], None] | None) ->
     if lines.rest and on_line:
         on_line(lines.rest.decode(errors="replace"))
     return b"".join(parts).decode(errors="replace")
-
-
-def completed(ended: Ended, out: str, err: str) -> Completed:
-    """The result of a command that ended by itself."""
-    assert ended.code is not None
-    return Completed(ended.code, out, err)

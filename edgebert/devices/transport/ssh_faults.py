@@ -1,4 +1,4 @@
-"""What can go wrong on the way to an SSH server, in words and with what to do."""
+"""Errors of connecting by SSH, each with its reason in words and what to do."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ KEYS = "edgebert uses the keys of ~/.ssh, of ~/.ssh/config and of the agent, and
 
 
 class Attempt:
-    """What was found out on the way to one host."""
+    """Facts about one connection, for the message if it fails."""
 
     def __init__(self, place: SshPlace, known: KnownHosts, *, host: str, port: int, user: str, strict_off: bool) -> None:
         self.place, self.known = place, known
         self.host, self.port, self.user = host, port, user
         self.strict_off = strict_off
         self.offered: object | None = None
-        """The host key that was offered and is not known."""
+        """The host key that was offered and refused."""
 
     @property
     def where(self) -> str:
-        """The host as it is really called, with its port."""
+        """Name and port of the host, as ~/.ssh/config gives them."""
         return f"{self.host} port {self.port}"
 
 
 def explain(error: BaseException, attempt: Attempt, timeout_s: float) -> DeviceError:
-    """The error of a connection that did not come to be."""
+    """The error for a connection that failed."""
     import asyncssh
 
     place = attempt.place
@@ -41,7 +41,7 @@ def explain(error: BaseException, attempt: Attempt, timeout_s: float) -> DeviceE
         if attempt.known.found and "host key" in str(error).lower():
             return changed_key(place, None, attempt.known, port=attempt.port)
         hint = "Renew the SSH server there, or allow an older algorithm for this host in ~/.ssh/config."
-        return DeviceError(f"{place} and this machine have no way of encrypting in common: {_reason(error)}.", hint=hint)
+        return DeviceError(f"{place} and this machine share no way to encrypt: {_reason(error)}.", hint=hint)
     if isinstance(error, asyncssh.PermissionDenied):
         return DeviceError(
             f"{place} does not let {attempt.user} in: no key of this machine is accepted.",
@@ -49,7 +49,7 @@ def explain(error: BaseException, attempt: Attempt, timeout_s: float) -> DeviceE
         )
     if isinstance(error, asyncssh.ChannelOpenError):
         return DeviceError(
-            f"{place} cannot be reached from the host before it: {_reason(error)}.", hint="See ProxyJump in ~/.ssh/config."
+            f"{place} cannot be reached from the jump host: {_reason(error)}.", hint="See ProxyJump in ~/.ssh/config."
         )
     if isinstance(error, asyncssh.ProtocolError | asyncssh.ProtocolNotSupported):
         return DeviceError(
@@ -57,7 +57,7 @@ def explain(error: BaseException, attempt: Attempt, timeout_s: float) -> DeviceE
         )
     if isinstance(error, asyncssh.Error):
         return DeviceError(
-            f"{place} ended the connection before it stood: {_reason(error)}.",
+            f"{place} ended the connection before it was open: {_reason(error)}.",
             hint=f"Its log says why. Try: ssh -v -p {attempt.port} {attempt.user}@{attempt.host}",
         )
     return _network(error, attempt, timeout_s)
@@ -94,7 +94,7 @@ def _network(error: BaseException, attempt: Attempt, timeout_s: float) -> Device
         return DeviceError(f"There is no way to {where}: {printable(str(error))}.", hint="Is it on, and in the same network?")
     if isinstance(error, ConnectionError):
         return DeviceError(
-            f"{where} ended the connection before it stood.", hint="Does an SSH server run there, and at this port?"
+            f"{where} ended the connection before it was open.", hint="Does an SSH server run there, and at this port?"
         )
     return DeviceError(f"{place} cannot be reached: {printable(str(error)) or type(error).__name__}.")
 

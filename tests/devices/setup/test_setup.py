@@ -31,7 +31,7 @@ from edgebert.devices.transport.ssh import SshDevice
 from edgebert.errors import DeviceError
 
 __all__ = ["made_environment"]
-LANE = SilentParallelProgress().line("kitchen")
+LINE = SilentParallelProgress().line("kitchen")
 OWN = f"edgebert-{edgebert.__version__}-py3-none-any.whl"
 
 
@@ -79,6 +79,7 @@ def tiny_wheel(folder: Path, *, mark: str = "", requires: str = "") -> Path:
     files = {
         "edgebert/__init__.py": mark,
         "edgebert/devices/agent/__init__.py": "",
+        "edgebert/slots/agent.py": "import runpy\nrunpy.run_module('edgebert.devices.agent.agent', run_name=__name__)\n",
         "edgebert/devices/agent/agent.py": 'if __name__ == "__main__":\n'
         + "".join(f"    {line}\n" for line in STUB.replace("VERSION", edgebert.__version__).strip().splitlines()),
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: edgebert\nVersion: {edgebert.__version__}\n{requires}",
@@ -103,8 +104,8 @@ def kill_a_setup(root: Path, wheels: Path) -> None:
     (root / "wheels").mkdir()
     (root / "wheels" / OWN).write_bytes((wheels / OWN).read_bytes())
     request = {"do": "install", "root": str(root), "wheel": OWN, "extras": "", "offline": True, "made_of": {}}
-    text = (Path(edgebert.__file__).parent / "devices" / "there.py").read_text()
     order = json.dumps({**request, "ours": ["venv", "venv.new", "venv.old", "wheels", "lock"]})
+    text = Path(on_device.__file__).read_text()
     running = subprocess.Popen([sys.executable, "-c", text, order], start_new_session=True, stdout=subprocess.DEVNULL)
     wait_for(lambda: (root / "venv.new").is_dir())
     os.killpg(running.pid, signal.SIGKILL)
@@ -118,16 +119,16 @@ def test_an_environment_is_made_as_a_whole_and_again_only_where_something_change
     venv = tmp_path / "root" / "venv"
     wheels = tiny_wheel(tmp_path / "wheels")
     kill_a_setup(tmp_path / "root", wheels)
-    assert asyncio.run(set_up(device, order(wheels), LANE)).state == "installed"
+    assert asyncio.run(set_up(device, LINE, order=order(wheels))).state == "installed"
     assert sorted(file.name for file in (tmp_path / "root").iterdir()) == ["lock", "venv"]
     (venv / "mark").touch()
 
-    assert asyncio.run(set_up(device, order(wheels), LANE)).state == "ready"
+    assert asyncio.run(set_up(device, LINE, order=order(wheels))).state == "ready"
     assert (venv / "mark").exists()
 
     broken = tiny_wheel(tmp_path / "broken", requires="Requires-Dist: no-such-package\n")
     with pytest.raises(DeviceError, match=r"could not be installed on desk: .*no-such-package") as error:
-        asyncio.run(set_up(device, order(broken), LANE))
+        asyncio.run(set_up(device, LINE, order=order(broken)))
     assert "pip download" in str(error.value.hint)
     assert (venv / "mark").exists()  # what was there serves on
     assert on_device.made_of(venv)
@@ -142,7 +143,7 @@ def test_a_folder_that_holds_something_else_is_not_touched(tmp_path: Path) -> No
     (tmp_path / "root" / "holiday.jpg").touch()
     wheels = tiny_wheel(tmp_path / "wheels")
     with pytest.raises(DeviceError, match=r"holds something else \(holiday.jpg\)"):
-        asyncio.run(set_up(LocalDevice("desk", tmp_path / "root"), order(wheels), LANE))
+        asyncio.run(set_up(LocalDevice("desk", tmp_path / "root"), LINE, order=order(wheels)))
     assert not (tmp_path / "root" / "venv").exists()
 
 
@@ -202,7 +203,7 @@ def test_a_failure_on_the_device_is_told_with_what_to_do(case: str, tmp_path: Pa
     given = SetupOrder(None, read_wheels(tiny_wheel(tmp_path), edgebert.__version__))
     device = SshDevice("kitchen", SshPlace("kitchen"))
     with pytest.raises(DeviceError, match=message) as error:
-        asyncio.run(Setup(device, Scripted(script), given, LANE).run())
+        asyncio.run(Setup(device, Scripted(script), given, LINE).run())
     assert "\x1b" not in str(error.value)
     if hint:
         assert re.search(hint, str(error.value.hint)), error.value.hint
@@ -223,7 +224,7 @@ def test_what_a_device_says_of_itself_is_checked_before_it_is_used(case: str, tm
     given = SetupOrder(None, read_wheels(tiny_wheel(tmp_path), edgebert.__version__))
     channel = Scripted({**fault("network", "none"), **STRANGE[case]})
     with pytest.raises(DeviceError, match=r"does not say what it has|no Python") as error:
-        asyncio.run(Setup(SshDevice("kitchen", SshPlace("kitchen")), channel, given, LANE).run())
+        asyncio.run(Setup(SshDevice("kitchen", SshPlace("kitchen")), channel, given, LINE).run())
     assert "curl" not in str(error.value)
 
 
@@ -235,7 +236,7 @@ def test_an_empty_wheel_is_brought_as_any_other(tmp_path: Path) -> None:
     look = {**json.loads(LOOK), "wheels": {OWN: wheels.own.sha256()}}
     script = {**FOUND, '"look"': Completed(0, json.dumps(look), ""), '"install"': Completed(0, '{"done": true}', "")}
     channel = Scripted(script)
-    assert asyncio.run(Setup(SshDevice("x", SshPlace("x")), channel, SetupOrder(key=None, wheels=wheels), LANE).run())
+    assert asyncio.run(Setup(SshDevice("x", SshPlace("x")), channel, SetupOrder(key=None, wheels=wheels), LINE).run())
     assert channel.put_there == ["edgebert/wheels/empty-1.0-py3-none-any.whl"]
 
 
@@ -256,7 +257,7 @@ def test_only_wheels_that_are_missing_travel_and_an_extra_stays(tmp_path: Path) 
     script = {**FOUND, '"look"': Completed(0, json.dumps(look), ""), '"install"': Completed(0, '{"done": true}', "")}
     channel = Listening(script)
     device = SshDevice("kitchen", SshPlace("kitchen", root="models"))
-    assert asyncio.run(Setup(device, channel, SetupOrder(key=None, wheels=wheels, offline=True), LANE).run())
+    assert asyncio.run(Setup(device, channel, SetupOrder(key=None, wheels=wheels, offline=True), LINE).run())
     assert channel.put_there == ["models/wheels/numpy-2.4.6-cp311-cp311-manylinux_2_28_aarch64.whl"]
     request = json.loads(asked[-1])
     assert (request["wheel"], request["extras"], request["offline"]) == (OWN, "[openvino]", True)
@@ -265,7 +266,7 @@ def test_only_wheels_that_are_missing_travel_and_an_extra_stays(tmp_path: Path) 
 def test_a_python_of_the_fleet_is_left_alone(tmp_path: Path) -> None:
     device = LocalDevice("desk", tmp_path / "root", python=sys.executable)
     key = OwnKey("me", "pem", "f" * 64)
-    found = asyncio.run(set_up(device, SetupOrder(key=key, wheels=Wheels(()), python="python3"), LANE))
+    found = asyncio.run(set_up(device, LINE, order=SetupOrder(key=key, wheels=Wheels(()), python="python3")))
     assert found.state == "ready" and found.trusts is False
     assert not (tmp_path / "root").exists()
 

@@ -27,7 +27,7 @@ from edgebert.errors import EXIT_ENVIRONMENT, EXIT_GATE_FAILED, EXIT_INPUT, Devi
 KEY = "a" * 64
 
 
-def cargo_of(folder: Path, *, runtime: str | None = None) -> Payload:
+def payload_of(folder: Path, *, runtime: str | None = None) -> Payload:
     """A bundle as ship sees it; whether it is trusted here is tested elsewhere."""
     manifest = read_manifest(folder)
     if runtime:
@@ -50,9 +50,9 @@ def ship(small: Path) -> Callable[..., list[Delivery]]:
     """Ships the small bundle to devices in memory."""
 
     def run(devices: Sequence[FakeDevice], payload: Payload | None = None, **order: Any) -> list[Delivery]:
-        rollout = Rollout(devices, payload or cargo_of(small), Order(**{"wait_s": 0.0, **order}), SilentParallelProgress())
+        rollout = Rollout(devices, payload or payload_of(small), Order(**{"wait_s": 0.0, **order}), SilentParallelProgress())
         asyncio.run(rollout.run())
-        return rollout.deliveries
+        return rollout.results
 
     return run
 
@@ -65,7 +65,7 @@ def test_every_content_travels_once_and_is_counted(ship: Any, small: Path) -> No
     device = FakeDevice("kitchen")
     (delivery,) = ship([device])
     assert outcomes([delivery]) == ["switched"]
-    payload = cargo_of(small)
+    payload = payload_of(small)
     assert delivery.sent_bytes == delivery.payload_bytes == payload.size_bytes == sum(map(len, device.parts.values()))
     assert {sha256: len(data) for sha256, data in device.parts.items()} == {file.sha256: file.size for file in payload.files}
     assert 500 < delivery.protocol_bytes < 20_000
@@ -73,12 +73,12 @@ def test_every_content_travels_once_and_is_counted(ship: Any, small: Path) -> No
 
 
 def test_small_contents_travel_first(small: Path) -> None:
-    sizes = [piece.size for piece in cargo_of(small).missing({})]
+    sizes = [piece.size for piece in payload_of(small).missing({})]
     assert sizes == sorted(sizes) and len(sizes) > 5
 
 
 def test_only_what_is_missing_travels(ship: Any, small: Path) -> None:
-    held = max(cargo_of(small).files, key=lambda file: file.size)
+    held = max(payload_of(small).files, key=lambda file: file.size)
     device = FakeDevice("kitchen", parts={held.sha256: (small / held.path).read_bytes()[:1000]})
     (delivery,) = ship([device])
     assert delivery.outcome == "switched"
@@ -87,7 +87,7 @@ def test_only_what_is_missing_travels(ship: Any, small: Path) -> None:
 
 @pytest.mark.parametrize("claim", [-5, 10**15])
 def test_a_device_that_lies_about_what_it_holds_breaks_nothing_here(small: Path, claim: int) -> None:
-    payload = cargo_of(small)
+    payload = payload_of(small)
     for piece in payload.missing(dict.fromkeys(payload.contents, claim)):
         assert 0 <= piece.offset <= piece.size
 
@@ -103,7 +103,7 @@ def test_a_device_that_serves_the_bundle_already_is_left_alone(ship: Any) -> Non
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_lost_connection_goes_on_where_it_stopped(ship: Any, small: Path, seed: int) -> None:
-    total = cargo_of(small).size_bytes
+    total = payload_of(small).size_bytes
     device = FakeDevice("kitchen", lose=[random.Random(seed).randrange(1, total)])
     (delivery,) = ship([device])
     assert delivery.outcome == "switched"
@@ -163,7 +163,7 @@ def test_one_bad_device_does_not_stop_the_others(ship: Any) -> None:
 def test_what_cannot_work_is_refused_before_anything_travels(
     ship: Any, small: Path, about: dict[str, Any], runtime: str | None, words: str, code: int
 ) -> None:
-    payload = cargo_of(small, runtime=runtime)
+    payload = payload_of(small, runtime=runtime)
     int8 = [variant.model_copy(update={"requires_isa": ("avx512_vnni",)}) for variant in payload.manifest.variants]
     payload = Payload(
         payload.folder, payload.manifest.model_copy(update={"variants": tuple(int8)}), payload.signer, payload.files
@@ -262,7 +262,7 @@ def test_a_canary_that_was_lost_while_it_installed_serves_what_the_others_serve(
     found = ship([lost, FakeDevice("rest")], canary=1, attempts=1)
     assert outcomes(found) == ["failed", "not tried"]
     assert lost.manifests[-1] == now
-    assert "It serves what it served." in found[0].reason
+    assert "It serves the same bundle as before." in found[0].reason
 
 
 def test_a_device_that_was_lost_while_it_installed_may_serve_either(ship: Any) -> None:
@@ -298,7 +298,7 @@ def test_a_rollback_that_is_stopped_is_said_so(small: Path) -> None:
             await asyncio.Event().wait()
 
     devices = [Slow("slow", manifests=["0" * 64]), FakeDevice("bad", outcome="refused"), FakeDevice("rest")]
-    rollout = Rollout(devices, cargo_of(small), Order(wait_s=0.0, canary=2), SilentParallelProgress())
+    rollout = Rollout(devices, payload_of(small), Order(wait_s=0.0, canary=2), SilentParallelProgress())
 
     async def stopped() -> None:
         work = asyncio.create_task(rollout.run())
@@ -308,8 +308,8 @@ def test_a_rollback_that_is_stopped_is_said_so(small: Path) -> None:
             await work
 
     asyncio.run(stopped())
-    assert outcomes(rollout.deliveries) == ["interrupted", "refused", "not tried"]
-    assert "devices status" in rollout.deliveries[0].reason
+    assert outcomes(rollout.results) == ["interrupted", "refused", "not tried"]
+    assert "devices status" in rollout.results[0].reason
 
 
 def test_what_a_device_calls_its_variants_does_nothing_to_a_terminal(ship: Any) -> None:
@@ -363,7 +363,7 @@ def test_a_file_that_changes_on_the_way_is_noticed(small: Path, tmp_path: Path, 
     import shutil
 
     folder = Path(shutil.copytree(small, tmp_path / "bundle"))
-    payload = cargo_of(folder)
+    payload = payload_of(folder)
     (folder / "onnx" / "model_quantized.onnx").write_bytes(b"short")
     (delivery,) = ship([FakeDevice("kitchen")], payload)
     assert (delivery.outcome, delivery.exit_code) == ("failed", EXIT_INPUT)

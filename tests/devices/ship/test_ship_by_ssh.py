@@ -81,7 +81,7 @@ def ship(device: Device, bundle: Path, **order: Any) -> list[Delivery]:
         [device], load_payload(bundle), Order(**{"trial": QUICK, "wait_s": 0.0, **order}), SilentParallelProgress()
     )
     asyncio.run(rollout.run())
-    return rollout.deliveries
+    return rollout.results
 
 
 def answer(server: Server) -> str:

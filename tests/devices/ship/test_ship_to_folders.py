@@ -55,7 +55,7 @@ def ship(devices: Sequence[Device], bundle: Path, **order: Any) -> list[Delivery
         devices, load_payload(bundle), Order(**{"trial": QUICK, "wait_s": 0.0, **order}), SilentParallelProgress()
     )
     asyncio.run(rollout.run())
-    return rollout.deliveries
+    return rollout.results
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_a_bundle_that_was_altered_after_it_was_read_is_refused_there(
     (bundle / INT8_FILE).write_bytes(data)
     rollout = Rollout([LocalDevice("kitchen", folder)], payload, Order(trial=QUICK), SilentParallelProgress())
     asyncio.run(rollout.run())
-    (delivery,) = rollout.deliveries
+    (delivery,) = rollout.results
     assert (delivery.outcome, delivery.exit_code) == ("failed", EXIT_ENVIRONMENT)
     assert "arrived with another content" in delivery.reason
     assert answer(folder) in words(old)

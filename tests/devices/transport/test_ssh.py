@@ -359,7 +359,7 @@ def test_a_host_behind_a_jump_host_that_is_not_there_is_told(home: Path, kept: S
     write_config(
         home, kept.config_entry("kitchen") + f"Host attic\n  HostName 127.0.0.1\n  Port {free_port()}\n  ProxyJump kitchen\n"
     )
-    assert "cannot be reached from the host before it" in refusal(SshDevice("attic", SshPlace("attic"))).message
+    assert "cannot be reached from the jump host" in refusal(SshDevice("attic", SshPlace("attic"))).message
 
 
 def test_a_way_in_circles_ends(home: Path, kept: Server) -> None:
