@@ -120,10 +120,15 @@ def summed_loss(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     return functional.cross_entropy(model(**inputs_of(batch)).logits, batch["labels"], reduction="sum")
 
 
-def assert_same(found: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor], tolerance: float = 1e-5) -> None:
+def assert_same(found: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor], tolerance: float = 1e-4) -> None:
+    """Asserts that outputs differ by at most `tolerance` of the largest value.
+
+    FP32 sums in another order, as of another attention, batch or CPU, differ by up to 1.3e-5 of it: ten times less than is
+    allowed, which is ten times less than an error of 1e-3 in the weights makes.
+    """
     assert len(found) == len(wanted) > 0
     for one, other in zip(found, wanted, strict=True):
-        torch.testing.assert_close(one, other, atol=tolerance, rtol=tolerance)
+        torch.testing.assert_close(one, other, atol=tolerance * float(other.abs().max()), rtol=0)
 
 
 def difference(found: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor]) -> float:

@@ -142,9 +142,8 @@ def test_gradients_pass_straight_through_the_rounding() -> None:
     (found * weight).sum().backward()
     rounded = rounded_inputs_of(inputs.detach())
     assert linear.weight.grad is not None and linear.bias.grad is not None and inputs.grad is not None
-    torch.testing.assert_close(linear.weight.grad, torch.einsum("bto,bti->oi", weight, rounded))
-    torch.testing.assert_close(inputs.grad, weight @ rounded_weight_of(linear.weight.detach()))
-    torch.testing.assert_close(linear.bias.grad, weight.sum(dim=(0, 1)))
+    wanted = [torch.einsum("bto,bti->oi", weight, rounded), weight @ rounded_weight_of(linear.weight.detach())]
+    assert_same([linear.weight.grad, inputs.grad, linear.bias.grad], [*wanted, weight.sum(dim=(0, 1))])
 
 
 @pytest.mark.parametrize("lower", [False, True], ids=["fp32", "bf16"])

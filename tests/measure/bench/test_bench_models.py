@@ -477,7 +477,7 @@ def test_torch_opens_what_prune_made(model_template: Path, tmp_path: Path) -> No
 
     with torch.inference_mode():
         expected = smaller(**{name: torch.from_numpy(value) for name, value in batch.items()}).logits.numpy()
-    np.testing.assert_allclose(session.predict(batch)["logits"], expected, atol=1e-5)
+    np.testing.assert_allclose(session.predict(batch)["logits"], expected, atol=1e-4 * np.abs(expected).max())
     assert bench_model.size_bytes < find(model_template)[0].size_bytes
     assert hash_file(folder / "config.json") != hash_file(model_template / "config.json")
 

@@ -58,7 +58,7 @@ def test_each_example_may_have_a_mask_of_its_own() -> None:
     for row in range(3):
         with masked(model, [mask[row] for mask in heads], [mask[row] for mask in neurons]):
             (wanted,) = outputs(model, batch)
-        torch.testing.assert_close(found[row], wanted[row], atol=1e-5, rtol=1e-5)
+        assert_same([found[row]], [wanted[row]])
         assert difference([found[row]], [wanted[row - 1]]) > 1e-2
 
 
