@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from made_once import made_once, run_folder
 from ssh_server import Server, make_ssh_home, started, why_not
 
 import edgebert
 
-CHECKOUT = Path(__file__).parent.parent
+CHECKOUT = Path(__file__).parents[2]
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
 
 
 @dataclass(frozen=True)
 class MadeEnvironment:
-    """What the setup made, and what it said."""
+    """The environment that the setup made, and the exit code and output of its command."""
 
     venv: Path
     wheels: Path
@@ -32,7 +30,7 @@ class MadeEnvironment:
     err: str
 
     def lend(self, server: Server, root: str = "edgebert") -> Path:
-        """Gives another server the environment as if it had been set up there; its root."""
+        """Gives another server the environment as if it had been set up there. Returns the device folder."""
         folder = server.home / root
         folder.mkdir(parents=True, exist_ok=True)
         subprocess.run(["cp", "-al", str(self.venv), str(folder / "venv")], check=True)
@@ -44,27 +42,18 @@ def made_environment(tmp_path_factory: pytest.TempPathFactory) -> MadeEnvironmen
     """Use it with `from device_venv import made_environment`. Skips where no package index is reached."""
     if reason := why_not():
         pytest.skip(reason)
-    base = tmp_path_factory.getbasetemp()
-    shared = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "device-venv"
-    shared.mkdir(exist_ok=True)
-    with _one_at_a_time(shared):
-        if not (shared / "made.json").exists():
-            (shared / "made.json").write_text(json.dumps(_make(shared)))
-        made = json.loads((shared / "made.json").read_text())
+    folder = made_once(run_folder(tmp_path_factory) / "device-venv", _make)
+    made = json.loads((folder / "made.json").read_text())
     if "skip" in made:
         pytest.skip(made["skip"])
-    return MadeEnvironment(Path(made["venv"]), shared / "wheels", made["code"], made["out"], made["err"])
+    return MadeEnvironment(Path(made["venv"]), folder / "wheels", made["code"], made["out"], made["err"])
 
 
-@contextlib.contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Workers of one test run share what the first one makes."""
-    with (folder / "making").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def _make(folder: Path) -> None:
+    (folder / "made.json").write_text(json.dumps(_set_up(folder)))
 
 
-def _make(folder: Path) -> dict[str, object]:
+def _set_up(folder: Path) -> dict[str, object]:
     wheels = folder / "wheels"
     own = wheels / f"edgebert-{edgebert.__version__}-py3-none-any.whl"
     for command in (
