@@ -28,9 +28,9 @@ import numpy as np
 from figures import Figures, options, print_table
 from ptq import LABELS, max_length, read_tsv
 
+from edgebert.compress.compression import Compression
 from edgebert.compress.recipe_file import load_recipe
 from edgebert.compress.resolve import resolve_recipe
-from edgebert.compress.run import Compression
 from edgebert.core.progress import Silent
 from edgebert.core.store import ArtifactStore, hash_file, hash_json
 from edgebert.measure.latency.job import RoundJob

@@ -35,9 +35,9 @@ from typing import Any
 import numpy as np
 from figures import Figures, options, print_table
 
+from edgebert.compress.compression import Compression
 from edgebert.compress.recipe_file import load_recipe
 from edgebert.compress.resolve import resolve_recipe
-from edgebert.compress.run import Compression
 from edgebert.core.progress import Silent, progress_for
 from edgebert.core.store import ArtifactStore
 from edgebert.measure.latency.job import RoundJob

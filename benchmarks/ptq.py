@@ -154,9 +154,9 @@ def by_hand(assets: Path, work: Path, samples: int) -> float:
 
 def with_edgebert(assets: Path, work: Path, samples: int) -> float:
     """Runs edgebert's export and quantise stages on an empty store; returns their seconds, hashing and store included."""
+    from edgebert.compress.compression import Compression
     from edgebert.compress.recipe_file import load_recipe
     from edgebert.compress.resolve import resolve_recipe
-    from edgebert.compress.run import Compression
     from edgebert.core.progress import Silent
     from edgebert.core.store import ArtifactStore
 

@@ -1,1 +1,1 @@
-"""compress: from a recipe to a bundle: recipe, layout, plan, run, check."""
+"""compress: from a recipe to a bundle. recipe, resolve, layout, plan, compression (the steps), check, run."""

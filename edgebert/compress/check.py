@@ -1,4 +1,4 @@
-"""check: FP32, the steps on the way and every candidate, predicted and timed in one go, into one report."""
+"""check: measures FP32, the intermediates and every candidate in one go, and makes one report of them."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ from edgebert.version import __version__
 
 VERSION = 1
 STATES = "states.json"
-"""Of the machine, before and after its rounds; older measurements have none."""
+"""File with the state of the machine before and after the rounds; older measurements have none."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """What all measurements of a run share. Each is kept in the store and found again."""
+    """The measurements of a run. Each is kept in the store and is not repeated."""
 
     recipe: RecipeFile
     data: PreparedData
@@ -55,19 +55,19 @@ class Check:
 
     @property
     def settings(self) -> Measure:
-        """How latency is measured."""
+        """The settings by which latency is measured."""
         return self.recipe.recipe.measure
 
     @property
     def seed(self) -> int:
-        """Orders the queries and chooses the goldens."""
+        """Seed for the order of the queries and the choice of goldens."""
         return self.recipe.recipe.seed
 
     def run(self, planned_entries: Sequence[PlannedEntry]) -> tuple[Report, dict[str, GoldenOutputs]]:
-        """Measures every planned.
+        """Measures every planned entry.
 
         Returns:
-            The report, and for each planned's name its goldens.
+            The report, and name of each entry -> its goldens.
         """
         answers = {planned.name: self.predict(planned) for planned in planned_entries}
         rounds, states = self.time(planned_entries)
@@ -108,7 +108,7 @@ class Check:
         return report, {name: goldens for name, (_, goldens) in answers.items()}
 
     def predict(self, planned: PlannedEntry) -> tuple[list[int], GoldenOutputs]:
-        """The planned's predictions on the eval set, and its goldens."""
+        """The predictions of an entry on the eval set, and its goldens."""
 
         def make(draft: Draft) -> Mapping[str, Any]:
             with self.progress.step(f"predict with {planned.name}", len(self.data)) as step, quiet_libraries():
@@ -133,14 +133,14 @@ class Check:
         return answers["predictions"], GoldenOutputs(**answers["goldens"])
 
     def queries(self, planned: PlannedEntry) -> str:
-        """sha256 of what the timed queries ask."""
+        """sha256 of the rows of the timed queries, in order."""
         batch = planned.target.batch
         count, warmup = self.settings.queries * batch, self.settings.warmup * batch
         order = query_order(len(self.data), warmup + count, self.seed)
         return hash_queries(self.data.rows(order[warmup:]), planned.serving.task)
 
     def lengths(self, serving: Serving) -> list[int]:
-        """Tokens of each eval text, as that tokenizer makes them, without padding."""
+        """Tokens of each eval text by that serving's tokenizer, without padding."""
 
         def make(draft: Draft) -> Mapping[str, Any]:
             tokenizer = serving.open_tokenizer()
@@ -163,7 +163,7 @@ class Check:
         return [int(length) for length in json.loads((artifact.path / "lengths.json").read_text())]
 
     def coverage(self, planned: PlannedEntry) -> Coverage | None:
-        """What one query of the middle length runs in INT8; None, and a note, where that cannot be read."""
+        """The INT8 coverage of one query of median length; None, with a note, where it cannot be counted."""
         target = planned.target
         lengths = self.lengths(planned.serving)
         served = served_lengths(lengths, target, max_length=planned.serving.max_length, seed=self.seed)
@@ -174,8 +174,8 @@ class Check:
                 self.progress.step(f"count what {planned.name} runs in INT8"),
                 tempfile.TemporaryDirectory(dir=draft.work) as folder,
             ):
-                found = measure_coverage(planned.model_file, target, length, Path(folder))
-            (draft.out / "coverage.json").write_text(found.model_dump_json())
+                coverage = measure_coverage(planned.model_file, target, length, Path(folder))
+            (draft.out / "coverage.json").write_text(coverage.model_dump_json())
             return {}
 
         identity = {
@@ -193,7 +193,7 @@ class Check:
         return Coverage.model_validate_json((artifact.path / "coverage.json").read_text())
 
     def time(self, planned_entries: Sequence[PlannedEntry]) -> tuple[list[list[Round]], dict[str, MachineState]]:
-        """The latency rounds of each planned, all measured in one go, and the machine's state `before` and `after`."""
+        """The latency rounds of each entry, measured in turns, and the machine's state `before` and `after`."""
 
         def make(draft: Draft) -> Mapping[str, Any]:
             with tempfile.TemporaryDirectory(dir=draft.work) as folder:
@@ -208,7 +208,7 @@ class Check:
 
         identity = {
             "check": "latency",
-            "turns": 2,  # two models used to be measured in the same order each time
+            "turns": 2,  # before 2, models were measured in the same order in each round
             "contenders": [_serving_identity(planned) for planned in planned_entries],  # named so in stores of version 0.1
             "data": self.data.artifact.sha256,
             "settings": self.settings.model_dump(mode="json", exclude={"goldens"}),
@@ -236,8 +236,8 @@ class Check:
 
 
 def _search(artifact: Artifact) -> SearchRecord | None:
-    found = artifact.facts.get("search")
-    return None if found is None else SearchRecord.model_validate(found)
+    record = artifact.facts.get("search")
+    return None if record is None else SearchRecord.model_validate(record)
 
 
 def _key(identity: Mapping[str, Any]) -> str:
@@ -262,7 +262,7 @@ def _serving_identity(planned: PlannedEntry) -> dict[str, Any]:
 
 
 def make_goldens(session: Any, planned: PlannedEntry, columns: Sequence[str], count: int, seed: int) -> GoldenOutputs:
-    """A model's outputs for sentences that ship with edgebert: a bundle must not carry the user's own data."""
+    """A model's outputs for `count` sentences that ship with edgebert: a bundle must not contain the user's data."""
     serving = planned.serving
     pool = sentences()
     chosen = [pool[index] for index in query_order(len(pool), count, seed)]
@@ -278,7 +278,7 @@ def make_goldens(session: Any, planned: PlannedEntry, columns: Sequence[str], co
 def _jobs(
     planned_entries: Sequence[PlannedEntry], data: PreparedData, settings: Measure, seed: int, folder: Path
 ) -> list[RoundJob]:
-    """One job for each planned. All serve the same queries; those of a target differ only by its batch."""
+    """One job for each entry. All serve the same queries, and more of them where a target's batch is larger."""
     jobs = []
     for planned in planned_entries:
         batch = planned.target.batch

@@ -1,4 +1,4 @@
-"""init: writes a recipe for a model folder, with what the folder says of itself."""
+"""init: writes a recipe for a model folder, with the task, labels and lengths of the model's own files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEFAULT_LENGTH = 128
 
 
 def recipe_text(model: Path, *, out: Path, train: Path | None = None, evaluation: Path | None = None) -> str:
-    """A recipe for the model, commented, valid once the data files are there.
+    """A commented recipe for the model, valid as soon as the data files exist.
 
     Raises:
         SourceError: the folder is not a model that edgebert can use.
@@ -52,7 +52,7 @@ def task_of(folder: ModelFolder) -> Task:
     """The task that the model was fine-tuned for, by its architecture; the first task for a plain encoder.
 
     Raises:
-        SourceError: it was fine-tuned for a task that edgebert does not have.
+        SourceError: the model was fine-tuned for a task that edgebert does not have.
     """
     names = folder.config.get("architectures") or [""]
     for task in TASKS:
@@ -68,7 +68,7 @@ def write_recipe(text: str, out: Path, *, force: bool) -> None:
     """Writes the recipe, whole or not at all.
 
     Raises:
-        InputError: there is one already.
+        InputError: the file exists, or cannot be written.
     """
     if out.exists() and not force:
         raise InputError(f"{out} exists.", hint="Name another file with --out, or overwrite it with --force.")

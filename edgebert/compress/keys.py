@@ -1,4 +1,4 @@
-"""Keys of what a run makes: everything that decides it, and nothing else. Equal keys mean that it was made already."""
+"""Keys of steps: a hash of everything that decides a step's result, and of nothing else. Equal keys give equal results."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from edgebert.stages.examples import ROLES
 
 
 def step_key(
-    step: PlannedStep, source: Artifact, inputs: ResolvedRecipe, labels: tuple[str, ...], teacher: Artifact | None = None
+    step: PlannedStep, source: Artifact, resolved: ResolvedRecipe, labels: tuple[str, ...], teacher: Artifact | None = None
 ) -> str:
-    """Everything that decides what a step makes."""
+    """The hash of everything that decides a step's result."""
     stage, needed = step.stage, step.stage.needed()
     parts: dict[str, Any] = {
         "source": source.sha256,
         "stage": stage.stage_name(),
         "version": stage.version,
         "parameters": stage.parameters(),
-        "task": inputs.task.name,
+        "task": resolved.task.name,
     }
     if source.format != "transformers":
         # A graph has no tokenizer of its own. Two models may share a graph, but each is served by its own tokenizer.
@@ -31,33 +31,33 @@ def step_key(
     if stage.keyed_by_packages:
         parts["packages"] = stage.package_versions()
     if teacher:
-        parts |= {"teacher": teacher.sha256, "lineage": source.key}  # an earlier result may serve as the assistant
+        parts |= {"teacher": teacher.sha256, "lineage": source.key}  # an earlier result may be the assistant
     if stage.models():
-        parts["models"] = {name: inputs.models[name].contents() for name in stage.models()}
+        parts["models"] = {name: resolved.models[name].contents() for name in stage.models()}
     if needed & {"train", "examples", "eval", "calibration"}:
-        parts |= {"seed": inputs.file.recipe.seed, "max_length": inputs.max_length}
-    read = [role for role in _roles(needed) if role in inputs.specs]
+        parts |= {"seed": resolved.file.recipe.seed, "max_length": resolved.max_length}
+    read = [role for role in _roles(needed) if role in resolved.specs]
     if read:
         parts["labels"] = labels
-        parts |= {role: source_hash(inputs.specs[role], inputs.file.base) for role in read}
+        parts |= {role: source_hash(resolved.specs[role], resolved.file.base) for role in read}
     if "target" in needed:
         environment = read_environment()
-        parts |= {"target": inputs.layout.target.identity(), "machine": [environment.cpu, *environment.isa]}
+        parts |= {"target": resolved.layout.target.identity(), "machine": [environment.cpu, *environment.isa]}
     if "machine" in needed:
         environment = read_environment()
         parts |= {"machine": [environment.cpu, *environment.isa], "cores": environment.cores}
     if "gates" in needed:
-        asked = answer_gates(inputs.file.recipe.gates, inputs.task.metrics)
+        asked = answer_gates(resolved.file.recipe.gates, resolved.task.metrics)
         parts["gates"] = [gate.model_dump(mode="json") for gate in asked]
     if "calibration" in needed:
-        spec = inputs.specs.get("calibration") or inputs.specs["train"]
-        samples = calibration_samples(inputs.file.recipe.data.calibration)
-        parts |= {"calibration": source_hash(spec, inputs.file.base), "samples": samples}
+        spec = resolved.specs.get("calibration") or resolved.specs["train"]
+        samples = calibration_samples(resolved.file.recipe.data.calibration)
+        parts |= {"calibration": source_hash(spec, resolved.file.base), "samples": samples}
     return hash_json(parts)
 
 
 def _roles(needed: frozenset[str]) -> list[str]:
-    """Data sets whose rows decide what a step makes, calibration apart."""
+    """Roles of the data sets whose rows decide a step's result, without calibration."""
     roles = ["train"] if "train" in needed else []
     roles = [*ROLES] if "examples" in needed else roles
     return [*roles, "eval"] if "eval" in needed else roles

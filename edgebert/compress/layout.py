@@ -1,4 +1,5 @@
-"""Steps: a recipe's stages laid out, each with its source, before anything runs. Pure."""
+"""Layout: the steps of a recipe, each with its source, the baselines, candidates and intermediates of each target, and the
+problems of an order of stages that cannot work. Pure: nothing runs."""
 
 from __future__ import annotations
 
@@ -17,15 +18,16 @@ from edgebert.stages.quantize import Quantize
 from edgebert.tasks import get_task
 
 BASE = -1
-"""Place of the model that the recipe starts from."""
+"""Index of the model that the recipe starts from."""
 
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """One stage to run. `source` is the place of the step whose artifact it takes, or BASE."""
+    """One stage to run."""
 
     stage: Stage
     source: int
+    """Index of the step whose artifact the stage takes, or BASE."""
 
 
 @dataclass(frozen=True)
@@ -33,42 +35,44 @@ class Intermediate:
     """A model between the teacher and the candidates. It is exported in FP32 to be measured, and is no candidate."""
 
     name: str
-    """The stage's name; `prune-2` where it is the second of that stage."""
+    """The stage's name; `prune-2` for the second of that name."""
     step: int
-    """Place of the step that changed the weights."""
+    """Index of the step that changed the weights."""
     graph: int
-    """Place of the export of what it made."""
+    """Index of the step that exports the result."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """All steps, and which of them are FP32 baselines and candidates of each target."""
+    """All steps of a recipe, and the baselines and candidates of each target."""
 
     steps: tuple[PlannedStep, ...]
     teacher: int
+    """Index of the step that makes the teacher, or BASE."""
     baselines: dict[str, int]
-    """Target name -> place of the FP32 step."""
+    """Target name -> index of the FP32 step."""
     candidates: dict[str, tuple[int, ...]]
-    """Target name -> places of the candidate steps."""
+    """Target name -> indices of the candidate steps."""
     idle_targets: tuple[Target, ...]
     """Targets for which no stage makes a candidate."""
     target: Target
-    """The first that has one: what pruning to a speed-up is timed on, and where every step is measured."""
+    """The first target with a candidate: pruning to a speed-up is timed on it, and intermediates are measured on it."""
     intermediates: tuple[Intermediate, ...] = ()
-    """In order, all for `target`."""
+    """Intermediates in order, all exported for `target`."""
 
 
 def _runtime_of(graph_format: str) -> str:
-    """The runtime that reads a format of graphs."""
+    """Name of the runtime that reads a format of graphs."""
     return next(runtime.name for runtime in RUNTIMES if runtime.format == graph_format)
 
 
 class _LayoutBuilder:
-    """Walks the stages in order. `trunk` is the newest artifact of each format that a later stage may build on."""
+    """Adds the stages one by one, and finds the source of each."""
 
     def __init__(self, has_head: bool) -> None:
         self.steps: list[PlannedStep] = []
         self.trunk: dict[str, int] = {"transformers": BASE}
+        """Format -> index of the newest step that later stages may take."""
         self.teacher = BASE
         self.has_head = has_head
         self.problems: list[Problem] = []
@@ -83,20 +87,19 @@ class _LayoutBuilder:
             hint = "Put `- finetune` before it."
             self.problems.append(Problem(path, "the model was not fine-tuned for the task yet.", suggestion=hint))
             self.has_head = True
-        place = self.place_of(stage, source)
-        self._note(stage, place, source)
+        self._note(stage, self.index_of(stage, source), source)
         if stage.output_format() == "transformers":
             self.changed_by = path
         elif stage.input_format() == "transformers":
             self.changed_by = None
 
     def export(self, targets: Sequence[Target], path: str) -> None:
-        """What a recipe leaves unsaid: a graph has to be exported before it can be quantised or run."""
+        """Adds the exports that a recipe may omit: a graph has to be exported before it can be quantised or run."""
         for stage in Export().expand(targets):
             self.add(stage, path)
 
-    def place_of(self, stage: Stage, source: int) -> int:
-        """Place of that step; added when it is new."""
+    def index_of(self, stage: Stage, source: int) -> int:
+        """Index of that step, which is added where it is new."""
         step = PlannedStep(stage, source)
         if step not in self.steps:
             self.steps.append(step)
@@ -125,8 +128,8 @@ def lay_out(recipe: Recipe, *, has_head: bool) -> tuple[Layout | None, list[Prob
     """
     builder = _LayoutBuilder(has_head)
     runtimes = [target.runtime for target in recipe.targets]
-    for place, entry in enumerate(recipe.stages):
-        path = f"stages.{place}.{entry.stage_name()}"
+    for index, entry in enumerate(recipe.stages):
+        path = f"stages.{index}.{entry.stage_name()}"
         for stage in entry.expand(recipe.targets):
             builder.add(stage, path)
     late = _late_problems(builder) + _metric_problems(recipe)
@@ -139,7 +142,7 @@ def lay_out(recipe: Recipe, *, has_head: bool) -> tuple[Layout | None, list[Prob
     baselines = {target.name: _baseline(builder, target) for target in recipe.targets}
     candidates = {target.name: _candidates(builder, target) for target in recipe.targets}
     if not any(candidates.values()):
-        candidates = {name: (place,) for name, place in baselines.items()}
+        candidates = {name: (index,) for name, index in baselines.items()}
     idle = tuple(target for target in recipe.targets if not candidates[target.name])
     kept = {target.name for target in recipe.targets} - {target.name for target in idle}
     first = next(target for target in recipe.targets if target.name in kept)
@@ -148,8 +151,8 @@ def lay_out(recipe: Recipe, *, has_head: bool) -> tuple[Layout | None, list[Prob
         Layout(
             steps=tuple(builder.steps),
             teacher=builder.teacher,
-            baselines={name: place for name, place in baselines.items() if name in kept},
-            candidates={name: places for name, places in candidates.items() if name in kept},
+            baselines={name: index for name, index in baselines.items() if name in kept},
+            candidates={name: indices for name, indices in candidates.items() if name in kept},
             idle_targets=idle,
             target=first,
             intermediates=intermediates,
@@ -159,29 +162,29 @@ def lay_out(recipe: Recipe, *, has_head: bool) -> tuple[Layout | None, list[Prob
 
 
 def _baseline(builder: _LayoutBuilder, target: Target) -> int:
-    """The teacher's own FP32 export; it is the recipe's export when no stage came between."""
+    """Index of the teacher's FP32 export; it is the recipe's own export where no stage comes between."""
     return _exported(builder, builder.teacher, target)
 
 
 def _exported(builder: _LayoutBuilder, model: int, target: Target) -> int:
-    """The FP32 export of a model for a target; the recipe's own, where it has one."""
-    place = model
+    """Index of a model's FP32 export for a target; it is the recipe's own export where it has one."""
+    index = model
     for stage in Export().expand([target]):
-        place = builder.place_of(stage, place)
-    return place
+        index = builder.index_of(stage, index)
+    return index
 
 
 def _intermediates(builder: _LayoutBuilder, target: Target, candidates: Sequence[int]) -> tuple[Intermediate, ...]:
-    """Every step that changed the teacher's weights, but for one whose export is a candidate of the target anyway."""
-    found: list[Intermediate] = []
+    """Every step that changed the teacher's weights, except one whose export is a candidate of the target."""
+    intermediates: list[Intermediate] = []
     names: list[str] = []
     for index, step in enumerate(tuple(builder.steps)):  # exporting adds steps
         if step.stage.output_format() == "transformers" and _comes_from(builder, step.source, builder.teacher):
             names.append(step.stage.stage_name())
             graph = _exported(builder, index, target)
             if graph not in candidates:
-                found.append(Intermediate(numbered(names)[-1], index, graph))
-    return tuple(found)
+                intermediates.append(Intermediate(numbered(names)[-1], index, graph))
+    return tuple(intermediates)
 
 
 def _comes_from(builder: _LayoutBuilder, index: int, ancestor: int) -> bool:
@@ -200,26 +203,26 @@ def numbered(names: Sequence[str]) -> list[str]:
 def _candidates(builder: _LayoutBuilder, target: Target) -> tuple[int, ...]:
     wanted = get_runtime(target.runtime).format
     stages = [step.stage for step in builder.steps]
-    found = [
+    indices = [
         index
         for index, stage in enumerate(stages)
         if stage.final and stage.output_format() == wanted and stage.fits(target, stages)
     ]
     trunk = builder.trunk.get(wanted)
-    if not found and trunk is not None and _model_of(builder, trunk) != builder.teacher:
-        found = [trunk]
-    return tuple(found)
+    if not indices and trunk is not None and _model_of(builder, trunk) != builder.teacher:
+        indices = [trunk]
+    return tuple(indices)
 
 
 def _model_of(builder: _LayoutBuilder, index: int) -> int:
-    """Place of the Transformers model that a graph was exported from."""
+    """Index of the Transformers model that a graph was exported from."""
     while index != BASE and builder.steps[index].stage.output_format() != "transformers":
         index = builder.steps[index].source
     return index
 
 
 def _late_problems(builder: _LayoutBuilder) -> list[Problem]:
-    """Weights that change after the only candidates were made: the user would be shown another model than the one meant."""
+    """Weights that change after the last candidate was made: no candidate would have them."""
     if builder.changed_by is None or not any(step.stage.final for step in builder.steps):
         return []
     hint = "Put it before them."
@@ -227,7 +230,7 @@ def _late_problems(builder: _LayoutBuilder) -> list[Problem]:
 
 
 def _metric_problems(recipe: Recipe) -> list[Problem]:
-    """Metrics that a prune stage would keep and the task does not have."""
+    """Metrics that a prune stage is to keep and that the task does not have."""
     known = get_task(recipe.task.name).metrics
     return [
         Problem(
@@ -241,7 +244,7 @@ def _metric_problems(recipe: Recipe) -> list[Problem]:
 
 
 def _width_problems(recipe: Recipe) -> list[Problem]:
-    """What a recipe insists on although a target's CPU sums it up wrongly."""
+    """Explicit quantisation settings with which INT8 sums overflow on a target's CPU."""
     return [
         Problem(
             f"stages.{index}.quantize.{'reduce_range' if step.reduce_range is False else 'accuracy_level'}",

@@ -1,4 +1,4 @@
-"""plan: what a recipe would do, what is there already, and what is missing, before any work."""
+"""plan: the work that a recipe would do, with what the store already has and what is missing, before any work."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edgebert.runtimes import get_runtime
 
 @dataclass(frozen=True)
 class PlanLine:
-    """One piece of work. State: `found` (in the store), `runs`, or `missing` with what to do in `note`."""
+    """One piece of work. State: `found` (in the store), `runs`, `left out`, or `missing`, with a way out in `note`."""
 
     name: str
     state: str
@@ -27,7 +27,7 @@ class PlanLine:
 
     @property
     def exit_code(self) -> int:
-        """What compress would end with for its sake: a missing file is the recipe's affair, a missing package is not."""
+        """The exit code of compress for this line: a missing file is a fault of the input, a missing package of the machine."""
         if self.state != "missing":
             return EXIT_OK
         return EXIT_INPUT if self.name.startswith("data.") else EXIT_ENVIRONMENT
@@ -39,43 +39,43 @@ def make_plan(file: RecipeFile, store: ArtifactStore) -> list[PlanLine]:
     Raises:
         RecipeError: the recipe cannot work.
     """
-    inputs = resolve_recipe(file)
-    base = store.get(base_key(inputs.model))
-    lines = [PlanLine(f"model {inputs.model.origin['source']}", "found" if base else "runs", str(inputs.model.path))]
-    data = _data_lines(inputs, store, lines)
-    lines += _step_lines(inputs, store, base, data)
-    lines += _target_lines(inputs)
+    resolved = resolve_recipe(file)
+    base = store.get(base_key(resolved.model))
+    lines = [PlanLine(f"model {resolved.model.origin['source']}", "found" if base else "runs", str(resolved.model.path))]
+    data = _data_lines(resolved, store, lines)
+    lines += _step_lines(resolved, store, base, data)
+    lines += _target_lines(resolved)
     return lines
 
 
-def _data_lines(inputs: ResolvedRecipe, store: ArtifactStore, lines: list[PlanLine]) -> dict[str, Artifact | None]:
-    found: dict[str, Artifact | None] = {}
-    for role, spec in inputs.specs.items():
-        place = str(data_path(spec, inputs.file.base)) if spec.path else f"Hub: {spec.hub}"
+def _data_lines(resolved: ResolvedRecipe, store: ArtifactStore, lines: list[PlanLine]) -> dict[str, Artifact | None]:
+    artifacts: dict[str, Artifact | None] = {}
+    for role, spec in resolved.specs.items():
+        address = str(data_path(spec, resolved.file.base)) if spec.path else f"Hub: {spec.hub}"
         try:
-            artifact = store.get(data_key(spec, inputs.file.base, inputs.task, labelled=is_labelled(role)))
-            lines.append(PlanLine(f"data.{role}", "found" if artifact else "runs", place))
-            found[role] = artifact
+            artifact = store.get(data_key(spec, resolved.file.base, resolved.task, labelled=is_labelled(role)))
+            lines.append(PlanLine(f"data.{role}", "found" if artifact else "runs", address))
+            artifacts[role] = artifact
         except DataError as error:
             lines.append(PlanLine(f"data.{role}", "missing", error.message))
-    return found
+    return artifacts
 
 
 def _step_lines(
-    inputs: ResolvedRecipe, store: ArtifactStore, base: Artifact | None, data: dict[str, Artifact | None]
+    resolved: ResolvedRecipe, store: ArtifactStore, base: Artifact | None, data: dict[str, Artifact | None]
 ) -> list[PlanLine]:
     train = data.get("train")
-    known = not inputs.finetunes or train is not None or inputs.file.recipe.task.labels is not None
-    labels = resolve_labels(inputs, PreparedData(train, "train") if train else None) if known else ()
+    known = not resolved.finetunes or train is not None or resolved.file.recipe.task.labels is not None
+    labels = resolve_labels(resolved, PreparedData(train, "train") if train else None) if known else ()
     made: dict[int, Artifact | None] = {BASE: base}
     lines = []
-    for index, step in enumerate(inputs.layout.steps):
+    for index, step in enumerate(resolved.layout.steps):
         source = made.get(step.source)
         try:
-            teacher = made.get(inputs.layout.teacher) if "teacher" in step.stage.needed() else None
+            teacher = made.get(resolved.layout.teacher) if "teacher" in step.stage.needed() else None
             ready = source and known and (teacher or "teacher" not in step.stage.needed())
-            made[index] = store.get(step_key(step, source, inputs, labels, teacher)) if source and ready else None
-        except EdgebertError:  # its data is missing, which has a line of its own
+            made[index] = store.get(step_key(step, source, resolved, labels, teacher)) if source and ready else None
+        except EdgebertError:  # the step's data is missing, which has its own line
             made[index] = None
         if made[index]:
             lines.append(PlanLine(step.stage.label, "found"))
@@ -86,20 +86,20 @@ def _step_lines(
     return lines
 
 
-def _target_lines(inputs: ResolvedRecipe) -> list[PlanLine]:
+def _target_lines(resolved: ResolvedRecipe) -> list[PlanLine]:
     lines = []
-    points = [point.name for point in inputs.layout.intermediates]
-    on_the_way = f"; also after {', '.join(points)}" if points else ""
-    for target in inputs.file.recipe.targets:
+    intermediates = [point.name for point in resolved.layout.intermediates]
+    also = f"; also after {', '.join(intermediates)}" if intermediates else ""
+    for target in resolved.file.recipe.targets:
         runtime = get_runtime(target.runtime)
-        if target in inputs.layout.idle_targets:
+        if target in resolved.layout.idle_targets:
             lines.append(PlanLine(f"check on {target.name}", "left out", "no stage makes a candidate for it"))
         elif importlib.util.find_spec(runtime.package) is None:
             lines.append(PlanLine(f"check on {target.name}", "missing", _install([runtime.package])))
         else:
-            names = [inputs.layout.steps[place].stage.label for place in inputs.layout.candidates[target.name]]
-            lines.append(PlanLine(f"check on {target.name}", "runs", f"FP32 against {', '.join(names)}{on_the_way}"))
-            on_the_way = ""
+            names = [resolved.layout.steps[index].stage.label for index in resolved.layout.candidates[target.name]]
+            lines.append(PlanLine(f"check on {target.name}", "runs", f"FP32 against {', '.join(names)}{also}"))
+            also = ""
     return lines
 
 

@@ -1,7 +1,6 @@
-"""Recipe: what `edgebert compress` is asked to do, as a frozen and strict model.
+"""Recipe: the settings of `edgebert compress` as a frozen and strict model, and its JSON Schema for editors.
 
-`edgebert.compress.recipe_file` reads it from YAML; `json_schema` describes it for editors. Relative paths in a recipe
-count from the recipe's own folder.
+`edgebert.compress.recipe_file` reads a recipe from YAML. Relative paths in it are relative to the recipe's own folder.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ else:
 
 
 class TaskSpec(Strict):
-    """What the model does."""
+    """The task of the model."""
 
     name: Literal[TASK_NAMES]  # type: ignore[valid-type]
     labels: tuple[str, ...] | None = Field(
@@ -41,7 +40,7 @@ class TaskSpec(Strict):
     max_length: int | None = Field(
         None,
         ge=3,  # [CLS] and the [SEP] of each sentence of a pair
-        description="Longest input in tokens, longer ones are cut. By default what the model's positions allow.",
+        description="Longest input in tokens; longer inputs are truncated. By default what the model's positions allow.",
     )
 
     @field_validator("labels")
@@ -57,14 +56,14 @@ class Data(Strict):
 
     train: DataSpec | None = Field(None, description="Needed by finetune, prune and distill; calibration falls back on it.")
     transfer: DataSpec | None = Field(
-        None, description="Rows without labels, for distill and prune: the teacher answers for them. Beside train, or alone."
+        None, description="Rows without labels for distill and prune, answered by the teacher. Used beside train, or alone."
     )
-    eval: DataSpec = Field(description="Decides the gates. Never trained or calibrated on.")
-    calibration: CalibrationSpec | None = Field(None, description="By default 128 rows of train.")
+    eval: DataSpec = Field(description="Rows on which the gates are decided. Never used for training or calibration.")
+    calibration: CalibrationSpec | None = Field(None, description="Rows for calibration. By default 128 rows of train.")
 
 
 class Measure(Strict):
-    """How latency is measured: single-stream, FP32 and candidates in alternating fresh processes."""
+    """Settings of the latency measurement: single-stream, FP32 and candidates in alternating fresh processes."""
 
     rounds: int = Field(4, ge=1, description="Fresh processes for each model.")
     queries: int = Field(200, ge=1, description="Queries in each process, drawn from eval in a seeded order.")
@@ -102,10 +101,10 @@ class Recipe(Strict):
 
 
 def normalise(raw: Any) -> Any:
-    """Writes the short forms of a recipe out: a model, task or data set given as text, a stage given as its name.
+    """Expands the short forms of a recipe: a model, task or data set given as text, a stage given as its name.
 
-    `- quantize: {method: static}` becomes `{"stage": "quantize", "method": "static"}`, so that errors carry the path
-    `stages.2.quantize.method`, which is where the user finds it.
+    `- quantize: {method: static}` becomes `{"stage": "quantize", "method": "static"}`, so that errors have the path
+    `stages.2.quantize.method`, as in the user's file.
     """
     if not isinstance(raw, dict):
         return raw
@@ -133,7 +132,7 @@ def _normalise_stage(entry: Any) -> Any:
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema of a recipe as it is written, short forms included."""
+    """The JSON Schema of a recipe file, short forms included."""
     schema = Recipe.model_json_schema()
     definitions = schema["$defs"]
     shorthand: dict[str, dict[str, Any]] = {"ModelSource": {"type": "string"}, "TaskSpec": {"enum": list(TASK_NAMES)}}

@@ -1,4 +1,5 @@
-"""Reads a recipe from YAML. Every problem comes back at once, each with its path, its line and the nearest right name."""
+"""Reads a recipe from YAML, with overrides of the command line. All problems are reported together, each with its path, its
+line and the nearest valid name."""
 
 from __future__ import annotations
 
@@ -29,19 +30,19 @@ from edgebert.stages import STAGES
 from edgebert.stages.distill.settings import OWN_TEACHERS
 
 RECIPE = Kind("a recipe", RecipeError, "compress")
-
 FILE_KEYS = ("path", "source", "model", "train", "transfer", "eval", "calibration")
-"""What names a file or folder below `model` and `data`."""
+"""Keys below `model` and `data` whose value is a file or folder."""
+STAGE_NAMES = tuple(stage.stage_name() for stage in STAGES)
 
 
 @dataclass(frozen=True)
 class RecipeFile:
-    """A recipe and where it was read from."""
+    """A recipe and the file that it was read from."""
 
     recipe: Recipe
     path: Path
     lines: Mapping[Path_, int] = field(default_factory=dict)
-    """Line of each part of the recipe."""
+    """Path of each part of the recipe -> its line."""
 
     @property
     def name(self) -> str:
@@ -50,11 +51,11 @@ class RecipeFile:
 
     @property
     def base(self) -> Path:
-        """The folder that relative paths count from."""
+        """The folder that paths in the recipe are relative to."""
         return self.path.parent
 
     def placed(self, problem: Problem) -> Problem:
-        """The problem with the line that its path stands on."""
+        """The problem with the line of its path."""
         path: Path_ = tuple(int(part) if part.isdecimal() else part for part in problem.path.split("."))
         return replace(problem, line=line_of(self.lines, path))
 
@@ -63,10 +64,10 @@ def find_recipe(name: str) -> Path:
     """The file of that name, or the recipe of that name that ships with edgebert.
 
     Raises:
-        InputError: neither is there.
+        InputError: neither exists.
     """
     path = Path(name)
-    local_path(name, Path.cwd())  # raises where the system refuses such a name
+    local_path(name, Path.cwd())  # raises where the system does not allow such a name
     if path.is_file():
         return path.absolute()
     shipped = {file.stem: file for file in sorted(shipped_folder("recipes").glob("*.yaml"))}
@@ -83,10 +84,10 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> RecipeFile:
 
     Args:
         name: a YAML file, or the name of a shipped recipe.
-        overrides: `path=value` entries, as `--set` takes them; they win over the file.
+        overrides: `path=value` entries of `--set`, which replace values of the file.
 
     Raises:
-        RecipeError: with every problem that was found.
+        RecipeError: the recipe has problems; the error contains all of them.
         InputError: there is no such file.
     """
     path = find_recipe(name)
@@ -101,7 +102,10 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> RecipeFile:
 
 
 def apply_override(document: YamlDocument, text: str) -> Problem | None:
-    """Sets one `path=value`. The value is YAML; a stage is named by its name, or by its place when it stands twice."""
+    """Sets one `path=value` in the document, and returns the problem where it cannot.
+
+    The value is YAML. A path contains a stage by its name, or by its index where the recipe has it twice.
+    """
     path_text, separator, value_text = text.partition("=")
     if not separator or not path_text.strip():
         return Problem(text, "an override is path=value, for example stages.quantize.method=static")
@@ -118,7 +122,7 @@ def apply_override(document: YamlDocument, text: str) -> Problem | None:
 
 
 def _from_here(keys: Sequence[str], value: Any) -> Any:
-    """A path on the command line counts from where the command runs, not from the recipe."""
+    """The value with its paths made absolute: on the command line they are relative to the working directory."""
     if isinstance(value, dict):
         return {key: _from_here([*keys, key], inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -140,11 +144,11 @@ def _assign(node: Any, keys: Sequence[str], value: Any) -> None:
     """Sets a value deep in the document. `stages.quantize.x`, `stages.2.quantize.x` and `stages.2.x` mean the same."""
     key, *rest = keys
     if isinstance(node, list):
-        place = _place(node, key)
+        index = _index_of(node, key)
         if key.isdecimal() and not rest:
-            node[place] = value
+            node[index] = value
             return
-        entry = node[place] = _written_out(node[place])
+        entry = node[index] = _written_out(node[index])
         inner = rest if key.isdecimal() else keys
         if _is_stage(entry) and inner[0] not in entry:
             inner = [next(iter(entry)), *inner]
@@ -167,41 +171,37 @@ def _is_stage(entry: Any) -> bool:
 
 
 def _written_out(entry: Any) -> Any:
-    """A stage given as its name alone, as a mapping that parameters can go into."""
+    """A stage given as its name alone, as a mapping to which parameters can be added."""
     if isinstance(entry, str):
         return {entry: {}}
     return {name: {} if value is None else value for name, value in entry.items()} if _is_stage(entry) else entry
 
 
-def _place(entries: list[Any], key: str) -> int:
+def _index_of(entries: list[Any], key: str) -> int:
     if key.lstrip("-").isdecimal():
         if 0 <= int(key) < len(entries):
             return int(key)
         raise LookupError(f"there is no entry {key}; the list has {len(entries)}, counted from 0")
-    places = [index for index, entry in enumerate(entries) if entry == key or (isinstance(entry, dict) and key in entry)]
-    if len(places) == 1:
-        return places[0]
-    if places:
-        raise LookupError(
-            f"{key} stands in the list {len(places)} times; say which by its place: {', '.join(map(str, places))}"
-        )
+    indices = [index for index, entry in enumerate(entries) if entry == key or (isinstance(entry, dict) and key in entry)]
+    if len(indices) == 1:
+        return indices[0]
+    if indices:
+        listed = ", ".join(map(str, indices))
+        raise LookupError(f"{key} stands in the list {len(indices)} times; say which by its place: {listed}")
     raise LookupError(f"the recipe has no {key} in this list")
 
 
-STAGE_NAMES = tuple(stage.stage_name() for stage in STAGES)
-
-
 def validate(document: YamlDocument, source: str) -> Recipe:
-    """Plain values to a Recipe.
+    """Validates plain values as a Recipe.
 
     Raises:
-        RecipeError: with every problem.
+        RecipeError: the recipe has problems; the error contains all of them.
     """
     misshapen = list(_stage_problems(document))
     problems = [problem for _, problem in misshapen]
     normal = normalise(document.value)
-    for place in {place for place, _ in misshapen}:  # they would only repeat themselves in what pydantic says
-        normal["stages"][place] = {"stage": "export"}
+    for index in {index for index, _ in misshapen}:  # pydantic would report these stages a second time
+        normal["stages"][index] = {"stage": "export"}
     try:
         # JSON, because strict Python mode would refuse a list where a tuple is declared.
         recipe = Recipe.model_validate_json(json.dumps(normal))
@@ -213,7 +213,7 @@ def validate(document: YamlDocument, source: str) -> Recipe:
 
 
 def _stage_problems(document: YamlDocument) -> Iterator[tuple[int, Problem]]:
-    """Places of stages whose shape is wrong: here the user's own words make a better message than a failed union."""
+    """Index and problem of each stage whose form is wrong, with a clearer message than that of a failed union."""
     stages = document.value.get("stages") if isinstance(document.value, dict) else None
     for index, entry in enumerate(stages if isinstance(stages, list) else []):
         path = f"stages.{index}"

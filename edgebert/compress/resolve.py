@@ -1,4 +1,4 @@
-"""What a recipe starts from: its models found, its stages laid out, and what cannot work refused before any work."""
+"""Resolves a recipe before any work: finds its models, lays out its stages, and refuses combinations that cannot work."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from edgebert.tasks import get_task
 from edgebert.tasks.base import Task
 
 WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
-"""Where launchers say how many processes they started: torchrun, and the kinds of MPI."""
+"""Environment variables in which launchers (torchrun, several kinds of MPI) set the number of processes."""
 SAME_LABELS = "Name a teacher with the same labels in the same order."
 
 
 @dataclass(frozen=True)
 class ResolvedRecipe:
-    """A recipe whose model was found and whose stages have an order that works."""
+    """A recipe whose model was found and whose stages have a valid order."""
 
     file: RecipeFile
     task: Task
@@ -33,16 +33,16 @@ class ResolvedRecipe:
     layout: Layout
     max_length: int
     models: Mapping[str, ModelFolder]
-    """The other models that stages name."""
+    """The other models that stages name, by that name."""
 
     @property
     def finetunes(self) -> bool:
-        """Whether the head is trained here."""
+        """Whether a stage trains the head."""
         return any(step.stage.makes_teacher for step in self.layout.steps)
 
     @property
     def specs(self) -> dict[str, DataSpec]:
-        """Data sets that the run needs, by role."""
+        """Role -> data set, for the data sets that the run needs."""
         data = self.file.recipe.data
         needs = {need for step in self.layout.steps for need in step.stage.needed()}
         specs: dict[str, DataSpec] = {"eval": data.eval}
@@ -59,8 +59,8 @@ def resolve_recipe(file: RecipeFile) -> ResolvedRecipe:
     """Finds the model and lays the stages out.
 
     Raises:
-        SourceError, EnvironmentFault: the model cannot be had.
-        EnvironmentFault: a launcher started edgebert several times.
+        SourceError, EnvironmentFault: the model cannot be found or downloaded.
+        EnvironmentFault: a launcher started edgebert as several processes.
         RecipeError: the stages, labels or lengths cannot work.
     """
     require_one_process()
@@ -86,7 +86,11 @@ def resolve_recipe(file: RecipeFile) -> ResolvedRecipe:
 
 
 def require_one_process() -> None:
-    """Raises EnvironmentFault under a launcher of several processes: each would wait for what another one has locked."""
+    """Checks that no launcher started several processes: each would wait for a lock that another one holds.
+
+    Raises:
+        EnvironmentFault: a launcher did.
+    """
     for name in WORLD_SIZES:
         if (count := os.environ.get(name, "")).isdecimal() and int(count) > 1:
             raise EnvironmentFault(
@@ -96,8 +100,8 @@ def require_one_process() -> None:
 
 
 def _other_models(file: RecipeFile, task: Task, model: ModelFolder) -> tuple[dict[str, ModelFolder], list[Problem]]:
-    """The models that stages name, and what cannot work: before any work."""
-    found: dict[str, ModelFolder] = {}
+    """The models that stages name, and the problems of these models and of the stages' settings."""
+    models: dict[str, ModelFolder] = {}
     problems: list[Problem] = []
     tokenizer = model.path / "tokenizer.json"
     max_length = file.recipe.task.max_length or model.max_length()
@@ -106,30 +110,30 @@ def _other_models(file: RecipeFile, task: Task, model: ModelFolder) -> tuple[dic
         path = f"stages.{index}.{stage.stage_name()}"
         for name in stage.models():
             try:
-                found[name] = find_model(ModelSource(source=name), file.base)
+                models[name] = find_model(ModelSource(source=name), file.base)
             except SourceError as error:
                 problems.append(Problem(path, error.message, suggestion=f"Correct the name {name}."))
                 continue
-            positions = found[name].max_positions
+            positions = models[name].max_positions
             if positions < max_length:
                 short = f"{name} has {positions} positions, fewer than the {max_length} tokens that inputs may have."
                 hint = f"Set task.max_length to {positions}, or name a teacher with more positions."
                 problems.append(Problem(path, short, suggestion=hint))
-            if not found[name].has_head(task):
+            if not models[name].has_head(task):
                 hint = "Fine-tune it first, with a recipe of its own, or leave it out."
                 problems.append(Problem(path, f"{name} was not fine-tuned for {task.name}.", suggestion=hint))
-            elif known_labels and (fault := label_fault(name, found[name], known_labels)):
+            elif known_labels and (fault := label_fault(name, models[name], known_labels)):
                 problems.append(Problem(path, fault, suggestion=SAME_LABELS))
-        others = {name: {**BERT_DEFAULTS, **found[name].config} for name in stage.models() if name in found}
+        others = {name: {**BERT_DEFAULTS, **models[name].config} for name in stage.models() if name in models}
         before = tuple(earlier.stage_name() for earlier in file.recipe.stages[:index] if earlier.produces == "transformers")
         config = {**BERT_DEFAULTS, **model.config}
         known = ModelFacts(config, max_length, tokenizer if tokenizer.is_file() else None, others, before)
         problems += [Problem(path, fault) for fault in stage.faults(known)]
-    return found, problems
+    return models, problems
 
 
 def label_fault(name: str, model: ModelFolder, labels: Sequence[str]) -> str | None:
-    """What is wrong with the labels of another teacher. Names may differ, but the same names have to stand in one order."""
+    """The fault in another teacher's labels, if any. Their names may differ, but equal names must have the same order."""
     theirs = [label.casefold() for label in model.labels]
     ours = [label.casefold() for label in labels]
     if len(theirs) != len(ours):
@@ -139,16 +143,16 @@ def label_fault(name: str, model: ModelFolder, labels: Sequence[str]) -> str | N
     return None
 
 
-def resolve_labels(inputs: ResolvedRecipe, train: PreparedData | None) -> tuple[str, ...]:
-    """The recipe's labels, else those of a fine-tuned model, else those of the training data in their natural order."""
-    declared = inputs.file.recipe.task.labels
+def resolve_labels(resolved: ResolvedRecipe, train: PreparedData | None) -> tuple[str, ...]:
+    """The recipe's labels, else a fine-tuned model's labels, else the training data's labels in their natural order."""
+    declared = resolved.file.recipe.task.labels
     if declared:
         return declared
-    if inputs.model.has_head(inputs.task) or train is None:
-        return inputs.model.labels
+    if resolved.model.has_head(resolved.task) or train is None:
+        return resolved.model.labels
     return tuple(sorted(train.labels, key=lambda label: (not label.isdecimal(), int(label) if label.isdecimal() else 0, label)))
 
 
 def calibration_samples(spec: CalibrationSpec | None) -> int:
-    """How many rows calibrate."""
+    """Number of rows for calibration."""
     return int(spec.samples if spec else CalibrationSpec.model_fields["samples"].default)

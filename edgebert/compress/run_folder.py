@@ -1,4 +1,4 @@
-"""The run's output folder: built aside, put in place as a whole, so that nothing half-written is ever there."""
+"""The run's output folder: written to a draft beside it and then replaced as a whole, so that it is never half-written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgebert.core.store import is_running, store_faults
 from edgebert.errors import InputError
 
 WRITTEN = {"run.json", "report.json", "bundle"}
-"""All that a run folder holds."""
+"""Names of everything in a run folder."""
 
 
 @contextlib.contextmanager
@@ -23,8 +23,8 @@ def output_folder(target: Path) -> Iterator[Path]:
     """Yields an empty folder beside the target; when the block ends well, it replaces the target.
 
     Raises:
-        InputError: the target holds something that no run wrote.
-        StoreError: the place cannot be written.
+        InputError: the target contains something that no run wrote.
+        StoreError: the target cannot be written.
     """
     target = target.absolute()
     with store_faults(target, "--out"):
@@ -44,7 +44,7 @@ def output_folder(target: Path) -> Iterator[Path]:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a run wrote the folder, and nothing but what a run writes lies in it."""
+    """Whether a run wrote the folder, and everything in it."""
     try:
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         return {path.name for path in folder.iterdir()} <= WRITTEN and {"recipe", "steps", "verdict"} <= set(record)
@@ -53,7 +53,7 @@ def is_run(folder: Path) -> bool:
 
 
 def _prefix(target: Path) -> str:
-    """Of the drafts that this process makes for a target."""
+    """Prefix of the names of the drafts that this process makes for a target."""
     return f".{target.name}-{os.getpid()}-"
 
 
@@ -66,7 +66,7 @@ def _replace(draft: Path, target: Path) -> None:
 
 
 def sweep(target: Path) -> None:
-    """Clears up after runs that were killed: a folder that one had moved aside comes back, drafts go."""
+    """Cleans up after runs that were killed: restores a folder that one had moved aside, and removes drafts."""
     if not target.parent.is_dir():
         return
     draft = re.compile(rf"\.{re.escape(target.name)}-(\d{{1,10}})-[^-]+")

@@ -287,7 +287,7 @@ def test_override_counts_a_path_that_is_not_there_from_where_the_command_runs(
 
 
 @pytest.mark.parametrize(
-    ("override", "place"),
+    ("override", "index"),
     [
         ("stages.distill.teachers=big", 0),
         ("stages.0.teachers=big", 0),

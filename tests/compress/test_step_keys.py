@@ -13,9 +13,9 @@ import pytest
 from conftest import make_model, review_rows, write_table
 from stage_runs import inputs_of, make_bench, run
 
+from edgebert.compress.compression import Compression
 from edgebert.compress.recipe_file import load_recipe
 from edgebert.compress.resolve import resolve_recipe
-from edgebert.compress.run import Compression
 from edgebert.core.progress import Silent
 from edgebert.core.store import ArtifactStore
 from edgebert.stages.base import Stage

@@ -19,11 +19,11 @@ import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
+from edgebert.compress.compression import Compression
 from edgebert.compress.layout import BASE, lay_out
 from edgebert.compress.recipe import DataSpec, Recipe, normalise
 from edgebert.compress.recipe_file import RecipeFile, load_recipe
 from edgebert.compress.resolve import resolve_recipe
-from edgebert.compress.run import Compression
 from edgebert.core.progress import Silent
 from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_folder, hash_json
 from edgebert.data.prepared import prepare_data

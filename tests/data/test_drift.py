@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from stage_runs import make_bench
 from tokenizers import Tokenizer
 
+from edgebert.compress.compression import Compression
 from edgebert.compress.recipe_file import load_recipe
 from edgebert.compress.resolve import resolve_recipe
-from edgebert.compress.run import Compression
 from edgebert.core.progress import Silent
 from edgebert.core.store import ArtifactStore
 from edgebert.data.drift import FAR, Texts, chance, distance, drift

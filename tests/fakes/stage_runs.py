@@ -12,9 +12,9 @@ import pytest
 from conftest import review_rows, write_recipe, write_table
 from fake_stages import NOT_IN_A_RECIPE
 
+from edgebert.compress.compression import Compression
 from edgebert.compress.recipe_file import load_recipe
 from edgebert.compress.resolve import ResolvedRecipe, resolve_recipe
-from edgebert.compress.run import Compression
 from edgebert.core.progress import Silent
 from edgebert.core.store import Artifact, ArtifactStore
 from edgebert.stages.base import Stage

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from stage_runs import inputs_of, make_bench
 
+from edgebert.compress.compression import Compression
 from edgebert.compress.layout import BASE
-from edgebert.compress.run import Compression
 from edgebert.core.progress import Silent
 from edgebert.core.store import ArtifactStore
 from edgebert.data.prepared import DataSpec, prepare_data

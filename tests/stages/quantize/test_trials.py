@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgebert.compress.compression import Compression
 from edgebert.compress.recipe_file import load_recipe
 from edgebert.compress.resolve import resolve_recipe
-from edgebert.compress.run import Compression
 from edgebert.core.progress import Silent
 from edgebert.core.store import ArtifactStore
 from edgebert.runtimes.target import Target
