@@ -85,42 +85,42 @@ class Entry(Frozen):
 
     def tokenise_ms(self) -> float | None:
         """Median milliseconds to tokenise one query."""
-        values = _joined([item.tokenise_ns for item in self.rounds])
-        return float(np.median(values)) / 1e6 if len(values) else None
+        return _median(_joined([item.tokenise_ns for item in self.rounds]), 1e6)
 
     def end_to_end_ms(self) -> float | None:
         """Median milliseconds from text to answer."""
-        values = _joined([item.end_to_end_ns for item in self.rounds])
-        return float(np.median(values)) / 1e6 if len(values) else None
+        return _median(_joined([item.end_to_end_ns for item in self.rounds]), 1e6)
 
     def throughput(self) -> float | None:
         """Texts per second: median over the processes."""
-        known = [item.examples / item.wall_ns * 1e9 for item in self.rounds if item.examples and item.wall_ns]
-        return float(np.median(known)) if known and len(known) == len(self.rounds) else None
+        return _median([item.examples / item.wall_ns * 1e9 if item.examples and item.wall_ns else None for item in self.rounds])
 
     def cold_start_ms(self) -> float | None:
         """Milliseconds from a process's start to its first answer: median over the processes."""
-        known = [item.cold_start_ns for item in self.rounds if item.cold_start_ns is not None]
-        return float(np.median(known)) / 1e6 if known and len(known) == len(self.rounds) else None
+        return _median([item.cold_start_ns for item in self.rounds], 1e6)
 
     def pss_mb(self) -> float | None:
         """Proportional set size in units of 10^6 bytes: median over the processes."""
-        known = [item.pss_bytes for item in self.rounds if item.pss_bytes is not None]
-        return float(np.median(known)) / 1e6 if known and len(known) == len(self.rounds) else None
+        return _median([item.pss_bytes for item in self.rounds], 1e6)
 
     def energy_mj(self) -> float | None:
         """Millijoules of the whole CPU package for one text: median over the processes."""
-        known = [item.energy_uj / item.examples / 1e3 for item in self.rounds if item.energy_uj is not None and item.examples]
-        return float(np.median(known)) if known and len(known) == len(self.rounds) else None
+        energies = [(item.energy_uj, item.examples) for item in self.rounds]
+        return _median([energy / texts / 1e3 if energy is not None and texts else None for energy, texts in energies])
 
     def load_ms(self) -> float | None:
         """Milliseconds to open the model and have it ready: median over the processes."""
-        return float(np.median([item.load_ns for item in self.rounds])) / 1e6 if self.rounds else None
+        return _median([item.load_ns for item in self.rounds], 1e6)
 
     def peak_rss_mb(self) -> float | None:
         """Peak resident set size in units of 10^6 bytes: median over the processes."""
-        values = [item.peak_rss_bytes for item in self.rounds]
-        return float(np.median([value for value in values if value])) / 1e6 if all(values) and values else None
+        return _median([item.peak_rss_bytes or None for item in self.rounds], 1e6)
+
+
+def _median(values: Sequence[float | None] | Values, unit: float = 1.0) -> float | None:
+    """The median divided by the unit; None where there are no values, or where one is not known."""
+    known = values if isinstance(values, np.ndarray) else [value for value in values if value is not None]
+    return float(np.median(known)) / unit if len(known) and len(known) == len(values) else None
 
 
 def _joined(parts: Sequence[Samples]) -> Values:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 from edgebert.report.entry import Entry
-from edgebert.report.page.palette import lines, tick
+from edgebert.report.page.palette import bar_series, label_axis, lines, rounded, tick
 from edgebert.report.page.parts import PageColumn, Picture, Section, Table, number, short, words
 from edgebert.report.page.source import PageSource
 from edgebert.report.rounds import Coverage
@@ -52,38 +51,20 @@ def _floor_picture(timed: list[tuple[str, Entry, Coverage]]) -> Picture:
         title="Median latency: the arithmetic's floor, and the rest",
         label=f"Median latency of {len(timed)} models, split in the floor of their arithmetic at INT8 rate and all beyond it.",
         data=[
-            _part("floor", floors, hover, {"color": "--series-3"}),
-            _part("beyond the floor", rest, hover, hatched),
+            bar_series([rounded(floor) for floor in floors], {"color": "--series-3"}, hover, name="floor"),
+            bar_series([rounded(value) for value in rest], hatched, hover, name="beyond the floor"),
         ],
         layout={
             "barmode": "stack",
             "legend": {"traceorder": "normal"},
             "bargap": 0.4,
             "xaxis": {"title": {"text": "ms"}},
-            "yaxis": {
-                "tickvals": list(range(len(timed))),
-                "ticktext": [tick(label) for label, _, _ in timed],
-                "range": [len(timed) - 0.4, -0.6],
-            },
+            "yaxis": label_axis([tick(label) for label, _, _ in timed]),
         },
         table=_table(timed),
         opened=True,
         height=130 + 44 * len(timed),
     )
-
-
-def _part(name: str, values: list[float], hover: list[str], marker: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "bar",
-        "orientation": "h",
-        "name": name,
-        "x": [float(f"{value:.5g}") for value in values],
-        "y": list(range(len(values))),
-        "text": hover,
-        "textposition": "none",
-        "hovertemplate": "%{text}<extra></extra>",
-        "marker": marker,
-    }
 
 
 def _table(known: list[tuple[str, Entry, Coverage]]) -> Table:

@@ -9,7 +9,7 @@ from typing import Any
 from edgebert.report.compare.findings import Comparison, Finding, PairFindings
 from edgebert.report.compare.lines import RULE, headline
 from edgebert.report.compare.wording import points, share
-from edgebert.report.page.palette import lines, tick
+from edgebert.report.page.palette import label_axis, lines, rounded, tick
 from edgebert.report.page.parts import NOT_MEASURED, Cell, PageColumn, Picture, Section, Table, number, words
 from edgebert.report.page.source import PageSource
 
@@ -84,11 +84,7 @@ def _picture(found: Sequence[tuple[str, Finding]], band: float) -> Picture:
         data=[series for verdict in MARKS if (series := _series(found, verdict))["x"]],
         layout={
             "xaxis": {"title": {"text": "times as fast"}, "type": "log", **_ticks(found)},
-            "yaxis": {
-                "tickvals": list(range(len(found))),
-                "ticktext": [_tick(name) for name, _ in found],
-                "range": [len(found) - 0.4, -0.6],
-            },
+            "yaxis": label_axis([_tick(name) for name, _ in found]),
             "shapes": [_band(band)],
             "showlegend": True,
         },
@@ -131,13 +127,13 @@ def _series(found: Sequence[tuple[str, Finding]], verdict: str) -> dict[str, Any
         "type": "scatter",
         "mode": "markers",
         "name": verdict,
-        "x": [float(f"{speed:.5g}") for speed in speeds],
+        "x": [rounded(speed) for speed in speeds],
         "y": [index for index, _, _ in these],
         "error_x": {
             "type": "data",
             "symmetric": False,
-            "array": [float(f"{high - speed:.5g}") for (_, high), speed in zip(ends, speeds, strict=True)],
-            "arrayminus": [float(f"{speed - low:.5g}") for (low, _), speed in zip(ends, speeds, strict=True)],
+            "array": [rounded(high - speed) for (_, high), speed in zip(ends, speeds, strict=True)],
+            "arrayminus": [rounded(speed - low) for (low, _), speed in zip(ends, speeds, strict=True)],
             "color": colour,
             "thickness": 2,
             "width": 6,

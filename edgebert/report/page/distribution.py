@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgebert.report.entry import SAMPLES_FOR, Entry
-from edgebert.report.page.palette import SERIES, plain, style
+from edgebert.report.page.palette import SERIES, plain, rounded, style
 from edgebert.report.page.parts import PageColumn, Picture, Section, Table, number, without_empty_columns, words
 from edgebert.report.page.source import PageSource
 
@@ -26,22 +26,28 @@ def section(source: PageSource) -> Section:
     timed = [(index, label, entry) for index, (label, entry) in enumerate(source.labelled) if len(entry.latencies_ms())]
     if not timed:
         return Section("distribution", "Latency distribution")
-    picture = Picture(
-        title="Share of queries that took no longer",
-        label=f"Cumulative distribution of the latency of {len(timed)} models; its percentiles are in the table.",
-        data=[_curve(index, label, entry, shown=turn < SERIES) for turn, (index, label, entry) in enumerate(timed)],
-        layout={
-            "xaxis": latency_axis([entry for _, _, entry in timed]),
-            "yaxis": {"title": {"text": "share of queries"}, "range": [0, 1.01], "tickformat": ".0%"},
-            "hovermode": "closest",
-        },
-        table=percentiles([(label, entry) for _, label, entry in timed]),
-        log_axis="x",
+    picture = picture_of(
+        "Share of queries that took no longer",
+        f"Cumulative distribution of the latency of {len(timed)} models; its percentiles are in the table.",
+        [_curve(index, label, entry, shown=turn < SERIES) for turn, (index, label, entry) in enumerate(timed)],
+        [(label, entry) for _, label, entry in timed],
         opened=True,
     )
     lead = ["Raw samples of every process, tokenisation apart. A percentile that has too few samples under it is n/a."]
     lead += [f"The picture begins with {SERIES} of {len(timed)}; the legend adds the others."] if len(timed) > SERIES else []
     return Section("distribution", "Latency distribution", tuple(lead), pictures=(picture,))
+
+
+def picture_of(
+    title: str, label: str, curves: list[dict[str, Any]], timed: list[tuple[str, Entry]], *, opened: bool = False
+) -> Picture:
+    """A picture of cumulative distributions, with a table of their percentiles."""
+    layout = {
+        "xaxis": latency_axis([entry for _, entry in timed]),
+        "yaxis": {"title": {"text": "share of queries"}, "range": [0, 1.01], "tickformat": ".0%"},
+        "hovermode": "closest",
+    }
+    return Picture(title, label, curves, layout, percentiles(timed), log_axis="x", opened=opened)
 
 
 def latency_axis(entries: Sequence[Entry]) -> dict[str, Any]:
@@ -69,16 +75,21 @@ def ecdf(values: npt.NDArray[np.float64], points: int = POINTS) -> Curve:
 
 def _curve(index: int, label: str, entry: Entry, *, shown: bool) -> dict[str, Any]:
     look = style(entry, index)
+    visible = True if shown else "legendonly"
+    return curve(label, entry, {"color": look.colour, "dash": look.dash}, mode="lines", visible=visible)
+
+
+def curve(label: str, entry: Entry, line: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """The cumulative distribution of an entry's latencies as a line of steps."""
     values, shares = ecdf(entry.latencies_ms())
     return {
         "type": "scatter",
-        "mode": "lines",
         "name": plain(label),
-        "x": [float(f"{value:.5g}") for value in values],
+        "x": [rounded(value) for value in values],
         "y": [round(float(share), 5) for share in shares],
-        "line": {"shape": "hv", "color": look.colour, "dash": look.dash, "width": 2},
+        "line": {"shape": "hv", "width": 2, **line},
         "hovertemplate": "%{y:.1%} within %{x:.3~f} ms<extra>%{fullData.name}</extra>",
-        "visible": True if shown else "legendonly",
+        **more,
     }
 
 

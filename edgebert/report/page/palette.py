@@ -1,4 +1,4 @@
-"""Colours by name, light and dark, and the styles of series and labels in pictures.
+"""Colours by name, light and dark, and the styles of series, bars, labels and axes in pictures.
 
 Contrast on the background is at least 4.5:1 for text and 3:1 for marks (WCAG 2.2, 1.4.3 and 1.4.11). Series differ by marks
 and dashes as well, so that nobody has to tell two colours apart.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from edgebert.report.entry import Entry
 
@@ -117,3 +118,22 @@ def tick(text: str) -> str:
     name, _, load = text.partition(", ")
     runtime, slash, rest = name.partition("/")
     return lines(part for part in (runtime + slash, rest, load) if part)
+
+
+def label_axis(labels: Sequence[str]) -> dict[str, Any]:
+    """A vertical axis with a label at each index, the first at the top."""
+    return {"tickvals": list(range(len(labels))), "ticktext": list(labels), "range": [len(labels) - 0.4, -0.6]}
+
+
+def bar_series(
+    values: Sequence[float | None], marker: dict[str, Any], hover: Sequence[str] = (), **more: Any
+) -> dict[str, Any]:
+    """Horizontal bars, the first at the top, with a text for each that is shown when the pointer is over it."""
+    text = {"text": list(hover), "textposition": "none", "hovertemplate": "%{text}<extra></extra>"} if hover else {}
+    bars = {"type": "bar", "orientation": "h", "x": list(values), "y": list(range(len(values))), "marker": marker}
+    return {**bars, **text, **more}
+
+
+def rounded(value: float) -> float:
+    """A number to five digits, so that a page is small."""
+    return float(f"{value:.5g}")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgebert.report.metrics import METRICS
-from edgebert.report.page.palette import NEXT_LINE, lines, plain, tick
+from edgebert.report.page.palette import NEXT_LINE, bar_series, label_axis, lines, plain, rounded, tick
 from edgebert.report.page.parts import PageColumn, Picture, Section, Table, number, short, words
 from edgebert.report.page.source import PageSource
 
@@ -46,11 +46,7 @@ def bars(source: PageSource, title: str, unit: str, titles: Mapping[str, str]) -
             "barmode": "group",
             "bargap": 0.25,
             "xaxis": {"title": {"text": unit}},
-            "yaxis": {
-                "tickvals": list(range(len(entries))),
-                "ticktext": [tick(label) for label in entries],
-                "range": [len(entries) - 0.4, -0.6],
-            },
+            "yaxis": label_axis([tick(label) for label in entries]),
             "legend": {"traceorder": "normal"},
         },
         table=_table(f"{title}, {unit}", {name: metric for metric, name in titles.items() if name in known}, known, entries),
@@ -68,17 +64,7 @@ def _bars(name: str, values: Sequence[float | None], index: int, unit: str, entr
     marker = {"color": colour, "line": {"color": colour, "width": 1}}
     if PATTERNS[index]:
         marker["pattern"] = {"shape": PATTERNS[index], "fgcolor": colour, "bgcolor": "--surface", "solidity": 0.35}
-    return {
-        "type": "bar",
-        "orientation": "h",
-        "name": plain(name),
-        "x": [None if value is None else float(f"{value:.5g}") for value in values],
-        "y": list(range(len(entries))),
-        "text": hover,
-        "textposition": "none",
-        "hovertemplate": "%{text}<extra></extra>",
-        "marker": marker,
-    }
+    return bar_series([None if value is None else rounded(value) for value in values], marker, hover, name=plain(name))
 
 
 def _table(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from edgebert.core.store import hash_json
 from edgebert.report.entry import SAMPLES_FOR, Entry
-from edgebert.report.page.palette import SERIES, plain, style
+from edgebert.report.page.palette import SERIES, plain, rounded, style
 from edgebert.report.page.parts import PageColumn, Picture, Section, Table, metric_column, number, words
 from edgebert.report.page.source import PageSource, batch_of, setting_of, threads_of
 
@@ -103,7 +103,7 @@ def _line(
         "mode": "lines+markers",
         "name": plain(label),
         "x": [across for across, _ in points],
-        "y": [float(f"{upwards:.5g}") for _, upwards in points],
+        "y": [rounded(upwards) for _, upwards in points],
         "line": {"color": look.colour, "dash": look.dash, "width": 2},
         "marker": {"color": look.colour, "symbol": look.symbol, "size": 8, "line": {"color": look.colour, "width": 1.5}},
         "hovertemplate": f"%{{x:~f}} {unit}: %{{y:.3~f}}<extra>%{{fullData.name}}</extra>",

@@ -8,8 +8,8 @@ from typing import Any
 from edgebert.report.compare.comparison import compare
 from edgebert.report.entry import Entry
 from edgebert.report.page import differences
-from edgebert.report.page.distribution import ecdf, latency_axis, percentiles
-from edgebert.report.page.palette import FILLED, SERIES, plain
+from edgebert.report.page.distribution import curve, picture_of
+from edgebert.report.page.palette import FILLED, SERIES
 from edgebert.report.page.parts import Cell, PageColumn, Picture, Section, Table, metric_column, number, words
 from edgebert.report.page.source import PageSource
 from edgebert.report.page.summary import fastest_of_each_load, load_of
@@ -79,31 +79,16 @@ def _curves(sources: Sequence[PageSource]) -> tuple[Picture, ...]:
     timed = [(index, name, entry) for index, (name, entry) in enumerate(named) if len(entry.latencies_ms())]
     if not timed:
         return ()
-    picture = Picture(
-        title="Latency of the best models: share of queries that took no longer",
-        label=f"Cumulative distribution of latency: the best model of {len(timed)} reports; percentiles are in the table.",
-        data=[_curve(index, name, entry) for index, name, entry in timed],
-        layout={
-            "xaxis": latency_axis([entry for _, _, entry in timed]),
-            "yaxis": {"title": {"text": "share of queries"}, "range": [0, 1.01], "tickformat": ".0%"},
-            "hovermode": "closest",
-        },
-        table=percentiles([(name, entry) for _, name, entry in timed]),
-        log_axis="x",
+    picture = picture_of(
+        "Latency of the best models: share of queries that took no longer",
+        f"Cumulative distribution of latency: the best model of {len(timed)} reports; percentiles are in the table.",
+        [_curve(index, name, entry) for index, name, entry in timed],
+        [(name, entry) for _, name, entry in timed],
     )
     return (picture,)
 
 
 def _curve(index: int, name: str, entry: Entry) -> dict[str, Any]:
-    values, shares = ecdf(entry.latencies_ms())
-    marks = {"symbol": FILLED[index % len(FILLED)], "size": 9, "maxdisplayed": 8}
-    return {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "name": plain(name),
-        "x": [float(f"{value:.5g}") for value in values],
-        "y": [round(float(share), 5) for share in shares],
-        "line": {"shape": "hv", "color": f"--series-{index % SERIES + 1}", "width": 2},
-        "marker": {**marks, "color": f"--series-{index % SERIES + 1}"},
-        "hovertemplate": "%{y:.1%} within %{x:.3~f} ms<extra>%{fullData.name}</extra>",
-    }
+    colour = {"color": f"--series-{index % SERIES + 1}"}
+    marker = {"symbol": FILLED[index % len(FILLED)], "size": 9, "maxdisplayed": 8, **colour}
+    return curve(name, entry, colour, mode="lines+markers", marker=marker)

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgebert.models.sizes import EncoderSizes
 from edgebert.report.entry import Entry
-from edgebert.report.page.palette import lines, plain
+from edgebert.report.page.palette import bar_series, label_axis, lines, plain
 from edgebert.report.page.parts import PageColumn, Picture, Section, Table, number, words
 from edgebert.report.page.source import PageSource
 from edgebert.report.search_record import LayerSensitivity
@@ -77,14 +77,7 @@ def _heads(heads: Sequence[tuple[int, int]], name: str, symbol: str, colour: str
 
 
 def _layer_axis(encoder: EncoderSizes) -> dict[str, Any]:
-    layers = list(range(encoder.original_layers))
-    return {
-        "title": {"text": "layer"},
-        "tickvals": layers,
-        "ticktext": [str(layer) for layer in layers],
-        "range": [encoder.original_layers - 0.4, -0.6],
-        "showgrid": False,
-    }
+    return {"title": {"text": "layer"}, **label_axis([*map(str, range(encoder.original_layers))]), "showgrid": False}
 
 
 def widths_picture(label: str, encoder: EncoderSizes) -> Picture:
@@ -120,15 +113,7 @@ def widths_picture(label: str, encoder: EncoderSizes) -> Picture:
 
 
 def _neurons(counts: Sequence[int], name: str, marker: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "bar",
-        "orientation": "h",
-        "name": name,
-        "x": list(counts),
-        "y": list(range(len(counts))),
-        "marker": marker,
-        "hovertemplate": f"layer %{{y}}: %{{x}} {name}<extra></extra>",
-    }
+    return bar_series(counts, marker, name=name, hovertemplate=f"layer %{{y}}: %{{x}} {name}<extra></extra>")
 
 
 def _widths(encoder: EncoderSizes) -> list[int]:
@@ -163,32 +148,14 @@ def removal_table(label: str, encoder: EncoderSizes) -> Table:
 def sensitivity_picture(label: str, layers: Sequence[LayerSensitivity]) -> Picture:
     """A bar for each matrix product: divergence of the answers when it alone is INT8, the most sensitive at the top."""
     shown = layers[:MOST]
+    hover = [lines((layer.name, f"divergence {layer.divergence:.2e}", f"score lost {layer.lost:+.4f}")) for layer in shown]
     return Picture(
         title=f"Sensitivity to INT8 of {label}" + (f": the first {MOST} of {len(layers)}" if len(layers) > MOST else ""),
         label=f"Most sensitive to INT8 in {label}: {', '.join(layer.name for layer in shown[:3])}.",
-        data=[
-            {
-                "type": "bar",
-                "orientation": "h",
-                "x": [layer.divergence for layer in shown],
-                "y": list(range(len(shown))),
-                "text": [
-                    lines((layer.name, f"divergence {layer.divergence:.2e}", f"score lost {layer.lost:+.4f}"))
-                    for layer in shown
-                ],
-                "textposition": "none",
-                "hovertemplate": "%{text}<extra></extra>",
-                "marker": {"color": "--series-1"},
-                "showlegend": False,
-            }
-        ],
+        data=[bar_series([layer.divergence for layer in shown], {"color": "--series-1"}, hover, showlegend=False)],
         layout={
             "xaxis": {"title": {"text": "divergence, nats"}, "exponentformat": "power"},
-            "yaxis": {
-                "tickvals": list(range(len(shown))),
-                "ticktext": [plain(_brief(layer.name)) for layer in shown],
-                "range": [len(shown) - 0.4, -0.6],
-            },
+            "yaxis": label_axis([plain(_brief(layer.name)) for layer in shown]),
         },
         table=_sensitivity_table(label, layers),
         height=110 + 24 * max(len(shown), 4),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgebert.report.entry import Entry
-from edgebert.report.page.palette import lines, plain, style
+from edgebert.report.page.palette import label_axis, lines, plain, style
 from edgebert.report.page.parts import Cell, PageColumn, Picture, Section, Table, metric_column, number, short, words
 from edgebert.report.page.source import PageSource
 from edgebert.report.search_record import SearchRecord, SearchTrial
@@ -157,11 +157,7 @@ def trials(label: str, search: SearchRecord) -> Picture | None:
         data=[series for series in (_trials(timed, True), _trials(timed, False)) if series["x"]],
         layout={
             "xaxis": {"title": {"text": "times as fast"}},
-            "yaxis": {
-                "tickvals": list(range(len(timed))),
-                "ticktext": [plain(trial.what, SHORT) for trial in timed],
-                "range": [len(timed) - 0.4, -0.6],
-            },
+            "yaxis": label_axis([plain(trial.what, SHORT) for trial in timed]),
             "shapes": [_line_at_one()],
         },
         table=trial_table(label, search),
