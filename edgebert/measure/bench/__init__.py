@@ -1,1 +1,1 @@
-"""Bench: measures models as they are, one beside the other: what they are, what they are asked, the report and its table."""
+"""Bench: measures models as they are, side by side: the models, their queries, the plan, the run and the report's file."""

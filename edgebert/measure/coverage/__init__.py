@@ -1,1 +1,1 @@
-"""Which share of the matrix products a runtime really executes in INT8."""
+"""The share of the matrix products that a runtime really executes in INT8."""

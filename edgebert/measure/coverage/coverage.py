@@ -1,8 +1,8 @@
-"""Which share of a model's matrix products really runs in INT8, and how far its latency is from the arithmetic's floor.
+"""The share of a model's matrix products that really runs in INT8, and how far its latency is from the arithmetic's floor.
 
 A quantised file is no proof of INT8 arithmetic: a runtime runs what it cannot fuse in float, QuantizeLinear and
 DequantizeLinear around it. So the share is read from what was executed, and weighted by multiply-accumulates (MACs).
-The floor is the time that the same MACs would take at the INT8 rate of this core: all beyond it is overhead or float.
+The floor is the time of the same MACs at the INT8 rate of this core: time beyond it is overhead or float.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from edgebert.runtimes.target import Target
 
 
 def measure_coverage(model: Path, target: Target, length: int, folder: Path) -> Coverage:
-    """Runs one query of `target.batch` texts in a fresh process and reads what was executed.
+    """Runs one query of `target.batch` texts in a fresh process and reads what it executed.
 
     Args:
         model: the file that the target's runtime opens.

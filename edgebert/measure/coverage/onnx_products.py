@@ -1,7 +1,7 @@
-"""Which matrix products ONNX Runtime ran: from the profile of one query, with the attributes of the optimised graph.
+"""The matrix products that ONNX Runtime ran: from the profile of one query, with the attributes of the optimised graph.
 
-The profile has the kernels and the shapes that they met, but neither weights that were packed when the session was opened
-nor attributes; those are in the graph that the session saves.
+The profile has the kernels and the shapes of their inputs and outputs, but neither attributes nor weights that were packed when
+the session was opened; the graph that the session saves has them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from edgebert.tasks.base import Batch
 Shape = tuple[int, ...]
 
 INT8 = {"MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QLinearMatMul", "QGemm"}
+"""Operators that multiply 8-bit integers."""
 INT8_COMPUTE = 4
 """accuracy_level of MatMulNBits at which activations become 8-bit integers too."""
 
@@ -40,11 +41,11 @@ class OnnxKernel:
     attributes: Mapping[str, Any]
 
     def shape(self, index: int) -> Shape:
-        """Of an input that is there."""
+        """Shape of an input that is there."""
         return self.inputs[index][1]
 
     def product(self, shape: Shape, *, int8: bool) -> Product:
-        """One of its products."""
+        """A product of this kernel."""
         return Product(self.name, self.op, shape, int8)
 
 
@@ -52,7 +53,7 @@ def executed(model: Path, target: Target, batch: Batch, folder: Path) -> Execute
     """Runs one batch with the target's settings.
 
     Args:
-        folder: an empty one, for the profile and the optimised graph.
+        folder: an empty folder, for the profile and the optimised graph.
 
     Raises:
         BundleError: ONNX Runtime cannot open the model.
@@ -75,8 +76,8 @@ def executed(model: Path, target: Target, batch: Batch, folder: Path) -> Execute
         for node in graph.node
     }
     kernels = [kernel for event in events if (kernel := _kernel(event, attributes))]
-    found = [product for kernel in kernels for product in products_of(kernel)]
-    return Executed(tuple(found), Counter(kernel.op for kernel in kernels))
+    products = [product for kernel in kernels for product in products_of(kernel)]
+    return Executed(tuple(products), Counter(kernel.op for kernel in kernels))
 
 
 def _kernel(event: Mapping[str, Any], attributes: Mapping[str, Mapping[str, Any]]) -> OnnxKernel | None:
@@ -94,7 +95,7 @@ def products_of(kernel: OnnxKernel) -> list[Product]:
     """The matrix products of a kernel; none for most.
 
     Raises:
-        ValueError: it has some that cannot be counted.
+        ValueError: it has products that cannot be counted.
     """
     if count := COUNTED.get(kernel.op):
         return [product for product in count(kernel) if product.macs]
@@ -111,14 +112,14 @@ def _matmul(kernel: OnnxKernel) -> list[Product]:
 
 
 def _bits(kernel: OnnxKernel) -> list[Product]:
-    """MatMulNBits: without a kernel for the asked accuracy the weights are not packed, but unpacked to float at every run."""
+    """MatMulNBits: without a kernel for its accuracy_level, weights are not packed but converted to float at every run."""
     packed = not any(kind == "uint8" and len(shape) == 3 for kind, shape in kernel.inputs)
     int8 = kernel.attributes.get("accuracy_level") == INT8_COMPUTE and packed
     return [kernel.product((*kernel.output[:-1], kernel.shape(0)[-1], kernel.output[-1]), int8=int8)]
 
 
 def _attention(kernel: OnnxKernel) -> list[Product]:
-    """ai.onnx's, which is given projected queries, keys and values, or com.microsoft's, which projects them."""
+    """Attention of ai.onnx, which gets projected queries, keys and values, or of com.microsoft, which projects them."""
     if len(kernel.inputs) > 1 and len(kernel.shape(1)) >= 3:
         return _inner_products(kernel)
     batch, length, inner = kernel.shape(0)
@@ -132,7 +133,7 @@ def _attention(kernel: OnnxKernel) -> list[Product]:
 
 
 def _inner_products(kernel: OnnxKernel) -> list[Product]:
-    """Scores and their mix of values. Queries and keys: (batch, rows, width) or (batch, heads, rows, size)."""
+    """Products of scores and of weighted values. Queries and keys: (batch, rows, width) or (batch, heads, rows, size)."""
     query, keys = kernel.shape(0), kernel.shape(1)
     batch, rows, columns = query[0], query[-2], keys[-2]
     width = math.prod(query) // (batch * rows)
@@ -152,7 +153,7 @@ COUNTED: Mapping[str, Callable[[OnnxKernel], list[Product]]] = {
 
 
 def int8_product(target: Target, shape: tuple[int, int, int]) -> Callable[[], object]:
-    """What multiplies a UINT8 matrix by an INT8 weight of (rows, inner, columns) with the target's settings."""
+    """A function that multiplies a UINT8 matrix by an INT8 weight of (rows, inner, columns) with the target's settings."""
     import onnxruntime as ort
     from onnx import TensorProto, helper, numpy_helper
 

@@ -1,8 +1,8 @@
-"""Which matrix products OpenVINO's CPU plugin runs: from its compiled graph, held against the graph as it was read.
+"""The matrix products that OpenVINO's CPU plugin runs: from its compiled graph, compared with the graph as it was read.
 
-The compiled graph names each kernel and the types that it is given. A product inside a fused kernel (the plugin compiles
-attention into one "Subgraph") is found again by its name in the graph as it was read; one that cannot be found counts as
-float, so that the share is never too large.
+The compiled graph names each kernel and the types of its inputs. A product inside a fused kernel (the plugin compiles attention
+into one "Subgraph") is looked up by its name in the graph as it was read; a product without a match counts as float, so that
+the share is never too large.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ from edgebert.tasks.base import Batch
 Shape = tuple[int, ...]
 
 EIGHT_BITS = {"i8", "u8"}
+"""Element types of 8-bit integers."""
 IDLE = {"Input", "Const", "Constant", "Output", "Result"}
 """Kinds of nodes that compute nothing."""
 SEARCHED = 64
-"""Nodes looked at above the product that mixes the values of an attention, on the way to its scores."""
+"""Most nodes searched above the product of an attention with its values, on the way to its scores."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +41,18 @@ class OpenVinoKernel:
     kind: str
     primitive: str
     sources: tuple[str, ...]
-    """Names of the nodes that it was made from."""
+    """Names of the nodes of the read graph that it was made from."""
     inputs: tuple[tuple[str, Shape], ...]
     """Element type and shape."""
     output: Shape
 
-    def is_int8(self, *places: int) -> bool:
-        """Whether these inputs are 8-bit integers."""
-        return all(self.inputs[index][0] in EIGHT_BITS for index in places)
+    def is_int8(self, *indices: int) -> bool:
+        """Whether the inputs of these indices are 8-bit integers."""
+        return all(self.inputs[index][0] in EIGHT_BITS for index in indices)
 
 
 def executed(model: Path, target: Target, batch: Batch, folder: Path) -> Executed:
-    """Compiles the batch's shape with the target's settings.
+    """Compiles the batch's shape with the target's settings and reads its products.
 
     Raises:
         BundleError: OpenVINO cannot open the model.
@@ -63,10 +64,10 @@ def executed(model: Path, target: Target, batch: Batch, folder: Path) -> Execute
     read, compiled = session.compiled((rows, length))
     products = _read_products(read)
     kernels = [_kernel(node) for node in compiled.get_runtime_model().get_ordered_ops()]
-    found = [product for kernel in kernels for product in _products_of(kernel, products)]
+    executed_products = [product for kernel in kernels for product in _products_of(kernel, products)]
     counts = Counter(f"{kernel.kind} {kernel.primitive}" for kernel in kernels if kernel.kind not in IDLE)
     everything = {*products.values(), *(item.scores for item in products.values() if item.scores)}
-    return Executed(tuple(found), counts, macs=sum(math.prod(item.shape) for item in everything))
+    return Executed(tuple(executed_products), counts, macs=sum(math.prod(item.shape) for item in everything))
 
 
 @dataclass(frozen=True)
@@ -77,25 +78,25 @@ class ReadProduct:
     shape: Shape
     """(..., rows, inner, columns)."""
     scores: ReadProduct | None = None
-    """What it mixes the values by, if it is the second product of an attention."""
+    """The scores that weight the values, if this is the second product of an attention."""
 
 
 def _read_products(model: Any) -> dict[str, ReadProduct]:
-    """Every MatMul and ScaledDotProductAttention by its name."""
-    found: dict[str, ReadProduct] = {}
+    """Name -> every MatMul and ScaledDotProductAttention."""
+    products: dict[str, ReadProduct] = {}
     for node in model.get_ordered_ops():
         kind, name = node.get_type_name(), node.get_friendly_name()
         if kind == "MatMul":
             left, output = tuple(node.input(0).get_shape()), tuple(node.output(0).get_shape())
             inner = left[-2] if node.get_attributes()["transpose_a"] else left[-1]
-            found[name] = ReadProduct(name, (*output[:-1], inner, output[-1]), found.get(_scores(node) or ""))
+            products[name] = ReadProduct(name, (*output[:-1], inner, output[-1]), products.get(_scores(node) or ""))
         elif kind == "ScaledDotProductAttention":
             query, key, value = (tuple(node.input(index).get_shape()) for index in range(3))
             scores = ReadProduct(f"{name} (scores)", (*query, key[-2]))
-            found[name] = ReadProduct(name, (*query[:-1], key[-2], value[-1]), scores)
+            products[name] = ReadProduct(name, (*query[:-1], key[-2], value[-1]), scores)
         else:
             refuse_uncounted(kind)
-    return found
+    return products
 
 
 def _scores(mix: Any) -> str | None:
@@ -133,7 +134,7 @@ def _products_of(kernel: OpenVinoKernel, products: Mapping[str, ReadProduct]) ->
 
 
 def _fused(kernel: OpenVinoKernel, read: ReadProduct) -> list[Product]:
-    """Attention in one kernel, given queries, keys, what the scores take, and values last. Another product counts as float."""
+    """Products of a fused attention, whose inputs are queries, keys, the mask, and values last. Any other counts as float."""
     op, values, scores = f"{kernel.kind} {kernel.primitive}", len(kernel.inputs) - 1, read.scores
     if not scores:
         return [Product(read.name, op, read.shape, int8=False)]
@@ -155,9 +156,9 @@ def _is_right(kernel: OpenVinoKernel, index: int, product: ReadProduct) -> bool:
 
 
 def int8_product(target: Target, shape: tuple[int, int, int]) -> Callable[[], object]:
-    """What multiplies quantised matrices of (rows, inner, columns) with the target's settings.
+    """A function that multiplies quantised matrices of (rows, inner, columns) with the target's settings.
 
-    It quantises the left one too, which takes a few hundredths of the time.
+    It quantises the left matrix as well, which takes a few hundredths of the time.
 
     Raises:
         ValueError: OpenVINO does not run it in INT8 on this machine.

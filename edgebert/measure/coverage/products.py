@@ -1,4 +1,4 @@
-"""Matrix products as they were executed: what the readers of the runtimes find."""
+"""Matrix products as a runtime executed them: the result of each runtime's reader."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ class Product:
 
 @dataclass(frozen=True)
 class Executed:
-    """What one query ran."""
+    """Everything that one query executed."""
 
     products: tuple[Product, ...]
     kernels: Mapping[str, int]
-    """How often each kind of kernel ran."""
+    """Kind of kernel -> how often it ran."""
     macs: int | None = None
-    """Of all products of the graph as it was read, where the runtime may hide some of them."""
+    """Multiply-accumulates of all products of the graph as it was read, where the runtime may hide some of them."""
 
 
 def refuse_uncounted(op: str) -> None:
-    """A product that is not counted would make the share too large.
+    """Refuses a kernel that cannot be counted: without its products the share would be too large.
 
     Raises:
         ValueError: a kernel of this name multiplies matrices.

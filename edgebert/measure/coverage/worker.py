@@ -1,4 +1,4 @@
-"""The process that runs one query and counts what it ran, then measures the core's INT8 rate."""
+"""The process that runs one query, counts its matrix products, and measures the core's INT8 rate."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from edgebert.tasks.base import Encoded, collate
 
 READERS = {"onnxruntime": onnx_products, "openvino": openvino_products}
 RATE_SHAPE = (256, 1024, 1024)
-"""Rows, inner and columns of the product that the rate is measured with: the weight fits into a core's second cache."""
+"""Rows, inner and columns of the product that the rate is measured with; its weight fits into a core's second-level cache."""
 WARM_UP = 3
 SECONDS, REPEATS = 0.3, 5
-"""Of timed repeats, at least; what disturbs one only ever adds to it, so the fastest counts."""
+"""Least seconds and number of timed repeats. Disturbances only ever add time, so the fastest counts."""
 
 
 class CoverageJob(Frozen):
-    """What the process is told, on its standard input."""
+    """The work of the process, on its standard input."""
 
     model: str
     target: Target
     length: int
     folder: str
-    """For what the runtime writes of its graph; the caller removes it."""
+    """Folder for the files that the runtime writes about its graph; the caller removes it."""
 
 
 def measure(job: CoverageJob) -> Coverage:
-    """Counts and times.
+    """Counts the products of one query and measures the rate.
 
     Raises:
         EdgebertError: the model cannot be opened.
-        ValueError: what it runs cannot be counted.
+        ValueError: it runs products that cannot be counted.
     """
     target = job.target
     reader = READERS[target.runtime]
@@ -50,7 +50,7 @@ def measure(job: CoverageJob) -> Coverage:
 
 
 def coverage(executed: Executed, job: CoverageJob, rate: float) -> Coverage:
-    """The record of what was executed, at an INT8 rate in MACs a second.
+    """The record of the executed products, with an INT8 rate in MACs a second.
 
     Raises:
         ValueError: there was no product.
@@ -77,7 +77,7 @@ def _record(product: Product) -> FloatProduct:
 
 
 def fastest_seconds(run: Callable[[], object]) -> float:
-    """The best of as many repeats as fit into SECONDS, or of REPEATS, after WARM_UP."""
+    """Seconds of the fastest of as many repeats as fit into SECONDS, or of REPEATS, after WARM_UP untimed ones."""
     for _ in range(WARM_UP):
         run()
     clock = time.perf_counter_ns

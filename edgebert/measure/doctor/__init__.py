@@ -1,1 +1,1 @@
-"""Says what on this machine makes measurements unstable, and what to do about it. Changes nothing itself."""
+"""Finds what makes measurements unstable on this machine, and says how to mend it. Changes nothing itself."""

@@ -1,4 +1,4 @@
-"""Runs the trial between two looks at the machine, and asks every check."""
+"""Runs the trial between two readings of the machine, and every check on the facts."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ CHECKS: tuple[Callable[[Facts], Diagnosis], ...] = (
     *steadiness.CHECKS,
 )
 LOOK_S = 0.2
-"""Between two looks where no trial is wanted."""
+"""Seconds between the two readings where no trial is wanted."""
 
 
 def collect(seconds: float, progress: Progress, files: KernelFiles = THIS_MACHINE, threads: int = 1) -> Facts:
-    """Looks, runs the trial for so many seconds, and looks again; 0: no trial.
+    """Reads the machine, runs the trial, and reads the machine again.
 
     Args:
-        threads: that a model is to be measured with.
+        seconds: seconds of work in the trial; 0: no trial.
+        threads: threads that a model is to be measured with.
 
     Raises:
         StageError: a process of the trial failed.
@@ -58,12 +59,12 @@ def collect(seconds: float, progress: Progress, files: KernelFiles = THIS_MACHIN
 
 
 def examine(facts: Facts) -> list[Diagnosis]:
-    """What every check finds, in a fixed order."""
+    """The diagnosis of every check, in a fixed order."""
     return [check(facts) for check in CHECKS]
 
 
 def _own_seconds() -> float:
-    """Of this process and of its children that have ended."""
+    """CPU seconds of this process and of its children that have ended."""
     return sum(os.times()[:4])
 
 

@@ -1,4 +1,4 @@
-"""What a check looks at, and what it finds."""
+"""Facts, which the checks read, and Diagnosis, which each check returns."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ class Facts:
     environment: Environment
     before: MachineState = field(default_factory=MachineState)
     after: MachineState = field(default_factory=MachineState)
-    """Once the trial has run."""
+    """State after the trial."""
     topology: Topology = field(default_factory=Topology)
     seconds: float = 1.0
-    """From `before` to `after`."""
+    """Seconds from `before` to `after`."""
     own_seconds: float = 0.0
-    """Of them, times cores, that edgebert itself computed."""
+    """CPU seconds that edgebert itself used in between."""
     ticks_per_second: int = 100
     limit_c: float = DEFAULT_LIMIT_C
     energy: Literal["readable", "forbidden", "absent"] = "absent"
     trial: WorkloadTrial | None = None
     threads: int = 1
-    """That a model is to be measured with."""
+    """Threads that a model is to be measured with."""
 
     @property
     def all_cores(self) -> int:
-        """Cores of the machine, whether this process may use them or not."""
+        """Number of cores of the machine, whether this process may use them or not."""
         return len(self.topology.online) or self.environment.cores
 
 

@@ -1,4 +1,4 @@
-"""Checks of memory."""
+"""Checks of memory: how much is left, swap, huge pages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SCARCE = 0.1
 
 
 def memory(facts: Facts) -> Diagnosis:
-    """What can still be had."""
+    """Memory that is left."""
     left, total = facts.after.available_bytes, facts.environment.memory_bytes
     limit = facts.environment.memory_limit_bytes
     if left is None or total is None:
@@ -36,7 +36,7 @@ def swap(facts: Facts) -> Diagnosis:
 
 
 def huge_pages(facts: Facts) -> Diagnosis:
-    """Whether memory is put together into huge pages behind the process's back."""
+    """Whether the kernel joins pages into huge ones by itself."""
     found = facts.environment.huge_pages
     if found != "always":
         return Diagnosis("huge pages", "ok", found or NOT_TOLD)

@@ -1,4 +1,4 @@
-"""Checks of who else has a part in the cores."""
+"""Checks of others that share the cores: processes, hardware threads, quotas, hypervisors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STOLEN = 0.01
 
 
 def load(facts: Facts) -> Diagnosis:
-    """What other processes took during the trial."""
+    """Time that other processes took during the trial."""
     before, after = facts.before.busy_ticks, facts.after.busy_ticks
     why, mend = "they take the core, the caches and the memory away in the middle of a query", "stop them, or see with: top"
     if before is None or after is None:

@@ -34,7 +34,7 @@ def instructions(facts: Facts) -> Diagnosis:
 
 
 def energy(facts: Facts) -> Diagnosis:
-    """Whether reports can tell energy."""
+    """Whether reports can have energy."""
     if facts.energy == "readable":
         return Diagnosis("energy", "ok", "there is a counter")
     if facts.energy == "absent":
@@ -44,7 +44,7 @@ def energy(facts: Facts) -> Diagnosis:
 
 
 def variables(facts: Facts) -> Diagnosis:
-    """Of this process, and so of those that measure."""
+    """Variables of this process, which the measuring processes inherit."""
     found = facts.environment.variables
     if not found:
         return Diagnosis("variables", "ok", "none that changes how libraries compute")
@@ -54,7 +54,7 @@ def variables(facts: Facts) -> Diagnosis:
 
 
 def libraries(facts: Facts) -> Diagnosis:
-    """What computes."""
+    """The libraries that compute."""
     found = {name: version for name, version in facts.environment.packages.items() if name in (*RUNTIMES, "numpy")}
     seen = ", ".join(f"{name} {version}" for name, version in found.items())
     if any(name in found for name in RUNTIMES):
@@ -63,7 +63,7 @@ def libraries(facts: Facts) -> Diagnosis:
 
 
 def kernel(facts: Facts) -> Diagnosis:
-    """What it was started with."""
+    """The kernel and the options that it was started with."""
     return Diagnosis("kernel", "ok", ", ".join([facts.environment.system, *facts.environment.boot_options]))
 
 

@@ -1,4 +1,4 @@
-"""Checks of what the CPU's speed hangs on."""
+"""Checks of the CPU's speed: governor, turbo, frequencies, heat, throttling, battery."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from edgebert.measure.machine.cooling import COOLER_BY_C, held_back
 
 CPU = "/sys/devices/system/cpu"
 UNEVEN = 0.1
-"""Relative difference between the cores' frequencies that is worth a word."""
+"""Relative difference between the cores' frequencies that is reported."""
 
 
 def governor(facts: Facts) -> Diagnosis:
@@ -47,7 +47,7 @@ def turbo(facts: Facts) -> Diagnosis:
 
 
 def frequency(facts: Facts) -> Diagnosis:
-    """Cores that differ now."""
+    """Whether the cores' frequencies differ now."""
     found = facts.after.frequencies_mhz
     if not found:
         return Diagnosis("frequency", "note", NOT_TOLD)
@@ -75,7 +75,7 @@ def temperature(facts: Facts) -> Diagnosis:
 
 
 def throttling(facts: Facts) -> Diagnosis:
-    """Whether the speed was held down, in these seconds or before."""
+    """Whether the speed was held down, during the trial or before."""
     flags, count = facts.after.firmware_flags or 0, facts.after.throttle_count
     mend = "cool it, and measure again"
     if held_back(facts.before, facts.after):

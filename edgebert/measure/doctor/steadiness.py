@@ -12,7 +12,7 @@ COARSE, VERY_COARSE = 0.02, 0.05
 
 
 def within(facts: Facts) -> Diagnosis:
-    """How even one process runs."""
+    """How evenly one process runs."""
     trial = facts.trial
     if trial is None:
         return Diagnosis("within a process", "note", "not tried", mend="edgebert doctor --seconds 3")

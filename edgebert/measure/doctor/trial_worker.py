@@ -12,7 +12,7 @@ AT_ONCE, WARM_UP = 8, 16
 
 
 def repeat(seconds: float) -> list[int]:
-    """Nanoseconds of each run of the reference workload: AT_ONCE at least, after WARM_UP untimed ones."""
+    """Nanoseconds of each run of the reference workload: AT_ONCE or more, after WARM_UP untimed runs."""
     time_reference_workload(WARM_UP)
     ends = time.perf_counter() + seconds
     times = time_reference_workload(AT_ONCE)

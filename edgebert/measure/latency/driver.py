@@ -1,4 +1,4 @@
-"""Who sends the queries: our own scenarios, or MLCommons' LoadGen."""
+"""Drivers, which send the queries: this package's scenarios or MLCommons' LoadGen; and what their loop costs a query."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Driver(ABC):
 
     @abstractmethod
     def overhead_ns(self) -> float:
-        """What it costs for each query."""
+        """Nanoseconds that the driver itself costs for each query."""
 
 
 class Own(Driver):
@@ -47,19 +47,19 @@ class Own(Driver):
         self._setting, self._queries = setting, queries
         rate = setting.rate if setting.scenario == "server" else None
         self.arrivals_ns = scenarios.poisson_arrivals(len(queries), rate, seed) if rate else [0] * len(queries)
-        """0 but for the server scenario."""
+        """Arrival of each query from the start, in nanoseconds; 0 outside the server scenario."""
 
     def shapes(self) -> set[tuple[int, int]]:
-        """Those of its queries."""
+        """Shapes of its queries."""
         return shapes_of(self._queries)
 
     def run(self, sessions: Sequence[Session], around: ContextManager[object] = UNWATCHED) -> Served:
-        """Sends them as the setting says."""
+        """Sends the queries as the setting says."""
         with around:
             return self._send(sessions, self._queries, self.arrivals_ns)
 
     def overhead_ns(self) -> float:
-        """Of the same loop, which does not wait for arrivals."""
+        """Overhead of the same loop without the wait for arrivals."""
 
         def run(sessions: Sequence[Session], queries: Sequence[Query]) -> Served:
             return self._send(sessions, queries, [0] * len(queries))
@@ -79,7 +79,7 @@ class Own(Driver):
 
 
 class LoadGen(Driver):
-    """MLCommons'."""
+    """MLCommons' LoadGen sends the queries."""
 
     def __init__(self, job: RoundJob, maker: QueryMaker, queries: Sequence[Query], texts: Sequence[Text]) -> None:
         loadgen.require()
@@ -91,14 +91,14 @@ class LoadGen(Driver):
         self._samples = [maker.query([text]) for text in texts[:whole]] if together else list(queries)
 
     def shapes(self) -> set[tuple[int, int]]:
-        """In multi-stream LoadGen chooses which texts meet: any of their lengths, in full batches and what is left of them."""
+        """In multi-stream LoadGen chooses which texts meet: batches of any of their lengths, full or the rest of a query."""
         if self._setting.scenario != "multi-stream":
             return shapes_of(self._samples)
         sizes = {min(self._batch, self._setting.streams), self._setting.streams % self._batch} - {0}
         return {(size, query.length) for query in self._samples for size in sizes}
 
     def run(self, sessions: Sequence[Session], around: ContextManager[object] = UNWATCHED) -> Served:
-        """Has LoadGen send them."""
+        """Has LoadGen send the queries."""
         return loadgen.drive(
             sessions,
             self._samples,
@@ -110,12 +110,12 @@ class LoadGen(Driver):
         )
 
     def overhead_ns(self) -> float:
-        """Latency that LoadGen finds in single-stream for a session that does nothing: its own and its Python binding's."""
+        """Latency that LoadGen measures in single-stream for a session that does nothing: its own and its Python binding's."""
         served = loadgen.drive([Idle()], [self._samples[0]] * QUERIES, Setting(), folder=self._folder)
         return float(np.median(served.latencies_ns))
 
-    def _together(self, places: Sequence[int]) -> Query:
-        return self._maker.query([self._texts[index] for index in places])
+    def _together(self, indices: Sequence[int]) -> Query:
+        return self._maker.query([self._texts[index] for index in indices])
 
 
 def shapes_of(queries: Sequence[Query]) -> set[tuple[int, int]]:
@@ -127,8 +127,8 @@ def open_driver(job: RoundJob, maker: QueryMaker, queries: Sequence[Query], text
     """The driver that the job's setting names.
 
     Args:
-        queries: the timed ones.
-        texts: of which they were made, in the same order.
+        queries: the timed queries.
+        texts: the texts that they were made of, in the same order.
 
     Raises:
         MissingPackage: LoadGen is not installed.
@@ -139,6 +139,7 @@ def open_driver(job: RoundJob, maker: QueryMaker, queries: Sequence[Query], text
 
 
 QUERIES, REPEATS = 256, 7
+"""Queries of one run that times the loop, and runs whose median counts."""
 
 
 class Idle(Session):
@@ -150,12 +151,12 @@ class Idle(Session):
 
 
 def loop_overhead(run: Callable[[Sequence[Session], Sequence[Query]], Served], query: Query, instances: int) -> float:
-    """Nanoseconds for each query, all that the loop does included: median over a few runs.
+    """Nanoseconds that a scenario's loop takes for each query of sessions that do nothing: median of a few runs.
 
     Args:
-        run: the scenario; what it waits for (arrivals) has to be left out.
-        query: one as they are sent.
-        instances: sessions that it serves with.
+        run: the scenario, without waits for arrivals.
+        query: a query as it is sent.
+        instances: number of sessions.
     """
     sessions = [Idle() for _ in range(instances)]
     return float(np.median([run(sessions, [query] * QUERIES).wall_ns / QUERIES for _ in range(REPEATS)]))

@@ -28,16 +28,16 @@ class OpenedModel:
     session: Session
     maker: QueryMaker
     load_ns: int
-    """Opening the model, and its first query."""
+    """Nanoseconds of opening the model and of its first query."""
     cold_start_ns: int | None
-    """From the start of the process; None where its clock cannot be compared with its parent's."""
+    """Nanoseconds from the start of the process; None where its clock cannot be compared with its parent's."""
 
 
 def answer_first(job: RoundJob) -> OpenedModel:
     """Opens the tokenizer and the model and answers the first query.
 
     Raises:
-        EdgebertError: one cannot be opened, or the answer is not a number.
+        EdgebertError: either cannot be opened, or the answer is not a number.
     """
     maker = QueryMaker(job)
     query = maker.query_of(read_rows(Path(job.rows), job.texts_per_query))
@@ -59,19 +59,19 @@ def open_session(job: RoundJob) -> Session:
 
 
 def _since(started_ns: int | None) -> int | None:
-    """Linux has one CLOCK_MONOTONIC for all processes (clock_gettime(2)); of other systems we do not know."""
+    """Nanoseconds since then. Linux has one CLOCK_MONOTONIC for all processes (clock_gettime(2)); others may not."""
     return time.monotonic_ns() - started_ns if started_ns is not None and sys.platform == "linux" else None
 
 
 def _check_finite(outputs: Mapping[str, Array], model: str) -> None:
-    """How long a model takes that answers NaN says nothing."""
+    """Raises StageError for NaN and infinity: the latency of a broken model says nothing."""
     for name, values in outputs.items():
         if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
             raise StageError(f"{model} answers NaN or infinity to the first query, in its output {name}.")
 
 
 class Slowed(Session):
-    """Takes (1 + share) times as long as the session within it. Its answers are the same."""
+    """A session that takes (1 + share) times as long as the one within it, and answers the same."""
 
     def __init__(self, session: Session, share: float) -> None:
         self._session = session

@@ -1,4 +1,4 @@
-"""Job: what one process that measures is told. In a file of its own, for it is read before the first answer."""
+"""RoundJob: the work of one process that measures. In a file of its own, because it is imported before the first answer."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from edgebert.runtimes.target import Target
 
 
 class RoundJob(Frozen):
-    """What one process is told, on its standard input."""
+    """The work of one process, on its standard input."""
 
     round: int = Field(ge=0)
     process: int | None = Field(None, ge=0)
-    """Place of the process among all of the run; `measure_rounds` counts them."""
+    """Index of the process among all of the run; `measure_rounds` counts them."""
     started_ns: int | None = None
     """The system's monotonic clock just before the process was started; set when it is."""
     model: str
     target: Target
     task: str | None
-    """None where the queries are token ids and nobody reads the answers."""
+    """Name of the task; None where the queries are token ids and nobody reads the answers."""
     labels: tuple[str, ...]
     max_length: int
     pad_id: int
     tokenizer: str | None
-    """None where `rows` holds lists of token ids."""
+    """Path of tokenizer.json; None where `rows` holds lists of token ids."""
     rows: str
-    """File of `write_rows`: rows of text, or lists of token ids where there is no tokenizer, `texts_per_query` of them for each
-    query, in order. The first `warmup` queries are served but not timed."""
+    """Path of a file of `write_rows`: rows of text, or lists of token ids without a tokenizer, `texts_per_query` of them for
+    each query, in order. The first `warmup` queries are served but not timed."""
     warmup: int = Field(ge=0)
     setting: Setting = Setting()
     settle: bool = False
@@ -36,15 +36,15 @@ class RoundJob(Frozen):
     end_to_end: bool = False
     """Whether the timed queries are served once more from their text. Needs a tokenizer."""
     pin: tuple[int, ...] = ()
-    """Cores to keep to; empty: any."""
+    """Cores that the process is pinned to; empty: any."""
     slowdown: float = Field(0.0, ge=0)
-    """Share of its own time that every query is made to last longer: for proving that a slowdown is found."""
+    """Share of its own time by which every query is slowed down, to prove that a slowdown is detected."""
     seed: int = Field(0, ge=0)
-    """Of the arrivals of a server's queries, which differ from round to round and not from model to model."""
+    """Seed of the arrivals of a server's queries, which differ from round to round and not from model to model."""
 
     @property
     def texts_per_query(self) -> int:
-        """Rows that make one query."""
+        """Number of rows that make one query."""
         return texts_per_query(self.setting, self.target)
 
     @model_validator(mode="after")
@@ -59,5 +59,5 @@ class RoundJob(Frozen):
 
 
 def texts_per_query(setting: Setting, target: Target) -> int:
-    """Texts that make one query: `streams` where several arrive at once, else one batch of the target."""
+    """Number of texts in one query: `streams` where several arrive at once, else one batch of the target."""
     return setting.streams if setting.scenario == "multi-stream" else target.batch

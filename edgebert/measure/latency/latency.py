@@ -28,7 +28,7 @@ from edgebert.tasks.base import Row, Task
 
 
 def query_order(examples: int, queries: int, seed: int) -> list[int]:
-    """Indices of examples in a seeded order; a set that is smaller than the queries is gone through again."""
+    """Indices of examples in a seeded order; a set that is smaller than the queries is repeated."""
     generator = np.random.default_rng(seed)
     passes = -(-queries // examples)
     return [int(index) for _ in range(passes) for index in generator.permutation(examples)][:queries]
@@ -46,12 +46,12 @@ def measure_rounds(
     """Runs every job once a round, in fresh processes, and returns the rounds of each job.
 
     Args:
-        first_process: processes that the run had before; the new ones are counted from there.
+        first_process: number of processes that the run had before; the new ones are counted from there.
         cooling: waits before each process while the CPU is too hot; by default as `open_cooling` does.
-        on_round: given the rounds of each job whenever all jobs have finished one, for whoever keeps them if a later one fails.
+        on_round: called with the rounds of each job whenever all jobs have finished one, to keep them if a later one fails.
 
     Raises:
-        InputError: a job is to be pinned to a core that this process may not use.
+        InputError: a job names a core that this process may not use.
         StageError: a process failed, was ended or went silent.
     """
     for job in jobs:
@@ -61,9 +61,9 @@ def measure_rounds(
     process = first_process
     with progress.step("measure latency", rounds * len(jobs)) as step:
         for number in range(rounds):
-            for place in rotated(len(jobs), number):
-                job = jobs[place].model_copy(update={"round": number, "process": process})
-                results[place].append(_run_cool(job, cooling))
+            for index in rotated(len(jobs), number):
+                job = jobs[index].model_copy(update={"round": number, "process": process})
+                results[index].append(_run_cool(job, cooling))
                 process += 1
                 step.advance()
             if on_round:
@@ -72,20 +72,20 @@ def measure_rounds(
 
 
 def rotated(count: int, turn: int) -> list[int]:
-    """0..count-1, backwards on odd turns and starting one further after each two, so that nobody always follows the same.
+    """The order of a turn: 0..count-1, backwards on odd turns and starting one further after each two turns.
 
-    Two take turns as ABBA; three go through all six orders.
+    So no model always follows the same one. Two take turns as ABBA; three go through all six orders.
     """
     order = [(turn // 2 + index) % count for index in range(count)]
     return order if turn % 2 == 0 else order[::-1]
 
 
 def _run_cool(job: RoundJob, cooling: Cooling) -> Round:
-    """One job in a fresh process on a CPU that has cooled down; marked where it did not, or throttled meanwhile."""
+    """One job in a fresh process on a CPU that has cooled down; the round is marked where the CPU stayed hot or throttled."""
     before = cooling.wait()
     started = time.perf_counter_ns()
-    found = run_job(job)
-    return found.model_copy(update={"throttled": cooling.after(before, time.perf_counter_ns() - started)})
+    measured = run_job(job)
+    return measured.model_copy(update={"throttled": cooling.after(before, time.perf_counter_ns() - started)})
 
 
 def run_job(job: RoundJob) -> Round:
@@ -94,20 +94,20 @@ def run_job(job: RoundJob) -> Round:
     Raises:
         StageError: it failed, was ended or went silent.
     """
-    told = job.model_copy(update={"started_ns": time.monotonic_ns()}).model_dump_json()
-    said = run_worker(worker, told, f"measures {job.model}")
+    text = job.model_copy(update={"started_ns": time.monotonic_ns()}).model_dump_json()
+    output = run_worker(worker, text, f"measures {job.model}")
     try:
-        return Round.model_validate_json(said)
+        return Round.model_validate_json(output)
     except ValidationError as error:
-        raise StageError(f"The process that measures {job.model} gave no usable result: {said[:200]!r}") from error
+        raise StageError(f"The process that measures {job.model} gave no usable result: {output[:200]!r}") from error
 
 
 def hash_queries(rows: Sequence[Row], task: Task) -> str:
-    """sha256 of what is asked, in order: the same for the same texts wherever they come from; labels are not asked."""
+    """sha256 of the queries, in order: the same for the same texts wherever they come from; labels do not count."""
     asked = [column.name for column in task.columns if not column.is_label]
     return hash_json({"rows": [{name: row[name] for name in asked if name in row} for row in rows]})
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, Any]] | Sequence[Sequence[int]]) -> None:
-    """The rows of the queries, or their token ids, for the processes: one a line, as JSON."""
+    """Writes the rows of the queries, or their token ids, for the processes: one a line, as JSON."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

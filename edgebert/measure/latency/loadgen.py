@@ -1,8 +1,8 @@
-"""MLCommons' own LoadGen in place of our scenarios: it sends the queries and takes the times.
+"""MLCommons' LoadGen instead of this package's scenarios: it sends the queries and takes the times.
 
-Every sample is sent once (`performance_issue_unique`), in LoadGen's order, whose seeds are ours. Latencies are those of its
-trace, which holds each sample's `complete_ns` from its scheduled time (loadgen/loadgen.cc, `TraceSample`). Whether a run is
-valid for a submission does not concern us: that takes ten minutes of it.
+Every sample is sent once (`performance_issue_unique`), in LoadGen's order, with seeds from here. Latencies come from its trace,
+which holds each sample's `complete_ns` from its scheduled time (loadgen/loadgen.cc, `TraceSample`). A run need not be valid for
+a submission to MLPerf, which takes ten minutes.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ def drive(
 
     Args:
         samples: queries of one batch; in multi-stream queries of one text, of which `setting.streams` are sent at once.
-        seed: of the order of the samples, and of the arrivals in the server scenario.
-        collate: places of samples that were sent at once -> the query that they make; multi-stream needs it.
-        folder: in which LoadGen's logs are kept meanwhile; by default the system's for temporary files.
+        seed: decides the order of the samples, and the arrivals in the server scenario.
+        collate: indices of samples that were sent at once -> the query that they make; multi-stream needs it.
+        folder: folder for LoadGen's logs meanwhile; by default the system's for temporary files.
         around: is entered just before LoadGen starts and left before its logs are read.
 
     Returns:
         Latencies and lengths of the queries, in the order in which they were sent. An offline latency counts from the
-        start of all, for there LoadGen sends all samples at once.
+        start of all, because LoadGen sends all samples at once then.
 
     Raises:
         MissingPackage: LoadGen is not installed.
@@ -81,16 +81,16 @@ def drive(
 def _settings(setting: Setting, count: int, seed: int) -> Any:
     import mlperf_loadgen as lg
 
-    found = lg.TestSettings()
-    found.scenario = getattr(lg.TestScenario, SCENARIOS[setting.scenario])
-    found.mode = lg.TestMode.PerformanceOnly
-    found.performance_issue_unique = True
-    found.min_duration_ms = 0
-    found.min_query_count = found.max_query_count = count // setting.streams
-    found.multi_stream_samples_per_query = setting.streams
-    found.server_target_qps = setting.rate or 1.0
-    found.qsl_rng_seed = found.sample_index_rng_seed = found.schedule_rng_seed = seed
-    return found
+    settings = lg.TestSettings()
+    settings.scenario = getattr(lg.TestScenario, SCENARIOS[setting.scenario])
+    settings.mode = lg.TestMode.PerformanceOnly
+    settings.performance_issue_unique = True
+    settings.min_duration_ms = 0
+    settings.min_query_count = settings.max_query_count = count // setting.streams
+    settings.multi_stream_samples_per_query = setting.streams
+    settings.server_target_qps = setting.rate or 1.0
+    settings.qsl_rng_seed = settings.sample_index_rng_seed = settings.schedule_rng_seed = seed
+    return settings
 
 
 def _start(issue: Issue, count: int, settings: Any, folder: Path) -> None:
@@ -122,7 +122,7 @@ def _issuing(
     failures: list[BaseException],
     collate: Callable[[Sequence[int]], Query] | None,
 ) -> Iterator[Issue]:
-    """How the scenario's queries are served. LoadGen cannot take an exception: they are collected, and work stops."""
+    """The function that serves the scenario's queries. LoadGen cannot take an exception: they are collected, and work stops."""
 
     def serve(session: Session, sample: Any) -> None:
         with _collected(failures):
@@ -156,12 +156,12 @@ def _serve_together(
 
 
 def _serve_all(sessions: Sequence[Session], sent: Sequence[Any], serve: Callable[[Session, Any], None]) -> None:
-    share_out(sessions, len(sent), lambda session, place: serve(session, sent[place]))
+    share_out(sessions, len(sent), lambda session, index: serve(session, sent[index]))
 
 
 @contextlib.contextmanager
 def _queued(sessions: Sequence[Session], serve: Callable[[Session, Any], None]) -> Iterator[Callable[[Any], None]]:
-    """A thread for each session, which takes what is put into one queue."""
+    """A function that queues a sample for the next session that is free; each session has a thread."""
     waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def work(session: Session) -> None:
@@ -195,7 +195,7 @@ def _complete(sent: Sequence[Any]) -> None:
 
 
 def _events(trace: Path) -> list[Mapping[str, Any]]:
-    """The completed samples of a trace, one event a line. `ts` is in microseconds."""
+    """Events of the completed samples in a trace, which has one a line. `ts` is in microseconds."""
     lines = trace.read_text().splitlines() if trace.exists() else []
     return [json.loads(line.rstrip(",")) for line in lines if '"name":"Sample"' in line and '"ph":"b"' in line]
 

@@ -1,4 +1,4 @@
-"""From the rows of a job to the queries that its sessions are asked."""
+"""Makes the queries of a job from its rows, and people's answers from outputs."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 class QueryMaker:
-    """Tokenises and collates as the job's model is served; token ids are only collated."""
+    """Tokenises and collates rows as the job's model is served; token ids are only collated."""
 
     def __init__(self, job: RoundJob) -> None:
         """Opens the tokenizer.
 
         Raises:
-            BundleError: it is not one.
+            BundleError: the file is not a tokenizer.
         """
         self._target: Target = job.target
         self._max_length, self._pad_id = job.max_length, job.pad_id
@@ -48,13 +48,13 @@ class QueryMaker:
         return self._serving.encode(self._tokenizer, rows)
 
     def query(self, texts: Sequence[Text]) -> Query:
-        """One query, in batches of the target."""
-        step = self._target.batch
-        groups = [[encoded for _, encoded in texts[start : start + step]] for start in range(0, len(texts), step)]
+        """One query of tokenised texts, in batches of the target."""
+        size = self._target.batch
+        groups = [[encoded for _, encoded in texts[start : start + size]] for start in range(0, len(texts), size)]
         return Query(tuple(map(self._batch, groups)), tuple(texts))
 
     def query_of(self, rows: Sequence[Any]) -> Query:
-        """One query, from its rows."""
+        """One query, made from its rows."""
         return self.query(list(zip(rows, self.encode(rows), strict=True)))
 
     def texts(self, rows: Sequence[Any], at_once: int) -> tuple[list[Text], list[int]]:
@@ -63,9 +63,9 @@ class QueryMaker:
         times: list[int] = []
         for start in range(0, len(rows), at_once):
             before = time.perf_counter_ns()
-            found = self.encode(rows[start : start + at_once])
+            block = self.encode(rows[start : start + at_once])
             times.append(time.perf_counter_ns() - before)
-            encoded += found
+            encoded += block
         return list(zip(rows, encoded, strict=True)), times if self.reads_text else []
 
     def queries(self, texts: Sequence[Text], at_once: int) -> list[Query]:
@@ -73,10 +73,10 @@ class QueryMaker:
         return [self.query(texts[start : start + at_once]) for start in range(0, len(texts), at_once)]
 
     def answer(self, outputs: Mapping[str, Array]) -> None:
-        """Makes of a batch's outputs what a person reads: labels, or their numbers where the job names too few.
+        """Turns a batch's outputs into answers for people: labels, or their numbers where the job names too few.
 
-        Nothing where the outputs are not the task's: other names, or a shape that is not (texts, classes), as of a graph
-        that labels each token.
+        Does nothing where the outputs are not the task's: other names, or a shape that is not (texts, classes), as of a
+        graph that labels each token.
         """
         if self._serving is None or not set(self._serving.task.outputs) <= set(outputs):
             return
@@ -94,12 +94,12 @@ class QueryMaker:
 
 @functools.cache
 def numbers(count: int) -> tuple[str, ...]:
-    """`0`, `1`, ..."""
+    """Labels for a model without names for them: `0`, `1`, ..."""
     return tuple(map(str, range(count)))
 
 
 def by_length(texts: Sequence[Text]) -> list[Text]:
-    """The longest first, so that little is padded, and that what is left at the end is short."""
+    """Texts sorted by their tokens, the longest first, so that little is padded and the last query is short."""
     return sorted(texts, key=lambda text: -len(text[1]))
 
 

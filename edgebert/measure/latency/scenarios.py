@@ -1,7 +1,7 @@
 """The four scenarios: when queries are sent to opened sessions, and from when their latency counts.
 
-In the sense of MLPerf Inference (Reddi et al., 2020, arXiv:1911.02549, section IV). Nothing is read or written here. Several
-sessions are served by a thread each; the caller keeps Python's collector away (undisturbed.py).
+In the sense of MLPerf Inference (Reddi et al., 2020, arXiv:1911.02549, section IV). No files are read or written here. Several
+sessions are served by a thread each; the caller switches Python's collector off (`reference_workload.undisturbed`).
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from edgebert.runtimes.base import Session
 from edgebert.tasks.base import Batch, Encoded
 
 Text = tuple[Any, Encoded]
-"""A row of text, or a list of token ids; and itself tokenised."""
+"""A row of text or a list of token ids, and its tokens."""
 LONGEST_S = 1e6
-"""Until the last arrival: more would overflow a sleep."""
+"""Most seconds until the last arrival: more would overflow a sleep."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """What is sent at once: one batch, or several in multi-stream. All are collated before anything is timed."""
+    """The batches that are sent at once: one, or several in multi-stream. All are collated before anything is timed."""
 
     batches: tuple[Batch, ...]
     texts: tuple[Text, ...] = ()
-    """What they were made of."""
+    """The texts that the batches were made of."""
 
     @property
     def length(self) -> int:
@@ -43,22 +43,22 @@ class Query:
 
     @property
     def examples(self) -> int:
-        """Texts in it."""
+        """Number of texts."""
         return sum(len(batch["input_ids"]) for batch in self.batches)
 
 
 @dataclass(frozen=True)
 class Served:
-    """What a scenario measured, one latency and one length for each query, in order."""
+    """The measurements of a scenario: one latency and one length in tokens for each query, in order."""
 
     latencies_ns: Sequence[int]
     lengths: Sequence[int]
     wall_ns: int
-    """From the first query's start to the last one's end."""
+    """Nanoseconds from the first query's start to the last one's end."""
     examples: int
-    """Texts."""
+    """Number of texts."""
     late_ns: float = 0.0
-    """server: how long after its arrival, or after a session was free for it, the middle query was sent."""
+    """server: median nanoseconds from a query's arrival, or from when a session was free for it, until it was sent."""
 
 
 def single_stream(sessions: Sequence[Session], queries: Sequence[Query]) -> Served:
@@ -92,7 +92,7 @@ def multi_stream(sessions: Sequence[Session], queries: Sequence[Query]) -> Serve
 
 
 def offline(sessions: Sequence[Session], queries: Sequence[Query]) -> Served:
-    """All queries are there at once; each session takes the next one when it is free. The latency is of each batch alone."""
+    """All queries are available at once; each session takes the next one when it is free. A latency is that of one batch."""
     latencies = [0] * len(queries)
     clock = time.perf_counter_ns
 
@@ -116,7 +116,7 @@ def server(sessions: Sequence[Session], queries: Sequence[Query], arrivals_ns: S
     waits for its arrival: the same order and times as a queue gives, without a thread that hands queries over.
 
     Args:
-        arrivals_ns: of each query, from the start; ascending.
+        arrivals_ns: arrival of each query in nanoseconds from the start, ascending.
     """
     latencies, late = [0] * len(queries), [0] * len(queries)
     clock = time.perf_counter_ns
@@ -138,7 +138,7 @@ def server(sessions: Sequence[Session], queries: Sequence[Query], arrivals_ns: S
 
 
 def poisson_arrivals(count: int, rate: float, seed: Sequence[int]) -> list[int]:
-    """Times in nanoseconds, from 0, at which queries arrive that know nothing of each other: a Poisson process.
+    """Times in nanoseconds from 0 at which independent queries arrive: a Poisson process.
 
     Args:
         rate: arrivals a second, on average.
@@ -166,14 +166,14 @@ def _served(queries: Sequence[Query], latencies: Sequence[int], wall: int) -> Se
 
 
 def share_out(sessions: Sequence[Session], count: int, serve: Callable[[Session, int], None]) -> None:
-    """Every session takes the next place in turn until all are taken. The first failure of any ends all, and is raised."""
-    places = itertools.count()  # its next() is atomic
+    """Every session that is free takes the next index, up to `count`. The first failure ends all, and is raised."""
+    indices = itertools.count()  # its next() is atomic
     failures: list[BaseException] = []
 
     def work(session: Session) -> None:
         try:
-            while (place := next(places)) < count and not failures:
-                serve(session, place)
+            while (index := next(indices)) < count and not failures:
+                serve(session, index)
         except BaseException as failure:  # raised again in the thread that waits
             failures.append(failure)
 
@@ -189,9 +189,9 @@ def share_out(sessions: Sequence[Session], count: int, serve: Callable[[Session,
 
 @contextlib.contextmanager
 def crew(sessions: Sequence[Session]) -> Iterator[Callable[[Sequence[Batch]], None]]:
-    """A waiting thread for each session, and a function that has batches served by them and returns after the last.
+    """A function that has batches served by a waiting thread for each session, and returns after the last batch.
 
-    A failure is raised by that function.
+    The function raises the failure of any of them.
     """
     waiting: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
     done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
@@ -224,11 +224,12 @@ def crew(sessions: Sequence[Session]) -> Iterator[Callable[[Sequence[Batch]], No
 
 
 AWAKE_NS = 200_000
-"""Of the wait: the kernel wakes a sleeper 50 us late by default (PR_SET_TIMERSLACK in prctl(2)), and later on a busy core."""
+"""Last nanoseconds of a wait, spent awake: the kernel wakes a sleeper 50 us late by default (PR_SET_TIMERSLACK in prctl(2)),
+later on a busy core."""
 
 
 def wait_until(moment_ns: int) -> None:
-    """Returns at a moment of time.perf_counter_ns, at once where it has passed."""
+    """Returns at a moment of time.perf_counter_ns; immediately where it has passed."""
     clock = time.perf_counter_ns
     left = moment_ns - clock()
     if left > AWAKE_NS:
@@ -238,7 +239,7 @@ def wait_until(moment_ns: int) -> None:
 
 
 def let_others_run() -> None:
-    """Gives up Python's lock for an instant; a loop that keeps it would hold up threads whose answers are ready."""
+    """Releases Python's lock for an instant; a loop that keeps it would delay threads whose answers are ready."""
     if os.name == "posix":
         select.select((), (), (), 0)  # sleep(0) takes the 50 us of slack as well
     else:

@@ -1,4 +1,4 @@
-"""What a process measures once its model has answered: it warms up, times the queries, and looks at itself."""
+"""The measurements of a process once its model has answered: warm-up, timed queries, memory and energy."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from edgebert.report.rounds import Round
 from edgebert.runtimes.base import Session
 
 UNTIMED, UNTIMED_NS = 0.05, 1_000_000
-"""Share of the timed stretch, and nanoseconds on top of it, that the counter of energy may run for longer."""
+"""Share of the timed stretch, and nanoseconds on top of it, by which the energy counter may run longer."""
 
 
 def measure(job: RoundJob, opened: OpenedModel, expect: Callable[[float], None], meter: EnergyMeter | None = None) -> Round:
-    """One round, without the cores that it was pinned to.
+    """The measurements of one round, without the cores that it was pinned to.
 
     Args:
-        expect: told, before long work, how many seconds it may take.
+        expect: called before long work with the seconds that it may take.
         meter: counts energy; by default this machine's.
 
     Raises:
@@ -70,7 +70,7 @@ def measure(job: RoundJob, opened: OpenedModel, expect: Callable[[float], None],
 
 
 def _asked(job: RoundJob, maker: QueryMaker) -> tuple[list[Query], list[Query], Driver, list[int]]:
-    """Queries of the warm-up, timed ones, who sends these, and how long their tokenisation took."""
+    """Queries of the warm-up, timed queries, the driver that sends these, and the nanoseconds of their tokenisation."""
     each = job.texts_per_query
     rows = read_rows(Path(job.rows))
     if job.setting.scenario == "offline":
@@ -85,13 +85,13 @@ def _asked(job: RoundJob, maker: QueryMaker) -> tuple[list[Query], list[Query], 
 
 
 def _longest_first(maker: QueryMaker, rows: Sequence[Any], after: int) -> list[Any]:
-    """The rows, those after the warm-up's in the order in which offline serves them."""
+    """The rows, with those after the warm-up in the order in which offline serves them."""
     timed = rows[after:]
     return [*rows[:after], *(row for row, _ in by_length(list(zip(timed, maker.encode(timed), strict=True))))]
 
 
 def _open_all(job: RoundJob, session: Session, shapes: Sequence[tuple[int, int]]) -> tuple[list[Session], int]:
-    """All sessions, ready for the shapes, and the nanoseconds that this took the first one."""
+    """All sessions, prepared for the shapes, and the nanoseconds of preparing the first one."""
     before = time.perf_counter_ns()
     session.prepare(shapes)
     prepare_ns = time.perf_counter_ns() - before
@@ -102,7 +102,7 @@ def _open_all(job: RoundJob, session: Session, shapes: Sequence[tuple[int, int]]
 
 
 def _reference_workload_apart() -> tuple[int, list[int]]:
-    """Peak memory before the reference workload, whose own memory does not count, and the workload's times."""
+    """Peak memory in bytes before the reference workload, whose own memory does not count, and the workload's times."""
     peak = peak_rss() or 0
     reference_workload_ns = time_reference_workload()
     forget_peak()
@@ -110,7 +110,7 @@ def _reference_workload_apart() -> tuple[int, list[int]]:
 
 
 def _serve(driver: Driver, sessions: Sequence[Session], meter: EnergyMeter) -> tuple[Served, int | None]:
-    """What was timed, and the energy that it took; None where the counter ran for longer, as LoadGen takes to start and end."""
+    """The timed queries and their energy in microjoules; None where the counter ran longer, as LoadGen's start and end take."""
     watch = meter.watch()
     with undisturbed():
         served = driver.run(sessions, watch)
@@ -119,7 +119,7 @@ def _serve(driver: Driver, sessions: Sequence[Session], meter: EnergyMeter) -> t
 
 
 def _seconds(job: RoundJob, opened: OpenedModel, warmed: WarmUp, queries: int) -> float:
-    """That the timed queries may take: each served twice, and the last one's arrival."""
+    """Seconds that the timed queries may take: each is served twice, and the last one has to arrive."""
     each = (warmed.query_ns or opened.load_ns) / 1e9
     return 2 * queries * each + (queries / job.setting.rate if job.setting.rate else 0.0)
 
@@ -127,11 +127,11 @@ def _seconds(job: RoundJob, opened: OpenedModel, warmed: WarmUp, queries: int) -
 def _end_to_end(session: Session, maker: QueryMaker, queries: Sequence[Query]) -> list[int]:
     """Nanoseconds from each query's text to its answers, one query after the other."""
     clock = time.perf_counter_ns
-    found = [0] * len(queries)
+    latencies = [0] * len(queries)
     for index, query in enumerate(queries):
         rows = [row for row, _ in query.texts]
         before = clock()
         for batch in maker.query_of(rows).batches:
             maker.answer(session.predict(batch))
-        found[index] = clock() - before
-    return found
+        latencies[index] = clock() - before
+    return latencies

@@ -17,13 +17,13 @@ from edgebert.runtimes.target import Target
 from edgebert.tasks.base import Batch, Encoded, collate
 
 QUERIES = 8
-"""Of one model in one turn: few, so that what disturbs the machine for a while disturbs every model."""
+"""Queries of one model in one turn: few, so that a disturbance of the machine hits every model."""
 ROUNDS = (5, 60)
-"""Turns of each model, at least and at most."""
+"""Fewest and most turns of each model."""
 
 
 class TurnsJob(Frozen):
-    """What the process is told, on its standard input."""
+    """The work of the process, on its standard input."""
 
     turns: tuple[Turn, ...]
     texts: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
@@ -31,7 +31,7 @@ class TurnsJob(Frozen):
     pad_id: int
     max_length: int
     seconds: float
-    """For one model in all; the first model's speed decides how many turns that is."""
+    """Seconds for each model in all; the first model's speed decides how many turns that is."""
 
 
 class Turn(Frozen):
@@ -52,7 +52,7 @@ class Timings(Frozen):
         return float(np.median(theirs / ours))
 
     def p50_ms(self, index: int) -> float:
-        """Median over the rounds."""
+        """Median latency over the rounds, in milliseconds."""
         return float(np.median(self._of(index))) / 1e6
 
     def _of(self, index: int) -> npt.NDArray[np.float64]:
@@ -72,8 +72,8 @@ def serve(job: TurnsJob) -> Timings:
     rounds = _affordable(sessions[0], queries[0], job.seconds)
     medians = np.zeros((len(sessions), rounds))
     for number in range(rounds):
-        for place in rotated(len(sessions), number):
-            medians[place, number] = _median(sessions[place], _share(queries[place], number))
+        for index in rotated(len(sessions), number):
+            medians[index, number] = _median(sessions[index], _share(queries[index], number))
     return Timings(medians=tuple(tuple(map(float, row)) for row in medians))
 
 
@@ -84,16 +84,16 @@ def _share(queries: list[Batch], number: int) -> list[Batch]:
 
 def _queries(job: TurnsJob, target: Target) -> list[Batch]:
     texts = [Encoded(ids, types) for ids, types in job.texts]
-    found = []
+    batches = []
     for start in range(0, len(texts) - target.batch + 1, target.batch):
         group = texts[start : start + target.batch]
         length = target.padded_length(max(map(len, group)), job.max_length)
-        found.append(collate(group, length=length, pad_id=job.pad_id))
-    return found
+        batches.append(collate(group, length=length, pad_id=job.pad_id))
+    return batches
 
 
 def _affordable(session: Session, queries: list[Batch], seconds: float) -> int:
-    """How many turns fit into the time, by one."""
+    """Number of turns that fit into the time, estimated from one."""
     before = time.perf_counter()
     _median(session, _share(queries, 0))
     turn = time.perf_counter() - before

@@ -15,37 +15,37 @@ from edgebert.measure.latency.scenarios import Query
 from edgebert.runtimes.base import Session
 
 WINDOW = 16
-"""Queries whose median is one look at the latency; the same ones each time."""
+"""Queries whose median is one reading of the latency; the same queries each time."""
 WINDOWS, WITHIN = 3, 0.02
-"""So many medians in a row may differ by this share at most."""
+"""Number of medians in a row, and the share by which they may differ, for a latency that has settled."""
 MOST_QUERIES, MOST_SECONDS = 2000, 30.0
-"""Of one session: a machine that never settles is measured all the same, and the round says so."""
+"""Limits for one session: a machine that never settles is measured all the same, and the round says so."""
 
 
 @dataclass(frozen=True)
 class WarmUp:
-    """What happened."""
+    """The outcome of a warm-up."""
 
     queries: int
-    """Served by all sessions."""
+    """Number of queries served by all sessions together."""
     stable: bool | None
-    """Whether the latency of all sessions settled; None where nobody looked."""
+    """Whether the latency of all sessions settled; None where it was not checked."""
     query_ns: float
-    """Median time of one query on one session; 0 where there was none."""
+    """Median nanoseconds of one query on one session; 0 without queries."""
 
 
 def warm_up(sessions: Sequence[Session], queries: Sequence[Query], *, least: int, settle: bool) -> WarmUp:
     """Serves queries on one session after another.
 
     Args:
-        queries: from which the first are taken, again and again where there are too few.
-        least: of them, on each session. Without `settle` it is as many.
-        settle: go on until the latency has settled, or until the bounds above.
+        queries: the first of them are served, again and again where there are too few.
+        least: fewest queries on each session; without `settle` exactly that many.
+        settle: go on until the latency has settled, or until the limits above.
     """
     done = [
         _settle(session, queries[:WINDOW], least) if settle else _serve_all(session, queries[:least]) for session in sessions
     ]
-    times = [time for _, found in done for time in found]
+    times = [time for _, served in done for time in served]
     stable = all(settled for settled, _ in done) if settle else None
     return WarmUp(len(times), stable, float(np.median(times)) if times else 0.0)
 
@@ -61,9 +61,9 @@ def _settle(session: Session, window: Sequence[Query], least: int) -> tuple[bool
     while len(times) < least or not is_settled(medians):
         if len(times) >= least and (len(times) >= MOST_QUERIES or time.monotonic() > ends):
             return False, times
-        found = [_time(session, query) for query in window]
-        medians.append(float(np.median(found)))
-        times += found
+        latest = [_time(session, query) for query in window]
+        medians.append(float(np.median(latest)))
+        times += latest
     return True, times
 
 

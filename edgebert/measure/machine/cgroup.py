@@ -1,7 +1,7 @@
 """Limits of the cgroup that this process runs in, as containers and batch systems set them.
 
 Both versions, and both at once: cgroup-v2.rst (cpu.max, memory.max), and for version 1 scheduler/sched-bwc.rst and
-cgroup-v1/memory.rst. A limit of any group above holds as well, so all groups are asked, up to the mount.
+cgroup-v1/memory.rst. A limit of any group above holds as well, so all groups are read, up to the mount.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from edgebert.measure.machine.kernel_files import KernelFiles
 
 NO_LIMIT = 1 << 62
-"""Version 1 writes "no limit" as the largest whole number of pages."""
+"""Bytes from which on a limit means none: version 1 writes the largest whole number of pages for it."""
 
 
 def cpu_quota(files: KernelFiles) -> float | None:
@@ -21,15 +21,15 @@ def cpu_quota(files: KernelFiles) -> float | None:
 
 
 def memory_limit(files: KernelFiles) -> int | None:
-    """Bytes; None where nothing limits it."""
-    found = [files.number(f"{group}/{name}") for group in groups(files, "memory") for name in _MEMORY]
-    return min((value for value in found if value is not None and value < NO_LIMIT), default=None)
+    """Bytes of memory that this process may use; None where nothing limits it."""
+    limits = [files.number(f"{group}/{name}") for group in groups(files, "memory") for name in _MEMORY]
+    return min((value for value in limits if value is not None and value < NO_LIMIT), default=None)
 
 
 def throttled_us(files: KernelFiles) -> int | None:
     """Microseconds that the quotas held processes back since the groups were made; None where there is no such count."""
-    told = [value for group in groups(files, "cpu") if (value := _throttled(files, group)) is not None]
-    return sum(told) if told else None
+    times = [value for group in groups(files, "cpu") if (value := _throttled(files, group)) is not None]
+    return sum(times) if times else None
 
 
 _MEMORY = ("memory.max", "memory.limit_in_bytes")
@@ -53,14 +53,14 @@ def _throttled(files: KernelFiles, group: str) -> int | None:
 
 def groups(files: KernelFiles, controller: str) -> Iterator[str]:
     """Folders of this process's groups that may hold the controller, its own first, then those above it."""
-    for kind, place, top in _mounts(files, controller):
+    for kind, folder, top in _mounts(files, controller):
         own = _own_path(files, kind, controller)
         if own is None:
             continue
         inside = PurePosixPath(own)
         inside = inside.relative_to(top) if inside.is_relative_to(top) else PurePosixPath()
         inside = PurePosixPath(*inside.parts[inside.is_absolute() :])
-        yield from (str(place / folder) for folder in (inside, *inside.parents))
+        yield from (str(folder / part) for part in (inside, *inside.parents))
 
 
 def _mounts(files: KernelFiles, controller: str) -> Iterator[tuple[str, PurePosixPath, PurePosixPath]]:

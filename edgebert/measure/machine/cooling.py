@@ -1,4 +1,4 @@
-"""Waits until a hot CPU has cooled down, and tells whether it throttled while something was measured."""
+"""Waits until a hot CPU has cooled down, and tells whether it throttled during a measurement."""
 
 from __future__ import annotations
 
@@ -13,18 +13,15 @@ from edgebert.measure.machine.machine_state import read_state
 from edgebert.report.environment import MachineState
 
 LOOK_EVERY_S = 2.0
-
-
+"""Seconds between two readings while it waits."""
 COOLER_BY_C = 5.0
-"""A wait ends this far below the limit, or the next process would be at it at once."""
-
-
+"""Degrees below the limit at which a wait ends, or the next process would reach the limit at once."""
 LARGEST_QUOTA_SHARE = 0.01
-"""Of a process's wall time that the cgroup's quota may hold it back unmarked."""
+"""Largest share of a process's wall time that the cgroup's quota may hold it back without a mark on the round."""
 
 
 def held_back(before: MachineState, after: MachineState) -> bool | None:
-    """Whether something held the CPU's speed down between two looks, or does now; None where the system tells nothing."""
+    """Whether something held the CPU's speed down between two readings, or does now; None where the system does not say."""
     signs: list[bool] = []
     if before.throttle_count is not None and after.throttle_count is not None:
         signs.append(after.throttle_count > before.throttle_count)
@@ -37,23 +34,23 @@ def held_back(before: MachineState, after: MachineState) -> bool | None:
 
 
 def throttled(before: MachineState, after: MachineState, wall_ns: int | None, limit_c: float) -> bool | None:
-    """Whether the machine throttled from one look to a later one. Where nothing tells, a CPU that was too hot counts for it.
+    """Whether the machine throttled between two readings. Where the system does not say, a CPU that was too hot counts as such.
 
     Args:
-        wall_ns: how long the process ran; the quota's part is known only with it.
-        limit_c: the temperature from which on the CPU is slowed down.
+        wall_ns: nanoseconds that the process ran; without it the quota's part is not known.
+        limit_c: temperature in degrees Celsius from which on the CPU is slowed down.
 
     Returns:
-        None where the system tells of no heat at all; a quota alone can say yes, but not no.
+        None where the system has no reading of heat at all; a quota alone can give True, but not False.
     """
     if wall_ns and before.quota_throttled_us is not None and after.quota_throttled_us is not None:
         held_us = after.quota_throttled_us - before.quota_throttled_us
         if held_us > LARGEST_QUOTA_SHARE * wall_ns / 1e3:
             return True
-    told = held_back(before, after)
+    held = held_back(before, after)
     warm = [state.temperature_c for state in (before, after) if state.temperature_c is not None]
-    if told is not None or not warm:
-        return told
+    if held is not None or not warm:
+        return held
     return any(value >= limit_c for value in warm)
 
 
@@ -70,7 +67,7 @@ class Cooling:
     _seen: MachineState | None = field(default=None, init=False)
 
     def wait(self) -> MachineState:
-        """Returns the state in which the next process starts: cool, or as it is once the allowance is spent."""
+        """Returns the state of the machine in which the next process starts: cool, or as it is once the allowance is spent."""
         state = self.read()
         if self._is_hot(self._seen or state, state, self.limit_c):
             state = self._cool(state)
@@ -78,7 +75,7 @@ class Cooling:
         return state
 
     def after(self, before: MachineState, wall_ns: int | None) -> bool | None:
-        """Whether it throttled since `wait` returned `before`; see `throttled`."""
+        """Whether the machine throttled since `wait` returned `before`; see `throttled`."""
         return throttled(before, self.read(), wall_ns, self.limit_c)
 
     def _cool(self, state: MachineState) -> MachineState:
@@ -103,10 +100,10 @@ class Cooling:
 
 
 def _to(state: MachineState, goal: float) -> str:
-    """` to 75 C`; nothing where there is no thermometer, only a count of throttling."""
+    """` from 84 to 75 C`; empty without a thermometer, where only throttling is counted."""
     return "" if state.temperature_c is None else f" from {state.temperature_c:.0f} to {goal:.0f} C"
 
 
 def open_cooling(progress: Progress, allowance_s: float = 120.0) -> Cooling:
-    """For this machine, whose own limit counts."""
+    """Cooling for this machine, with its own limit."""
     return Cooling(progress, allowance_s, heat.limit_c(THIS_MACHINE))

@@ -45,22 +45,22 @@ ARM_PARTS = {
 
 @dataclass(frozen=True)
 class Topology:
-    """Which cores there are. A core here is what the kernel numbers: one hardware thread."""
+    """The cores by their numbers. A core here is what the kernel numbers: one hardware thread."""
 
     online: tuple[int, ...] = ()
-    """All that work."""
+    """Cores that are switched on."""
     usable: tuple[int, ...] = ()
-    """Those that this process may use."""
+    """Cores that this process may use."""
     isolated: tuple[int, ...] = ()
-    """Those that the scheduler leaves alone (isolcpus)."""
+    """Cores that the scheduler leaves alone (isolcpus)."""
     siblings: tuple[tuple[int, ...], ...] = ()
-    """Those that share one physical core, a group for each; empty where the kernel does not say."""
+    """Cores of each physical core, a group for each; empty where the kernel does not say."""
     fast: tuple[int, ...] = ()
-    """Those of the fastest kind, where there are kinds."""
+    """Cores of the fastest kind, where there are several kinds."""
 
 
 def read_topology(usable: Sequence[int], files: KernelFiles = THIS_MACHINE) -> Topology:
-    """Looks at the cores.
+    """Reads the cores.
 
     Args:
         usable: the cores that this process may use.
@@ -76,7 +76,7 @@ def read_topology(usable: Sequence[int], files: KernelFiles = THIS_MACHINE) -> T
 
 
 def cores_to_pin(topology: Topology, count: int = 1) -> tuple[int, ...]:
-    """The cores that disturb so many busy threads least, in ascending order: all that may be used where those are fewer.
+    """The cores that disturb `count` busy threads least, in ascending order; all usable ones where there are fewer.
 
     Isolated ones first. Then one hardware thread of each physical core before the second of any; of those the fastest kind
     first, and then the highest numbers, for core 0 serves most interrupts.
@@ -87,7 +87,7 @@ def cores_to_pin(topology: Topology, count: int = 1) -> tuple[int, ...]:
 
 
 def _by_turns(topology: Topology, cores: set[int]) -> list[int]:
-    """The cores, the best first."""
+    """The cores in the order in which they are chosen."""
     fast = set(topology.fast) or cores
     of_core = {core: group for group in topology.siblings for core in group}
     groups = {tuple(sorted({core, *of_core.get(core, ())} & cores)) for core in cores}
@@ -97,7 +97,7 @@ def _by_turns(topology: Topology, cores: set[int]) -> list[int]:
 
 
 def _fast(files: KernelFiles) -> tuple[int, ...]:
-    """Intel names its large cores; ARM gives each core a capacity."""
+    """The fastest kind of cores: Intel names its large cores, ARM gives each core a capacity."""
     if named := files.cores("sys/devices/cpu_core/cpus"):
         return named
     capacity = {int(path.split("/")[-2][3:]): files.number(path) or 0 for path in files.find(f"{CPUS}/cpu[0-9]*/cpu_capacity")}
@@ -107,7 +107,7 @@ def _fast(files: KernelFiles) -> tuple[int, ...]:
 
 
 def core_kinds(files: KernelFiles) -> tuple[str, ...]:
-    """Names of the kinds of cores: of ARM's parts, or Intel's large and small ones. Empty where there is no name."""
+    """Names of the kinds of cores: ARM's parts, or Intel's large and small cores. Empty where they have no names."""
     if files.cores("sys/devices/cpu_core/cpus") and files.cores("sys/devices/cpu_atom/cpus"):
         return ("performance", "efficient")
     parts = [line.partition(":")[2].strip() for line in files.lines("proc/cpuinfo") if line.startswith("CPU part")]
@@ -120,12 +120,12 @@ def threads_per_core(topology: Topology) -> int | None:
 
 
 def governor(files: KernelFiles) -> str | None:
-    """What decides the frequency; `mixed` where cores differ."""
+    """The cpufreq governor, which decides the frequency; `mixed` where cores differ."""
     return _common(files, "scaling_governor")
 
 
 def energy_preference(files: KernelFiles) -> str | None:
-    """How much speed the CPU itself gives up for energy, where its driver has such a preference."""
+    """How far the CPU itself trades speed for energy, where its driver has such a preference."""
     return _common(files, "energy_performance_preference")
 
 
@@ -147,17 +147,17 @@ def turbo(files: KernelFiles) -> bool | None:
 
 
 def max_mhz(files: KernelFiles) -> float | None:
-    """Highest frequency of any core."""
+    """Highest frequency of any core, in MHz."""
     return max((value / 1e3 for value in files.numbers(f"{CPUS}/cpu[0-9]*/cpufreq/cpuinfo_max_freq")), default=None)
 
 
 def frequencies_mhz(files: KernelFiles) -> tuple[float, ...]:
-    """Of each core, now: from cpufreq, else from /proc/cpuinfo, which virtual machines have too."""
+    """Frequency of each core now, in MHz: from cpufreq, else from /proc/cpuinfo, which virtual machines have too."""
     scaled = files.numbers(f"{CPUS}/cpu[0-9]*/cpufreq/scaling_cur_freq")
     if scaled:
         return tuple(value / 1e3 for value in scaled)
-    told = [line.partition(":")[2].strip() for line in files.lines("proc/cpuinfo") if line.startswith("cpu MHz")]
-    return tuple(float(value) for value in told if value.replace(".", "", 1).isdigit())
+    values = [line.partition(":")[2].strip() for line in files.lines("proc/cpuinfo") if line.startswith("cpu MHz")]
+    return tuple(float(value) for value in values if value.replace(".", "", 1).isdigit())
 
 
 def usable() -> tuple[int, ...]:
@@ -166,13 +166,13 @@ def usable() -> tuple[int, ...]:
 
 
 def pin(cores: Sequence[int]) -> tuple[int, ...]:
-    """Keeps this process, and the threads that it starts from now on, to the cores.
+    """Pins this process, and the threads that it starts from now on, to the cores.
 
     Returns:
-        The cores that it keeps to; empty where it was told none or the system has no such call.
+        The cores that it is pinned to; empty where `cores` is empty or the system has no such call.
 
     Raises:
-        InputError: it may not use one of them.
+        InputError: the process may not use one of the cores.
     """
     check_cores(cores)
     if not cores or not hasattr(os, "sched_setaffinity"):
@@ -189,19 +189,16 @@ def check_cores(cores: Sequence[int]) -> None:
         raise InputError(f"There is no core {strange[0]} for this process to be pinned to: it may use {_ranges(allowed)}.")
 
 
-def choose_cores(threads: int, instances: int = 1, *, files: KernelFiles | None = None) -> tuple[int, ...]:
+def choose_cores(threads: int, instances: int = 1, *, files: KernelFiles = THIS_MACHINE) -> tuple[int, ...]:
     """Cores for `threads * instances` busy threads, as `cores_to_pin` puts them in order.
 
     Args:
-        files: the kernel's; by default this machine's.
+        files: the kernel's files; by default this machine's.
 
     Returns:
         In ascending order; empty where the system cannot pin.
     """
-    from edgebert.measure.machine.cores import cores_to_pin, read_topology  # here, for a process that starts needs only `pin`
-    from edgebert.measure.machine.kernel_files import THIS_MACHINE
-
-    return cores_to_pin(read_topology(usable(), files or THIS_MACHINE), threads * instances)
+    return cores_to_pin(read_topology(usable(), files), threads * instances)
 
 
 def _ranges(cores: Iterable[int]) -> str:

@@ -21,7 +21,7 @@ GRAPHICS = ("amdgpu", "i915", "nouveau", "xe")
 CPUS = ("amd_energy",)
 """hwmon devices that count for each core where they name no socket (hwmon/amd_energy.rst)."""
 MOST_WATTS = 500.0
-"""That one package takes at most. In less time than it needs to go through a range so, a counter starts again once at most."""
+"""Most watts of one package. They tell how long a counter of some range starts again once at most."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Counter:
 
     path: str
     wraps_after: int | None = None
-    """Largest value; the next one is 0. None: it never starts again."""
+    """Largest value in microjoules; the next value is 0. None: it never starts again."""
 
     def may_wrap_twice(self, wall_ns: int) -> bool:
-        """Whether so much time is enough to go through its range."""
+        """Whether the counter can go through its whole range in this time."""
         return self.wraps_after is not None and wall_ns / 1e3 * MOST_WATTS > self.wraps_after
 
 
@@ -50,13 +50,13 @@ class EnergyMeter:
         return {path: value for path, value in values.items() if value is not None}
 
     def watch(self) -> Watch:
-        """Counts what is taken within its context."""
+        """A context that counts the energy taken within it."""
         return Watch(self)
 
     def between(self, before: Mapping[str, int], after: Mapping[str, int], wall_ns: int) -> int | None:
-        """Microjoules from one reading to a later one, of all packages; None where any cannot be told.
+        """Microjoules of all packages between two readings; None where those of any package are not known.
 
-        A counter that may have started again more than once in between tells too little: a common range of 2^32 counts of
+        They are not known where a counter may have started again more than once in between: a common range of 2^32 counts of
         61 uJ lasts 524 s at MOST_WATTS.
         """
         parts = [
@@ -68,7 +68,7 @@ class EnergyMeter:
 
 
 class Watch(contextlib.AbstractContextManager["Watch"]):
-    """`microjoules` taken within it and how long it was, once it is left. None: before, and where they cannot be told."""
+    """Counts the energy taken within it. `microjoules` and `wall_ns` are set at the end; None where the energy is not known."""
 
     def __init__(self, meter: EnergyMeter) -> None:
         self._meter = meter
@@ -86,16 +86,15 @@ class Watch(contextlib.AbstractContextManager["Watch"]):
 
 
 def open_meter(files: KernelFiles = THIS_MACHINE) -> EnergyMeter:
-    """The counters of this machine that can be read; those of RAPL if there are any."""
-    found = _rapl(files) or _hwmon(files)
-    readable = all(files.number(counter.path) is not None for counter in found)
-    return EnergyMeter(found if readable else (), files)
+    """A meter of this machine's counters: those of RAPL if there are any. Without counters where one cannot be read."""
+    counters = _rapl(files) or _hwmon(files)
+    readable = all(files.number(counter.path) is not None for counter in counters)
+    return EnergyMeter(counters if readable else (), files)
 
 
 def forbidden(files: KernelFiles = THIS_MACHINE) -> bool:
     """Whether there is a counter that this user may not read."""
-    found = _rapl(files) or _hwmon(files)
-    return any(files.number(counter.path) is None for counter in found)
+    return any(files.number(counter.path) is None for counter in _rapl(files) or _hwmon(files))
 
 
 def _rapl(files: KernelFiles) -> tuple[Counter, ...]:
@@ -107,9 +106,9 @@ def _rapl(files: KernelFiles) -> tuple[Counter, ...]:
 
 
 def _hwmon(files: KernelFiles) -> tuple[Counter, ...]:
-    """Sockets where they are named, for then other counters are their cores; else a CPU's cores, else the only counter.
+    """Counters of the sockets where they have names, for others are their cores then; else of a CPU's cores, else the only one.
 
-    Of several counters whose device is not known nobody can say which is the CPU's, or which contains which.
+    With several counters of unknown devices it is not known which is the CPU's, or which contains which.
     """
     devices = [
         path.removesuffix("/name") for path in files.find("sys/class/hwmon/hwmon*/name") if files.text(path) not in GRAPHICS

@@ -41,7 +41,7 @@ VARIABLES = (
     "OPENBLAS_NUM_THREADS",
     "TBB_NUM_THREADS",
 )
-"""Of the process, that change how libraries compute: threads, where they run, and which allocator they use."""
+"""Variables of the process that change how libraries compute: threads, where they run, and which allocator they use."""
 BOOT_OPTIONS = (
     "amd_pstate",
     "clocksource",
@@ -76,7 +76,7 @@ VIRTUAL_PRODUCTS = (
 
 
 def read_environment(files: KernelFiles = THIS_MACHINE) -> Environment:
-    """Looks at this machine. Never raises."""
+    """Reads the environment of this machine. Never raises."""
     cpu = _cpu(files)
     flags = _flags(files)
     topology = cores.read_topology((), files)
@@ -111,12 +111,12 @@ def read_environment(files: KernelFiles = THIS_MACHINE) -> Environment:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(usable()) or os.cpu_count() or 1
 
 
 def _cpu(files: KernelFiles) -> Cpu:
-    """Where Linux names no model, as on ARM, its parts are the name."""
+    """The CPU. Where Linux names no model, as on ARM, its parts are the name."""
     cpu = host_cpu() if files == THIS_MACHINE else parse_cpuinfo(files.text("proc/cpuinfo") or "")
     parts = cores.core_kinds(files)
     unnamed = cpu.model in ("unknown", "", platform.processor())
@@ -124,7 +124,7 @@ def _cpu(files: KernelFiles) -> Cpu:
 
 
 def _flags(files: KernelFiles) -> tuple[str, ...]:
-    """Only what every core has counts: a thread may run on any."""
+    """Flags that every core has: a thread may run on any core."""
     lines = [line.partition(":")[2].split() for line in files.lines("proc/cpuinfo") if line.startswith(("flags", "Features"))]
     return tuple(sorted(set.intersection(*map(set, lines)))) if lines else ()
 
@@ -144,14 +144,15 @@ def _switch(value: int | None) -> bool | None:
 
 
 def _board(files: KernelFiles) -> str | None:
-    """From the device tree, else from the firmware's tables."""
+    """Name of the board, from the device tree, else from the firmware's tables."""
     tree = files.text("proc/device-tree/model") or files.text("sys/firmware/devicetree/base/model")
     maker, product = (files.text(f"sys/class/dmi/id/{name}") or "" for name in ("sys_vendor", "product_name"))
     return tree or " ".join(filter(None, (maker, product))) or None
 
 
 def _virtual(files: KernelFiles, flags: tuple[str, ...]) -> bool | None:
-    """What systemd-detect-virt asks first: the CPU's flag, the hypervisor's own files, the names of board and firmware."""
+    """Whether this is a virtual machine, by the CPU's flag, the hypervisor's files and the names of board and firmware, as
+    systemd-detect-virt tells it."""
     board = (_board(files) or "").lower()
     if "hypervisor" in flags or files.text("sys/hypervisor/type") or files.find("proc/device-tree/hypervisor"):
         return True

@@ -1,4 +1,4 @@
-"""What the kernel tells in files of /proc and /sys, below a root that tests choose. What it does not tell is None."""
+"""Reads the kernel's files in /proc and /sys, below a root that tests choose. Values that the kernel does not have are None."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class KernelFiles:
         return {pair[0].rstrip(":"): pair[1] for pair in pairs if len(pair) == 2}
 
     def find(self, pattern: str) -> list[str]:
-        """Paths that a pattern matches, in the order of their numbers: cpu2 stands before cpu10."""
+        """Paths that a pattern matches, in the order of their numbers: cpu2 before cpu10."""
         return sorted(glob.glob(pattern, root_dir=self.root), key=_natural)  # noqa: PTH207 - Path.glob may raise as it reads
 
     def numbers(self, pattern: str) -> list[int]:
@@ -46,7 +46,7 @@ class KernelFiles:
         return [value for path in self.find(pattern) if (value := self.number(path)) is not None]
 
     def cores(self, path: str) -> tuple[int, ...]:
-        """A list of cores, as the kernel writes it: `0-3,8`. Empty: none, or it does not say."""
+        """Numbers of the cores in a list as the kernel writes it: `0-3,8`. Empty: none, or the kernel does not say."""
         return parse_cores(self.text(path) or "")
 
 
@@ -54,7 +54,7 @@ THIS_MACHINE = KernelFiles()
 
 
 def parse_cores(text: str) -> tuple[int, ...]:
-    """`0-3,8` -> 0, 1, 2, 3, 8; empty for what is no list of cores (kernel doc: cputopology.rst)."""
+    """`0-3,8` -> 0, 1, 2, 3, 8; empty for a text that is no list of cores (kernel doc: cputopology.rst)."""
     if not re.fullmatch(r"\d{1,6}(-\d{1,6})?(,\d{1,6}(-\d{1,6})?)*", text.strip()):
         return ()
     ends = [[int(end) for end in part.split("-")] for part in text.split(",")]

@@ -1,4 +1,4 @@
-"""What changes on a machine while it measures."""
+"""The state of a machine that changes while it measures: load, frequencies, heat, memory, power."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from edgebert.report.environment import MachineState
 TICKS = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 """Columns of /proc/stat's first line (proc_stat(5))."""
 BUSY = ("user", "nice", "system", "irq", "softirq")
+"""Columns that count time in which a core worked."""
 
 
 def read_state(files: KernelFiles = THIS_MACHINE) -> MachineState:
-    """Looks at this machine now. Never raises."""
+    """Reads the state of this machine now. Never raises."""
     memory = files.fields("proc/meminfo")
     ticks = _ticks(files)
     return MachineState(
@@ -35,7 +36,7 @@ def read_state(files: KernelFiles = THIS_MACHINE) -> MachineState:
 
 
 def load_average(files: KernelFiles) -> float | None:
-    """Over the last minute; where there is no /proc, as the C library tells it."""
+    """Load average of the last minute; without /proc, from the C library."""
     first = (files.text("proc/loadavg") or "").split(" ")[0]
     if first.replace(".", "", 1).isdigit():
         return float(first)
@@ -43,7 +44,7 @@ def load_average(files: KernelFiles) -> float | None:
 
 
 def kilobytes(memory: dict[str, str], name: str) -> int | None:
-    """One line of /proc/meminfo, in bytes."""
+    """Bytes in one line of /proc/meminfo; None without the line."""
     value = memory.get(name, "").removesuffix(" kB")
     return int(value) * 1024 if value.isdigit() else None
 
@@ -71,10 +72,11 @@ def _swapped(files: KernelFiles) -> int | None:
 
 
 def _on_battery(files: KernelFiles) -> bool | None:
-    """Mains tell `online`; without them a battery tells whether it discharges (power/power_supply_class.rst)."""
+    """Whether the machine runs on battery: mains report `online`, else a battery whether it discharges
+    (power/power_supply_class.rst). None without a battery."""
     supplies = files.find("sys/class/power_supply/*/type")
-    mains = [files.number(place.removesuffix("type") + "online") for place in supplies if files.text(place) in ("Mains", "USB")]
-    cells = [place.removesuffix("type") for place in supplies if files.text(place) == "Battery"]
+    mains = [files.number(path.removesuffix("type") + "online") for path in supplies if files.text(path) in ("Mains", "USB")]
+    cells = [path.removesuffix("type") for path in supplies if files.text(path) == "Battery"]
     cells = [cell for cell in cells if files.text(f"{cell}scope") != "Device"]  # a mouse's
     if not cells:
         return None

@@ -17,7 +17,7 @@ def peak_rss() -> int | None:
 
 
 def forget_peak() -> None:
-    """Starts a new peak at what is resident now, where the system allows it (kernel doc: filesystems/proc.rst, clear_refs)."""
+    """Resets the peak to the memory resident now, where the system allows it (kernel doc: filesystems/proc.rst, clear_refs)."""
     with contextlib.suppress(OSError):
         (PROCESS / "clear_refs").write_text("5")
 

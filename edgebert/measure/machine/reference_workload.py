@@ -1,8 +1,8 @@
-"""Pulse: the time of a fixed piece of work that no model is part of, taken before and after the queries.
+"""The reference workload: a fixed piece of work without a model, timed before and after the queries.
 
 Where two measurements differ in its time as in their latency, the machine changed and not the model. A fifth of the work is
-arithmetic in a core's own caches; the rest reads more memory than they hold, as a model reads its weights, because that is what
-neighbours slow down most. It runs on one thread: two milliseconds.
+arithmetic in a core's own caches; the rest reads more memory than they hold, as a model reads its weights, because neighbours
+slow that down most. It runs on one thread and takes two milliseconds.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 HASHED, HASHES = 64 << 10, 16
-"""Bytes of the buffer that is hashed (they fit into a core's own caches), and how often."""
+"""Bytes of the buffer that is hashed, which fits into a core's own caches, and how often it is."""
 READ, READS = 24 << 20, 3
-"""Bytes of the buffer that is summed (they do not), and how often."""
+"""Bytes of the buffer that is summed, which does not fit, and how often it is."""
 
 
 def time_reference_workload(times: int = 8) -> list[int]:
-    """Nanoseconds of the work, as often as asked, after one that does not count."""
+    """Nanoseconds of each run of the work, after one untimed run."""
     # Mapped and not allocated: freeing a block of this size would change how malloc gives memory to the model afterwards
     # (M_MMAP_THRESHOLD in mallopt(3)).
     with mmap.mmap(-1, READ) as memory:
@@ -49,7 +49,7 @@ def _work(hashed: bytes, numbers: npt.NDArray[np.int64]) -> int:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Within it the collector does not run; before it, it has, and what was alive then is not looked at again."""
+    """Within it Python's garbage collector is off. It runs once before, and objects alive then are not examined again."""
     enabled = gc.isenabled()
     gc.collect()
     gc.freeze()
