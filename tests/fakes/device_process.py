@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 HEAVY = {"torch", "transformers", "datasets", "optimum", "onnx", "onnxscript", "nncf", "accelerate", "pyarrow", "pandas"}
@@ -15,6 +17,7 @@ SLOW = {"model_signing", "sigstore", "cryptography", "OpenSSL", "requests"}
 # Stands before what a subprocess runs: the named packages are as good as not installed.
 WITHOUT = """
 import sys
+from collections.abc import Collection
 from importlib.machinery import PathFinder
 absent = set({absent!r})
 class Without:
@@ -35,15 +38,16 @@ main()
 """
 
 
-def run_python(script: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """A script in a fresh interpreter."""
-    return subprocess.run(
-        [sys.executable, "-c", script, *map(str, arguments)], capture_output=True, text=True, check=False, cwd=cwd
-    )
+def run_python(
+    script: str, *arguments: object, cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """A script in a fresh interpreter, with these environment variables beside those of the tests."""
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env={**os.environ, **environment})
 
 
 def on_a_device(
-    *arguments: object, absent: set[str] = WORKSTATION, cwd: Path | None = None
+    *arguments: object, absent: Collection[str] = WORKSTATION, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     """The command line where only the device install is there."""
     return run_python(WITHOUT.format(absent=sorted(absent)) + COMMAND, *arguments, cwd=cwd)
