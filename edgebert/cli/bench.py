@@ -132,10 +132,10 @@ def _leave(report: Report, file: Path | None, cut: BaseException | None, rounds:
         EdgebertError: a process failed after complete rounds.
         KeyboardInterrupt: there was a Ctrl-C after complete rounds.
     """
-    from edgebert.measure.bench.out_file import fresh_place, shown, write_or_rescue
+    from edgebert.measure.bench.out_file import fresh_file, shown, write_or_rescue
     from edgebert.report.text.bench_table import summary
 
-    written, unwritten = write_or_rescue(file or fresh_place(), report)
+    written, unwritten = write_or_rescue(file or fresh_file(), report)
     name = shown(written) if written else None
     print_result(json_output, lambda: {"report": name, "models": summary(report)}, lambda: _lines(report, name))
     if cut and name:

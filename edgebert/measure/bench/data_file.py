@@ -16,13 +16,13 @@ from edgebert.tasks import TASKS
 from edgebert.tasks.base import Row, Task
 
 MOST_ROWS = 100_000
-"""Read of a file; more would only fill the memory."""
+"""Most rows that are read of a file; more would only fill the memory."""
 FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".txt": "txt"}
 
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file of texts, and which of its columns are meant: by default those that are named as the task's."""
+    """A file of texts, and the columns to use: by default those with the names of the task's columns."""
 
     path: Path
     columns: tuple[str, ...] = ()
@@ -43,7 +43,7 @@ class DataFile:
         return cls(path, tuple(filter(None, columns.split(","))), label)
 
     def rows(self, task: Task = TASKS[0]) -> list[Row]:
-        """Rows with the task's columns, in the file's order; `label` as the file writes it where one was asked for.
+        """Rows with the task's columns, in the file's order; `label`, as the file writes it, where a label column was named.
 
         Raises:
             DataError: the file cannot be read, lacks a column or has an empty text.
@@ -84,7 +84,7 @@ class DataFile:
         return self._some(rows)
 
     def _wanted(self, present: Sequence[str], task: Task) -> dict[str, str]:
-        """The task's column -> the file's."""
+        """Column of the task -> column of the file."""
         own = [column for column in task.columns if not column.is_label]
         if len(self.columns) > len(own):
             names = " and ".join(column.name for column in own)
@@ -116,7 +116,7 @@ class DataFile:
 
 @functools.lru_cache(maxsize=2)
 def _rows_of(file: DataFile, task: Task) -> tuple[Row, ...]:
-    """One more than are used, where there are more."""
+    """All rows of a file; one more than are used, where there are more."""
     return tuple(file._read(task))
 
 

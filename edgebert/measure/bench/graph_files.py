@@ -1,4 +1,4 @@
-"""The files that a graph consists of, found without the libraries that made them."""
+"""The files of a graph, found without the libraries that wrote them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from pathlib import Path
 from edgebert.errors import SourceError
 
 LOCATION = re.compile(rb"\x0a\x08location\x12([\x80-\xff]?[\x01-\x7f])", re.DOTALL)
-"""Where an ONNX file says in which file a tensor's numbers are: a StringStringEntryProto (onnx.proto3), key 1 is `location` and
-field 2 the file's name, its length before it as a varint."""
-
-
+"""The entry of an ONNX file that names the file of a tensor's numbers: a StringStringEntryProto (onnx.proto3): key 1 is
+`location`, field 2 the file's name, its length before it as a varint."""
 LFS_POINTER = b"version https://git-lfs"
+"""First bytes of the text file that Git has instead of a large file."""
 
 
 def graph_files(model: Path) -> dict[str, Path]:
     """Every file of an ONNX graph or an OpenVINO IR, by the name that it has in an artifact, such as `openvino_model.bin`.
 
     Raises:
-        SourceError: one is missing, or is no model file at all.
+        SourceError: a file is missing, or is no model file at all.
     """
     _check_file(model)
     if model.suffix == ".xml":
@@ -38,7 +37,7 @@ def graph_files(model: Path) -> dict[str, Path]:
 
 
 def external_files(model: Path) -> list[str]:
-    """Names of the files beside an ONNX file that hold tensors of it; names that lead elsewhere are not among them."""
+    """Names of the files beside an ONNX file that hold its tensors, without names that lead out of the folder."""
     names = set()
     with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         for match in LOCATION.finditer(content):

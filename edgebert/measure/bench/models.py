@@ -1,4 +1,4 @@
-"""Subjects: what can be measured. A place that a user names becomes models with what each needs to be asked."""
+"""The models that can be measured: a path that a user names becomes models, each with what it needs to answer queries."""
 
 from __future__ import annotations
 
@@ -29,76 +29,77 @@ GRAPH_RUNTIMES = {".onnx": ("onnxruntime", "openvino"), ".xml": ("openvino",)}
 GRAPHS_OF_A_FOLDER = ("onnx/model.onnx", "model.onnx", "openvino/openvino_model.xml", "openvino_model.xml")
 """Where a folder without safetensors keeps its graph, as Hub clients look for it."""
 POSITIONS = 512
-"""Longest input where nothing beside the model says it: BERT's."""
+"""Longest input in tokens where no file beside the model says it: BERT's."""
 VOCABULARY = 100
-"""Token ids that a model has where nothing beside it says how many."""
+"""Number of token ids where no file beside the model says it."""
 KINDS = (
     f"a bundle ({MANIFEST}), a run (bundle/{MANIFEST}), a Transformers folder (config.json with model.safetensors) "
     f"or a graph ({', '.join(GRAPHS_OF_A_FOLDER)})"
 )
+"""Everything that a path can be, for messages."""
 
 
 @dataclass(frozen=True)
 class ModelRequest:
-    """What a user says of the bench_models, where a place leaves a choice."""
+    """The user's choice among the models of a path."""
 
     variants: tuple[str, ...] = ()
     runtime: str | None = None
     tokenizer: Path | None = None
     must: bool = True
-    """Whether the runtime is refused where it leaves no choice; a baseline may be another kind of model."""
+    """Whether a runtime that cannot run the model is an error; a baseline may be another kind of model."""
 
 
 @dataclass(frozen=True)
 class BenchModel:
-    """One model, and what it needs to be asked."""
+    """One model, and what it needs to answer queries."""
 
     name: str
-    place: Path
-    """As the user named it, absolute."""
-    model: Path
+    path: Path
+    """The path that the user named, absolute."""
+    file: Path
     """The file or folder that its runtime opens."""
     target: Target
-    """How it runs where nothing else is asked."""
+    """How it runs by default."""
     artifact: str
     size_bytes: int
     task: str | None
     labels: tuple[str, ...]
     columns: tuple[str, ...]
-    """That a row of text needs."""
+    """Columns that a row of text needs."""
     max_length: int
     pad_id: int
     vocabulary: int
     tokenizer: Path | None
     checked_at: Target | None = None
-    """Where its answers were checked, for a bundle's variant."""
+    """Target that its answers were checked on, for a bundle's variant."""
 
     @property
     def serving(self) -> Serving | None:
-        """How text reaches it; None where it has no tokenizer. A model of no known task takes single texts."""
+        """How text becomes its batches; None without a tokenizer. A model of no known task takes single texts."""
         if self.tokenizer is None:
             return None
         task = get_task(self.task) if self.task else TASKS[0]
         return Serving(task, self.labels, self.max_length, self.pad_id, self.tokenizer)
 
 
-def find_models(place: str, wanted: ModelRequest, progress: Progress) -> list[BenchModel]:
-    """The models that a place stands for: one, or one for each variant that is wanted of a bundle.
+def find_models(name: str, wanted: ModelRequest, progress: Progress) -> list[BenchModel]:
+    """The models of a path: one, or one for each variant that is wanted of a bundle.
 
     Raises:
-        SourceError: there is none.
-        BundleError: a bundle is not whole.
-        EnvironmentFault: what runs it is not here.
+        SourceError: there is no model.
+        BundleError: a bundle is incomplete or altered.
+        EnvironmentFault: a package that runs it is not installed.
     """
-    path = local_path(place, Path.cwd())
+    path = local_path(name, Path.cwd())
     if not path.exists():
         hint = "Name a bundle, a run's folder, an .onnx or .xml file, or a Transformers folder; bench downloads nothing."
-        raise SourceError(f"There is no {place}.", hint=hint)
+        raise SourceError(f"There is no {name}.", hint=hint)
     if not path.is_dir():
-        return [_graph_subject(path, path, wanted)]
+        return [_graph_model(path, path, wanted)]
     for folder in (path, path / "bundle"):
         if any(os.path.lexists(folder / name) for name in UNLISTED):  # whatever they are: only a bundle has either
-            return _bundle_subjects(folder, path, wanted, progress)
+            return _bundle_models(folder, path, wanted, progress)
     if _is_transformers(path) and not (wanted.runtime and _graphs_of(path)):
         if wanted.runtime and wanted.must:
             raise SourceError(
@@ -106,41 +107,40 @@ def find_models(place: str, wanted: ModelRequest, progress: Progress) -> list[Be
             )
         if wanted.runtime:
             progress.note(f"{path.name} is run by torch: it has no graph, so --runtime {wanted.runtime} chooses nothing there")
-        return [_torch_subject(path)]
-    return [_graph_subject(_graph_of(path, wanted), path, wanted)]
+        return [_torch_model(path)]
+    return [_graph_model(_graph_of(path, wanted), path, wanted)]
 
 
-def named_apart(bench_models: Sequence[BenchModel]) -> list[BenchModel]:
-    """The same, no two with one name: those that share it get as much of their place before it as tells them apart."""
-    named = list(bench_models)
-    for name in {item.name for item in bench_models}:
-        same = [at for at, item in enumerate(bench_models) if item.name == name]
+def named_apart(models: Sequence[BenchModel]) -> list[BenchModel]:
+    """The models with unique names: models of one name get the last folders of their paths before it that tell them apart."""
+    named = list(models)
+    for name in {item.name for item in models}:
+        same = [index for index, item in enumerate(models) if item.name == name]
         if len(same) > 1:
-            for number, (at, prefix) in enumerate(
-                zip(same, _prefixes([bench_models[at] for at in same]), strict=True), start=1
-            ):
-                named[at] = replace(bench_models[at], name=f"{prefix}/{name}" if prefix else f"{name}-{number}")
+            prefixes = _prefixes([models[index] for index in same])
+            for number, (index, prefix) in enumerate(zip(same, prefixes, strict=True), start=1):
+                named[index] = replace(models[index], name=f"{prefix}/{name}" if prefix else f"{name}-{number}")
     return named
 
 
-def _prefixes(bench_models: Sequence[BenchModel]) -> list[str]:
-    """For each the last parts of its place's folder in which it differs from all others; empty where two do not."""
-    places = [item.place if item.place.is_dir() else item.place.parent for item in bench_models]
-    for depth in range(1, max(len(index.parts) for index in places)):
-        tails = ["/".join(index.parts[-depth:]) for index in places]
+def _prefixes(models: Sequence[BenchModel]) -> list[str]:
+    """For each model the last parts of its folder in which it differs from all others; empty where two have one folder."""
+    folders = [item.path if item.path.is_dir() else item.path.parent for item in models]
+    for depth in range(1, max(len(folder.parts) for folder in folders)):
+        tails = ["/".join(folder.parts[-depth:]) for folder in folders]
         if len(set(tails)) == len(tails):
             return tails
-    return [""] * len(places)
+    return [""] * len(folders)
 
 
-def _bundle_subjects(folder: Path, place: Path, wanted: ModelRequest, progress: Progress) -> list[BenchModel]:
+def _bundle_models(folder: Path, path: Path, wanted: ModelRequest, progress: Progress) -> list[BenchModel]:
     manifest = read_bundle(folder)
     chosen = _variants(manifest, wanted)
     if not wanted.variants and wanted.runtime is None and chosen[0].name != manifest.selected:
         selected = manifest.variant(manifest.selected)
         assert selected is not None  # read_bundle saw to it
         progress.note(f"{selected.name} was selected, but {obstacle(selected)}; {chosen[0].name} is measured instead")
-    return [_variant_subject(folder, place, manifest, variant) for variant in chosen]
+    return [_variant_model(folder, path, manifest, variant) for variant in chosen]
 
 
 def _variants(manifest: BundleManifest, wanted: ModelRequest) -> list[ManifestEntry]:
@@ -161,12 +161,12 @@ def _variants(manifest: BundleManifest, wanted: ModelRequest) -> list[ManifestEn
     return [choose_variant(manifest, best[0].name)]
 
 
-def _variant_subject(folder: Path, place: Path, manifest: BundleManifest, variant: ManifestEntry) -> BenchModel:
+def _variant_model(folder: Path, path: Path, manifest: BundleManifest, variant: ManifestEntry) -> BenchModel:
     serving = serving_of(folder, manifest)
     return BenchModel(
         name=variant.name,
-        place=place,
-        model=folder / variant.file,
+        path=path,
+        file=folder / variant.file,
         target=variant.target,
         artifact=variant.artifact,
         size_bytes=sum(file.stat().st_size for file in graph_files(folder / variant.file).values()),
@@ -185,7 +185,7 @@ def _is_transformers(folder: Path) -> bool:
     return (folder / "config.json").is_file() and any((folder / name).is_file() for name in (WEIGHTS, WEIGHTS_INDEX))
 
 
-def _torch_subject(folder: Path) -> BenchModel:
+def _torch_model(folder: Path) -> BenchModel:
     model = inspect_model(folder)
     for package in ("torch", "transformers"):
         if importlib.util.find_spec(package) is None:
@@ -198,8 +198,8 @@ def _torch_subject(folder: Path) -> BenchModel:
     task = _task_of(model.config)
     return BenchModel(
         name=folder.name,
-        place=folder,
-        model=folder,
+        path=folder,
+        file=folder,
         target=Target(runtime="torch"),
         **_hashed(contents),
         task=task,
@@ -230,7 +230,7 @@ def _graph_of(folder: Path, wanted: ModelRequest) -> Path:
     raise SourceError(f"{folder} is no model that can be measured.", hint=hint)
 
 
-def _graph_subject(file: Path, place: Path, wanted: ModelRequest) -> BenchModel:
+def _graph_model(file: Path, path: Path, wanted: ModelRequest) -> BenchModel:
     runtimes = GRAPH_RUNTIMES.get(file.suffix)
     if runtimes is None:
         hint = "Name an .onnx file, the .xml of an OpenVINO IR, or the folder of a bundle or of a Transformers model."
@@ -243,11 +243,11 @@ def _graph_subject(file: Path, place: Path, wanted: ModelRequest) -> BenchModel:
     files = graph_files(file)
     get_runtime(runtime).require()
     config, tokenizer = _beside(file, "config.json"), wanted.tokenizer or _beside(file, "tokenizer.json")
-    known = _what_config_says(config)
+    known = _config_facts(config)
     return BenchModel(
-        name=file.stem if place == file else place.name,
-        place=place,
-        model=file,
+        name=file.stem if path == file else path.name,
+        path=path,
+        file=file,
         target=Target.model_validate({"runtime": runtime}),
         **_hashed(files),
         **known,
@@ -256,8 +256,8 @@ def _graph_subject(file: Path, place: Path, wanted: ModelRequest) -> BenchModel:
     )
 
 
-def _what_config_says(file: Path | None) -> dict[str, Any]:
-    """Task, labels, longest input, pad id and size of the vocabulary, as far as config.json and its neighbours say them."""
+def _config_facts(file: Path | None) -> dict[str, Any]:
+    """Task, labels, longest input, pad id and size of the vocabulary, as far as config.json and its neighbours have them."""
     config = read_json(file) if file else {}
     limit = None
     if file and (file.parent / "tokenizer_config.json").is_file():
@@ -269,14 +269,16 @@ def _what_config_says(file: Path | None) -> dict[str, Any]:
     task = _task_of(config)
     return {
         "task": task,
-        "labels": tuple(str(names[key]) for key in sorted(names, key=_place)) if task and isinstance(names, dict) else (),
+        "labels": tuple(str(names[key]) for key in sorted(names, key=_number_first))
+        if task and isinstance(names, dict)
+        else (),
         "max_length": int(min(limits, default=POSITIONS)),
         "pad_id": _whole(config.get("pad_token_id"), 0),
         "vocabulary": _whole(config.get("vocab_size"), VOCABULARY),
     }
 
 
-def _place(key: str) -> tuple[int, str]:
+def _number_first(key: str) -> tuple[int, str]:
     return (int(key) if key.isdecimal() else len(key), key)
 
 
@@ -285,18 +287,18 @@ def _whole(value: Any, default: int) -> int:
 
 
 def _task_of(config: Any) -> str | None:
-    """The task whose models are called as config.json calls this one."""
+    """Name of the task whose models have the class that config.json names."""
     classes = config.get("architectures")
     named = str(classes[0]) if isinstance(classes, list) and classes else ""
     return next((task.name for task in TASKS if named.endswith(task.architecture)), None)
 
 
 def _beside(file: Path, name: str) -> Path | None:
-    """A file of that name beside a graph, or one folder up, where a Hub folder has it."""
+    """A file of that name beside a graph, or one folder up as in a Hub folder."""
     return next((folder / name for folder in (file.parent, file.parent.parent) if (folder / name).is_file()), None)
 
 
 def _hashed(files: dict[str, Path]) -> dict[str, Any]:
-    """Hash and size of a model's files. The hash is that of the artifact which holds just these."""
+    """Hash and size of a model's files. The hash is that of an artifact with just these files."""
     entries = {name: FileEntry(sha256=hash_file(file), size=file.stat().st_size) for name, file in files.items()}
     return {"artifact": content_hash(entries), "size_bytes": sum(entry.size for entry in entries.values())}

@@ -1,6 +1,6 @@
-"""A first look at a model, in a process of its own: does it open, what does it take, and about how long does a query last.
+"""Probes a model in a process of its own: does it open, which queries does it take, and about how long does one last.
 
-What cannot be measured is so found before the first round, and named.
+So a model that cannot be measured is named before the first round.
 """
 
 from __future__ import annotations
@@ -17,29 +17,33 @@ from edgebert.measure.latency.process import run_worker
 from edgebert.runtimes.target import Target
 
 
-def probe(bench_model: BenchModel, target: Target, *, usual: int, longest: int) -> Probe:
-    """Opens the bench_model's model and asks it twice.
+def probe(model: BenchModel, target: Target, *, usual: int, longest: int) -> Probe:
+    """Opens the model and asks it twice.
+
+    Args:
+        usual: tokens of a usual query.
+        longest: tokens of the longest query.
 
     Raises:
         SourceError: it cannot be opened, or does not take such queries.
-        EnvironmentFault: what opens it is not as it should be here.
+        EnvironmentFault: the runtime is missing here, or does not work.
         StageError: the process failed, was ended or went silent.
     """
     job = ProbeJob(
-        model=str(bench_model.model),
+        model=str(model.file),
         target=target,
         usual=usual,
         longest=longest,
-        vocabulary=bench_model.vocabulary,
-        pad_id=bench_model.pad_id,
+        vocabulary=model.vocabulary,
+        pad_id=model.pad_id,
     )
     started = time.monotonic()
-    said = run_worker(probe_worker, job.model_dump_json(), f"opens {bench_model.model}")
+    output = run_worker(probe_worker, job.model_dump_json(), f"opens {model.file}")
     lasted = time.monotonic() - started
     try:
-        found = Probe.model_validate_json(said)
+        found = Probe.model_validate_json(output)
     except ValidationError as error:
-        raise StageError(f"The process that opens {bench_model.model} gave no usable result: {said[:200]!r}") from error
+        raise StageError(f"The process that opens {model.file} gave no usable result: {output[:200]!r}") from error
     if found.fault:
         raise (EnvironmentFault if found.missing else SourceError)(found.fault)
     return found.model_copy(update={"process_s": lasted})

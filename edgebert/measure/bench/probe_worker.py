@@ -1,4 +1,4 @@
-"""The process that takes a first look at a model. Imports only what a device has."""
+"""The process that probes a model. Imports only what a device has."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from edgebert.tasks.base import Batch, Encoded, collate
 
 NAMES = ("input_ids", "attention_mask", "token_type_ids")
 LONGEST_REASON = 200
-"""Characters; what a runtime says first is where in its own source it stands."""
+"""Last characters of a runtime's message that are shown: it begins with lines of the runtime's own source."""
 Shapes = Mapping[str, list[Any]]
+"""Name of an input -> its sizes, whole numbers where they are fixed; empty where any size will do."""
 
 
 class ProbeJob(Frozen):
-    """What the process is told, on its standard input."""
+    """The work of the process, on its standard input."""
 
     model: str
     target: Target
@@ -39,23 +40,24 @@ class ProbeJob(Frozen):
 
 
 class Probe(Frozen):
-    """What the process found."""
+    """What the process learned of a model."""
 
     fixed_batch: int | None = None
-    """Texts in one query, where the graph takes no other number."""
+    """Number of texts in one query, where the graph takes no other."""
     fixed_length: int | None = None
-    """Tokens, where it takes no other number."""
+    """Number of tokens in a text, where the graph takes no other."""
     open_s: float = 0.0
+    """Seconds of opening the model."""
     first_s: float = 0.0
-    """The first query: some runtimes compile then."""
+    """Seconds of the first query: some runtimes compile then."""
     query_s: float = 0.0
-    """A usual query after the first."""
+    """Seconds of a usual query after the first."""
     texts: int = 1
-    """In such a query."""
+    """Number of texts in such a query."""
     process_s: float = 0.0
-    """From the start of the process to its end, all of the above in it."""
+    """Seconds from the start of the process to its end, all of the above included."""
     fault: str | None = None
-    """Why it cannot be measured; then nothing else counts."""
+    """Reason why it cannot be measured; the other fields mean nothing then."""
     missing: bool = False
     """Whether the fault lies in this machine and not in the model."""
 
@@ -87,7 +89,7 @@ def look(job: ProbeJob) -> Probe:
 
 
 def _shapes(model: Path, target: Target) -> Shapes:
-    """Each input's name -> its sizes, whole numbers where they are fixed; empty where any will do."""
+    """The shapes of the model's inputs."""
     if target.runtime == "onnxruntime":
         from edgebert.runtimes.onnxruntime import open_session, session_options
 
@@ -97,7 +99,7 @@ def _shapes(model: Path, target: Target) -> Shapes:
 
         try:
             ports = ov.Core().read_model(str(model)).inputs
-        except RuntimeError as error:  # its lines say where in its own source it stands, and last what it could not do
+        except RuntimeError as error:  # its first lines name its own source, the last one what it could not do
             hint = "Write it again with openvino.save_model(), and copy the .xml and the .bin together."
             reason = _last_line(error).partition(" Please check")[0]
             raise SourceError(f"OpenVINO cannot open {model}: {reason}.", hint=hint) from error
@@ -132,14 +134,14 @@ def _last_line(error: Exception) -> str:
 
 
 def main() -> None:
-    """Answers on standard output, whatever happens."""
+    """Writes a probe to standard output, whatever happens."""
     job = ProbeJob.model_validate_json(sys.stdin.read())
     try:
         with quiet_libraries():
-            found = look(job)
+            outcome = look(job)
     except EdgebertError as error:
-        found = Probe(fault=str(error), missing=isinstance(error, EnvironmentFault))
-    sys.stdout.write(found.model_dump_json())
+        outcome = Probe(fault=str(error), missing=isinstance(error, EnvironmentFault))
+    sys.stdout.write(outcome.model_dump_json())
 
 
 if __name__ == "__main__":

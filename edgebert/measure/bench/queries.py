@@ -1,4 +1,4 @@
-"""Queries: what the models are asked, and where it comes from: real texts, fixed lengths, or the lengths of a log."""
+"""Queries for the models: real texts, token ids of fixed lengths, or of the lengths in a log."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edgebert.tasks import TASKS, get_task
 from edgebert.tasks.base import Row
 
 LONGEST = 1_000_000
-"""Tokens; a longer line in a log is a mistake."""
+"""Most tokens of a query; a longer line in a log is a mistake."""
 NOT_IN_NAMES = re.compile(r"[^\w.-]+")
 
 
@@ -31,42 +31,42 @@ class Lengths:
 
     name: str
     values: tuple[int, ...] = ()
-    """In tokens; empty for `data`, whose texts have the lengths that they have."""
+    """Lengths in tokens; empty for `data`, whose texts have lengths of their own."""
     file: Path | None = None
     is_cut: bool = False
-    """Whether the log has more than were read."""
+    """Whether the log has more lengths than were read."""
 
 
 def all_lengths(texts: Sequence[str]) -> tuple[Lengths, ...]:
-    """What all of `--lengths` ask for, each once; logs of one name are told apart, for a name stands for one load.
+    """The lengths of all `--lengths`, each once; logs of one name are numbered, because a name stands for one load.
 
     Raises:
-        InputError: one is none, as `parse_lengths` says.
+        InputError: a text is not understood, as in `parse_lengths`.
     """
-    found: dict[str, Lengths] = {}
+    named: dict[str, Lengths] = {}
     for lengths in dict.fromkeys(item for text in texts for item in parse_lengths(text)):
         others = (f"{lengths.name}-{number}" for number in itertools.count(2))
-        name = next(name for name in itertools.chain([lengths.name], others) if name not in found)
-        found[name] = replace(lengths, name=name)
-    return tuple(found.values())
+        name = next(name for name in itertools.chain([lengths.name], others) if name not in named)
+        named[name] = replace(lengths, name=name)
+    return tuple(named.values())
 
 
 def parse_lengths(text: str) -> list[Lengths]:
     """`data`, `16,32,64`, `data,32` or `log:FILE`.
 
     Raises:
-        InputError: it is none of these, or the log is no list of lengths.
+        InputError: it is none of these, or the log is not a list of lengths.
     """
     if text.startswith("log:"):
         return [_read_log(text.removeprefix("log:"))]
-    found = []
+    lengths = []
     for part in text.split(","):
         part = part.strip()
         if part != "data" and not (part.isdecimal() and 0 < int(part) <= LONGEST):
             hint = "Give data, numbers of tokens such as 16,32,64, or log:FILE with one length a line."
             raise InputError(f"--lengths {text}: {part!r} is not a length.", hint=hint)
-        found.append(Lengths(part) if part == "data" else Lengths(str(int(part)), (int(part),)))
-    return found
+        lengths.append(Lengths(part) if part == "data" else Lengths(str(int(part)), (int(part),)))
+    return lengths
 
 
 def _read_log(text: str) -> Lengths:
@@ -93,90 +93,85 @@ def _read_log(text: str) -> Lengths:
 
 @dataclass(frozen=True)
 class Asked:
-    """What one job asks, in order, warm-up first."""
+    """The queries of one job, in order, warm-up first."""
 
     rows: list[Any]
     """Rows of text, or lists of token ids."""
     sha256: str
-    """Of the timed part."""
+    """sha256 of the timed queries."""
     lengths: tuple[int, ...]
-    """Tokens of each text, as far as the model takes them."""
+    """Tokens of each text, cut to what the model takes."""
     is_text: bool
 
 
 @dataclass(frozen=True)
 class QuerySource:
-    """Where queries come from: texts of a user's file or those that ship with edgebert, in a seeded order."""
+    """Source of queries: texts of a user's file, or the sentences that ship with edgebert, in a seeded order."""
 
     data: DataFile | None
     seed: int
 
-    def rows(self, bench_model: BenchModel) -> list[Row]:
-        """All texts, as the bench_model takes them.
+    def rows(self, model: BenchModel) -> list[Row]:
+        """All texts, with the columns that the model takes.
 
         Raises:
-            DataError: the file's rows have other columns than the bench_model was made for.
+            DataError: the file's rows have other columns than the model was made for.
         """
-        task = get_task(bench_model.task) if bench_model.task else TASKS[0]
+        task = get_task(model.task) if model.task else TASKS[0]
         if self.data is None:
-            return task.rows_from(sentences(), bench_model.columns)
+            return task.rows_from(sentences(), model.columns)
         rows = self.data.rows(task)
         found = sorted(name for name in rows[0] if name != "label")
-        if bench_model.checked_at is not None and tuple(found) != bench_model.columns:
-            hint = (
-                f"Name its columns: --data {self.data.path}:COLUMN,COLUMN"
-                if len(bench_model.columns) > 1
-                else "Name one of them."
-            )
+        if model.checked_at is not None and tuple(found) != model.columns:
+            hint = f"Name its columns: --data {self.data.path}:COLUMN,COLUMN" if len(model.columns) > 1 else "Name one of them."
             raise DataError(
-                f"{self.data.path} has {' and '.join(found)}, "
-                f"but {bench_model.name} was made for {' and '.join(bench_model.columns)}.",
+                f"{self.data.path} has {' and '.join(found)}, but {model.name} was made for {' and '.join(model.columns)}.",
                 hint=hint,
             )
         return rows
 
-    def ask(self, bench_model: BenchModel, lengths: Lengths, *, warmup: int, timed: int) -> Asked:
-        """`warmup` texts and then `timed` of them.
+    def ask(self, model: BenchModel, lengths: Lengths, *, warmup: int, timed: int) -> Asked:
+        """Queries of `warmup` texts and then of `timed` texts.
 
         Raises:
-            InputError: a length is beyond what the model takes.
+            InputError: a length is more than the model takes.
             DataError: the data cannot be used.
         """
-        if lengths.name == "data" and bench_model.serving is not None:
-            return self._texts(bench_model, warmup, timed)
-        return self._ids(bench_model, lengths, warmup, timed)
+        if lengths.name == "data" and model.serving is not None:
+            return self._texts(model, warmup, timed)
+        return self._ids(model, lengths, warmup, timed)
 
-    def _texts(self, bench_model: BenchModel, warmup: int, timed: int) -> Asked:
-        serving = bench_model.serving
+    def _texts(self, model: BenchModel, warmup: int, timed: int) -> Asked:
+        serving = model.serving
         assert serving is not None
-        pool = [{name: row[name] for name in row if name != "label"} for row in self.rows(bench_model)]
+        pool = [{name: row[name] for name in row if name != "label"} for row in self.rows(model)]
         rows = [pool[index] for index in query_order(len(pool), warmup + timed, self.seed)]
         found = serving.encode(serving.open_tokenizer(), rows)
         return Asked(rows, hash_queries(rows[warmup:], serving.task), tuple(map(len, found)), is_text=True)
 
-    def _ids(self, bench_model: BenchModel, lengths: Lengths, warmup: int, timed: int) -> Asked:
-        """Token ids drawn at random: which they are does not matter to the time that a model takes."""
-        values = lengths.values or _words_of(self.rows(bench_model))
-        if not lengths.values:  # without a tokenizer the texts' own lengths are not known; words are near them
-            values = tuple(min(value, bench_model.max_length) for value in values)
-        _check_positions(bench_model, lengths)
+    def _ids(self, model: BenchModel, lengths: Lengths, warmup: int, timed: int) -> Asked:
+        """Token ids drawn at random: their values do not change the time that a model takes."""
+        values = lengths.values or _words_of(self.rows(model))
+        if not lengths.values:  # without a tokenizer the texts' lengths in tokens are not known; words come near them
+            values = tuple(min(value, model.max_length) for value in values)
+        _check_positions(model, lengths)
         chosen = [values[index] for index in query_order(len(values), warmup + timed, self.seed)]
         generator = np.random.default_rng(self.seed)
-        rows = [generator.integers(0, bench_model.vocabulary, length).tolist() for length in chosen]
+        rows = [generator.integers(0, model.vocabulary, length).tolist() for length in chosen]
         return Asked(rows, hash_json({"lengths": chosen[warmup:]}), tuple(chosen), is_text=False)
 
 
 def _words_of(rows: Sequence[Row]) -> tuple[int, ...]:
-    """For each row its words and the marks around each text, [CLS] and [SEP]."""
+    """For each row the number of its words and of the marks around each text, [CLS] and [SEP]."""
     return tuple(1 + sum(1 + len(str(text).split()) for text in row.values()) for row in rows)
 
 
-def _check_positions(bench_model: BenchModel, lengths: Lengths) -> None:
+def _check_positions(model: BenchModel, lengths: Lengths) -> None:
     longest = max(lengths.values, default=0)
-    if longest <= bench_model.max_length:
+    if longest <= model.max_length:
         return
     where = f"{lengths.file}, value {lengths.values.index(longest) + 1}" if lengths.file else "--lengths"
     raise InputError(
-        f"{where}: {longest} tokens are more than the {bench_model.max_length} that {bench_model.name} takes.",
-        hint=f"Stay at {bench_model.max_length} or below; a service cuts longer texts there, too.",
+        f"{where}: {longest} tokens are more than the {model.max_length} that {model.name} takes.",
+        hint=f"Stay at {model.max_length} or below; a service cuts longer texts there, too.",
     )

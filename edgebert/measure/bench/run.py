@@ -1,4 +1,4 @@
-"""Measures what was planned: all entries take turns in the same rounds, and one report holds them."""
+"""Measures a plan: all entries take turns in the same rounds, and one report holds them; and notes what is unusual in it."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from edgebert.version import __version__
 
 @dataclass(frozen=True)
 class BenchRun:
-    """What was measured, and what ended it before its time, if anything did."""
+    """The report of the measurements, and the error or interrupt that ended them early, if one did."""
 
     report: Report
     fault: EdgebertError | KeyboardInterrupt | None = None
 
 
 def run(plan: Sequence[Planned], options: BenchOptions, source: QuerySource, progress: Progress) -> BenchRun:
-    """Measures the plan. Where a process fails, or Ctrl-C comes, after at least one whole round, the whole rounds are kept.
+    """Measures the plan. After a failure or Ctrl-C the whole rounds are kept, if there was one.
 
     Raises:
         StageError: a process failed in the first round.
@@ -50,13 +50,13 @@ def run(plan: Sequence[Planned], options: BenchOptions, source: QuerySource, pro
     rows = labelled_rows(source, plan)
     references = common_references(rows, plan)
     predictions = predict_plan(rows, plan, progress)
-    environment, before = read_environment(), read_state()  # here, for scoring is work that the measurements are none of
+    environment, before = read_environment(), read_state()  # after scoring, whose load is not part of the measurements
     rounds, fault = _measured(plan, options, progress)
-    labels = {item.bench_model.labels for item in plan}
-    tasks = {item.bench_model.task for item in plan}
+    labels = {item.model.labels for item in plan}
+    tasks = {item.model.task for item in plan}
     report = Report(
         edgebert_version=__version__,
-        recipe=", ".join(dict.fromkeys(item.bench_model.name for item in plan)),
+        recipe=", ".join(dict.fromkeys(item.model.name for item in plan)),
         task=tasks.pop() if len(tasks) == 1 else None,
         labels=labels.pop() if len(labels) == 1 else (),
         eval_data=hash_json({"rows": [dict(row) for row in rows]}) if rows else None,
@@ -71,7 +71,7 @@ def run(plan: Sequence[Planned], options: BenchOptions, source: QuerySource, pro
 def _measured(
     plan: Sequence[Planned], options: BenchOptions, progress: Progress
 ) -> tuple[list[list[Round]], EdgebertError | KeyboardInterrupt | None]:
-    """The whole rounds of each entry, and what kept the others from being measured."""
+    """The whole rounds of each entry, and the error or interrupt that ended the measurement early."""
     whole: list[list[Round]] = []
 
     def keep(rounds: list[list[Round]]) -> None:
@@ -92,7 +92,7 @@ def _measured(
 def _announcement(plan: Sequence[Planned], options: BenchOptions) -> str:
     """`2 models in 4 combinations, 5 rounds: 20 fresh processes, about 40 s`."""
     seconds = options.rounds * sum(item.seconds(options) for item in plan)
-    models = len({item.bench_model.name for item in plan})
+    models = len({item.model.name for item in plan})
     combinations = f" in {counted(len(plan), 'combination')}" if len(plan) > models else ""
     processes = counted(len(plan) * options.rounds, "fresh process")
     what = f"{counted(models, 'model')}{combinations}, {counted(options.rounds, 'round')}"
@@ -101,17 +101,17 @@ def _announcement(plan: Sequence[Planned], options: BenchOptions) -> str:
 
 def _job(item: Planned, options: BenchOptions, file: Path) -> RoundJob:
     write_rows(file, item.asked.rows)
-    bench_model, is_text = item.bench_model, item.asked.is_text
+    model, is_text = item.model, item.asked.is_text
     threads, instances = item.target.threads, item.setting.instances
     return RoundJob(
         round=0,
-        model=str(bench_model.model),
+        model=str(model.file),
         target=item.target,
-        task=bench_model.task or (TASKS[0].name if is_text else None),
-        labels=bench_model.labels,
-        max_length=bench_model.max_length,
-        pad_id=bench_model.pad_id,
-        tokenizer=str(bench_model.tokenizer) if is_text else None,
+        task=model.task or (TASKS[0].name if is_text else None),
+        labels=model.labels,
+        max_length=model.max_length,
+        pad_id=model.pad_id,
+        tokenizer=str(model.tokenizer) if is_text else None,
         rows=str(file),
         warmup=options.warmup,
         setting=item.setting,
@@ -123,18 +123,18 @@ def _job(item: Planned, options: BenchOptions, file: Path) -> RoundJob:
 
 
 def _entry(item: Planned, rounds: Sequence[Round], predictions: Predictions) -> Entry:
-    bench_model = item.bench_model
+    model = item.model
     return Entry(
-        name=bench_model.name,
+        name=model.name,
         role=item.role,
         stage="bench",
-        artifact=bench_model.artifact,
+        artifact=model.artifact,
         target=item.target,
-        size_bytes=bench_model.size_bytes,
-        predictions=predictions.get((bench_model.name, item.target.batch)),
+        size_bytes=model.size_bytes,
+        predictions=predictions.get((model.name, item.target.batch)),
         rounds=tuple(rounds),
         setting=item.setting,
-        tokenizer=hash_file(bench_model.tokenizer) if bench_model.tokenizer and item.asked.is_text else None,
+        tokenizer=hash_file(model.tokenizer) if model.tokenizer and item.asked.is_text else None,
     )
 
 
@@ -147,14 +147,14 @@ def plan_notes(
     for item in plan:
         notes += _crowded(item, len(options.pin or ()) or usable_cores(), quota)
         if item.checked_elsewhere:
-            notes.append(f"{item.bench_model.name} is measured at another batch than its answers were checked at")
-        if item.bench_model.serving is None and item.setting.lengths == "data":
-            notes.append(f"{item.bench_model.name} has no tokenizer: it is asked token ids, as many as the texts have words")
+            notes.append(f"{item.model.name} is measured at another batch than its answers were checked at")
+        if item.model.serving is None and item.setting.lengths == "data":
+            notes.append(f"{item.model.name} has no tokenizer: it gets token ids, as many as the texts have words")
     return list(dict.fromkeys(notes))
 
 
 def _crowded(item: Planned, cores: int, quota: float | None) -> Iterator[str]:
-    """Where more threads are busy than may run."""
+    """Warnings of more busy threads than can run at once."""
     busy = item.target.threads * item.setting.instances
     many = counted(item.target.threads, "thread")
     many += f" in {item.setting.instances} instances" if item.setting.instances > 1 else ""
@@ -165,24 +165,24 @@ def _crowded(item: Planned, cores: int, quota: float | None) -> Iterator[str]:
 
 
 def _apart(plan: Sequence[Planned]) -> Iterator[str]:
-    """Candidates that no baseline is like."""
-    places = [
+    """Warnings of candidates that run with other threads and batches than every baseline."""
+    settings = [
         {(item.target.threads, item.target.batch) for item in plan if item.role == role} for role in ("baseline", "candidate")
     ]
-    if all(places) and not places[0] & places[1]:
-        baseline, others = map(_told, places)
+    if all(settings) and not settings[0] & settings[1]:
+        baseline, others = map(_worded, settings)
         yield f"warning: nothing will be compared, for the baseline runs at {baseline} and the others at {others}"
-        yield f"  to measure all alike: {way_out(places[1])}"
+        yield f"  to measure all alike: {way_out(settings[1])}"
 
 
-def _told(places: set[tuple[int, int]]) -> str:
-    return " or ".join(f"{counted(threads, 'thread')} and batch {batch}" for threads, batch in sorted(places))
+def _worded(settings: set[tuple[int, int]]) -> str:
+    return " or ".join(f"{counted(threads, 'thread')} and batch {batch}" for threads, batch in sorted(settings))
 
 
 def _cut(plan: Sequence[Planned], source: QuerySource) -> Iterator[str]:
-    """Files of which only the first rows are used."""
+    """Notes on files of which only the first rows are used."""
     for item in plan:
-        task = get_task(item.bench_model.task) if item.bench_model.task else TASKS[0]
+        task = get_task(item.model.task) if item.model.task else TASKS[0]
         if item.lengths.is_cut:
             yield f"{item.lengths.file} has more than {MOST_ROWS:,} lengths: the first {MOST_ROWS:,} are used"
         if item.lengths.name == "data" and source.data and source.data.is_cut(task):

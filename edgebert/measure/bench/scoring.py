@@ -22,7 +22,7 @@ Predictions = dict[tuple[str, int], tuple[int, ...]]
 
 def labelled_rows(source: QuerySource, plan: Sequence[Planned]) -> list[Row]:
     """The rows to score; none where no label was asked for."""
-    return source.rows(plan[0].bench_model) if source.data and source.data.label else []
+    return source.rows(plan[0].model) if source.data and source.data.label else []
 
 
 def common_references(rows: Sequence[Row], plan: Sequence[Planned]) -> tuple[int, ...]:
@@ -34,7 +34,7 @@ def common_references(rows: Sequence[Row], plan: Sequence[Planned]) -> tuple[int
     """
     if not rows:
         return ()
-    models = list({item.bench_model.name: item.bench_model for item in plan}.values())
+    models = list({item.model.name: item.model for item in plan}.values())
     right = [references(rows, model) for model in models]
     if strange := [model for model in models if model.labels != models[0].labels]:
         raise InputError(
@@ -75,10 +75,10 @@ def predict_plan(rows: Sequence[Row], plan: Sequence[Planned], progress: Progres
     """
     predictions: Predictions = {}
     for item in plan if rows else ():
-        key = item.bench_model.name, item.target.batch
+        key = item.model.name, item.target.batch
         if key not in predictions:
             whole = item.probe.fixed_batch is not None
-            predictions[key] = predict(item.bench_model, item.target, rows, progress, whole_batches=whole)
+            predictions[key] = predict(item.model, item.target, rows, progress, whole_batches=whole)
     return predictions
 
 
@@ -90,5 +90,5 @@ def predict(
     assert serving is not None  # `references` saw to it
     blocks = (rows[start : start + size] for start in range(0, len(rows), size))
     with progress.step(f"predict with {model.name}", len(rows)) as step, quiet_libraries():
-        session = get_runtime(target.runtime).open(model.model, target)
+        session = get_runtime(target.runtime).open(model.file, target)
         return tuple(predict_rows(session, serving, blocks, target, step, name=model.name, whole_batches=whole_batches))

@@ -1,4 +1,4 @@
-"""The sweep: every combination of model, load, batch, threads and length, each one entry of the report."""
+"""The plan of a bench run: every combination of model, load, batch, threads and length, each one entry of the report."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from edgebert.runtimes.target import Target
 
 Driver = Literal["edgebert", "mlcommons-loadgen"]
 MOST_TEXTS = 1_000_000
-"""That one process is asked; more would only fill the memory."""
+"""Most texts for one process; more would only fill the memory."""
 PROCESS_S, SETTLING = 0.5, 100
-"""For the plan's guess: seconds of a process beside what the probe saw, and queries until latency has settled."""
+"""For the estimate of a plan's time: seconds of a process beside the probe's, and queries until latency has settled."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class BenchOptions:
     bound_ms: float | None = None
     bound_percent: int = 99
     batches: tuple[int, ...] = ()
-    """Empty: as each model runs by itself. So are `threads`."""
+    """Empty: each model's own batch. The same holds for `threads`."""
     threads: tuple[int, ...] = ()
     lengths: tuple[Lengths, ...] = (Lengths("data"),)
     queries: int = 100
@@ -50,11 +50,11 @@ class BenchOptions:
     settle: bool = True
     end_to_end: bool = True
     pin: tuple[int, ...] | None = None
-    """None: chosen for the threads of each; empty: not pinned."""
+    """Cores for every process. None: chosen for the threads of each; empty: not pinned."""
     seed: int = 0
     driver: Driver = "edgebert"
     cool_down_s: float = 120.0
-    """At most, in all, that processes wait for a hot CPU."""
+    """Most seconds in all that processes wait for a hot CPU."""
 
     def check(self) -> None:
         """Raises InputError for options that do not go together."""
@@ -77,7 +77,7 @@ class BenchOptions:
             raise InputError(f"--bound-percent {self.bound_percent} is not measured.", hint=f"Take one of {known}.")
 
     def settings(self) -> list[tuple[Setting, Lengths]]:
-        """Every load, without what is asked."""
+        """Every load with its lengths, without the queries."""
         loads: list[Setting] = []
         for scenario in dict.fromkeys(self.scenarios):
             instances = 1 if scenario == "single-stream" else self.instances
@@ -97,7 +97,7 @@ class BenchOptions:
 class Planned:
     """One entry to be measured."""
 
-    bench_model: BenchModel
+    model: BenchModel
     role: Literal["baseline", "candidate"]
     target: Target
     setting: Setting
@@ -108,14 +108,14 @@ class Planned:
     @property
     def checked_elsewhere(self) -> bool:
         """Whether a bundle's variant is measured at another batch than its answers were checked at."""
-        return self.bench_model.checked_at is not None and self.bench_model.checked_at.batch != self.target.batch
+        return self.model.checked_at is not None and self.model.checked_at.batch != self.target.batch
 
     def seconds(self, options: BenchOptions) -> float:
-        """About how long one of its processes takes."""
+        """Estimated seconds of one of its processes."""
         served = self.probe.query_s / self.probe.texts * texts_per_query(self.setting, self.target)
         if self.setting.rate and served:
             served = max(served, 1 / self.setting.rate)
-        shapes = {self.target.padded_length(length, self.bench_model.max_length) for length in self.asked.lengths}
+        shapes = {self.target.padded_length(length, self.model.max_length) for length in self.asked.lengths}
         load = self.probe.open_s + self.probe.first_s * (len(shapes) if self.target.runtime == "openvino" else 1)
         started = max(self.probe.process_s - self.probe.open_s - self.probe.first_s, 0)
         timed = options.queries * (2 if options.end_to_end and self.asked.is_text else 1)
@@ -124,76 +124,76 @@ class Planned:
 
 
 def make_plan(
-    bench_models: Sequence[tuple[BenchModel, Literal["baseline", "candidate"]]],
+    models: Sequence[tuple[BenchModel, Literal["baseline", "candidate"]]],
     options: BenchOptions,
     source: QuerySource,
     progress: Progress,
 ) -> list[Planned]:
-    """Looks at each model once and lays out every combination, those of one load together.
+    """Probes each model once and lays out every combination, with those of one load together.
 
     Raises:
-        InputError: options do not go together, or a model cannot be asked so.
+        InputError: options do not go together, or a model does not take such queries.
     """
     options.check()
     if options.driver == "mlcommons-loadgen":
         loadgen.require()
-    seen = [_look(bench_model, options, source, progress) for bench_model, _ in bench_models]
-    if any(role == "baseline" for _, role in bench_models):
+    seen = [_look(model, options, source, progress) for model, _ in models]
+    if any(role == "baseline" for _, role in models):
         seen = _alike(seen, options, progress)
     plan = []
-    for (setting, lengths), index in itertools.product(options.settings(), _places(options)):
-        for (bench_model, found), (_, role) in zip(seen, bench_models, strict=True):
-            target = _target(bench_model, *index)
-            _check_streams(bench_model, setting, found)
-            asked = _ask(bench_model, lengths, setting, target, options, source)
+    for (setting, lengths), (threads, batch) in itertools.product(options.settings(), _threads_and_batches(options)):
+        for (model, found), (_, role) in zip(seen, models, strict=True):
+            target = _target(model, threads, batch)
+            _check_streams(model, setting, found)
+            asked = _ask(model, lengths, setting, target, options, source)
             setting_asked = setting.model_copy(update={"queries": asked.sha256})
-            plan.append(Planned(bench_model, role, target, setting_asked, asked, found, lengths))
+            plan.append(Planned(model, role, target, setting_asked, asked, found, lengths))
     return plan
 
 
 def _alike(
     seen: Sequence[tuple[BenchModel, Probe]], options: BenchOptions, progress: Progress
 ) -> list[tuple[BenchModel, Probe]]:
-    """With a baseline: what leaves threads or batch open takes those of the first that does not, or nothing could be compared.
+    """With a baseline: a model without threads or batch of its own takes those of the first that has some, to be comparable.
 
-    A bundle says both, a graph of a fixed batch says that.
+    A bundle has both, a graph of a fixed batch has a batch.
     """
     settled = {
         "threads": None if options.threads else next((item.target.threads for item, _ in seen if item.checked_at), None),
         "batch": None
         if options.batches
-        else next((item.target.batch for item, found in seen if _says_batch(item, found)), None),
+        else next((item.target.batch for item, found in seen if _has_batch(item, found)), None),
     }
     alike = []
-    for bench_model, found in seen:
-        open_ones = {} if bench_model.checked_at else {"threads": settled["threads"]}
-        open_ones |= {} if _says_batch(bench_model, found) else {"batch": settled["batch"]}
-        changes = {name: value for name, value in open_ones.items() if value not in (None, getattr(bench_model.target, name))}
+    for model, found in seen:
+        open_ones = {} if model.checked_at else {"threads": settled["threads"]}
+        open_ones |= {} if _has_batch(model, found) else {"batch": settled["batch"]}
+        changes = {name: value for name, value in open_ones.items() if value not in (None, getattr(model.target, name))}
         if changes:
             what = " and ".join(f"{name} {value}" for name, value in changes.items())
-            progress.note(f"{bench_model.name} is measured at {what}, for so is what it is compared with")
-        alike.append((replace(bench_model, target=bench_model.target.model_copy(update=changes)), found))
+            progress.note(f"{model.name} is measured at {what}, like the model that it is compared with")
+        alike.append((replace(model, target=model.target.model_copy(update=changes)), found))
     return alike
 
 
-def _says_batch(bench_model: BenchModel, found: Probe) -> bool:
-    return bench_model.checked_at is not None or found.fixed_batch is not None
+def _has_batch(model: BenchModel, found: Probe) -> bool:
+    return model.checked_at is not None or found.fixed_batch is not None
 
 
-def _places(options: BenchOptions) -> list[tuple[int | None, int | None]]:
+def _threads_and_batches(options: BenchOptions) -> list[tuple[int | None, int | None]]:
     """Every pair of threads and batch."""
     threads: Sequence[int | None] = tuple(dict.fromkeys(options.threads)) or (None,)
     batches: Sequence[int | None] = tuple(dict.fromkeys(options.batches)) or (None,)
     return list(itertools.product(threads, batches))
 
 
-def _target(bench_model: BenchModel, threads: int | None, batch: int | None) -> Target:
-    asked = {"threads": threads or bench_model.target.threads, "batch": batch or bench_model.target.batch}
-    return bench_model.target.model_copy(update=asked)
+def _target(model: BenchModel, threads: int | None, batch: int | None) -> Target:
+    asked = {"threads": threads or model.target.threads, "batch": batch or model.target.batch}
+    return model.target.model_copy(update=asked)
 
 
 def _ask(
-    bench_model: BenchModel, lengths: Lengths, setting: Setting, target: Target, options: BenchOptions, source: QuerySource
+    model: BenchModel, lengths: Lengths, setting: Setting, target: Target, options: BenchOptions, source: QuerySource
 ) -> Asked:
     texts = texts_per_query(setting, target)
     if (total := (options.warmup + options.queries) * texts) > MOST_TEXTS:
@@ -202,41 +202,37 @@ def _ask(
             f"more than {MOST_TEXTS:,}.",
             hint="Ask for fewer --queries or a smaller --batch; more samples come of more --rounds.",
         )
-    return source.ask(bench_model, lengths, warmup=options.warmup * texts, timed=options.queries * texts)
+    return source.ask(model, lengths, warmup=options.warmup * texts, timed=options.queries * texts)
 
 
-def _look(bench_model: BenchModel, options: BenchOptions, source: QuerySource, progress: Progress) -> tuple[BenchModel, Probe]:
-    """The bench_model with the sizes that its graph insists on, and what the first look at it found."""
-    asked = [
-        _ask(bench_model, lengths, setting, bench_model.target, options, source) for setting, lengths in options.settings()
-    ]
+def _look(model: BenchModel, options: BenchOptions, source: QuerySource, progress: Progress) -> tuple[BenchModel, Probe]:
+    """The model with the fixed sizes of its graph, and its probe."""
+    asked = [_ask(model, lengths, setting, model.target, options, source) for setting, lengths in options.settings()]
     every = [length for item in asked for length in item.lengths]
-    with progress.step(f"look at {bench_model.name}"):
-        found = probe(bench_model, bench_model.target, usual=int(np.median(every)), longest=max(every))
+    with progress.step(f"look at {model.name}"):
+        found = probe(model, model.target, usual=int(np.median(every)), longest=max(every))
     if found.fixed_length is not None:
-        fixed = bench_model.target.model_copy(update={"padding": "max_length", "length_bucket": None})
-        bench_model = replace(bench_model, target=fixed, max_length=found.fixed_length)
-        progress.note(
-            f"{bench_model.name} takes {found.fixed_length} tokens and no other number: shorter texts are padded to it"
-        )
+        fixed = model.target.model_copy(update={"padding": "max_length", "length_bucket": None})
+        model = replace(model, target=fixed, max_length=found.fixed_length)
+        progress.note(f"{model.name} takes {found.fixed_length} tokens and no other number: shorter texts are padded to it")
     if found.fixed_batch is not None:
-        _check_batch(bench_model, found.fixed_batch, options)
-        bench_model = replace(bench_model, target=bench_model.target.model_copy(update={"batch": found.fixed_batch}))
-    return bench_model, found
+        _check_batch(model, found.fixed_batch, options)
+        model = replace(model, target=model.target.model_copy(update={"batch": found.fixed_batch}))
+    return model, found
 
 
-def _check_batch(bench_model: BenchModel, batch: int, options: BenchOptions) -> None:
+def _check_batch(model: BenchModel, batch: int, options: BenchOptions) -> None:
     if strange := [asked for asked in options.batches if asked != batch]:
         raise InputError(
-            f"{bench_model.name} takes {batch} texts at once and no other number; --batch asks for {strange[0]}.",
+            f"{model.name} takes {batch} texts at once and no other number; --batch asks for {strange[0]}.",
             hint="Drop --batch, or export the model with a dynamic batch.",
         )
 
 
-def _check_streams(bench_model: BenchModel, setting: Setting, found: Probe) -> None:
+def _check_streams(model: BenchModel, setting: Setting, found: Probe) -> None:
     if setting.scenario == "multi-stream" and found.fixed_batch is not None and setting.streams % found.fixed_batch:
         raise InputError(
-            f"{bench_model.name} takes {found.fixed_batch} texts at once and no other number; "
+            f"{model.name} takes {found.fixed_batch} texts at once and no other number; "
             f"{setting.streams} streams are not a multiple of it.",
             hint=f"For example --streams {found.fixed_batch * max(round(setting.streams / found.fixed_batch), 1)}",
         )

@@ -359,7 +359,7 @@ def test_a_bare_graph_runs_as_the_bundle_that_it_is_compared_with(cli: CLI, desk
         "bench", "bundle", "--variant", "onnxruntime/int8-dynamic", "--baseline", graph, *FAST, "--json", "--out", "a.json"
     )
     assert result.code == 0, result.err
-    assert "model is measured at threads 2 and batch 2, for so is what it is compared with" in result.err
+    assert "model is measured at threads 2 and batch 2, like the model that it is compared with" in result.err
     assert [(item["threads"], item["batch"]) for item in json.loads(result.out)["models"]] == [(2, 2)] * 2
     told = cli("bench", "bundle", "--baseline", graph, "--threads", "1", *FAST, "--json", "--out", "b.json")
     assert [(item["threads"], item["batch"]) for item in json.loads(told.out)["models"]] == [(1, 2)] * 2

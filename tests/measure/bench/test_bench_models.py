@@ -68,7 +68,7 @@ def test_a_bundle_is_measured_as_it_was_checked(finished: Path) -> None:
     manifest = read_bundle(run / "bundle")
     (selected,) = find(run / "bundle")
     assert selected.name == manifest.selected
-    assert find(run) == [replace(selected, place=run)]
+    assert find(run) == [replace(selected, path=run)]
     named = find(run, "openvino/fp32", "onnxruntime/int8-static")
     assert [bench_model.name for bench_model in named] == ["openvino/fp32", "onnxruntime/int8-static"]
     for bench_model in named:
@@ -190,12 +190,12 @@ def test_a_folder_with_graphs_leaves_a_choice(model_dir: Path, bundle: Path) -> 
     shutil.copytree(bundle / "onnx", model_dir / "onnx")
     shutil.copytree(bundle / "openvino", model_dir / "openvino")
     assert find(model_dir)[0].target.runtime == "torch"
-    assert find(model_dir, runtime="onnxruntime")[0].model == model_dir / "onnx" / "model.onnx"
-    assert find(model_dir, runtime="openvino")[0].model == model_dir / "onnx" / "model.onnx"  # OpenVINO reads ONNX, too
+    assert find(model_dir, runtime="onnxruntime")[0].file == model_dir / "onnx" / "model.onnx"
+    assert find(model_dir, runtime="openvino")[0].file == model_dir / "onnx" / "model.onnx"  # OpenVINO reads ONNX, too
     (model_dir / "model.safetensors").unlink()
-    assert find(model_dir)[0].model == model_dir / "onnx" / "model.onnx"
+    assert find(model_dir)[0].file == model_dir / "onnx" / "model.onnx"
     shutil.rmtree(model_dir / "onnx")
-    assert find(model_dir)[0].model == model_dir / "openvino" / "openvino_model.xml"
+    assert find(model_dir)[0].file == model_dir / "openvino" / "openvino_model.xml"
     assert find(model_dir)[0].name == "model"
 
 
@@ -236,7 +236,7 @@ def misnamed(folder: Path) -> Path:
     return folder
 
 
-NO_SUBJECTS = [
+NO_MODELS = [
     (lambda folder: folder / "absent", "There is no"),
     (empty, "is empty"),
     (pointer, "is a Git LFS pointer"),
@@ -250,7 +250,7 @@ NO_SUBJECTS = [
 ]
 
 
-@pytest.mark.parametrize(("make", "message"), NO_SUBJECTS, ids=[message for _, message in NO_SUBJECTS])
+@pytest.mark.parametrize(("make", "message"), NO_MODELS, ids=[message for _, message in NO_MODELS])
 def test_what_cannot_be_measured_is_refused_in_one_sentence(tmp_path: Path, make: object, message: str) -> None:
     place = make(tmp_path)  # type: ignore[operator]
     if place.suffix == ".xml" and "XML" in message:
@@ -275,15 +275,15 @@ def test_runtime_that_does_not_open_the_file_is_refused(bundle: Path) -> None:
 @given(
     st.lists(st.sampled_from(["/a/x/m.onnx", "/a/y/m.onnx", "/b/x/m.onnx", "/m.onnx", "/a/x/n.onnx"]), min_size=1, max_size=6)
 )
-def test_no_two_models_have_one_name(places: list[str]) -> None:
+def test_no_two_models_have_one_name(paths: list[str]) -> None:
     plain = BenchModel("", Path("/"), Path("/"), Target(runtime="torch"), "", 0, None, (), ("text",), 8, 0, 9, None)
-    named = named_apart([replace(plain, name=Path(index).stem, place=Path(index)) for index in places])
+    named = named_apart([replace(plain, name=Path(path).stem, path=Path(path)) for path in paths])
     names = [bench_model.name for bench_model in named]
     assert len(set(names)) == len(names)
-    assert [bench_model.place for bench_model in named] == [Path(index) for index in places]
-    assert all(Path(index).stem in name for name, index in zip(names, places, strict=True))
-    if len({Path(index).stem for index in places}) == len(places):
-        assert names == [Path(index).stem for index in places]
+    assert [bench_model.path for bench_model in named] == [Path(path) for path in paths]
+    assert all(Path(path).stem in name for name, path in zip(names, paths, strict=True))
+    if len({Path(path).stem for path in paths}) == len(paths):
+        assert names == [Path(path).stem for path in paths]
 
 
 def test_an_onnx_file_that_is_none_is_the_users_fault(tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_a_graph_of_fixed_sizes_is_asked_nothing_else(graph: Path) -> None:
     (bench_model,) = find(place)
     notes = Notes()
     (planned,) = make_plan([(bench_model, "candidate")], BenchOptions(queries=3, warmup=0), QuerySource(None, 0), notes)
-    assert (planned.target.batch, planned.target.padding, planned.bench_model.max_length) == (2, "max_length", 16)
+    assert (planned.target.batch, planned.target.padding, planned.model.max_length) == (2, "max_length", 16)
     assert max(planned.asked.lengths) <= 16 and "takes 16 tokens" in notes.lines[0]
     with pytest.raises(InputError, match="takes 2 texts at once"):
         make_plan([(bench_model, "candidate")], BenchOptions(batches=(4,), queries=3), QuerySource(None, 0), Silent())
