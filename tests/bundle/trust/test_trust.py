@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 import edgebert
 from edgebert.bundle.read import read_bundle, read_signed_bundle
+from edgebert.bundle.trust import policy
 from edgebert.bundle.trust.config import trusted_fingerprints
 from edgebert.bundle.trust.envelope import SIGNATURE
 from edgebert.bundle.trust.keys import ensure_own_key, own_key_file
@@ -39,6 +40,25 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "their-config"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "their-cache"))
     return tmp_path / "their-config" / "edgebert"
+
+
+@pytest.fixture
+def key(bundle: Path, machine: Path, tmp_path: Path) -> Path:
+    """The private key that signed the bundle. The machine does not trust it yet."""
+    made = new_key(tmp_path / "signer.pem")
+    sign_with_key(bundle, made)
+    return made
+
+
+@pytest.fixture
+def pinned(key: Path) -> Path:
+    """The private key that signed the bundle, which the machine trusts as `signer`."""
+    pin(key)
+    return key
+
+
+def pin(key: Path) -> str:
+    return pin_key("signer", key.with_suffix(".pub").read_text())
 
 
 def receipts() -> list[Path]:
@@ -58,31 +78,28 @@ def test_own_key_is_trusted_without_a_line(bundle: Path) -> None:
     assert not (own_key_file().parent.parent / "trust.toml").exists()
 
 
-def test_bundle_loads_on_another_machine_when_its_key_is_pinned_there_and_not_before(bundle: Path, machine: Path) -> None:
-    key = new_key(machine.parent.parent / "signer.pem")
-    sign_with_key(bundle, key)
+def test_bundle_loads_on_another_machine_when_its_key_is_pinned_there_and_not_before(bundle: Path, key: Path) -> None:
     with pytest.raises(TrustError, match="which is not trusted here") as refused:
         edgebert.load(bundle)
     assert "edgebert keys trust FILE --name NAME" in str(refused.value)
-    fingerprint = pin_key("build-server", key.with_suffix(".pub").read_text())
-    assert read_signed_bundle(bundle)[1] == Signer("build-server", fingerprint)
+    fingerprint = pin(key)
+    assert read_signed_bundle(bundle)[1] == Signer("signer", fingerprint)
     assert trusted_fingerprints() == (fingerprint,)
     assert edgebert.load(bundle)("a good film").label in ("negative", "positive")
-    unpin("build-server")
+    unpin("signer")
     with pytest.raises(TrustError, match=fingerprint):
         read_bundle(bundle)
 
 
-@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1()], ids=lambda curve: curve.name)
+@pytest.mark.parametrize("curve", [ec.SECP384R1(), ec.SECP521R1()], ids=lambda curve: curve.name)
 def test_key_of_every_curve_that_signs_is_taken(bundle: Path, machine: Path, curve: ec.EllipticCurve) -> None:
     key = new_key(machine.parent.parent / "signer.pem", curve)
     sign_with_key(bundle, key)
-    pin_key("signer", key.with_suffix(".pub").read_text())
+    pin(key)
     read_bundle(bundle)
 
 
-def test_key_and_trust_that_lie_in_the_bundle_are_not_looked_at(bundle: Path, machine: Path) -> None:
-    key = new_key(machine.parent.parent / "signer.pem")
+def test_key_and_trust_that_lie_in_the_bundle_are_not_looked_at(bundle: Path, key: Path) -> None:
     (bundle / "keys").mkdir()
     shutil.copyfile(key.with_suffix(".pub"), bundle / "keys/signing.pub")
     shutil.copyfile(key, bundle / "keys/signing.pem")
@@ -91,7 +108,7 @@ def test_key_and_trust_that_lie_in_the_bundle_are_not_looked_at(bundle: Path, ma
     sign_with_key(bundle, key)
     with pytest.raises(TrustError, match="which is not trusted here"):
         read_bundle(bundle)
-    pin_key("signer", key.with_suffix(".pub").read_text())
+    pin(key)
     assert read_signed_bundle(bundle)[1].name == "signer"
 
 
@@ -108,15 +125,13 @@ def test_what_others_may_write_says_nothing_of_trust(bundle: Path, machine: Path
         read_bundle(bundle)
 
 
-def test_damaged_own_key_blocks_no_bundle_of_another_that_is_pinned(bundle: Path, machine: Path) -> None:
-    key = new_key(machine.parent.parent / "signer.pem")
+def test_damaged_own_key_blocks_no_bundle_of_another_that_is_pinned(bundle: Path, key: Path) -> None:
     ensure_own_key()
-    sign_with_key(bundle, key)
     own_key_file().write_text("not a key")
     with pytest.raises(TrustError, match="The own key is damaged") as refused:
         read_bundle(bundle)
     assert "edgebert keys new" in str(refused.value)
-    pin_key("signer", key.with_suffix(".pub").read_text())
+    pin(key)
     read_bundle(bundle)
 
 
@@ -152,27 +167,20 @@ def test_command_of_model_signing_verifies_what_is_signed_here(bundle: Path) -> 
     assert (done.returncode, "Verification succeeded" in done.stdout) == (0, True), done.stderr
 
 
-def test_bundle_that_model_signing_signed_loads(bundle: Path, machine: Path) -> None:
-    key = new_key(machine.parent.parent / "signer.pem")
+def test_bundle_that_model_signing_signed_loads(bundle: Path, pinned: Path, tmp_path: Path) -> None:
     (bundle / SIGNATURE).unlink()
-    config = model_signing.signing.Config().use_elliptic_key_signer(private_key=key)
-    config.sign(bundle, machine.parent.parent / "theirs.sig")  # its own defaults
-    shutil.move(machine.parent.parent / "theirs.sig", bundle / SIGNATURE)
-    pin_key("theirs", key.with_suffix(".pub").read_text())
-    assert read_signed_bundle(bundle)[1].name == "theirs"
+    config = model_signing.signing.Config().use_elliptic_key_signer(private_key=pinned)
+    config.sign(bundle, tmp_path / "theirs.sig")  # its own defaults
+    shutil.move(tmp_path / "theirs.sig", bundle / SIGNATURE)
+    assert read_signed_bundle(bundle)[1].name == "signer"
 
 
-def test_nothing_of_model_signing_reaches_the_output(bundle: Path, cli: Callable[..., Result]) -> None:
+def test_verify_says_who_signed_and_prints_nothing_of_model_signing(bundle: Path, cli: Callable[..., Result]) -> None:
     shutil.rmtree(Path(os.environ["XDG_CACHE_HOME"]) / "edgebert", ignore_errors=True)
     result = cli("verify", bundle)
     assert result.err == ""
-    assert result.out.splitlines()[:2] == [
-        "13 files as the manifest says",
-        f"signed by {ensure_own_key().fingerprint} (own key)",
-    ]
-
-
-def test_verify_says_in_json_who_signed(bundle: Path, cli: Callable[..., Result]) -> None:
+    signed = f"signed by {ensure_own_key().fingerprint} (own key)"
+    assert result.out.splitlines()[:2] == ["13 files as the manifest says", signed]
     found = json.loads(cli("verify", bundle, "--json").out)
     assert found["signer"] == {"name": "own key", "identity": ensure_own_key().fingerprint}
 
@@ -197,22 +205,11 @@ def loaded(bundle: Path) -> str:
 
 @pytest.fixture
 def checks(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """A folder for each signature that was checked."""
-    from edgebert.bundle.trust import verification
-
+    """The folder of each signature that was checked."""
     seen: list[Path] = []
-    check = verification.verify
-    monkeypatch.setattr(verification, "verify", lambda folder, *rest: (seen.append(folder), check(folder, *rest))[1])
+    verify = policy.verify
+    monkeypatch.setattr(policy, "verify", lambda folder, *rest: (seen.append(folder), verify(folder, *rest))[1])
     return seen
-
-
-@pytest.fixture
-def pinned(bundle: Path, machine: Path) -> Path:
-    """The private key by which the bundle is signed, which the machine trusts as `signer`."""
-    key = new_key(machine.parent.parent / "signer.pem")
-    sign_with_key(bundle, key)
-    pin_key("signer", key.with_suffix(".pub").read_text())
-    return key
 
 
 def test_second_load_imports_nothing_that_checks_signatures(bundle: Path, pinned: Path) -> None:
@@ -242,9 +239,7 @@ def test_receipt_ends_when_the_key_is_distrusted(bundle: Path, pinned: Path) -> 
         read_bundle(bundle)
 
 
-def test_receipt_ends_when_the_file_of_a_pin_is_exchanged(bundle: Path, machine: Path, checks: list[Path]) -> None:
-    key = new_key(machine.parent.parent / "signer.pem")
-    sign_with_key(bundle, key)
+def test_receipt_ends_when_the_file_of_a_pin_is_exchanged(bundle: Path, machine: Path, key: Path, checks: list[Path]) -> None:
     write_config(machine, '[keys.signer]\nfile = "signer.pub"\n')
     shutil.copyfile(key.with_suffix(".pub"), machine / "signer.pub")
     read_bundle(bundle)
@@ -270,22 +265,6 @@ def test_receipt_ends_when_the_manifest_or_the_signature_changes(bundle: Path, p
         read_bundle(bundle)
 
 
-def emptied(receipt: Path) -> None:
-    receipt.write_bytes(b"")
-
-
-def of_another(receipt: Path) -> None:
-    receipt.write_text(json.dumps({"name": "x", "identity": "y", "receipt": "0" * 64}))
-
-
-def open_to_others(receipt: Path) -> None:
-    receipt.chmod(0o666)
-
-
-def in_an_open_folder(receipt: Path) -> None:
-    receipt.parent.chmod(0o777)
-
-
 def as_a_link(receipt: Path) -> None:
     receipt.rename(receipt.with_suffix(".moved"))
     receipt.symlink_to(receipt.with_suffix(".moved"))
@@ -296,23 +275,23 @@ def as_a_pipe(receipt: Path) -> None:
     os.mkfifo(receipt)
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        emptied,
-        of_another,
-        open_to_others,
-        in_an_open_folder,
-        as_a_link,
-        lambda receipt: receipt.write_text('{"receipt":'),
-        lambda receipt: receipt.write_text("[1]"),
-        lambda receipt: receipt.write_bytes(b"\xff" * 100),
-        lambda receipt: receipt.write_text("[" * 100_000),
-        pytest.param(as_a_pipe, marks=pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")),
-    ],
-)
+SPOILT: dict[str, Callable[[Path], object]] = {
+    "empty": lambda receipt: receipt.write_bytes(b""),
+    "of another": lambda receipt: receipt.write_text(json.dumps({"name": "x", "identity": "y", "receipt": "0" * 64})),
+    "open to others": lambda receipt: receipt.chmod(0o666),
+    "in a folder that is open to others": lambda receipt: receipt.parent.chmod(0o777),
+    "a link": as_a_link,
+    "a pipe": as_a_pipe,
+    "cut": lambda receipt: receipt.write_text('{"receipt":'),
+    "a list": lambda receipt: receipt.write_text("[1]"),
+    "not UTF-8": lambda receipt: receipt.write_bytes(b"\xff" * 100),
+    "nested deeply": lambda receipt: receipt.write_text("[" * 100_000),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
 def test_receipt_is_ignored_when_it_is_none_that_counts(
-    bundle: Path, pinned: Path, checks: list[Path], spoil: Callable[[Path], None]
+    bundle: Path, pinned: Path, checks: list[Path], spoil: Callable[[Path], object]
 ) -> None:
     signer = read_signed_bundle(bundle)[1]
     (receipt,) = receipts()
@@ -370,30 +349,23 @@ WRONG: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize(("text", "reason"), WRONG.values(), ids=WRONG)
-@pytest.mark.parametrize("signed", [True, False])
 def test_no_bundle_loads_when_trust_toml_is_wrong(
-    bundle: Path, machine: Path, cli: Callable[..., Result], text: str, reason: str, signed: bool
+    bundle: Path, machine: Path, cli: Callable[..., Result], text: str, reason: str
 ) -> None:
-    sign_bundle(bundle) if signed else (bundle / SIGNATURE).unlink()
+    sign_bundle(bundle)
     write_config(machine, text)
-    with pytest.raises(TrustError, match=reason) as refused:
-        read_bundle(bundle)
-    assert "No bundle loads until it is put right" in str(refused.value)
-    for verb in (("run", bundle, "text"), ("keys", "list")):
-        assert cli(*verb).code == 2
+    for _ in ("signed", "unsigned"):
+        with pytest.raises(TrustError, match=reason) as refused:
+            read_bundle(bundle)
+        assert "No bundle loads until it is put right" in str(refused.value)
+        (bundle / SIGNATURE).unlink(missing_ok=True)
+    assert cli("keys", "list").code == 2
 
 
 def test_pin_that_is_no_key_refuses_every_key_that_is_asked_for(bundle: Path, machine: Path) -> None:
     sign_bundle(bundle)
     write_config(machine, '[keys.a]\npem = "no key"\n')
     with pytest.raises(TrustError, match=r"keys\.a is not a public key in PEM form"):
-        read_bundle(bundle)
-
-
-def test_no_bundle_loads_when_others_may_write_trust_toml(bundle: Path, machine: Path) -> None:
-    write_config(machine, 'unsigned = "load"\n')
-    (machine / "trust.toml").chmod(0o666)
-    with pytest.raises(TrustError, match="Others than this user may write"):
         read_bundle(bundle)
 
 
@@ -441,12 +413,16 @@ def pin_root(root: Holder, subject: str | None = None) -> None:
     pin_certificate("our-ca", root.file.read_text(), subject)
 
 
+def sign_as(bundle: Path, leaf: Holder, *chain: Holder) -> Signer:
+    return sign_with_certificate(bundle, leaf.key_file, leaf.file, [holder.file for holder in chain])
+
+
 def test_bundle_loads_when_a_pinned_root_vouches_for_its_certificate(
     bundle: Path, machine: Path, authority: tuple[Holder, Holder], tmp_path: Path
 ) -> None:
     root, middle = authority
     leaf = issue(tmp_path, "release", middle)
-    assert sign_with_certificate(bundle, leaf.key_file, leaf.file, [middle.file]).identity == "CN=release"
+    assert sign_as(bundle, leaf, middle).identity == "CN=release"
     with pytest.raises(TrustError, match="CN=release, which is not trusted here: no root certificate is pinned here"):
         read_bundle(bundle)
     pin_root(root)
@@ -463,7 +439,7 @@ def test_root_vouches_for_one_subject_only_when_the_pin_says_so(
 ) -> None:
     root, _ = authority
     leaf = issue(tmp_path, "intern", root)
-    sign_with_certificate(bundle, leaf.key_file, leaf.file)
+    sign_as(bundle, leaf)
     pin_root(root, "CN=release")
     with pytest.raises(TrustError, match="our-ca is for CN=release only"):
         read_bundle(bundle)
@@ -478,7 +454,7 @@ def test_certificate_of_another_root_of_the_same_name_does_not_count(
     (tmp_path / "forged").mkdir()
     forged = issue(tmp_path / "forged", "root", is_authority=True)
     leaf = issue(tmp_path / "forged", "release", forged)
-    sign_with_certificate(bundle, leaf.key_file, leaf.file, [forged.file])
+    sign_as(bundle, leaf, forged)
     pin_root(authority[0])
     with pytest.raises(TrustError, match="CN=release, which is not trusted here: our-ca: "):
         read_bundle(bundle)
@@ -488,7 +464,7 @@ def test_certificate_without_a_signature_by_its_key_does_not_count(
     bundle: Path, machine: Path, authority: tuple[Holder, Holder], tmp_path: Path
 ) -> None:
     leaf, other = issue(tmp_path, "release", authority[0]), issue(tmp_path, "other", authority[0])
-    sign_with_certificate(bundle, other.key_file, other.file)
+    sign_as(bundle, other)
     value = json.loads((bundle / SIGNATURE).read_text())
     chain = value["verificationMaterial"]["x509CertificateChain"]["certificates"]
     chain[0]["rawBytes"] = base64.b64encode(leaf.certificate.public_bytes(Encoding.DER)).decode()
@@ -503,7 +479,7 @@ def test_clock_of_a_device_locks_no_bundle_out(bundle: Path, machine: Path, tmp_
     """Expired by today's clock, or not valid yet, as all are on a device that believes it is 1970."""
     root = issue(tmp_path, "root", is_authority=True, years=(1970, 2100))
     leaf = issue(tmp_path, "release", root, years=years)
-    sign_with_certificate(bundle, leaf.key_file, leaf.file)
+    sign_as(bundle, leaf)
     pin_root(root)
     read_bundle(bundle)
 
@@ -511,7 +487,7 @@ def test_clock_of_a_device_locks_no_bundle_out(bundle: Path, machine: Path, tmp_
 def test_certificate_does_not_count_when_it_began_after_its_root_ended(bundle: Path, machine: Path, tmp_path: Path) -> None:
     root = issue(tmp_path, "root", is_authority=True, years=(2000, 2010))
     leaf = issue(tmp_path, "release", root, years=(2015, 2016))
-    sign_with_certificate(bundle, leaf.key_file, leaf.file)
+    sign_as(bundle, leaf)
     pin_root(root)
     with pytest.raises(TrustError, match=r"our-ca: .*expired"):
         read_bundle(bundle)
@@ -522,7 +498,7 @@ def test_certificate_does_not_count_when_it_is_not_for_signatures(
     bundle: Path, machine: Path, authority: tuple[Holder, Holder], tmp_path: Path, signs: bool | None
 ) -> None:
     leaf = issue(tmp_path, "release", authority[0], signs=signs)
-    sign_with_certificate(bundle, leaf.key_file, leaf.file)
+    sign_as(bundle, leaf)
     pin_root(authority[0])
     with pytest.raises(TrustError, match="which is not for signatures"):
         read_bundle(bundle)
