@@ -1,4 +1,4 @@
-"""The picture of what was removed: every head in its place, every width in proportion, every total right."""
+"""The picture of the removed parts: every head at its position, every width in proportion, every total right."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from made_reports import a_report, an_entry
+from page_reports import full_report
 
 from edgebert.core.store import hash_json
 from edgebert.errors import InputError
@@ -27,9 +28,11 @@ from edgebert.report.search_record import SearchRecord
 
 
 @pytest.fixture(scope="module")
-def written(finished: Path) -> Path:
-    """The report of a finished run; do not write into it."""
-    return finished / "runs" / "recipe" / "report.json"
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report with a value in every field; do not write into it."""
+    path = tmp_path_factory.mktemp("written") / "report.json"
+    write_report(path, full_report())
+    return path
 
 
 @given(hnp.arrays(np.int64, st.integers(0, 300), elements=st.integers(0, LARGEST)))
@@ -149,15 +152,13 @@ def test_report_may_be_formatted_anew(written: Path, tmp_path: Path) -> None:
     assert read_report(tmp_path / "formatted.json") == read_report(written)
 
 
-def edited(place: Callable[[dict[str, Any]], Any]) -> Callable[[str], str]:
+def edited(change: Callable[[dict[str, Any]], Any]) -> Callable[[str], str]:
     """An edit of the parsed file, written back with the right checksum: the content itself must then be refused."""
 
     def edit(text: str) -> str:
-        from edgebert.core.store import hash_json
-
         content = json.loads(text)
         del content["sha256"]
-        place(content)
+        change(content)
         return json.dumps({**content, "sha256": hash_json(content)})
 
     return edit
@@ -168,12 +169,12 @@ def first_round(content: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def old(place: Callable[[dict[str, Any]], Any]) -> Callable[[str], str]:
+def old(change: Callable[[dict[str, Any]], Any]) -> Callable[[str], str]:
     """An edit of the same report in the first version's form."""
 
     def edit(text: str) -> str:
         content = version_1(json.loads(text))
-        place(content)
+        change(content)
         return json.dumps(content)
 
     return edit
@@ -219,9 +220,9 @@ def test_report_is_refused_in_one_sentence_when_no_measurement_wrote_it(name: st
 
 def test_report_is_refused_when_it_is_no_plain_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for place, message in (("pipe", "not a file"), ("absent.json", "cannot be read")):
+    for name, message in (("pipe", "not a file"), ("absent.json", "cannot be read")):
         with pytest.raises(InputError, match=message):
-            read_report(tmp_path / place)
+            read_report(tmp_path / name)
 
 
 def test_folder_stands_for_its_report_or_for_all_of_its_json_files(written: Path, tmp_path: Path) -> None:
@@ -231,9 +232,9 @@ def test_folder_stands_for_its_report_or_for_all_of_its_json_files(written: Path
         write_report(tmp_path / name, report)
     assert [file.name for file, _ in read_reports([tmp_path])] == ["a.json", "b.json"]
     (tmp_path / "empty").mkdir()
-    for place, message in ((tmp_path / "empty", "holds no report"), (tmp_path / "none", "There is no report")):
+    for path, message in ((tmp_path / "empty", "holds no report"), (tmp_path / "none", "There is no report")):
         with pytest.raises(InputError, match=message):
-            list(read_reports([place]))
+            list(read_reports([path]))
 
 
 def test_report_that_cannot_be_written_leaves_nothing(written: Path, tmp_path: Path) -> None:
@@ -258,6 +259,7 @@ print(len(entry.latencies_ms()), entry.percentile_ms(50), entry.percentile_ms(99
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["packed", "listed"])
 def test_ten_million_samples_are_read_in_bounded_memory(form: str, written: Path, tmp_path: Path) -> None:
     report = read_report(written)

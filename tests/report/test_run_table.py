@@ -28,7 +28,7 @@ def covered(role: Any, int8_macs: int | None) -> Entry:
 
 
 def after_pruning() -> Report:
-    """FP32, one step and one candidate."""
+    """FP32, one intermediate and one candidate."""
     return report(
         counted("baseline", 549.2e6, 22_713_986),
         counted("intermediate", 109.84e6, 13_000_000),
@@ -63,7 +63,7 @@ def test_what_was_not_counted_is_not_available() -> None:
 
 
 @pytest.mark.parametrize(("macs", "parameters"), [(None, None), (5e8, 22_000_000)], ids=["not counted", "the same"])
-def test_columns_that_say_the_same_in_every_row_are_left_out(macs: float | None, parameters: int | None) -> None:
+def test_columns_with_the_same_value_in_every_row_are_left_out(macs: float | None, parameters: int | None) -> None:
     same = report(counted("baseline", macs, parameters), counted("candidate", macs, parameters))
     assert not {item.name for item in columns_for(same)} & set(SHOWN_WHEN_CHANGED)
     assert {item.name for item in columns_for(after_pruning())} >= set(SHOWN_WHEN_CHANGED)
@@ -87,7 +87,7 @@ def test_int8_goes_early_when_the_terminal_is_narrow() -> None:
     assert "INT8" in gone and "p50 ms" in lines[0]
 
 
-def test_an_intermediate_stands_as_one_and_is_not_judged() -> None:
+def test_an_intermediate_is_named_so_and_is_not_judged() -> None:
     found = after_pruning()
     assert column(found, "verdict") == ["FP32", "intermediate", "PASSED, best"]
     assert [judged.entry.role for judged in judge(found).judged_entries] == ["candidate"]

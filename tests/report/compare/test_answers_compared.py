@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -19,11 +21,19 @@ from edgebert.report.compare.findings import Comparison
 from edgebert.report.report import Report
 from edgebert.tasks.metric import macro_f1
 
+
+@pytest.fixture(autouse=True, scope="module")
+def few_resamples() -> Iterator[None]:
+    """Every promise here holds with a few hundred resamples as well as with 2000, in a tenth of the time."""
+    with mock.patch.object(accuracy_module, "VALUES", 90_000):
+        yield
+
+
 RIGHT = tuple(np.random.default_rng(0).integers(0, 2, 2000).tolist())
 
 
 def answers(*, wrong: range, **changes: Any) -> Report:
-    """A report of one entry, whose answers are right but for some."""
+    """A report of one entry whose answers to the examples in `wrong` are wrong."""
     found = [1 - label if index in wrong else label for index, label in enumerate(RIGHT)]
     return a_report(an_entry(predictions=tuple(found), artifact=f"{len(wrong):064d}"), references=RIGHT, **changes)
 
@@ -40,7 +50,7 @@ def test_the_same_answers_of_another_model_are_equivalent_where_there_are_enough
     assert finding(compare(few[0], few[0]), "accuracy").reason == "the same model gave the same answers"
 
 
-def test_more_or_less_accurate_is_told_with_mcnemars_p_value() -> None:
+def test_more_or_less_accurate_has_mcnemars_p_value() -> None:
     found = accuracy(answers(wrong=range(260)))
     assert (found.verdict, found.p_value) == ("less-accurate", pytest.approx(2 / 2**60))
     assert found.difference == pytest.approx(-0.03)

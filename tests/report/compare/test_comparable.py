@@ -1,4 +1,4 @@
-"""What keeps two measurements apart, and what is said beside."""
+"""Obstacles that make two measurements incomparable, and notes on differences that do not."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_what_may_have_changed_a_process_is_a_note() -> None:
     assert not any("max_mhz" in note or "core_kinds" in note for note in notes)  # one side does not know
 
 
-def test_throttling_by_a_quota_is_told_as_such() -> None:
+def test_throttling_by_a_quota_is_named() -> None:
     hot = an_entry(rounds(seed=2, throttled=True))
     limited = MACHINE.model_copy(update={"cpu_quota": 1.5})
     found = compare(a_report(an_entry(rounds(seed=1)), environment=limited), a_report(hot, environment=limited), FEW)

@@ -55,7 +55,7 @@ def test_reasons_of_what_is_undecided_stand_below_the_table() -> None:
     assert "p50_ms inconclusive: too few processes: 3; measure with --rounds 5 or more" in text
 
 
-def test_entries_without_counterpart_are_told() -> None:
+def test_entries_without_counterpart_are_listed() -> None:
     both = a_report(an_entry(name="a"), an_entry(name="b"))
     text = lines.text_lines(document(compare(both, a_report(an_entry(name="a"), an_entry(name="c")))))
     assert "missing: b (onnxruntime, single-stream) is in REF and not in CHANGED" in text
@@ -98,7 +98,7 @@ def test_text_is_one_line_for_each_line_whatever_names_hold() -> None:
         assert line.isprintable() and not line.lstrip().startswith("::") and "##[" not in line
 
 
-def test_pairs_are_told_apart_by_load_and_target_and_failures_say_which_and_in_which_report() -> None:
+def test_pairs_are_named_by_load_and_target_and_failures_by_pair_and_report() -> None:
     two = Target(runtime="onnxruntime", threads=2)
     both = [
         a_report(an_entry(rounds(seed=seed)), an_entry(rounds(seed=seed + 1, slower=slower), target=two))
@@ -165,7 +165,7 @@ def test_json_is_what_the_model_describes() -> None:
     }
 
 
-def test_changes_are_said_alike_in_both_directions() -> None:
+def test_changes_have_the_same_words_in_both_directions() -> None:
     assert amount(0.0488) == amount(-0.0488) == "5.0 %"
     assert change("time", -1.2) == "3.32x faster" and change("rate", 0.0488) == "5.0 % slower"
     assert change("amount", -0.0488) == "5.0 % smaller"

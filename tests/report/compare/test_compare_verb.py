@@ -130,8 +130,8 @@ def test_compare_writes_over_no_report_and_not_both_outputs_to_one_file(
 ) -> None:
     before = [file.read_bytes() for file in three]
     (tmp_path / "link.json").symlink_to(three[1])
-    for option, place in (("--out", three[0]), ("--junit", three[1]), ("--out", three[2]), ("--junit", tmp_path / "link.json")):
-        done = cli("compare", *three[:2], option, place)
+    for option, path in (("--out", three[0]), ("--junit", three[1]), ("--out", three[2]), ("--junit", tmp_path / "link.json")):
+        done = cli("compare", *three[:2], option, path)
         assert done.code == 2 and f"is a report; {option} would write over it" in done.err
     assert [file.read_bytes() for file in three] == before
     done = cli("compare", *three[:2], "--out", "one", "--junit", tmp_path / "one")
@@ -145,7 +145,7 @@ def test_compare_replaces_what_it_wrote_and_leaves_nothing_beside(cli: Cli, thre
     assert cli("compare", *three[:2], "--out", "/dev/null").code == 0 and not Path("/dev/null").is_file()
 
 
-def test_compare_tells_of_reports_that_only_the_second_folder_has(cli: Cli, tmp_path: Path) -> None:
+def test_compare_lists_reports_that_only_the_second_folder_has(cli: Cli, tmp_path: Path) -> None:
     for folder, names in (("old", ("a", "b")), ("new", ("a", "b", "c"))):
         for number, name in enumerate(names):
             write_report(tmp_path / folder / f"{name}.json", measured(number + 10 * len(names), queries=70))

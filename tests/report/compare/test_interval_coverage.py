@@ -1,4 +1,4 @@
-"""How often intervals hold the truth, and what verdicts say of it, on noise as processes have it."""
+"""How often intervals contain the truth and verdicts are right, on simulated noise like that of processes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from edgebert.report.compare.comparison import compare
 from edgebert.report.compare.findings import CompareOptions
 from edgebert.report.compare.statistics import Side, compare_sides
 
+pytestmark = pytest.mark.slow
 TIMES = ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "throughput", "cold_start_ms", "load_ms")
 
 

@@ -82,7 +82,7 @@ def test_band_has_the_width_that_was_asked_for() -> None:
     assert judged(0.015, 0.003, band=0.005)[0] == "slower"
 
 
-def test_what_would_settle_it_is_said() -> None:
+def test_reason_says_what_would_settle_it() -> None:
     assert judged(0.035, 0.02)[1].endswith("about 6 more processes a side would settle it")
     assert judged(math.log1p(0.02), 0.01)[1].endswith("more processes will hardly settle it")
 
@@ -109,12 +109,12 @@ MACHINES = [
 ]
 
 
-@pytest.mark.parametrize(("log_ratio", "half_width", "machine", "verdict", "said"), MACHINES)
+@pytest.mark.parametrize(("log_ratio", "half_width", "machine", "verdict", "text"), MACHINES)
 def test_the_machine_itself_may_be_the_reason(
-    log_ratio: float, half_width: float, machine: Cost, verdict: str, said: str
+    log_ratio: float, half_width: float, machine: Cost, verdict: str, text: str
 ) -> None:
     found, reason = judged(log_ratio, half_width, machine=machine)
-    assert found == verdict and said in reason
+    assert found == verdict and text in reason
     other = Cost(-machine.value, machine.half_width)
     assert judged(-log_ratio, half_width, machine=other)[0] == MIRRORED.get(found, found)
 
@@ -136,22 +136,23 @@ def test_sizes_are_exact() -> None:
     assert judge_size(size, 103, 100, 0.02)[0] == "smaller"
 
 
-def pulsing(level: float, *, seed: int, slower: float = 1.0) -> Report:
+def with_machine(level: float, *, seed: int, slower: float = 1.0) -> Report:
+    """A report whose reference workload took so many times as long."""
     found = rounds(seed=seed, slower=slower)
     times = 2.6e6 * level * np.random.default_rng(seed).normal(1, 0.002, len(found))
-    pulsed = [
+    timed = [
         item.model_copy(update={"reference_workload_ns": Samples([int(reference)] * 8)})
         for item, reference in zip(found, times, strict=True)
     ]
-    return a_report(an_entry(pulsed))
+    return a_report(an_entry(timed))
 
 
 def test_a_machine_that_was_slower_is_not_the_models_fault() -> None:
-    comparison = compare(pulsing(1.0, seed=1), pulsing(1.05, seed=2, slower=1.05))
+    comparison = compare(with_machine(1.0, seed=1), with_machine(1.05, seed=2, slower=1.05))
     assert finding(comparison, "p50_ms").verdict == "inconclusive"
     assert "the machine itself was" in finding(comparison, "p50_ms").reason
     assert finding(comparison, "peak_rss_mb").verdict == "equivalent"
-    assert finding(compare(pulsing(1.0, seed=1), pulsing(1.0, seed=2, slower=1.05)), "p50_ms").verdict == "slower"
+    assert finding(compare(with_machine(1.0, seed=1), with_machine(1.0, seed=2, slower=1.05)), "p50_ms").verdict == "slower"
 
 
 def test_without_a_reference_workload_there_is_a_note_and_no_check() -> None:

@@ -19,11 +19,11 @@ from edgebert.report.report import Report
 from edgebert.report.samples import Samples
 
 COLOURS = {"color", "fgcolor", "bgcolor", "fillcolor"}
-"""Keys under which report.js puts a colour in the place of its name."""
+"""Keys whose values report.js replaces by the colour of that name."""
 
 
 def coloured(value: Any, colours: dict[str, str], key: str = "") -> Any:
-    """As report.js does it, but that a name which is not in the palette is an error."""
+    """The figure as report.js draws it; a name that is not in the palette is an error."""
     if isinstance(value, dict):
         return {name: coloured(item, colours, name) for name, item in value.items()}
     if isinstance(value, list):

@@ -37,9 +37,9 @@ def test_report_writes_a_page_and_says_where(cli: Cli, file: Path, tmp_path: Pat
 
 def test_report_json_says_what_was_written(cli: Cli, file: Path, tmp_path: Path) -> None:
     write_report(tmp_path / "b.json", bench_report())
-    told = json.loads(cli("report", file, "b.json", "--out", "sub/p.html", "--json").out)
-    assert told["page"] == "sub/p.html" and 1 < told["megabytes"] < 5
-    assert [item["verdict"] for item in told["reports"]] == ["PASSED", None]
+    written = json.loads(cli("report", file, "b.json", "--out", "sub/p.html", "--json").out)
+    assert written["page"] == "sub/p.html" and 1 < written["megabytes"] < 5
+    assert [item["verdict"] for item in written["reports"]] == ["PASSED", None]
     assert is_page(tmp_path / "sub" / "p.html")
 
 
@@ -47,8 +47,8 @@ def test_report_takes_a_folder_of_reports(cli: Cli, file: Path, tmp_path: Path) 
     folder = tmp_path / "many"
     for name in ("a", "b"):
         write_report(folder / f"{name}.json", bench_report())
-    told = json.loads(cli("report", folder, "--json").out)
-    assert [item["report"] for item in told["reports"]] == ["mine (a)", "mine (b)"]
+    written = json.loads(cli("report", folder, "--json").out)
+    assert [item["report"] for item in written["reports"]] == ["mine (a)", "mine (b)"]
 
 
 def test_report_replaces_its_own_page_and_nothing_else(cli: Cli, file: Path, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_report_replaces_its_own_page_and_nothing_else(cli: Cli, file: Path, tmp
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("r.json", "{", "is not a report"),
         ("r.json", '{"schema_version": 9, "entries": []}', "version 9"),
@@ -71,10 +71,10 @@ def test_report_replaces_its_own_page_and_nothing_else(cli: Cli, file: Path, tmp
         ("other.json", "[]", "is not a report of edgebert"),
     ],
 )
-def test_report_says_in_a_sentence_what_it_cannot_read(cli: Cli, tmp_path: Path, name: str, content: str, said: str) -> None:
+def test_report_says_in_a_sentence_what_it_cannot_read(cli: Cli, tmp_path: Path, name: str, content: str, message: str) -> None:
     (tmp_path / name).write_text(content)
     done = cli("report", name)
-    assert done.code == 2 and said in done.err and "Traceback" not in done.err
+    assert done.code == 2 and message in done.err and "Traceback" not in done.err
     assert not (tmp_path / "report.html").exists()
 
 
