@@ -149,9 +149,13 @@ def read_request(line: bytes) -> BaseModel:
 def main() -> int:
     """Answers one request. Returns the exit code."""
     interrupts.listen()
-    events = EventLines(open_output())
+    return serve(StandardInput(), EventLines(open_output()))
+
+
+def serve(source: StandardInput, events: EventLines) -> int:
+    """Answers the request of `source`; errors become events. Returns the exit code."""
     try:
-        answer = Agent(StandardInput(), events).answer()
+        answer = Agent(source, events).answer()
         events.send(Result(value=answer.model_dump(mode="json") if answer else {}))
     except KeyboardInterrupt:
         ended = "The agent on the device was ended before it had an answer."

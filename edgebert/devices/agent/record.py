@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, ValidationError
 
@@ -13,8 +13,9 @@ from edgebert.core.strict import Frozen
 from edgebert.devices.agent.disk import remove, write_durably
 from edgebert.devices.agent.protocol import Sha256, first_fault
 from edgebert.errors import BundleError
-from edgebert.report.file import report_text
-from edgebert.report.report import Report
+
+if TYPE_CHECKING:
+    from edgebert.report.report import Report
 
 KEPT = 20
 """Number of reports that a device keeps."""
@@ -62,6 +63,8 @@ def keep_report(root: Root, report: Report, manifest: str) -> None:
     Args:
         manifest: sha256 of the manifest of the bundle that was tried.
     """
+    from edgebert.report.file import report_text  # here, or `hello` would wait for it
+
     earlier = numbered(root)
     number = max(earlier, default=0) + 1
     write_durably(root.reports / f"{number:06d}-{manifest[:12]}.json", report_text(report))

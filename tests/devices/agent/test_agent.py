@@ -1,4 +1,4 @@
-"""An agent ends together with its workstation, says nothing but events, and leaves nothing running."""
+"""An agent ends together with its workstation, prints only events, and leaves no process running."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def shipped(model_template: Path, tmp_path_factory: pytest.TempPathFactory) -> t
 
 @pytest.fixture
 def root(shipped: tuple[Path, Path], tmp_path: Path) -> Path:
-    """The root, of the test's own."""
+    """A copy of the root, for one test."""
     return Path(shutil.copytree(shipped[0], tmp_path / "device", symlinks=True))
 
 
@@ -87,6 +87,8 @@ def lasting(root: Path) -> dict[str, str]:
     return {name: content for name, content in tree(root).items() if name.startswith(("slots", "current"))}
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "end",
     [
@@ -121,6 +123,7 @@ def test_an_agent_over_sockets_ends_with_them_and_the_next_installation_finishes
     assert install(root, shipped[1]).value["outcome"] == "switched"
 
 
+@pytest.mark.slow
 def test_a_second_agent_is_told_who_works_and_one_that_is_ended_says_so(
     root: Path, shipped: tuple[Path, Path], measuring: Callable[..., Measuring]
 ) -> None:
@@ -169,6 +172,7 @@ runpy.run_module("edgebert.devices.agent.agent", run_name="__main__")
     assert "Traceback" in ask(tmp_path / "device", "hello", command=command, env={"EDGEBERT_DEBUG": "1"}).err
 
 
+@pytest.mark.slow
 def test_the_agent_needs_only_the_device_install(root: Path, shipped: tuple[Path, Path]) -> None:
     absent = sorted(WORKSTATION | {"asyncssh", "openvino"})
     script = (
@@ -182,23 +186,14 @@ def test_the_agent_needs_only_the_device_install(root: Path, shipped: tuple[Path
 
 
 def test_hello_does_not_wait_for_what_measures(tmp_path: Path) -> None:
-    told = """
+    script = """
 import atexit, sys
 atexit.register(lambda: print(*sys.modules, file=sys.stderr))
 import runpy
 runpy.run_module("edgebert.devices.agent.agent", run_name="__main__")
 """
-    said = ask(tmp_path / "device", "hello", command=(sys.executable, "-P", "-c", told))
+    said = ask(tmp_path / "device", "hello", command=(sys.executable, "-P", "-c", script))
     assert said.value["cpu"] and said.value["free_bytes"] > 0
-    heavy = {
-        "model_signing",
-        "onnxruntime",
-        "openvino",
-        "tokenizers",
-        "typer",
-        "rich",
-        "edgebert.measure.bench",
-        "edgebert.report.report",
-    }
-    assert not heavy & set(said.err.split())
+    heavy = {"model_signing", "onnxruntime", "openvino", "tokenizers", "typer", "rich"}
+    assert not {*heavy, "edgebert.measure.bench", "edgebert.report.report"} & set(said.err.split())
     assert os.uname().machine == said.value["machine"]

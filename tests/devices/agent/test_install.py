@@ -15,8 +15,10 @@ from agents import Said, ask, files_of, install, send, ship, tree
 from bundles import FP32, INT8, changed, renamed, signed, small_bundle, variant, with_gates
 
 import edgebert
-from edgebert.bundle.device_folder import resolve
+from edgebert.bundle.device_folder import MANIFEST, Root, resolve
+from edgebert.core.store import hash_file
 from edgebert.devices.agent.protocol import VariantTrial
+from edgebert.devices.agent.record import KEPT, keep_report, numbered
 from edgebert.devices.agent.trial import enough
 from edgebert.report.compare.comparison import compare
 from edgebert.report.compare.findings import CompareOptions
@@ -41,26 +43,26 @@ def shipped(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def root(shipped: Path, tmp_path: Path) -> Path:
-    """The same, of the test's own."""
+    """A copy of that root, for one test."""
     return Path(shutil.copytree(shipped, tmp_path / "device", symlinks=True))
 
 
 def lasting(root: Path) -> dict[str, str]:
-    """What must be as it was after whatever failed: slots, records and the link."""
+    """Slots, records and the link, which no failure may change."""
     return {name: content for name, content in tree(root).items() if name.startswith(("slots", "current"))}
 
 
 def leftovers(root: Path) -> list[str]:
-    """What must not be there when an agent has ended."""
+    """Files that an agent must not leave behind."""
     return [name for name in tree(root) if name.startswith(("staging", "switching")) or ".old" in name]
 
 
-def test_a_first_bundle_serves_and_answers_as_where_it_was_made(shipped: Path, bundle: Path) -> None:
+def test_a_first_bundle_serves_and_gives_the_same_answers_as_on_the_workstation(shipped: Path, bundle: Path) -> None:
     assert lasting(shipped)["current"] == "-> slots/a"
     assert tree(shipped / "current") == tree(bundle)
     assert resolve(shipped) == (shipped.resolve() / "slots" / "a", INT8)
     assert resolve(shipped / "current") == resolve(shipped)
-    ours, theirs = (edgebert.load(place, variant=INT8).predict(["a good film"]) for place in (resolve(shipped)[0], bundle))
+    ours, theirs = (edgebert.load(path, variant=INT8).predict(["a good film"]) for path in (resolve(shipped)[0], bundle))
     assert ours == theirs
     files = [file for file in (shipped / "slots" / "a").rglob("*") if file.is_file()]
     assert {file.stat().st_mode & 0o777 for file in files} == {0o444}
@@ -75,11 +77,7 @@ def test_status_says_what_serves(shipped: Path, bundle: Path) -> None:
         (slot,) = status["slots"]
         assert slot["bundle"] == "recipe" and slot["variant"] == INT8 and slot["fault"] is None and slot["p50_ms"] > 0
     about = ask(shipped, "hello").value
-    assert (
-        about["serving"]
-        == slot["manifest"]
-        == next(item["sha256"] for item in files_of(bundle) if item["path"] == "edgebert.json")
-    )
+    assert about["serving"] == slot["manifest"] == hash_file(bundle / MANIFEST)
     assert slot["signed_by"] in about["trusted"]
 
 
@@ -128,11 +126,11 @@ def test_the_report_is_the_bundles_own_with_the_times_of_this_device(
     root, _, said = both
     file = tmp_path / "report.json"
     file.write_text(json.dumps(said.value["report"]))
-    here, at_home = read_report(file), read_report(bundle / "report.json")
+    here, shipped_report = read_report(file), read_report(bundle / "report.json")
     assert here == read_report(next((root / "reports").glob("000002-*.json")))
     assert here.recipe == "second on attic"
-    assert here.references == at_home.references and here.eval_data == at_home.eval_data
-    ours, theirs = ({entry.name: entry for entry in report.entries} for report in (here, at_home))
+    assert here.references == shipped_report.references and here.eval_data == shipped_report.eval_data
+    ours, theirs = ({entry.name: entry for entry in report.entries} for report in (here, shipped_report))
     assert set(ours) == {FP32, INT8}
     for name, entry in ours.items():
         assert entry.predictions == theirs[name].predictions and entry.macs == theirs[name].macs
@@ -143,7 +141,8 @@ def test_the_report_is_the_bundles_own_with_the_times_of_this_device(
     assert tried[INT8]["passed"] and tried[INT8]["self_test"] == "ok" and not tried[FP32]["passed"]
 
 
-def test_the_fastest_of_those_that_pass_is_chosen(bundle: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_the_fastest_variant_that_passes_is_chosen(bundle: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(bundle, tmp_path / "other"))
     report = read_report(other / "report.json")
     names = [f"onnxruntime/int8-{number}" for number in range(2)]
@@ -176,15 +175,8 @@ def test_reports_of_two_devices_can_be_compared(shipped: Path, tmp_path: Path) -
 
 def test_the_same_bundle_again_changes_nothing(root: Path, bundle: Path) -> None:
     before = lasting(root)
-    said = ship(root, bundle)
-    assert said.value == {
-        "outcome": "unchanged",
-        "slot": "a",
-        "variant": INT8,
-        "tried": [],
-        "reasons": [],
-        "report": None,
-    }
+    nothing = {"tried": [], "reasons": [], "report": None}
+    assert ship(root, bundle).value == {"outcome": "unchanged", "slot": "a", "variant": INT8, **nothing}
     assert lasting(root) == before
 
 
@@ -196,6 +188,7 @@ def flip(file: Path) -> None:
     file.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_a_slot_that_is_damaged_is_seen_and_laid_out_again(root: Path, bundle: Path) -> None:
     flip(root / "slots/a/onnx/model.onnx")
     assert ask(root, "status").value["slots"][0]["fault"] is None  # the cheap look sees sizes
@@ -219,7 +212,7 @@ def other_tokens(manifest: dict[str, Any]) -> None:
     manifest["goldens"]["token_ids"][0][0] += 1
 
 
-def failed_at_home(manifest: dict[str, Any]) -> None:
+def failed_on_the_workstation(manifest: dict[str, Any]) -> None:
     variant(manifest, INT8).update(status="FAILED", reasons=["accuracy >= 0.9: 0.5, missed"])
     manifest.update(verdict="FAILED", reasons=["accuracy >= 0.9: 0.5, missed"])
 
@@ -229,11 +222,12 @@ def for_another_cpu(manifest: dict[str, Any]) -> None:
         entry["requires_isa"] = ["amx"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "tested", "says"),
     [
         (different_goldens, "differs", "differ by 5"),
-        (failed_at_home, "ok", "it failed where it was made: accuracy >= 0.9"),
+        (failed_on_the_workstation, "ok", "it failed where it was made: accuracy >= 0.9"),
         pytest.param(
             for_another_cpu,
             "untested",
@@ -297,6 +291,7 @@ def without_its_report(bundle: Path) -> None:
     signed(bundle)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tamper", "kind", "says"),
     [
@@ -339,10 +334,11 @@ def test_contents_that_are_not_there_are_named(root: Path, bundle: Path, tmp_pat
     assert said.failure["kind"] == "DeviceError" and "2 of" in said.failure["message"]
 
 
+@pytest.mark.slow
 def test_a_graph_that_ends_its_process_fails_alone(root: Path, bundle: Path, tmp_path: Path) -> None:
     killed = """
 import os, runpy, sys
-import edgebert.bundle.read as bundle
+import edgebert.bundle.self_test as bundle
 real = bundle.open_variant
 def opened(folder, variant, threads=None):
     if variant.precision == "int8":
@@ -386,6 +382,7 @@ runpy.run_module("edgebert.devices.agent.agent", run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_wrong_changes_only_the_date(root: Path, bundle: Path, tmp_path: Path) -> None:
     in_1970, in_9999 = (
         (sys.executable, "-P", "-c", WRONG_CLOCK.format(seconds=seconds)) for seconds in (3600 * 24, 253_370_764_800)
@@ -417,9 +414,6 @@ def test_as_many_queries_are_asked_as_the_gates_need(asked: VariantTrial, gates:
 
 
 def test_reports_on_the_device_are_bounded(tmp_path: Path, shipped: Path) -> None:
-    from edgebert.bundle.device_folder import Root
-    from edgebert.devices.agent.record import KEPT, keep_report, numbered
-
     root = Root(tmp_path)
     root.reports.mkdir()
     report: Report = read_report(next((shipped / "reports").iterdir()))

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import agents
 import pytest
 from agents import files_of, send, tree
-from bundles import INT8, renamed, small_bundle
+from bundles import fill, renamed, small_bundle
 
 from edgebert.bundle.device_folder import MANIFEST, MARKER, Root, SlotName
 from edgebert.core.store import hash_file
 from edgebert.devices.agent.lock import at_work
-from edgebert.devices.agent.record import Record
 from edgebert.devices.agent.switch import idle_slot, recover
 from edgebert.errors import DeviceError
 
-SCRIPT = Path(__file__).with_name("broken_off.py")
+SCRIPT = Path(agents.__file__).with_name("broken_off.py")
 
 
 @pytest.fixture(scope="module")
@@ -30,20 +29,6 @@ def bundles(model_template: Path, tmp_path_factory: pytest.TempPathFactory) -> l
     """Three bundles. Do not write into them."""
     folder, first = tmp_path_factory.mktemp("bundles"), small_bundle(model_template)
     return [first, renamed(first, folder / "second", "second"), renamed(first, folder / "third", "third")]
-
-
-def fill(root: Root, slot: SlotName, bundle: Path) -> None:
-    """A slot as an installation leaves it."""
-    shutil.copytree(bundle, root.slot(slot))
-    record = Record(
-        bundle=bundle.name,
-        manifest=hash_file(bundle / MANIFEST),
-        variant=INT8,
-        p50_ms=1.0,
-        signed_by="ab" * 32,
-        installed="2026-01-01T00:00:00+00:00",
-    )
-    root.record(slot).write_text(record.model_dump_json())
 
 
 def made_root(folder: Path, *slots: Path, arrived: Path) -> Path:
@@ -63,7 +48,7 @@ def made_root(folder: Path, *slots: Path, arrived: Path) -> Path:
 def broken_off(
     template: Path, bundle: Path, *, how: str, op: str = "install", again: int = 0, finish_every: int = 1
 ) -> list[Any]:
-    """What became of it at each call to the system, in their order. In memory where it can be: each run waits for the disk."""
+    """The outcome of breaking off at each call to the system, in their order. In memory if possible."""
     request = {"op": "install", "device": "attic", "files": files_of(bundle)}
     job = {"template": str(template), "request": request, "how": how, "op": op, "again": again, "finish_every": finish_every}
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -75,7 +60,7 @@ def broken_off(
 
 
 def settled(served: str, **slots: Path) -> dict[str, str]:
-    """Slots and link as they should be when nothing is under way."""
+    """Expected content of slots and link when no exchange is under way."""
     found = {"current": f"-> slots/{served}"} if served else {}
     for name, bundle in slots.items():
         found |= {f"slots/{name}/{file}": content for file, content in tree(bundle).items()}
@@ -98,6 +83,8 @@ def check(found: list[Any], old: Path | None, new: Path, before: dict[str, str],
     assert first_new == "replace", "the rename of the link is the switch"
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 def test_a_kill_at_any_call_leaves_one_whole_bundle_and_both_slots(bundles: list[Path], tmp_path: Path) -> None:
     first, second, third = bundles
     template = made_root(tmp_path / "template", first, second, arrived=third)
@@ -112,6 +99,8 @@ def test_a_kill_at_any_call_of_the_first_installation_leaves_nothing_or_all(bund
     check(found, None, bundles[0], {}, settled("a", a=bundles[0]))
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 def test_a_disk_that_is_full_at_any_call_leaves_one_whole_bundle(bundles: list[Path], tmp_path: Path) -> None:
     first, _, third = bundles
     template = made_root(tmp_path / "template", first, arrived=third)

@@ -35,6 +35,8 @@ LINE = SilentParallelProgress().line("kitchen")
 OWN = f"edgebert-{edgebert.__version__}-py3-none-any.whl"
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 def test_a_device_is_set_up_over_ssh_without_an_index(made_environment: MadeEnvironment) -> None:
     assert made_environment.code == 0, made_environment.err + made_environment.out
     row = made_environment.out.splitlines()[1]
@@ -113,6 +115,7 @@ def kill_a_setup(root: Path, wheels: Path) -> None:
     assert (root / "venv" / "bin").is_dir() and not (root / "venv.old").exists()
 
 
+@pytest.mark.slow
 def test_an_environment_is_made_as_a_whole_and_again_only_where_something_changed(tmp_path: Path) -> None:
     """One test for many steps, for each environment takes seconds to make."""
     device = LocalDevice("desk", tmp_path / "root")

@@ -18,6 +18,7 @@ from processes import wait_for
 from strange_python import killed_at
 
 import edgebert
+from edgebert.devices.transport.channel import AGENT
 from edgebert.errors import EXIT_ENVIRONMENT, EXIT_GATE_FAILED, EXIT_INPUT, EXIT_INTERRUPTED
 from edgebert.report.file import read_report
 from edgebert.report.gates import Gate
@@ -63,6 +64,7 @@ def answer(folder: Path) -> str:
     return edgebert.load(folder)("a good film").label
 
 
+@pytest.mark.slow
 def test_ship_status_and_rollback_of_a_folder(cli: Callable[..., Any], desk: Path) -> None:
     result = cli("ship", "new", "./device", *QUICK, "--reports", "r")
     assert result.code == 0, result.err
@@ -91,6 +93,7 @@ def test_ship_status_and_rollback_of_a_folder(cli: Callable[..., Any], desk: Pat
     assert len(status["status"]["slots"][0]["signed_by"]) == 64
 
 
+@pytest.mark.slow
 def test_status_says_what_is_wrong_with_a_device(cli: Callable[..., Any], desk: Path) -> None:
     graph = desk / "device" / "slots" / "a" / "onnx" / "model_quantized.onnx"
     graph.chmod(0o644)
@@ -111,6 +114,7 @@ def test_status_says_what_is_wrong_with_a_device(cli: Callable[..., Any], desk: 
     assert kept.code == EXIT_ENVIRONMENT and re.search(r"kept, damaged: .*altered", kept.out)  # no way back to that one
 
 
+@pytest.mark.slow
 def test_a_gate_that_fails_on_the_device_leaves_it_as_it_is(cli: Callable[..., Any], desk: Path) -> None:
     with_gates(desk / "new", desk / "strict", Gate(metric="p50_ms", max=1e-6))
     result = cli("ship", "strict", "./device", "--rounds", 1, "--queries", 16)
@@ -120,6 +124,8 @@ def test_a_gate_that_fails_on_the_device_leaves_it_as_it_is(cli: Callable[..., A
     assert answer(desk / "device") in OLD
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 def test_canaries_go_back_when_one_of_them_fails(cli: Callable[..., Any], desk: Path, tmp_path: Path) -> None:
     shutil.copytree(desk / "device", desk / "two", symlinks=True)
     python = killed_at(tmp_path / "python", "/current", before=True)
@@ -164,9 +170,9 @@ def test_ctrl_c_leaves_the_devices_as_they_are_and_prints_what_is_done(desk: Pat
 
 
 def agents_of(pid: int) -> list[int]:
-    """The agents that a process started."""
+    """Process ids of the agents that a process started."""
     listed = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
-    return [int(line.split()[0]) for line in listed.stdout.splitlines() if "edgebert.devices.agent.agent" in line]
+    return [int(line.split()[0]) for line in listed.stdout.splitlines() if AGENT[-1] in line]
 
 
 @pytest.mark.parametrize(

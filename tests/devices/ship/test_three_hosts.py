@@ -60,6 +60,7 @@ def run_there(device: Device, *arguments: str) -> str:
     return asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_ship_run_compare_and_roll_back_on_three_hosts(
     cli: Callable[..., Any], desk: Path, hosts: dict[str, Server], made_environment: MadeEnvironment
 ) -> None:

@@ -1,4 +1,4 @@
-"""The way over SSH, against real servers: which hosts and keys count, and what is said of each failure."""
+"""SSH against real servers: which hosts and keys are accepted, and the message of each failure."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ from edgebert.devices.transport.base import Channel
 from edgebert.devices.transport.ssh import SshDevice, command_line
 from edgebert.errors import DeviceError, DeviceLost
 
-pytestmark = needs_sshd
+pytestmark = [needs_sshd, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,25 @@ def write_config(home: Path, text: str) -> None:
     (home / ".ssh" / "config").write_text(text)
 
 
+def know(home: Path, server: Server, known: str) -> None:
+    """Lets `kitchen` be that server, with ~/.ssh/known_hosts of that content alone."""
+    (home / ".ssh" / "known_hosts").write_text(known)
+    write_config(home, server.config_entry("kitchen").replace(str(server.known_hosts), "~/.ssh/known_hosts"))
+
+
+def make_key(file: Path, kind: str = "ed25519") -> Path:
+    """A new key; returns the file of its public half."""
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(file)], check=True)
+    return file.with_name(f"{file.name}.pub")
+
+
+def lock_key(server: Server, file: Path) -> Path:
+    """A copy of the client's key with a passphrase."""
+    shutil.copy(server.identity, file)
+    subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "secret words", "-f", str(file)], check=True)
+    return file
+
+
 def hello(device: SshDevice) -> Any:
     async def run() -> Any:
         async with device.open() as channel:
@@ -69,7 +89,7 @@ def hello(device: SshDevice) -> Any:
 
 
 def reach(device: SshDevice) -> str:
-    """What `echo` says there."""
+    """Output of `echo` there."""
 
     async def run() -> str:
         async with device.open() as channel:
@@ -93,16 +113,13 @@ def test_an_alias_gives_host_port_user_and_identity(home: Path) -> None:
     assert KITCHEN.machine == ""  # loopback: this machine
 
 
-def test_an_address_needs_no_configuration(home: Path, kept: Server) -> None:
+@pytest.mark.parametrize("of_the_fleet", [False, True])
+def test_an_address_and_a_key_need_no_configuration(home: Path, kept: Server, of_the_fleet: bool) -> None:
     (home / ".ssh" / "config").unlink()
-    shutil.copy(kept.identity, home / ".ssh" / "id_ed25519")
-    assert reach(SshDevice("x", SshPlace(kept.address, kept.user, kept.port))) == "here\n"
-
-
-def test_an_identity_of_the_fleet_is_used(home: Path, kept: Server) -> None:
-    (home / ".ssh" / "config").unlink()
+    if not of_the_fleet:
+        shutil.copy(kept.identity, home / ".ssh" / "id_ed25519")
     place = SshPlace(kept.address, kept.user, kept.port)
-    assert reach(SshDevice("x", place, identity=kept.identity)) == "here\n"
+    assert reach(SshDevice("x", place, identity=kept.identity if of_the_fleet else None)) == "here\n"
 
 
 def test_the_agent_holds_keys_too(home: Path, kept: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,13 +133,13 @@ def test_the_agent_holds_keys_too(home: Path, kept: Server, monkeypatch: pytest.
 
 
 @contextlib.contextmanager
-def agent_with(identity: Path, place: Path) -> Iterator[None]:
-    """An ssh-agent that holds a key."""
-    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(place)], stdout=subprocess.DEVNULL)
+def agent_with(identity: Path, path: Path) -> Iterator[None]:
+    """An ssh-agent that holds a key and listens at a path."""
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL)
     try:
-        while not place.exists():
+        while not path.exists():
             time.sleep(0.01)
-        environment = {**os.environ, "SSH_AUTH_SOCK": str(place)}
+        environment = {**os.environ, "SSH_AUTH_SOCK": str(path)}
         subprocess.run(["ssh-add", "-q", str(identity)], check=True, env=environment)
         yield
     finally:
@@ -136,15 +153,13 @@ def test_configuration_that_would_start_something_else_does_not_count(home: Path
     assert not (tmp_path / "never").exists()
 
 
-def test_an_identity_that_is_not_there_is_told(home: Path, kept: Server) -> None:
+def test_an_identity_that_is_not_there_is_reported(home: Path, kept: Server) -> None:
     write_config(home, kept.config_entry("kitchen").replace(str(kept.identity), "~/.ssh/gone"))
     assert "gone" in refusal(KITCHEN).message
 
 
-def test_an_identity_with_a_passphrase_is_told(home: Path, kept: Server, tmp_path: Path) -> None:
-    shutil.copy(kept.identity, tmp_path / "locked")
-    subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "secret words", "-f", str(tmp_path / "locked")], check=True)
-    error = refusal(SshDevice("kitchen", SshPlace("kitchen"), identity=tmp_path / "locked"))
+def test_an_identity_with_a_passphrase_is_reported(home: Path, kept: Server, tmp_path: Path) -> None:
+    error = refusal(SshDevice("kitchen", SshPlace("kitchen"), identity=lock_key(kept, tmp_path / "locked")))
     assert "passphrase" in error.message and f"ssh-add {tmp_path}/locked" in str(error.hint)
 
 
@@ -152,26 +167,23 @@ def test_an_identity_with_a_passphrase_is_told(home: Path, kept: Server, tmp_pat
 def test_an_identity_with_a_passphrase_is_taken_from_the_agent(
     home: Path, kept: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, public: bool
 ) -> None:
-    shutil.copy(kept.identity, tmp_path / "locked")
     if public:
         shutil.copy(f"{kept.identity}.pub", tmp_path / "locked.pub")
-    subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "secret words", "-f", str(tmp_path / "locked")], check=True)
     (home / ".ssh" / "config").unlink()
-    device = SshDevice("x", SshPlace(kept.address, kept.user, kept.port), identity=tmp_path / "locked")
+    device = SshDevice("x", SshPlace(kept.address, kept.user, kept.port), identity=lock_key(kept, tmp_path / "locked"))
     with agent_with(kept.identity, home / "agent"):
         monkeypatch.setenv("SSH_AUTH_SOCK", str(home / "agent"))
         assert reach(device) == "here\n"
 
 
-def test_configuration_that_cannot_be_read_is_told(home: Path) -> None:
+def test_configuration_that_cannot_be_read_is_reported(home: Path) -> None:
     write_config(home, 'Host kitchen\n  Port "twenty\n')
     with pytest.raises(DeviceError, match=r"~/.ssh/config cannot be used: .*line 2"):
         reach(KITCHEN)
 
 
 def test_an_unknown_host_key_is_refused_with_its_fingerprint(home: Path, kept: Server) -> None:
-    (home / ".ssh" / "known_hosts").write_text("")
-    write_config(home, kept.config_entry("kitchen").replace(str(kept.known_hosts), "~/.ssh/known_hosts"))
+    know(home, kept, "")
     before = kept.log.count("Accepted publickey")
     error = refusal(KITCHEN)
     shown = subprocess.run(["ssh-keygen", "-lf", str(kept.folder / "host_key.pub")], capture_output=True, text=True, check=True)
@@ -183,8 +195,7 @@ def test_an_unknown_host_key_is_refused_with_its_fingerprint(home: Path, kept: S
 
 def other_key(folder: Path) -> str:
     """A host key that no server here has, as known_hosts writes it."""
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "other")], check=True)
-    return " ".join((folder / "other.pub").read_text().split()[:2])
+    return " ".join(make_key(folder / "other").read_text().split()[:2])
 
 
 def by_name(home: Path, server: Server) -> SshDevice:
@@ -230,15 +241,14 @@ def test_no_configuration_switches_the_check_of_host_keys_off(home: Path, kept: 
 
 def test_a_hashed_known_hosts_file_counts(home: Path, kept: Server) -> None:
     hashed = home / ".ssh" / "known_hosts"
+    know(home, kept, hashed.read_text())
     subprocess.run(["ssh-keygen", "-q", "-H", "-f", str(hashed)], check=True, capture_output=True)
     assert kept.address not in hashed.read_text()
-    write_config(home, kept.config_entry("kitchen").replace(str(kept.known_hosts), "~/.ssh/known_hosts"))
     assert reach(KITCHEN) == "here\n"
 
 
-def test_a_damaged_known_hosts_file_is_told(home: Path, kept: Server) -> None:
-    (home / ".ssh" / "known_hosts").write_text("@dance kitchen ssh-ed25519 AAAA\n")
-    write_config(home, kept.config_entry("kitchen").replace(str(kept.known_hosts), "~/.ssh/known_hosts"))
+def test_a_damaged_known_hosts_file_is_reported(home: Path, kept: Server) -> None:
+    know(home, kept, "@dance kitchen ssh-ed25519 AAAA\n")
     assert "Invalid known hosts marker" in refusal(KITCHEN).message
 
 
@@ -257,43 +267,37 @@ def test_a_changed_host_key_is_refused_and_what_to_do_works(home: Path, server: 
 
 
 def test_a_host_key_of_another_kind_than_the_known_one_has_changed(home: Path, kept: Server, tmp_path: Path) -> None:
-    subprocess.run(["ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", str(tmp_path / "other")], check=True)
-    known = kept.known_hosts_line().split()[0] + " " + (tmp_path / "other.pub").read_text()
-    (home / ".ssh" / "known_hosts").write_text(known)
-    write_config(home, kept.config_entry("kitchen").replace(str(kept.known_hosts), "~/.ssh/known_hosts"))
+    know(home, kept, kept.known_hosts_line().split()[0] + " " + make_key(tmp_path / "other", "ecdsa").read_text())
     assert "HAS CHANGED" in refusal(KITCHEN).message
 
 
 def test_a_revoked_host_key_is_refused(home: Path, kept: Server) -> None:
-    (home / ".ssh" / "known_hosts").write_text(kept.known_hosts_line() + "@revoked " + kept.known_hosts_line())
-    write_config(home, kept.config_entry("kitchen").replace(str(kept.known_hosts), "~/.ssh/known_hosts"))
+    know(home, kept, kept.known_hosts_line() + "@revoked " + kept.known_hosts_line())
     assert "is revoked" in refusal(KITCHEN).message
 
 
-def test_a_key_that_is_not_let_in_is_told(home: Path, kept: Server, tmp_path: Path) -> None:
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "other")], check=True)
+def test_a_key_that_is_not_let_in_is_reported(home: Path, kept: Server, tmp_path: Path) -> None:
+    make_key(tmp_path / "other")
     write_config(home, kept.config_entry("kitchen").replace(str(kept.identity), str(tmp_path / "other")))
     error = refusal(KITCHEN)
     assert f"does not let {kept.user} in" in error.message
     assert "ssh-copy-id" in str(error.hint) and "never a password" in str(error.hint)
 
 
-def test_a_port_where_nobody_listens_is_told(home: Path) -> None:
+def test_a_port_where_nobody_listens_is_reported(home: Path) -> None:
     error = refusal(SshDevice("x", SshPlace("127.0.0.1", port=free_port())))
     assert "refused the connection" in error.message
 
 
-def test_a_name_that_nobody_has_is_told(home: Path) -> None:
+def test_a_name_that_nobody_has_is_reported(home: Path) -> None:
     assert "There is no host no-such-host.invalid" in refusal(SshDevice("x", SshPlace("no-such-host.invalid"))).message
 
 
 @contextlib.contextmanager
 def listening(answer: bytes) -> Iterator[int]:
-    """Something that accepts connections and says that much."""
+    """A server that accepts connections and sends that to each. Yields its port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(30)
-        import threading
-
         open_ones: list[socket.socket] = []
 
         def accept() -> None:
@@ -315,20 +319,18 @@ def listening(answer: bytes) -> Iterator[int]:
 def test_a_server_that_never_speaks_is_given_up(home: Path) -> None:
     with listening(b"") as port:
         write_config(home, "Host *\n  ConnectTimeout 1\n")
-        assert (
-            f"127.0.0.1 port {port} did not answer within 1 s"
-            in refusal(SshDevice("x", SshPlace("127.0.0.1", port=port))).message
-        )
+        error = refusal(SshDevice("x", SshPlace("127.0.0.1", port=port)))
+    assert f"127.0.0.1 port {port} did not answer within 1 s" in error.message
 
 
-def test_what_is_no_ssh_server_is_told(home: Path) -> None:
+def test_what_is_no_ssh_server_is_reported(home: Path) -> None:
     with listening(b"HTTP/1.0 400 Bad Request\r\n\r\n" * 2000) as port:
         error = refusal(SshDevice("x", SshPlace("127.0.0.1", port=port)))
     assert "no SSH server" in error.message or "ended the connection" in error.message
 
 
 def test_python3_serves_where_no_environment_was_made(home: Path, kept: Server) -> None:
-    """The default asks for <root>/venv first, which gives 127."""
+    """By default <root>/venv is tried first, which does not exist."""
     assert not (kept.home / "edgebert").exists()
     assert hello(KITCHEN)["edgebert_version"]
 
@@ -355,7 +357,7 @@ def test_each_jump_host_is_reached_through_the_one_before(home: Path, kept: Serv
         assert cellar.log.count("Accepted publickey") == 1
 
 
-def test_a_host_behind_a_jump_host_that_is_not_there_is_told(home: Path, kept: Server) -> None:
+def test_a_host_behind_a_jump_host_that_is_not_there_is_reported(home: Path, kept: Server) -> None:
     write_config(
         home, kept.config_entry("kitchen") + f"Host attic\n  HostName 127.0.0.1\n  Port {free_port()}\n  ProxyJump kitchen\n"
     )
