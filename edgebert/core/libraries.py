@@ -34,11 +34,7 @@ def quiet_libraries() -> Iterator[None]:
     previously_disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with (
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-            warnings.catch_warnings(),
-        ):
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             _switch_off_progress_bars()
             yield

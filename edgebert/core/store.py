@@ -199,13 +199,7 @@ class ArtifactStore:
         return chain
 
     def get_or_make(
-        self,
-        key: str,
-        *,
-        format: str,
-        parent: str | None,
-        made_by: MadeBy,
-        make: Callable[[Draft], Mapping[str, Any]],
+        self, key: str, *, format: str, parent: str | None, made_by: MadeBy, make: Callable[[Draft], Mapping[str, Any]]
     ) -> Artifact:
         """Returns the artifact, made now if it is not there. `make` fills `draft.out` and returns the facts."""
         if found := self.get(key):
@@ -219,13 +213,7 @@ class ArtifactStore:
                 made_by = made_by.model_copy(update={"seconds": round(time.perf_counter() - started, 3)})
                 files = hash_folder(draft.out)
                 manifest = ArtifactManifest(
-                    key=key,
-                    format=format,
-                    sha256=content_hash(files),
-                    files=files,
-                    parent=parent,
-                    made_by=made_by,
-                    facts=facts,
+                    key=key, format=format, sha256=content_hash(files), files=files, parent=parent, made_by=made_by, facts=facts
                 )
                 return self._commit(draft, manifest)
 

@@ -48,8 +48,7 @@ class Target(Strict):
     )
 
     spinning: bool = Field(
-        True,
-        description="ONNX Runtime only: threads wait for work in a loop, which is faster and keeps cores busy meanwhile.",
+        True, description="ONNX Runtime only: threads wait for work in a loop, which is faster and keeps cores busy meanwhile."
     )
     denormals_as_zero: bool = Field(False, description="ONNX Runtime only: numbers under 1e-38 count as 0.")
     arena: bool = Field(True, description="ONNX Runtime only: freed memory is kept for the next query.")

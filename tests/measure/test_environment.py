@@ -97,12 +97,7 @@ def test_state_of_an_intel_laptop_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "expected"),
-    [
-        ({}, True),
-        ({"AC/online": "1"}, False),
-        ({"BAT0/status": "Charging"}, False),
-        ({"BAT0/scope": "Device"}, None),
-    ],
+    [({}, True), ({"AC/online": "1"}, False), ({"BAT0/status": "Charging"}, False), ({"BAT0/scope": "Device"}, None)],
 )
 def test_battery_counts_only_where_it_feeds_the_machine(tmp_path: Path, change: Tree, expected: bool | None) -> None:
     tree = intel_laptop() | {f"sys/class/power_supply/{path}": text for path, text in change.items()}

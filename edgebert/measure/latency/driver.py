@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager as ContextManager
 from pathlib import Path
 
@@ -18,6 +18,16 @@ from edgebert.report.rounds import Setting
 from edgebert.runtimes.base import Array, Session
 
 UNWATCHED = contextlib.nullcontext()
+QUERIES, REPEATS = 256, 7
+"""Queries of one run that times a driver's own loop, and runs whose median counts."""
+
+
+class Idle(Session):
+    """Answers nothing, at once."""
+
+    def predict(self, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """Returns no outputs."""
+        return {}
 
 
 class Driver(ABC):
@@ -59,12 +69,9 @@ class Own(Driver):
             return self._send(sessions, self._queries, self.arrivals_ns)
 
     def overhead_ns(self) -> float:
-        """Overhead of the same loop without the wait for arrivals."""
-
-        def run(sessions: Sequence[Session], queries: Sequence[Query]) -> Served:
-            return self._send(sessions, queries, [0] * len(queries))
-
-        return loop_overhead(run, self._queries[0], self._setting.instances)
+        """Median time of the same loop for each query of sessions that do nothing, without waits for arrivals."""
+        sessions, queries = [Idle() for _ in range(self._setting.instances)], [self._queries[0]] * QUERIES
+        return float(np.median([self._send(sessions, queries, [0] * QUERIES).wall_ns / QUERIES for _ in range(REPEATS)]))
 
     def _send(self, sessions: Sequence[Session], queries: Sequence[Query], arrivals: Sequence[int]) -> Served:
         match self._setting.scenario:
@@ -100,13 +107,7 @@ class LoadGen(Driver):
     def run(self, sessions: Sequence[Session], around: ContextManager[object] = UNWATCHED) -> Served:
         """Has LoadGen send the queries."""
         return loadgen.drive(
-            sessions,
-            self._samples,
-            self._setting,
-            seed=self._seed,
-            collate=self._together,
-            folder=self._folder,
-            around=around,
+            sessions, self._samples, self._setting, seed=self._seed, collate=self._together, folder=self._folder, around=around
         )
 
     def overhead_ns(self) -> float:
@@ -136,27 +137,3 @@ def open_driver(job: RoundJob, maker: QueryMaker, queries: Sequence[Query], text
     if job.setting.driver == "mlcommons-loadgen":
         return LoadGen(job, maker, queries, texts)
     return Own(job.setting, queries, (job.seed, job.round))
-
-
-QUERIES, REPEATS = 256, 7
-"""Queries of one run that times the loop, and runs whose median counts."""
-
-
-class Idle(Session):
-    """Answers nothing, at once."""
-
-    def predict(self, batch: Mapping[str, Array]) -> dict[str, Array]:
-        """Returns no outputs."""
-        return {}
-
-
-def loop_overhead(run: Callable[[Sequence[Session], Sequence[Query]], Served], query: Query, instances: int) -> float:
-    """Nanoseconds that a scenario's loop takes for each query of sessions that do nothing: median of a few runs.
-
-    Args:
-        run: the scenario, without waits for arrivals.
-        query: a query as it is sent.
-        instances: number of sessions.
-    """
-    sessions = [Idle() for _ in range(instances)]
-    return float(np.median([run(sessions, [query] * QUERIES).wall_ns / QUERIES for _ in range(REPEATS)]))

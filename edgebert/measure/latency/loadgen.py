@@ -10,9 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import queue
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from edgebert.errors import MissingPackage, StageError
-from edgebert.measure.latency.scenarios import Query, Served, crew, share_out
+from edgebert.measure.latency.scenarios import Query, Served, crew, queued, share_out
 from edgebert.report.rounds import Setting
 from edgebert.runtimes.base import Session
 
@@ -138,7 +136,7 @@ def _issuing(
     elif len(sessions) == 1:
         yield lambda sent: serve(sessions[0], sent[0])
     else:
-        with _queued(sessions, serve) as put:
+        with queued(sessions, serve) as put:
             yield lambda sent: put(sent[0])
 
 
@@ -157,27 +155,6 @@ def _serve_together(
 
 def _serve_all(sessions: Sequence[Session], sent: Sequence[Any], serve: Callable[[Session, Any], None]) -> None:
     share_out(sessions, len(sent), lambda session, index: serve(session, sent[index]))
-
-
-@contextlib.contextmanager
-def _queued(sessions: Sequence[Session], serve: Callable[[Session, Any], None]) -> Iterator[Callable[[Any], None]]:
-    """A function that queues a sample for the next session that is free; each session has a thread."""
-    waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
-
-    def work(session: Session) -> None:
-        while (sample := waiting.get()) is not None:
-            serve(session, sample)
-
-    threads = [threading.Thread(target=work, args=(session,), daemon=True) for session in sessions]
-    for thread in threads:
-        thread.start()
-    try:
-        yield waiting.put
-    finally:
-        for _ in threads:
-            waiting.put(None)
-        for thread in threads:
-            thread.join()
 
 
 @contextlib.contextmanager

@@ -193,29 +193,40 @@ def crew(sessions: Sequence[Session]) -> Iterator[Callable[[Sequence[Batch]], No
 
     The function raises the failure of any of them.
     """
-    waiting: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
     done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
-    def work(session: Session) -> None:
-        while (batch := waiting.get()) is not None:
-            try:
-                session.predict(batch)
-                done.put(None)
-            except BaseException as failure:  # raised again in the thread that waits
-                done.put(failure)
+    def serve(session: Session, batch: Batch) -> None:
+        try:
+            session.predict(batch)
+            done.put(None)
+        except BaseException as failure:  # raised again in the thread that waits
+            done.put(failure)
 
-    def serve(batches: Sequence[Batch]) -> None:
+    def serve_all(batches: Sequence[Batch]) -> None:
         for batch in batches:
-            waiting.put(batch)
+            put(batch)
         for failure in [done.get() for _ in batches]:
             if failure is not None:
                 raise failure
+
+    with queued(sessions, serve) as put:
+        yield serve_all
+
+
+@contextlib.contextmanager
+def queued(sessions: Sequence[Session], serve: Callable[[Session, Any], None]) -> Iterator[Callable[[Any], None]]:
+    """A function that queues an item for the next session that is free; each session has a thread."""
+    waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def work(session: Session) -> None:
+        while (item := waiting.get()) is not None:
+            serve(session, item)
 
     threads = [threading.Thread(target=work, args=(session,), daemon=True) for session in sessions]
     for thread in threads:
         thread.start()
     try:
-        yield serve
+        yield waiting.put
     finally:
         for _ in threads:
             waiting.put(None)
@@ -235,12 +246,8 @@ def wait_until(moment_ns: int) -> None:
     if left > AWAKE_NS:
         time.sleep((left - AWAKE_NS) / 1e9)
     while clock() < moment_ns:
-        let_others_run()
-
-
-def let_others_run() -> None:
-    """Releases Python's lock for an instant; a loop that keeps it would delay threads whose answers are ready."""
-    if os.name == "posix":
-        select.select((), (), (), 0)  # sleep(0) takes the 50 us of slack as well
-    else:
-        time.sleep(0)
+        # Releases Python's lock: a loop that keeps it would delay threads whose answers are ready.
+        if os.name == "posix":
+            select.select((), (), (), 0)  # sleep(0) takes the 50 us of slack as well
+        else:
+            time.sleep(0)

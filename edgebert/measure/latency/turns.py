@@ -17,12 +17,7 @@ from edgebert.tasks.base import Encoded
 
 
 def take_turns(
-    models: Sequence[tuple[Path, Target]],
-    texts: Sequence[Encoded],
-    *,
-    pad_id: int,
-    max_length: int,
-    seconds: float,
+    models: Sequence[tuple[Path, Target]], texts: Sequence[Encoded], *, pad_id: int, max_length: int, seconds: float
 ) -> Timings:
     """Times the models in one fresh process.
 

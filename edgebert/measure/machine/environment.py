@@ -15,18 +15,7 @@ from edgebert.report.environment import Environment
 from edgebert.runtimes.isa import Cpu, host_cpu, parse_cpuinfo
 from edgebert.version import __version__
 
-PACKAGES = (
-    "edgebert",
-    "numpy",
-    "onnxruntime",
-    "openvino",
-    "tokenizers",
-    "torch",
-    "transformers",
-    "onnx",
-    "nncf",
-    "optimum",
-)
+PACKAGES = ("edgebert", "numpy", "onnxruntime", "openvino", "tokenizers", "torch", "transformers", "onnx", "nncf", "optimum")
 VARIABLES = (
     "GOMP_CPU_AFFINITY",
     "KMP_AFFINITY",

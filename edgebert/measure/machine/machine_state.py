@@ -40,17 +40,13 @@ def load_average(files: KernelFiles) -> float | None:
     first = (files.text("proc/loadavg") or "").split(" ")[0]
     if first.replace(".", "", 1).isdigit():
         return float(first)
-    return round(os.getloadavg()[0], 2) if _is_this_machine(files) and hasattr(os, "getloadavg") else None
+    return round(os.getloadavg()[0], 2) if files == THIS_MACHINE and hasattr(os, "getloadavg") else None
 
 
 def kilobytes(memory: dict[str, str], name: str) -> int | None:
     """Bytes in one line of /proc/meminfo; None without the line."""
     value = memory.get(name, "").removesuffix(" kB")
     return int(value) * 1024 if value.isdigit() else None
-
-
-def _is_this_machine(files: KernelFiles) -> bool:
-    return files == THIS_MACHINE
 
 
 def _ticks(files: KernelFiles) -> dict[str, int]:

@@ -349,10 +349,7 @@ def test_a_prediction_of_nan_names_the_model_and_the_first_row(graph: Path) -> N
 
     serving, target = find(graph)[0].serving, Target(runtime="onnxruntime", batch=2)
     assert serving is not None
-    with (
-        Silent().step("predict") as step,
-        pytest.raises(StageError, match="the model answers NaN or infinity, first on row 5"),
-    ):
+    with Silent().step("predict") as step, pytest.raises(StageError, match="the model answers NaN or infinity, first on row 5"):
         predict_rows(Damaged(), serving, [[{"text": "fine"}] * 6], target, step, name="the model")
 
 
