@@ -1,4 +1,4 @@
-"""Shared by the verbs: options that mean the same everywhere, progress, how results are printed, and work on many devices."""
+"""Shared by the verbs: options that mean the same everywhere, progress, and how results are printed."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edgebert.core import interrupts
 
 if TYPE_CHECKING:
-    from edgebert.core.parallel_progress import ParallelProgress
     from edgebert.core.progress import Progress
     from edgebert.core.store import ArtifactStore
 
@@ -27,19 +26,6 @@ SetOption = Annotated[
 ]
 StoreOption = Annotated[
     Path | None, typer.Option("--store", metavar="DIR", help="Default: $EDGEBERT_HOME, else .edgebert here.")
-]
-TargetArgument = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="TARGET", help="pi@kitchen, pi@kitchen:folder, ssh://pi@kitchen:2222, ./folder, or a name of the fleet."
-    ),
-]
-FleetOption = Annotated[Path | None, typer.Option("--fleet", metavar="FILE", help="Devices by name: fleet.yaml.")]
-OnlyOption = Annotated[
-    list[str] | None, typer.Option("--only", metavar="LABEL=VALUE", help="Devices of the fleet with that label. Repeatable.")
-]
-ParallelOption = Annotated[
-    int | None, typer.Option(min=1, max=64, help="Devices at a time. Default: what the fleet says, else 4.")
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="The result as one JSON document.")]
@@ -100,50 +86,3 @@ def reader_may_leave() -> Iterator[None]:
 def drop_output() -> None:
     """Sends what is still to be written to standard output to /dev/null."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-Result = TypeVar("Result", covariant=True)
-
-
-class DeviceWork(Protocol[Result]):
-    """Work on several devices. Its results can be read at any time."""
-
-    @property
-    def results(self) -> Sequence[Result]:
-        """One for each device."""
-
-    def run(self) -> Coroutine[Any, Any, None]:
-        """Works on all devices."""
-
-
-def run_on_devices(
-    start: Callable[[ParallelProgress], DeviceWork[Any]],
-    data: Callable[[Sequence[Any]], Any],
-    lines: Callable[[Sequence[Any]], Iterable[str]],
-    exit_code: Callable[[Sequence[Any]], int],
-    *,
-    quiet: bool,
-    json_output: bool,
-    left: str | None = None,
-    left_after: Callable[[Sequence[Any]], str] | None = None,
-) -> NoReturn:
-    """Works on devices, prints their results, and ends the command.
-
-    Args:
-        left: says, where a second Ctrl-C ends the command without a table, what is left of the work.
-        left_after: says it below the table, where the first Ctrl-C ended the work.
-    """
-    from edgebert.core.parallel_progress import open_parallel_progress
-
-    with open_parallel_progress(quiet=quiet) as progress:
-        work = start(progress)
-        if left:
-            interrupts.leave(left)
-        finished = interrupts.finish(work.run())
-    results = work.results
-    print_result(json_output, lambda: data(results), lambda: lines(results))
-    if finished:
-        raise typer.Exit(exit_code(results))
-    if left_after:
-        interrupts.leave(left_after(results))
-    raise KeyboardInterrupt

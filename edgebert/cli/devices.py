@@ -8,15 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from edgebert.cli.common import (
-    FleetOption,
-    JsonOption,
-    OnlyOption,
-    ParallelOption,
-    QuietOption,
-    TargetArgument,
-    run_on_devices,
-)
+from edgebert.cli.on_devices import LEFT, OnDevices, for_devices
 from edgebert.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,18 +16,15 @@ if TYPE_CHECKING:
     from edgebert.devices.setup.setup import OwnKey
     from edgebert.devices.setup.text import Reached
     from edgebert.devices.ship.status import Question
-    from edgebert.devices.targets import Chosen
 
 GOES_ON = "What was installed stays; the same command goes on with the rest."
-LEFT = "`edgebert devices status` says what serves on each device."
 app = typer.Typer(help="Sets devices up and looks after them.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command()
+@for_devices
 def setup(
-    targets: TargetArgument = None,
-    fleet: FleetOption = None,
-    only: OnlyOption = None,
+    devices: OnDevices,
     wheels: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Wheels to bring along, edgebert's own among them or not.")
     ] = None,
@@ -45,98 +34,67 @@ def setup(
         typer.Option(metavar="NAME", help="Python there, such as python3.12; for a local folder: make an environment."),
     ] = None,
     openvino: Annotated[bool, typer.Option("--openvino", help="Install the runtime OpenVINO as well.")] = False,
-    parallel: ParallelOption = None,
-    quiet: QuietOption = False,
-    json_output: JsonOption = False,
 ) -> None:
     """Installs edgebert on devices and lets them trust your key. What is there is left alone. Exits 3 when one fails."""
     import tempfile
 
     from edgebert.devices.setup.setup import SetupOrder, needs_environment, set_up
     from edgebert.devices.setup.wheels import Wheels, make_own_wheel, read_wheels
-    from edgebert.devices.targets import choose
     from edgebert.version import __version__
 
     if offline and wheels is None:
         raise InputError("--offline needs the wheels.", hint="Bring them along with --wheels DIR.")
     if python is not None and (not python.strip() or not python.isprintable() or python.startswith("-")):
         raise InputError(f"--python {python!r} is no name of a program.", hint="For example: --python python3.12")
-    chosen = choose(targets or (), fleet=fleet, only=only or (), parallel=parallel)
     brought = read_wheels(wheels, __version__) if wheels else Wheels(())
     with tempfile.TemporaryDirectory(prefix="edgebert-wheel-") as folder:
-        if brought.own is None and any(needs_environment(device, python) for device in chosen.devices):
+        if brought.own is None and any(needs_environment(device, python) for device in devices.chosen.devices):
             brought = brought.with_own(make_own_wheel(Path(folder)))
         order = SetupOrder(key=_own_key(), wheels=brought, offline=offline, python=python, openvino=openvino)
-        _reach(chosen, partial(set_up, order=order), quiet, json_output, left=GOES_ON)
+        _reach(devices, partial(set_up, order=order), left=GOES_ON)
 
 
 @app.command()
-def check(
-    targets: TargetArgument = None,
-    fleet: FleetOption = None,
-    only: OnlyOption = None,
-    parallel: ParallelOption = None,
-    quiet: QuietOption = False,
-    json_output: JsonOption = False,
-) -> None:
+@for_devices
+def check(devices: OnDevices) -> None:
     """Reaches devices and shows who they are and what they lack; changes nothing. Exits 3 when one cannot be used."""
     from edgebert.bundle.trust.keys import own_public_key
     from edgebert.devices.setup.setup import check as ask
-    from edgebert.devices.targets import choose
 
-    chosen = choose(targets or (), fleet=fleet, only=only or (), parallel=parallel)
     key = own_public_key()
-    _reach(chosen, partial(ask, key=key.fingerprint if key else None), quiet, json_output)
+    _reach(devices, partial(ask, key=key.fingerprint if key else None))
 
 
 @app.command()
-def status(
-    targets: TargetArgument = None,
-    fleet: FleetOption = None,
-    only: OnlyOption = None,
-    parallel: ParallelOption = None,
-    quiet: QuietOption = False,
-    json_output: JsonOption = False,
-) -> None:
+@for_devices
+def status(devices: OnDevices) -> None:
     """Shows what devices serve and what they keep for a rollback. Exits 3 where one serves nothing, or a slot is damaged."""
     from edgebert.devices.ship.status import ask_status
-    from edgebert.devices.targets import choose
 
-    inquire(choose(targets or (), fleet=fleet, only=only or (), parallel=parallel), ask_status, quiet, json_output)
+    inquire(devices, ask_status)
 
 
-def _reach(chosen: Chosen, work: Work[Reached], quiet: bool, json_output: bool, *, left: str | None = None) -> NoReturn:
+def _reach(devices: OnDevices, work: Work[Reached], *, left: str | None = None) -> NoReturn:
     """Sets devices up or asks who they are, and ends the command."""
-    from edgebert.devices.concurrently import AtOnce, Turns, lowest_exit_code
+    from edgebert.devices.concurrently import AtOnce, Turns
     from edgebert.devices.setup.text import data, interrupted, lines, unusable
 
-    turns = Turns(chosen.parallel, one_a_machine=False)
-    run_on_devices(
+    chosen, turns = devices.chosen, Turns(devices.chosen.parallel, one_a_machine=False)
+    devices.run(
         lambda progress: AtOnce(chosen.devices, work, failed=unusable, absent=interrupted, progress=progress, turns=turns),
         data,
         lines,
-        lowest_exit_code,
-        quiet=quiet,
-        json_output=json_output,
         left=left,
     )
 
 
-def inquire(chosen: Chosen, question: Question, quiet: bool, json_output: bool) -> NoReturn:
+def inquire(devices: OnDevices, question: Question) -> NoReturn:
     """Asks devices what they serve, or has them roll back, and ends the command."""
-    from edgebert.devices.concurrently import lowest_exit_code
     from edgebert.devices.ship.status import inquire as ask
     from edgebert.devices.ship.text import status_data, status_lines
 
-    run_on_devices(
-        lambda progress: ask(chosen.devices, question, progress, chosen.parallel),
-        status_data,
-        status_lines,
-        lowest_exit_code,
-        quiet=quiet,
-        json_output=json_output,
-        left=LEFT,
-    )
+    chosen = devices.chosen
+    devices.run(lambda progress: ask(chosen.devices, question, progress, chosen.parallel), status_data, status_lines, left=LEFT)
 
 
 def _own_key() -> OwnKey:

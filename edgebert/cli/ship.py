@@ -7,16 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgebert.cli.common import (
-    FleetOption,
-    JsonOption,
-    OnlyOption,
-    ParallelOption,
-    QuietOption,
-    TargetArgument,
-    run_on_devices,
-)
-from edgebert.cli.devices import LEFT
+from edgebert.cli.on_devices import LEFT, OnDevices, for_devices
 from edgebert.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,15 +16,13 @@ if TYPE_CHECKING:
     from edgebert.devices.ship.delivery import Delivery
 
 
+@for_devices
 def ship(
+    devices: OnDevices,
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder that compress wrote: the bundle, or its run.")],
-    targets: TargetArgument = None,
-    fleet: FleetOption = None,
-    only: OnlyOption = None,
     canary: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="The first N devices; the others only if all of these switch.")
     ] = None,
-    parallel: ParallelOption = None,
     reports: Annotated[
         Path | None, typer.Option(metavar="DIR", help="For the devices' measurements. Default: ships/<bundle>.")
     ] = None,
@@ -42,8 +31,6 @@ def ship(
     attempts: Annotated[
         int, typer.Option(min=1, max=100, help="Connections to a device, where each is lost in the middle.")
     ] = 3,
-    quiet: QuietOption = False,
-    json_output: JsonOption = False,
 ) -> None:
     """Brings a bundle onto devices: checked, tried and measured there, then switched over. Exits 1 when a gate fails."""
     from edgebert.devices.agent.protocol import VariantTrial
@@ -51,9 +38,8 @@ def ship(
     from edgebert.devices.ship.payload import load_payload
     from edgebert.devices.ship.rollout import Rollout, exit_code
     from edgebert.devices.ship.text import delivery_data, delivery_lines
-    from edgebert.devices.targets import choose
 
-    chosen = choose(targets or (), fleet=fleet, only=only or (), parallel=parallel)
+    chosen = devices.chosen
     if canary and canary >= len(chosen.devices):
         count = "there is 1 device" if len(chosen.devices) == 1 else f"there are {len(chosen.devices)} devices"
         raise InputError(
@@ -67,13 +53,11 @@ def ship(
         canary=canary or 0,
         reports=open_folder(reports, payload.manifest.name),
     )
-    run_on_devices(
+    devices.run(
         lambda progress: Rollout(chosen.devices, payload, order, progress),
         delivery_data,
         delivery_lines,
-        exit_code,
-        quiet=quiet,
-        json_output=json_output,
+        exit_code=exit_code,
         left=LEFT,
         left_after=_left,
     )

@@ -130,7 +130,6 @@ class Counted:
     async def ask(
         self, request: BaseModel, *, body: AsyncIterator[bytes] | None = None, on_event: OnEvent | None = None
     ) -> dict[str, Any]:
-        """See `Channel.ask`."""
 
         def heard(event: Note | Advance | Received) -> None:
             self._count(event)

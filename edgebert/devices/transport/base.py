@@ -70,11 +70,12 @@ class Device(ABC):
     labels: Mapping[str, str]
     python: str | None = None
     """Interpreter that the user named for the device, and looks after."""
+    _target: str | None = None
 
     @property
     def target(self) -> str:
         """Words that name the device on the command line."""
-        return self.name
+        return self._target or self.name
 
     @property
     def machine(self) -> str:

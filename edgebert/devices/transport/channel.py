@@ -55,7 +55,7 @@ os.replace(part, target)
 
 
 class CommandChannel(ABC):
-    """A channel to a device where commands can be started.
+    """A channel to a device where commands can be started. The methods are those of `Channel`.
 
     Args:
         name: name of the device, for messages.
@@ -80,7 +80,6 @@ class CommandChannel(ABC):
     async def ask(
         self, request: BaseModel, *, body: AsyncIterator[bytes] | None = None, on_event: OnEvent | None = None
     ) -> dict[str, Any]:
-        """See `Channel.ask`."""
         python = await self._find_python()
         async with within(ANSWERS_WITHIN_S.get(getattr(request, "op", "")), self._name):
             try:
@@ -105,18 +104,14 @@ class CommandChannel(ABC):
                 )
         return self._python
 
-    async def run(self, arguments: Sequence[str], *, on_line: Callable[[str], None] | None = None) -> Completed:
-        """See `Channel.run`."""
-        return await self.run_with(arguments, None, on_line=on_line)
-
-    async def run_with(
-        self, arguments: Sequence[str], body: AsyncIterator[bytes] | None, *, on_line: Callable[[str], None] | None = None
+    async def run(
+        self,
+        arguments: Sequence[str],
+        *,
+        on_line: Callable[[str], None] | None = None,
+        body: AsyncIterator[bytes] | None = None,
     ) -> Completed:
-        """Runs a command with `body` on its standard input.
-
-        Raises:
-            DeviceLost: the connection ended before the command did.
-        """
+        """See `Channel.run`; `body` is sent to the command's standard input."""
         try:
             running = await self.start(arguments[0], arguments[1:])
         except NotStarted as error:
@@ -139,7 +134,7 @@ class CommandChannel(ABC):
         """See `Channel.put`. Needs only a Python there."""
         size = source.stat().st_size
         python = await self._find_python()
-        done = await self.run_with([python, "-c", TAKE_FILE, target, str(size)], _parts(source))
+        done = await self.run([python, "-c", TAKE_FILE, target, str(size)], body=_parts(source))
         if done.code:
             raise DeviceError(
                 f"{source.name} could not be copied to {self._name}: {last_line(done)}.",

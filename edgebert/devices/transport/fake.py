@@ -34,17 +34,12 @@ class Faulty(Device):
         refuse: int = 0,
     ) -> None:
         self.name, self.root, self.labels = inner.name, inner.root, inner.labels
-        self.inner, self.python = inner, inner.python
+        self.inner, self.python, self._target = inner, inner.python, inner.target
         self.cut_after, self.cut_while, self.lose_answer, self.refuse = cut_after, cut_while, lose_answer, refuse
         self.sent_bytes = 0
         """Bytes of bodies, over all connections."""
         self.asked: list[str] = []
         """`op` of every request."""
-
-    @property
-    def target(self) -> str:
-        """Target of the inner device."""
-        return self.inner.target
 
     @property
     def machine(self) -> str:
@@ -53,7 +48,6 @@ class Faulty(Device):
 
     @property
     def where(self) -> str:
-        """See `Device.where`."""
         return self.inner.where
 
     @asynccontextmanager
@@ -71,7 +65,7 @@ class Faulty(Device):
 
 
 class FaultyChannel:
-    """A channel that ends as its device says."""
+    """A channel that is cut as its device says. The methods are those of `Channel`."""
 
     def __init__(self, device: Faulty, inner: Channel) -> None:
         self._device, self._inner = device, inner
@@ -79,7 +73,6 @@ class FaultyChannel:
     async def ask(
         self, request: BaseModel, *, body: AsyncIterator[bytes] | None = None, on_event: OnEvent | None = None
     ) -> dict[str, Any]:
-        """See `Channel.ask`."""
         device, op = self._device, str(getattr(request, "op", ""))
         device.asked.append(op)
         counted = None if body is None else self._counted(body)
@@ -120,9 +113,7 @@ class FaultyChannel:
         raise self._device.cut()
 
     async def run(self, arguments: Sequence[str], *, on_line: Callable[[str], None] | None = None) -> Completed:
-        """See `Channel.run`."""
         return await self._inner.run(arguments, on_line=on_line)
 
     async def put(self, source: Path, target: str) -> None:
-        """See `Channel.put`."""
         await self._inner.put(source, target)

@@ -43,17 +43,12 @@ class LocalDevice(Device):
         self.name, self.root, self.labels = name, str(folder), dict(labels or {})
         self.pythons = (python,) if python else (str(folder / "venv" / "bin" / "python"), sys.executable)
         self.python = python
-        self._target, self._environment = target or name, dict(environment or {})
-
-    @property
-    def target(self) -> str:
-        """Words that name the device on the command line."""
-        return self._target
+        self._target, self._environment = target, dict(environment or {})
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Channel]:
         """A channel to this machine; there is nothing to connect to."""
-        yield LocalChannel(self.name, self._target, self.pythons, self._environment)
+        yield LocalChannel(self.name, self.target, self.pythons, self._environment)
 
 
 class LocalChannel(CommandChannel):
@@ -89,7 +84,7 @@ class LocalChannel(CommandChannel):
 
 
 class LocalRunning:
-    """A process of this machine."""
+    """A process of this machine. The methods are those of `Running`."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -97,7 +92,6 @@ class LocalRunning:
         self._stdin, self._stdout, self._stderr = process.stdin, process.stdout, process.stderr
 
     async def write(self, data: bytes) -> None:
-        """See `Running.write`."""
         try:
             self._stdin.write(data)
             await self._stdin.drain()
@@ -105,21 +99,17 @@ class LocalRunning:
             raise StreamClosed from error
 
     async def end_input(self) -> None:
-        """See `Running.end_input`."""
         with contextlib.suppress(OSError):
             self._stdin.close()
             await self._stdin.wait_closed()
 
     async def read(self) -> bytes:
-        """See `Running.read`."""
         return await self._stdout.read(PART_BYTES)
 
     async def read_error(self) -> bytes:
-        """See `Running.read_error`."""
         return await self._stderr.read(PART_BYTES)
 
     async def wait(self) -> Ended:
-        """See `Running.wait`."""
         return Ended(await self._process.wait())
 
     async def end(self) -> None:

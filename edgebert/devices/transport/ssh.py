@@ -43,13 +43,8 @@ class SshDevice(Device):
         root = place.root if place.root.startswith("/") else f"~/{place.root}"
         self.pythons = (python,) if python else (f"{root}/venv/bin/python", "python3")
         self.python = python
-        self._target, self._identity = target or name, identity
+        self._target, self._identity = target, identity
         self._machine: str | None = None
-
-    @property
-    def target(self) -> str:
-        """Words that name the device on the command line."""
-        return self._target
 
     @property
     def machine(self) -> str:
@@ -70,7 +65,7 @@ class SshDevice(Device):
         """Logs in."""
         async with AsyncExitStack() as stack:
             connection = await connect(self.place, self._identity, stack)
-            yield SshChannel(self.name, self._target, self.pythons, connection)
+            yield SshChannel(self.name, self.target, self.pythons, connection)
 
 
 class SshChannel(CommandChannel):
@@ -104,13 +99,12 @@ def command_line(program: str, arguments: Sequence[str]) -> str:
 
 
 class SshRunning:
-    """A process on the device."""
+    """A process on the device. The methods are those of `Running`."""
 
     def __init__(self, process: Any) -> None:
         self._process = process
 
     async def write(self, data: bytes) -> None:
-        """See `Running.write`."""
         import asyncssh
 
         try:
@@ -120,16 +114,13 @@ class SshRunning:
             raise StreamClosed from error
 
     async def end_input(self) -> None:
-        """See `Running.end_input`."""
         with contextlib.suppress(OSError):
             self._process.stdin.write_eof()
 
     async def read(self) -> bytes:
-        """See `Running.read`."""
         return await self._read(self._process.stdout)
 
     async def read_error(self) -> bytes:
-        """See `Running.read_error`."""
         return await self._read(self._process.stderr)
 
     async def _read(self, stream: Any) -> bytes:
@@ -141,7 +132,6 @@ class SshRunning:
             return b""
 
     async def wait(self) -> Ended:
-        """See `Running.wait`."""
         import asyncssh
 
         with contextlib.suppress(OSError, asyncssh.Error):

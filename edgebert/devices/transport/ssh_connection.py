@@ -53,9 +53,7 @@ async def connect(place: SshPlace, identity: Path | None, stack: AsyncExitStack,
     for hop in _hops(options.tunnel) if through is None else ():
         through = await connect(hop, None, stack, jumps=jumps + 1, through=through)
     known = KnownHosts(known_hosts_files(options))
-    attempt = Attempt(
-        place, known, host=options.host, port=options.port, user=options.username, strict_off=_strict_is_off(Path.home())
-    )
+    attempt = Attempt(place, known, options.host, options.port, options.username, _strict_is_off(Path.home()))
     settings = {
         **_settings(options),
         "tunnel": through,

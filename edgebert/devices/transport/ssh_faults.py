@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from dataclasses import dataclass
 
 from edgebert.devices.transport.address import SshPlace
 from edgebert.devices.transport.conversation import printable
@@ -14,15 +15,19 @@ NO_ROUTE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDO
 KEYS = "edgebert uses the keys of ~/.ssh, of ~/.ssh/config and of the agent, and never a password."
 
 
+@dataclass
 class Attempt:
     """Facts about one connection, for the message if it fails."""
 
-    def __init__(self, place: SshPlace, known: KnownHosts, *, host: str, port: int, user: str, strict_off: bool) -> None:
-        self.place, self.known = place, known
-        self.host, self.port, self.user = host, port, user
-        self.strict_off = strict_off
-        self.offered: object | None = None
-        """The host key that was offered and refused."""
+    place: SshPlace
+    known: KnownHosts
+    host: str
+    port: int
+    user: str
+    strict_off: bool
+    """Whether ~/.ssh/config switches the check of host keys off."""
+    offered: object | None = None
+    """The host key that was offered and refused."""
 
     @property
     def where(self) -> str:

@@ -1,4 +1,4 @@
-"""Shipping to folders of this machine, each with a real agent: what travels, and what serves when it goes wrong."""
+"""Shipping to folders of this machine, each with a real agent: what is sent, and what serves after a failure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import json
 import random
-import re
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -44,9 +43,9 @@ def old(model_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def new(old: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One whose INT8 graph is another file, and which answers with other words; do not write into it."""
-    place = tmp_path_factory.mktemp("new")
-    return with_labels(with_other_graph(old, place / "variant"), place / "bundle")
+    """A bundle with another file of the INT8 graph and other labels; do not write into it."""
+    folder = tmp_path_factory.mktemp("new")
+    return with_labels(with_other_graph(old, folder / "variant"), folder / "bundle")
 
 
 def ship(devices: Sequence[Device], bundle: Path, **order: Any) -> list[Delivery]:
@@ -70,12 +69,12 @@ def serving(old: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(serving: Path, tmp_path: Path) -> Path:
-    """A device's folder of the test's own that serves the old bundle."""
+    """A copy of that folder, for one test."""
     return Path(shutil.copytree(serving, tmp_path / "device", symlinks=True))
 
 
 def answer(folder: Path) -> str:
-    """What the device says to a text, by what it serves."""
+    """The answer of the serving bundle."""
     return edgebert.load(folder / "current")(TEXT).label
 
 
@@ -133,15 +132,15 @@ def test_a_bundle_that_was_altered_after_it_was_read_is_refused_there(
 @pytest.fixture
 def little_disk(folder: Path, tmp_path: Path) -> Iterator[Path]:
     """That folder on a disk of 20 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", place], capture_output=True, text=True)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", disk], capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f"no file system can be mounted here: {done.stderr.strip() or 'it needs root'}")
     try:
-        yield Path(shutil.copytree(folder, place / "device", symlinks=True))
+        yield Path(shutil.copytree(folder, disk / "device", symlinks=True))
     finally:
-        subprocess.run(["umount", place], check=True)
+        subprocess.run(["umount", disk], check=True)
 
 
 class FullAt(Faulty):
@@ -177,7 +176,7 @@ def test_a_full_disk_there_leaves_the_old_model_and_the_next_ship_goes_on(
     device = FullAt(LocalDevice("kitchen", little_disk), op, little_disk.parent)
     (delivery,) = ship([device], new)
     assert (delivery.outcome, delivery.exit_code) == ("failed", EXIT_ENVIRONMENT)
-    assert re.search(r"MB free", delivery.reason) and "ake room" in delivery.hint
+    assert "MB free" in delivery.reason and "ake room" in delivery.hint
     assert sent is None or delivery.sent_bytes == sent
     assert answer(little_disk) in words(old)
     device.filler.unlink()
