@@ -1,4 +1,4 @@
-"""What processes measured: rounds, the share of INT8, and the load they were measured under. Raw values in order."""
+"""The raw measurements of one process (Round), the load they were made under (Setting), and counts of kernels (Coverage)."""
 
 from __future__ import annotations
 

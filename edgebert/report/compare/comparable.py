@@ -46,11 +46,11 @@ def other_machine(ref: Environment, changed: Environment) -> str | None:
 def obstacles(ref: Report, changed: Report, pair: Pair, *, across_devices: bool) -> tuple[str, ...]:
     """Why the times of two entries cannot be compared; empty where they can."""
     machine = None if across_devices else other_machine(ref.environment, changed.environment)
-    found = [machine] if machine else []
-    found += [f"other service: {text}" for text in _differing(pair.ref.target, pair.changed.target, _service(pair))]
-    found += [f"other load: {text}" for text in _differing(pair.ref.setting, pair.changed.setting, LOAD)]
+    reasons = [machine] if machine else []
+    reasons += [f"other service: {text}" for text in _differing(pair.ref.target, pair.changed.target, _service(pair))]
+    reasons += [f"other load: {text}" for text in _differing(pair.ref.setting, pair.changed.setting, LOAD)]
     queries = _other_queries(pair.ref, pair.changed)
-    return (*found, queries) if queries else tuple(found)
+    return (*reasons, queries) if queries else tuple(reasons)
 
 
 def same_measurement(pair: Pair) -> bool:
@@ -75,33 +75,35 @@ def accuracy_obstacle(ref: Report, changed: Report, pair: Pair) -> str | None:
 def differences(ref: Report, changed: Report, pair: Pair) -> tuple[str, ...]:
     """Intended changes that the reports record: model, tokenizer, runtime, tuning, packages."""
     ours, theirs = pair.ref, pair.changed
-    found = [] if ours.artifact == theirs.artifact else [f"model {ours.artifact[:12]} -> {theirs.artifact[:12]}"]
-    found += [] if ours.stage == theirs.stage else [f"made by {ours.stage or 'nothing'} -> {theirs.stage or 'nothing'}"]
-    found += [] if ours.tokenizer == theirs.tokenizer else ["tokenizer"]
-    found += [_other_lengths(ours, theirs)] if _same_texts(ours, theirs) and _other_tokens(ours, theirs) else []
-    found += list(_differing(ours.target, theirs.target, ("runtime", "isa", *TUNED, *_chosen(pair))))
+    changes = [] if ours.artifact == theirs.artifact else [f"model {ours.artifact[:12]} -> {theirs.artifact[:12]}"]
+    changes += [] if ours.stage == theirs.stage else [f"made by {ours.stage or 'nothing'} -> {theirs.stage or 'nothing'}"]
+    changes += [] if ours.tokenizer == theirs.tokenizer else ["tokenizer"]
+    changes += [_other_lengths(ours, theirs)] if _same_texts(ours, theirs) and _other_tokens(ours, theirs) else []
+    changes += list(_differing(ours.target, theirs.target, ("runtime", "isa", *TUNED, *_chosen(pair))))
     if ours.target.runtime == theirs.target.runtime and ours.target.bucket != theirs.target.bucket:
-        found.append(f"length_bucket {ours.target.bucket} -> {theirs.target.bucket}")
+        changes.append(f"length_bucket {ours.target.bucket} -> {theirs.target.bucket}")
     packages = sorted({*ref.environment.packages, *changed.environment.packages})
     for name in packages:
         before, after = (report.environment.packages.get(name, "none") for report in (ref, changed))
-        found += [] if before == after else [f"{name} {before} -> {after}"]
+        changes += [] if before == after else [f"{name} {before} -> {after}"]
     python = list(_differing(ref.environment, changed.environment, ("python",)))
-    return tuple(found + python)
+    return tuple(changes + python)
 
 
 def notes(ref: Report, changed: Report, pair: Pair) -> tuple[str, ...]:
     """Differences that do not prevent a comparison but may explain its result."""
-    found = [f"{text}, which may be the reason" for text in _differing(ref.environment, changed.environment, MACHINE_STATE)]
-    found += _variables(ref.environment, changed.environment)
+    remarks = [f"{text}, which may be the reason" for text in _differing(ref.environment, changed.environment, MACHINE_STATE)]
+    remarks += _variables(ref.environment, changed.environment)
     for name, entry in (("REF", pair.ref), ("CHANGED", pair.changed)):
         unsettled = sum(item.stable is False for item in entry.rounds)
-        found += [f"{unsettled} of {len(entry.rounds)} processes of {name} had not settled after warm-up"] if unsettled else []
+        remarks += (
+            [f"{unsettled} of {len(entry.rounds)} processes of {name} had not settled after warm-up"] if unsettled else []
+        )
     pinned = [any(item.pinned for item in entry.rounds) for entry in (pair.ref, pair.changed)]
-    found += ["only one side kept to its own cores"] if pinned[0] != pinned[1] else []
+    remarks += ["only one side kept to its own cores"] if pinned[0] != pinned[1] else []
     if pair.ref.setting.queries is None or pair.changed.setting.queries is None:
-        found.append("a report does not say which texts were asked")
-    return tuple(found)
+        remarks.append("a report does not say which texts were asked")
+    return tuple(remarks)
 
 
 def _service(pair: Pair) -> tuple[str, ...]:

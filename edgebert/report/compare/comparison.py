@@ -27,8 +27,8 @@ def compare(
 
 def compare_within(report: Report, options: CompareOptions = DEFAULTS, *, name: str | None = None) -> Comparison:
     """Compares the candidates of one report with their baselines."""
-    found = _compared(report, report, baselines_and_candidates(report), options, (name or report.recipe,) * 2)
-    return found.model_copy(update={"within": True})
+    comparison = _compared(report, report, baselines_and_candidates(report), options, (name or report.recipe,) * 2)
+    return comparison.model_copy(update={"within": True})
 
 
 def _compared(ref: Report, changed: Report, matched: Matched, options: CompareOptions, names: tuple[str, str]) -> Comparison:
@@ -60,7 +60,7 @@ def _pair_findings(ref: Report, changed: Report, pair: Pair, options: CompareOpt
         machine=None if another else machine_of(pair, options.seed),
         throttled=throttled_of(pair, (ref.environment.cpu_quota, changed.environment.cpu_quota)),
     )
-    found = [*_measured(pair, circumstances), *_size(pair, options), *answer_findings(ref, changed, pair, options)]
+    findings = [*_measured(pair, circumstances), *_size(pair, options), *answer_findings(ref, changed, pair, options)]
     same = comparable.same_measurement(pair)
     notes = [*comparable.notes(ref, changed, pair), thinning_note(sides_of(pair, LATENCY))]
     notes += ["both sides are the same measurement, which shows nothing"] if same else []
@@ -83,7 +83,7 @@ def _pair_findings(ref: Report, changed: Report, pair: Pair, options: CompareOpt
         obstacles=obstacles,
         differs=comparable.differences(ref, changed, pair),
         notes=tuple(note for note in notes if note),
-        findings=tuple(finding for finding in found if not options.metrics or finding.metric in options.metrics),
+        findings=tuple(finding for finding in findings if not options.metrics or finding.metric in options.metrics),
     )
 
 

@@ -158,7 +158,7 @@ class Policy(Frozen):
 
 
 class ComparisonDocument(Frozen):
-    """What `edgebert compare --json` writes."""
+    """The document that `edgebert compare --json` writes."""
 
     schema_version: Literal[1] = 1
     edgebert_version: str

@@ -33,11 +33,11 @@ def headline(pair: PairFindings) -> str:
         return f"incomparable: {'; '.join(pair.obstacles)}"
     if not pair.findings:
         return "nothing that was asked for was measured, or with too few samples for it"
-    changes = [f"{word}: {', '.join(map(_change, found))}" for word in CHANGES if (found := _with(pair, word))]
+    changes = [f"{word}: {', '.join(map(_change, findings))}" for word in CHANGES if (findings := _with(pair, word))]
     others = [
-        f"{word}: {', '.join(finding.metric for finding in found)}"
+        f"{word}: {', '.join(finding.metric for finding in findings)}"
         for word in ("equivalent", "inconclusive", "incomparable")
-        if (found := _with(pair, word))
+        if (findings := _with(pair, word))
     ]
     return "; ".join([*(changes or ["no change is shown"]), *others])
 
@@ -154,5 +154,5 @@ def _rules(document: ComparisonDocument) -> list[str]:
 
 def _escaped(text: str) -> str:
     """Text for a cell of a Markdown table: no bar, line break, tag, emphasis, link or formula in it has an effect."""
-    found = MARKS.sub(r"\\\g<0>", plain(" ".join(text.split()))).replace("&", "&amp;").replace("<", "&lt;")
-    return LINKS.sub(BREAK, found)
+    escaped = MARKS.sub(r"\\\g<0>", plain(" ".join(text.split()))).replace("&", "&amp;").replace("<", "&lt;")
+    return LINKS.sub(BREAK, escaped)

@@ -52,9 +52,9 @@ def match(ref: Report, changed: Report) -> Matched:
     left, right, pairs = list(ref.entries), list(changed.entries), list[Pair]()
     for key in (_service, _service_of_any_lengths, _model):
         ours, theirs = (_grouped(side, key, nameless) for side in (left, right))
-        for found, others in ((found, theirs.get(name, [])) for name, found in ours.items()):
-            if key is _service or len(found) == len(others) == 1:
-                pairs += [Pair(entry, other, one_run) for entry, other in zip(found, others, strict=False)]
+        for group, others in ((group, theirs.get(name, [])) for name, group in ours.items()):
+            if key is _service or len(group) == len(others) == 1:
+                pairs += [Pair(entry, other, one_run) for entry, other in zip(group, others, strict=False)]
         taken = {id(entry) for pair in pairs for entry in (pair.ref, pair.changed)}
         left, right = ([entry for entry in side if id(entry) not in taken] for side in (left, right))
     order = {id(entry): index for index, entry in enumerate(ref.entries)}
@@ -109,10 +109,10 @@ def _baseline(report: Report, entry: Entry, under_load: Sequence[Entry]) -> Entr
 
 
 def _grouped(entries: Sequence[Entry], key: Callable[[Entry, bool], Key], nameless: bool) -> dict[Key, list[Entry]]:
-    found: dict[Key, list[Entry]] = {}
+    groups: dict[Key, list[Entry]] = {}
     for entry in entries:
-        found.setdefault(key(entry, nameless), []).append(entry)
-    return found
+        groups.setdefault(key(entry, nameless), []).append(entry)
+    return groups
 
 
 def _model(entry: Entry, nameless: bool) -> Key:
@@ -131,5 +131,5 @@ def _service(entry: Entry, nameless: bool) -> Key:
 def _by_number(entry: Entry) -> dict[int, Round] | None:
     """Rounds with at least one query, by their number; None where two share a number."""
     rounds: Sequence[Round] = [item for item in entry.rounds if len(item.latencies_ns)]
-    found = {item.round: item for item in rounds}
-    return found if len(found) == len(rounds) else None
+    numbered = {item.round: item for item in rounds}
+    return numbered if len(numbered) == len(rounds) else None

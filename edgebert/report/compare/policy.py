@@ -35,10 +35,10 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 
 def failures(comparisons: Sequence[Comparison], policy: Policy) -> tuple[FailedCheck, ...]:
     """Every reason why the comparisons fail; empty where they pass."""
-    found: list[FailedCheck] = []
+    reasons: list[FailedCheck] = []
     for index, comparison in enumerate(comparisons):
-        found += _failures(index, comparison, policy)
-    return tuple(found)
+        reasons += _failures(index, comparison, policy)
+    return tuple(reasons)
 
 
 def worse_word(metric: str) -> str:

@@ -40,7 +40,7 @@ MOVED = 0.02
 STEADY = 0.05
 """A machine was disturbed where the interval of its reference workload is not within this."""
 MOST_WORTH_ASKING = 100
-"""Most additional processes that are recommended; beyond it they are said not to help."""
+"""Most additional processes that are recommended; beyond it the advice is that they will hardly help."""
 
 
 @dataclass(frozen=True)

@@ -53,50 +53,50 @@ def rule(comparison: Comparison) -> tuple[str, ...]:
 
 def named(comparisons: Iterable[Comparison]) -> list[tuple[str, PairFindings]]:
     """All pairs, each with a unique name."""
-    found = [(comparison, pair) for comparison in comparisons for pair in comparison.pairs]
-    several = len({comparison.changed for comparison, _ in found}) > 1
-    names = [f"{pair.name}{f' in {comparison.changed}' if several else ''}" for comparison, pair in found]
+    pairs = [(comparison, pair) for comparison in comparisons for pair in comparison.pairs]
+    several = len({comparison.changed for comparison, _ in pairs}) > 1
+    names = [f"{pair.name}{f' in {comparison.changed}' if several else ''}" for comparison, pair in pairs]
     count = Counter(names)
     return [
         (f"{name}, {pair.target}, {pair.setting}" if count[name] > 1 else name, pair)
-        for name, (_, pair) in zip(names, found, strict=True)
+        for name, (_, pair) in zip(names, pairs, strict=True)
     ]
 
 
 def interval_pictures(comparisons: Sequence[Comparison]) -> tuple[Picture, ...]:
     """A picture of each pair's ratio of medians with its 95 % interval; none where nothing could be compared."""
-    found = [
+    estimated = [
         (name, finding)
         for name, pair in named(comparisons)
         for finding in pair.findings
         if finding.metric == MEDIAN and finding.interval and finding.ratio and finding.verdict in MARKS
     ]
-    if not found:
+    if not estimated:
         return ()
-    return (_picture(found, comparisons[0].options.band),)
+    return (_picture(estimated, comparisons[0].options.band),)
 
 
-def _picture(found: Sequence[tuple[str, Finding]], band: float) -> Picture:
-    verdicts = "; ".join(f"{name}: {finding.verdict}" for name, finding in found)
+def _picture(estimated: Sequence[tuple[str, Finding]], band: float) -> Picture:
+    verdicts = "; ".join(f"{name}: {finding.verdict}" for name, finding in estimated)
     return Picture(
         title="Median latency: how many times as fast, with its 95 % interval",
-        label=f"Speed of {len(found)} pairs with their 95 % intervals. {verdicts}.",
-        data=[series for verdict in MARKS if (series := _series(found, verdict))["x"]],
+        label=f"Speed of {len(estimated)} pairs with their 95 % intervals. {verdicts}.",
+        data=[series for verdict in MARKS if (series := _series(estimated, verdict))["x"]],
         layout={
-            "xaxis": {"title": {"text": "times as fast"}, "type": "log", **_ticks(found)},
-            "yaxis": label_axis([_tick(name) for name, _ in found]),
+            "xaxis": {"title": {"text": "times as fast"}, "type": "log", **_ticks(estimated)},
+            "yaxis": label_axis([_tick(name) for name, _ in estimated]),
             "shapes": [_band(band)],
             "showlegend": True,
         },
-        table=_median_table(found),
-        height=150 + 46 * len(found),
+        table=_median_table(estimated),
+        height=150 + 46 * len(estimated),
         opened=True,
     )
 
 
-def _ticks(found: Sequence[tuple[str, Finding]]) -> dict[str, Any]:
+def _ticks(estimated: Sequence[tuple[str, Finding]]) -> dict[str, Any]:
     """Ticks at round speeds over the range of the intervals, 1 among them."""
-    ends = [1 / end for _, finding in found for end in finding.interval or ()] + [1.0]
+    ends = [1 / end for _, finding in estimated for end in finding.interval or ()] + [1.0]
     near = [speed for speed in NEAR if min(ends) * 0.97 <= speed <= max(ends) * 1.03]
     shown = (
         near
@@ -117,10 +117,10 @@ def _band(band: float) -> dict[str, Any]:
     return {"type": "rect", **ends, "fillcolor": "--line", "line": {"width": 0}, "layer": "below"}
 
 
-def _series(found: Sequence[tuple[str, Finding]], verdict: str) -> dict[str, Any]:
+def _series(estimated: Sequence[tuple[str, Finding]], verdict: str) -> dict[str, Any]:
     """The marks of all pairs of one verdict. Ratios are inverted: a smaller latency is a greater speed."""
     symbol, colour = MARKS[verdict]
-    these = [(index, name, finding) for index, (name, finding) in enumerate(found) if finding.verdict == verdict]
+    these = [(index, name, finding) for index, (name, finding) in enumerate(estimated) if finding.verdict == verdict]
     speeds = [1 / (finding.ratio or 1) for _, _, finding in these]
     ends = [sorted(1 / end for end in finding.interval or (1, 1)) for _, _, finding in these]
     return {
@@ -144,8 +144,8 @@ def _series(found: Sequence[tuple[str, Finding]], verdict: str) -> dict[str, Any
     }
 
 
-def _median_table(found: Sequence[tuple[str, Finding]]) -> Table:
-    rows = [(words(name), verdict_cell(finding), words(finding.reason)) for name, finding in found]
+def _median_table(estimated: Sequence[tuple[str, Finding]]) -> Table:
+    rows = [(words(name), verdict_cell(finding), words(finding.reason)) for name, finding in estimated]
     columns = (PageColumn("pair", numeric=False), PageColumn("verdict", numeric=False), PageColumn("reason", numeric=False))
     return Table("Median latency of each pair", columns, tuple(rows))
 

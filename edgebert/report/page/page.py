@@ -71,7 +71,7 @@ def chapters(sources: Sequence[PageSource]) -> list[Chapter]:
             summary.summary(source),
             summary.failures(source),
             conditions.warnings(source),
-            [found for found in (make(source) for make in SECTIONS) if not found.empty],
+            [section for section in (make(source) for make in SECTIONS) if not section.empty],
         )
         for index, source in enumerate(sources, start=1)
     ]
@@ -92,18 +92,18 @@ def render(sources: Sequence[PageSource]) -> str:
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )
     environment.filters |= {"breakable": breakable, "moment": lineage.moment, "plain_reason": summary.plain_reason}
-    found, beside = chapters(sources), side_by_side.section(sources)
+    read, beside = chapters(sources), side_by_side.section(sources)
     plotly, script = plotly_bundle(), _beside("report.js")
     return environment.from_string(_beside("report.html.j2")).render(
         generator=GENERATOR,
         version=__version__,
-        chapters=found,
+        chapters=read,
         beside=None if beside.empty else beside,
         style=Markup(palette.all_css() + _beside("report.css")),  # noqa: S704 - our own files, no data in them
         script=Markup(script),  # noqa: S704 - as above
         hashes=Markup(f"{csp_hash(script.encode())} {plotly.digest}"),  # noqa: S704 - base64
         plotly=Markup(plotly.packed),  # noqa: S704 - base64
-        figures=Markup(script_json(figures(found, beside))),  # noqa: S704 - escaped by script_json
+        figures=Markup(script_json(figures(read, beside))),  # noqa: S704 - escaped by script_json
     )
 
 
@@ -120,18 +120,18 @@ def breakable(text: str) -> Any:
     return Markup("").join(marked)
 
 
-def figures(found: Sequence[Chapter], beside: Section) -> dict[str, Any]:
+def figures(read: Sequence[Chapter], beside: Section) -> dict[str, Any]:
     """Id of the element in which a figure is drawn -> the plotly figure."""
     return {
         f"{prefix}-{section.key}-{index}": {"data": picture.data, "layout": {**picture.layout, "height": picture.height}}
-        for prefix, section in _all_sections(found, beside)
+        for prefix, section in _all_sections(read, beside)
         for index, picture in enumerate(section.pictures, start=1)
     }
 
 
-def _all_sections(found: Sequence[Chapter], beside: Section) -> Iterator[tuple[str, Section]]:
+def _all_sections(read: Sequence[Chapter], beside: Section) -> Iterator[tuple[str, Section]]:
     yield "all", beside
-    for chapter in found:
+    for chapter in read:
         yield from ((chapter.key, section) for section in chapter.sections)
 
 

@@ -31,8 +31,8 @@ class Group:
 
 def section(source: PageSource) -> Section:
     """The section: every picture that has at least two values on its axis."""
-    found = [length_picture(source), *(sweep_picture(source, dimension) for dimension in DIMENSIONS)]
-    return Section("scaling", "Latency over length and load", pictures=tuple(picture for picture in found if picture))
+    pictures = [length_picture(source), *(sweep_picture(source, dimension) for dimension in DIMENSIONS)]
+    return Section("scaling", "Latency over length and load", pictures=tuple(picture for picture in pictures if picture))
 
 
 def by_length(entry: Entry) -> list[Group]:
@@ -59,13 +59,13 @@ def _group(lengths: npt.NDArray[np.int64], latencies: npt.NDArray[np.float64]) -
 
 def length_picture(source: PageSource) -> Picture | None:
     """A line for each model; None where no model was measured at two lengths."""
-    found = [(index, label, entry, by_length(entry)) for index, (label, entry) in enumerate(source.labelled)]
-    found = [item for item in found if len(item[3]) > 1]
-    if not found:
+    grouped = [(index, label, entry, by_length(entry)) for index, (label, entry) in enumerate(source.labelled)]
+    grouped = [item for item in grouped if len(item[3]) > 1]
+    if not grouped:
         return None
     rows = [
         (words(label), words(_span(group)), number(group.count, "{:,.0f}"), number(group.p50, "{:.3f}"))
-        for _, label, _, groups in found
+        for _, label, _, groups in grouped
         for group in groups
     ]
     columns = (
@@ -76,10 +76,10 @@ def length_picture(source: PageSource) -> Picture | None:
     )
     return Picture(
         title="Median latency over sequence length",
-        label=f"Median latency of {len(found)} models as texts grow, each point of {SAMPLES_FOR[50]} or more queries.",
+        label=f"Median latency of {len(grouped)} models as texts grow, each point of {SAMPLES_FOR[50]} or more queries.",
         data=[
             _line(index, label, entry, [(group.middle, group.p50) for group in groups], "tokens", shown=turn < SERIES)
-            for turn, (index, label, entry, groups) in enumerate(found)
+            for turn, (index, label, entry, groups) in enumerate(grouped)
         ],
         layout={
             "xaxis": {"title": {"text": "tokens of a query, padding included"}},

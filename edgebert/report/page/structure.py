@@ -35,11 +35,11 @@ def section(source: PageSource) -> Section:
 
 def cut_entries(source: PageSource) -> list[tuple[str, Entry, EncoderSizes]]:
     """Entries whose encoder was cut. Each encoder appears once, with its last entry, which is the one that ships."""
-    found: dict[str, tuple[str, Entry, EncoderSizes]] = {}
+    cut: dict[str, tuple[str, Entry, EncoderSizes]] = {}
     for label, entry in source.labelled:
         if entry.encoder and not entry.encoder.whole:
-            found[entry.encoder.model_dump_json()] = (label, entry, entry.encoder)
-    return list(found.values())
+            cut[entry.encoder.model_dump_json()] = (label, entry, entry.encoder)
+    return list(cut.values())
 
 
 def heads_picture(label: str, encoder: EncoderSizes) -> Picture:

@@ -66,13 +66,13 @@ def summary(source: PageSource) -> Summary:
 
 def _advice(lines: Sequence[str]) -> tuple[Advice, ...]:
     """Lines as sentences of advice: indented lines belong to the sentence before them."""
-    found: list[Advice] = []
+    advice: list[Advice] = []
     for line in lines:
-        if line.startswith(" ") and found:
-            found[-1] = Advice(found[-1].text, (*found[-1].items, line.strip()))
+        if line.startswith(" ") and advice:
+            advice[-1] = Advice(advice[-1].text, (*advice[-1].items, line.strip()))
         else:
-            found.append(Advice(line.strip()[:1].upper() + line.strip()[1:], ()))
-    return tuple(found)
+            advice.append(Advice(line.strip()[:1].upper() + line.strip()[1:], ()))
+    return tuple(advice)
 
 
 def load_of(entry: Entry) -> str:
@@ -136,28 +136,28 @@ def facts(source: PageSource, entry: Entry) -> tuple[Fact, ...]:
     report, baseline, speedup = source.report, source.baseline_of(entry), source.speedup(entry)
     metric = report.task_metrics[0] if report.task_metrics else None
     than = "FP32" if source.verdict or baseline is None else "baseline"
-    found = [Fact("Speed", f"{speedup:.2f}×", f"as fast as {than}{_interval(source, entry)}")] if speedup else []
+    cards = [Fact("Speed", f"{speedup:.2f}×", f"as fast as {than}{_interval(source, entry)}")] if speedup else []
     wanted = [("Median latency", "p50_ms", "{} ms"), *([(metric, metric, "{:.4f}")] if metric else [])]
     wanted += [("Size", "size_mb", "{} MB"), ("Peak memory", "peak_rss_mb", "{} MB")]
     for title, name, form in wanted:
         value, other = report.value(entry, name), report.value(baseline, name) if baseline else None
         if value is not None:
             beside = f"{than} {_written(form, other)}" if other is not None and baseline is not entry else ""
-            found.append(Fact(title.capitalize() if title == metric else title, _written(form, value), beside))
+            cards.append(Fact(title.capitalize() if title == metric else title, _written(form, value), beside))
     rate = entry.throughput()
     if rate and entry.setting.scenario != "single-stream":
-        found.append(Fact("Throughput", f"{short(rate)}/s", "texts"))
-    return tuple(found)
+        cards.append(Fact("Throughput", f"{short(rate)}/s", "texts"))
+    return tuple(cards)
 
 
 def _interval(source: PageSource, entry: Entry) -> str:
     """Text on the 95 % interval of the speed-up, or on why there is none."""
     for pair in source.within.pairs:
         if (pair.changed, pair.target, pair.setting) == (entry.name, entry.target.name, entry.setting.name):
-            found = next((item for item in pair.findings if item.metric == "p50_ms"), None)
-            if found and found.interval and min(found.interval) > 0:
-                return f", 95 %: {1 / found.interval[1]:.2f} to {1 / found.interval[0]:.2f}"
-            return f"; {found.verdict}: {found.reason}" if found and not found.interval else ""
+            finding = next((item for item in pair.findings if item.metric == "p50_ms"), None)
+            if finding and finding.interval and min(finding.interval) > 0:
+                return f", 95 %: {1 / finding.interval[1]:.2f} to {1 / finding.interval[0]:.2f}"
+            return f"; {finding.verdict}: {finding.reason}" if finding and not finding.interval else ""
     return ""
 
 

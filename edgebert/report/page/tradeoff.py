@@ -34,7 +34,7 @@ class Point:
 
 def section(source: PageSource) -> Section:
     """The section: a picture of all models, and one of each search."""
-    pictures = [found for found in (tradeoff(source), *(trials(*searched) for searched in searches(source))) if found]
+    pictures = [picture for picture in (tradeoff(source), *(trials(*searched) for searched in searches(source))) if picture]
     rows = len(source.report.references)
     lead = (f"{rows:,} eval texts: one of them is {1 / rows:.2%}.",) if rows else ()
     return Section("tradeoff", "Accuracy against latency", lead, pictures=tuple(pictures), folded=tuple(untimed(source)))
@@ -46,20 +46,20 @@ def points(source: PageSource) -> list[Point]:
     metric = report.task_metrics[0] if report.task_metrics else None
     if metric is None:
         return []
-    found = []
+    scored = []
     for index, (label, entry) in enumerate(source.labelled):
         p50, score = entry.percentile_ms(50), report.value(entry, metric)
         if p50 is not None and score is not None:
-            found.append(Point(label, entry, index, p50, score))
-    count = Counter((point.entry.setting.name, point.entry.target.batch) for point in found)
+            scored.append(Point(label, entry, index, p50, score))
+    count = Counter((point.entry.setting.name, point.entry.target.batch) for point in scored)
     usual = max(count, key=lambda load: count[load], default=None)
-    return [point for point in found if (point.entry.setting.name, point.entry.target.batch) == usual]
+    return [point for point in scored if (point.entry.setting.name, point.entry.target.batch) == usual]
 
 
-def front(found: Sequence[Point]) -> list[Point]:
+def front(scored: Sequence[Point]) -> list[Point]:
     """The points that no other point beats in both latency and score, fastest first."""
     kept: list[Point] = []
-    for point in sorted(found, key=lambda point: (point.p50, -point.score)):
+    for point in sorted(scored, key=lambda point: (point.p50, -point.score)):
         if not kept or point.score > kept[-1].score:
             kept.append(point)
     return kept
@@ -67,21 +67,21 @@ def front(found: Sequence[Point]) -> list[Point]:
 
 def tradeoff(source: PageSource) -> Picture | None:
     """A mark for each model; None where fewer than two have both numbers."""
-    found = points(source)
-    if len(found) < 2:
+    scored = points(source)
+    if len(scored) < 2:
         return None
-    metric, best = source.report.task_metrics[0], front(found)
+    metric, best = source.report.task_metrics[0], front(scored)
     names = ", ".join(point.label for point in best)
     return Picture(
         title=f"{metric.capitalize()} against median latency: further up and to the left is better",
-        label=f"{metric} against median latency of {len(found)} models. On the Pareto front, fastest first: {names}.",
-        data=[_front_line(best), *(_mark(source, point, metric, point in best) for point in found)],
+        label=f"{metric} against median latency of {len(scored)} models. On the Pareto front, fastest first: {names}.",
+        data=[_front_line(best), *(_mark(source, point, metric, point in best) for point in scored)],
         layout={
             "xaxis": {"title": {"text": "median latency, ms"}, "rangemode": "tozero"},
             "yaxis": {"title": {"text": plain(metric)}},
             "hovermode": "closest",
         },
-        table=_tradeoff_table(source, found, best, metric),
+        table=_tradeoff_table(source, scored, best, metric),
         log_axis="x",
     )
 
@@ -117,7 +117,7 @@ def _mark(source: PageSource, point: Point, metric: str, leading: bool) -> dict[
     }
 
 
-def _tradeoff_table(source: PageSource, found: Sequence[Point], best: Sequence[Point], metric: str) -> Table:
+def _tradeoff_table(source: PageSource, scored: Sequence[Point], best: Sequence[Point], metric: str) -> Table:
     rows = [
         (
             words(point.label),
@@ -127,7 +127,7 @@ def _tradeoff_table(source: PageSource, found: Sequence[Point], best: Sequence[P
             number(source.speedup(point.entry), "{:.2f}x"),
             words("yes" if point in best else "no"),
         )
-        for point in sorted(found, key=lambda point: point.p50)
+        for point in sorted(scored, key=lambda point: point.p50)
     ]
     columns = (
         PageColumn("model", numeric=False),
