@@ -27,7 +27,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from edgebert.core.files import local_path
 from edgebert.core.strict import Strict
 from edgebert.core.yaml_file import Kind, Path_, YamlDocument, parse_yaml, problems_of, read_text, without_repeats
-from edgebert.devices.transport.address import LocalPlace, SshPlace, parse_address, remote_root
+from edgebert.devices.transport.address import LocalAddress, SshAddress, parse_address, remote_root
 from edgebert.devices.transport.base import Device
 from edgebert.devices.transport.local import LocalDevice
 from edgebert.devices.transport.ssh import SshDevice
@@ -108,8 +108,8 @@ def device_of(text: str) -> Device:
     Raises:
         InputError: it is no address.
     """
-    place = parse_address(text)
-    return LocalDevice(text, place.folder) if isinstance(place, LocalPlace) else SshDevice(text, place)
+    address = parse_address(text)
+    return LocalDevice(text, address.folder) if isinstance(address, LocalAddress) else SshDevice(text, address)
 
 
 def _validate(document: YamlDocument, problems: list[Problem]) -> FleetFile | None:
@@ -148,28 +148,28 @@ def _names(file: FleetFile, document: YamlDocument) -> Iterator[Problem]:
 def _device(name: str, entry: FleetDevice, file: Path) -> Device:
     base = file.absolute().parent
     target = f"{name} --fleet {file}"
-    place = parse_address(entry.address, base=base)
+    address = parse_address(entry.address, base=base)
     for key, value in (("path", entry.path), ("python", entry.python)):
         if value is not None and (not value.strip() or not value.isprintable() or value.startswith("-")):
             raise InputError(f"its {key} {value!r} cannot be used.")
     labels = {**entry.labels}
-    if isinstance(place, LocalPlace):
-        folder = local_path(entry.path, place.folder) if entry.path else place.folder
+    if isinstance(address, LocalAddress):
+        folder = local_path(entry.path, address.folder) if entry.path else address.folder
         return LocalDevice(name, folder, labels=labels, target=target, python=entry.python)
     identity = local_path(entry.identity, base) if entry.identity else None
     if identity and not identity.is_file():
         raise InputError(f"its identity {identity} is not there.", hint="Name the file of a private key.")
-    place = _with_path(place, entry)
-    return SshDevice(name, place, labels=labels, target=target, python=entry.python, identity=identity)
+    address = _with_path(address, entry)
+    return SshDevice(name, address, labels=labels, target=target, python=entry.python, identity=identity)
 
 
-def _with_path(place: SshPlace, entry: FleetDevice) -> SshPlace:
+def _with_path(address: SshAddress, entry: FleetDevice) -> SshAddress:
     if entry.path is None:
-        return place
+        return address
     root = remote_root(entry.path)
-    if place.root not in (SshPlace(place.host).root, root):
-        raise InputError(f"its address names the folder {place.root}, and its path {root}.", hint="Name it once.")
-    return replace(place, root=root)
+    if address.root not in (SshAddress(address.host).root, root):
+        raise InputError(f"its address names the folder {address.root}, and its path {root}.", hint="Name it once.")
+    return replace(address, root=root)
 
 
 def _fields_at(path: Path_) -> Sequence[str]:

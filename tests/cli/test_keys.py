@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from edgebert.bundle.trust.config import load_trust, trusted_fingerprints
-from edgebert.bundle.trust.pins import pin_key
 from edgebert.bundle.trust.envelope import SIGNATURE
 from edgebert.bundle.trust.keys import ensure_own_key, own_key_file, own_public_key, replace_own_key
+from edgebert.bundle.trust.pins import pin_key
 
 PUBLIC = serialization.PublicFormat.SubjectPublicKeyInfo
 

@@ -17,7 +17,7 @@ from ssh_server import Server, make_ssh_home, started, why_not
 
 from edgebert.devices.agent.protocol import PROTOCOL, About, Hello, Piece, Receive
 from edgebert.devices.transport import conversation
-from edgebert.devices.transport.address import SshPlace
+from edgebert.devices.transport.address import SshAddress
 from edgebert.devices.transport.base import Channel, Device
 from edgebert.devices.transport.fake import Faulty
 from edgebert.devices.transport.local import LocalDevice
@@ -51,7 +51,7 @@ def make(
                 pytest.skip(str(why_not()))
             monkeypatch.setenv("HOME", str(make_ssh_home(tmp_path / "client", {"kitchen": server})))
             monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-            return SshDevice("kitchen", SshPlace("kitchen", root=str(root)), python=python)
+            return SshDevice("kitchen", SshAddress("kitchen", root=str(root)), python=python)
         monkeypatch.setenv("HOME", str(tmp_path / "home"))
         (tmp_path / "home").mkdir(exist_ok=True)
         local = LocalDevice("kitchen", root, python=python)

@@ -21,14 +21,14 @@ _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
 @dataclass(frozen=True)
-class LocalPlace:
+class LocalAddress:
     """A folder of this machine."""
 
     folder: Path
 
 
 @dataclass(frozen=True)
-class SshPlace:
+class SshAddress:
     """A folder of a host that is reached by SSH. ~/.ssh/config decides what is None."""
 
     host: str
@@ -43,7 +43,7 @@ class SshPlace:
         return f"{self.user}@{host}" if self.user else host
 
 
-def parse_address(text: str, *, base: Path | None = None) -> LocalPlace | SshPlace:
+def parse_address(text: str, *, base: Path | None = None) -> LocalAddress | SshAddress:
     """Parses an address; connects to nothing.
 
     Args:
@@ -59,7 +59,7 @@ def parse_address(text: str, *, base: Path | None = None) -> LocalPlace | SshPla
         raise InputError(f"{text.partition('://')[0]}:// is no way to a device.", hint=FORMS)
     base = base or Path.cwd()
     if _is_local(text, base):
-        return LocalPlace(local_path(text, base))
+        return LocalAddress(local_path(text, base))
     return _parse_short(text)
 
 
@@ -104,7 +104,7 @@ def _is_local(text: str, base: Path) -> bool:
         return False
 
 
-def _parse_url(text: str) -> SshPlace:
+def _parse_url(text: str) -> SshAddress:
     authority, slash, path = text.removeprefix(SCHEME).partition("/")
     if "?" in text or "#" in text:
         raise InputError(f"{_shown(text)} has a part after ? or #, which an address has not.", hint=FORMS)
@@ -116,10 +116,10 @@ def _parse_url(text: str) -> SshPlace:
         root = remote_root(path)
     else:
         root = remote_root(slash + path)
-    return SshPlace(_checked_host(host, text), user, port, root)
+    return SshAddress(_checked_host(host, text), user, port, root)
 
 
-def _parse_short(text: str) -> SshPlace:
+def _parse_short(text: str) -> SshAddress:
     if text.startswith("[") or "@[" in text:
         before, _, path = text.partition("]")
         if path and not path.startswith(":"):
@@ -133,7 +133,7 @@ def _parse_short(text: str) -> SshPlace:
             raise InputError(f"{_shown(text)}: an IPv6 address stands in brackets.", hint=f"[{text[at + 1 :]}]")
         authority, _, path = text.partition(":")
     user, host = _split_user(authority, text)
-    return SshPlace(_checked_host(host, text), user, None, remote_root(path) if path else DEFAULT_ROOT)
+    return SshAddress(_checked_host(host, text), user, None, remote_root(path) if path else DEFAULT_ROOT)
 
 
 def _split_user(authority: str, text: str) -> tuple[str | None, str]:

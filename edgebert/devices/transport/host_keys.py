@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgebert.devices.transport.address import SshPlace
+from edgebert.devices.transport.address import SshAddress
 from edgebert.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -65,33 +65,33 @@ class KnownHosts:
         return keys, authorities, revoked
 
 
-def unknown_key(place: SshPlace, offered: Any, *, port: int, strict_off: bool) -> DeviceError:
+def unknown_key(address: SshAddress, offered: Any, *, port: int, strict_off: bool) -> DeviceError:
     """The error for a host that no known_hosts file names."""
     shown = f" It offers {_described(offered)}." if offered else ""
-    login = _login(place, port)
+    login = _login(address, port)
     hint = (
         f"Log in once with `{login}`, and say yes if the fingerprint is the one that the device itself shows "
         f"(there: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub). `ssh-keyscan` would accept any host that answers."
     )
     return DeviceError(
-        f"The host key of {place} is not known here, so nothing was sent.{shown}",
+        f"The host key of {address} is not known here, so nothing was sent.{shown}",
         hint=f"{hint}\n  {STRICT_OFF}" if strict_off else hint,
     )
 
 
-def changed_key(place: SshPlace, offered: Any, known: KnownHosts, *, port: int) -> DeviceError:
+def changed_key(address: SshAddress, offered: Any, known: KnownHosts, *, port: int) -> DeviceError:
     """The error for a host whose key is not the known one."""
     file = known.found[0][0]
     kinds = dict.fromkeys(_described(key) for _, key in known.found)
     shown = f"it offers {_described(offered)}" if offered else "it offers none of that kind"
-    host, asked_port = known.asked or (place.host, port)
+    host, asked_port = known.asked or (address.host, port)
     name = f"[{host}]:{asked_port}" if asked_port else host
     return DeviceError(
-        f"THE HOST KEY OF {place} HAS CHANGED, so nothing was sent: {shown}, but {file} knows {', '.join(kinds)}.",
+        f"THE HOST KEY OF {address} HAS CHANGED, so nothing was sent: {shown}, but {file} knows {', '.join(kinds)}.",
         hint=(
             "Either the device was set up anew, or somebody is in between. Compare the fingerprint on the device itself "
             "(ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub). If it is right, drop the old key: "
-            f"ssh-keygen -f {shlex.quote(str(file))} -R {shlex.quote(name)} and log in once with `{_login(place, port)}`."
+            f"ssh-keygen -f {shlex.quote(str(file))} -R {shlex.quote(name)} and log in once with `{_login(address, port)}`."
         ),
     )
 
@@ -100,9 +100,9 @@ def _described(key: Any) -> str:
     return f"{key.algorithm.decode()} {key.get_fingerprint()}"
 
 
-def _login(place: SshPlace, port: int) -> str:
-    user = f"{place.user}@" if place.user else ""
-    return f"ssh -p {port} {user}{place.host}" if place.port else f"ssh {user}{place.host}"
+def _login(address: SshAddress, port: int) -> str:
+    user = f"{address.user}@" if address.user else ""
+    return f"ssh -p {port} {user}{address.host}" if address.port else f"ssh {user}{address.host}"
 
 
 def known_hosts_files(options: asyncssh.SSHClientConnectionOptions) -> list[str] | None:

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from edgebert.devices.transport.address import SshPlace
+from edgebert.devices.transport.address import SshAddress
 from edgebert.devices.transport.base import Channel, Device
 from edgebert.devices.transport.channel import CommandChannel
 from edgebert.devices.transport.conversation import cut
@@ -32,15 +32,15 @@ class SshDevice(Device):
     def __init__(
         self,
         name: str,
-        place: SshPlace,
+        address: SshAddress,
         *,
         labels: Mapping[str, str] | None = None,
         target: str | None = None,
         python: str | None = None,
         identity: Path | None = None,
     ) -> None:
-        self.name, self.root, self.labels, self.place = name, place.root, dict(labels or {}), place
-        root = place.root if place.root.startswith("/") else f"~/{place.root}"
+        self.name, self.root, self.labels, self.address = name, address.root, dict(labels or {}), address
+        root = address.root if address.root.startswith("/") else f"~/{address.root}"
         self.pythons = (python,) if python else (f"{root}/venv/bin/python", "python3")
         self.python = python
         self._target, self._identity = target, identity
@@ -52,19 +52,19 @@ class SshDevice(Device):
         connection is open.
         """
         if self._machine is None:
-            self._machine = machine_of(self.place)
+            self._machine = machine_of(self.address)
         return self._machine
 
     @property
     def where(self) -> str:
         """User, host and port as written."""
-        return f"{self.place}:{self.place.port or ''}"
+        return f"{self.address}:{self.address.port or ''}"
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Channel]:
         """Logs in."""
         async with AsyncExitStack() as stack:
-            connection = await connect(self.place, self._identity, stack)
+            connection = await connect(self.address, self._identity, stack)
             yield SshChannel(self.name, self.target, self.pythons, connection)
 
 

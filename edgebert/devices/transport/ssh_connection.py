@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgebert.devices.transport.address import SshPlace, parse_address
+from edgebert.devices.transport.address import SshAddress, parse_address
 from edgebert.devices.transport.host_keys import KnownHosts, known_hosts_files
 from edgebert.devices.transport.ssh_faults import Attempt, explain
 from edgebert.errors import DeviceError, EdgebertError, MissingPackage
@@ -32,7 +32,9 @@ MAX_JUMPS = 8
 _STRICT_OFF = re.compile(r"^\s*StrictHostKeyChecking[\s=]+(no|off|accept-new)\b", re.IGNORECASE | re.MULTILINE)
 
 
-async def connect(place: SshPlace, identity: Path | None, stack: AsyncExitStack, *, jumps: int = 0, through: Any = None) -> Any:
+async def connect(
+    address: SshAddress, identity: Path | None, stack: AsyncExitStack, *, jumps: int = 0, through: Any = None
+) -> Any:
     """Opens a connection, and before it those to the jump hosts (ProxyJump), whose keys are checked as well.
 
     Args:
@@ -45,15 +47,15 @@ async def connect(place: SshPlace, identity: Path | None, stack: AsyncExitStack,
         DeviceError: with the reason in words.
     """
     if jumps > MAX_JUMPS:
-        raise DeviceError(f"The way to {place} goes over more than {MAX_JUMPS} hosts.", hint="See ProxyJump in ~/.ssh/config.")
-    options, locked = await asyncio.get_running_loop().run_in_executor(None, _configured, place, identity)
+        raise DeviceError(f"The way to {address} has more than {MAX_JUMPS} hosts.", hint="See ProxyJump in ~/.ssh/config.")
+    options, locked = await asyncio.get_running_loop().run_in_executor(None, _configured, address, identity)
     import asyncssh  # it is installed, or there would be no options
 
     timeout_s = float(options.connect_timeout or CONNECT_S)
     for hop in _hops(options.tunnel) if through is None else ():
         through = await connect(hop, None, stack, jumps=jumps + 1, through=through)
     known = KnownHosts(known_hosts_files(options))
-    attempt = Attempt(place, known, options.host, options.port, options.username, _strict_is_off(Path.home()))
+    attempt = Attempt(address, known, options.host, options.port, options.username, _strict_is_off(Path.home()))
     settings = {
         **_settings(options),
         "tunnel": through,
@@ -63,21 +65,21 @@ async def connect(place: SshPlace, identity: Path | None, stack: AsyncExitStack,
     try:
         async with asyncio.timeout(timeout_s):
             try:
-                connection = await asyncssh.connect(place.host, options=options, **settings)
+                connection = await asyncssh.connect(address.host, options=options, **settings)
             except (ConnectionError, asyncssh.ConnectionLost, asyncssh.KeyExchangeFailed):
                 if not known.found or attempt.offered:
                     raise
                 # It may have no key of the known kinds. Connecting again shows which key it has; that one is not trusted.
-                connection = await asyncssh.connect(place.host, options=options, server_host_key_algs="default", **settings)
+                connection = await asyncssh.connect(address.host, options=options, server_host_key_algs="default", **settings)
     except (OSError, asyncssh.Error, TimeoutError) as error:
         if locked and isinstance(error, asyncssh.PermissionDenied):
-            raise _passphrase(place, identity) from error
+            raise _passphrase(address, identity) from error
         raise explain(error, attempt, timeout_s) from error
     stack.push_async_callback(_close, connection)
     return connection
 
 
-def _configured(place: SshPlace, identity: Path | None) -> tuple[asyncssh.SSHClientConnectionOptions, bool]:
+def _configured(address: SshAddress, identity: Path | None) -> tuple[asyncssh.SSHClientConnectionOptions, bool]:
     """Options of ~/.ssh/config for a host, and whether the identity has a passphrase, so that the agent must have its key.
 
     Raises:
@@ -87,11 +89,11 @@ def _configured(place: SshPlace, identity: Path | None) -> tuple[asyncssh.SSHCli
         import asyncssh
     except ImportError as error:
         raise MissingPackage("asyncssh", needed_for="Reaching a device by SSH", extra="ship") from error
-    named: dict[str, Any] = {"host": place.host, "config": (), "x509_trusted_certs": None}
-    if place.user:
-        named["username"] = place.user
-    if place.port:
-        named["port"] = place.port
+    named: dict[str, Any] = {"host": address.host, "config": (), "x509_trusted_certs": None}
+    if address.user:
+        named["username"] = address.user
+    if address.port:
+        named["port"] = address.port
     if identity:
         named["client_keys"] = [str(identity)]
     try:
@@ -105,13 +107,13 @@ def _configured(place: SshPlace, identity: Path | None) -> tuple[asyncssh.SSHCli
         raise DeviceError(f"~/.ssh/config cannot be used: {error}.") from error
     except OSError as error:
         raise DeviceError(
-            f"The key {error.filename} for {place} cannot be read: {error.strerror}.",
+            f"The key {error.filename} for {address} cannot be read: {error.strerror}.",
             hint="See IdentityFile in ~/.ssh/config, or `identity` in the fleet's file.",
         ) from error
     except (ValueError, asyncssh.KeyEncryptionError, asyncssh.KeyImportError) as error:
         if "assphrase" in str(error):
-            raise _passphrase(place, identity) from error
-        raise DeviceError(f"The configuration of {place} cannot be used: {error}.", hint="See ~/.ssh/config.") from error
+            raise _passphrase(address, identity) from error
+        raise DeviceError(f"The configuration of {address} cannot be used: {error}.", hint="See ~/.ssh/config.") from error
 
 
 def _agent_options(identity: Path) -> dict[str, Any]:
@@ -120,9 +122,9 @@ def _agent_options(identity: Path) -> dict[str, Any]:
     return {"ignore_encrypted": True, **({"agent_identities": [str(public)]} if public.is_file() else {})}
 
 
-def _passphrase(place: SshPlace, identity: Path | None) -> DeviceError:
+def _passphrase(address: SshAddress, identity: Path | None) -> DeviceError:
     return DeviceError(
-        f"The key for {place} is protected by a passphrase, and no key of your agent is let in.",
+        f"The key for {address} is protected by a passphrase, and no key of your agent is let in.",
         hint=f"Give it to your agent once: ssh-add {shlex.quote(str(identity)) if identity else 'FILE'}",
     )
 
@@ -145,11 +147,11 @@ def _settings(options: asyncssh.SSHClientConnectionOptions) -> dict[str, Any]:
     return settings
 
 
-def _hops(tunnel: object) -> list[SshPlace]:
+def _hops(tunnel: object) -> list[SshAddress]:
     """The hosts of a ProxyJump: ~/.ssh/config says how the first is reached, and each leads to the next."""
     texts = tunnel.split(",") if isinstance(tunnel, str) else []
     hops = [parse_address(text if text.startswith("ssh://") else f"ssh://{text.strip()}") for text in texts]
-    return [hop for hop in hops if isinstance(hop, SshPlace)]
+    return [hop for hop in hops if isinstance(hop, SshAddress)]
 
 
 def _watcher(attempt: Attempt) -> asyncssh.SSHClient:
@@ -174,12 +176,12 @@ def _strict_is_off(home: Path) -> bool:
         return False
 
 
-def machine_of(place: SshPlace) -> str:
-    """See `Device.machine`: the host that ~/.ssh/config makes of the place, and the way there; empty for loopback."""
+def machine_of(address: SshAddress) -> str:
+    """See `Device.machine`: the host that ~/.ssh/config makes of the address, and the way there; empty for loopback."""
     try:
-        options, _ = _configured(place, None)
+        options, _ = _configured(address, None)
     except EdgebertError:  # reported when it is connected to
-        return place.host
+        return address.host
     way = options.tunnel or options.proxy_command
     if way:
         return f"{options.host} by {way}"

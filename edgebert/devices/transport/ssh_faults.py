@@ -6,7 +6,7 @@ import errno
 import socket
 from dataclasses import dataclass
 
-from edgebert.devices.transport.address import SshPlace
+from edgebert.devices.transport.address import SshAddress
 from edgebert.devices.transport.conversation import printable
 from edgebert.devices.transport.host_keys import KnownHosts, changed_key, unknown_key
 from edgebert.errors import DeviceError
@@ -19,7 +19,7 @@ KEYS = "edgebert uses the keys of ~/.ssh, of ~/.ssh/config and of the agent, and
 class Attempt:
     """Facts about one connection, for the message if it fails."""
 
-    place: SshPlace
+    address: SshAddress
     known: KnownHosts
     host: str
     port: int
@@ -39,22 +39,22 @@ def explain(error: BaseException, attempt: Attempt, timeout_s: float) -> DeviceE
     """The error for a connection that failed."""
     import asyncssh
 
-    place = attempt.place
+    address = attempt.address
     if isinstance(error, asyncssh.HostKeyNotVerifiable):
         return _host_key(error, attempt)
     if isinstance(error, asyncssh.KeyExchangeFailed):
         if attempt.known.found and "host key" in str(error).lower():
-            return changed_key(place, None, attempt.known, port=attempt.port)
+            return changed_key(address, None, attempt.known, port=attempt.port)
         hint = "Renew the SSH server there, or allow an older algorithm for this host in ~/.ssh/config."
-        return DeviceError(f"{place} and this machine share no way to encrypt: {_reason(error)}.", hint=hint)
+        return DeviceError(f"{address} and this machine share no way to encrypt: {_reason(error)}.", hint=hint)
     if isinstance(error, asyncssh.PermissionDenied):
         return DeviceError(
-            f"{place} does not let {attempt.user} in: no key of this machine is accepted.",
+            f"{address} does not let {attempt.user} in: no key of this machine is accepted.",
             hint=f"{KEYS} Let the device know one once: ssh-copy-id -p {attempt.port} {attempt.user}@{attempt.host}",
         )
     if isinstance(error, asyncssh.ChannelOpenError):
         return DeviceError(
-            f"{place} cannot be reached from the jump host: {_reason(error)}.", hint="See ProxyJump in ~/.ssh/config."
+            f"{address} cannot be reached from the jump host: {_reason(error)}.", hint="See ProxyJump in ~/.ssh/config."
         )
     if isinstance(error, asyncssh.ProtocolError | asyncssh.ProtocolNotSupported):
         return DeviceError(
@@ -62,7 +62,7 @@ def explain(error: BaseException, attempt: Attempt, timeout_s: float) -> DeviceE
         )
     if isinstance(error, asyncssh.Error):
         return DeviceError(
-            f"{place} ended the connection before it was open: {_reason(error)}.",
+            f"{address} ended the connection before it was open: {_reason(error)}.",
             hint=f"Its log says why. Try: ssh -v -p {attempt.port} {attempt.user}@{attempt.host}",
         )
     return _network(error, attempt, timeout_s)
@@ -71,16 +71,16 @@ def explain(error: BaseException, attempt: Attempt, timeout_s: float) -> DeviceE
 def _host_key(error: BaseException, attempt: Attempt) -> DeviceError:
     if "revoked" in str(error):
         return DeviceError(
-            f"The host key of {attempt.place} is revoked in known_hosts, so nothing was sent.",
+            f"The host key of {attempt.address} is revoked in known_hosts, so nothing was sent.",
             hint="Whoever revoked it knows why. The device needs another one.",
         )
     if attempt.known.found:
-        return changed_key(attempt.place, attempt.offered, attempt.known, port=attempt.port)
-    return unknown_key(attempt.place, attempt.offered, port=attempt.port, strict_off=attempt.strict_off)
+        return changed_key(attempt.address, attempt.offered, attempt.known, port=attempt.port)
+    return unknown_key(attempt.address, attempt.offered, port=attempt.port, strict_off=attempt.strict_off)
 
 
 def _network(error: BaseException, attempt: Attempt, timeout_s: float) -> DeviceError:
-    place, where = attempt.place, attempt.where
+    address, where = attempt.address, attempt.where
     number = getattr(error, "errno", None)
     if isinstance(error, TimeoutError):
         return DeviceError(
@@ -101,7 +101,7 @@ def _network(error: BaseException, attempt: Attempt, timeout_s: float) -> Device
         return DeviceError(
             f"{where} ended the connection before it was open.", hint="Does an SSH server run there, and at this port?"
         )
-    return DeviceError(f"{place} cannot be reached: {printable(str(error)) or type(error).__name__}.")
+    return DeviceError(f"{address} cannot be reached: {printable(str(error)) or type(error).__name__}.")
 
 
 def _reason(error: object) -> str:

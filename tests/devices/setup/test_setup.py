@@ -24,7 +24,7 @@ from edgebert.core.parallel_progress import SilentParallelProgress
 from edgebert.devices.setup import on_device
 from edgebert.devices.setup.setup import OwnKey, Setup, SetupOrder, set_up
 from edgebert.devices.setup.wheels import Wheels, read_wheels
-from edgebert.devices.transport.address import SshPlace
+from edgebert.devices.transport.address import SshAddress
 from edgebert.devices.transport.base import Completed
 from edgebert.devices.transport.local import LocalDevice
 from edgebert.devices.transport.ssh import SshDevice
@@ -204,7 +204,7 @@ FAILURES = {
 def test_a_failure_on_the_device_is_told_with_what_to_do(case: str, tmp_path: Path) -> None:
     script, message, hint = FAILURES[case]
     given = SetupOrder(None, read_wheels(tiny_wheel(tmp_path), edgebert.__version__))
-    device = SshDevice("kitchen", SshPlace("kitchen"))
+    device = SshDevice("kitchen", SshAddress("kitchen"))
     with pytest.raises(DeviceError, match=message) as error:
         asyncio.run(Setup(device, Scripted(script), given, LINE).run())
     assert "\x1b" not in str(error.value)
@@ -227,7 +227,7 @@ def test_what_a_device_says_of_itself_is_checked_before_it_is_used(case: str, tm
     given = SetupOrder(None, read_wheels(tiny_wheel(tmp_path), edgebert.__version__))
     channel = Scripted({**fault("network", "none"), **STRANGE[case]})
     with pytest.raises(DeviceError, match=r"does not say what it has|no Python") as error:
-        asyncio.run(Setup(SshDevice("kitchen", SshPlace("kitchen")), channel, given, LINE).run())
+        asyncio.run(Setup(SshDevice("kitchen", SshAddress("kitchen")), channel, given, LINE).run())
     assert "curl" not in str(error.value)
 
 
@@ -239,7 +239,7 @@ def test_an_empty_wheel_is_brought_as_any_other(tmp_path: Path) -> None:
     look = {**json.loads(LOOK), "wheels": {OWN: wheels.own.sha256()}}
     script = {**FOUND, '"look"': Completed(0, json.dumps(look), ""), '"install"': Completed(0, '{"done": true}', "")}
     channel = Scripted(script)
-    assert asyncio.run(Setup(SshDevice("x", SshPlace("x")), channel, SetupOrder(key=None, wheels=wheels), LINE).run())
+    assert asyncio.run(Setup(SshDevice("x", SshAddress("x")), channel, SetupOrder(key=None, wheels=wheels), LINE).run())
     assert channel.put_there == ["edgebert/wheels/empty-1.0-py3-none-any.whl"]
 
 
@@ -259,7 +259,7 @@ def test_only_wheels_that_are_missing_travel_and_an_extra_stays(tmp_path: Path) 
 
     script = {**FOUND, '"look"': Completed(0, json.dumps(look), ""), '"install"': Completed(0, '{"done": true}', "")}
     channel = Listening(script)
-    device = SshDevice("kitchen", SshPlace("kitchen", root="models"))
+    device = SshDevice("kitchen", SshAddress("kitchen", root="models"))
     assert asyncio.run(Setup(device, channel, SetupOrder(key=None, wheels=wheels, offline=True), LINE).run())
     assert channel.put_there == ["models/wheels/numpy-2.4.6-cp311-cp311-manylinux_2_28_aarch64.whl"]
     request = json.loads(asked[-1])

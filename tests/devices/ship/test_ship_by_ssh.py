@@ -25,7 +25,7 @@ from edgebert.devices.agent.protocol import Advance, Note, Pin, Received, Varian
 from edgebert.devices.ship.delivery import Delivery, Order
 from edgebert.devices.ship.payload import load_payload
 from edgebert.devices.ship.rollout import Rollout
-from edgebert.devices.transport.address import SshPlace
+from edgebert.devices.transport.address import SshAddress
 from edgebert.devices.transport.base import Channel, Device, OnEvent
 from edgebert.devices.transport.fake import Faulty, FaultyChannel
 from edgebert.devices.transport.ssh import SshDevice
@@ -56,7 +56,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def kitchen(server: Server, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SshDevice]:
     """A device of the test's own on that server, that serves the old bundle."""
     monkeypatch.setenv("HOME", str(make_ssh_home(tmp_path / "home", {"kitchen": server})))
-    device = SshDevice("kitchen", SshPlace("kitchen"), python=sys.executable)
+    device = SshDevice("kitchen", SshAddress("kitchen"), python=sys.executable)
     asyncio.run(pin(device))
     root = server.home / "edgebert"
     kept = server.home / "kept"

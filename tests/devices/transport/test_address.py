@@ -8,28 +8,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgebert.devices.transport.address import LocalPlace, SshPlace, parse_address
+from edgebert.devices.transport.address import LocalAddress, SshAddress, parse_address
 from edgebert.errors import InputError
 
 REMOTE = {
-    "kitchen": SshPlace("kitchen"),
-    "pi@kitchen": SshPlace("kitchen", "pi"),
-    "pi@kitchen:models": SshPlace("kitchen", "pi", root="models"),
-    "pi@kitchen:models/bert": SshPlace("kitchen", "pi", root="models/bert"),
-    "pi@kitchen:~/models": SshPlace("kitchen", "pi", root="models"),
-    "pi@kitchen:/srv/models": SshPlace("kitchen", "pi", root="/srv/models"),
-    "pi@kitchen:": SshPlace("kitchen", "pi"),
-    "192.0.2.7": SshPlace("192.0.2.7"),
-    "pi@192.0.2.7:models": SshPlace("192.0.2.7", "pi", root="models"),
-    "someone@example.org@kitchen": SshPlace("kitchen", "someone@example.org"),
-    "[fe80::1%eth0]": SshPlace("fe80::1%eth0"),
-    "pi@[fe80::1]:models": SshPlace("fe80::1", "pi", root="models"),
-    "ssh://kitchen": SshPlace("kitchen"),
-    "ssh://pi@kitchen:2222": SshPlace("kitchen", "pi", 2222),
-    "ssh://pi@kitchen:2222/srv/models": SshPlace("kitchen", "pi", 2222, "/srv/models"),
-    "ssh://pi@kitchen/~/models": SshPlace("kitchen", "pi", None, "models"),
-    "ssh://pi@kitchen/": SshPlace("kitchen", "pi"),
-    "ssh://pi@[2001:db8::7]:2222/srv/x": SshPlace("2001:db8::7", "pi", 2222, "/srv/x"),
+    "kitchen": SshAddress("kitchen"),
+    "pi@kitchen": SshAddress("kitchen", "pi"),
+    "pi@kitchen:models": SshAddress("kitchen", "pi", root="models"),
+    "pi@kitchen:models/bert": SshAddress("kitchen", "pi", root="models/bert"),
+    "pi@kitchen:~/models": SshAddress("kitchen", "pi", root="models"),
+    "pi@kitchen:/srv/models": SshAddress("kitchen", "pi", root="/srv/models"),
+    "pi@kitchen:": SshAddress("kitchen", "pi"),
+    "192.0.2.7": SshAddress("192.0.2.7"),
+    "pi@192.0.2.7:models": SshAddress("192.0.2.7", "pi", root="models"),
+    "someone@example.org@kitchen": SshAddress("kitchen", "someone@example.org"),
+    "[fe80::1%eth0]": SshAddress("fe80::1%eth0"),
+    "pi@[fe80::1]:models": SshAddress("fe80::1", "pi", root="models"),
+    "ssh://kitchen": SshAddress("kitchen"),
+    "ssh://pi@kitchen:2222": SshAddress("kitchen", "pi", 2222),
+    "ssh://pi@kitchen:2222/srv/models": SshAddress("kitchen", "pi", 2222, "/srv/models"),
+    "ssh://pi@kitchen/~/models": SshAddress("kitchen", "pi", None, "models"),
+    "ssh://pi@kitchen/": SshAddress("kitchen", "pi"),
+    "ssh://pi@[2001:db8::7]:2222/srv/x": SshAddress("2001:db8::7", "pi", 2222, "/srv/x"),
 }
 
 
@@ -41,15 +41,15 @@ def test_an_address_of_a_host_means(text: str) -> None:
 @pytest.mark.parametrize("text", ["./kitchen", "../kitchen", "kitchen/slots", "/srv/x", ".", "..", "here"])
 def test_an_address_of_a_folder_means_that_folder(text: str, tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
-    place = parse_address(text, base=tmp_path)
-    assert isinstance(place, LocalPlace)
-    assert place.folder == (tmp_path / text).resolve()
-    assert place.folder.is_absolute()
+    address = parse_address(text, base=tmp_path)
+    assert isinstance(address, LocalAddress)
+    assert address.folder == (tmp_path / text).resolve()
+    assert address.folder.is_absolute()
 
 
 def test_a_folder_of_the_own_home_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert parse_address("~/kitchen") == LocalPlace(tmp_path / "kitchen")
+    assert parse_address("~/kitchen") == LocalAddress(tmp_path / "kitchen")
 
 
 REFUSED = {
@@ -120,14 +120,14 @@ def test_an_address_is_refused_in_words(text: str, tmp_path: Path) -> None:
 )
 def test_any_text_is_an_address_or_refused_and_nothing_of_it_becomes_an_option(text: str) -> None:
     try:
-        place = parse_address(text, base=Path("/nowhere"))
+        address = parse_address(text, base=Path("/nowhere"))
     except InputError as error:
         assert error.hint or "cannot be used here" in error.message
         return
-    if isinstance(place, SshPlace):
-        for part in (place.host, place.user or "x", place.root):
+    if isinstance(address, SshAddress):
+        for part in (address.host, address.user or "x", address.root):
             assert part and not part.startswith("-") and part.isprintable()
-        assert ".." not in place.root.split("/")
-        assert place.port is None or 0 < place.port < 65536
+        assert ".." not in address.root.split("/")
+        assert address.port is None or 0 < address.port < 65536
     else:
-        assert place.folder.is_absolute()
+        assert address.folder.is_absolute()

@@ -45,10 +45,10 @@ def test_devices_come_in_the_order_of_the_file_with_all_that_it_says(fleet: Path
     kitchen, attic, desk = loaded.devices
     assert loaded.parallel == 2
     assert isinstance(kitchen, SshDevice) and isinstance(attic, SshDevice) and isinstance(desk, LocalDevice)
-    assert (kitchen.name, kitchen.root, kitchen.place.host, kitchen.place.user) == ("kitchen", "edgebert", "kitchen", "pi")
+    assert (kitchen.name, kitchen.root, kitchen.address.host, kitchen.address.user) == ("kitchen", "edgebert", "kitchen", "pi")
     assert kitchen.labels == {"room": "kitchen", "board": "pi5", "floor": "0"}
     assert kitchen.pythons == ("~/edgebert/venv/bin/python", "python3")
-    assert (attic.root, attic.place.port, attic.python) == ("models/bert", 2222, "/usr/bin/python3.12")
+    assert (attic.root, attic.address.port, attic.python) == ("models/bert", 2222, "/usr/bin/python3.12")
     assert attic.pythons == ("/usr/bin/python3.12",)
     assert attic._identity == fleet.parent / "keys" / "attic"
     assert desk.root == str(fleet.parent / "desk")  # from the file, wherever the command runs

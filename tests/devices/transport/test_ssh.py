@@ -21,7 +21,7 @@ from conftest import Result
 from ssh_server import Server, free_port, make_ssh_home, needs_sshd, started
 
 from edgebert.devices.agent.protocol import Hello, Piece, Receive
-from edgebert.devices.transport.address import SshPlace
+from edgebert.devices.transport.address import SshAddress
 from edgebert.devices.transport.base import Channel
 from edgebert.devices.transport.ssh import SshDevice, command_line
 from edgebert.errors import DeviceError, DeviceLost
@@ -105,7 +105,7 @@ def refusal(device: SshDevice) -> DeviceError:
     return error.value
 
 
-KITCHEN = SshDevice("kitchen", SshPlace("kitchen"))
+KITCHEN = SshDevice("kitchen", SshAddress("kitchen"))
 
 
 def test_an_alias_gives_host_port_user_and_identity(home: Path) -> None:
@@ -118,18 +118,18 @@ def test_an_address_and_a_key_need_no_configuration(home: Path, kept: Server, of
     (home / ".ssh" / "config").unlink()
     if not of_the_fleet:
         shutil.copy(kept.identity, home / ".ssh" / "id_ed25519")
-    place = SshPlace(kept.address, kept.user, kept.port)
-    assert reach(SshDevice("x", place, identity=kept.identity if of_the_fleet else None)) == "here\n"
+    address = SshAddress(kept.address, kept.user, kept.port)
+    assert reach(SshDevice("x", address, identity=kept.identity if of_the_fleet else None)) == "here\n"
 
 
 def test_the_agent_holds_keys_too(home: Path, kept: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / ".ssh" / "config").unlink()
-    place = SshPlace(kept.address, kept.user, kept.port)
-    assert "does not let" in refusal(SshDevice("x", place)).message
+    address = SshAddress(kept.address, kept.user, kept.port)
+    assert "does not let" in refusal(SshDevice("x", address)).message
     socket_path = home / "agent"
     with agent_with(kept.identity, socket_path):
         monkeypatch.setenv("SSH_AUTH_SOCK", str(socket_path))
-        assert reach(SshDevice("x", place)) == "here\n"
+        assert reach(SshDevice("x", address)) == "here\n"
 
 
 @contextlib.contextmanager
@@ -159,7 +159,7 @@ def test_an_identity_that_is_not_there_is_reported(home: Path, kept: Server) -> 
 
 
 def test_an_identity_with_a_passphrase_is_reported(home: Path, kept: Server, tmp_path: Path) -> None:
-    error = refusal(SshDevice("kitchen", SshPlace("kitchen"), identity=lock_key(kept, tmp_path / "locked")))
+    error = refusal(SshDevice("kitchen", SshAddress("kitchen"), identity=lock_key(kept, tmp_path / "locked")))
     assert "passphrase" in error.message and f"ssh-add {tmp_path}/locked" in str(error.hint)
 
 
@@ -170,7 +170,7 @@ def test_an_identity_with_a_passphrase_is_taken_from_the_agent(
     if public:
         shutil.copy(f"{kept.identity}.pub", tmp_path / "locked.pub")
     (home / ".ssh" / "config").unlink()
-    device = SshDevice("x", SshPlace(kept.address, kept.user, kept.port), identity=lock_key(kept, tmp_path / "locked"))
+    device = SshDevice("x", SshAddress(kept.address, kept.user, kept.port), identity=lock_key(kept, tmp_path / "locked"))
     with agent_with(kept.identity, home / "agent"):
         monkeypatch.setenv("SSH_AUTH_SOCK", str(home / "agent"))
         assert reach(device) == "here\n"
@@ -201,7 +201,7 @@ def other_key(folder: Path) -> str:
 def by_name(home: Path, server: Server) -> SshDevice:
     """The server by the name localhost, with ~/.ssh/known_hosts alone."""
     write_config(home, f"Host localhost\n  IdentityFile {server.identity}\n")
-    return SshDevice("x", SshPlace("localhost", server.user, server.port))
+    return SshDevice("x", SshAddress("localhost", server.user, server.port))
 
 
 def test_a_key_that_is_known_by_the_address_says_nothing_about_a_name(home: Path, kept: Server, tmp_path: Path) -> None:
@@ -285,12 +285,12 @@ def test_a_key_that_is_not_let_in_is_reported(home: Path, kept: Server, tmp_path
 
 
 def test_a_port_where_nobody_listens_is_reported(home: Path) -> None:
-    error = refusal(SshDevice("x", SshPlace("127.0.0.1", port=free_port())))
+    error = refusal(SshDevice("x", SshAddress("127.0.0.1", port=free_port())))
     assert "refused the connection" in error.message
 
 
 def test_a_name_that_nobody_has_is_reported(home: Path) -> None:
-    assert "There is no host no-such-host.invalid" in refusal(SshDevice("x", SshPlace("no-such-host.invalid"))).message
+    assert "There is no host no-such-host.invalid" in refusal(SshDevice("x", SshAddress("no-such-host.invalid"))).message
 
 
 @contextlib.contextmanager
@@ -319,13 +319,13 @@ def listening(answer: bytes) -> Iterator[int]:
 def test_a_server_that_never_speaks_is_given_up(home: Path) -> None:
     with listening(b"") as port:
         write_config(home, "Host *\n  ConnectTimeout 1\n")
-        error = refusal(SshDevice("x", SshPlace("127.0.0.1", port=port)))
+        error = refusal(SshDevice("x", SshAddress("127.0.0.1", port=port)))
     assert f"127.0.0.1 port {port} did not answer within 1 s" in error.message
 
 
 def test_what_is_no_ssh_server_is_reported(home: Path) -> None:
     with listening(b"HTTP/1.0 400 Bad Request\r\n\r\n" * 2000) as port:
-        error = refusal(SshDevice("x", SshPlace("127.0.0.1", port=port)))
+        error = refusal(SshDevice("x", SshAddress("127.0.0.1", port=port)))
     assert "no SSH server" in error.message or "ended the connection" in error.message
 
 
@@ -338,7 +338,7 @@ def test_python3_serves_where_no_environment_was_made(home: Path, kept: Server) 
 def test_a_jump_host_is_gone_through_and_its_key_is_checked(home: Path, kept: Server, server: Server) -> None:
     entry = server.config_entry("attic") + "  ProxyJump kitchen\n"
     write_config(home, kept.config_entry("kitchen") + entry)
-    device = SshDevice("attic", SshPlace("attic"))
+    device = SshDevice("attic", SshAddress("attic"))
     assert reach(device) == "here\n"
     assert "by kitchen" in device.machine
     write_config(home, kept.config_entry("kitchen").replace(str(kept.known_hosts), "none") + entry)
@@ -352,7 +352,7 @@ def test_each_jump_host_is_reached_through_the_one_before(home: Path, kept: Serv
         way = cellar.config_entry("cellar") + "  ProxyCommand false\n"  # which would be tried without the kitchen
         write_config(home, kept.config_entry("kitchen") + way + entry)
         before = kept.log.count("Accepted publickey")
-        assert reach(SshDevice("attic", SshPlace("attic"))) == "here\n"
+        assert reach(SshDevice("attic", SshAddress("attic"))) == "here\n"
         assert kept.log.count("Accepted publickey") == before + 1
         assert cellar.log.count("Accepted publickey") == 1
 
@@ -361,12 +361,12 @@ def test_a_host_behind_a_jump_host_that_is_not_there_is_reported(home: Path, kep
     write_config(
         home, kept.config_entry("kitchen") + f"Host attic\n  HostName 127.0.0.1\n  Port {free_port()}\n  ProxyJump kitchen\n"
     )
-    assert "cannot be reached from the jump host" in refusal(SshDevice("attic", SshPlace("attic"))).message
+    assert "cannot be reached from the jump host" in refusal(SshDevice("attic", SshAddress("attic"))).message
 
 
 def test_a_way_in_circles_ends(home: Path, kept: Server) -> None:
     write_config(home, f"Host attic\n  HostName {kept.address}\n  ProxyJump cellar\nHost cellar\n  ProxyJump attic\n")
-    assert "more than 8 hosts" in refusal(SshDevice("attic", SshPlace("attic"))).message
+    assert "more than 8 hosts" in refusal(SshDevice("attic", SshAddress("attic"))).message
 
 
 def test_a_proxy_command_is_used(home: Path, kept: Server) -> None:
