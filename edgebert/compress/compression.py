@@ -164,10 +164,7 @@ class Compression:
                 raise explained from error
 
         made_by = MadeBy(
-            name=stage.stage_name(),
-            version=stage.version,
-            parameters=stage.parameters(),
-            packages=stage.package_versions(),
+            name=stage.stage_name(), version=stage.version, parameters=stage.parameters(), packages=stage.package_versions()
         )
         return self.store.get_or_make(key, format=stage.output_format(), parent=source.key, made_by=made_by, make=make)
 

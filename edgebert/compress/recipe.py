@@ -34,8 +34,7 @@ class TaskSpec(Strict):
 
     name: Literal[TASK_NAMES]  # type: ignore[valid-type]
     labels: tuple[str, ...] | None = Field(
-        None,
-        description="Label names in the order of the model's outputs. By default those of the model's config.json.",
+        None, description="Label names in the order of the model's outputs. By default those of the model's config.json."
     )
     max_length: int | None = Field(
         None,

@@ -17,9 +17,7 @@ from edgebert.bundle.write import write_bundle
 from edgebert.compress.check import Check
 from edgebert.compress.compression import Compression
 from edgebert.compress.recipe_file import RecipeFile
-from edgebert.compress.resolve import (
-    resolve_recipe,
-)
+from edgebert.compress.resolve import resolve_recipe
 from edgebert.compress.run_folder import output_folder
 from edgebert.core.progress import Progress
 from edgebert.core.store import Artifact, ArtifactStore
@@ -97,12 +95,7 @@ def _lineage_entry(artifact: Artifact) -> dict[str, Any]:
         parameters["source"] = _without_folders(str(parameters["source"]))
     if "teachers" in parameters:
         parameters["teachers"] = [_without_folders(name) for name in parameters["teachers"]]
-    return {
-        "stage": made_by.name,
-        "parameters": parameters,
-        "sha256": artifact.sha256,
-        "packages": made_by.packages,
-    }
+    return {"stage": made_by.name, "parameters": parameters, "sha256": artifact.sha256, "packages": made_by.packages}
 
 
 def _without_folders(name: str) -> str:

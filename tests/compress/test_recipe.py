@@ -162,31 +162,30 @@ def test_recipe_is_frozen_when_it_was_read(tmp_path: Path) -> None:
         recipe.seed = 8
 
 
+def written(folder: Path, raw: dict[str, Any]) -> Path:
+    """A recipe in a folder of its own."""
+    (folder / "recipes").mkdir()
+    path = folder / "recipes" / "recipe.yaml"
+    path.write_text(json.dumps(raw))
+    return path
+
+
 @pytest.fixture
 def long_file(tmp_path: Path) -> Path:
-    """LONG as a file in a folder of its own."""
-    (tmp_path / "recipes").mkdir()
-    path = tmp_path / "recipes" / "long.yaml"
-    path.write_text(json.dumps(LONG))
-    return path
+    """LONG as a file."""
+    return written(tmp_path, LONG)
 
 
 @pytest.fixture
 def short_file(tmp_path: Path) -> Path:
-    """SHORT as a file in a folder of its own."""
-    (tmp_path / "recipes").mkdir(exist_ok=True)
-    path = tmp_path / "recipes" / "short.yaml"
-    path.write_text(json.dumps(SHORT))
-    return path
+    """SHORT as a file."""
+    return written(tmp_path, SHORT)
 
 
 @pytest.fixture
 def distill_file(tmp_path: Path) -> Path:
-    """A recipe that distils, in a folder of its own."""
-    (tmp_path / "recipes").mkdir()
-    path = tmp_path / "recipes" / "distill.yaml"
-    path.write_text(json.dumps(changed(SHORT, "stages", value=["distill", "export"])))
-    return path
+    """A recipe that distils as a file."""
+    return written(tmp_path, changed(SHORT, "stages", value=["distill", "export"]))
 
 
 def dumped(file: Path, *overrides: str) -> dict[str, Any]:
@@ -194,52 +193,38 @@ def dumped(file: Path, *overrides: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("override", "path", "value"),
+    ("raw", "override", "path", "value"),
     [
-        ("seed=3", ("seed",), 3),
-        ("stages.quantize.method=static", ("stages", 2, "method"), ["static"]),
-        ("stages.2.method=static", ("stages", 2, "method"), ["static"]),
-        ("stages.2.quantize.method=static", ("stages", 2, "method"), ["static"]),
-        ("stages.quantize.method=[static, nncf]", ("stages", 2, "method"), ["static", "nncf"]),
-        ("stages.0=finetune", ("stages", 0, "epochs"), 3.0),
-        ("stages.finetune={epochs: 2.0}", ("stages", 0, "epochs"), 2.0),
-        ("targets.1.threads=4", ("targets", 1, "threads"), 4),
-        ("targets=[{runtime: openvino}]", ("targets", 0, "runtime"), "openvino"),
-        ("gates.0.min_ratio=0.5", ("gates", 0, "min_ratio"), 0.5),
-        ("gates=[]", ("gates",), []),
-        ("measure.rounds=9", ("measure", "rounds"), 9),
-        ("task.max_length=16", ("task", "max_length"), 16),
-        ("data.train.columns.text=review", ("data", "train", "columns"), {"text": "review"}),
-        ("data.calibration=null", ("data", "calibration"), None),
-        ("model.sha256=null", ("model", "sha256"), None),
+        (LONG, "seed=3", ("seed",), 3),
+        (LONG, "stages.quantize.method=static", ("stages", 2, "method"), ["static"]),
+        (LONG, "stages.2.method=static", ("stages", 2, "method"), ["static"]),
+        (LONG, "stages.2.quantize.method=static", ("stages", 2, "method"), ["static"]),
+        (LONG, "stages.quantize.method=[static, nncf]", ("stages", 2, "method"), ["static", "nncf"]),
+        (LONG, "stages.0=finetune", ("stages", 0, "epochs"), 3.0),
+        (LONG, "stages.finetune={epochs: 2.0}", ("stages", 0, "epochs"), 2.0),
+        (LONG, "targets.1.threads=4", ("targets", 1, "threads"), 4),
+        (LONG, "targets=[{runtime: openvino}]", ("targets", 0, "runtime"), "openvino"),
+        (LONG, "gates.0.min_ratio=0.5", ("gates", 0, "min_ratio"), 0.5),
+        (LONG, "gates=[]", ("gates",), []),
+        (LONG, "measure.rounds=9", ("measure", "rounds"), 9),
+        (LONG, "task.max_length=16", ("task", "max_length"), 16),
+        (LONG, "data.train.columns.text=review", ("data", "train", "columns"), {"text": "review"}),
+        (LONG, "data.calibration=null", ("data", "calibration"), None),
+        (LONG, "model.sha256=null", ("model", "sha256"), None),
+        (SHORT, "stages.quantize.method=static", ("stages", 1, "method"), ["static"]),
+        (SHORT, "stages.1.method=static", ("stages", 1, "method"), ["static"]),
+        (SHORT, "stages.export.formats=[openvino]", ("stages", 0, "formats"), ["openvino"]),
+        (SHORT, "measure.rounds=9", ("measure", "rounds"), 9),
+        (SHORT, "task.labels=[no, yes]", ("task", "labels"), ["no", "yes"]),
+        (SHORT, "data.calibration.samples=4", ("data", "calibration", "samples"), 4),
+        (SHORT, "data.train.columns.text=review", ("data", "train", "columns"), {"text": "review"}),
+        (SHORT, "model.revision=v1", ("model", "revision"), "v1"),
     ],
 )
-def test_override_sets_the_value_that_its_path_names(
-    long_file: Path, override: str, path: tuple[str | int, ...], value: Any
+def test_override_sets_the_value_that_its_path_names_also_where_a_short_form_omits_it(
+    tmp_path: Path, raw: dict[str, Any], override: str, path: tuple[str | int, ...], value: Any
 ) -> None:
-    found: Any = dumped(long_file, override)
-    for key in path:
-        found = found[key]
-    assert found == value
-
-
-@pytest.mark.parametrize(
-    ("override", "path", "value"),
-    [
-        ("stages.quantize.method=static", ("stages", 1, "method"), ["static"]),
-        ("stages.1.method=static", ("stages", 1, "method"), ["static"]),
-        ("stages.export.formats=[openvino]", ("stages", 0, "formats"), ["openvino"]),
-        ("measure.rounds=9", ("measure", "rounds"), 9),
-        ("task.labels=[no, yes]", ("task", "labels"), ["no", "yes"]),
-        ("data.calibration.samples=4", ("data", "calibration", "samples"), 4),
-        ("data.train.columns.text=review", ("data", "train", "columns"), {"text": "review"}),
-        ("model.revision=v1", ("model", "revision"), "v1"),
-    ],
-)
-def test_override_makes_the_places_that_a_short_form_left_out(
-    short_file: Path, override: str, path: tuple[str | int, ...], value: Any
-) -> None:
-    found: Any = dumped(short_file, override)
+    found: Any = dumped(written(tmp_path, raw), override)
     for key in path:
         found = found[key]
     assert found == value

@@ -18,6 +18,7 @@ from conftest import RECIPE, make_model, write_reviews
 
 from edgebert.core.store import ArtifactStore
 
+pytestmark = pytest.mark.slow
 FINETUNE = "  - finetune: {epochs: 100, batch_size: 8, learning_rate: 0.01, checkpoint_seconds: 0.3}\n  - export\n"
 
 

@@ -66,9 +66,7 @@ def test_there_is_no_picture_when_nothing_was_removed_or_nothing_is_known() -> N
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"heads": (0, 1, 2)}, {"intermediate_size": 95}, {"layers": 3}],
-    ids=["a head", "a neuron", "a layer"],
+    "change", [{"heads": (0, 1, 2)}, {"intermediate_size": 95}, {"layers": 3}], ids=["a head", "a neuron", "a layer"]
 )
 def test_picture_is_drawn_when_the_smallest_part_was_removed(change: dict[str, Any]) -> None:
     layer = LayerSizes(place=0, heads=change.get("heads", (0, 1, 2, 3)), intermediate_size=change.get("intermediate_size", 96))

@@ -12,15 +12,7 @@ from edgebert.core.strict import Frozen
 from edgebert.report.rounds import Scenario
 
 Verdict = Literal[
-    "faster",
-    "slower",
-    "smaller",
-    "larger",
-    "more-accurate",
-    "less-accurate",
-    "equivalent",
-    "inconclusive",
-    "incomparable",
+    "faster", "slower", "smaller", "larger", "more-accurate", "less-accurate", "equivalent", "inconclusive", "incomparable"
 ]
 FailOn = Literal["slower", "larger", "less-accurate", "any"]
 FAIL_ON: tuple[FailOn, ...] = get_args(FailOn)

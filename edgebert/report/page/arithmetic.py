@@ -6,7 +6,7 @@ from collections import Counter
 
 from edgebert.report.entry import Entry
 from edgebert.report.page.palette import bar_series, label_axis, lines, rounded, tick
-from edgebert.report.page.parts import PageColumn, Picture, Section, Table, number, short, words
+from edgebert.report.page.parts import PageColumn, Picture, Section, Table, number, short, text_columns, words
 from edgebert.report.page.source import PageSource
 from edgebert.report.rounds import Coverage
 
@@ -111,9 +111,7 @@ def _float_products(known: list[tuple[str, Entry, Coverage]]) -> Table:
         for product in coverage.float_products[:LARGEST]
     ]
     columns = (
-        PageColumn("model", numeric=False),
-        PageColumn("product", numeric=False),
-        PageColumn("kernel", numeric=False),
+        *text_columns("model", "product", "kernel"),
         PageColumn("shape", numeric=False, meaning="rows, inner, columns; their product is the MACs"),
         PageColumn("share of MACs"),
     )

@@ -8,7 +8,18 @@ import numpy as np
 
 from edgebert.report.entry import Entry
 from edgebert.report.environment import Environment, MachineState
-from edgebert.report.page.parts import Block, Cell, PageColumn, Section, Table, number, short, without_empty_columns, words
+from edgebert.report.page.parts import (
+    Block,
+    Cell,
+    PageColumn,
+    Section,
+    Table,
+    filled_columns,
+    number,
+    short,
+    text_columns,
+    words,
+)
 from edgebert.report.page.source import PageSource
 
 BESIDE = 0.05
@@ -72,7 +83,7 @@ def _marks(source: PageSource) -> Table:
         PageColumn("reference spread", meaning="slowest over fastest process in the reference workload, less 1"),
         PageColumn("cores", numeric=False, meaning="cores that the process was pinned to"),
     )
-    return Table("The measurement of each model", *without_empty_columns(columns, rows))
+    return Table("The measurement of each model", *filled_columns(columns, rows))
 
 
 def _mark_row(label: str, entry: Entry) -> tuple[Cell, ...]:
@@ -132,7 +143,7 @@ def _packages(environment: Environment) -> Table:
 
 def _pairs(caption: str, title: str, pairs: Sequence[tuple[str, object]]) -> Table:
     rows = tuple((words(name), words(value)) for name, value in pairs if value is not None)
-    return Table(caption, (PageColumn(title, numeric=False), PageColumn("value", numeric=False)), rows, sortable=False)
+    return Table(caption, text_columns(title, "value"), rows, sortable=False)
 
 
 def _gb(count: int | None) -> str | None:

@@ -10,7 +10,7 @@ from edgebert.report.compare.findings import Comparison, Finding, PairFindings
 from edgebert.report.compare.lines import RULE, headline
 from edgebert.report.compare.wording import points, share
 from edgebert.report.page.palette import label_axis, lines, rounded, tick
-from edgebert.report.page.parts import NOT_MEASURED, Cell, PageColumn, Picture, Section, Table, number, words
+from edgebert.report.page.parts import NOT_MEASURED, Cell, PageColumn, Picture, Section, Table, number, text_columns, words
 from edgebert.report.page.source import PageSource
 
 MEDIAN = "p50_ms"
@@ -146,7 +146,7 @@ def _series(estimated: Sequence[tuple[str, Finding]], verdict: str) -> dict[str,
 
 def _median_table(estimated: Sequence[tuple[str, Finding]]) -> Table:
     rows = [(words(name), verdict_cell(finding), words(finding.reason)) for name, finding in estimated]
-    columns = (PageColumn("pair", numeric=False), PageColumn("verdict", numeric=False), PageColumn("reason", numeric=False))
+    columns = text_columns("pair", "verdict", "reason")
     return Table("Median latency of each pair", columns, tuple(rows))
 
 
@@ -170,7 +170,7 @@ def headlines(comparisons: Sequence[Comparison]) -> Table:
             (comparison.changed, comparison.ref, comparison.extra),
         ):
             rows += [(words(f"only in {only}, not in {other}"), words("; ".join(titles)))] if titles else []
-    columns = (PageColumn("model", numeric=False), PageColumn("what changed", numeric=False))
+    columns = text_columns("model", "what changed")
     return Table("What changed, model by model", columns, tuple(rows))
 
 
@@ -188,13 +188,11 @@ def _table(name: str, pair: PairFindings) -> Table:
         for finding in pair.findings
     ]
     columns = (
-        PageColumn("metric", numeric=False),
-        PageColumn("verdict", numeric=False),
+        *text_columns("metric", "verdict"),
         PageColumn("reference"),
         PageColumn("changed"),
         PageColumn("change", meaning="ratio; of answers the difference"),
-        PageColumn("95 % interval", numeric=False),
-        PageColumn("reason", numeric=False),
+        *text_columns("95 % interval", "reason"),
     )
     remarks = [f"Differs: {'; '.join(pair.differs)}."] if pair.differs else []
     return Table(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from edgebert.report.entry import SAMPLES_FOR, Entry
 from edgebert.report.page.palette import SERIES, plain, rounded, style
-from edgebert.report.page.parts import PageColumn, Picture, Section, Table, number, without_empty_columns, words
+from edgebert.report.page.parts import PageColumn, Picture, Section, Table, filled_columns, number, words
 from edgebert.report.page.source import PageSource
 
 POINTS = 400
@@ -111,4 +111,4 @@ def percentiles(timed: list[tuple[str, Entry]]) -> Table:
         PageColumn("tokenise", meaning="median time to tokenise one query"),
         PageColumn("end to end", meaning="median time from text to answer"),
     )
-    return Table("Percentiles of latency, ms", *without_empty_columns(columns, rows))
+    return Table("Percentiles of latency, ms", *filled_columns(columns, rows))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgebert.report.entry import Entry
-from edgebert.report.page.parts import Block, Cell, PageColumn, Section, Table, number, short, words
+from edgebert.report.page.parts import Block, Cell, PageColumn, Section, Table, number, short, text_columns, words
 from edgebert.report.page.source import PageSource, RunRecord
 from edgebert.report.rounds import Setting
 
@@ -42,9 +42,7 @@ def _steps(record: RunRecord) -> Table:
         parent = made.get(step.parent or "", "model")
         rows.append((words(step.step), words(parent), _hash(step.sha256), seconds, words(_compact(facts))))
     columns = (
-        PageColumn("step", numeric=False),
-        PageColumn("made from", numeric=False),
-        PageColumn("sha256", numeric=False),
+        *text_columns("step", "made from", "sha256"),
         PageColumn("seconds", meaning="when it was made; (store): it was made by an earlier run"),
         PageColumn("facts", numeric=False),
     )
@@ -63,7 +61,7 @@ def _artifacts(source: PageSource) -> Table:
         (words(label), words(entry.stage), words(entry.target.name), _hash(entry.artifact)) for label, entry in source.labelled
     )
     titles = ("model", "step", "target", "sha256")
-    return Table("Artifact of each model", tuple(PageColumn(title, numeric=False) for title in titles), rows)
+    return Table("Artifact of each model", text_columns(*titles), rows)
 
 
 def moment(started: str) -> str:

@@ -123,12 +123,17 @@ def short(value: float) -> str:
     return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3g}"
 
 
+def text_columns(*titles: str) -> tuple[PageColumn, ...]:
+    """Columns of text."""
+    return tuple(PageColumn(title, numeric=False) for title in titles)
+
+
 def metric_column(name: str) -> PageColumn:
     """The column of a metric, with the title and the meaning of the table of metrics."""
     return PageColumn(METRICS[name].title, meaning=METRICS[name].meaning)
 
 
-def without_empty_columns(
+def filled_columns(
     columns: Sequence[PageColumn], rows: Sequence[tuple[Cell, ...]]
 ) -> tuple[tuple[PageColumn, ...], tuple[tuple[Cell, ...], ...]]:
     """Columns and rows without the columns in which no row has a value; the first column always stays."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from edgebert.core.store import hash_json
 from edgebert.report.entry import SAMPLES_FOR, Entry
 from edgebert.report.page.palette import SERIES, plain, rounded, style
-from edgebert.report.page.parts import PageColumn, Picture, Section, Table, metric_column, number, words
+from edgebert.report.page.parts import PageColumn, Picture, Section, Table, metric_column, number, text_columns, words
 from edgebert.report.page.source import PageSource, batch_of, setting_of, threads_of
 
 
@@ -68,12 +68,7 @@ def length_picture(source: PageSource) -> Picture | None:
         for _, label, _, groups in grouped
         for group in groups
     ]
-    columns = (
-        PageColumn("model", numeric=False),
-        PageColumn("tokens", numeric=False),
-        PageColumn("samples"),
-        metric_column("p50_ms"),
-    )
+    columns = (*text_columns("model", "tokens"), PageColumn("samples"), metric_column("p50_ms"))
     return Picture(
         title="Median latency over sequence length",
         label=f"Median latency of {len(grouped)} models as texts grow, each point of {SAMPLES_FOR[50]} or more queries.",

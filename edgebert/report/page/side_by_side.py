@@ -10,7 +10,7 @@ from edgebert.report.entry import Entry
 from edgebert.report.page import differences
 from edgebert.report.page.distribution import curve, picture_of
 from edgebert.report.page.palette import FILLED, SERIES
-from edgebert.report.page.parts import Cell, PageColumn, Picture, Section, Table, metric_column, number, words
+from edgebert.report.page.parts import Cell, PageColumn, Picture, Section, Table, metric_column, number, text_columns, words
 from edgebert.report.page.source import PageSource
 from edgebert.report.page.summary import fastest_of_each_load, load_of
 
@@ -63,7 +63,7 @@ def _table(sources: Sequence[PageSource]) -> Table:
             )
         )
     columns = (
-        *(PageColumn(title, numeric=False) for title in ("report", "verdict", "best model", "load")),
+        *text_columns("report", "verdict", "best model", "load"),
         *map(metric_column, ("p50_ms", "p90_ms")),
         PageColumn("faster", meaning="than the baseline of the same report"),
         PageColumn("score", meaning="the task's first metric"),

@@ -50,10 +50,7 @@ def heads_picture(label: str, encoder: EncoderSizes) -> Picture:
     return Picture(
         title=f"Attention heads of {label}",
         label=f"{len(kept)} of {len(every)} attention heads are kept; the table says which, layer by layer.",
-        data=[
-            _heads(kept, "kept", "square", "--series-1", 13),
-            _heads(gone, "removed", "x-thin-open", "--series-2", 9),
-        ],
+        data=[_heads(kept, "kept", "square", "--series-1", 13), _heads(gone, "removed", "x-thin-open", "--series-2", 9)],
         layout={
             "xaxis": {"title": {"text": "head"}, "dtick": 1, "showgrid": False, "range": [-0.6, encoder.original_heads - 0.4]},
             "yaxis": _layer_axis(encoder),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgebert.report.entry import Entry
 from edgebert.report.gates import GateResult
-from edgebert.report.page.parts import Cell, PageColumn, Section, Table, metric_column, number, short, words
+from edgebert.report.page.parts import Cell, PageColumn, Section, Table, metric_column, number, short, text_columns, words
 from edgebert.report.page.source import PageSource, batch_of, setting_of, threads_of
 from edgebert.report.text import bench_table as bench
 from edgebert.report.text.run_table import cells, columns_for, status_of
@@ -184,7 +184,7 @@ def models(source: PageSource) -> Section:
         *(["load"] if loads else []),
         *(["bound"] if _bounded(source) else []),
     ]
-    every = (*(PageColumn(title, numeric=False) for title in titles), *columns)
+    every = (*text_columns(*titles), *columns)
     return Section("models", "All models", tables=(Table("Every model that was measured", every, tuple(rows)),))
 
 

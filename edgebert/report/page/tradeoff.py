@@ -9,7 +9,18 @@ from typing import Any
 
 from edgebert.report.entry import Entry
 from edgebert.report.page.palette import label_axis, lines, plain, style
-from edgebert.report.page.parts import Cell, PageColumn, Picture, Section, Table, metric_column, number, short, words
+from edgebert.report.page.parts import (
+    Cell,
+    PageColumn,
+    Picture,
+    Section,
+    Table,
+    metric_column,
+    number,
+    short,
+    text_columns,
+    words,
+)
 from edgebert.report.page.source import PageSource
 from edgebert.report.search_record import SearchRecord, SearchTrial
 
@@ -130,8 +141,7 @@ def _tradeoff_table(source: PageSource, scored: Sequence[Point], best: Sequence[
         for point in sorted(scored, key=lambda point: point.p50)
     ]
     columns = (
-        PageColumn("model", numeric=False),
-        PageColumn("role", numeric=False),
+        *text_columns("model", "role"),
         metric_column("p50_ms"),
         PageColumn(metric),
         PageColumn("faster"),
@@ -207,8 +217,7 @@ def trial_table(label: str, search: SearchRecord) -> Table:
         PageColumn("trial", numeric=False),
         PageColumn("faster", meaning="over the best so far, measured in turns"),
         PageColumn("score", meaning=f"the task's first metric on {search.rows} eval rows"),
-        PageColumn("kept", numeric=False),
-        PageColumn("why", numeric=False),
+        *text_columns("kept", "why"),
     )
     return Table(f"All trials of the search for {label}", columns, tuple(rows))
 

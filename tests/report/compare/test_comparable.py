@@ -191,9 +191,7 @@ def test_a_metric_that_one_side_lacks_is_incomparable_and_one_that_both_lack_is_
     assert (found.verdict, found.reason) == ("incomparable", "CHANGED has no cold_start_ms")
     assert found.ref is not None and found.changed is None
     assert "pss_mb" not in verdicts(comparison)
-    short = a_report(
-        an_entry(rounds(seed=1, count=4, queries=20)),
-    )
+    short = a_report(an_entry(rounds(seed=1, count=4, queries=20)))
     assert finding(compare(measured(0), short), "p95_ms").reason == "CHANGED has no p95_ms, or fewer than 130 samples"
 
 
