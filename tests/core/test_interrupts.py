@@ -96,6 +96,7 @@ def test_every_signal_to_end_raises_as_ctrl_c_does_and_has_its_code(
     assert f"error: {word}" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -9)])
 def test_bench_that_is_ended_leaves_no_process_and_no_texts(
@@ -108,11 +109,11 @@ def test_bench_that_is_ended_leaves_no_process_and_no_texts(
     ) as process:
         worker = wait_for(lambda: measuring(process.pid)).pop()
         process.send_signal(number)  # to it alone, as a supervisor does
-        said = process.communicate(timeout=30)[1].decode()
-    assert process.returncode == code, said
+        errors = process.communicate(timeout=30)[1].decode()
+    assert process.returncode == code, errors
     wait_for(lambda: not alive(worker))
     if number != signal.SIGKILL:
-        assert "error: Ended." in said and "Traceback" not in said
+        assert "error: Ended." in errors and "Traceback" not in errors
     assert bool(list(tmp_path.glob("edgebert-bench-*"))) == (number == signal.SIGKILL)
 
 
@@ -156,18 +157,18 @@ def test_an_error_that_a_library_made_of_it_is_reported_as_an_interrupt(
     with pytest.raises(SystemExit) as end:
         main.main()
     assert end.value.code == EXIT_INTERRUPTED
-    said = capsys.readouterr().err
-    assert "error: Interrupted." in said and "fault" not in said and "Traceback" not in said
+    errors = capsys.readouterr().err
+    assert "error: Interrupted." in errors and "fault" not in errors and "Traceback" not in errors
 
 
 def test_the_first_interrupt_calls_the_action_and_the_second_is_raised() -> None:
-    told: list[str] = []
-    with interrupts.calling_instead(lambda: told.append("stop")):
+    calls: list[str] = []
+    with interrupts.calling_instead(lambda: calls.append("stop")):
         signal.raise_signal(signal.SIGTERM)
-        assert told == ["stop"] and interrupts.asked()
+        assert calls == ["stop"] and interrupts.asked()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-        assert told == ["stop"]
+        assert calls == ["stop"]
     assert interrupts.exit_code() == 128 + signal.SIGTERM
     with pytest.raises(KeyboardInterrupt):  # as before
         signal.raise_signal(signal.SIGINT)

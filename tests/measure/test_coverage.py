@@ -380,7 +380,7 @@ def test_a_product_that_cannot_be_counted_is_an_error_that_says_which(models: Pa
 
 
 class Notes:
-    """A progress that keeps what is said."""
+    """A progress that keeps the notes."""
 
     def __init__(self) -> None:
         from edgebert.core.progress import Silent

@@ -132,11 +132,11 @@ def test_memory_without_a_limit_in_version_1_is_none(tmp_path: Path) -> None:
     assert cgroup.memory_limit(files) is None
 
 
-def test_system_that_tells_nothing_gives_none_everywhere(tmp_path: Path) -> None:
+def test_system_without_any_files_gives_none_everywhere(tmp_path: Path) -> None:
     assert read_state(KernelFiles(tmp_path)) == MachineState()
     found = read_environment(KernelFiles(tmp_path))
-    told = {"cpu", "isa", "cores", "machine", "system", "python", "packages", "variables"}
-    rest = found.model_dump(exclude=told)
+    always = {"cpu", "isa", "cores", "machine", "system", "python", "packages", "variables"}
+    rest = found.model_dump(exclude=always)
     assert all(value in (None, ()) for value in rest.values()), rest
 
 

@@ -51,7 +51,7 @@ def job(finished: Path, tmp_path: Path) -> Callable[..., RoundJob]:
         file = tmp_path / f"rows-{len(list(tmp_path.iterdir()))}.jsonl"
         needed = (WARMUP + queries) * texts_per_query(setting, target)
         write_rows(file, [rows[index] for index in query_order(len(rows), needed, seed=0)])
-        told: dict[str, Any] = {
+        usual: dict[str, Any] = {
             "round": 0,
             "model": str(bundle / "onnx" / "model.onnx"),
             "target": target,
@@ -64,7 +64,7 @@ def job(finished: Path, tmp_path: Path) -> Callable[..., RoundJob]:
             "warmup": WARMUP,
             "setting": setting,
         }
-        return RoundJob(**(told | fields))
+        return RoundJob(**(usual | fields))
 
     return make
 
@@ -90,7 +90,7 @@ def test_the_loop_costs_less_than_five_microseconds(job: Callable[..., RoundJob]
     assert overhead is not None and 0 < overhead < 5_000
 
 
-def test_a_plain_job_warms_up_with_as_many_queries_as_it_is_told_and_leaves_the_rest(job: Callable[..., RoundJob]) -> None:
+def test_a_plain_job_warms_up_with_as_many_queries_as_asked_and_leaves_the_rest(job: Callable[..., RoundJob]) -> None:
     found = run_job(job())
     assert (found.warmup, found.stable, found.pinned, len(found.end_to_end_ns)) == (WARMUP, None, (), 0)
     assert len(found.latencies_ns) == len(found.tokenise_ns) == 8
@@ -163,7 +163,7 @@ def test_energy_gets_into_a_round(job: Callable[..., RoundJob], tmp_path: Path) 
     assert any(measure(asked, opened, lambda _: None, meter).energy_uj == 5 for _ in range(5))
 
 
-def test_energy_is_not_told_where_it_was_counted_for_much_longer_than_was_timed(tmp_path: Path) -> None:
+def test_energy_is_unknown_where_it_was_counted_for_much_longer_than_was_timed(tmp_path: Path) -> None:
     from edgebert.measure.latency.scenarios import Served
     from edgebert.measure.latency.timed import _serve
 
@@ -350,34 +350,29 @@ def broken_model(folder: Path) -> Path:
     return folder / "broken.onnx"
 
 
-@pytest.mark.parametrize(("make", "said"), [(nan_model, "answers NaN or infinity"), (broken_model, "cannot open")])
-def test_a_model_that_cannot_serve_is_told_in_one_sentence(
-    make: Callable[[Path], Path], said: str, job: Callable[..., RoundJob], tmp_path: Path
+@pytest.mark.parametrize(("make", "message"), [(nan_model, "answers NaN or infinity"), (broken_model, "cannot open")])
+def test_a_model_that_cannot_serve_is_named_in_one_sentence(
+    make: Callable[[Path], Path], message: str, job: Callable[..., RoundJob], tmp_path: Path
 ) -> None:
     model = make(tmp_path)
     with pytest.raises(StageError) as caught:
         run_job(job(model=str(model)))
-    assert str(model) in caught.value.message and said in caught.value.message
+    assert str(model) in caught.value.message and message in caught.value.message
     assert "\n" not in caught.value.message and "Traceback" not in caught.value.message
 
 
-@pytest.mark.parametrize("labels", [(), ("one",)])
-def test_a_graph_that_answers_each_token_is_served_with_text(
-    labels: tuple[str, ...], job: Callable[..., RoundJob], tmp_path: Path
-) -> None:
-    found = run_job(job(model=str(times(tmp_path, 1.0, rank=3)), labels=labels, end_to_end=True))
-    assert len(found.latencies_ns) == len(found.end_to_end_ns) == 8
-
-
-@pytest.mark.parametrize(("output", "labels"), [("last_hidden_state", ()), ("logits", ()), ("logits", ("one",))])
+@pytest.mark.parametrize(
+    ("output", "rank", "labels"),
+    [("logits", 3, ()), ("logits", 3, ("one",)), ("last_hidden_state", 2, ()), ("logits", 2, ()), ("logits", 2, ("one",))],
+)
 def test_a_graph_is_served_with_text_when_it_is_not_the_tasks_or_its_labels_are_not_known(
-    output: str, labels: tuple[str, ...], job: Callable[..., RoundJob], tmp_path: Path
+    output: str, rank: int, labels: tuple[str, ...], job: Callable[..., RoundJob], tmp_path: Path
 ) -> None:
-    found = run_job(job(model=str(times(tmp_path, 1.0, output)), labels=labels, end_to_end=True))
+    found = run_job(job(model=str(times(tmp_path, 1.0, output, rank)), labels=labels, end_to_end=True))
     assert len(found.latencies_ns) == len(found.end_to_end_ns) == 8
 
 
-def test_queries_that_are_all_used_up_by_the_warm_up_are_told(job: Callable[..., RoundJob]) -> None:
+def test_queries_that_are_all_used_up_by_the_warm_up_are_an_error(job: Callable[..., RoundJob]) -> None:
     with pytest.raises(StageError, match="nothing to time"):
         run_job(job(queries=0))
 
@@ -395,7 +390,8 @@ def children() -> set[int]:
 
 
 @LINUX
-def test_a_process_that_is_killed_is_told(hanging: RoundJob) -> None:
+@pytest.mark.slow
+def test_a_process_that_is_killed_is_an_error_that_says_so(hanging: RoundJob) -> None:
     def kill() -> None:
         os.kill(wait_for(children).pop(), signal.SIGKILL)
 
@@ -443,6 +439,7 @@ run_job(RoundJob.model_validate_json(sys.stdin.read()))
 
 
 @LINUX
+@pytest.mark.slow
 def test_ctrl_c_ends_the_process_that_measures(hanging: RoundJob) -> None:
     parent = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED], stdin=subprocess.PIPE, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -463,6 +460,7 @@ def test_ctrl_c_ends_the_process_that_measures(hanging: RoundJob) -> None:
 
 
 @LINUX
+@pytest.mark.slow
 def test_the_process_that_measures_dies_with_a_parent_that_was_killed(hanging: RoundJob) -> None:
     parent = subprocess.Popen([sys.executable, "-c", INTERRUPTED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert parent.stdin is not None
@@ -474,7 +472,9 @@ def test_the_process_that_measures_dies_with_a_parent_that_was_killed(hanging: R
     wait_for(lambda: not alive(pid))
 
 
-def test_a_result_that_is_none_is_told(job: Callable[..., RoundJob], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_process_without_a_result_is_an_error(
+    job: Callable[..., RoundJob], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "saying.py").write_text("import sys; sys.stdin.read(); print('no JSON')")
     (tmp_path / "silent.py").write_text("import sys; sys.stdin.read()")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

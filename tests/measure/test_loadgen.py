@@ -82,8 +82,8 @@ def loaded(sessions: Sequence[Session], count: int, **fields: Any) -> Served:
     """LoadGen's result."""
     asked = queries(count)
 
-    def collate_of(places: Sequence[int]) -> Query:
-        ids = [Encoded((index,) * 3, (0,) * 3) for index in places]
+    def collate_of(indices: Sequence[int]) -> Query:
+        ids = [Encoded((index,) * 3, (0,) * 3) for index in indices]
         return Query((collate(ids, length=3, pad_id=0),))
 
     return drive(sessions, asked, Setting(**fields), seed=1, collate=collate_of)
@@ -160,7 +160,7 @@ def test_what_is_around_it_does_not_span_the_reading_of_its_logs(scenario: str, 
     read = loadgen._events
     monkeypatch.setattr(loadgen, "_events", lambda trace: (order.append("reads"), read(trace))[1])
     setting = Setting(scenario=scenario, rate=1000.0)
-    drive([Busy()], queries(8), setting, around=around(), collate=lambda places: queries(8)[places[0]])
+    drive([Busy()], queries(8), setting, around=around(), collate=lambda indices: queries(8)[indices[0]])
     assert order == ["begins", "ends", "reads"]
 
 
@@ -179,6 +179,7 @@ drive([Killing()], [Query(({"input_ids": np.zeros((1, 4), np.int64)},))] * 8, Se
 """
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_leaves_lies_where_its_rows_are(tmp_path: Path) -> None:
     (tmp_path / "rows").mkdir()
     done = subprocess.run(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from fake_machines import grow, siblings
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -275,7 +276,7 @@ def test_latency_has_settled_when_three_medians_lie_close_together(medians: list
     assert warm_up.is_settled(medians) is settled
 
 
-def test_warm_up_without_settling_serves_exactly_what_it_is_told() -> None:
+def test_warm_up_without_settling_serves_exactly_as_many_as_asked() -> None:
     sessions = [Noting(), Noting()]
     found = warm_up.warm_up(sessions, queries(5), least=5, settle=False)
     assert [session.asked for session in sessions] == [[0, 1, 2, 3, 4]] * 2
@@ -307,49 +308,12 @@ def test_warm_up_gives_up_on_a_latency_that_never_settles(monkeypatch: pytest.Mo
     assert warm_up.warm_up([Rising()], queries(4), least=6, settle=True).queries == 8
 
 
-def kernel(folder: Path, siblings: Callable[[int], str], cores: int, **files: str) -> KernelFiles:
-    """A kernel's folder of CPUs."""
-    for core in range(cores):
-        place = folder / f"sys/devices/system/cpu/cpu{core}/topology"
-        place.mkdir(parents=True)
-        (place / "thread_siblings_list").write_text(siblings(core) + "\n")
-    for name, text in files.items():
-        place = folder / name.replace("__", "/")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(text)
-    return KernelFiles(folder)
-
-
-@pytest.mark.parametrize(
-    ("usable", "threads", "instances", "chosen"),
-    [
-        (range(8), 1, 1, (3,)),
-        (range(8), 2, 1, (2, 3)),
-        (range(8), 2, 2, (0, 1, 2, 3)),
-        (range(8), 5, 1, (0, 1, 2, 3, 7)),
-        (range(8), 99, 1, tuple(range(8))),
-        ((0, 4), 1, 1, (0,)),
-        ((1, 5, 6), 2, 1, (1, 6)),
-        ((), 2, 1, ()),
-    ],
-)
-def test_cores_are_chosen_by_whole_physical_cores_and_from_the_last(
-    usable: Sequence[int],
-    threads: int,
-    instances: int,
-    chosen: tuple[int, ...],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(cores, "usable", lambda: tuple(usable))
-    files = kernel(tmp_path, lambda core: f"{core % 4},{core % 4 + 4}", 8)
-    assert cores.choose_cores(threads, instances, files=files) == chosen
-
-
 def test_the_fast_cores_of_a_hybrid_cpu_are_chosen_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cores, "usable", lambda: tuple(range(6)))
-    files = kernel(tmp_path, lambda core: "0-1" if core < 2 else str(core), 6, sys__devices__cpu_core__cpus="0-2\n")
+    tree = siblings({0: "0-1", 1: "0-1"} | {core: str(core) for core in range(2, 6)})
+    files = grow(tmp_path, tree | {"sys/devices/cpu_core/cpus": "0-2"})
     assert [cores.choose_cores(count, files=files) for count in (1, 2, 3)] == [(2,), (0, 2), (0, 2, 5)]
+    assert cores.choose_cores(1, 2, files=files) == (0, 2)
 
 
 def test_cores_can_be_chosen_when_the_kernel_says_nothing_of_them(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from conftest import RECIPE, Result, write_reviews
-from test_layout import named, recipe_of
 
 from edgebert import load
 from edgebert.bundle.manifest import MANIFEST
@@ -18,6 +17,7 @@ from edgebert.bundle.read import read_bundle
 from edgebert.bundle.self_test import open_variant, verify_bundle
 from edgebert.bundle.trust.sign import sign_bundle
 from edgebert.compress.layout import Layout, lay_out
+from edgebert.compress.recipe import Recipe, normalise
 from edgebert.compress.recipe_file import load_recipe
 from edgebert.compress.run import compress
 from edgebert.core.progress import Silent
@@ -109,14 +109,15 @@ OLD: list[dict[str, Any]] = [{**target, "isa": "avx2"} for target in PLAIN]
 
 
 def laid_out(quantize: Any, targets: Sequence[dict[str, Any]]) -> Layout | list[str]:
-    recipe = recipe_of(["export", quantize]).model_copy(update={"targets": tuple(Target(**target) for target in targets)})
-    layout, problems = lay_out(recipe, has_head=True)
+    data = {"eval": "eval.csv", "train": "train.csv"}
+    raw = {"model": "m", "task": "text-classification", "data": data, "stages": ["export", quantize], "targets": targets}
+    layout, problems = lay_out(Recipe.model_validate(normalise(raw), strict=False), has_head=True)
     return layout or [f"{problem.path}: {problem.message}" for problem in problems]
 
 
 def candidates(layout: Layout | list[str]) -> dict[str, list[str]]:
     assert isinstance(layout, Layout), layout
-    return {name: [named(layout, index) for index in places] for name, places in layout.candidates.items()}
+    return {name: [layout.steps[index].stage.label for index in indices] for name, indices in layout.candidates.items()}
 
 
 def test_each_target_gets_weights_of_its_own_width(host: Callable[[str], None]) -> None:

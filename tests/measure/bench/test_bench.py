@@ -155,7 +155,7 @@ def test_torch_is_measured_beside_a_bundle(cli: CLI, desk: Path, model_template:
     assert found["models"][0]["peak_rss_mb"] > found["models"][1]["peak_rss_mb"]  # torch is the larger library
 
 
-def test_several_subjects_that_share_a_name_are_told_apart(cli: CLI, desk: Path) -> None:
+def test_several_models_that_share_a_name_get_names_that_differ(cli: CLI, desk: Path) -> None:
     for name in ("old", "new"):
         (desk / name).mkdir()
         shutil.copyfile(desk / "bundle" / "onnx" / "model.onnx", desk / name / "model.onnx")
@@ -245,7 +245,7 @@ def test_a_graph_that_cannot_be_opened_leaves_the_last_report(cli: CLI, desk: Pa
     assert (desk / "bench.json").read_bytes() == kept
 
 
-def test_only_a_report_of_bench_is_replaced_without_being_told_to(cli: CLI, desk: Path) -> None:
+def test_only_a_report_of_bench_is_replaced_without_force(cli: CLI, desk: Path) -> None:
     arguments = ("bench", "bundle/onnx/model.onnx", "--lengths", "8", *FAST, "--rounds", "1", "--out", "mine.json")
     assert cli(*arguments).code == 0
     again = cli(*arguments)
@@ -280,10 +280,10 @@ def test_a_report_that_cannot_be_written_at_the_end_is_printed_and_kept_elsewher
 ) -> None:
     from edgebert.measure.bench import out_file
 
-    def full(place: Path, report: Report) -> None:
-        if place.parent == desk or not spare:
-            raise InputError(f"{place} cannot be written: No space left on device.")
-        write_report(place, report)
+    def full(file: Path, report: Report) -> None:
+        if file.parent == desk or not spare:
+            raise InputError(f"{file} cannot be written: No space left on device.")
+        write_report(file, report)
 
     spare = ["the folder for temporary files"]
     elsewhere = desk / "elsewhere"
@@ -361,10 +361,11 @@ def test_a_bare_graph_runs_as_the_bundle_that_it_is_compared_with(cli: CLI, desk
     assert result.code == 0, result.err
     assert "model is measured at threads 2 and batch 2, like the model that it is compared with" in result.err
     assert [(item["threads"], item["batch"]) for item in json.loads(result.out)["models"]] == [(2, 2)] * 2
-    told = cli("bench", "bundle", "--baseline", graph, "--threads", "1", *FAST, "--json", "--out", "b.json")
-    assert [(item["threads"], item["batch"]) for item in json.loads(told.out)["models"]] == [(1, 2)] * 2
+    named = cli("bench", "bundle", "--baseline", graph, "--threads", "1", *FAST, "--json", "--out", "b.json")
+    assert [(item["threads"], item["batch"]) for item in json.loads(named.out)["models"]] == [(1, 2)] * 2
 
 
+@pytest.mark.slow
 def test_interrupted_it_leaves_the_last_report_as_it_was(cli: CLI, desk: Path) -> None:
     measured(cli, desk, "bundle/onnx/model.onnx", "--lengths", "8", "--rounds", "1")
     before = contents(desk)

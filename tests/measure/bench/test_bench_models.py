@@ -1,4 +1,4 @@
-"""What can be measured: every kind of place is found to be what it is, hashed as its artifact was, or refused in a sentence."""
+"""Models that can be measured: every kind of path is recognised, hashed as its artifact was, or refused in one sentence."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from edgebert.tasks.base import Encoded, collate
 
 
 class Notes(Silent):
-    """Keeps what was said."""
+    """Keeps the notes."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -53,8 +53,8 @@ class Notes(Silent):
         self.lines.append(line)
 
 
-def find(place: Path, *variants: str, runtime: str | None = None, tokenizer: Path | None = None) -> list[BenchModel]:
-    return find_models(str(place), ModelRequest(variants, runtime, tokenizer), Silent())
+def find(path: Path, *variants: str, runtime: str | None = None, tokenizer: Path | None = None) -> list[BenchModel]:
+    return find_models(str(path), ModelRequest(variants, runtime, tokenizer), Silent())
 
 
 @pytest.fixture
@@ -199,64 +199,33 @@ def test_a_folder_with_graphs_leaves_a_choice(model_dir: Path, bundle: Path) -> 
     assert find(model_dir)[0].name == "model"
 
 
-def empty(folder: Path) -> Path:
-    (folder / "x.onnx").touch()
-    return folder / "x.onnx"
-
-
-def pointer(folder: Path) -> Path:
-    (folder / "x.onnx").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
-    return folder / "x.onnx"
-
-
-def halved(folder: Path) -> Path:
-    (folder / "x.xml").write_text("<net/>")
-    return folder / "x.xml"
-
-
-def no_xml(folder: Path) -> Path:
-    (folder / "x.xml").write_text("{}")
-    return folder / "x.xml"
-
-
-def text(folder: Path) -> Path:
-    (folder / "model.bin").write_text("x")
-    return folder / "model.bin"
-
-
-def pickled(folder: Path) -> Path:
-    (folder / "config.json").write_text('{"model_type": "bert"}')
-    (folder / "pytorch_model.bin").write_text("x")
-    (folder / "tokenizer.json").write_text("{}")
-    return folder
-
-
-def misnamed(folder: Path) -> Path:
-    (folder / "my.onnx").write_text("x")
-    return folder
-
-
-NO_MODELS = [
-    (lambda folder: folder / "absent", "There is no"),
-    (empty, "is empty"),
-    (pointer, "is a Git LFS pointer"),
-    (halved, "has no x.bin beside it"),
-    (no_xml, "it is no XML"),
-    (text, "neither an ONNX file nor an OpenVINO IR"),
-    (lambda folder: folder, "is no model that can be measured"),
-    (pickled, "only as pytorch_model.bin"),
-    (misnamed, "Did you mean"),
-    (lambda folder: Path("x" * 5000), "too long"),
+NO_MODELS: list[tuple[str, dict[str, str], str]] = [
+    ("absent", {}, "There is no"),
+    ("x.onnx", {"x.onnx": ""}, "is empty"),
+    ("x.onnx", {"x.onnx": "version https://git-lfs.github.com/spec/v1\noid sha256:0\n"}, "is a Git LFS pointer"),
+    ("x.xml", {"x.xml": "<net/>"}, "has no x.bin beside it"),
+    ("x.xml", {"x.xml": "{}", "x.bin": "x"}, "it is no XML"),
+    ("model.bin", {"model.bin": "x"}, "neither an ONNX file nor an OpenVINO IR"),
+    ("", {}, "is no model that can be measured"),
+    (
+        "",
+        {"config.json": '{"model_type": "bert"}', "pytorch_model.bin": "x", "tokenizer.json": "{}"},
+        "only as pytorch_model.bin",
+    ),
+    ("", {"my.onnx": "x"}, "Did you mean"),
+    ("x" * 5000, {}, "too long"),
 ]
+"""The path that is named, the files in the folder, and the error."""
 
 
-@pytest.mark.parametrize(("make", "message"), NO_MODELS, ids=[message for _, message in NO_MODELS])
-def test_what_cannot_be_measured_is_refused_in_one_sentence(tmp_path: Path, make: object, message: str) -> None:
-    place = make(tmp_path)  # type: ignore[operator]
-    if place.suffix == ".xml" and "XML" in message:
-        place.with_suffix(".bin").write_text("x")
+@pytest.mark.parametrize(("name", "files", "message"), NO_MODELS, ids=[message for *_, message in NO_MODELS])
+def test_what_cannot_be_measured_is_refused_in_one_sentence(
+    tmp_path: Path, name: str, files: dict[str, str], message: str
+) -> None:
+    for file, content in files.items():
+        (tmp_path / file).write_text(content)
     with pytest.raises(InputError, match=message) as caught:
-        find(place)
+        find(tmp_path / name)
     assert caught.value.exit_code == 2 and "\n" not in caught.value.message
 
 
@@ -306,8 +275,8 @@ def with_inputs(graph: Path, out: Path, batch: int, length: int) -> Path:
 
 
 def test_a_graph_of_fixed_sizes_is_asked_nothing_else(graph: Path) -> None:
-    place = with_inputs(graph, graph.parent / "fixed.onnx", 2, 16)
-    (bench_model,) = find(place)
+    file = with_inputs(graph, graph.parent / "fixed.onnx", 2, 16)
+    (bench_model,) = find(file)
     notes = Notes()
     (planned,) = make_plan([(bench_model, "candidate")], BenchOptions(queries=3, warmup=0), QuerySource(None, 0), notes)
     assert (planned.target.batch, planned.target.padding, planned.model.max_length) == (2, "max_length", 16)
@@ -317,8 +286,8 @@ def test_a_graph_of_fixed_sizes_is_asked_nothing_else(graph: Path) -> None:
 
 
 def test_answers_of_a_graph_of_fixed_batch_are_those_of_any_other(graph: Path, finished: Path) -> None:
-    place = with_inputs(graph, graph.parent / "fixed.onnx", 5, 16)  # 24 rows are no multiple of 5
-    (fixed,), (free,) = find(place), find(graph)
+    file = with_inputs(graph, graph.parent / "fixed.onnx", 5, 16)  # 24 rows are no multiple of 5
+    (fixed,), (free,) = find(file), find(graph)
     source = QuerySource(DataFile(finished / "data" / "eval.csv", label="label"), 0)
     options = BenchOptions(queries=2, rounds=1, warmup=0, settle=False)
     report = run(make_plan([(fixed, "candidate")], options, source, Silent()), options, source, Silent()).report

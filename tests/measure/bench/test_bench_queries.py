@@ -238,7 +238,7 @@ def test_a_bundle_is_asked_what_it_was_made_for(bench_model: BenchModel, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("told", "kept"),
+    ("given", "kept"),
     [
         (["bench", "/home/ada/runs/mine/bundle/", "--batch", "1,8"], "edgebert bench bundle --batch 1,8"),
         (["bench", "m.onnx", "--lengths", "log:/var/log/l.txt"], "edgebert bench m.onnx --lengths log:l.txt"),
@@ -248,5 +248,5 @@ def test_a_bundle_is_asked_what_it_was_made_for(bench_model: BenchModel, tmp_pat
         (["bench", "--baseline-variant=a/b", "c/d"], "edgebert bench --baseline-variant=a/b d"),
     ],
 )
-def test_command_is_kept_without_the_folders_of_files(told: list[str], kept: str) -> None:
-    assert command_line(told) == kept
+def test_command_is_kept_without_the_folders_of_files(given: list[str], kept: str) -> None:
+    assert command_line(given) == kept
