@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import RECIPE, make_model, review_rows, write_reviews, write_table
 from stage_runs import run
 
@@ -53,6 +54,7 @@ def kill_when_there(recipe: Path, store: Path, pattern: str) -> None:
         process.communicate()
 
 
+@pytest.mark.slow
 def test_killed_recipe_ends_with_the_hashes_of_an_undisturbed_one(tmp_path: Path, cli: Any) -> None:
     recipe, store = recipe_in(tmp_path), tmp_path / "store"
     stages = load_recipe(str(recipe)).recipe.stages[:2]

@@ -1,4 +1,4 @@
-"""distill: learns from its teachers, asks them once, and ends with the same bits however often it was killed."""
+"""distill: learns from its teachers, runs each once, and ends with the same bits however often it was killed."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from edgebert.errors import RecipeError, SourceError, StageError, StoreError
 from edgebert.models.load import load_model
 from edgebert.stages.distill import Distill, learn, losses, teacher_outputs
 from edgebert.stages.distill.settings import EarlyStop
+from edgebert.stages.examples import UNLABELLED, Examples
 from edgebert.stages.finetune import Finetune
 from edgebert.tasks import TASKS
 
@@ -61,12 +62,12 @@ def same_bits(left: Artifact, right: Artifact) -> bool:
 
 
 def distance(left: Artifact, right: Artifact) -> float:
-    """Mean difference of a weight, the token embeddings apart."""
+    """Mean difference of the weights, the token embeddings apart."""
     return float(differences(left, right).mean())
 
 
 def moved_apart(left: Artifact, right: Artifact) -> float:
-    """Share of the weights that differ by more than rounding, the token embeddings apart."""
+    """Share of the weights, the token embeddings apart, that differ by more than rounding."""
     return float((differences(left, right) > 1e-6).float().mean())
 
 
@@ -91,10 +92,13 @@ EVERYTHING: dict[str, Any] = {
     "checkpoint_seconds": 1e-9,
 }
 STOPPING = {"early_stopping": EarlyStop(share=0.2, every=0.4, patience=2), "accumulate": 2, "learning_rate": 0.05}
+AWARE = {"quantization_aware": "dynamic", "precision": "bf16", "learning_rate": 1e-4}
 
 
 @pytest.mark.parametrize(
-    "settings", [EVERYTHING, {**EVERYTHING, **STOPPING}], ids=["whole", "with early stopping and accumulation"]
+    "settings",
+    [EVERYTHING, {**EVERYTHING, **STOPPING}, {**EVERYTHING, **STOPPING, **AWARE}],
+    ids=["whole", "with early stopping and accumulation", "quantisation-aware as well"],
 )
 def test_distill_ends_with_the_same_bits_when_it_was_killed_again_and_again(
     settings: dict[str, Any], bench: Path, store: Path, cut_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -148,8 +152,6 @@ def test_early_stopping_keeps_the_weights_of_the_best_look(bench: Path, store: P
 def test_early_stopping_holds_out_rows_that_are_not_trained_on(
     bench: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgebert.stages.examples import Examples
-
     seen: dict[bool, set[int]] = {True: set(), False: set()}
     batch = Examples.batch
     monkeypatch.setattr(
@@ -308,7 +310,7 @@ def test_teacher_outputs_start_again_when_what_a_killed_run_left_is_damaged(
     assert sum(asked) == 48
 
 
-def test_teacher_outputs_have_their_room_on_disk_before_the_teacher_is_asked(
+def test_teacher_outputs_have_their_space_on_disk_before_the_teacher_is_asked(
     bench: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kill_after(monkeypatch, teacher_outputs, "compute", 0)
@@ -321,7 +323,7 @@ def test_teacher_outputs_have_their_room_on_disk_before_the_teacher_is_asked(
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot reserve")
-def test_distill_says_that_the_disk_has_no_room_for_the_teachers_outputs(
+def test_distill_reports_that_the_disk_has_no_space_for_the_teachers_outputs(
     bench: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> None:
@@ -336,11 +338,18 @@ def test_distill_says_that_the_disk_has_no_room_for_the_teachers_outputs(
     assert distilled(bench, store, epochs=0.1).facts["steps"] == 1
 
 
+@pytest.fixture(scope="module")
+def uncut_cache(bench: Path, cut_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Artifact]:
+    """A store with a student that was trained on a teacher whose outputs all fit the cache, and the student."""
+    store = Path(shutil.copytree(cut_store, tmp_path_factory.mktemp("uncut") / "store"))
+    return store, distilled(bench, store, epochs=2)
+
+
 @pytest.mark.parametrize("kilobytes", [0, 10, 30])
 def test_cache_stays_under_its_bound_and_changes_nothing(
-    kilobytes: int, bench: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+    kilobytes: int, bench: Path, uncut_cache: tuple[Path, Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = distilled(bench, store, epochs=2)
+    store, whole = Path(shutil.copytree(uncut_cache[0], tmp_path / "store")), uncut_cache[1]
     asked = counted(monkeypatch, teacher_outputs, "compute", lambda model, examples, indices, requested: len(indices))
     bounded = distilled(bench, store, epochs=2, cache_gb=kilobytes / 1e6)
     kept = min(measurements(store, "teacher-outputs"), key=lambda entry: entry.facts["examples"])
@@ -364,8 +373,8 @@ def test_hard_labels_are_those_of_the_rows_that_have_them(bench: Path, store: Pa
     real = learn.loss
     monkeypatch.setattr(learn, "loss", lambda *arguments: seen.extend(arguments[-1].tolist()) or real(*arguments))
     distilled(bench, store, [with_transfer(bench)], hard=1.0)
-    places = {"negative": 0, "positive": 1}
-    assert sorted(seen) == sorted([places.get(row["label"], -2) for row in review_rows(48)] + [-1] * 32)
+    indices = {"negative": 0, "positive": 1}
+    assert sorted(seen) == sorted([indices.get(row["label"], -2) for row in review_rows(48)] + [-1] * 32)
 
 
 @pytest.mark.parametrize(
@@ -443,19 +452,15 @@ def test_student_is_as_it_was_but_for_its_weights(bench: Path, store: Path, monk
     assert tensors(found).keys() == tensors(start).keys()  # no learned map
 
 
-def test_distill_says_when_the_loss_is_no_number(bench: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_distill_reports_a_loss_that_is_no_number(bench: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learn, "loss", lambda *arguments: arguments[2]["logits"].sum() * float("nan"))
     with pytest.raises(StageError, match="distill: the loss became nan at step 1 of 3") as caught:
         distilled(bench, store)
     assert "learning_rate" in str(caught.value.hint)
 
 
-def pairs_of(layer_map: Any, student: Any, teacher: Any) -> list[tuple[int, int]]:
-    return losses.layer_pairs(layer_map, student, teacher)
-
-
 def bert(layers: int, *, cut: Sequence[int] | None = None, then: Sequence[int] | None = None) -> Any:
-    """A BERT of so many layers; `cut` keeps some of them, `then` some of those."""
+    """A BERT of this many layers; `cut` keeps some of them, `then` some of those."""
     from transformers import BertConfig, BertForSequenceClassification
 
     from edgebert.models.surgery import everything, prune
@@ -464,26 +469,26 @@ def bert(layers: int, *, cut: Sequence[int] | None = None, then: Sequence[int] |
     model = BertForSequenceClassification(BertConfig(num_hidden_layers=layers, max_position_embeddings=16, **sizes))
     for kept in (cut, then):
         if kept is not None:
-            model = prune(model, {place: units for place, units in everything(model).items() if place in kept})
+            model = prune(model, {index: units for index, units in everything(model).items() if index in kept})
     return model
 
 
-def test_layer_maps_pair_the_layers_that_they_say() -> None:
+def test_layer_maps_pair_the_layers_of_their_names() -> None:
     teacher, student = bert(6), bert(6, cut=(0, 3, 5))
-    assert pairs_of("last", student, teacher) == [(3, 6)]
-    assert pairs_of("uniform", student, teacher) == [(1, 2), (2, 4), (3, 6)]
-    assert pairs_of("kept", student, teacher) == [(1, 1), (2, 4), (3, 6)]
-    assert pairs_of(((1, 5), (3, 6)), student, teacher) == [(1, 5), (3, 6)]
-    assert pairs_of("kept", bert(6, cut=(0, 3, 5), then=(1, 2)), teacher) == [(1, 4), (2, 6)]
-    assert pairs_of("kept", student, bert(12)) == [(1, 2), (2, 8), (3, 12)]
-    assert pairs_of("kept", bert(3), bert(6)) == [(1, 2), (2, 4), (3, 6)]
-    assert pairs_of("uniform", bert(5), bert(1)) == [(layer, 1) for layer in range(1, 6)]
+    assert losses.layer_pairs("last", student, teacher) == [(3, 6)]
+    assert losses.layer_pairs("uniform", student, teacher) == [(1, 2), (2, 4), (3, 6)]
+    assert losses.layer_pairs("kept", student, teacher) == [(1, 1), (2, 4), (3, 6)]
+    assert losses.layer_pairs(((1, 5), (3, 6)), student, teacher) == [(1, 5), (3, 6)]
+    assert losses.layer_pairs("kept", bert(6, cut=(0, 3, 5), then=(1, 2)), teacher) == [(1, 4), (2, 6)]
+    assert losses.layer_pairs("kept", student, bert(12)) == [(1, 2), (2, 8), (3, 12)]
+    assert losses.layer_pairs("kept", bert(3), bert(6)) == [(1, 2), (2, 4), (3, 6)]
+    assert losses.layer_pairs("uniform", bert(5), bert(1)) == [(layer, 1) for layer in range(1, 6)]
 
 
 def test_layer_map_kept_finds_the_layer_in_a_teacher_that_was_pruned_itself() -> None:
     assistant = bert(6, cut=(3, 4, 5))
-    assert pairs_of("kept", bert(6, cut=(3, 4, 5), then=(0, 2)), assistant) == [(1, 1), (2, 3)]
-    assert pairs_of("kept", assistant, assistant) == [(1, 1), (2, 2), (3, 3)]
+    assert losses.layer_pairs("kept", bert(6, cut=(3, 4, 5), then=(0, 2)), assistant) == [(1, 1), (2, 3)]
+    assert losses.layer_pairs("kept", assistant, assistant) == [(1, 1), (2, 2), (3, 3)]
 
 
 def test_layer_map_names_a_layer_that_an_earlier_stage_removed(bench: Path, store: Path) -> None:
@@ -514,8 +519,6 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wider_teacher_is_learned_from_through_a_map(
     wide: Path, bench: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgebert.stages.distill import losses
-
     compared: list[tuple[int, ...]] = []
     real = losses.hidden_states
     monkeypatch.setattr(
@@ -538,14 +541,14 @@ def test_teacher_reads_the_tokens_of_its_own_tokenizer(
     ours, theirs = (Tokenizer.from_file(str(folder / "tokenizer.json")) for folder in (bench / "model", wide))
     for tokenizer in (ours, theirs):
         tokenizer.enable_truncation(32)  # task.max_length
-    differing = [place for place, text in enumerate(texts) if ours.encode(text).ids != theirs.encode(text).ids]
+    differing = [index for index, text in enumerate(texts) if ours.encode(text).ids != theirs.encode(text).ids]
     assert differing
     model = load_model(wide, TASKS[0])
-    for place in (0, *differing):
-        ids = torch.tensor([theirs.encode(texts[place]).ids])
+    for index in (0, *differing):
+        ids = torch.tensor([theirs.encode(texts[index]).ids])
         with torch.no_grad():
             wanted = model(input_ids=ids, output_hidden_states=True)
-        found = teacher.outputs([place])
+        found = teacher.outputs([index])
         torch.testing.assert_close(found["logits"][0], wanted.logits[0], atol=4e-3, rtol=2e-3)
         torch.testing.assert_close(found["hidden-3"][0], wanted.hidden_states[3][0], atol=4e-3, rtol=2e-3)
 
@@ -579,7 +582,7 @@ def test_several_teachers_answer_with_the_mean_of_their_logits(
     assert set(second) == {"logits"}
 
 
-def test_lineage_does_not_tell_where_another_teacher_lay(wide: Path, bench: Path, store: Path) -> None:
+def test_lineage_does_not_show_the_folder_of_another_teacher(wide: Path, bench: Path, store: Path) -> None:
     made = distilled(bench, store, teachers=["teacher", str(wide)], epochs=0.1)
     assert _lineage_entry(made)["parameters"]["teachers"] == ["teacher", "wide"]
 
@@ -617,3 +620,33 @@ def test_student_with_another_tokenizer_sees_its_own_tokens(bench: Path, tmp_pat
     stages = (CUT, Retoken(), Distill(**EASY))
     made = run(bench, tmp_path / "store", *stages)
     assert (made[-1].path / "tokenizer.json").read_bytes() == (made[1].path / "tokenizer.json").read_bytes()
+
+
+@pytest.fixture
+def trained_on(monkeypatch: pytest.MonkeyPatch) -> list[Examples]:
+    """The examples of each training, as they come."""
+    found: list[Examples] = []
+    real = learn.learn
+    monkeypatch.setattr(learn, "learn", lambda *given, **options: found.append(given[3]) or real(*given, **options))
+    return found
+
+
+def test_made_up_rows_come_after_the_others_without_labels(bench: Path, store: Path, trained_on: list[Examples]) -> None:
+    distilled(bench, store, [with_transfer(bench)], augment=2)
+    (examples,) = trained_on
+    assert [len(data) for data in examples.sets] == [48, 32, 2 * 48, 2 * 32]
+    assert UNLABELLED not in examples.targets[:48]
+    assert set(examples.targets[48:]) == {UNLABELLED}
+    assert [outputs.facts["examples"] for outputs in measurements(store, "teacher-outputs")] == [3 * (48 + 32)]
+
+
+def test_made_up_rows_are_made_once_follow_the_seed_and_change_what_is_learned(
+    bench: Path, store: Path, trained_on: list[Examples]
+) -> None:
+    made_up = distilled(bench, store, augment=1)
+    distilled(bench, store, augment=1, temperature=4.0)
+    assert len(measurements(store, "made-up-rows")) == 1
+    distilled(bench, store, ["seed=1"], augment=1)
+    first, _, other = (examples.sets[1].rows() for examples in trained_on)
+    assert first != other
+    assert made_up.sha256 != distilled(bench, store).sha256

@@ -125,9 +125,9 @@ def test_tokens_that_count_have_influence(loss_of: LossOf) -> None:
     student, teacher = tensors(1, (2, 4, 4), (2, 4, 4))
     tokens = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0]]).bool()
     before = float(loss_of(student, teacher, tokens))
-    for row, place in tokens.nonzero().tolist():
+    for row, index in tokens.nonzero().tolist():
         other = student.clone()
-        other[row, place] += 1
+        other[row, index] += 1
         assert abs(float(loss_of(other, teacher, tokens)) - before) > 1e-4
 
 

@@ -1,4 +1,4 @@
-"""Importance: Fisher information equals a slow count example by example, and leaves the model as it was; so do the others."""
+"""Importance: Fisher information equals a slow count example by example; masks equal removal; the model stays as it was."""
 
 from __future__ import annotations
 
@@ -12,12 +12,25 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_bert import BERTS, Batch, batch_of, build, kept_of, silenced, summed_loss
+from tiny_bert import (
+    BATCHES,
+    BERTS,
+    KINDS,
+    Batch,
+    assert_same,
+    batch_of,
+    build,
+    difference,
+    kept_of,
+    outputs,
+    silenced,
+    summed_loss,
+)
 from torch.func import functional_call
-from transformers import BertForSequenceClassification
+from transformers import BertForSequenceClassification, BertModel
 
-from edgebert.models.surgery import Units, everything, layers_of, prune, shape_of
-from edgebert.stages.prune.importance import Importance, fisher, layer_losses, magnitude, mean_loss, random
+from edgebert.models.surgery import Kept, Units, everything, layers_of, prune, shape_of
+from edgebert.stages.prune.importance import Importance, fisher, layer_losses, magnitude, masked, mean_loss, random
 
 UNEQUAL = {0: Units((0, 1, 3), (0, 4, 7, 9)), 1: Units((2,), (3, 5))}
 
@@ -87,8 +100,7 @@ def test_fisher_ticks_with_each_batchs_examples() -> None:
 
 def state_of(model: Any) -> tuple[dict[str, bool], int, bool]:
     asked = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    hooks = sum(len(module._forward_pre_hooks) for module in model.modules())
-    return asked, hooks, model.training
+    return asked, hooks(model), model.training
 
 
 def test_fisher_without_a_batch_is_refused_and_leaves_the_model_as_it_was() -> None:
@@ -190,7 +202,7 @@ def test_layer_losses_are_what_each_removal_alone_costs(layers: int) -> None:
         base = sum(float(summed_loss(model, batch)) for batch in batches) / 4
         wanted = []
         for gone in range(layers):
-            other = silenced(model, {place: units for place, units in everything(model).items() if place != gone})
+            other = silenced(model, {index: units for index, units in everything(model).items() if index != gone})
             wanted.append(sum(float(summed_loss(other, batch)) for batch in batches) / 4 - base)
     found = layer_losses(model, iter(batches), summed_loss)
     assert found == pytest.approx([max(0.0, value) for value in wanted], abs=1e-5)
@@ -224,3 +236,102 @@ def test_mean_loss_is_of_one_example() -> None:
     with torch.no_grad():
         wanted = sum(float(summed_loss(model, row)) for row in single) / 4
     assert mean_loss(model, batches, summed_loss) == pytest.approx(wanted, rel=1e-5)
+
+
+# Masks.
+
+
+def masks_of(model: Any, kept: Kept) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """For each layer, 1 for the heads (and neurons) that are kept and 0 for the others."""
+    heads, neurons = [], []
+    for index, sizes in enumerate(zip(shape_of(model).heads, shape_of(model).intermediate_sizes, strict=True)):
+        for masks, size, units in zip((heads, neurons), sizes, (kept[index].heads, kept[index].neurons), strict=True):
+            masks.append(torch.tensor([float(unit in units) for unit in range(size)]))
+    return heads, neurons
+
+
+def hooks(model: Any) -> int:
+    return sum(len(module._forward_pre_hooks) + len(module._forward_hooks) for module in model.modules())
+
+
+@settings(max_examples=30)
+@given(kind=st.sampled_from(list(KINDS)), options=BERTS, batch=BATCHES, draw=st.data())
+def test_masking_equals_removing(kind: Any, options: dict[str, Any], batch: Batch, draw: st.DataObject) -> None:
+    model = build(kind, **options)
+    if draw.draw(st.booleans()):
+        model = prune(model, draw.draw(kept_of(shape_of(model))))
+    kept = draw.draw(kept_of(shape_of(model), every_layer=True))
+    heads, neurons = masks_of(model, kept)
+    with masked(model, heads, neurons):
+        found = outputs(model, batch)
+    assert_same(found, outputs(prune(model, kept), batch))
+
+
+def test_masks_are_one_where_a_unit_is_kept() -> None:
+    model = prune(build(BertModel), {0: Units((0, 3), (1, 2, 3)), 1: Units((1,), (0, 9))})
+    heads, neurons = masks_of(model, {0: Units((1,), (0, 2)), 1: Units((0,), (1,))})
+    assert [mask.tolist() for mask in heads] == [[0, 1], [1]]
+    assert [mask.tolist() for mask in neurons] == [[1, 0, 1], [0, 1]]
+
+
+def test_each_example_may_have_a_mask_of_its_own() -> None:
+    model, batch = build(BertForSequenceClassification), batch_of([3, 7, 5])
+    shape, generator = shape_of(model), torch.Generator().manual_seed(0)
+    heads = [torch.rand(3, size, generator=generator) for size in shape.heads]
+    neurons = [torch.rand(3, size, generator=generator) for size in shape.intermediate_sizes]
+    with masked(model, heads, neurons):
+        (found,) = outputs(model, batch)
+    for row in range(3):
+        with masked(model, [mask[row] for mask in heads], [mask[row] for mask in neurons]):
+            (wanted,) = outputs(model, batch)
+        assert_same([found[row]], [wanted[row]])
+        assert difference([found[row]], [wanted[row - 1]]) > 1e-2
+
+
+def test_a_mask_multiplies() -> None:
+    """A factor on a unit is the same factor on the weights that read it."""
+    model, batch = build(BertModel), batch_of([3, 7])
+    other = build(BertModel)
+    with torch.no_grad():
+        layers_of(other)[1].attention.output.dense.weight[:, 8:16] *= 0.25
+        layers_of(other)[0].output.dense.weight[:, 5] *= -3
+    heads, neurons = masks_of(model, everything(model))
+    heads[1][1], neurons[0][5] = 0.25, -3
+    with masked(model, heads, neurons):
+        found = outputs(model, batch)
+    assert_same(found, outputs(other, batch))
+    assert difference(found, outputs(model, batch)) > 1e-2
+
+
+def test_gradients_reach_the_masks() -> None:
+    model, batch = build(BertForSequenceClassification), batch_of([3, 7])
+    heads, neurons = masks_of(model, everything(model))
+    for mask in (*heads, *neurons):
+        mask.requires_grad_()
+    with masked(model, heads, neurons):
+        model(**batch).logits.sum().backward()
+    assert all(mask.grad is not None and mask.grad.abs().min() > 0 for mask in (*heads, *neurons))
+
+
+@pytest.mark.parametrize("failing", [True, False])
+def test_masks_are_gone_afterwards(failing: bool) -> None:
+    model, batch = build(BertForSequenceClassification), batch_of([3, 7])
+    before = outputs(model, batch)
+    heads, neurons = masks_of(model, {0: Units((0,), (0,)), 1: Units((1,), (1,))})
+    try:
+        with masked(model, heads, neurons):
+            assert hooks(model) == 4
+            if failing:
+                raise KeyError
+    except KeyError:
+        pass
+    assert hooks(model) == 0
+    assert_same(outputs(model, batch), before, 0)
+
+
+def test_masks_for_another_number_of_layers_are_refused_and_leave_nothing() -> None:
+    model = build(BertModel)
+    heads, neurons = masks_of(model, everything(model))
+    with pytest.raises(ValueError), masked(model, heads[:1], neurons):
+        pass
+    assert hooks(model) == 0

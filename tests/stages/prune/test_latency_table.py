@@ -35,6 +35,8 @@ from edgebert.tasks.base import Encoded, collate
 TARGET = Target(runtime="onnxruntime")
 SHAPE = Shape(16, 8, (2, 1), (32, 16))
 """Largest layer: 2 heads, 32 neurons."""
+SMALL = Shape(16, 8, (1,), (16,))
+"""Needs fewer models, which NNCF takes seconds to quantise."""
 
 TABLE = LatencyTable(
     runtime="onnxruntime",
@@ -68,7 +70,7 @@ def exported(model_template: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def built(tmp_path: Path) -> Path:
-    """The same sizes, built."""
+    """A built graph of the same sizes as the exported one."""
     write_graph(stack(32, 8, StackSizes(4, 64), 2, 64), tmp_path / "built.onnx")
     return tmp_path / "built.onnx"
 
@@ -143,7 +145,7 @@ def test_graph_ignores_padding(tmp_path: Path) -> None:
     session = get_runtime("onnxruntime").open(tmp_path / "model.onnx", TARGET)
     text = Encoded((5, 6, 7), (0, 0, 0))
     alone, padded = (session.predict(collate([text], length=length, pad_id=0))["logits"] for length in (3, 9))
-    np.testing.assert_allclose(padded, alone, atol=1e-6)
+    np.testing.assert_allclose(padded, alone, rtol=1e-4, atol=1e-5 * np.abs(alone).max())  # summed in another order
 
 
 def test_graph_is_the_same_for_the_same_seed() -> None:
@@ -333,7 +335,7 @@ def measure(store: ArtifactStore, environment: Environment, monkeypatch: pytest.
     effort = Effort(rounds=1, heads=None, widths=8, seconds=0.1)
     monkeypatch.setattr(layer_latency, "EFFORT", {"onnxruntime": effort, "openvino": effort})
 
-    def call(**changes: Any) -> LatencyTable:
+    def call(shape: Shape = SHAPE, **changes: Any) -> LatencyTable:
         options: dict[str, Any] = {
             "target": TARGET,
             "precision": "fp32",
@@ -342,7 +344,7 @@ def measure(store: ArtifactStore, environment: Environment, monkeypatch: pytest.
             "progress": Silent(),
             "environment": environment,
         }
-        return measure_table(SHAPE, **options | changes)
+        return measure_table(shape, **options | changes)
 
     return call
 
@@ -361,24 +363,24 @@ def rounds(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("target", "precision"),
+    ("target", "precision", "shape"),
     [
-        (TARGET, "fp32"),
-        (TARGET, "int8"),
-        (Target(runtime="onnxruntime", batch=2, disabled_optimizers=("SkipLayerNormFusion",)), "int8"),
-        (Target(runtime="openvino"), "fp32"),
-        (Target(runtime="openvino"), "int8"),
+        (TARGET, "fp32", SHAPE),
+        (TARGET, "int8", SHAPE),
+        (Target(runtime="onnxruntime", batch=2, disabled_optimizers=("SkipLayerNormFusion",)), "int8", SMALL),
+        (Target(runtime="openvino"), "fp32", SHAPE),
+        pytest.param(Target(runtime="openvino"), "int8", SMALL, marks=pytest.mark.slow),
     ],
-    ids=lambda value: value.name if isinstance(value, Target) else value,
+    ids=lambda value: value.name if isinstance(value, Target) else value if isinstance(value, str) else "",
 )
-def test_table_is_measured_on_the_runtime(measure: Measure, target: Target, precision: str) -> None:
-    table = measure(target=target, precision=precision)
+def test_table_is_measured_on_the_runtime(measure: Measure, target: Target, precision: str, shape: Shape) -> None:
+    table = measure(shape, target=target, precision=precision)
     assert (table.runtime, table.precision, table.threads, table.batch) == (target.runtime, precision, 1, target.batch)
     assert table.disabled_optimizers == target.disabled_optimizers
     assert table.lengths == (5, 9)
-    assert (table.heads, table.neurons) == ((1, 2), (16, 32))
+    assert (table.heads, table.neurons) == (((1, 2), (16, 32)) if shape is SHAPE else ((1,), (16,)))
     costs = LatencyCosts(table, [5, 9])
-    assert total(costs, SHAPE) > 0 and costs.whole > 0
+    assert total(costs, shape) > 0 and costs.whole > 0
 
 
 def test_second_call_measures_nothing(measure: Measure, rounds: list[Any]) -> None:
@@ -417,7 +419,7 @@ def test_another_machine_measures_again(measure: Measure, rounds: list[Any], env
 
 
 def spoilt(content: str) -> dict[str, str]:
-    """What may have become of the file."""
+    """Damaged contents of the file."""
     newer = json.dumps({**json.loads(content), "schema_version": 2})
     return {"truncated": content[: len(content) // 2], "empty": "", "newer": newer, "not a table": "[]"}
 
@@ -437,7 +439,7 @@ def test_file_that_cannot_be_read_is_measured_again(
     assert store.verify() == []
 
 
-def test_process_that_fails_says_why(measure: Measure, monkeypatch: pytest.MonkeyPatch, store: ArtifactStore) -> None:
+def test_failure_of_the_process_is_reported(measure: Measure, monkeypatch: pytest.MonkeyPatch, store: ArtifactStore) -> None:
     monkeypatch.setattr(layer_latency._Measurement, "_model", lambda self, sizes, folder: folder / "absent.onnx")
     with pytest.raises(StageError, match=r"measures layers on onnxruntime ended with code 1: .*absent\.onnx"):
         measure()

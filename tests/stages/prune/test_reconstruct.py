@@ -1,4 +1,4 @@
-"""Repair is the least-squares fit that it says it is: it restores what the rest can say, and padding has no part in it."""
+"""Repair is a least-squares fit: it restores what the remaining units can express, and padding has no part in it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def seen(model: Any, layer: int, half: str, batches: Sequence[Mapping[str, torch
 
 
 def slow_fit(here: Any, wanted: Any, weight: Any, bias: Any, ridge: float) -> tuple[Any, Any]:
-    """The same least squares in NumPy: the ridge as rows that ask for no change, the bias as a column of ones."""
+    """The fit by NumPy's least squares: the ridge as rows that ask for no change, the bias as a column of ones."""
     x, residual = here["inputs"], here["sums"] - here["outputs"]
     centred = x - x.mean(axis=0)
     strength = np.sqrt(ridge * max((centred**2).sum(axis=0).mean(), 1e-12))
@@ -70,7 +70,7 @@ def assert_fitted(teacher: Any, kept: Mapping[int, Units], ridge: float) -> None
             fitted = slow_fit(here, wanted, weight, bias, ridge)
             np.testing.assert_allclose(new.weight.detach().numpy(), fitted[0], atol=1e-6)
             np.testing.assert_allclose(new.bias.detach().numpy(), fitted[1], atol=1e-6)
-            # So what is left to say is never more than without the repair of this matrix.
+            # So the remaining error is never larger than without the repair of this matrix.
             without = here["inputs"] @ weight.T + bias + here["sums"] - here["outputs"] - wanted
             assert ((here["sums"] - wanted) ** 2).sum() <= (without**2).sum() * (1 + 1e-9) + 1e-12
 
@@ -88,13 +88,13 @@ def test_every_matrix_is_the_least_squares_fit_to_the_teacher(
 
 @pytest.mark.parametrize("layers", [(1,), (3,), (0, 2), (1, 3), (0, 3), (0, 1)], ids=str)
 def test_layers_that_were_removed_are_made_up_for(layers: tuple[int, ...]) -> None:
-    """What follows a gap is fitted to what the teacher says after all of its layers up to there."""
-    assert_fitted(build(layers=4).double(), {place: Units((0, 3), tuple(range(0, 24, 2))) for place in layers}, 1e-2)
+    """The layer behind a gap is fitted to the teacher's output behind all of its layers up to there."""
+    assert_fitted(build(layers=4).double(), {layer: Units((0, 3), tuple(range(0, 24, 2))) for layer in layers}, 1e-2)
 
 
 def redundant() -> Any:
-    """A BERT of which a part says what the rest says: heads 1 and 3 see what head 0 sees, head 1 tells twice of it, and 3
-    tells what 0 and 2 do not differ in; neurons 2 and 5 are multiples of neuron 0, and neuron 7 always says the same."""
+    """A BERT with redundant units: heads 1 to 3 attend as head 0 does, head 1 has twice its values, and head 3 a combination
+    of the values of 0 and 2; neurons 2 and 5 are multiples of neuron 0, and neuron 7 is constant."""
     model = build(BertForSequenceClassification, layers=2, hidden_act="relu").double()
     with torch.no_grad():
         for layer in layers_of(model):
@@ -116,7 +116,7 @@ def redundant() -> Any:
 REST = Units((0, 2), tuple(neuron for neuron in range(24) if neuron not in (2, 5, 7)))
 
 
-def test_what_the_rest_can_say_is_restored() -> None:
+def test_what_the_remaining_units_can_express_is_restored() -> None:
     """On texts that the fit has not seen, too."""
     teacher, fresh = redundant(), batch_of([4, 12, 7], seed=9, padding=1)
     kept = {0: REST, 1: REST}

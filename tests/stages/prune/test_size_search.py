@@ -40,7 +40,7 @@ MACS = MeanMacs.of(Shape(HIDDEN, HEAD, (1,), (1,)), [3, 8])
 
 @st.composite
 def importances(draw: Any, *, removable: bool | None = None) -> Importance:
-    """Of one to three layers of any small sizes; losses of layers where those may be removed."""
+    """Importances of one to three layers of any small sizes, with losses of layers where layers may be removed."""
     layers = draw(st.integers(1, 3))
     generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     heads = tuple(generator.random(draw(st.integers(1, 3))) ** 3 for _ in range(layers))
@@ -51,7 +51,7 @@ def importances(draw: Any, *, removable: bool | None = None) -> Importance:
 
 
 def shape_of(kept: dict[int, Units]) -> Shape:
-    sizes = [kept[place] for place in sorted(kept)]
+    sizes = [kept[layer] for layer in sorted(kept)]
     return Shape(HIDDEN, HEAD, tuple(len(units.heads) for units in sizes), tuple(len(units.neurons) for units in sizes))
 
 
@@ -60,7 +60,7 @@ def whole_of(importance: Importance) -> Shape:
 
 
 def loss_of(importance: Importance, kept: dict[int, Units]) -> float:
-    """Of all that is not kept, unit by unit."""
+    """Loss of all units that are not kept, added up unit by unit."""
     total = 0.0
     for index, (heads, neurons) in enumerate(zip(importance.heads, importance.neurons, strict=True)):
         if index not in kept:
@@ -93,7 +93,7 @@ def least(pairs: Iterator[tuple[float, float]], budget: float) -> float:
 
 
 def found_loss(importance: Importance, costs: Costs, budget: float, block: int, layers: int | None) -> float:
-    """Of what the search finds, which is checked to be a choice within the budget; infinite where it finds nothing."""
+    """Loss of the search's choice, which is checked to be within the budget; infinite where nothing fits."""
     try:
         kept = search(importance, costs, budget=budget, block=block, layers=layers)
     except ValueError as error:
@@ -103,11 +103,11 @@ def found_loss(importance: Importance, costs: Costs, budget: float, block: int, 
     assert cost(shape_of(kept), costs) <= budget * (1 + 1e-9)
     assert layers is None or len(kept) == layers
     assert importance.layers or len(kept) == len(importance.heads)
-    for place, units in kept.items():
-        there = len(importance.neurons[place])
+    for layer, units in kept.items():
+        there = len(importance.neurons[layer])
         assert len(units.neurons) % block == 0 or len(units.neurons) == there
         assert list(units.heads) == sorted(set(units.heads)) and list(units.neurons) == sorted(set(units.neurons))
-        assert set(units.heads) <= set(range(len(importance.heads[place]))) and set(units.neurons) <= set(range(there))
+        assert set(units.heads) <= set(range(len(importance.heads[layer]))) and set(units.neurons) <= set(range(there))
     return loss_of(importance, kept)
 
 
@@ -283,16 +283,16 @@ def test_rearranging_never_raises_the_loss_and_keeps_the_numbers(seed: int, scal
     sizes = [(int(generator.integers(1, 6)), int(generator.integers(1, 12))) for _ in range(3)]
     importance = with_matrices(*([fisher_like(generator, pair[side], scale) for pair in sizes] for side in (0, 1)))
     kept = {
-        place: Units(*(tuple(sorted(generator.permutation(size)[: generator.integers(1, size + 1)].tolist())) for size in pair))
-        for place, pair in enumerate(sizes)
-        if place != 1  # a layer that was removed
+        layer: Units(*(tuple(sorted(generator.permutation(size)[: generator.integers(1, size + 1)].tolist())) for size in pair))
+        for layer, pair in enumerate(sizes)
+        if layer != 1  # a layer that was removed
     }
     found = rearrange(kept, importance)
     assert list(found) == list(kept)
-    for place, units in found.items():
+    for layer, units in found.items():
         for ours, theirs, matrix in (
-            (units.heads, kept[place].heads, importance.head_fisher[place]),
-            (units.neurons, kept[place].neurons, importance.neuron_fisher[place]),
+            (units.heads, kept[layer].heads, importance.head_fisher[layer]),
+            (units.neurons, kept[layer].neurons, importance.neuron_fisher[layer]),
         ):
             assert len(ours) == len(theirs) and list(ours) == sorted(set(ours))
             assert set(ours) <= set(range(len(matrix)))

@@ -36,7 +36,7 @@ from edgebert.tasks.base import Batch, Encoded
 TASK = get_task("text-classification")
 LABELS = ("negative", "positive")
 LINEAR = 6 + 2
-"""Of a layer, of the pooler and the classifier."""
+"""Number of linear modules: those of a layer, the pooler and the classifier."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Bench:
         return Settings(**{"per_channel": True, "embeddings": True, "calibration": self.encoded[:8], "task": TASK, **fields})
 
     def scorer(self, encoded: Sequence[Encoded]) -> Scorer:
-        """Right is what FP32 says, so that FP32 scores 1."""
+        """A scorer whose labels are FP32's answers, so that FP32 scores 1."""
         blind = Scorer(TASK, tuple(encoded), (0,) * len(encoded))
         predict = session(self.onnx).predict
         return Scorer(TASK, blind.encoded, tuple(int(TASK.predict(predict(batch))[0]) for batch in blind.batches()))
@@ -216,6 +216,7 @@ def test_activations_and_weights_that_are_read_twice_are_left_as_they_are() -> N
 # neural-compressor.
 
 
+@pytest.mark.slow
 def test_neural_compressor_leaves_no_matrix_in_fp32(converted: tuple[Path, Mapping[str, Any]]) -> None:
     assert [shape for shape in float_matrices(converted[0]) if shape[0] >= 16] == []
     products = [node for node in graph_of(converted[0]).node if node.op_type in ("MatMul", "Gemm")]
@@ -224,6 +225,7 @@ def test_neural_compressor_leaves_no_matrix_in_fp32(converted: tuple[Path, Mappi
     assert len(products) == LINEAR + 2  # attention's own two
 
 
+@pytest.mark.slow
 def test_neural_compressor_answers_nearly_as_fp32_at_any_batch_and_length(
     bench: Bench, converted: tuple[Path, Mapping[str, Any]]
 ) -> None:
@@ -237,6 +239,7 @@ def test_neural_compressor_answers_nearly_as_fp32_at_any_batch_and_length(
     assert shapes == {**{name: ["batch", "sequence"] for name in names}, "logits": ["batch", 2]}
 
 
+@pytest.mark.slow
 def test_neural_compressor_names_nodes_by_their_modules(bench: Bench, converted: tuple[Path, Mapping[str, Any]]) -> None:
     found, plain = ([node.name for node in graph_of(file).node] for file in (converted[0], bench.onnx))
     products = [name for name in plain if name.endswith(("/MatMul", "/Gemm"))]
@@ -245,6 +248,7 @@ def test_neural_compressor_names_nodes_by_their_modules(bench: Bench, converted:
     assert len(set(found)) == len(found)
 
 
+@pytest.mark.slow
 def test_neural_compressor_tries_no_more_when_the_first_way_loses_little_enough(
     converted: tuple[Path, Mapping[str, Any]],
 ) -> None:
@@ -252,13 +256,14 @@ def test_neural_compressor_tries_no_more_when_the_first_way_loses_little_enough(
 
 
 class Scripted(Scorer):
-    """Says what it is told, and remembers what was asked for it."""
+    """Returns the given scores in turn, and keeps the answers that were scored."""
 
     def __call__(self, predict: Callable[[Batch], Mapping[str, Any]]) -> float:
         self.__dict__.setdefault("answers", []).append(predict(next(self.batches()))["logits"])
         return (1.0, 0.7, 0.8)[len(self.__dict__["answers"]) - 1]
 
 
+@pytest.mark.slow
 def test_neural_compressor_keeps_the_best_way_when_none_loses_little_enough(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,6 +311,7 @@ def controlled(bench: Bench, out: Path, max_drop: float) -> tuple[Path, Mapping[
     return out / "openvino_model.xml", facts
 
 
+@pytest.mark.slow
 def test_nncf_takes_back_no_more_than_the_score_asks_for(bench: Bench, tmp_path: Path) -> None:
     whole, facts = controlled(bench, tmp_path / "whole", 0.99)
     lost = facts["score_fp32"] - facts["score_int8"]
@@ -410,7 +416,7 @@ def test_score_is_the_tasks_first_metric_over_the_eval_set_each_text_alone(
         ({"method": "nncf-accuracy", "max_drop": -0.1}, "greater than or equal to 0"),
     ],
 )
-def test_a_parameter_that_says_nothing_to_the_methods_is_refused(fields: dict[str, Any], message: str) -> None:
+def test_a_parameter_that_the_methods_do_not_have_is_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Quantize(**fields)
 

@@ -24,7 +24,7 @@ def linears_of(model: Any) -> dict[str, Any]:
 
 
 def mean_errors(model: Any, changed: Any, bits: int) -> dict[str, torch.Tensor]:
-    """Of each Linear's output, mean over all tokens of what rounding the weights of `changed` does to those of `model`."""
+    """Absolute mean error, over all tokens, of each Linear's outputs when `changed` has rounded weights and `model` has not."""
     ours, theirs = linears_of(model), linears_of(changed)
     errors: dict[str, list[torch.Tensor]] = {name: [] for name in ours}
 

@@ -35,7 +35,7 @@ def writes(source: Path, folder: Path, settings: Any) -> dict[str, Any]:
 
 def test_a_file_is_made_once(builder: Builder) -> None:
     calls: list[int] = []
-    plan = Plan(Form(), method(lambda *told: calls.append(1) or writes(*told)))
+    plan = Plan(Form(), method(lambda *arguments: calls.append(1) or writes(*arguments)))
     assert builder.quantized(plan).read_text() == builder.quantized(plan).read_text() == "graph"
     assert len(calls) == 1
 
@@ -61,7 +61,7 @@ def test_what_a_library_raises_becomes_an_error_of_its_method(builder: Builder) 
 def test_a_kill_in_the_midst_of_dropping_leaves_no_half_folder(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = Plan(Form(), method(writes))
     folder = builder.quantized(plan).parent
-    monkeypatch.setattr(builder_module.shutil, "rmtree", lambda *told, **options: None)  # killed before the first file went
+    monkeypatch.setattr(builder_module.shutil, "rmtree", lambda *_, **__: None)  # killed before the first file went
     builder.drop(plan)
     monkeypatch.undo()
     assert not folder.exists()

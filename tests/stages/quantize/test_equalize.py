@@ -1,8 +1,9 @@
-"""Equalising value channels changes no output, and evens out what INT8 has to hold."""
+"""Equalising value channels and LayerNorms changes no output, and evens out the ranges that INT8 has to hold."""
 
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,13 +13,17 @@ from hypothesis import strategies as st
 from tiny_bert import BATCHES, BERTS, KINDS, Batch, assert_same, batch_of, build, kept_of, outputs
 
 from edgebert.models.surgery import Units, layers_of, prune, shape_of
-from edgebert.stages.quantize.equalize import Balance, context_ranges, equalize_values
+from edgebert.stages.export import REWRITE_TOLERANCE, REWRITES, export_model
+from edgebert.stages.export.serving_form import serving_form
+from edgebert.stages.quantize.equalize import Balance, context_ranges, equalize_values, readings, smooth_norms
+from edgebert.tasks import get_task
 
 CHANNELS = [1, 10, 31]
+BATCH = batch_of([3, 9, 6], padding=2)
 
 
 def with_outliers(model: Any, factor: float = 200.0) -> Any:
-    """The same function, with some value channels much larger than the others."""
+    """The model with some value channels much larger than the others, which compute the same."""
     with torch.no_grad():
         for layer in layers_of(model):
             channels = [channel for channel in CHANNELS if channel < layer.attention.self.value.out_features]
@@ -28,10 +33,19 @@ def with_outliers(model: Any, factor: float = 200.0) -> Any:
     return model
 
 
+def with_large_gammas(model: Any) -> Any:
+    """Another function, with some channels of every LayerNorm much larger than the others."""
+    with torch.no_grad():
+        for reading in readings(model):
+            reading.norm.weight[CHANNELS] *= 50
+    return model
+
+
 def even(balance: Balance, before: float = 50, after: float = 4) -> bool:
     return balance.before > before and 1 <= balance.after < after
 
 
+@pytest.mark.parametrize("change", [equalize_values, smooth_norms])
 @settings(max_examples=25)
 @given(
     kind=st.sampled_from(list(KINDS)),
@@ -41,14 +55,14 @@ def even(balance: Balance, before: float = 50, after: float = 4) -> bool:
     draw=st.data(),
 )
 def test_equalising_changes_no_output(
-    kind: Any, options: dict[str, Any], batch: Batch, alpha: float, draw: st.DataObject
+    change: Any, kind: Any, options: dict[str, Any], batch: Batch, alpha: float, draw: st.DataObject
 ) -> None:
     model = build(kind, **options)
     if draw.draw(st.booleans()):
         model = prune(model, draw.draw(kept_of(shape_of(model))))
     wanted = outputs(model, batch)
-    equalize_values(model, [batch], alpha=alpha)
-    assert_same(outputs(model, batch), wanted, 2e-5)
+    change(model, [batch], alpha=alpha)
+    assert_same(outputs(model, batch), wanted)
 
 
 @pytest.mark.parametrize("pruned", [False, True])
@@ -129,8 +143,28 @@ def test_nothing_but_values_and_output_matrices_changes_and_no_hook_or_mode_stay
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
 
 
-def test_equalising_says_what_it_cannot_do() -> None:
+@pytest.mark.parametrize("change", [equalize_values, smooth_norms])
+def test_no_batch_and_an_alpha_that_is_no_share_are_refused(change: Any) -> None:
     with pytest.raises(ValueError, match="at least one batch"):
-        equalize_values(build(), [])
-    with pytest.raises(ValueError, match="alpha"):
-        equalize_values(build(), [batch_of([3])], alpha=1.5)
+        change(build(), [])
+    with pytest.raises(ValueError, match="alpha is 1"):
+        change(build(), [batch_of([3])], alpha=1.5)
+
+
+# LayerNorms.
+
+
+def test_large_channels_of_layernorms_become_like_the_others() -> None:
+    model = with_large_gammas(build(seed=1))
+    balances = smooth_norms(model, [BATCH])
+    assert len(balances) == 4  # two layers
+    assert all(balance.before > 15 and balance.after < balance.before / 3 for balance in balances)
+
+
+def test_a_copy_a_rewritten_model_and_a_graph_answer_alike_with_smoothed_norms(tmp_path: Path) -> None:
+    model = with_large_gammas(build(seed=1))
+    wanted = model(**BATCH).logits.detach()
+    smooth_norms(model, [BATCH])
+    assert_same([copy.deepcopy(model)(**BATCH).logits, serving_form(model, REWRITES)(**BATCH)["logits"]], [wanted, wanted])
+    facts = export_model(model, get_task("text-classification"), tmp_path / "model.onnx", name="it", rewrites=REWRITES)
+    assert facts["export_difference"] <= REWRITE_TOLERANCE

@@ -192,14 +192,14 @@ def slow_divergence(counts: list[int], low: int, high: int) -> float:
     reference[0] += sum(counts[:low])
     reference[-1] += sum(counts[high:])
     groups: dict[int, list[int]] = {}
-    for place in range(len(window)):
-        groups.setdefault(place * LEVELS // len(window), []).append(place)
+    for index in range(len(window)):
+        groups.setdefault(index * LEVELS // len(window), []).append(index)
     assert len(groups) == LEVELS
     spread = [0.0] * len(window)
-    for places in groups.values():
-        filled = [place for place in places if window[place]]
-        for place in filled:
-            spread[place] = sum(window[place] for place in filled) / len(filled)
+    for indices in groups.values():
+        filled = [index for index in indices if window[index]]
+        for index in filled:
+            spread[index] = sum(window[index] for index in filled) / len(filled)
     one, other = sum(reference), sum(spread)
     return sum(p / one * math.log((p / one) / max(q / other, 1e-9)) for p, q in zip(reference, spread, strict=True) if p)
 

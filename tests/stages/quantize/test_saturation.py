@@ -34,7 +34,7 @@ def summed_exactly(activations: Activations, weights: Weights) -> npt.NDArray[np
 
 
 def summed_in_pairs(activations: Activations, weights: Weights) -> npt.NDArray[np.int64]:
-    """The same as AVX2 does it: vpmaddubsw adds products two by two in 16 bits and saturates, the rest is added in 32."""
+    """The product by AVX2: vpmaddubsw adds pairs of products in 16 bits, with saturation; the pairs are added in 32 bits."""
     if weights.shape[0] % 2:
         activations, weights = np.pad(activations, ((0, 0), (0, 1))), np.pad(weights, ((0, 1), (0, 0)))
     products = activations.astype(np.int64)[:, :, None] * weights.astype(np.int64)[None]
