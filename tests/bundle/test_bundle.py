@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,11 +23,8 @@ from edgebert.bundle.read import UNLISTED, read_bundle, read_stamped_bundle, ser
 from edgebert.bundle.self_test import golden_inputs, open_variant, replay, verify_bundle
 from edgebert.bundle.trust.sign import sign_bundle
 from edgebert.bundle.write import variant_file
-from edgebert.compress.recipe_file import load_recipe
-from edgebert.compress.run import Run, compress
+from edgebert.compress.run import Run
 from edgebert.core.files import sentences
-from edgebert.core.progress import Silent
-from edgebert.core.store import ArtifactStore
 from edgebert.errors import BundleError
 from edgebert.report.gates import Gate
 from edgebert.runtimes.target import Target
@@ -47,6 +45,14 @@ VARIANTS = [
 def shared(finished: Path) -> Path:
     """The finished bundle itself; do not write into it."""
     return finished / "runs" / "recipe" / "bundle"
+
+
+def copied(finished: Path, folder: Path) -> Path:
+    """A copy of the folder without its runs, with more goldens."""
+    shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("runs"))
+    recipe = (finished / "recipe.yaml").read_text()
+    (folder / "recipe.yaml").write_text(recipe.replace("goldens: 2", "goldens: 8"))
+    return folder
 
 
 def our_logits(bundle: Path, name: str) -> list[np.ndarray[Any, Any]]:
@@ -210,17 +216,19 @@ def test_bundle_names_no_folder_of_the_machine_that_made_it(finished: Path, shar
             assert str(finished).encode() not in path.read_bytes(), path.name
 
 
+def is_lowercasing(bundle: Path) -> bool:
+    return bool(json.loads((bundle / "tokenizer.json").read_text())["normalizer"]["lowercase"])
+
+
 def test_bundle_has_the_tokenizer_of_its_own_model_when_another_one_made_the_same_graph(
-    recipe: Path, model_dir: Path, store: ArtifactStore, tmp_path: Path
+    finished: Path, shared: Path, tmp_path: Path
 ) -> None:
-    compress(load_recipe(str(recipe)), store=store, out=tmp_path / "first", progress=Silent())
-    tokenizer = json.loads((model_dir / "tokenizer.json").read_text())
+    """The store has the graph already, as it was made of a model with the other tokenizer."""
+    desk = copied(finished, tmp_path / "desk")
+    tokenizer = json.loads((desk / "model" / "tokenizer.json").read_text())
     tokenizer["normalizer"]["lowercase"] = False
-    (model_dir / "tokenizer.json").write_text(json.dumps(tokenizer))
-    compress(load_recipe(str(recipe)), store=store, out=tmp_path / "second", progress=Silent())
-    for run, expected in (("first", True), ("second", False)):
-        found = json.loads((tmp_path / run / "bundle" / "tokenizer.json").read_text())
-        assert found["normalizer"]["lowercase"] is expected, run
+    (desk / "model" / "tokenizer.json").write_text(json.dumps(tokenizer))
+    assert is_lowercasing(shared) and not is_lowercasing(compressed(desk, Export(), Quantize()).bundle)
 
 
 PLAIN_CLIENT = """
@@ -254,14 +262,16 @@ def test_bundle_of_a_pruned_model_answers_as_it_was_measured(pruned: Run) -> Non
 
 
 @pytest.fixture(scope="module")
-def retokenised(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def desk(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder to compress in: what one test makes is in the store for the next. Each run replaces the last one's bundle."""
+    return copied(finished, tmp_path_factory.mktemp("desk") / "desk")
+
+
+@pytest.fixture(scope="module")
+def retokenised(desk: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """What compress made of a model whose tokenizer a stage changed; do not write into it."""
-    folder = tmp_path_factory.mktemp("retokenised")
-    for name in ("model", "data"):
-        shutil.copytree(finished / name, folder / name)
-    recipe = (finished / "recipe.yaml").read_text()
-    (folder / "recipe.yaml").write_text(recipe.replace("goldens: 2", "goldens: 8"))
-    return compressed(folder, Retoken(), Export(), Quantize())
+    run = compressed(desk, Retoken(), Export(), Quantize())
+    return replace(run, bundle=Path(shutil.copytree(run.bundle, tmp_path_factory.mktemp("retokenised") / "bundle")))
 
 
 def test_fp32_is_not_in_the_bundle_but_in_the_report_when_its_tokenizer_is_another(retokenised: Run) -> None:
@@ -278,17 +288,16 @@ def test_fp32_is_not_in_the_bundle_but_in_the_report_when_its_tokenizer_is_anoth
 
 
 def test_bundle_has_the_tokenizer_and_the_goldens_of_the_best(retokenised: Run) -> None:
-    tokenizer = json.loads((retokenised.bundle / "tokenizer.json").read_text())
-    assert tokenizer["normalizer"]["lowercase"] is False
+    assert not is_lowercasing(retokenised.bundle)
     _, tests = verify_bundle(retokenised.bundle)  # refuses goldens that another tokenizer made
     assert [test.state for test in tests] == ["ok"]
     assert load(retokenised.bundle)("A good film").label in ("negative", "positive")
 
 
 def test_macs_of_each_model_are_those_of_its_own_tokens(retokenised: Run) -> None:
-    fp32, step, candidate = retokenised.report.entries
-    assert fp32.macs != step.macs == candidate.macs
-    assert fp32.parameters == step.parameters == candidate.parameters
+    fp32, intermediate, candidate = retokenised.report.entries
+    assert fp32.macs != intermediate.macs == candidate.macs
+    assert fp32.parameters == intermediate.parameters == candidate.parameters
 
 
 @pytest.mark.parametrize(
@@ -300,11 +309,9 @@ def test_macs_of_each_model_are_those_of_its_own_tokens(retokenised: Run) -> Non
     ],
     ids=["the whole one is best", "the cut one is best", "both pass"],
 )
-def test_bundle_holds_only_what_the_tokenizer_of_the_best_serves(
-    recipe: Path, tmp_path: Path, gate: Gate, shipped: set[str] | None
-) -> None:
+def test_bundle_holds_only_what_the_tokenizer_of_the_best_serves(desk: Path, gate: Gate, shipped: set[str] | None) -> None:
     stages = (Export(), Quantize(), Retoken(), Cut(), Export(), Quantize())
-    outcome = compressed(tmp_path, *stages, gates=(gate,))
+    outcome = compressed(desk, *stages, gates=(gate,))
     named = {variant.name for variant in read_bundle(outcome.bundle).variants}
     # Which of two that pass is the faster one is the machine's affair; the other one is never beside it.
     assert named in (
@@ -314,10 +321,8 @@ def test_bundle_holds_only_what_the_tokenizer_of_the_best_serves(
     assert all(test.state == "ok" for test in verify_bundle(outcome.bundle)[1])
 
 
-def test_fp32_candidate_takes_the_name_that_clients_look_for_when_fp32_itself_is_not_there(
-    recipe: Path, tmp_path: Path
-) -> None:
-    outcome = compressed(tmp_path, Retoken(), Export())
+def test_fp32_candidate_takes_the_name_that_clients_look_for_when_fp32_itself_is_not_there(desk: Path) -> None:
+    outcome = compressed(desk, Retoken(), Export())
     assert [variant.file for variant in read_bundle(outcome.bundle).variants] == ["onnx/model.onnx"]
     assert all(test.state == "ok" for test in verify_bundle(outcome.bundle)[1])
 

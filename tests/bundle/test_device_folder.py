@@ -81,13 +81,13 @@ def test_a_root_of_a_newer_edgebert_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="newer edgebert"):
         resolve(tmp_path)
     for op, fields in (("hello", {}), ("status", {}), ("have", {"files": FILES}), ("rollback", {})):
-        said = ask(tmp_path, op, **fields)
-        assert said.failure["kind"] == "DeviceError" and "newer edgebert" in said.failure["message"]
+        reply = ask(tmp_path, op, **fields)
+        assert reply.failure["kind"] == "DeviceError" and "newer edgebert" in reply.failure["message"]
     assert tree(tmp_path) == before
 
 
 @pytest.mark.parametrize("marker", ["", "{}", '{"layout": 0}', '{"layout": "1"}', "[1]"])
-def test_a_marker_that_is_damaged_is_said(tmp_path: Path, marker: str) -> None:
+def test_a_damaged_marker_is_refused(tmp_path: Path, marker: str) -> None:
     (tmp_path / MARKER).write_text(marker)
     with pytest.raises(DeviceError, match="damaged"):
         resolve(tmp_path)
@@ -103,8 +103,8 @@ def test_a_marker_that_is_damaged_stops_nothing_where_slots_and_link_are_whole(t
 
 
 def test_a_rollback_makes_no_root(tmp_path: Path) -> None:
-    said = ask(tmp_path / "misspelt", "rollback")
-    assert "Nothing serves" in said.failure["message"]
+    reply = ask(tmp_path / "misspelt", "rollback")
+    assert "Nothing serves" in reply.failure["message"]
     assert not (tmp_path / "misspelt").exists()
 
 
@@ -119,13 +119,13 @@ def test_only_its_user_can_hold_a_root_and_nothing_tells_of_a_holder_that_ended(
 
 def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"x")
-    said = ask(tmp_path, "have", files=FILES)
-    assert said.failure["kind"] == "DeviceError" and "holiday.jpg" in said.failure["message"]
+    reply = ask(tmp_path, "have", files=FILES)
+    assert reply.failure["kind"] == "DeviceError" and "holiday.jpg" in reply.failure["message"]
     assert tree(tmp_path) == {"holiday.jpg": hash_file(tmp_path / "holiday.jpg")}
-    said = ask(tmp_path / "holiday.jpg", "have", files=FILES)
-    assert "is not a folder" in said.failure["message"]
-    said = ask(tmp_path / "holiday.jpg" / "below", "have", files=FILES)
-    assert said.failure["kind"] in ("DeviceError", "StoreError")
+    reply = ask(tmp_path / "holiday.jpg", "have", files=FILES)
+    assert "is not a folder" in reply.failure["message"]
+    reply = ask(tmp_path / "holiday.jpg" / "below", "have", files=FILES)
+    assert reply.failure["kind"] in ("DeviceError", "StoreError")
 
 
 def test_a_folder_where_edgebert_was_set_up_becomes_a_root(tmp_path: Path) -> None:
@@ -164,23 +164,23 @@ def test_slots_that_cannot_serve_are_shown_with_their_fault(tmp_path: Path) -> N
 @pytest.fixture
 def read_only(tmp_path: Path) -> Iterator[Path]:
     """A folder on a file system that cannot be written to, where this user may mount one; else one without the right to."""
-    place = tmp_path / "read-only"
-    place.mkdir()
+    folder = tmp_path / "read-only"
+    folder.mkdir()
     if os.geteuid() != 0:
-        place.chmod(0o555)
-        yield place
-        place.chmod(0o755)
+        folder.chmod(0o555)
+        yield folder
+        folder.chmod(0o755)
         return
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", place], capture_output=True, check=False)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", folder], capture_output=True, check=False)
     if mounted.returncode:
         pytest.skip("mounting a file system is not allowed here")
-    yield place
-    subprocess.run(["umount", "-l", place], check=True)
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_a_root_that_cannot_be_written_is_said(read_only: Path) -> None:
-    said = ask(read_only / "device", "have", files=FILES)
-    assert said.failure["kind"] == "StoreError" and str(read_only) in said.failure["message"]
+def test_a_root_that_cannot_be_written_is_an_error(read_only: Path) -> None:
+    reply = ask(read_only / "device", "have", files=FILES)
+    assert reply.failure["kind"] == "StoreError" and str(read_only) in reply.failure["message"]
     assert ask(read_only / "device", "status").value["serving"] is None
 
 
@@ -193,9 +193,9 @@ def test_two_agents_do_not_work_in_one_root(tmp_path: Path) -> None:
         held.write(json.dumps({"pid": 4242, "doing": "installs a bundle for attic"}))
         held.truncate()
         held.flush()
-        said = ask(root.folder, "have", files=FILES, command=command)
-        assert said.failure["kind"] == "DeviceError"
-        assert "process 4242, installs a bundle for attic" in said.failure["message"]
+        reply = ask(root.folder, "have", files=FILES, command=command)
+        assert reply.failure["kind"] == "DeviceError"
+        assert "process 4242, installs a bundle for attic" in reply.failure["message"]
         held.seek(0)
         held.truncate()
         assert "does not say" in ask(root.folder, "have", files=FILES, command=command).failure["message"]

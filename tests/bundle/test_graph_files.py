@@ -19,7 +19,7 @@ from edgebert.bundle.trust.envelope import SIGNATURE
 from edgebert.bundle.trust.sign import sign_bundle
 from edgebert.errors import BundleError
 
-Place = Callable[[TensorProto], onnx.ModelProto]
+Maker = Callable[[TensorProto], onnx.ModelProto]
 
 
 def elsewhere(location: str, name: str = "w") -> TensorProto:
@@ -103,7 +103,7 @@ def at_the_start_of_training(tensor: TensorProto) -> onnx.ModelProto:
     return made
 
 
-PLACES: dict[str, Place] = {
+MAKERS: dict[str, Maker] = {
     "an initializer": lambda tensor: model([], [tensor]),
     "a constant": lambda tensor: model([constant(tensor)]),
     "a branch": inside_a_branch,
@@ -125,11 +125,11 @@ def check(folder: Path, data: bytes, listed: tuple[str, ...] = ("onnx/m.onnx", "
     check_graph(folder, "onnx/m.onnx", listed)
 
 
-@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
-def test_external_tensor_is_found_wherever_it_can_be(tmp_path: Path, place: Place) -> None:
-    check(tmp_path, place(elsewhere("w.bin")).SerializeToString())
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_external_tensor_is_found_wherever_it_can_be(tmp_path: Path, make: Maker) -> None:
+    check(tmp_path, make(elsewhere("w.bin")).SerializeToString())
     with pytest.raises(BundleError, match=r"m\.onnx loads \.\./w\.bin, which is no file that the manifest lists"):
-        check(tmp_path, place(elsewhere("../w.bin")).SerializeToString())
+        check(tmp_path, make(elsewhere("../w.bin")).SerializeToString())
 
 
 @pytest.mark.parametrize(
@@ -273,10 +273,10 @@ def stretched(number: int) -> bytes:
 
 
 def within(fields: list[int], inner: bytes, odd: int, tag: Callable[[int], bytes]) -> bytes:
-    """`inner` in messages within messages, of which the one at place `odd` has a tag of its own kind."""
-    for place, field in reversed(list(enumerate(fields))):
+    """`inner` in messages within messages, of which the one at index `odd` has a tag made by `tag`."""
+    for index, field in reversed(list(enumerate(fields))):
         plain = field << 3 | 2
-        inner = (tag(plain) if place == odd else varint(plain)) + varint(len(inner)) + inner
+        inner = (tag(plain) if index == odd else varint(plain)) + varint(len(inner)) + inner
     return inner
 
 

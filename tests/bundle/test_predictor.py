@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bundles import fill, make_root, switch, with_labels
+from bundles import FP32, INT8, fill, make_root, switch, with_labels
 from conftest import Result, review_rows
 
 import edgebert
@@ -23,7 +23,7 @@ from edgebert.tasks.base import Answer
 
 TEXTS = [row["text"] for row in review_rows(24)]
 THREADS = 8
-FP32, INT8, OPENVINO = "onnxruntime/fp32", "onnxruntime/int8-dynamic", "openvino/int8-nncf"
+OPENVINO = "openvino/int8-nncf"
 
 
 @pytest.fixture(scope="module")
@@ -162,18 +162,18 @@ def test_a_closed_predictor_says_so(shared: Path) -> None:
         predictor(TEXTS[0])
 
 
-@pytest.mark.parametrize("place", ["", "current", "slots/a"])
-def test_load_takes_the_slots_choice_on_a_device(device: Root, shared: Path, place: str) -> None:
-    predictor = edgebert.load(device.folder / place)
+@pytest.mark.parametrize("path", ["", "current", "slots/a"])
+def test_load_takes_the_slots_choice_on_a_device(device: Root, shared: Path, path: str) -> None:
+    predictor = edgebert.load(device.folder / path)
     assert predictor.variant.name == predictor.selected == FP32
     assert predictor.obstacle is None
     assert predictor.predict(TEXTS) == edgebert.load(shared, variant=FP32).predict(TEXTS)
-    assert edgebert.load(device.folder / place, variant=INT8).variant.name == INT8
+    assert edgebert.load(device.folder / path, variant=INT8).variant.name == INT8
 
 
 def test_run_takes_the_slots_choice_and_notes_nothing(device: Root, shared: Path, cli: Callable[..., Result]) -> None:
     there, here = (
-        cli("run", place, TEXTS[0], "--json", *more) for place, more in ((device.folder, ()), (shared, ("--variant", FP32)))
+        cli("run", path, TEXTS[0], "--json", *more) for path, more in ((device.folder, ()), (shared, ("--variant", FP32)))
     )
     assert there.code == here.code == 0 and there.out == here.out
     assert there.err == ""
@@ -255,9 +255,9 @@ def test_a_file_that_is_exchanged_between_its_hash_and_its_use_is_not_used(
     other = (folder / "tokenizer.json").read_text().replace('"[UNK]"', '"[unk]"')
     read, times = predictor_module.read_stamped_bundle, []
 
-    def exchanging(place: Path) -> object:
-        found = read(place)
-        times.append(place)
+    def exchanging(path: Path) -> object:
+        found = read(path)
+        times.append(path)
         if len(times) == 1:
             (tmp_path / "tokenizer.json").write_text(other)
             (tmp_path / "tokenizer.json").replace(folder / "tokenizer.json")

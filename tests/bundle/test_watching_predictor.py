@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from bundles import fill, make_root, signed, switch, with_labels
+from bundles import FP32, INT8, fill, make_root, signed, small_bundle, switch, with_labels
 from conftest import review_rows
 
 import edgebert
@@ -30,16 +30,15 @@ from edgebert.errors import BundleError, EnvironmentFault, InputError
 from edgebert.runtimes.onnxruntime import OnnxRuntimeSession
 
 TEXTS = [row["text"] for row in review_rows(6)]
-FP32, INT8 = "onnxruntime/fp32", "onnxruntime/int8-dynamic"
 OTHER = ("minus", "plus")
 OFTEN = 0.01
 PATIENCE = 60
 
 
 @pytest.fixture(scope="module")
-def shared(finished: Path) -> Path:
-    """The finished bundle itself; do not write into it."""
-    return finished / "runs" / "recipe" / "bundle"
+def shared(model_template: Path) -> Path:
+    """A small bundle; do not write into it."""
+    return small_bundle(model_template)
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +213,7 @@ def ruin(root: Root) -> None:
         (ruin, "model_quantized.onnx"),
     ],
 )
-def test_a_slot_that_does_not_hold_is_left_alone_told_once_and_tried_again_after_the_next_switch(
+def test_a_slot_that_cannot_be_used_is_logged_once_and_tried_again_after_the_next_switch(
     root: Root,
     watching: WatchingPredictor,
     other: Path,
@@ -239,7 +238,7 @@ def test_a_slot_that_does_not_hold_is_left_alone_told_once_and_tried_again_after
         assert f"now {INT8} of" in caplog.records[-1].getMessage()
 
 
-def test_a_moments_trouble_is_tried_again_without_another_switch(
+def test_an_error_that_passes_is_tried_again_without_another_switch(
     root: Root, watching: WatchingPredictor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     open_, troubles = WatchingPredictor._open, [OSError(24, "Too many open files"), MemoryError()]
@@ -262,7 +261,7 @@ def test_a_moments_trouble_is_tried_again_without_another_switch(
 def test_a_file_that_cannot_be_read_for_a_moment_is_read_again(
     root: Root, watching: WatchingPredictor, monkeypatch: pytest.MonkeyPatch, name: str, number: int
 ) -> None:
-    """It is told as a fault of the bundle, or of the slot's record."""
+    """The error is raised as a fault of the bundle, or of the slot's record."""
     troubles, open_, read = [OSError(number, os.strerror(number))], os.open, Path.read_bytes
 
     def trouble(path: object) -> None:
@@ -314,10 +313,10 @@ def test_a_link_that_is_gone_stops_nothing(root: Root, watching: WatchingPredict
 
 
 def test_a_variant_that_was_asked_for_is_kept_through_switches(root: Root) -> None:
-    with edgebert.load(root.folder, variant="onnxruntime/int8-static", watch=OFTEN) as predictor:
+    with edgebert.load(root.folder, variant=FP32, watch=OFTEN) as predictor:
         switch(root, "b")
         eventually(lambda: predictor(TEXTS[0]).label in OTHER)
-        assert predictor.variant.name == "onnxruntime/int8-static"
+        assert predictor.variant.name == FP32  # slot b chose INT8
 
 
 def test_threads_that_were_asked_for_are_kept_through_switches(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,9 +335,9 @@ def test_watch_takes_the_link_and_links_that_lead_to_it(root: Root, tmp_path: Pa
     (tmp_path / "model").symlink_to(root.current)
     (tmp_path / "device").symlink_to(root.folder)
     monkeypatch.chdir(root.folder)
-    for place in (root.current, tmp_path / "model", tmp_path / "device", Path(), Path("current"), Path("slots/../current")):
+    for path in (root.current, tmp_path / "model", tmp_path / "device", Path(), Path("current"), Path("slots/../current")):
         switch(root, "a")
-        with edgebert.load(place, watch=OFTEN) as predictor:
+        with edgebert.load(path, watch=OFTEN) as predictor:
             monkeypatch.chdir(tmp_path)  # the process may go elsewhere
             switch(root, "b")
             eventually(lambda predictor=predictor: predictor(TEXTS[0]).label in OTHER)
@@ -346,9 +345,9 @@ def test_watch_takes_the_link_and_links_that_lead_to_it(root: Root, tmp_path: Pa
 
 
 def test_watch_says_what_cannot_be_watched(root: Root, shared: Path, tmp_path: Path) -> None:
-    for place in (shared, root.slot("a"), tmp_path):
+    for path in (shared, root.slot("a"), tmp_path):
         with pytest.raises(InputError, match="is not a device's folder, so there is no switch to watch for"):
-            edgebert.load(place, watch=True)
+            edgebert.load(path, watch=True)
     with pytest.raises(BundleError, match="There is no device's folder"):
         edgebert.load(tmp_path / "nowhere", watch=True)
     with pytest.raises(BundleError, match="no model serves there yet"):
@@ -409,21 +408,21 @@ def test_close_may_come_twice_and_later_calls_say_so(watching: WatchingPredictor
 
 
 def test_a_forked_child_is_told_to_load_for_itself(watching: WatchingPredictor) -> None:
-    def ask(told: multiprocessing.SimpleQueue[str]) -> None:
+    def ask(answers: multiprocessing.SimpleQueue[str]) -> None:
         try:
-            told.put(str(watching(TEXTS[0])))
+            answers.put(str(watching(TEXTS[0])))
         except EnvironmentFault as fault:
-            told.put(fault.message)
+            answers.put(fault.message)
         finally:
             watching.close()
 
     context = multiprocessing.get_context("fork")
-    told: multiprocessing.SimpleQueue[str] = context.SimpleQueue()
-    child = context.Process(target=ask, args=(told,))
+    answers: multiprocessing.SimpleQueue[str] = context.SimpleQueue()
+    child = context.Process(target=ask, args=(answers,))
     child.start()
     child.join(PATIENCE)
     assert child.exitcode == 0
-    assert "does not survive a fork" in told.get()
+    assert "does not survive a fork" in answers.get()
     assert watching(TEXTS[0]).label
 
 

@@ -331,6 +331,7 @@ def write_large(kind: str, folder: Path, rows: int) -> Path:
     return WRITERS[kind]([{"text": TEXT_OF_2_KB, "label": str(index % 2)} for index in range(rows)], folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "squad", "conll"])
 def test_memory_does_not_grow_with_the_file(kind: str, tmp_path: Path) -> None:
     peaks = []

@@ -22,8 +22,8 @@ def test_parameters_are_counted_without_buffers_of_whole_numbers(tmp_path: Path)
 def test_parameters_of_all_shards_are_counted(tmp_path: Path) -> None:
     for shard, size in (("one", 3), ("two", 4)):
         save_file({shard: np.zeros((size, 2), np.float32)}, tmp_path / f"{shard}.safetensors")
-    places = {"one": "one.safetensors", "two": "two.safetensors"}
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    files = {"one": "one.safetensors", "two": "two.safetensors"}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
     assert count_parameters(tmp_path) == 14
 
 

@@ -225,23 +225,23 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return export(tmp_path_factory.mktemp("reader"), BertForQuestionAnswering, Spans(), "onnxruntime")
 
 
-def units(places: Sequence[int], heads: Sequence[int], widths: Sequence[int]) -> dict[int, Units]:
+def units(indices: Sequence[int], heads: Sequence[int], widths: Sequence[int]) -> dict[int, Units]:
     """The last heads and neurons of each layer: those that a mistake in numbering would not find."""
     return {
         index: Units(tuple(range(4 - count, 4)), tuple(range(24 - width, 24)))
-        for index, count, width in zip(places, heads, widths, strict=True)
+        for index, count, width in zip(indices, heads, widths, strict=True)
     }
 
 
 def drawn(seed: int) -> dict[int, Units]:
     """Any layers, heads and neurons."""
     draw = random.Random(seed)
-    places = sorted(draw.sample(range(3), draw.randint(1, 3)))
+    indices = sorted(draw.sample(range(3), draw.randint(1, 3)))
     return {
         index: Units(
             tuple(sorted(draw.sample(range(4), draw.randint(1, 4)))), tuple(sorted(draw.sample(range(24), draw.randint(1, 24))))
         )
-        for index in places
+        for index in indices
     }
 
 

@@ -60,7 +60,7 @@ def test_what_is_removed_is_gone_from_the_weights(kind: Any) -> None:
 def test_keeping_everything_changes_nothing(kind: Any) -> None:
     model = build(kind)
     pruned = prune(model, everything(model))
-    assert everything(model) == {place: Units((0, 1, 2, 3), tuple(range(24))) for place in (0, 1)}
+    assert everything(model) == {index: Units((0, 1, 2, 3), tuple(range(24))) for index in (0, 1)}
     assert everything(pruned) == everything(model)
     before, after = model.state_dict(), pruned.state_dict()
     assert list(before) == list(after)
@@ -70,18 +70,18 @@ def test_keeping_everything_changes_nothing(kind: Any) -> None:
 
 @settings(max_examples=40)
 @given(options=BERTS, draw=st.data())
-def test_places_of_what_is_left_are_those_in_the_first_bert(options: dict[str, Any], draw: st.DataObject) -> None:
+def test_indices_of_what_is_left_are_indices_in_the_first_bert(options: dict[str, Any], draw: st.DataObject) -> None:
     model = build(BertModel, **options)
     first = draw.draw(kept_of(shape_of(model)))
     once = prune(model, first)
     second = draw.draw(kept_of(shape_of(once)))
     twice = prune(once, second)
-    places = sorted(first)
-    assert list(once.config.source_layers) == places
-    assert [list(heads) for heads in once.config.source_heads] == [list(first[place].heads) for place in places]
-    assert list(twice.config.source_layers) == [places[place] for place in sorted(second)]
+    indices = sorted(first)
+    assert list(once.config.source_layers) == indices
+    assert [list(heads) for heads in once.config.source_heads] == [list(first[index].heads) for index in indices]
+    assert list(twice.config.source_layers) == [indices[index] for index in sorted(second)]
     assert [list(heads) for heads in twice.config.source_heads] == [
-        [first[places[place]].heads[head] for head in second[place].heads] for place in sorted(second)
+        [first[indices[index]].heads[head] for head in second[index].heads] for index in sorted(second)
     ]
     for config in (once.config, twice.config):
         assert config.source_num_hidden_layers == options["layers"]
@@ -90,9 +90,9 @@ def test_places_of_what_is_left_are_those_in_the_first_bert(options: dict[str, A
         # The queries of a head that stays are those of the head that it says that it was.
         pruned = twice if config is twice.config else once
         size = options["head_size"]
-        for layer, place, heads in zip(layers_of(pruned), config.source_layers, config.source_heads, strict=True):
+        for layer, index, heads in zip(layers_of(pruned), config.source_layers, config.source_heads, strict=True):
             found = layer.attention.self.query.weight.reshape(-1, size, model.config.hidden_size)
-            source = layers_of(model)[place].attention.self.query.weight.reshape(-1, size, model.config.hidden_size)
+            source = layers_of(model)[index].attention.self.query.weight.reshape(-1, size, model.config.hidden_size)
             assert torch.equal(found, source[list(heads)])
 
 

@@ -212,7 +212,7 @@ def test_texts_of_kept_tokens_are_encoded_as_before(
     for text in texts:
         old, new = before.encode(text), after.encode(text)
         assert not gone & set(new.tokens)
-        assert [kept[place] for place in new.ids] == [ids[token] for token in new.tokens]
+        assert [kept[new_id] for new_id in new.ids] == [ids[token] for token in new.tokens]
         if not gone & set(old.tokens) and "[UNK]" not in old.tokens:
             assert new.tokens == old.tokens
 
@@ -263,7 +263,7 @@ def test_a_real_vocabulary_is_cut(real: Path, real_cut: tuple[Path, tuple[int, .
     for text in [*lines[::2], "the harbour [MASK], again", "the \u2603, \u2603the x\u2603"]:
         old, new = before.encode(text), after.encode(text)
         assert new.tokens == old.tokens
-        assert [kept[place] for place in new.ids] == old.ids
+        assert [kept[new_id] for new_id in new.ids] == old.ids
         assert (new.type_ids, new.attention_mask) == (old.type_ids, old.attention_mask)
     for text in lines[1::2]:  # unseen words are spelled
         assert after.encode(text).tokens.count("[UNK]") == before.encode(text).tokens.count("[UNK]")
