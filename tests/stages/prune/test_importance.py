@@ -205,7 +205,7 @@ def test_layer_losses_are_what_each_removal_alone_costs(layers: int) -> None:
             other = silenced(model, {index: units for index, units in everything(model).items() if index != gone})
             wanted.append(sum(float(summed_loss(other, batch)) for batch in batches) / 4 - base)
     found = layer_losses(model, iter(batches), summed_loss)
-    assert found == pytest.approx([max(0.0, value) for value in wanted], abs=1e-5)
+    assert found == pytest.approx([max(0.0, value) for value in wanted], abs=1e-4)
     assert any(value > 0 for value in wanted)
 
 
