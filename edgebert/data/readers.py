@@ -1,7 +1,7 @@
-"""Reads data files row by row, so that memory does not grow with the file. Every row is a plain dict.
+"""Reads data sets row by row, so that memory does not grow with the file. Every row is a plain dict.
 
-CSV, TSV and JSON Lines come through `text_files`; Parquet, SQuAD's nested JSON and CoNLL's blank-line blocks through the small
-readers below, data sets on the Hub through `datasets` in streaming mode.
+`text_files` reads CSV, TSV and JSON Lines; this module reads Parquet, SQuAD's nested JSON, CoNLL's blank-line blocks, and data
+sets on the Hub, which `datasets` streams.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ SNIFFED_BYTES = 1 << 16
 
 
 def file_format(spec: DataSpec, path: Path) -> str:
-    """The format that the recipe says, else the one of the file's ending.
+    """The format that the recipe names, otherwise the format of the file's ending.
 
     Raises:
-        DataError: the ending says nothing.
+        DataError: the ending is unknown.
     """
     if spec.format:
         return str(spec.format)
@@ -52,10 +52,10 @@ def file_format(spec: DataSpec, path: Path) -> str:
 
 
 def read_rows(spec: DataSpec, path: Path) -> Rows:
-    """The file's rows, in order.
+    """The rows of a file, in order.
 
     Raises:
-        DataError: while reading, with what is wrong and where.
+        DataError: while reading, with the fault and its line.
     """
     kind = file_format(spec, path)
     quotes = (spec.quoting or ("none" if kind == "tsv" else "standard")) == "standard"
@@ -70,7 +70,7 @@ def read_rows(spec: DataSpec, path: Path) -> Rows:
     }
     check_file(path, text=kind != "parquet")
     if kind in ("csv", "tsv", "jsonl"):
-        _require_datasets(path.name)  # not for reading, but for what keeps the rows afterwards
+        _require_datasets(path.name)  # not to read the rows, but to keep them afterwards
     yield from readers[kind]()
 
 
@@ -89,7 +89,8 @@ def read_hub(spec: DataSpec, default_split: str) -> Rows:
     """The rows of a data set on the Hub, streamed.
 
     Raises:
-        EnvironmentFault: the Hub cannot be reached, or does not have it.
+        DataError: the data set has no such configuration or split.
+        EnvironmentFault: the Hub cannot be reached, or has no such data set.
     """
     _require_datasets(f"the Hub data set {spec.hub}")
     from datasets import load_dataset
@@ -98,7 +99,7 @@ def read_hub(spec: DataSpec, default_split: str) -> Rows:
         yield from load_dataset(
             spec.hub, spec.config, split=spec.split or default_split, revision=spec.revision, streaming=True
         )
-    except ValueError as error:  # a configuration or split that it does not have
+    except ValueError as error:  # an unknown configuration or split
         hint = "Check its name, config and split in the recipe."
         raise DataError(f"The Hub data set {spec.hub} could not be read: {_reason(error)}", hint=hint) from error
     except Exception as error:
@@ -109,7 +110,7 @@ def read_hub(spec: DataSpec, default_split: str) -> Rows:
 
 
 def read_parquet(path: Path) -> Rows:
-    """Parquet, column chunks read through a small buffer: `datasets` would hold whole row groups."""
+    """Rows of a Parquet file, read through a small buffer: `datasets` would keep whole row groups in memory."""
     _require_datasets(path.name)
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -124,7 +125,7 @@ def read_parquet(path: Path) -> Rows:
 
 
 def read_squad(path: Path) -> Rows:
-    """SQuAD 1.1 and 2.0: one row a question, with id, title, context, question and answers {text, answer_start}.
+    """Rows of a SQuAD 1.1 or 2.0 file: one row a question, with id, title, context, question and answers {text, answer_start}.
 
     The file is parsed as a stream, one article at a time.
     """
@@ -163,7 +164,7 @@ def _questions(article: dict[str, Any]) -> Rows:
 
 
 def read_conll(path: Path) -> Rows:
-    """CoNLL: one row a sentence, `tokens` and `tags` from the first and the last column of its lines."""
+    """Rows of a CoNLL file: one row a sentence, with `tokens` and `tags` from the first and the last column of its lines."""
     tokens: list[str] = []
     tags: list[str] = []
     with path.open(encoding="utf-8-sig") as file:

@@ -12,15 +12,15 @@ from edgebert.errors import DataError
 
 BLOCK_CHARACTERS = 1 << 20
 LONGEST_NAME = 1 << 17
-"""Characters of a column's name; a longer one is no header line."""
+"""Most characters of a column's name; a longer name is not in a header line."""
 LONGEST_FIELD = 1 << 26
-"""Characters of one field; more comes of a quote that never closes and would fill the memory."""
+"""Most characters of a field; a longer one has a quote that never closes, and would fill the memory."""
 END = "\0"
-"""Line after the last: no text file holds it, so a field with it in it was never closed."""
+"""Added after the last line. No text file contains it, so a field that does has a quote that never closes."""
 
 
 def check_file(path: Path, *, text: bool) -> None:
-    """Raises DataError when the file is missing, empty or not UTF-8. Reads it in blocks."""
+    """Raises DataError if the file is missing, empty or, when it should be text, not UTF-8. Reads it in blocks."""
     require_file(path)
     if path.stat().st_size == 0:
         raise DataError(f"The data file {path} is empty.", hint="Name one with rows: --set data.eval=FILE")
@@ -42,7 +42,7 @@ def check_file(path: Path, *, text: bool) -> None:
 
 
 def require_file(path: Path) -> None:
-    """Raises DataError when there is no such file."""
+    """Raises DataError if there is no such file."""
     if path.is_dir():
         raise DataError(f"The data file {path} is a folder.", hint="Name a file in it.")
     if not path.is_file():
@@ -76,7 +76,7 @@ def read_delimited(path: Path, delimiter: str, *, quotes: bool) -> Iterator[dict
 
 
 def _split(file: TextIO, delimiter: str, quoting: Any) -> Iterator[tuple[int, list[str]]]:
-    """Number of its last line, and fields, of every row but blank ones."""
+    """For every row that is not blank: the number of its last line, and its fields."""
     if delimiter in "\r\n":
         raise csv.Error("a line break cannot separate columns")
     line = ""
@@ -119,7 +119,7 @@ def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Rows of a file with one JSON object a line, or one array of objects or of texts.
 
     Raises:
-        DataError: a line is not one.
+        DataError: a line is not a JSON object, with its number.
     """
     with path.open(encoding="utf-8-sig") as file:
         if file.read(1) == "[" and (rows := _array(path)) is not None:
@@ -132,7 +132,7 @@ def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _array(path: Path) -> list[dict[str, Any]] | None:
-    """The rows of a file that is one JSON array; None where it is not."""
+    """The rows of a file that is one JSON array; None for other files."""
     try:
         items = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError):
@@ -145,7 +145,7 @@ def _object(path: Path, line: str, number: int) -> dict[str, Any]:
     fault = "is not a JSON object"
     try:
         row = json.loads(line)
-        json.dumps(row, ensure_ascii=False).encode() if "\\u" in line else None  # a lone surrogate is no text
+        json.dumps(row, ensure_ascii=False).encode() if "\\u" in line else None  # raises for a lone surrogate
     except UnicodeEncodeError:
         row, fault = None, "holds half of a surrogate pair"
     except (ValueError, RecursionError):
