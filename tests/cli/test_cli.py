@@ -132,7 +132,8 @@ def test_compress_json_is_printed_when_a_gate_fails(cli: Callable[..., Result], 
     assert not any(result["passed"] for results in found["gates"].values() for result in results)
 
 
-def test_compress_measures_again_only_when_it_is_told_to(cli: Callable[..., Result], desk: Path) -> None:
+@pytest.mark.slow
+def test_compress_measures_again_only_when_asked(cli: Callable[..., Result], desk: Path) -> None:
     report = desk / "runs" / "recipe" / "report.json"
     before = report.read_text()
     assert cli("compress", "recipe.yaml", *OVERRIDES).code == 0
@@ -272,7 +273,7 @@ def test_error_goes_to_standard_error_with_its_exit_code(
     assert "Traceback" not in result.err
 
 
-def test_unexpected_error_is_called_a_fault_of_ours_and_shows_its_place_when_asked(
+def test_an_unexpected_error_is_called_a_fault_in_edgebert_and_shows_its_traceback_when_asked(
     cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken() -> None:

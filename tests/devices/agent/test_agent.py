@@ -124,7 +124,7 @@ def test_an_agent_over_sockets_ends_with_them_and_the_next_installation_finishes
 
 
 @pytest.mark.slow
-def test_a_second_agent_is_told_who_works_and_one_that_is_ended_says_so(
+def test_a_second_agent_learns_who_works_and_an_agent_that_is_ended_reports_it(
     root: Path, shipped: tuple[Path, Path], measuring: Callable[..., Measuring]
 ) -> None:
     agent = measuring()

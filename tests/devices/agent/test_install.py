@@ -89,7 +89,7 @@ def second(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def both(shipped: Path, second: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, Said]:
-    """A root where it was shipped as well, the bytes that travelled, and what the agent said. Do not write into it."""
+    """A root with both bundles, the bytes that were sent for the second, and the answer of the agent. Do not write into it."""
     root = Path(shutil.copytree(shipped, tmp_path_factory.mktemp("both") / "device", symlinks=True))
     return root, send(root, second), install(root, second)
 

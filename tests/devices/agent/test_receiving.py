@@ -138,7 +138,7 @@ def test_only_what_is_really_there_counts_as_held(root: Path, there: dict[str, b
     assert left == ({sha256(b"content") + ("" if expected == 7 else ".part")} if expected else set())
 
 
-def test_a_link_in_the_place_of_a_content_is_not_followed(root: Path, tmp_path: Path) -> None:
+def test_a_link_instead_of_a_content_is_not_followed(root: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.write_bytes(b"conte")
     ask(root, "have", files=wanted(b"x"))

@@ -151,7 +151,7 @@ def test_a_folder_that_holds_something_else_is_not_touched(tmp_path: Path) -> No
 
 
 class Scripted:
-    """A channel whose commands answer as told: by the first key of the script that is part of the last argument."""
+    """A channel whose commands give the answer of the first key of the script that is part of their last argument."""
 
     def __init__(self, script: dict[str, Completed]) -> None:
         self.script, self.put_there = script, list[str]()
@@ -201,7 +201,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("case", FAILURES)
-def test_a_failure_on_the_device_is_told_with_what_to_do(case: str, tmp_path: Path) -> None:
+def test_a_failure_on_the_device_is_reported_with_what_to_do(case: str, tmp_path: Path) -> None:
     script, message, hint = FAILURES[case]
     given = SetupOrder(None, read_wheels(tiny_wheel(tmp_path), edgebert.__version__))
     device = SshDevice("kitchen", SshAddress("kitchen"))

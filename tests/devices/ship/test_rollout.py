@@ -247,7 +247,7 @@ def test_a_canary_whose_rollback_is_lost_is_rolled_back_once(ship: Any, op: str)
     assert good.manifests == ["0" * 64]
 
 
-def test_a_canary_that_cannot_be_rolled_back_is_said_so(ship: Any) -> None:
+def test_a_canary_that_cannot_be_rolled_back_is_reported(ship: Any) -> None:
     class Stuck(FakeDevice):
         async def _rollback(self, *_: Any) -> None:
             raise DeviceError("The other slot is damaged.")
@@ -291,7 +291,7 @@ def test_a_canary_that_serves_this_bundle_since_before_is_not_rolled_back(ship: 
     assert kitchen.manifests == ["0" * 64, identity]
 
 
-def test_a_rollback_that_is_stopped_is_said_so(small: Path) -> None:
+def test_a_rollback_that_is_stopped_is_reported(small: Path) -> None:
     began = asyncio.Event()
 
     class Slow(FakeDevice):
@@ -326,7 +326,7 @@ def test_what_a_device_calls_its_variants_does_nothing_to_a_terminal(ship: Any) 
     assert "\x1b" not in "".join(lines) and not any("\n" in line for line in lines)
 
 
-def test_a_report_that_cannot_be_used_is_said_and_written_nowhere(ship: Any, small: Path, tmp_path: Path) -> None:
+def test_a_report_that_cannot_be_used_is_reported_and_written_nowhere(ship: Any, small: Path, tmp_path: Path) -> None:
     lying = FakeDevice("../../kitchen", report={"schema_version": 2, "entries": [], "sha256": "0"})
     (delivery,) = ship([lying], reports=tmp_path / "reports")
     assert (delivery.outcome, delivery.report, delivery.exit_code) == ("switched", None, EXIT_ENVIRONMENT)

@@ -54,7 +54,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def kitchen(server: Server, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SshDevice]:
-    """A device of the test's own on that server, that serves the old bundle."""
+    """A device on that server that serves the old bundle, restored after the test."""
     monkeypatch.setenv("HOME", str(make_ssh_home(tmp_path / "home", {"kitchen": server})))
     device = SshDevice("kitchen", SshAddress("kitchen"), python=sys.executable)
     asyncio.run(pin(device))
@@ -86,7 +86,7 @@ def ship(device: Device, bundle: Path, **order: Any) -> list[Delivery]:
 
 
 def answer(server: Server) -> str:
-    """What the device says to a text, by what it serves."""
+    """The answer of the serving bundle."""
     return edgebert.load(server.home / "edgebert" / "current")("a good film").label
 
 
@@ -152,7 +152,7 @@ def test_a_server_that_is_killed_leaves_the_old_model_and_the_next_call_goes_on(
     assert answer(server) in NEW
 
 
-def test_a_server_that_stays_away_is_told_after_the_attempts(kitchen: SshDevice, server: Server, made: Path) -> None:
+def test_a_server_that_stays_away_is_reported_after_the_attempts(kitchen: SshDevice, server: Server, made: Path) -> None:
     device = Killed(kitchen, server, [1000], lambda: None)
     device.server.start = lambda: None  # type: ignore[method-assign]
     try:

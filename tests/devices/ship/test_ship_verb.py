@@ -208,7 +208,7 @@ def agents_of(pid: int) -> list[int]:
     ],
     ids=lambda value: " ".join(value)[:60],
 )
-def test_bad_input_is_told_and_nothing_is_touched(
+def test_bad_input_is_reported_and_nothing_is_touched(
     arguments: tuple[str, ...], words: tuple[str, ...], cli: Callable[..., Any], made: Path, tmp_path: Path
 ) -> None:
     for name in ("old", "unsigned", "altered"):

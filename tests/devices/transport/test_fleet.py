@@ -117,7 +117,7 @@ def test_a_file_is_refused_in_words(text: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["gone.yaml", "folder", "latin.yaml"])
-def test_a_file_that_cannot_be_read_is_told(name: str, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_reported(name: str, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "latin.yaml").write_bytes(b"devices: {k\xfcche: {address: x}}")
     with pytest.raises(InputError) as error:
@@ -125,7 +125,7 @@ def test_a_file_that_cannot_be_read_is_told(name: str, tmp_path: Path) -> None:
     assert error.value.hint
 
 
-def test_a_file_that_is_not_there_is_told_with_the_one_that_was_meant(fleet: Path) -> None:
+def test_a_missing_file_is_reported_with_the_one_that_was_meant(fleet: Path) -> None:
     with pytest.raises(InputError, match="cannot be read: No such file") as error:
         load_fleet(fleet.with_suffix(".yml"))
     assert error.value.hint == f"Did you mean {fleet}?"

@@ -450,7 +450,7 @@ async def _over(device: SshDevice, work: Any) -> Any:
 
 
 @pytest.mark.parametrize("command", [("devices", "status"), ("devices", "check"), ("rollback",)])
-def test_without_the_package_for_ssh_it_is_said_what_to_install(
+def test_without_the_package_for_ssh_the_message_says_what_to_install(
     cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
     monkeypatch.setitem(sys.modules, "asyncssh", None)
