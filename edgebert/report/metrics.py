@@ -124,6 +124,9 @@ def _of(read: Callable[[Entry], float | None]) -> Value:
     return lambda entry, *_: read(entry)
 
 
+_RUN: tuple[Table, ...] = ("run",)
+_BENCH: tuple[Table, ...] = ("bench",)
+_BOTH = _RUN + _BENCH
 _ALL = (
     *(_answers(metric, leaves=0 if index == 0 else 3) for index, metric in enumerate(ANSWER_METRICS.values())),
     Metric(
@@ -132,14 +135,14 @@ _ALL = (
         "share of eval examples on which the candidate predicts what FP32 predicts",
         _agreement,
         "{:.4f}",
-        tables=("run",),
+        tables=_RUN,
         leaves=8,
         gate="plain",
     ),
-    _percentile(50, "median latency of one query, tokenisation apart", tables=("run", "bench")),
-    _percentile(90, "90th percentile of the latency of one query", tables=("run", "bench"), leaves=13),
+    _percentile(50, "median latency of one query, tokenisation apart", tables=_BOTH),
+    _percentile(90, "90th percentile of the latency of one query", tables=_BOTH, leaves=13),
     _percentile(95, "95th percentile of the latency of one query"),
-    _percentile(99, "99th percentile of the latency of one query", tables=("bench",), leaves=15),
+    _percentile(99, "99th percentile of the latency of one query", tables=_BENCH, leaves=15),
     _percentile(99.9, "99.9th percentile of the latency of one query", gate=False),
     Metric(
         "speedup",
@@ -147,7 +150,7 @@ _ALL = (
         "FP32's median latency over the candidate's, on the same runtime and threads",
         lambda entry, baseline, _: entry.times_as_fast(baseline) if baseline else None,
         "{:.2f}x",
-        tables=("run", "bench"),
+        tables=_BOTH,
         gate="plain",
     ),
     Metric(
@@ -156,7 +159,7 @@ _ALL = (
         "texts that one process answers in a second",
         _of(Entry.throughput),
         "{:.1f}",
-        tables=("bench",),
+        tables=_BENCH,
         leaves=12,
         compared=Compared("rate", THROUGHPUT, strict=True),
         key="texts_per_second",
@@ -166,7 +169,7 @@ _ALL = (
         "end-to-end ms",
         "median time from text to answer, tokenisation included",
         _of(Entry.end_to_end_ms),
-        tables=("bench",),
+        tables=_BENCH,
         leaves=11,
         compared=Compared("time", END_TO_END, strict=True, fewest=SAMPLES_FOR[50]),
         key="end_to_end_p50_ms",
@@ -184,7 +187,7 @@ _ALL = (
         "time from the start of a process to its first answer",
         _of(Entry.cold_start_ms),
         "{:.0f}",
-        tables=("bench",),
+        tables=_BENCH,
         leaves=4,
         compared=Compared("time", COLD_START),
     ),
@@ -195,7 +198,7 @@ _ALL = (
         _of(lambda entry: entry.macs),
         "{:,.0f} M",
         scale=1e6,
-        tables=("run",),
+        tables=_RUN,
         leaves=14,
         gate="any",
     ),
@@ -205,7 +208,7 @@ _ALL = (
         "weights of the model, embeddings and head included",
         _of(lambda entry: entry.parameters),
         scale=1e6,
-        tables=("run",),
+        tables=_RUN,
         leaves=7,
         gate="any",
     ),
@@ -215,7 +218,7 @@ _ALL = (
         "share of the matrix products that ran in INT8, by multiply-accumulates; 0 for FP32",
         _of(lambda entry: entry.coverage.share if entry.coverage else None),
         "{:.1%}",
-        tables=("run",),
+        tables=_RUN,
         leaves=5,
         gate="plain",
     ),
@@ -225,7 +228,7 @@ _ALL = (
         "size of the model's files",
         _of(lambda entry: entry.size_bytes / 1e6),
         "{:.1f}",
-        tables=("run", "bench"),
+        tables=_BOTH,
         leaves=10,
         gate="any",
         compared=Compared("amount", strict=True),
@@ -236,7 +239,7 @@ _ALL = (
         "largest resident memory of a process that serves only this model",
         _of(Entry.peak_rss_mb),
         "{:.0f}",
-        tables=("run", "bench"),
+        tables=_BOTH,
         leaves=6,
         gate="any",
         compared=Compared("amount", PEAK_RSS, strict=True),
@@ -247,7 +250,7 @@ _ALL = (
         "memory after the last query, pages that others share counted by their share",
         _of(Entry.pss_mb),
         "{:.0f}",
-        tables=("bench",),
+        tables=_BENCH,
         leaves=1,
         compared=Compared("amount", PSS),
     ),
@@ -257,7 +260,7 @@ _ALL = (
         "time to open the model, compile it and have it ready",
         _of(Entry.load_ms),
         "{:.0f}",
-        tables=("run", "bench"),
+        tables=_BOTH,
         leaves=2,
         gate="any",
         compared=Compared("time", LOAD),
@@ -267,7 +270,7 @@ _ALL = (
         "mJ/text",
         "energy that the whole CPU package took for one text",
         _of(Entry.energy_mj),
-        tables=("bench",),
+        tables=_BENCH,
         leaves=9,
         compared=Compared("amount", ENERGY),
         key="energy_mj_per_text",
@@ -280,7 +283,7 @@ _ALL = (
         "{:.1f}x",
         gate="any",
     ),
-)
+)  # fmt: skip - a line or two a metric is a table, one argument a line is not
 METRICS = {metric.name: metric for metric in _ALL}
 GATED = tuple(name for name, metric in METRICS.items() if metric.gate)
 """Metrics that a recipe may set a gate on."""
