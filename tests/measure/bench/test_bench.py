@@ -19,8 +19,11 @@ from device_process import COMMAND, WORKSTATION, on_a_device
 
 from edgebert.bundle.trust.sign import sign_bundle
 from edgebert.errors import InputError, StageError
+from edgebert.measure.bench import sweep
+from edgebert.measure.bench.probe_worker import Probe
 from edgebert.measure.bench.queries import Lengths
 from edgebert.measure.bench.sweep import BenchOptions
+from edgebert.measure.latency import latency
 from edgebert.measure.latency.job import RoundJob
 from edgebert.measure.machine.environment import read_environment
 from edgebert.report.entry import Entry
@@ -39,6 +42,18 @@ def desk(bundle: Path, finished: Path, tmp_path: Path) -> Path:
     """bundle/ and eval.csv in the folder that the command line runs in."""
     shutil.copyfile(finished / "data" / "eval.csv", tmp_path / "eval.csv")
     return tmp_path
+
+
+@pytest.fixture
+def instant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probes and rounds are made up, for tests of everything around them; predictions are real."""
+
+    def run_job(job: RoundJob) -> Round:
+        samples, lengths = (1_000_000,) * 6, (7,) * 6
+        return Round(round=job.round, process=job.process, latencies_ns=samples, tokenise_ns=(), lengths=lengths, load_ns=1)
+
+    monkeypatch.setattr(latency, "run_job", run_job)
+    monkeypatch.setattr(sweep, "probe", lambda *_, **__: Probe(query_s=0.001))
 
 
 def measured(cli: CLI, desk: Path, *arguments: object) -> Report:
@@ -88,26 +103,11 @@ def test_every_combination_is_an_entry(cli: CLI, desk: Path) -> None:
     assert not any(item.pinned for entry in report.entries for item in entry.rounds)
 
 
+@pytest.mark.usefixtures("instant")
 def test_the_same_questions_have_the_same_hash_in_another_report(cli: CLI, desk: Path) -> None:
     first = measured(cli, desk, "bundle", "--variant", "onnxruntime/fp32", "--rounds", "1")
-    assert (
-        cli(
-            "bench",
-            "bundle",
-            "--data",
-            "eval.csv",
-            "--queries",
-            "16",
-            "--warmup",
-            "1",
-            "--rounds",
-            "1",
-            "--no-settle",
-            "--out",
-            "bench.json",
-        ).code
-        == 0
-    )
+    as_checked = "bundle --data eval.csv --queries 16 --warmup 1 --rounds 1 --no-settle --out bench.json"
+    assert cli("bench", *as_checked.split()).code == 0
     compressed = read_report(desk / "bundle" / "report.json").entries[0]
     assert read_report(desk / "bench.json").entries[0].setting.queries == compressed.setting.queries
     again = measured(cli, desk, "bundle/onnx/model.onnx", "--rounds", "1")
@@ -117,21 +117,11 @@ def test_the_same_questions_have_the_same_hash_in_another_report(cli: CLI, desk:
     assert first.entries[0].artifact == again.entries[0].artifact
 
 
+@pytest.mark.usefixtures("instant")
 def test_answers_are_those_that_compress_found(cli: CLI, desk: Path) -> None:
     names = ("onnxruntime/fp32", "onnxruntime/int8-dynamic")
-    scored = measured(
-        cli,
-        desk,
-        "bundle",
-        "--variant",
-        names[1],
-        "--baseline-variant",
-        names[0],
-        "--data",
-        "eval.csv:text",
-        "--label",
-        "label",
-    )
+    chosen = ("--variant", names[1], "--baseline-variant", names[0])
+    scored = measured(cli, desk, "bundle", *chosen, "--data", "eval.csv:text", "--label", "label")
     checked = read_report(desk / "bundle" / "report.json")
     for name in names:
         ours, theirs = (next(entry for entry in report.entries if entry.name == name) for report in (scored, checked))
@@ -141,6 +131,7 @@ def test_answers_are_those_that_compress_found(cli: CLI, desk: Path) -> None:
     assert "accuracy" in cli("bench", "bundle", "--data", "eval.csv", "--label", "label", *FAST, "--rounds", "1").out
 
 
+@pytest.mark.slow
 def test_torch_is_measured_beside_a_bundle(cli: CLI, desk: Path, model_template: Path) -> None:
     shutil.copytree(model_template, desk / "service")
     result = cli("bench", "bundle", "--variant", "onnxruntime/fp32", "--baseline", "service", *FAST, "--rounds", "1", "--json")
@@ -155,6 +146,7 @@ def test_torch_is_measured_beside_a_bundle(cli: CLI, desk: Path, model_template:
     assert found["models"][0]["peak_rss_mb"] > found["models"][1]["peak_rss_mb"]  # torch is the larger library
 
 
+@pytest.mark.usefixtures("instant")
 def test_several_models_that_share_a_name_get_names_that_differ(cli: CLI, desk: Path) -> None:
     for name in ("old", "new"):
         (desk / name).mkdir()
@@ -165,6 +157,7 @@ def test_several_models_that_share_a_name_get_names_that_differ(cli: CLI, desk: 
     assert report.task is None and report.labels == ()
 
 
+@pytest.mark.usefixtures("instant")
 def test_notes_say_what_is_unusual(cli: CLI, desk: Path) -> None:
     shutil.copyfile(desk / "bundle" / "onnx" / "model.onnx", desk / "alone.onnx")
     cores = len(os.sched_getaffinity(0))
@@ -225,6 +218,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
+@pytest.mark.usefixtures("instant")
 def test_what_cannot_be_measured_is_refused_and_nothing_is_touched(cli: CLI, desk: Path) -> None:
     before = contents(desk)
     for arguments, code, message in REFUSED:
@@ -245,6 +239,7 @@ def test_a_graph_that_cannot_be_opened_leaves_the_last_report(cli: CLI, desk: Pa
     assert (desk / "bench.json").read_bytes() == kept
 
 
+@pytest.mark.usefixtures("instant")
 def test_only_a_report_of_bench_is_replaced_without_force(cli: CLI, desk: Path) -> None:
     arguments = ("bench", "bundle/onnx/model.onnx", "--lengths", "8", *FAST, "--rounds", "1", "--out", "mine.json")
     assert cli(*arguments).code == 0
@@ -256,6 +251,7 @@ def test_only_a_report_of_bench_is_replaced_without_force(cli: CLI, desk: Path) 
     assert read_report(desk / "mine.json").entries[0].stage == "bench"
 
 
+@pytest.mark.usefixtures("instant")
 def test_no_measurement_replaces_another_unless_it_is_named(cli: CLI, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ("bench", "bundle/onnx/model.onnx", "--lengths", "8", *FAST, "--rounds", "1")
     for name in ("bench.json", "bench-2.json", "bench-3.json"):
@@ -275,6 +271,7 @@ def test_no_measurement_replaces_another_unless_it_is_named(cli: CLI, desk: Path
     }
 
 
+@pytest.mark.usefixtures("instant")
 def test_a_report_that_cannot_be_written_at_the_end_is_printed_and_kept_elsewhere(
     cli: CLI, desk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,9 +304,8 @@ def test_where_nothing_can_be_written_nothing_is_measured(cli: CLI, desk: Path) 
     assert "look at" not in result.err
 
 
+@pytest.mark.usefixtures("instant")
 def test_whole_rounds_are_kept_when_a_later_one_fails(cli: CLI, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgebert.measure.latency import latency
-
     asked = latency.run_job
     for fault, code, message in (
         (StageError("The process died."), 3, "The process died."),
@@ -325,19 +321,8 @@ def test_whole_rounds_are_kept_when_a_later_one_fails(cli: CLI, desk: Path, monk
 
         monkeypatch.setattr(latency, "run_job", fails)
         (desk / "kept.json").unlink(missing_ok=True)
-        result = cli(
-            "bench",
-            "bundle",
-            "--baseline-variant",
-            "onnxruntime/fp32",
-            "--variant",
-            "onnxruntime/int8-dynamic",
-            *FAST,
-            "--rounds",
-            "3",
-            "--out",
-            "kept.json",
-        )
+        both = ("--baseline-variant", "onnxruntime/fp32", "--variant", "onnxruntime/int8-dynamic")
+        result = cli("bench", "bundle", *both, *FAST, "--rounds", "3", "--out", "kept.json")
         assert result.code == code and message in result.err
         assert "1 of 3 rounds were measured as a whole; they are in kept.json" in result.err
         assert "Nothing was written" not in result.err and "onnxruntime/fp32" in result.out
@@ -348,6 +333,7 @@ def test_whole_rounds_are_kept_when_a_later_one_fails(cli: CLI, desk: Path, monk
         assert not (desk / "kept.json").exists()
 
 
+@pytest.mark.usefixtures("instant")
 def test_a_bare_graph_runs_as_the_bundle_that_it_is_compared_with(cli: CLI, desk: Path) -> None:
     manifest = json.loads((desk / "bundle" / "edgebert.json").read_text())
     for variant in manifest["variants"]:
