@@ -233,16 +233,30 @@ def test_removal_is_not_mentioned_when_nothing_was_removed(cli: Any, ran: Path, 
         assert "encoder" not in text and "layer 0" not in text and "MACs" not in text and "intermediate" not in text.lower()
 
 
+@pytest.fixture(scope="module")
+def cut_run(tmp_path_factory: pytest.TempPathFactory, model_template: Path) -> Path:
+    """A folder with a run of the stages cut, export and quantize. Do not write into it."""
+    folder = write_recipe(tmp_path_factory.mktemp("cut"), model_template)
+    compressed(folder, Cut(), Export(), Quantize())
+    return folder
+
+
+@pytest.fixture
+def cut_recipe(cut_run: Path, tmp_path: Path) -> Path:
+    """The recipe in a folder of the test's own, with the store of a run of the stages cut, export and quantize."""
+    return Path(shutil.copytree(cut_run, tmp_path, dirs_exist_ok=True)) / "recipe.yaml"
+
+
 @pytest.mark.parametrize(("encoding", "heads"), [("utf-8", "■·■·"), ("ascii", "#.#.")])
 @pytest.mark.filterwarnings(f"ignore:{NOT_IN_A_RECIPE}")
 def test_compress_draws_what_was_removed_after_the_table(
-    cli: Any, recipe: Path, encoding: str, heads: str, monkeypatch: pytest.MonkeyPatch
+    cli: Any, cut_recipe: Path, encoding: str, heads: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = with_stages(recipe, Cut(), Export(), Quantize())
+    file = with_stages(cut_recipe, Cut(), Export(), Quantize())
     monkeypatch.setattr("edgebert.compress.recipe_file.load_recipe", lambda *arguments: file)
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding, write_through=True))
-    assert cli("compress", recipe, "--quiet").code == 0
+    assert cli("compress", cut_recipe, "--quiet").code == 0
     text = raw.getvalue().decode(encoding)
     table, _, rest = text.partition("\n\n")
     assert table.splitlines()[2].startswith("onnxruntime/cut ")
@@ -257,7 +271,7 @@ def test_plan_names_the_intermediates(cli: Any, recipe: Path, monkeypatch: pytes
     assert "FP32 against int8-dynamic; also after cut\n" in cli("plan", recipe).out
 
 
-def test_candidate_stands_once_when_a_recipe_ends_with_the_export(recipe: Path, tmp_path: Path) -> None:
+def test_candidate_stands_once_when_a_recipe_ends_with_the_export(cut_recipe: Path, tmp_path: Path) -> None:
     found = compressed(tmp_path, Cut(), Export()).report.entries
     assert [(entry.name, entry.role) for entry in found] == [
         ("onnxruntime/fp32", "baseline"),
@@ -265,7 +279,7 @@ def test_candidate_stands_once_when_a_recipe_ends_with_the_export(recipe: Path, 
     ]
 
 
-def test_equal_stages_after_each_cut_make_candidates_of_their_own(recipe: Path, tmp_path: Path, cli: Any) -> None:
+def test_equal_stages_after_each_cut_make_candidates_of_their_own(cut_recipe: Path, tmp_path: Path, cli: Any) -> None:
     ends = (Export(), Quantize())
     outcome = compressed(tmp_path, *ends, Cut(), *ends, Cut(kept=((0, (0,), 8),)), *ends)
     candidates = outcome.report.candidates()
@@ -277,7 +291,7 @@ def test_equal_stages_after_each_cut_make_candidates_of_their_own(recipe: Path, 
     assert cli("verify", outcome.bundle).code == 0
 
 
-def test_an_intermediate_runs_as_fp32_does_when_candidates_are_tuned(recipe: Path, tmp_path: Path) -> None:
+def test_an_intermediate_runs_as_fp32_does_when_candidates_are_tuned(cut_recipe: Path, tmp_path: Path) -> None:
     tuned = Target(runtime="onnxruntime", disabled_optimizers=("BiasGeluFusion",))
     found = compressed(tmp_path, Cut(), Export(), Quantize(), targets=(tuned,)).report
     assert [bool(entry.target.disabled_optimizers) for entry in found.entries] == [False, False, True]
@@ -318,7 +332,7 @@ def test_measurements_on_a_plain_target_have_the_keys_that_they_have_in_older_st
         assert ArtifactStore(folder / "store").get(hash_json({**shared, **identity})) is not None
 
 
-def test_intermediates_are_measured_on_the_first_target_only(recipe: Path, tmp_path: Path) -> None:
+def test_intermediates_are_measured_on_the_first_target_only(cut_recipe: Path, tmp_path: Path) -> None:
     targets = (Target(runtime="onnxruntime"), Target(runtime="onnxruntime", batch=2))
     found = compressed(tmp_path, Cut(), Export(), Quantize(), targets=targets).report
     assert [entry.name for entry in found.entries if entry.role == "intermediate"] == ["onnxruntime/cut"]
