@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -44,51 +43,27 @@ OURS = (
 MANIFEST = "edgebert.json"
 
 
-@dataclass(frozen=True)
 class Root:
     """Paths in a device's folder. Making a Root reads nothing."""
 
-    folder: Path
-
-    @property
-    def marker(self) -> Path:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.marker = folder / MARKER
         """File that marks the folder as a device's folder."""
-        return self.folder / MARKER
-
-    @property
-    def slots(self) -> Path:
+        self.slots = folder / "slots"
         """Folder of both slots and their records."""
-        return self.folder / "slots"
-
-    @property
-    def current(self) -> Path:
+        self.current = folder / "current"
         """Link to the slot that serves."""
-        return self.folder / "current"
-
-    @property
-    def incoming(self) -> Path:
+        self.incoming = folder / "incoming"
         """Folder of files that arrived."""
-        return self.folder / "incoming"
-
-    @property
-    def staging(self) -> Path:
+        self.staging = folder / "staging"
         """Folder of the bundle that is being put together."""
-        return self.folder / "staging"
-
-    @property
-    def reports(self) -> Path:
+        self.reports = folder / "reports"
         """Folder of the reports of trials on this device."""
-        return self.folder / "reports"
-
-    @property
-    def journal(self) -> Path:
+        self.journal = folder / "switching"
         """File that exists while slots are exchanged."""
-        return self.folder / "switching"
-
-    @property
-    def lock(self) -> Path:
+        self.lock = folder / "lock"
         """File that the agent locks while it works."""
-        return self.folder / "lock"
 
     def slot(self, name: SlotName) -> Path:
         """Folder of one slot's bundle."""

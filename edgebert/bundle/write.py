@@ -138,13 +138,10 @@ def variant_file(variant: BundleEntry, parts: BundleParts) -> str:
         if not any(other.planned.target.runtime == runtime for other in baselines):
             return f"{folder}/{stem}.{ending}"
     target, _, label = variant.planned.name.rpartition("/")  # the entry's label; two steps of a recipe may have one stage name
-    if any(_same_label(other, label) and other.planned.artifact.key != variant.planned.artifact.key for other in rivals):
+    namesakes = [other for other in rivals if other.planned.name.rpartition("/")[2] == label]
+    if any(other.planned.artifact.key != variant.planned.artifact.key for other in namesakes):
         label += target.removeprefix(runtime)  # each target has a search of its own, with the same label
     return f"{folder}/{stem}_{re.sub(r'[^a-z0-9]+', '_', label)}.{ending}"
-
-
-def _same_label(variant: BundleEntry, label: str) -> bool:
-    return variant.planned.name.rpartition("/")[2] == label
 
 
 def _speed_rank(variant: BundleEntry, parts: BundleParts) -> tuple[bool, float]:

@@ -139,8 +139,7 @@ def _cut_output(head: Any, kept: Sequence[int], weight: nn.Parameter | None) -> 
 
 def _configs(model: Any) -> list[Any]:
     """All config objects in the modules of a model, each once; most modules share one."""
-    found = {id(module.config): module.config for module in model.modules() if hasattr(module, "config")}
-    return list(found.values())
+    return list({id(module.config): module.config for module in model.modules() if hasattr(module, "config")}.values())
 
 
 def _renumber(config: Any, new_ids: dict[int, int]) -> None:

@@ -60,9 +60,24 @@ def rewrite_tokenizer(source: Path, target: Path, kept: Sequence[int], *, max_le
 def rewritten_tokenizer(source: Path, kept: Sequence[int], *, max_length: int | None = None) -> dict[str, str]:
     """File name -> content that `rewrite_tokenizer` writes; with the same arguments and errors, and without writing."""
     _check_length(max_length)
-    tokenizer, special = read_tokenizer(source), special_tokens(source)
-    _check_kept(kept, tokenizer, needed_ids(tokenizer, special))
-    return _rewritten(source, tokenizer, kept, max_length)
+    tokenizer = read_tokenizer(source)
+    _check_kept(kept, tokenizer, needed_ids(tokenizer, special_tokens(source)))
+    old_ids = {old: token for token, old in token_ids(tokenizer).items()}
+    new_ids = {old_ids[old]: new for new, old in enumerate(kept)}
+    main = _renumbered(tokenizer, new_ids)
+    if max_length is not None:
+        main |= _limited(main, max_length)
+    if load_ids(source / "tokenizer.json", main) != new_ids:  # the library tokenizers numbers added tokens itself
+        raise SourceError(f"{source / 'tokenizer.json'} has added tokens whose ids cannot be kept in order.", hint=OWN)
+    pieces = sorted(main["model"]["vocab"], key=new_ids.__getitem__)
+    write: dict[str, Callable[[Path], str]] = {
+        "tokenizer.json": lambda file: _dump(main),
+        "tokenizer_config.json": lambda file: _dump(_config(file, new_ids, max_length)),
+        "special_tokens_map.json": lambda file: file.read_text(encoding="utf-8"),
+        "vocab.txt": lambda file: "".join(f"{piece}\n" for piece in pieces),
+        "added_tokens.json": lambda file: _dump({token: _new_id(file, new_ids, token) for token in read_json(file)}),
+    }
+    return {name: write[name](source / name) for name in TOKENIZER_FILES if (source / name).is_file()}
 
 
 def limit_tokenizer(folder: Path, max_length: int) -> None:
@@ -89,26 +104,6 @@ def limit_tokenizer(folder: Path, max_length: int) -> None:
 def _check_length(max_length: int | None) -> None:
     if max_length is not None and max_length < SHORTEST:
         raise ValueError(f"max_length is {max_length}; a text needs {SHORTEST} tokens")
-
-
-def _rewritten(source: Path, tokenizer: Mapping[str, Any], kept: Sequence[int], max_length: int | None) -> dict[str, str]:
-    """File name -> new content, for every tokenizer file of the source."""
-    old_ids = {old: token for token, old in token_ids(tokenizer).items()}
-    new_ids = {old_ids[old]: new for new, old in enumerate(kept)}
-    main = _renumbered(tokenizer, new_ids)
-    if max_length is not None:
-        main |= _limited(main, max_length)
-    if load_ids(source / "tokenizer.json", main) != new_ids:  # the library tokenizers numbers added tokens itself
-        raise SourceError(f"{source / 'tokenizer.json'} has added tokens whose ids cannot be kept in order.", hint=OWN)
-    pieces = sorted(main["model"]["vocab"], key=new_ids.__getitem__)
-    write: dict[str, Callable[[Path], str]] = {
-        "tokenizer.json": lambda file: _dump(main),
-        "tokenizer_config.json": lambda file: _dump(_config(file, new_ids, max_length)),
-        "special_tokens_map.json": lambda file: file.read_text(encoding="utf-8"),
-        "vocab.txt": lambda file: "".join(f"{piece}\n" for piece in pieces),
-        "added_tokens.json": lambda file: _dump({token: _new_id(file, new_ids, token) for token in read_json(file)}),
-    }
-    return {name: write[name](source / name) for name in TOKENIZER_FILES if (source / name).is_file()}
 
 
 def _check_kept(kept: Sequence[int], tokenizer: Mapping[str, Any], needed: set[int]) -> None:

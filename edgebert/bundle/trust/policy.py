@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from edgebert.bundle.manifest import MANIFEST
 from edgebert.bundle.trust.config import Trust, load_trust, pinned_key
 from edgebert.bundle.trust.envelope import SIGN_AGAIN, SIGNATURE, Envelope, read_envelope
 from edgebert.bundle.trust.keys import OWN_KEY, PublicKey, own_public_key
@@ -13,7 +14,6 @@ from edgebert.bundle.trust.receipts import read_receipt, receipt_key, write_rece
 from edgebert.bundle.trust.verification import verify
 from edgebert.errors import InputError, TrustError
 
-MANIFEST = "edgebert.json"
 UNSIGNED = "unsigned"
 TRUST_IT = "If you trust it, get its public key from whoever signed (not from the bundle): edgebert keys trust FILE --name NAME"
 
