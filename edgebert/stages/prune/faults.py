@@ -58,8 +58,8 @@ def _recovery_faults(stage: PruneSettings, config: Mapping[str, Any]) -> list[st
 
 def _tokenizer_faults(model: ModelFacts) -> list[str]:
     """Tries to cut the tokenizer to the tokens that always stay: the stage would otherwise fail only when it is nearly done."""
-    from edgebert.models.vocabulary import choose_vocabulary, read_tokenizer, special_tokens
     from edgebert.models.tokenizer_files import rewritten_tokenizer
+    from edgebert.models.vocabulary import choose_vocabulary, read_tokenizer, special_tokens
 
     assert model.tokenizer is not None
     folder = model.tokenizer.parent

@@ -13,8 +13,8 @@ from edgebert.models.embeddings import keep_positions, keep_tokens
 from edgebert.models.load import copy_tokenizer, load_model, save_model
 from edgebert.models.sizes import Shape, mean_macs
 from edgebert.models.surgery import everything, prune, shape_of
-from edgebert.models.vocabulary import choose_vocabulary, count_tokens, read_tokenizer, special_tokens
 from edgebert.models.tokenizer_files import limit_tokenizer, rewrite_tokenizer
+from edgebert.models.vocabulary import choose_vocabulary, count_tokens, read_tokenizer, special_tokens
 from edgebert.stages.base import RunContext
 from edgebert.stages.distill.augmentation import augmented
 from edgebert.stages.distill.learn import learn
