@@ -1,4 +1,4 @@
-"""What `edgebert compare` says of real measurements whose truth is known: the same model again, and planted slowdowns.
+"""The verdicts of `edgebert compare` on real measurements whose truth is known: the same model again, and planted slowdowns.
 
     python benchmarks/compare_power.py --assets DIR [--quick] [--keep DIR]
 
@@ -50,7 +50,7 @@ from edgebert.tasks.base import Row
 SLOWDOWNS = {False: (0.0, 0.03, 0.05, 0.10), True: (0.0, 0.10)}
 TIMES = ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "end_to_end_ms", "throughput", "tokenise_ms", "cold_start_ms", "load_ms")
 LATENCY = TIMES[:6]
-"""What a planted slowdown slows down."""
+"""Metrics that a planted slowdown makes worse."""
 FOUND_BY = "p50_ms"
 SEEDS = {False: 20, True: 1}
 PROCESSES = {False: 16, True: 4}
@@ -80,7 +80,7 @@ class Bench:
     quick: bool
 
     def measure(self, name: str, slowdowns: Sequence[float], seed: int) -> list[Report]:
-        """One run in which the model takes turns with itself; a report for each, as it is read from its file."""
+        """Measures the model and slowed copies of it in turns. Returns a report for each slowdown, read from its file."""
         files = [self.reports / f"{name}-{seed}-{index}.json" for index in range(len(slowdowns))]
         if all(file.exists() for file in files):
             return [read_report(file) for file in files]
@@ -137,11 +137,10 @@ class Bench:
         )
 
 
-def quantised(assets: Path, work: Path) -> Path:
+def quantised(assets: Path, work: Path, store: ArtifactStore) -> Path:
     """The teacher exported and quantised dynamically, by edgebert's stages."""
     recipe = work / "power.yaml"
     recipe.write_text(RECIPE.format(assets=assets, length=max_length(assets)))
-    store = ArtifactStore(work / "store")
     store.prepare()
     run = Compression(resolve_recipe(load_recipe(str(recipe))), store, Silent())
     run.run_stages()
@@ -157,24 +156,24 @@ def in_one_run(ref: Report, changed: Report) -> Comparison:
 
 
 class Counts:
-    """Verdicts by truth, way of measuring and metric."""
+    """Numbers of verdicts by planted slowdown, way of measuring and metric."""
 
     def __init__(self) -> None:
         self.verdicts: dict[tuple[str, float], dict[str, Counter[str]]] = {}
 
     def add(self, way: str, slowdown: float, comparison: Comparison) -> None:
-        """Notes the verdicts of one comparison."""
+        """Counts the verdicts of one comparison."""
         found = self.verdicts.setdefault((way, slowdown), {metric: Counter() for metric in TIMES})
         for finding in comparison.pairs[0].findings:
             if finding.metric in found:
                 found[finding.metric][finding.verdict] += 1
 
     def of(self, way: str, slowdown: float, verdict: str, metrics: Sequence[str] = TIMES) -> int:
-        """How many of the verdicts were that one."""
+        """The number of comparisons with this verdict, over all the metrics."""
         return sum(self.verdicts[way, slowdown][metric][verdict] for metric in metrics)
 
     def print(self) -> None:
-        """A row for each truth, a column for each metric: faster / slower / equivalent / inconclusive."""
+        """Prints a row for each planted slowdown, a column for each metric: faster / slower / equivalent / inconclusive."""
         words = ("faster", "slower", "equivalent", "inconclusive")
         rows = [
             [f"{way}, {slowdown:.0%} slower", *("/".join(str(found[metric][word]) for word in words) for metric in TIMES)]
@@ -184,7 +183,7 @@ class Counts:
 
 
 def many_samples(assets: Path, work: Path, count: int) -> float:
-    """Seconds that the command takes to compare two reports of so many samples, reading included."""
+    """Seconds that the command takes to read and compare two reports with this number of samples each."""
     generator = np.random.default_rng(0)
     for name in ("a", "b"):
         rounds = []
@@ -211,12 +210,14 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, metavar="DIR", help="for the reports; what is there already is not measured again")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        power(given.assets.resolve(), Path(folder), (given.keep or Path(folder)).resolve(), quick=given.quick)
+        assets, work = given.assets.resolve(), Path(folder)
+        model = quantised(assets, work, ArtifactStore((given.store or work / "store").resolve()))
+        power(Bench(assets, work, model, (given.keep or work).resolve(), given.quick))
 
 
-def power(assets: Path, work: Path, reports: Path, *, quick: bool) -> None:
+def power(bench: Bench) -> None:
     """All seeds, measured, compared and printed."""
-    bench = Bench(assets, work, quantised(assets, work), reports, quick)
+    quick = bench.quick
     counts, seeds, slowdowns = Counts(), SEEDS[quick], SLOWDOWNS[quick]
     for seed in range(seeds):
         (apart,) = bench.measure("apart", slowdowns[:1], seed)
@@ -237,7 +238,7 @@ def power(assets: Path, work: Path, reports: Path, *, quick: bool) -> None:
                 figures.at_least(f"{way}: {share:.0%} found", found, seeds * 19 // 20)
             else:
                 figures.note(f"{way}: {share:.0%} found", found)
-    figures.at_most(f"{SAMPLES[quick]:.0e} samples: seconds", many_samples(assets, work, SAMPLES[quick]), 10)
+    figures.at_most(f"{SAMPLES[quick]:.0e} samples: seconds", many_samples(bench.assets, bench.work, SAMPLES[quick]), 10)
     figures.finish()
 
 

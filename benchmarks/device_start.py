@@ -1,10 +1,10 @@
-"""The device's process beside others: from its start to the first answer, its memory, and what is installed for it.
+"""The process on a device beside those of other tools: time to the first answer, memory, and size of the installation.
 
     python benchmarks/device_start.py --assets DIR [--peers DIR] [--work DIR] [--quick]
 
 DIR holds models/sst2-minilm-l6 and sst2/{train,dev}.tsv. edgebert, installed without extras into a fresh virtual
 environment, optimum-onnx's pipeline and sentence-transformers' ONNX back end open the same INT8 file, with the same
-tokenizer, and answer one text. Every answer is that of a fresh process; the planned_entries take turns. edgebert checks every
+tokenizer, and answer one text. Every answer is that of a fresh process; the contenders take turns. edgebert checks every
 file's hash and the signature each time: `first load` has no receipt of an earlier check and imports what verifies
 signatures, `later loads` have one.
 
@@ -34,19 +34,19 @@ from runs import compress, recipe
 
 TEXT = "The soup was cold, the service slow, and yet we would come again for the view alone."
 SOONER, LEANER, SAME = 5.0, 1 / 3, 1e-4
-"""Times as soon, share of the memory, and how far the probabilities of the same graph may be apart."""
+"""Bounds: times as soon, share of the memory, and distance between the probabilities of the same graph."""
 LATER, FIRST = "edgebert, later loads", "edgebert, first load"
 PEERS = {
     "optimum": ("optimum-onnx pipeline", "answer_optimum.py"),
     "st": ("sentence-transformers ONNX", "answer_sentence_transformers.py"),
 }
-"""Folder of the environment -> the planned's name and its program."""
+"""Folder of the environment -> the contender's name and its program."""
 LARGEST = 8
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to the first answer."""
+    """A program that answers one text in a fresh process."""
 
     name: str
     python: Path
@@ -57,7 +57,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Started:
-    """What one process did."""
+    """Time, memory and answer of one process."""
 
     seconds: float
     peak_mb: float
@@ -66,16 +66,17 @@ class Started:
 
 @dataclass(frozen=True)
 class Bench:
-    """What all share."""
+    """Folders and options of a run of the benchmark."""
 
     assets: Path
     peers: Path
     work: Path
+    store: Path
     quick: bool
 
     @property
     def cache(self) -> Path:
-        """Where edgebert keeps its receipts here."""
+        """The folder of edgebert's receipts."""
         return self.work / "cache"
 
     def bundle(self) -> Path:
@@ -90,16 +91,16 @@ class Bench:
             measure={"rounds": 1, "queries": 16, "warmup": 1},
             max_length=min(128, positions(self.assets / "models" / "sst2-minilm-l6")),
         )
-        return compress(made, self.work, self.work / "store", "device").folder / "bundle"
+        return compress(made, self.work, self.store, "device").folder / "bundle"
 
 
 def positions(model: Path) -> int:
-    """Tokens that the model can take."""
+    """Number of tokens that the model can take."""
     return int(json.loads((model / "config.json").read_text())["max_position_embeddings"])
 
 
 def device_python(bench: Bench) -> Path:
-    """A fresh environment with `pip install .`; a quick run takes this one."""
+    """Python of a fresh environment with `pip install .`; in a quick run, of this environment."""
     if bench.quick:
         return Path(sys.executable)
     folder = bench.work / "device-side"
@@ -112,8 +113,8 @@ def device_python(bench: Bench) -> Path:
     return folder / "bin" / "python"
 
 
-def planned_entries(bench: Bench, bundle: Path, python: Path) -> tuple[list[Contender], list[str]]:
-    """Those that take part, and the names of those that a quick run leaves out."""
+def contenders(bench: Bench, bundle: Path, python: Path) -> tuple[list[Contender], list[str]]:
+    """The contenders, and the names of those that a quick run leaves out."""
     manifest = json.loads((bundle / "edgebert.json").read_text())
     file = next(Path(one["file"]).name for one in manifest["variants"] if one["name"] == manifest["selected"])
     ours = "answer_edgebert.py", (str(bundle), TEXT)
@@ -130,44 +131,44 @@ def planned_entries(bench: Bench, bundle: Path, python: Path) -> tuple[list[Cont
     return found, absent
 
 
-def start(bench: Bench, planned: Contender) -> Started:
-    """One fresh process. Ends the benchmark when it fails."""
-    if planned.without_receipt:
+def start(bench: Bench, contender: Contender) -> Started:
+    """Runs a contender in a fresh process. Ends the benchmark when it fails."""
+    if contender.without_receipt:
         shutil.rmtree(bench.cache, ignore_errors=True)
-    command = [str(planned.python), str(HERE / planned.program), *planned.arguments]
+    command = [str(contender.python), str(HERE / contender.program), *contender.arguments]
     began = time.monotonic_ns()
     done = subprocess.run(command, env=environment(bench), capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"{planned.name} ended with code {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
+        sys.exit(f"{contender.name} ended with code {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
     told: Mapping[str, float] = json.loads(done.stdout)
     return Started((told["answered_ns"] - began) / 1e9, told["peak_mb"], told["score"])
 
 
 def environment(bench: Bench) -> dict[str, str]:
-    """Of every process: no network, and keys and receipts of this benchmark's own."""
+    """Environment variables of every process: no network, and keys and receipts of this benchmark's own."""
     return {**os.environ, **QUIET, "XDG_CACHE_HOME": str(bench.cache)}
 
 
 def race(bench: Bench, entered: Sequence[Contender], rounds: int) -> dict[str, list[Started]]:
-    """Fresh processes that take turns; the first round, which reads from the disk, is not counted."""
-    found: dict[str, list[Started]] = {planned.name: [] for planned in entered}
+    """Runs fresh processes that take turns. The first round reads from the disk and is not counted."""
+    found: dict[str, list[Started]] = {contender.name: [] for contender in entered}
     for turn in range(rounds + 1):
-        for planned in (*entered[turn % len(entered) :], *entered[: turn % len(entered)]):
-            if not planned.without_receipt and not bench.cache.is_dir():
-                start(bench, planned)  # leaves the receipt that the turn before took away
-            started = start(bench, planned)
+        for contender in (*entered[turn % len(entered) :], *entered[: turn % len(entered)]):
+            if not contender.without_receipt and not bench.cache.is_dir():
+                start(bench, contender)  # leaves the receipt that the turn before took away
+            started = start(bench, contender)
             if turn:
-                found[planned.name].append(started)
+                found[contender.name].append(started)
     return found
 
 
 def median(found: Sequence[Started], what: str) -> float:
-    """Of the processes."""
+    """The median of a figure over the processes."""
     return statistics.median(getattr(one, what) for one in found)
 
 
 def print_race(found: Mapping[str, Sequence[Started]], absent: Sequence[str]) -> None:
-    """Who answered when, and what it took."""
+    """Prints time and memory of every contender."""
     ours = found[LATER]
     rows = [
         [
@@ -187,7 +188,7 @@ def print_race(found: Mapping[str, Sequence[Started]], absent: Sequence[str]) ->
 
 
 def hold(found: Mapping[str, Sequence[Started]], figures: Figures) -> None:
-    """Against each peer: how much sooner, which share of its memory, and the same answer."""
+    """Notes the figures against each peer: how much sooner, share of its memory, and the distance of the answers."""
     ours, first = found[LATER], found[FIRST]
     for name, started in found.items():
         if name in (LATER, FIRST):
@@ -200,7 +201,7 @@ def hold(found: Mapping[str, Sequence[Started]], figures: Figures) -> None:
 
 
 def print_installed(entered: Sequence[Contender], figures: Figures) -> None:
-    """Megabytes of each environment, and the largest packages of ours."""
+    """Prints the size of each environment in megabytes, and the largest packages of ours."""
     sizes = {one.name: sizes_of(one.python) for one in entered if not one.without_receipt}
     ours = sorted(sizes[LATER].items(), key=lambda item: -item[1])
     rows = [[name, f"{size / 1e6:.1f}"] for name, size in ours[:LARGEST]]
@@ -212,14 +213,14 @@ def print_installed(entered: Sequence[Contender], figures: Figures) -> None:
 
 
 def sizes_of(python: Path) -> dict[str, int]:
-    """Distribution -> bytes."""
+    """Sizes of the packages of an environment: distribution -> bytes."""
     done = subprocess.run([str(python), str(HERE / "installed.py")], capture_output=True, text=True, check=True)
     found: dict[str, int] = json.loads(done.stdout)
     return found
 
 
 def print_commands(bench: Bench, python: Path, bundle: Path, rounds: int, figures: Figures) -> None:
-    """Seconds of whole commands."""
+    """Prints the seconds that whole commands take."""
     command = [str(python), "-m", "edgebert"]
     asked: dict[str, list[str]] = {
         "import edgebert": [str(python), "-c", "import edgebert"],
@@ -240,10 +241,10 @@ def print_commands(bench: Bench, python: Path, bundle: Path, rounds: int, figure
 
 
 def run(bench: Bench) -> None:
-    """All of it."""
+    """Runs all parts and prints the line of figures."""
     figures, rounds = Figures(bench.quick), 2 if bench.quick else 9
     bundle, python = bench.bundle(), device_python(bench)
-    entered, absent = planned_entries(bench, bundle, python)
+    entered, absent = contenders(bench, bundle, python)
     found = race(bench, entered, rounds)
     print_race(found, absent)
     print_installed(entered, figures)
@@ -266,7 +267,8 @@ def main() -> None:
         work = (given.work or Path(folder)).resolve()
         work.mkdir(parents=True, exist_ok=True)
         os.environ["XDG_CONFIG_HOME"] = str(work / "config")  # a key of its own, never the user's
-        run(Bench(given.assets.resolve(), given.peers.resolve(), work, given.quick))
+        store = (given.store or work / "store").resolve()
+        run(Bench(given.assets.resolve(), given.peers.resolve(), work, store, given.quick))
 
 
 if __name__ == "__main__":

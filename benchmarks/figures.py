@@ -9,18 +9,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 
-def options(description: str) -> argparse.ArgumentParser:
-    """`--assets DIR` and `--quick`; a benchmark may add its own."""
+def options(description: str, *, store: bool = True) -> argparse.ArgumentParser:
+    """`--assets DIR`, `--quick` and `--store DIR`; a benchmark may add its own, or leave the store out."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--assets", type=Path, required=True, help="folder with models/ and the data sets")
     parser.add_argument(
         "--quick", action="store_true", help="the same code on less data, in under 3 minutes; figures do not count"
     )
+    if store:
+        parser.add_argument("--store", type=Path, metavar="DIR", help="keeps what stages make, for other benchmarks to reuse")
     return parser
 
 
 def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Left-aligned first column, right-aligned others."""
+    """Prints a table with its first column left-aligned, the others right-aligned."""
     widths = [max(len(row[index]) for row in [titles, *rows]) for index in range(len(titles))]
     for row in [titles, *rows]:
         first, *others = row
@@ -30,7 +32,7 @@ def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 @dataclass
 class Figures:
-    """Measured figures and the bounds that they are held to."""
+    """Measured figures and their bounds."""
 
     quick: bool
     said: list[str] = field(default_factory=list)
@@ -45,7 +47,7 @@ class Figures:
         self._note(name, value, bound, "<=", value <= bound)
 
     def note(self, name: str, value: float) -> None:
-        """Notes a figure that is held to nothing."""
+        """Notes a figure without a bound."""
         self.said.append(f"{name}={value:.4g}")
 
     def _note(self, name: str, value: float, bound: float, sign: str, holds: bool) -> None:

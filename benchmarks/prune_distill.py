@@ -1,4 +1,4 @@
-"""Structured compression of an SST-2 teacher: accuracy and speed of the shipped recipes, and what each idea is worth.
+"""Structured compression of an SST-2 teacher: accuracy and speed of the shipped recipes, and the worth of each idea.
 
     python benchmarks/prune_distill.py --assets DIR [--work DIR] [--seeds 0 1 2] [--jobs 1] [--parts cuts free ...] [--quick]
 
@@ -65,7 +65,6 @@ CUTS = {3: (0.995, 5.0), 5: (0.99, 7.5), 8: (0.98, 10.0)}
 SMALL = ["stages.prune.block=8", "stages.distill.epochs=0.5"]
 QUICK_STAGES = {
     3: SMALL,
-    5: SMALL,
     8: [
         "stages=[{prune: {to: {macs: 0.3333}, block: 8}}, {distill: {epochs: 0.2}}, {prune: {to: {macs: 0.375}, block: 8}}, "
         "{distill: {epochs: 0.5}}, export, quantize]"
@@ -77,20 +76,26 @@ METHODS = ("fisher", "magnitude", "random")
 EQUAL_CUTS = (2, 3, 5)
 MAC_SHARES = (0.5, 0.333, 0.2, 0.125, 0.09)
 SPEEDUPS = (2, 3, 4)
-"""Of INT8 over INT8: a pruned model against the whole one."""
+"""Speed-ups of a pruned INT8 model over the whole INT8 model."""
 WHOLE = "whole"
-"""The name of the INT8 graph without pruning."""
+"""Name of the INT8 graph without pruning."""
 TUNED = ("SkipLayerNormFusion", "BiasGeluFusion")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What all parts share."""
+    """Folders and options of a run of the benchmark."""
 
     assets: Path
     work: Path
+    store: Path
     quick: bool
     jobs: int
+
+    @property
+    def cuts(self) -> list[int]:
+        """The cuts whose recipes are run. 5x is 3x with another number, and a quick run leaves it out."""
+        return [cut for cut in CUTS if cut != 5 or not self.quick]
 
     @property
     def teacher(self) -> Path:
@@ -103,7 +108,7 @@ class Setting:
         return min(128, int(json.loads((self.teacher / "config.json").read_text())["max_position_embeddings"]))
 
     def overrides(self) -> list[str]:
-        """Local files in the place of the Hub's, no time spent on latency, and for a quick run less of everything."""
+        """Local files in place of the Hub's, few timed queries, and for a quick run little data."""
         found = [
             f"model={self.teacher}",
             f"task.max_length={self.max_length}",
@@ -117,7 +122,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Made:
-    """What one `edgebert compress` left."""
+    """The folder of one run of `edgebert compress`."""
 
     name: str
     folder: Path
@@ -135,12 +140,12 @@ class Made:
 
     @property
     def macs_cut(self) -> float:
-        """FP32's encoder MACs over the smallest model's."""
+        """Encoder MACs of FP32 over those of the smallest model."""
         macs = [entry["macs"] for entry in self.report["entries"]]
         return max(macs) / min(macs)
 
     def minutes(self, *steps: str) -> float:
-        """What steps took when they ran, by the beginning of their names."""
+        """Minutes that the steps took whose names begin with these words."""
         record = json.loads((self.folder / "run.json").read_text())["steps"]
         return sum(step["seconds"] for step in record if step["step"].startswith(steps)) / 60
 
@@ -158,7 +163,7 @@ class Made:
 def compress(setting: Setting, recipe: str, name: str, settings: Sequence[str]) -> Made:
     """Runs `edgebert compress`; a gate that fails is a result as well."""
     made = Made(name, setting.work / "runs" / name)
-    command = [sys.executable, "-m", "edgebert", "compress", recipe, "--store", str(setting.work / "store")]
+    command = [sys.executable, "-m", "edgebert", "compress", recipe, "--store", str(setting.store)]
     command += ["--out", str(made.folder), "--quiet"]
     command += [word for override in [*setting.overrides(), *settings] for word in ("--set", override)]
     threads = str(max(1, (os.cpu_count() or 1) // setting.jobs))
@@ -171,13 +176,13 @@ def compress(setting: Setting, recipe: str, name: str, settings: Sequence[str]) 
 
 
 def all_made(setting: Setting, wanted: Sequence[tuple[str, str, list[str]]]) -> list[Made]:
-    """Several runs, `--jobs` at a time, in order."""
+    """Several runs, `--jobs` at a time. Returns them in order."""
     with ThreadPoolExecutor(setting.jobs) as pool:
         return list(pool.map(lambda entry: compress(setting, *entry), wanted))
 
 
 def pruning(setting: Setting, name: str, **prune: Any) -> tuple[str, str, list[str]]:
-    """A run that prunes without training, and quantises."""
+    """Arguments of a run that prunes without training, and quantises."""
     block = {"block": 8} if setting.quick else {}
     recipe = {
         "model": "set by --set",
@@ -192,9 +197,9 @@ def pruning(setting: Setting, name: str, **prune: Any) -> tuple[str, str, list[s
 
 
 def cuts(setting: Setting, seeds: Sequence[int], figures: Figures) -> list[Made]:
-    """The shipped recipes. Returns the first seed's models."""
-    less = {cut: QUICK_STAGES[cut] if setting.quick else [] for cut in CUTS}
-    names = [(cut, seed) for seed in seeds for cut in CUTS]
+    """Runs the shipped recipes. Returns the models of the first seed."""
+    less = {cut: QUICK_STAGES[cut] if setting.quick else [] for cut in setting.cuts}
+    names = [(cut, seed) for seed in seeds for cut in setting.cuts]
     made = all_made(setting, [(f"sst2-{cut}x", f"{cut}x-seed{seed}", [f"seed={seed}", *less[cut]]) for cut, seed in names])
     rows = []
     for run in made:
@@ -202,17 +207,17 @@ def cuts(setting: Setting, seeds: Sequence[int], figures: Figures) -> list[Made]
         shares = [f"{value:.4f}" for value in steps] + [f"{steps[1] / teacher:.2%}", f"{steps[2] / teacher:.2%}"]
         rows.append([run.name, f"{run.macs_cut:.2f}x", f"{teacher:.4f}", *shares, f"{run.minutes('prune', 'distill'):.1f}"])
     print_table(["run", "MACs cut", "teacher", "pruned", "distilled", "INT8", "distilled/T", "INT8/T", "minutes"], rows)
-    for cut, (share, _) in CUTS.items():
+    for cut in setting.cuts:
         own = [run for (which, _), run in zip(names, made, strict=True) if which == cut]
         kept = float(np.mean([run.accuracy("distill") / run.accuracy("fp32") for run in own]))
         figures.at_least(f"{cut}x MACs cut", min(run.macs_cut for run in own), cut * 0.999)
-        figures.at_least(f"{cut}x accuracy of the teacher, mean of the seeds", kept, share)
+        figures.at_least(f"{cut}x accuracy of the teacher, mean of the seeds", kept, CUTS[cut][0])
         figures.at_most(f"{cut}x minutes", max(run.minutes("prune", "distill") for run in own), MINUTES)
-    return made[: len(CUTS)]
+    return made[: len(setting.cuts)]
 
 
 def free(setting: Setting, figures: Figures) -> None:
-    """Half of the MACs, without training."""
+    """Cuts half of the MACs without training."""
     (run,) = all_made(setting, [pruning(setting, "free-2x", to={"macs": 0.5})])
     share = run.accuracy("prune") / run.accuracy("fp32")
     row = [run.name, f"{run.macs_cut:.2f}x", f"{run.accuracy('prune'):.4f}", f"{share:.2%}", f"{run.minutes('prune'):.1f}"]
@@ -223,15 +228,15 @@ def free(setting: Setting, figures: Figures) -> None:
 
 @dataclass(frozen=True)
 class Laboratory:
-    """The teacher and what pruning without training needs, outside of a recipe: many cuts share one weighing."""
+    """The teacher, its samples and importances, for pruning outside of a recipe: many cuts share one weighing."""
 
     setting: Setting
 
     @cached_property
     def run(self) -> Compression:
-        """A recipe's inputs; none of its stages is run."""
+        """The inputs of a recipe; none of its stages is run."""
         file, _, _ = pruning(self.setting, "laboratory", to={"macs": 0.5})
-        store = ArtifactStore(self.setting.work / "store")
+        store = ArtifactStore(self.setting.store)
         return Compression(resolve_recipe(load_recipe(file, self.setting.overrides())), store, Silent())
 
     @cached_property
@@ -241,12 +246,12 @@ class Laboratory:
 
     @cached_property
     def samples(self) -> PruneSamples:
-        """Those that the prune stage takes."""
+        """Samples drawn as the prune stage draws them."""
         return draw(self.run.examples(self.run.base), self.teacher, 96 if self.setting.quick else 2048, seed=0)
 
     @cached_property
     def lengths(self) -> list[int]:
-        """Tokens of the dev sentences."""
+        """Numbers of tokens of the dev sentences."""
         return Examples((self.run.data["eval"],), self.run.serving(self.run.base)).lengths
 
     def stage(self, **fields: Any) -> Prune:
@@ -259,7 +264,7 @@ class Laboratory:
         return {method: weighed(self.stage(importance=method), self.teacher, self.samples, 0, Silent()) for method in METHODS}
 
     def pruned(self, method: str, costs: Costs, limit: float, *, repair: bool, whole_layers: bool = False) -> Any:
-        """The model that one method gives under a budget.
+        """The model that a method leaves under a budget.
 
         Args:
             whole_layers: whether a layer may go as a whole. Only Fisher's weighing says what that costs.
@@ -269,7 +274,7 @@ class Laboratory:
         return repaired(stage, self.teacher, choose(stage, found, costs, limit), found, self.samples, Silent())
 
     def accuracy(self, model: Any) -> float:
-        """On the dev set."""
+        """Accuracy of a model on the dev set."""
         return score(model, self.run.data["eval"], self.run.serving(self.run.base))
 
     def int8(self, model: Any, name: str) -> Path:
@@ -284,10 +289,10 @@ class Laboratory:
 
 
 def importance(laboratory: Laboratory, figures: Figures) -> None:
-    """Fisher against magnitude and random."""
+    """Compares Fisher with magnitude and random importance."""
     shape = shape_of(laboratory.teacher)
     rows, margins = [], []
-    for repair, cut in product((False, True), EQUAL_CUTS[:2] if laboratory.setting.quick else EQUAL_CUTS):
+    for repair, cut in product((False, True), EQUAL_CUTS[:1] if laboratory.setting.quick else EQUAL_CUTS):
         budget = Budget.of_macs(shape, laboratory.lengths, share=1 / cut)
         models = [laboratory.pruned(method, budget.costs, budget.limit, repair=repair) for method in METHODS]
         found = [laboratory.accuracy(model) for model in models]
@@ -326,7 +331,7 @@ def budget_models(laboratory: Laboratory) -> tuple[dict[str, Path], dict[str, fl
 
 
 def budget(latency: dict[str, float], scores: dict[str, float]) -> None:
-    """Latency budget against MAC budget, at equal measured latency. `latency`: name -> p50 in ms of its INT8 graph."""
+    """Compares latency budgets with MAC budgets at equal measured latency. `latency`: name -> p50 in ms of its INT8 graph."""
     by_macs = sorted((latency[name], scores[name]) for name in scores if name.startswith("macs-"))
     rows, verdicts = [], []
     for name, found in scores.items():
@@ -369,7 +374,7 @@ def latencies(setting: Setting, teacher: Path, models: dict[str, Path]) -> dict[
 
 
 def speed_figures(latency: dict[str, float], figures: Figures) -> None:
-    """INT8 against FP32."""
+    """Prints and notes the speed of INT8 over FP32."""
     names = [name for name in latency if name == "fp32" or "x-seed" in name]
     rows = [[name, f"{latency[name]:.3f}", f"{latency['fp32'] / latency[name]:.2f}x"] for name in names]
     print_table(["1 thread, dev sentences", "p50 ms", "faster than FP32"], rows)
@@ -380,7 +385,7 @@ def speed_figures(latency: dict[str, float], figures: Figures) -> None:
 
 
 def run(setting: Setting, seeds: Sequence[int], parts: Sequence[str]) -> None:
-    """The parts in order, then latency, then the line of figures."""
+    """Runs the parts in order, then measures latency and prints the line of figures."""
     figures, laboratory = Figures(setting.quick), Laboratory(setting)
     laboratory.run.store.prepare()
     (setting.work / "runs").mkdir(exist_ok=True)
@@ -411,7 +416,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = (given.work or Path(folder)).resolve()
         work.mkdir(parents=True, exist_ok=True)
-        run(Setting(given.assets.resolve(), work, given.quick, given.jobs), seeds, given.parts)
+        store = (given.store or work / "store").resolve()
+        run(Setting(given.assets.resolve(), work, store, given.quick, given.jobs), seeds, given.parts)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ targets: [{{runtime: onnxruntime}}, {{runtime: openvino}}]
 
 @dataclass(frozen=True)
 class Model:
-    """One graph to measure."""
+    """A graph to measure."""
 
     name: str
     file: Path
@@ -199,7 +199,7 @@ def in_process(side: str, assets: Path, work: Path, samples: int) -> float:
 
 
 def models_of(side: str, work: Path) -> list[Model]:
-    """FP32 and the three INT8 graphs of a side."""
+    """The FP32 and INT8 graphs of a side."""
     found = [
         Model("fp32", work / "model.onnx", "onnxruntime", side),
         Model("fp32", work / "openvino_model.xml", "openvino", side),
@@ -211,7 +211,7 @@ def models_of(side: str, work: Path) -> list[Model]:
 
 
 def accuracy(model: Model, serving: Serving, rows: list[dict[str, str]]) -> float:
-    """Share of dev sentences predicted right, batch 1."""
+    """Share of dev sentences that a model answers right, at batch 1."""
     target = Target(runtime=model.runtime)
     session = get_runtime(model.runtime).open(model.file, target)
     encoded = serving.encode(serving.open_tokenizer(), rows)
@@ -244,13 +244,13 @@ def latencies(
 
 
 def percentile(rounds: list[Round], percent: int) -> float:
-    """Of all timed queries, in milliseconds."""
+    """A percentile of all timed queries, in milliseconds."""
     return float(np.percentile([ns for item in rounds for ns in item.latencies_ns], percent)) / 1e6
 
 
 def main() -> None:
     """Runs the benchmark."""
-    parser = options(__doc__ or "")
+    parser = options(__doc__ or "", store=False)
     parser.add_argument("--side", choices=["hand", "edgebert"], help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--samples", type=int, help=argparse.SUPPRESS)
@@ -264,7 +264,7 @@ def main() -> None:
 
 
 def compare(assets: Path, work: Path, *, quick: bool) -> None:
-    """Both sides, measured and printed."""
+    """Measures both sides and prints the figures."""
     seconds: dict[str, list[float]] = {"hand": [], "edgebert": []}
     for turn in range(REPEATS[quick]):
         for side in ("hand", "edgebert") if turn % 2 == 0 else ("edgebert", "hand"):
@@ -282,7 +282,7 @@ def compare(assets: Path, work: Path, *, quick: bool) -> None:
 def report(
     models: list[Model], right: list[float], rounds: list[list[Round]], seconds: dict[str, list[float]], figures: Figures
 ) -> None:
-    """The table, the line of figures and the exit status."""
+    """Prints the table and the line of figures, and exits."""
     p50 = {(model.side, model.runtime, model.name): percentile(found, 50) for model, found in zip(models, rounds, strict=True)}
     sizes = {(model.side, model.runtime, model.name): model.size for model in models}
     score = {(model.side, model.runtime, model.name): value for model, value in zip(models, right, strict=True)}

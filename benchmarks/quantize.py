@@ -1,4 +1,4 @@
-"""`quantize: auto` beside other tools, each at its own best documented settings, measured alike in one run.
+"""`method: auto` beside other tools, each at its own best documented settings, measured alike in one run.
 
     python benchmarks/quantize.py --assets DIR [--peers DIR] [--work DIR] [--parts peers planted base failed] [--quick]
 
@@ -46,7 +46,7 @@ STAGES = [{"quantize": {"method": "auto"}}]
 BOTH: tuple[Literal["onnxruntime", "openvino"], ...] = ("onnxruntime", "openvino")
 KEPT, AHEAD, FASTER, FASTER_BASE, COVERED = 0.99, 1.15, 2.5, 3.3, 0.95
 SPREAD = 1.05
-"""p90/p50 may be this much over FP32's: what it varies by from run to run."""
+"""How far p90/p50 may exceed FP32's: it varies that much from run to run."""
 QUICK_LAYERS = 2
 FP32 = {"onnxruntime": "ONNX Runtime FP32", "openvino": "OpenVINO FP32"}
 RAW: tuple[tuple[str, str, Literal["onnxruntime", "openvino"]], ...] = (
@@ -57,16 +57,17 @@ RAW: tuple[tuple[str, str, Literal["onnxruntime", "openvino"]], ...] = (
     ("neural-compressor", "neural_compressor.onnx", "onnxruntime"),
 )
 OUTLIER, CHANNELS = 200.0, 2
-"""How much larger the planted value channels are, and how many each head has."""
+"""Factor of the planted value channels, and their number in each head."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What all parts share."""
+    """Folders and options of a run of the benchmark."""
 
     assets: Path
     peers: Path
     work: Path
+    store: Path
     quick: bool
 
     @property
@@ -76,12 +77,12 @@ class Bench:
 
     @property
     def runtimes(self) -> tuple[Literal["onnxruntime", "openvino"], ...]:
-        """That edgebert chooses from."""
+        """The runtimes that edgebert chooses from."""
         return BOTH[:1] if self.quick else BOTH
 
     @property
     def samples(self) -> int:
-        """Calibration texts, for everyone."""
+        """Number of calibration texts, the same for every tool."""
         return 16 if self.quick else 128
 
     @property
@@ -101,7 +102,7 @@ class Bench:
         return Raw(model, self.assets / "sst2" / "train.tsv", self.samples, self.max_length, self.work / name)
 
     def data(self) -> dict[str, Any]:
-        """SST-2 for a recipe."""
+        """The `data` section of a recipe: SST-2."""
         return {
             "eval": {
                 "path": str(self.assets / "sst2" / "dev.tsv"),
@@ -116,7 +117,7 @@ class Bench:
         }
 
     def compress(self, name: str, model: Path, targets: Sequence[Mapping[str, Any]], **changes: Any) -> Compressed:
-        """`quantize: auto` on a model."""
+        """Runs `quantize: {method: auto}` on a model."""
         said = {
             "stages": STAGES,
             "data": self.data(),
@@ -125,11 +126,11 @@ class Bench:
             "max_length": self.max_length,
         }
         made = recipe(model, targets=targets, **{**said, **changes})
-        return compress(made, self.work, self.work / "store", name)
+        return compress(made, self.work, self.store, name)
 
 
 def peers(bench: Bench, figures: Figures) -> None:
-    """Everyone, in four settings."""
+    """Compares all tools in four settings."""
     raw = bench.raw(bench.teacher, "raw")
     for library in ("onnxruntime", "nncf", "neural-compressor"):
         raw.run(library)
@@ -139,7 +140,7 @@ def peers(bench: Bench, figures: Figures) -> None:
     for threads, batch in settings[:1] if bench.quick else settings:
         service = {"threads": threads, "batch": batch}
         run = bench.compress(f"t{threads}-b{batch}", bench.teacher, [{"runtime": name, **service} for name in bench.runtimes])
-        planned_entries = [
+        contenders = [
             Contender(FP32["onnxruntime"], raw.out / "model.onnx", served("onnxruntime", threads, batch)),
             Contender(FP32["openvino"], raw.out / "openvino_model.xml", served("openvino", threads, batch)),
             *(raw_contender(raw.out / file, name, runtime, threads, batch) for name, file, runtime in RAW),
@@ -147,7 +148,7 @@ def peers(bench: Bench, figures: Figures) -> None:
             run.chosen,
         ]
         rounds, queries = (1, 24) if bench.quick else (4, 200 if batch == 1 else 60)
-        results = hold(planned_entries, bench.texts(), rounds=rounds, queries=queries)
+        results = hold(contenders, bench.texts(), rounds=rounds, queries=queries)
         print_contest(f"{threads} thread{'s' * (threads > 1)}, batch {batch}", results, absent)
         print(f"{run.choice}\n", flush=True)
         peers_figures(f"t{threads} b{batch}", run, results, figures, alone=threads == batch == 1)
@@ -166,14 +167,14 @@ def tool_files(bench: Bench) -> tuple[dict[str, Path], list[str]]:
 
 
 def raw_contender(file: Path, name: str, runtime: Literal["onnxruntime", "openvino"], threads: int, batch: int) -> Contender:
-    """A raw library's file. OpenVINO's own lengths are any, so nothing is padded further than the longest of a batch."""
+    """The file of a raw library. OpenVINO takes any length there, so a batch is padded to its longest text only."""
     if runtime == "openvino":
         return Contender(name, file, served(runtime, threads, batch, length_bucket=1), one_graph=True)
     return Contender(name, file, served(runtime, threads, batch))
 
 
 def print_contest(title: str, results: Mapping[str, Result], absent: Sequence[str]) -> None:
-    """One setting's table."""
+    """Prints the table of a setting."""
     base = results[FP32["onnxruntime"]]
     rows = [
         [
@@ -192,7 +193,7 @@ def print_contest(title: str, results: Mapping[str, Result], absent: Sequence[st
 
 
 def peers_figures(setting: str, run: Compressed, results: Mapping[str, Result], figures: Figures, *, alone: bool) -> None:
-    """What edgebert is held to in one setting. `alone`: 1 thread, one text a query."""
+    """Notes the figures of edgebert in a setting, with their bounds. `alone`: 1 thread, one text a query."""
     ours, base = results["edgebert"], results[FP32["onnxruntime"]]
     same = results[FP32[run.chosen.target.runtime]]
     rivals = [one for name, one in results.items() if name != "edgebert" and one.accuracy >= KEPT * base.accuracy]
@@ -207,17 +208,17 @@ def peers_figures(setting: str, run: Compressed, results: Mapping[str, Result], 
 
 
 def planted(bench: Bench, figures: Figures) -> None:
-    """A model that plain quantisation breaks."""
+    """Quantises a model that plain quantisation breaks."""
     model = plant(bench.teacher, bench.work / "planted-model")
     raw = bench.raw(model, "planted-raw")
     raw.run("onnxruntime")
     run = bench.compress("planted", model, [{"runtime": name} for name in bench.runtimes])
-    planned_entries = [
+    contenders = [
         Contender(FP32["onnxruntime"], raw.out / "model.onnx", served("onnxruntime")),
         *(raw_contender(raw.out / file, name, runtime, 1, 1) for name, file, runtime in RAW[:3]),
         run.chosen,
     ]
-    results = hold(planned_entries, bench.texts(), rounds=0, queries=0)
+    results = hold(contenders, bench.texts(), rounds=0, queries=0)
     base = results[FP32["onnxruntime"]].accuracy
     rows = [[name, f"{one.accuracy:.4f}", f"{one.accuracy / base:.2%}"] for name, one in results.items()]
     print_table(["planted outliers", "dev acc", "of FP32"], rows)
@@ -250,7 +251,7 @@ def plant(source: Path, target: Path) -> Path:
 
 
 def base(bench: Bench, figures: Figures) -> None:
-    """Speed at BERT-base's size."""
+    """Measures speed at BERT-base's size."""
     model = random_model(bench)
     length = bench.max_length
     texts = long_texts(bench, length, 12 if bench.quick else 64)
@@ -261,9 +262,9 @@ def base(bench: Bench, figures: Figures) -> None:
     gates = [{"metric": "accuracy", "min": 0.0}]  # what random weights answer says nothing
     said = {"data": data, "measure": measure, "gates": gates}
     run = bench.compress("base", model, [{"runtime": name} for name in bench.runtimes], **said)
-    planned_entries = [*(run.baseline(name, FP32[name]) for name in bench.runtimes), run.chosen]
+    contenders = [*(run.baseline(name, FP32[name]) for name in bench.runtimes), run.chosen]
     rounds, queries = (1, 8) if bench.quick else (4, 25)
-    results = hold(planned_entries, texts, rounds=rounds, queries=queries, warmup=3)
+    results = hold(contenders, texts, rounds=rounds, queries=queries, warmup=3)
     rows = [
         [name, f"{one.percentile(50):.2f}", f"{one.percentile(90):.2f}", f"{slow.percentile(50) / one.percentile(50):.2f}x"]
         for slow in [results[FP32["onnxruntime"]]]
@@ -277,7 +278,7 @@ def base(bench: Bench, figures: Figures) -> None:
 
 
 def random_model(bench: Bench) -> Path:
-    """Random weights with the teacher's vocabulary; for a quick run of two narrow layers.
+    """A model with random weights and the teacher's vocabulary; for a quick run it has two narrow layers.
 
     The bias of its head makes every answer the second label, whatever is quantised: there is no accuracy to lose.
     """
@@ -312,7 +313,7 @@ def long_texts(bench: Bench, length: int, count: int) -> Texts:
 
 
 def failed(bench: Bench, figures: Figures) -> None:
-    """Nobody answers more than all texts right."""
+    """Runs with a gate that no model passes: more right answers than texts."""
     run = bench.compress("failed", bench.teacher, [{"runtime": "onnxruntime"}], gates=[{"metric": "accuracy", "min": 1.01}])
     told = run.output[run.output.index("FAILED:") :]
     print(f"exit code {run.code}\n{told}", flush=True)
@@ -332,11 +333,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = (given.work or Path(folder)).resolve()
         work.mkdir(parents=True, exist_ok=True)
-        run(Bench(given.assets.resolve(), given.peers.resolve(), work, given.quick), given.parts)
+        store = (given.store or work / "store").resolve()
+        run(Bench(given.assets.resolve(), given.peers.resolve(), work, store, given.quick), given.parts)
 
 
 def run(bench: Bench, names: Sequence[str]) -> None:
-    """The parts in order, then the line of figures."""
+    """Runs the parts in order, then prints the line of figures."""
     figures = Figures(bench.quick)
     if bench.quick:
         shallow(bench.assets / "models" / "sst2-minilm-l6", bench.teacher)
@@ -352,7 +354,7 @@ def run(bench: Bench, names: Sequence[str]) -> None:
 
 
 def quietly(name: str, bench: Bench) -> tuple[str, Figures]:
-    """One part, and what it would have printed."""
+    """Runs a part. Returns what it would have printed, and its figures."""
     figures, printed = Figures(bench.quick), io.StringIO()
     with contextlib.redirect_stdout(printed):
         WORK[name](bench, figures)
@@ -365,6 +367,8 @@ def shallow(source: Path, target: Path) -> None:
 
     shutil.copytree(source, target)
     config = json.loads((source / "config.json").read_text())
+    if config["num_hidden_layers"] <= QUICK_LAYERS:
+        return
     (target / "config.json").write_text(json.dumps({**config, "num_hidden_layers": QUICK_LAYERS}))
     layer = re.compile(r"encoder\.layer\.(\d+)\.")
     weights = load_file(source / "model.safetensors")

@@ -1,4 +1,4 @@
-"""`edgebert compress` as benchmarks run it, and what it leaves."""
+"""Runs of `edgebert compress` for benchmarks: the recipe, the command, and the report and bundle that it leaves."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from edgebert.report.text.search import choice_lines
 
 @dataclass(frozen=True)
 class Compressed:
-    """What one run left."""
+    """A run that has ended: its folder, exit code and output."""
 
     folder: Path
     code: int
@@ -37,32 +37,32 @@ class Compressed:
 
     @cached_property
     def manifest(self) -> BundleManifest:
-        """The bundle's, its files checked."""
+        """The manifest of the bundle, whose files are checked."""
         return read_bundle(self.folder / "bundle")
 
     @property
     def entry(self) -> Entry:
-        """The report's on the selected variant."""
+        """The report's entry of the selected variant."""
         return next(entry for entry in self.report.entries if entry.name == self.manifest.selected)
 
     @property
     def chosen(self) -> Contender:
-        """The selected variant, under the name `edgebert`, as the bundle says to serve it."""
+        """The selected variant, served as the bundle says, under the name `edgebert`."""
         return self._planned("edgebert", next(one for one in self.manifest.variants if one.name == self.manifest.selected))
 
     def baseline(self, runtime: str, name: str) -> Contender:
-        """The bundle's FP32 for a runtime."""
+        """The FP32 variant of the bundle for a runtime."""
         found = (one for one in self.manifest.variants if one.role == "baseline" and one.target.runtime == runtime)
         return self._planned(name, next(found))
 
     @property
     def choice(self) -> str:
-        """What `quantize: auto` chose for the selected variant, and how much of it runs in INT8."""
+        """The choices of the search for the selected variant, and the share that runs in INT8."""
         return "\n".join([*choice_lines(self.entry), f"  int8_coverage {self.coverage:.3f}"])
 
     @property
     def coverage(self) -> float:
-        """Share of the arithmetic that runs in INT8; NaN, which holds to no bound, where nobody counted."""
+        """Share of the arithmetic that runs in INT8; NaN, which passes no bound, if it was not counted."""
         found = self.report.value(self.entry, "int8_coverage")
         return float("nan") if found is None else found
 
@@ -94,7 +94,7 @@ def recipe(
     measure: Mapping[str, int],
     max_length: int,
 ) -> dict[str, Any]:
-    """Of a text classifier with two labels."""
+    """The recipe of a text classifier with two labels."""
     return {
         "model": str(model),
         "task": {"name": "text-classification", "labels": list(LABELS), "max_length": max_length},

@@ -1,4 +1,4 @@
-"""What the tests share: a tiny real BERT, small data files, a store, and the command line run in-process."""
+"""Fixtures of all tests: a tiny real BERT, small data files, a store, and the command line in this process."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def pytest_unconfigure() -> None:
 
 
 def make_tokenizer(folder: Path) -> int:
-    """A WordPiece tokenizer over letters and a few words, as BERT has it. Returns the size of its vocabulary."""
+    """Writes a WordPiece tokenizer over letters and a few words. Returns the size of its vocabulary."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
     letters = "abcdefghijklmnopqrstuvwxyz0123456789.,!?'-"
@@ -72,7 +72,7 @@ def make_tokenizer(folder: Path) -> int:
 
 
 def make_model(folder: Path, *, head: bool = True, labels: Sequence[str] = ("negative", "positive"), seed: int = 0) -> Path:
-    """A BERT of two layers, 32 wide, with random weights, saved as save_pretrained does."""
+    """Saves a BERT of two layers, 32 wide, with random weights, in Transformers' form."""
     import torch
     from transformers import BertConfig, BertForSequenceClassification, BertModel
 
@@ -102,7 +102,7 @@ def model_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def encoder_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same without a head; do not write into it."""
+    """A tiny BERT without a head; do not write into it."""
     return made_once(run_folder(tmp_path_factory) / "models" / "encoder", partial(make_model, head=False))
 
 
@@ -113,7 +113,7 @@ def model_dir(model_template: Path, tmp_path: Path) -> Path:
 
 
 def write_table(path: Path, rows: Sequence[dict[str, Any]], *, delimiter: str = ",") -> Path:
-    """Rows as a CSV or TSV file with a header."""
+    """Writes rows as a CSV or TSV file with a header."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter, lineterminator="\n")
         writer.writeheader()
@@ -122,13 +122,13 @@ def write_table(path: Path, rows: Sequence[dict[str, Any]], *, delimiter: str = 
 
 
 def review_rows(count: int, *, split: str = "train") -> list[dict[str, str]]:
-    """Real labelled sentences, `text` and `label`."""
+    """Rows of real labelled sentences, `text` and `label`."""
     lines = (REVIEWS / f"{split}.tsv").read_text(encoding="utf-8").splitlines()[1 : count + 1]
     return [dict(zip(("text", "label"), line.split("\t"), strict=False)) for line in lines]
 
 
 def write_reviews(folder: Path) -> Path:
-    """train.csv (48 rows) and eval.csv (24 rows)."""
+    """Writes train.csv (48 rows) and eval.csv (24 rows)."""
     folder.mkdir()
     write_table(folder / "train.csv", review_rows(48))
     write_table(folder / "eval.csv", review_rows(24, split="eval"))
@@ -137,7 +137,7 @@ def write_reviews(folder: Path) -> Path:
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """train.csv (48 rows) and eval.csv (24 rows)."""
+    """A folder with train.csv (48 rows) and eval.csv (24 rows)."""
     return write_reviews(tmp_path / "data")
 
 
@@ -170,8 +170,8 @@ def recipe(tmp_path: Path, model_dir: Path, data_dir: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, model_template: Path) -> Path:
-    """A folder with recipe.yaml, model/, data/, store/ and what compress made of them, with every method on both
-    runtimes, in runs/recipe/. Do not write into it."""
+    """A folder with recipe.yaml, model/, data/, store/ and runs/recipe/, a run of compress with a method of each kind
+    on both runtimes. Do not write into it."""
 
     def make(folder: Path) -> None:
         compress_recipe(
@@ -185,7 +185,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, model_template: Path) -> 
 
 
 def write_recipe(folder: Path, model: Path) -> Path:
-    """A folder with recipe.yaml beside a copy of the model and data/."""
+    """Writes recipe.yaml, and beside it a copy of the model and data/. Returns the folder."""
     shutil.copytree(model, folder / "model")
     write_reviews(folder / "data")
     (folder / "recipe.yaml").write_text(RECIPE)
@@ -204,7 +204,7 @@ def compress_recipe(folder: Path, *overrides: str) -> None:
 
 @pytest.fixture(scope="session")
 def pruned(tmp_path_factory: pytest.TempPathFactory, model_template: Path) -> Run:
-    """What compress made of a model that is cut twice and quantised: layer 0 keeps heads 0 and 2 and 16 of its 64 FFN
+    """A run of compress that cuts the model twice and quantises it: layer 0 keeps heads 0 and 2 and 16 of its 64 FFN
     neurons, layer 1 is whole at first and removed by the second cut. Do not write into its folder."""
     from fake_stages import Cut, compressed
 

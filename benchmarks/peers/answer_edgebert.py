@@ -1,4 +1,4 @@
-"""edgebert's first answer. Runs in an environment that has the device side of edgebert alone.
+"""The first answer of edgebert. Runs in an environment that has the device side of edgebert alone.
 
 python answer_edgebert.py BUNDLE TEXT
 """

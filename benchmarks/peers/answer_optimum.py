@@ -1,4 +1,4 @@
-"""optimum-onnx's first answer, as its documentation has it. Runs in its environment.
+"""The first answer of optimum-onnx, written as its documentation does. Runs in its environment.
 
 python answer_optimum.py BUNDLE TEXT FILE, of which FILE is the ONNX file below BUNDLE/onnx
 """

@@ -1,4 +1,4 @@
-"""The first answer of sentence-transformers' ONNX back end; a classifier is a CrossEncoder to it. Runs in its environment.
+"""The first answer of sentence-transformers' ONNX back end, which opens a classifier as a CrossEncoder.
 
 python answer_sentence_transformers.py BUNDLE TEXT FILE, of which FILE is the ONNX file below BUNDLE/onnx
 """

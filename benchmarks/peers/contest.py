@@ -1,6 +1,6 @@
-"""One contest: every planned answers the same texts, at the same batch and threads, in fresh processes that take turns.
+"""One contest: every contender answers the same texts, at the same batch and threads, in fresh processes that take turns.
 
-As a script it is the process that opens one planned, told on its standard input.
+As a script it is the process that opens one contender; it reads its job from standard input.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ PAD_ID = 0
 
 @dataclass(frozen=True)
 class Contender:
-    """One graph, and how its user would serve it."""
+    """A graph, and the target that its user would serve it on."""
 
     name: str
     file: Path
     target: Target
     one_graph: bool = False
-    """OpenVINO as its own documentation has it: one compiled model for all lengths."""
+    """Whether OpenVINO compiles one model for all lengths, as its documentation does."""
 
 
 @dataclass(frozen=True)
 class Texts:
-    """What is answered. `rows` have a `text` and a `label`."""
+    """The texts to answer. `rows` have a `text` and a `label`."""
 
     rows: Sequence[Mapping[str, str]]
     tokenizer: Path
@@ -49,14 +49,14 @@ class Texts:
 
 @dataclass(frozen=True)
 class Result:
-    """What one planned did."""
+    """Accuracy and latencies of a contender."""
 
     accuracy: float
     milliseconds: np.ndarray[Any, Any]
-    """Of every timed query, all rounds."""
+    """The latency of every timed query, of all rounds."""
 
     def percentile(self, percent: int) -> float:
-        """In milliseconds."""
+        """A percentile of the latencies, in milliseconds."""
         return float(np.percentile(self.milliseconds, percent))
 
     @property
@@ -66,7 +66,7 @@ class Result:
 
 
 class RoundJob(BaseModel):
-    """What one process is told."""
+    """The job of one process."""
 
     file: str
     target: Target
@@ -74,13 +74,13 @@ class RoundJob(BaseModel):
     tokenizer: str
     max_length: int
     texts: tuple[str, ...]
-    """In the order of the queries, `target.batch` to each."""
+    """In the order of the queries; each query takes the next `target.batch` texts."""
     warmup: int
     """Queries that are answered but not timed."""
 
 
 class Answers(BaseModel):
-    """What one process says."""
+    """The answers of one process."""
 
     nanoseconds: tuple[int, ...]
     predictions: tuple[int, ...]
@@ -123,55 +123,53 @@ def serve(job: RoundJob) -> Answers:
         outputs.append(session.predict(query))
         times.append(clock() - before)
     # Files of different tools name their output differently; a classifier has one.
-    predictions = [int(place) for output in outputs for place in next(iter(output.values())).argmax(axis=-1)]
+    predictions = [int(label) for output in outputs for label in next(iter(output.values())).argmax(axis=-1)]
     return Answers(nanoseconds=tuple(times), predictions=tuple(predictions))
 
 
-def in_process(planned: Contender, job: RoundJob) -> Answers:
+def in_process(contender: Contender, job: RoundJob) -> Answers:
     """One job in a fresh process; ends the benchmark when that process fails."""
     done = subprocess.run([sys.executable, __file__], input=job.model_dump_json(), capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"{planned.name} on {job.file} failed:\n{done.stderr[-2000:]}")
+        sys.exit(f"{contender.name} on {job.file} failed:\n{done.stderr[-2000:]}")
     return Answers.model_validate_json(done.stdout)
 
 
-def hold(
-    planned_entries: Sequence[Contender], texts: Texts, *, rounds: int, queries: int, warmup: int = 10
-) -> dict[str, Result]:
-    """Accuracy on all texts, and `rounds` times the latency of `queries` seeded queries, by planned's name.
+def hold(contenders: Sequence[Contender], texts: Texts, *, rounds: int, queries: int, warmup: int = 10) -> dict[str, Result]:
+    """Accuracy on all texts, and `rounds` times the latency of `queries` seeded queries, by the contender's name.
 
-    All planned_entries have the same batch and threads.
+    All contenders have the same batch and threads.
     """
-    batch = planned_entries[0].target.batch
+    batch = contenders[0].target.batch
     order = query_order(len(texts.rows), (warmup + queries) * batch, seed=0)
-    timed = tuple(texts.rows[place]["text"] for place in order)
+    timed = tuple(texts.rows[index]["text"] for index in order)
     whole = tuple(row["text"] for row in texts.rows)
     references = np.array([int(row["label"]) for row in texts.rows])
 
-    def job(planned: Contender, chosen: tuple[str, ...], skipped: int) -> RoundJob:
+    def job(contender: Contender, chosen: tuple[str, ...], skipped: int) -> RoundJob:
         return RoundJob(
-            file=str(planned.file),
-            target=planned.target,
-            one_graph=planned.one_graph,
+            file=str(contender.file),
+            target=contender.target,
+            one_graph=contender.one_graph,
             tokenizer=str(texts.tokenizer),
             max_length=texts.max_length,
             texts=chosen,
             warmup=skipped,
         )
 
-    right = [np.mean(np.array(in_process(one, job(one, whole, 0)).predictions) == references) for one in planned_entries]
-    times: list[list[int]] = [[] for _ in planned_entries]
+    right = [np.mean(np.array(in_process(one, job(one, whole, 0)).predictions) == references) for one in contenders]
+    times: list[list[int]] = [[] for _ in contenders]
     for turn in range(rounds):
-        for place in rotated(len(planned_entries), turn):
-            times[place] += in_process(planned_entries[place], job(planned_entries[place], timed, warmup)).nanoseconds
+        for index in rotated(len(contenders), turn):
+            times[index] += in_process(contenders[index], job(contenders[index], timed, warmup)).nanoseconds
     return {
         one.name: Result(float(score), np.array(found) / 1e6)
-        for one, score, found in zip(planned_entries, right, times, strict=True)
+        for one, score, found in zip(contenders, right, times, strict=True)
     }
 
 
 def served(runtime: Literal["onnxruntime", "openvino"], threads: int = 1, batch: int = 1, **settings: Any) -> Target:
-    """A target with that runtime's own choices, but for what is said."""
+    """A target with the defaults of its runtime, but for the settings given."""
     return Target(runtime=runtime, threads=threads, batch=batch, **settings)
 
 

@@ -1,4 +1,4 @@
-"""What a process says of itself when it has answered its first text. Imported by programs of several environments."""
+"""Time and memory of a process that has answered its first text. Imported by programs of several environments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sizes of what is installed in the environment that runs this: one JSON document, distribution -> bytes."""
+"""Prints the sizes of the packages of this environment: one JSON document, distribution -> bytes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import json
 import sys
 
 SEED = ("pip", "setuptools")
-"""What a virtual environment brings before anything is installed."""
+"""Packages that a new virtual environment holds."""
 
 
 def sizes() -> dict[str, int]:
-    """Of every distribution's files, compiled Python included."""
+    """Bytes of the files of each distribution, compiled Python included."""
     found = {}
     for distribution in importlib.metadata.distributions():
         name = distribution.metadata["Name"]

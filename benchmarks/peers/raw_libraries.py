@@ -1,4 +1,4 @@
-"""What a user of the raw libraries writes, after their own documentation. Runs in edgebert's environment.
+"""Quantisation with the raw libraries, written as their documentation does. Runs in edgebert's environment.
 
     python raw_libraries.py LIBRARY --model DIR --train FILE.tsv --samples N --max-length N --out DIR
 
@@ -52,7 +52,7 @@ def example() -> tuple[Any, Any, Any]:
 
 
 def onnxruntime(given: argparse.Namespace) -> None:
-    """Export; pre-processing and both kinds of quantisation as onnxruntime.ai/docs/performance/model-optimizations has them."""
+    """Export and both kinds of quantisation, as onnxruntime.ai/docs/performance/model-optimizations shows."""
     import torch
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -95,7 +95,7 @@ def onnxruntime(given: argparse.Namespace) -> None:
 
 
 def nncf(given: argparse.Namespace) -> None:
-    """Conversion and NNCF's post-training quantisation of transformers."""
+    """Conversion to OpenVINO, and NNCF's post-training quantisation of transformers."""
     from edgebert.core.libraries import switch_off_telemetry
 
     switch_off_telemetry()
@@ -115,13 +115,13 @@ def nncf(given: argparse.Namespace) -> None:
 
 
 def neural_compressor(given: argparse.Namespace) -> None:
-    """Its PT2E static path, exported to ONNX. The weights stay FP32 behind QuantizeLinear, as it leaves them."""
+    """The PT2E static path, exported to ONNX. It leaves the weights in FP32, behind QuantizeLinear."""
     import torch
     from neural_compressor.torch.export import export
     from neural_compressor.torch.quantization import StaticQuantConfig, convert, prepare
 
     class Logits(torch.nn.Module):
-        """Tensors in, a tensor out."""
+        """The classifier with tensors as arguments, and its logits as its only result."""
 
         def __init__(self, model: Any) -> None:
             super().__init__()

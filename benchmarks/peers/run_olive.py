@@ -1,4 +1,4 @@
-"""Olive: conversion, its transformer optimisation for BERT, dynamic quantisation. Runs in Olive's environment.
+"""Quantisation by Olive: conversion, its transformer optimisation for BERT, dynamic quantisation. Runs in Olive's environment.
 
 python run_olive.py MODEL_DIR OUT_DIR
 """

@@ -1,4 +1,4 @@
-"""sentence-transformers: a classifier is a CrossEncoder to it. Runs in its environment.
+"""Quantisation by sentence-transformers, which opens a classifier as a CrossEncoder. Runs in its environment.
 
 python run_sentence_transformers.py MODEL_DIR OUT_DIR
 """

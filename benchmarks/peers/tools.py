@@ -1,4 +1,4 @@
-"""The tools beside edgebert: their environments, and the commands that make their INT8 files."""
+"""The tools that edgebert is compared with: their environments, and the commands that make their INT8 files."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ QUIET = {
 
 @dataclass(frozen=True)
 class Tool:
-    """One that has an environment of its own, because its pins exclude edgebert's."""
+    """A tool with an environment of its own, because its pins exclude edgebert's."""
 
     name: str
     requirements: tuple[str, ...]
     commands: tuple[str, ...]
-    """Programs of its environment and their arguments, apart by spaces; {model} and {out} are folders, {here} this one."""
+    """Commands of its environment, split at spaces; {model} and {out} are folders, {here} is the folder of this file."""
     made: str
     """The INT8 file in {out}."""
 
     def environment(self, peers: Path) -> Path:
-        """Its folder of programs."""
+        """The folder of its programs."""
         return peers / self.name / "bin"
 
     def install(self, peers: Path) -> None:
@@ -45,7 +45,7 @@ class Tool:
         run([str(self.environment(peers) / "pip"), "install", "--quiet", *self.requirements], self.name, offline=False)
 
     def make(self, peers: Path, model: Path, out: Path) -> Path:
-        """Quantises. Returns the file."""
+        """Quantises the model. Returns the INT8 file."""
         out.mkdir()
         for command in self.commands:
             program, *arguments = command.split()
@@ -91,7 +91,7 @@ TOOLS = (
 
 @dataclass(frozen=True)
 class Raw:
-    """The raw libraries, which live in edgebert's own environment."""
+    """The raw libraries, which are in edgebert's own environment."""
 
     model: Path
     train: Path
@@ -100,7 +100,7 @@ class Raw:
     out: Path
 
     def run(self, library: str) -> None:
-        """Leaves its files in `out`."""
+        """Quantises with a library; the files are in `out` afterwards."""
         self.out.mkdir(exist_ok=True)
         options = {"--model": self.model, "--train": self.train, "--out": self.out}
         numbers = {"--samples": self.samples, "--max-length": self.max_length}

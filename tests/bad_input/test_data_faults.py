@@ -1,4 +1,4 @@
-"""Data that is missing, damaged or of another task: one message with the file and the row, the way out, nothing left."""
+"""Data that is missing, damaged or of another task: one message with the file, the row and the remedy, nothing left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Broken surroundings: packages, disk, Hub, Ctrl-C, several processes: one message, the right exit code, nothing left."""
+"""Missing packages, full disks, no Hub, Ctrl-C, several processes: one message, the right exit code, nothing left."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_compress_names_a_module_that_cannot_be_imported(
 
 @pytest.fixture
 def tmpfs() -> Iterator[Callable[[Path, str], None]]:
-    """Mounts a small file system of its own over a folder, for as long as the test runs."""
+    """Mounts a small file system over a folder while the test runs."""
     mounted: list[Path] = []
 
     def mount(folder: Path, options: str) -> None:
@@ -76,7 +76,7 @@ def tmpfs() -> Iterator[Callable[[Path, str], None]]:
 
 
 @pytest.mark.parametrize(("place", "option"), [("store", "--store"), ("runs", "--out")])
-def test_compress_says_when_a_place_cannot_be_written(
+def test_compress_says_when_a_folder_cannot_be_written(
     place: str, option: str, cli: Any, recipe: Path, request: pytest.FixtureRequest
 ) -> None:
     folder = recipe.parent / place
@@ -100,7 +100,8 @@ def test_compress_says_when_a_place_cannot_be_written(
 def test_compress_says_when_the_disk_is_full(
     place: str, size: str, words: tuple[str, ...], cli: Any, recipe: Path, tmpfs: Callable[[Path, str], None]
 ) -> None:
-    both(swap("[dynamic]", "[nncf]"), swap("onnxruntime", "openvino"))(recipe.parent)
+    if place == "store":
+        both(swap("[dynamic]", "[nncf]"), swap("onnxruntime", "openvino"))(recipe.parent)
     tmpfs(recipe.parent / place, f"size={size}")
     assert_refused(cli(*COMPRESS), EXIT_ENVIRONMENT, ("No space left", *words))
     assert_nothing_left(recipe.parent)
@@ -115,7 +116,7 @@ main()
 
 
 def command(recipe: Path, *python: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """compress in a process of its own; `python` is what stands before its arguments."""
+    """Runs compress in a process of its own; `python` holds the arguments of Python."""
     surroundings = {**os.environ, "EDGEBERT_HOME": str(recipe.parent / "store"), **environment}
     return subprocess.run(
         [sys.executable, *python, *COMPRESS],
@@ -161,7 +162,7 @@ def test_compress_finds_what_is_missing_before_it_loads_torch(recipe: Path) -> N
 
 
 def interrupt(recipe: Path, reached: str) -> tuple[int, str]:
-    """Ctrl-C, as a terminal sends it, when the progress has come to a line. Returns the exit code and what was said."""
+    """Sends Ctrl-C, as a terminal does, when progress reaches a line. Returns the exit code and the standard error."""
     arguments = [sys.executable, "-m", "edgebert", "compress", "recipe.yaml"]
     with subprocess.Popen(
         arguments,
@@ -183,6 +184,7 @@ def interrupt(recipe: Path, reached: str) -> tuple[int, str]:
     return process.returncode, said
 
 
+@pytest.mark.slow
 def test_compress_can_be_interrupted_and_goes_on_afterwards(recipe: Path, cli: Any) -> None:
     for reached in ("read data.eval", "export to ONNX", "measure latency"):
         code, said = interrupt(recipe, reached)

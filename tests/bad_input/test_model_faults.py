@@ -13,9 +13,9 @@ from edgebert.errors import EXIT_ENVIRONMENT
 INDEX = "model/model.safetensors.index.json"
 
 
-def shards(places: Any) -> Break:
-    """A model in several files, with that index."""
-    return both(drop(WEIGHTS), put(INDEX, json.dumps({"weight_map": places})))
+def shards(files: Any) -> Break:
+    """A model in several files, with this index."""
+    return both(drop(WEIGHTS), put(INDEX, json.dumps({"weight_map": files})))
 
 
 def spoil(weights: dict[str, Any]) -> None:
@@ -72,10 +72,12 @@ def lose_layer(weights: dict[str, Any]) -> None:
     Case("empty weights", put(WEIGHTS, ""), ("is not a whole safetensors file", "fetch it again")),
     Case("Git LFS pointer", put(WEIGHTS, "version https://git-lfs.github.com/spec/v1\n"), ("Git LFS pointer: fetch it again",)),
     Case("header of a wrong shape", put(WEIGHTS, header([])), ("is not a whole safetensors file",)),
-    Case("header without places", put(WEIGHTS, header({"a": {"data_offsets": []}})), ("is not a whole safetensors file",)),
+    Case("header without offsets", put(WEIGHTS, header({"a": {"data_offsets": []}})), ("is not a whole safetensors file",)),
     Case("deeply nested header", put(WEIGHTS, header(b"[" * 100_000)), ("is not a whole safetensors file",)),
     Case("index of a wrong shape", shards([]), ("index.json names no weight files", "fetch it again")),
-    Case("index of a wrong place", shards({"a": "../x.safetensors"}), ("names ../x.safetensors, which is not in the folder",)),
+    Case(
+        "index with a path outside", shards({"a": "../x.safetensors"}), ("../x.safetensors, which is not in the folder",)
+    ),
     Case(
         "NaN in the weights", tensors(spoil), ("/model hold NaN", "layer.0.attention.self.query.weight", "earlier checkpoint")
     ),

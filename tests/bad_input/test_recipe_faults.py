@@ -1,4 +1,4 @@
-"""Faults in a recipe or an override: one message with the place, what is wrong and what is known, nothing left."""
+"""Faults in a recipe or an override: one message with the line, the fault and the known names, nothing left."""
 
 from __future__ import annotations
 
@@ -118,9 +118,9 @@ def test_compress_refuses_a_recipe(case: Case, cli: Any, recipe: Path) -> None:
     Case("value with a key twice", nothing, ("gates", 'duplicate key "a"'), ("--set", "gates={a: 1, a: 2}")),
     Case("NaN", nothing, ("gates.0.min", "finite number"), ("--set", "gates.0.min=.nan")),
     Case("unknown method", nothing, ("stages.1.quantize.method", "`dynamic`"), ("--set", "stages.quantize.method=dynamc")),
-    Case("place beyond the list", nothing, ("there is no entry 9; the list has 2",), ("--set", "stages.9.x=1")),
-    Case("place before the list", nothing, ("there is no entry -1",), ("--set", "stages.-1.x=1")),
-    Case("place that is no number", nothing, ("no \N{SUPERSCRIPT TWO} in this list",), ("--set", "stages.\u00b2.x=1")),
+    Case("index beyond the list", nothing, ("there is no entry 9; the list has 2",), ("--set", "stages.9.x=1")),
+    Case("index before the list", nothing, ("there is no entry -1",), ("--set", "stages.-1.x=1")),
+    Case("index that is no number", nothing, ("no \N{SUPERSCRIPT TWO} in this list",), ("--set", "stages.\u00b2.x=1")),
     Case("stage that is not there", nothing, ("the recipe has no distill",), ("--set", "stages.distill.x=1")),
     Case("below a plain value", nothing, ("seed.x", "x stands under a plain value"), ("--set", "seed.x=1")),
     Case("two faults", nothing, ("2 problems", "seed.x", "stages.9"), ("--set", "seed.x=1", "--set", "stages.9.x=1")),

@@ -1,4 +1,4 @@
-"""Stages that cannot work with each other, the model or the data: all of it is said before any work, and nothing is left."""
+"""Stages that do not fit each other, the model or the data: all faults are reported before any work, and nothing is left."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def distill(parameters: str, *before: str) -> Break:
 
 
 def teacher(change: Break = nothing, **values: Any) -> Break:
-    """A folder `teacher` beside the model: the model with another config.json, or otherwise changed."""
+    """Makes a folder `teacher`: the model with another config.json, or changed in another way."""
 
     def made(folder: Path) -> None:
         (folder / "elsewhere").mkdir()
@@ -66,7 +66,7 @@ def teacher(change: Break = nothing, **values: Any) -> Break:
 
 
 def vocabulary(change: Callable[[dict[str, Any]], object]) -> Break:
-    """Another content of tokenizer.json."""
+    """Changes tokenizer.json."""
 
     def broken(folder: Path) -> None:
         file = folder / "model" / "tokenizer.json"

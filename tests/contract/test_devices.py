@@ -1,4 +1,4 @@
-"""What every way to a device does: one suite over a folder here, a host by SSH and the fake of the seam."""
+"""The contract of every transport: a folder on this machine, a host by SSH, and the fake that ships with the package."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ KINDS = ("local", "ssh", "fake")
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server | None]:
-    """One server for all of them; None where none can be started."""
+    """One server for all tests; None if none can be started."""
     if why_not():
         yield None
         return
@@ -42,7 +42,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server | None]:
 def make(
     request: pytest.FixtureRequest, server: Server | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Device]:
-    """Makes a device of each kind; `make(python=...)` names the program that its agent is."""
+    """Makes a device of each kind; `make(program)` names the program that stands in for Python."""
     root = tmp_path / "root"
 
     def of_kind(python: str | None = None) -> Device:
@@ -62,12 +62,12 @@ def make(
 
 @pytest.fixture
 def device(make: Callable[..., Device]) -> Device:
-    """A device whose agent is ours."""
+    """A device with the real agent."""
     return make()
 
 
 def program(folder: Path, text: str) -> str:
-    """A program that may stand in the place of Python: `-c` runs as it would, and as an agent it does what the text says."""
+    """A program to stand in for Python: it runs `-c` as Python does; as an agent it runs this text."""
     path = folder / "agent"
     script = f"import os, sys\nif sys.argv[1] == '-c':\n    exec(compile(sys.argv[2], 'c', 'exec'))\n    sys.exit()\n{text}"
     path.write_text(f"#!{sys.executable}\n{script}")
@@ -90,14 +90,14 @@ async def parts(data: bytes, size: int = 1 << 16) -> AsyncIterator[bytes]:
         yield data[start : start + size]
 
 
-def test_a_device_says_who_it_is(device: Device) -> None:
+def test_hello_is_answered_and_changes_nothing(device: Device) -> None:
     about = About.model_validate(over(device, lambda channel: channel.ask(Hello(root=device.root))))
     assert about.protocol == PROTOCOL
     assert about.serving is None
     assert not Path(device.root).exists()  # asking changes nothing
 
 
-def test_what_is_sent_arrives_as_it_was_and_is_told(device: Device) -> None:
+def test_contents_arrive_unchanged_and_are_reported(device: Device) -> None:
     data = os.urandom(3_000_001)
     digest = hashlib.sha256(data).hexdigest()
     events: list[Any] = []
@@ -108,7 +108,7 @@ def test_what_is_sent_arrives_as_it_was_and_is_told(device: Device) -> None:
     assert digest in [event.sha256 for event in events if event.event == "received"]
 
 
-def test_an_error_of_the_agent_is_of_the_class_that_it_names(device: Device) -> None:
+def test_an_error_of_the_agent_has_the_class_that_it_names(device: Device) -> None:
     Path(device.root).mkdir()
     (Path(device.root) / "holiday.jpg").touch()
     with pytest.raises(DeviceError, match=r"holds something else \(holiday.jpg\)") as error:
@@ -116,8 +116,8 @@ def test_an_error_of_the_agent_is_of_the_class_that_it_names(device: Device) -> 
     assert error.value.hint
 
 
-def test_an_agent_that_refuses_early_is_heard_although_its_body_is_under_way(device: Device) -> None:
-    """It stops reading; what it says must not be lost behind a pipe that is closed."""
+def test_an_early_refusal_is_read_while_the_body_is_under_way(device: Device) -> None:
+    """The agent stops reading; its answer must not be lost behind the closed pipe."""
     Path(device.root).mkdir()
     (Path(device.root) / "holiday.jpg").touch()
     piece = Piece(sha256="0" * 64, size=200_000_000)
@@ -134,7 +134,7 @@ def test_an_agent_that_refuses_early_is_heard_although_its_body_is_under_way(dev
     assert sent < piece.size
 
 
-def test_what_the_body_raises_comes_out_as_it_is(device: Device) -> None:
+def test_an_error_of_the_body_is_raised_unchanged(device: Device) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield b"x" * 1000
         raise ZeroDivisionError("of ours")
@@ -144,7 +144,7 @@ def test_what_the_body_raises_comes_out_as_it_is(device: Device) -> None:
         over(device, lambda channel: channel.ask(request, body=broken()))
 
 
-def test_what_the_listener_raises_comes_out_as_it_is(make: Callable[..., Device], tmp_path: Path) -> None:
+def test_an_error_of_the_listener_is_raised_unchanged(make: Callable[..., Device], tmp_path: Path) -> None:
     says = """print('{"event": "note", "line": "hello"}', flush=True); sys.stdin.read()"""
 
     def heard(event: object) -> None:
@@ -156,7 +156,7 @@ def test_what_the_listener_raises_comes_out_as_it_is(make: Callable[..., Device]
 
 
 def test_a_body_waits_for_the_agent_and_is_never_whole_in_memory(make: Callable[..., Device], tmp_path: Path) -> None:
-    """An agent that does not read lets no more than a few buffers go out."""
+    """No more than a few buffers are sent to an agent that does not read."""
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -254,7 +254,7 @@ AGENTS = {
 
 
 @pytest.mark.parametrize("case", AGENTS)
-def test_an_agent_is_refused_in_words(make: Callable[..., Device], tmp_path: Path, case: str) -> None:
+def test_a_broken_agent_is_refused_with_a_reason(make: Callable[..., Device], tmp_path: Path, case: str) -> None:
     text, kind, message = AGENTS[case]
     with pytest.raises(DeviceError, match=message) as error:
         over(make(program(tmp_path, text)), lambda channel: channel.ask(Hello()))
@@ -262,13 +262,13 @@ def test_an_agent_is_refused_in_words(make: Callable[..., Device], tmp_path: Pat
     assert "Traceback" not in str(error.value)
 
 
-def test_what_a_shell_says_before_the_agent_is_dropped(make: Callable[..., Device], tmp_path: Path) -> None:
+def test_lines_of_a_shell_before_the_agents_are_dropped(make: Callable[..., Device], tmp_path: Path) -> None:
     says = """print('Welcome to kitchen!\\n\\n* 3 updates\\n{"event": "result", "value": {"protocol": 1}}')"""
     device = make(program(tmp_path, says))
     assert over(device, lambda channel: channel.ask(Hello())) == {"protocol": 1}
 
 
-def test_a_flood_of_words_is_cut(make: Callable[..., Device], tmp_path: Path) -> None:
+def test_a_flood_of_notes_is_cut(make: Callable[..., Device], tmp_path: Path) -> None:
     text = """
 import json
 for count in range(1000):
@@ -292,7 +292,7 @@ def test_a_device_that_never_answers_is_given_up(
     assert error.value.hint
 
 
-def test_a_device_without_python_is_told(make: Callable[..., Device], tmp_path: Path) -> None:
+def test_a_device_without_python_is_named(make: Callable[..., Device], tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match=r"has no Python: there is no .*nothing") as error:
         over(make(str(tmp_path / "nothing")), lambda channel: channel.ask(Hello()))
     assert "edgebert devices setup kitchen" in str(error.value.hint)
@@ -306,7 +306,7 @@ def test_arguments_of_a_command_arrive_as_they_are(device: Device) -> None:
     assert done.code == 0
 
 
-def test_lines_of_a_command_are_told_while_it_runs(device: Device) -> None:
+def test_lines_of_a_command_are_passed_on_while_it_runs(device: Device) -> None:
     heard: list[str] = []
     done = over(device, lambda channel: channel.run(["printf", "one\\ntwo\\nthree"], on_line=heard.append))
     assert heard == ["one", "two", "three"]
@@ -327,7 +327,7 @@ def test_a_file_is_copied_as_a_whole(device: Device, tmp_path: Path) -> None:
     assert [file.name for file in target.parent.iterdir()] == ["there.bin"]
 
 
-def test_a_file_that_cannot_be_copied_is_told(device: Device, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_copied_is_an_error(device: Device, tmp_path: Path) -> None:
     source = tmp_path / "source.bin"
     source.write_bytes(b"x")
     (tmp_path / "file").touch()

@@ -1,4 +1,4 @@
-"""What every runtime promises: torch's numbers at any shape, no complaint about inputs it lacks, errors a user can act on."""
+"""The contract of every runtime: torch's numbers at any shape, unknown inputs ignored, errors that a user can act on."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def models(finished: Path, model_template: Path) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def sessions(models: dict[str, Path]) -> dict[str, Session]:
-    """One opened session of each runtime."""
+    """An open session of each runtime."""
     return {runtime.name: runtime.open(models[runtime.name], TARGET) for runtime in EVERY}
 
 
@@ -147,7 +147,7 @@ def model_copy(model: Path, folder: Path) -> Path:
 
 
 def files_of(model: Path) -> list[Path]:
-    """What the runtime reads: the weights of a folder, or the file and the weights beside it."""
+    """Files that the runtime reads: the weights of a folder, or the graph and the weights beside it."""
     if model.is_dir():
         return [model / "model.safetensors", model / "config.json"]
     return [file for file in (model, model.with_suffix(".bin")) if file.is_file()]
@@ -171,7 +171,7 @@ def test_open_says_which_file_when_it_is_damaged(
         assert not isinstance(caught.value, MissingPackage)
 
 
-def test_fake_takes_time_for_each_token_when_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fake_sleeps_for_each_token_when_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr("time.sleep", slept.append)
     Fake(seconds_per_token=0.5).open(Path("anything"), TARGET).predict(batch_of([7, 10], 10))

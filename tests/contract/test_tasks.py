@@ -1,4 +1,4 @@
-"""What every task promises: lengths, decoding, metrics, labels, rows."""
+"""The contract of every task: lengths, decoding, metrics, labels, rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real agents, each a process, asked as a workstation asks them; and bundles that are shipped to them."""
+"""Requests to real agents, each a process of its own, and the shipping of bundles to them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DEBUG = "EDGEBERT_DEBUG"
 
 @dataclass(frozen=True)
 class Said:
-    """What an agent said, and how it ended."""
+    """The events that an agent wrote, its exit code and its standard error."""
 
     events: list[dict[str, Any]]
     code: int
@@ -34,14 +34,14 @@ class Said:
 
     @property
     def value(self) -> dict[str, Any]:
-        """Of the result."""
+        """The value of the result. Fails if there is none."""
         assert self.events, self.err
         assert self.events[-1]["event"] == "result", self.events[-1]
         return dict(self.events[-1]["value"])
 
     @property
     def failure(self) -> dict[str, Any]:
-        """Why there was none."""
+        """The error event. Fails if there is none."""
         assert self.events, self.err
         assert self.events[-1]["event"] == "error", self.events[-1]
         return self.events[-1]
@@ -56,15 +56,15 @@ def ask(
     env: Mapping[str, str] | None = None,
     **fields: Any,
 ) -> Said:
-    """One request to a fresh agent, its standard input closed after it."""
+    """Sends a request to a fresh agent, and closes its standard input."""
     request = {"op": op, **({} if op == "pin" else {"root": str(root)}), **fields}
     return raw(json.dumps(request).encode() + b"\n" + body, command=command, env=env)
 
 
-def raw(told: bytes, *, command: Sequence[str] = AGENT, env: Mapping[str, str] | None = None) -> Said:
-    """Whatever bytes to a fresh agent."""
+def raw(data: bytes, *, command: Sequence[str] = AGENT, env: Mapping[str, str] | None = None) -> Said:
+    """Sends any bytes to a fresh agent."""
     environment = {name: value for name, value in os.environ.items() if name != DEBUG}
-    done = subprocess.run(command, input=told, capture_output=True, check=False, env={**environment, **(env or {})})
+    done = subprocess.run(command, input=data, capture_output=True, check=False, env={**environment, **(env or {})})
     return Said([json.loads(line) for line in done.stdout.splitlines()], done.returncode, done.stderr.decode())
 
 
@@ -86,7 +86,7 @@ def send(root: Path, bundle: Path) -> int:
 
 
 def pieces_of(bundle: Path, there: Mapping[str, int]) -> tuple[list[dict[str, Any]], bytes]:
-    """What is announced and sent where so much of the contents is there."""
+    """The pieces to announce and the bytes to send if the device has this many bytes of each content."""
     pieces: list[dict[str, Any]] = []
     body = b""
     for item in files_of(bundle):

@@ -1,4 +1,4 @@
-"""What the tests of bad input share: one broken thing in a folder, and what a refusal looks like and leaves behind."""
+"""Broken inputs for the tests of bad input: what is broken in a folder, and what the refusal says and leaves behind."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Break = Callable[[Path], object]
 
 @dataclass(frozen=True)
 class Case:
-    """How the input is broken, and what the command says then."""
+    """A broken input, and the words and exit code of the refusal."""
 
     id: str
     broken: Break
@@ -38,11 +38,11 @@ def cases(*table: Case) -> pytest.MarkDecorator:
 
 
 def nothing(folder: Path) -> None:
-    """For what is wrong in the arguments alone."""
+    """Breaks no file: the arguments are wrong."""
 
 
 def swap(old: str, new: str, file: str = "recipe.yaml") -> Break:
-    """Replaces a piece of a file, which has to be there."""
+    """Replaces a piece of a file; fails if the file does not hold it."""
 
     def broken(folder: Path) -> None:
         text = (folder / file).read_text()
@@ -53,7 +53,7 @@ def swap(old: str, new: str, file: str = "recipe.yaml") -> Break:
 
 
 def put(file: str, content: str | bytes) -> Break:
-    """Writes a file, in the place of the one that is there."""
+    """Writes a file, over one of that name."""
     return lambda folder: (folder / file).write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
@@ -61,8 +61,8 @@ def drop(*files: str) -> Break:
     return lambda folder: [(folder / file).unlink() for file in files]
 
 
-def folder_at(place: str) -> Break:
-    return lambda folder: (folder / place).mkdir()
+def folder_at(path: str) -> Break:
+    return lambda folder: (folder / path).mkdir()
 
 
 def both(*steps: Break) -> Break:
@@ -74,7 +74,7 @@ def stages(*entries: str) -> Break:
 
 
 def evaluation(content: str | bytes, name: str = "eval.csv", **spec: str) -> Break:
-    """Other data to judge by."""
+    """Other eval data."""
     entry = json.dumps({"path": f"data/{name}", **spec})
     return both(put(f"data/{name}", content), swap("eval: data/eval.csv", f"eval: {entry}"))
 
@@ -84,7 +84,7 @@ def model(source: str) -> Break:
 
 
 def config(**values: Any) -> Break:
-    """Other values in the model's config.json."""
+    """Changes values in the model's config.json."""
 
     def broken(folder: Path) -> None:
         file = folder / "model" / "config.json"
@@ -94,7 +94,7 @@ def config(**values: Any) -> Break:
 
 
 def tensors(change: Callable[[dict[str, Any]], object]) -> Break:
-    """The model's weights after a change to them."""
+    """Changes the model's weights."""
 
     def broken(folder: Path) -> None:
         from safetensors.numpy import load_file, save_file
@@ -119,7 +119,7 @@ def header(value: Any) -> bytes:
 
 
 def assert_refused(result: Any, code: int, words: tuple[str, ...]) -> None:
-    """One message with the words in it, and nothing else."""
+    """Asserts that the command printed one message, with these words in it, and nothing else."""
     assert result.code == code, result.err
     assert result.out == ""
     assert result.err.startswith("error: "), result.err
@@ -131,16 +131,16 @@ def assert_refused(result: Any, code: int, words: tuple[str, ...]) -> None:
 
 
 def assert_nothing_left(folder: Path) -> None:
-    """No run folder, no draft of one, nothing half-written in the store."""
+    """Asserts that there is no run folder, no draft of one, and nothing half-written in the store."""
     assert not list((folder / "runs").glob("*"))
     assert not list((folder / "runs").glob(".*"))
-    for place in ("tmp", "work"):
-        assert not list((folder / "store" / place).glob("*"))
+    for name in ("tmp", "work"):
+        assert not list((folder / "store" / name).glob("*"))
     assert ArtifactStore(folder / "store").verify() == []
 
 
 def assert_case(case: Case, cli: Any, folder: Path) -> None:
-    """Breaks the input, runs compress, looks at what it said and what it left."""
+    """Breaks the input, runs compress, and checks its message and that nothing is left."""
     case.broken(folder)
     before = {path.name for path in folder.iterdir()} | {"runs", "store"}
     assert_refused(cli(*COMPRESS, *case.arguments), case.code, case.words)

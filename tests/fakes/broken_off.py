@@ -5,12 +5,12 @@ is killed before the call; fail: the call raises a full disk), `op` (install or 
 undoes it the process is killed as well), `finish_every` (after how many runs the installation is asked for again). One line of
 JSON for each call:
 
-    call       what it was
-    served     content of what `current` leads to right after, None where nothing is there
+    call       number and name of the call
+    served     content of the folder that `current` leads to right after; None if there is none
     settled    content of slots and link after the next request has begun
-    finished   the same once an installation has come to its end
+    finished   the same after an installation has ended
 
-What is measured is left out: a trial that passes stands in for it. All runs are forks of this process, which has no threads.
+Nothing is measured: a trial that passes stands in for that. All runs are forks of this process, which has no threads.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ NOT_REACHED, DONE = 7, 0
 class Breaker:
     """Counts calls to the system and breaks off at one of them."""
 
-    def __init__(self, at: int, how: str, told: int) -> None:
-        self.at, self.how, self.told, self.count = at, how, told, 0
+    def __init__(self, at: int, how: str, pipe: int) -> None:
+        self.at, self.how, self.pipe, self.count = at, how, pipe, 0
         for name in CALLS:
             setattr(os, name, self._counted(name, getattr(os, name)))
 
@@ -54,7 +54,7 @@ class Breaker:
         def call(*arguments: Any, **options: Any) -> Any:
             self.count += 1
             if self.count == self.at:
-                os.write(self.told, name.encode())
+                os.write(self.pipe, name.encode())
                 if self.how == "kill":
                     os.kill(os.getpid(), signal.SIGKILL)
                 raise OSError(errno.ENOSPC, "No space left on device")
@@ -64,14 +64,14 @@ class Breaker:
 
 
 def passing(folder: Path, manifest: BundleManifest, *_: Any) -> VariantOutcome:
-    """In the place of a trial."""
+    """A trial that passes without measuring anything."""
     best = next(item for item in manifest.variants if item.role == "candidate")
     tried = Tried(variant=best.name, self_test="ok", p50_ms=1.0, p90_ms=None, passed=True, reason="stands in")
     return VariantOutcome((tried,), best, 1.0, read_report(folder / "report.json"))
 
 
 def forked(work: Callable[[], object]) -> int:
-    """Runs it in a fork; returns how that ended, negative for a signal."""
+    """Runs a function in a fork. Returns the exit code; minus the signal's number if a signal ended it."""
     child = os.fork()
     if child == 0:
         code = DONE
@@ -94,7 +94,7 @@ def working(root: Root, op: str, request: Install) -> None:
 
 
 def broken(root: Root, job: dict[str, Any], request: Install, at: int, op: str | None = None) -> tuple[int, str]:
-    """One run that breaks off; how it ended, and at which call."""
+    """Runs the operation until it breaks off at a call. Returns the exit code and the call."""
     reader, writer = os.pipe()
 
     def work() -> int:
@@ -114,7 +114,7 @@ def broken(root: Root, job: dict[str, Any], request: Install, at: int, op: str |
 
 
 def lasting(root: Root) -> dict[str, str]:
-    """Slots and link; when a bundle was installed is not the same each time."""
+    """Contents of slots and link, without the time of installation, which differs each time."""
     found = {name: content for name, content in tree(root.folder).items() if name.startswith(("slots", "current"))}
     for name in ("a", "b"):
         if root.record(name).is_file():  # type: ignore[arg-type]
@@ -124,7 +124,7 @@ def lasting(root: Root) -> dict[str, str]:
 
 
 def served(root: Root) -> dict[str, str] | None:
-    """What a load finds now; the record must be of it."""
+    """Content of the slot that a load finds now, whose record must be valid."""
     if root.serving() is None:
         return None
     folder, variant = resolve(root.folder)
@@ -133,7 +133,7 @@ def served(root: Root) -> dict[str, str] | None:
 
 
 def main() -> None:
-    """Does the job."""
+    """Runs the job and writes its lines."""
     job = json.loads(sys.argv[1])
     request = Install.model_validate(job["request"])
     module.hold_trial = passing  # type: ignore[assignment]

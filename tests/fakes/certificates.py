@@ -1,4 +1,4 @@
-"""Certificates that tests sign with: a root, what it vouches for, and the files that they lie in."""
+"""Certificates that tests sign with: a root, certificates that it issues, and their files."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class Holder:
     key_file: Path
 
 
-def new_key(place: Path, curve: ec.EllipticCurve | None = None) -> Path:
-    """A private key, and its public half beside it as .pub."""
+def new_key(file: Path, curve: ec.EllipticCurve | None = None) -> Path:
+    """Writes a private key, and its public half beside it as .pub."""
     key = ec.generate_private_key(curve or ec.SECP256R1())
-    place.write_bytes(private_pem(key))
-    place.with_suffix(".pub").write_bytes(key.public_key().public_bytes(PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
-    return place
+    file.write_bytes(private_pem(key))
+    file.with_suffix(".pub").write_bytes(key.public_key().public_bytes(PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
+    return file
 
 
 def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """A private key as it lies in a file."""
+    """A private key in PEM form."""
     return key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
 
@@ -46,12 +46,12 @@ def issue(
     signs: bool | None = True,
     email: str | None = None,
 ) -> Holder:
-    """A certificate of CN=`name`, by itself where nobody else issues it.
+    """Makes a certificate of CN=`name`, self-signed if no issuer is given.
 
     Args:
-        years: from the start of the first to the start of the second.
-        signs: whether its key is for signatures; None leaves out what keys are for.
-        email: whom it is for, as sigstore writes it.
+        years: it is valid from the start of the first year to the start of the second.
+        signs: whether its key is for signatures; None leaves the key usage out.
+        email: the subject's address, as sigstore writes it.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
@@ -78,7 +78,7 @@ def issue(
 
 
 def usage(*, signs: bool, is_authority: bool) -> x509.KeyUsage:
-    """What a key is for: signatures, or other certificates, or encrypting keys alone."""
+    """The usage of a key: signatures, or certificates, or encrypting keys alone."""
     return x509.KeyUsage(
         digital_signature=signs and not is_authority,
         content_commitment=False,

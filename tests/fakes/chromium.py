@@ -33,7 +33,7 @@ FLAGS = (
     "--proxy-server=127.0.0.1:9",
     "--remote-debugging-pipe",
 )
-"""The proxy is a port that nobody listens on: what asks a network fails at once, and is seen."""
+"""The proxy is a port that nobody listens on: a request to a network fails at once, and is recorded."""
 SECONDS = 60
 # Stands between: gives the pipes the numbers that the browser expects of them.
 LAUNCHER = """
@@ -46,12 +46,12 @@ os.execvp(sys.argv[3], sys.argv[3:])
 
 
 def find_chromium() -> str | None:
-    """The browser on PATH."""
+    """The browser on PATH; None if there is none."""
     return next((found for name in NAMES if (found := shutil.which(name))), None)
 
 
 class Chromium:
-    """One browser with one page. `events` holds all that the page said of itself."""
+    """A browser with one page. `events` holds all events of the page."""
 
     def __init__(self, program: str) -> None:
         self.home = tempfile.mkdtemp(prefix="chromium-")
@@ -92,7 +92,7 @@ class Chromium:
         shutil.rmtree(self.home, ignore_errors=True)
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """One command and its answer; what happens meanwhile is kept in `events`."""
+        """Sends a command and returns its answer. Events that come before it go to `events`."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
         if self._session:
@@ -132,7 +132,7 @@ class Chromium:
         self.wait(until)
 
     def wait(self, until: str) -> None:
-        """Until an expression holds; it may fail while the page is still coming."""
+        """Waits until an expression holds; it may raise while the page is loading."""
         end = time.monotonic() + SECONDS
         while not self.run(f"(() => {{ try {{ return Boolean({until}) }} catch {{ return false }} }})()"):
             if time.monotonic() > end:
@@ -140,22 +140,22 @@ class Chromium:
             time.sleep(0.05)
 
     def size(self, width: int, height: int, *, phone: bool = False) -> None:
-        """The window's size in CSS pixels."""
+        """Sets the window's size, in CSS pixels."""
         scale = 2 if phone else 1
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=phone)
 
     def prefer(self, scheme: str) -> None:
-        """What the system says of light and dark."""
+        """Sets the system's colour scheme: `light` or `dark`."""
         self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     def press(self, key: str, code: int) -> None:
-        """One key, down and up."""
+        """Presses and releases a key."""
         for kind in ("keyDown", "keyUp"):
             text = {"text": "\r"} if key == "Enter" and kind == "keyDown" else {}
             self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **text)
 
     def click(self, selector: str) -> None:
-        """A real click in the middle of an element."""
+        """Clicks in the middle of an element."""
         place = self.run(
             f"(() => {{ const it = document.querySelector({json.dumps(selector)}); it.scrollIntoView({{block: 'center', "
             "behavior: 'instant'}); const box = it.getBoundingClientRect(); "
@@ -165,7 +165,7 @@ class Chromium:
             self.send("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **place)
 
     def picture(self, path: Path, *, whole: bool = True) -> None:
-        """A PNG of the page, or of the window."""
+        """Writes a PNG of the whole page, or of the window."""
         done = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=whole, **self._clip(whole))
         path.write_bytes(base64.b64decode(done["data"]))
 
@@ -176,7 +176,7 @@ class Chromium:
         return {"clip": {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}}
 
     def complaints(self) -> list[str]:
-        """Errors and warnings of the console, exceptions, and what the policy refused."""
+        """Errors and warnings of the console, exceptions, and refusals of the content policy."""
         found = []
         for event in self.events:
             given = event.get("params", {})
@@ -189,6 +189,6 @@ class Chromium:
         return found
 
     def requests(self) -> list[str]:
-        """All that the page asked for."""
+        """The addresses that the page requested."""
         sent = [event for event in self.events if event.get("method") == "Network.requestWillBeSent"]
         return [event["params"]["request"]["url"] for event in sent]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 HEAVY = {"torch", "transformers", "datasets", "optimum", "onnx", "onnxscript", "nncf", "accelerate", "pyarrow", "pandas"}
 WORKSTATION = HEAVY | {"safetensors", "huggingface_hub", "ruamel", "ijson", "filelock", "jinja2", "asyncssh"}
-"""What `pip install edgebert` does not bring."""
+"""Packages that `pip install edgebert` does not bring."""
 SLOW = {"model_signing", "sigstore", "cryptography", "OpenSSL", "requests"}
-"""What it brings and only signatures need: a bundle whose receipt is there loads without them."""
+"""Packages that it brings and that only signatures need: a bundle with a receipt loads without them."""
 
 # Stands before what a subprocess runs: the named packages are as good as not installed.
 WITHOUT = """
@@ -41,7 +41,7 @@ main()
 def run_python(
     script: str, *arguments: object, cwd: Path | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """A script in a fresh interpreter, with these environment variables beside those of the tests."""
+    """Runs a script in a fresh interpreter, with these environment variables beside those of the tests."""
     command = [sys.executable, "-c", script, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env={**os.environ, **environment})
 
@@ -49,5 +49,5 @@ def run_python(
 def on_a_device(
     *arguments: object, absent: Collection[str] = WORKSTATION, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """The command line where only the device install is there."""
+    """Runs the command line where these packages are not installed."""
     return run_python(WITHOUT.format(absent=sorted(absent)) + COMMAND, *arguments, cwd=cwd)

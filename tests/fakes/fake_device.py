@@ -1,4 +1,4 @@
-"""A device in memory that answers the protocol, and loses its connection where it is told to."""
+"""A device in memory that answers the protocol, and loses its connection at chosen moments."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from edgebert.errors import DeviceError, DeviceLost
 
 @dataclass
 class FakeDevice(Device):
-    """Holds contents and two slots. `lose` says before which request, or after how many bytes of contents, a call is lost."""
+    """Holds contents and two slots. `lose` names requests before which, or numbers of bytes after which, it is lost."""
 
     name: str
     root: str = "edgebert"
@@ -43,7 +43,7 @@ class FakeDevice(Device):
     outcome: str = "switched"
     lose: list[str | int] = field(default_factory=list)
     unreachable: int = 0
-    """How many of the next openings fail."""
+    """Number of the next openings that fail."""
     report: dict[str, Any] | None = None
     manifests: list[str] = field(default_factory=list)
     """sha256 of the manifests in its slots; the last one serves."""
@@ -54,12 +54,12 @@ class FakeDevice(Device):
 
     @property
     def machine(self) -> str:
-        """Which machine it is."""
+        """Name of its machine."""
         return self.host or self.name
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[FakeDevice]:  # type: ignore[override]
-        """Opens a way to it."""
+        """Opens a connection."""
         if self.unreachable:
             self.unreachable -= 1
             raise DeviceError(f"{self.name} cannot be reached.", hint="Is it on?")
@@ -155,20 +155,20 @@ class FakeDevice(Device):
         return Status(root=self.root, serving=slots[-1].slot if slots else None, slots=slots)
 
     async def run(self, arguments: Any, *, on_line: Any = None) -> Any:
-        """Nothing of ship runs commands."""
+        """Shipping runs no commands."""
         raise NotImplementedError
 
     async def put(self, source: Any, target: str) -> None:
-        """Nothing of ship copies files."""
+        """Shipping copies no files."""
         raise NotImplementedError
 
 
 async def no_wait(_: float) -> None:
-    """Instead of asyncio.sleep."""
+    """Stands in for asyncio.sleep."""
 
 
 class Together:
-    """Counts how many devices are in it at the same time."""
+    """Counts the calls that are under way at the same time."""
 
     def __init__(self) -> None:
         self.now = self.most = 0

@@ -1,4 +1,4 @@
-"""Small trees of /proc and /sys, as machines that we do not have write them."""
+"""Small trees of /proc and /sys of machines that we do not have."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Tree = dict[str, str]
 
 
 def grow(root: Path, tree: Mapping[str, str]) -> KernelFiles:
-    """Writes the files of a tree below a root."""
+    """Writes the files of a tree below a root folder."""
     for path, text in tree.items():
         file = root / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -22,7 +22,7 @@ def grow(root: Path, tree: Mapping[str, str]) -> KernelFiles:
 
 
 def proc(cpuinfo: str, *, steal: int = 0) -> Tree:
-    """What every Linux has."""
+    """Files that every Linux has."""
     return {
         "proc/cpuinfo": cpuinfo,
         "proc/stat": STAT.format(steal=steal),
@@ -37,13 +37,13 @@ def proc(cpuinfo: str, *, steal: int = 0) -> Tree:
 
 
 def cpufreq(cores: int, *, governor: str, now: int, most: int, **more: str) -> Tree:
-    """cpufreq's folder of each core; frequencies in kHz."""
+    """Files of cpufreq for each core; frequencies in kHz."""
     values = {"scaling_governor": governor, "scaling_cur_freq": str(now), "cpuinfo_max_freq": str(most), **more}
     return {f"sys/devices/system/cpu/cpu{core}/cpufreq/{name}": text for core in range(cores) for name, text in values.items()}
 
 
 def siblings(groups: Mapping[int, str]) -> Tree:
-    """Which hardware threads share a core, by thread."""
+    """Files that say which hardware threads share a core, by thread."""
     return {f"sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list": group for core, group in groups.items()}
 
 

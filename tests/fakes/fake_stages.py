@@ -1,4 +1,4 @@
-"""Stages that change the weights or the tokenizer in a known way, for what comes after such a stage."""
+"""Stages that change the weights or the tokenizer in a known way."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from edgebert.core.store import Artifact, ArtifactStore
 from edgebert.stages.base import RunContext, Stage
 
 NOT_IN_A_RECIPE = "Pydantic serializer warnings"
-"""What pydantic warns of when it writes a recipe with a stage that is not registered."""
+"""Pydantic's warning when it writes a recipe with a stage that is not registered."""
 Kept = tuple[int, tuple[int, ...], int]
-"""A layer that stays, its heads that stay, and how many of its first FFN neurons."""
+"""A kept layer, its kept heads, and the number of its first FFN neurons that are kept."""
 
 
 class Cut(Stage):
@@ -51,7 +51,7 @@ class Cut(Stage):
 
 
 class Retoken(Stage):
-    """Gives the model a tokenizer that tells capitals: other tokens, and so another tokenizer.json.
+    """Gives the model a tokenizer that keeps capitals: other tokens, and so another tokenizer.json.
 
     Sample:
 
@@ -76,13 +76,13 @@ class Retoken(Stage):
 
 
 def copy_files(source: Artifact, folder: Path) -> None:
-    """All files of an artifact."""
+    """Copies all files of an artifact."""
     for name in source.manifest.files:
         shutil.copyfile(source.path / name, folder / name)
 
 
 def with_stages(path: Path, *stages: Stage, **changes: Any) -> RecipeFile:
-    """A recipe file whose stages are these, whether or not a recipe could name them; `changes` are other parts of it."""
+    """A recipe file with these stages, registered or not; `changes` are other parts of the recipe."""
     file = load_recipe(str(path))
     return replace(file, recipe=file.recipe.model_copy(update={"stages": stages, **changes}))
 

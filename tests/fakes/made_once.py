@@ -1,4 +1,4 @@
-"""What is expensive to make is made once in a run of tests, whichever of pytest-xdist's workers asks first."""
+"""Folders that are expensive to make, made once in a run of tests by the worker that asks first."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def run_folder(factory: pytest.TempPathFactory) -> Path:
 def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
     """The folder, filled by `make` if nobody has filled it yet. Do not write into it.
 
-    What fails is not kept: the next one who asks tries again, in an empty folder.
+    If `make` fails, the next caller tries again with an empty folder.
     """
     done = folder.with_name(f"{folder.name}.made")
     with FileLock(f"{folder}.lock"):

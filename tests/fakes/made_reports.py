@@ -1,4 +1,4 @@
-"""Reports whose truth is known, made of random numbers."""
+"""Reports of random latencies whose true differences are known."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MACHINE = Environment(
     packages={"numpy": "2"},
 )
 LENGTHS = np.exp(np.random.default_rng(7).normal(0, 0.3, 2000))
-"""How long each query takes relative to the others: the same for all, as all serve the same texts."""
+"""Relative duration of each query, the same for all reports: all serve the same texts."""
 
 
 def a_round(
@@ -37,7 +37,7 @@ def a_round(
     between: float = 0.008,
     **changes: Any,
 ) -> Round:
-    """One process: its own level, drifting and heavy-tailed noise within."""
+    """A process with its own level, and drifting, heavy-tailed noise."""
     level = slower * np.exp(generator.normal(0, between))
     drift = np.cumsum(generator.normal(0, 0.002, queries))
     tails = (generator.random(queries) < 0.02) * generator.exponential(0.3, queries)
@@ -58,13 +58,13 @@ def a_round(
 
 
 def rounds(count: int = 8, *, seed: int = 0, **changes: Any) -> tuple[Round, ...]:
-    """Processes of one entry."""
+    """The processes of an entry."""
     generator = np.random.default_rng(seed)
     return tuple(a_round(number, generator=generator, **changes) for number in range(count))
 
 
 def an_entry(measured: Sequence[Round] = (), **changes: Any) -> Entry:
-    """One model; its predictions are right on three of four."""
+    """A model whose predictions are right on three of four rows."""
     usual: dict[str, Any] = {
         "name": "int8",
         "role": "candidate",
@@ -100,7 +100,7 @@ def measured(seed: int, *, count: int = 8, **changes: Any) -> Report:
 
 
 def finding(comparison: Comparison, metric: str, pair: int = 0) -> Finding:
-    """One metric of one pair."""
+    """The finding on a metric of a pair."""
     return next(item for item in comparison.pairs[pair].findings if item.metric == metric)
 
 

@@ -1,4 +1,4 @@
-"""Reports with something for every section of the page, and the elements of a page that was rendered of them."""
+"""Reports with content for every section of the page, and a parser for the elements of a rendered page."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ COVERAGE = Coverage(
 
 
 def a_round(number: int, ms: float, count: int = 60, **changes: Any) -> Round:
-    """Latencies around `ms`, growing with length; the same for the same number."""
+    """A round of latencies around `ms` that grow with length; the same for the same number."""
     random = np.random.default_rng(number)
     lengths = random.integers(5, 9, count)
     latencies = (ms * 1e6 * (0.5 + lengths / 14) * random.uniform(0.98, 1.02, count)).astype(np.int64)
@@ -71,7 +71,7 @@ def a_round(number: int, ms: float, count: int = 60, **changes: Any) -> Round:
 
 
 def an_entry(name: str, ms: float = 2.0, *, role: Any = "candidate", rounds: int = 5, count: int = 60, **changes: Any) -> Entry:
-    """A model of that median."""
+    """A model with a median latency of `ms` milliseconds."""
     fields = {
         "name": name,
         "role": role,
@@ -135,7 +135,7 @@ def a_search() -> SearchRecord:
 
 
 def full_report(**changes: Any) -> Report:
-    """As compress writes it: FP32, a step, three candidates, one of which is hostile by name, and gates."""
+    """A report of compress: FP32, a step, three candidates, one of which is hostile by name, and gates."""
     entries = (
         an_entry("onnxruntime/fp32", 4.0, role="baseline", coverage=COVERAGE.model_copy(update={"int8_macs": 0}), macs=9e6),
         an_entry("onnxruntime/prune", 2.5, role="intermediate", encoder=ENCODER, predictions=(0, 1, 0, 1), macs=3e6),
@@ -148,7 +148,7 @@ def full_report(**changes: Any) -> Report:
 
 
 def bench_report() -> Report:
-    """As bench writes it: a baseline and a model over threads and batch, and a server with a bound."""
+    """A report of bench: a baseline and a model over threads and batch, and a server with a bound."""
     swept = [(threads, batch) for threads in (1, 2) for batch in (1, 8)]
     entries = [
         an_entry(name, ms * batch / threads, role=role, target=Target(runtime="onnxruntime", threads=threads, batch=batch))
@@ -171,7 +171,7 @@ def bench_report() -> Report:
 
 @dataclass
 class Element:
-    """One element and what is in it."""
+    """An element and its content."""
 
     tag: str
     attributes: dict[str, str]
@@ -191,7 +191,7 @@ class Element:
 
 
 class Tree(HTMLParser):
-    """Strict enough: every end tag closes the element that is open."""
+    """Parses a page; every end tag must close the element that is open."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -215,7 +215,7 @@ class Tree(HTMLParser):
 
 
 def source(report: Report, name: str = "mine", **changes: Any) -> PageSource:
-    """A report as the page takes it."""
+    """A report as a source of the page."""
     return PageSource(name, Path("report.json"), report, **changes)
 
 

@@ -1,4 +1,4 @@
-"""Processes that measure, seen from outside."""
+"""Other processes, observed from outside."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def alive(pid: int) -> bool:
-    """Whether a process is there and no zombie, as what nobody waits for stays in a container without an init."""
+    """Whether a process runs. A zombie does not: a container without an init keeps the ones that nobody waits for."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -18,14 +18,14 @@ def alive(pid: int) -> bool:
 
 
 def measuring(parent: int) -> set[int]:
-    """Processes that measure, of that one."""
+    """Children of a process that measure latency."""
     listed = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(parent)], capture_output=True, text=True, check=False)
     return {int(line.split()[0]) for line in listed.stdout.splitlines() if "edgebert.measure.latency.worker" in line}
 
 
 def wait_for(condition: Callable[[], Any]) -> Any:
-    """What the condition gives as soon as it is true; 30 seconds at most."""
-    ends = time.monotonic() + 30
+    """Waits until a condition is true and returns its value. Fails after a minute, which is long even on a busy machine."""
+    ends = time.monotonic() + 60
     while not (found := condition()):
         assert time.monotonic() < ends, "it never came to be"
         time.sleep(0.02)

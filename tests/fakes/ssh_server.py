@@ -22,7 +22,7 @@ SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 IP = shutil.which("ip") or "/usr/sbin/ip"
 STARTS_WITHIN_S = 20.0
 NETWORK = "198.18.{}.{}"
-"""Addresses that are set aside for tests of networks (RFC 2544): no real host has one."""
+"""Addresses set aside for tests of networks (RFC 2544): no real host has one."""
 
 CONFIG = """
 Port {port}
@@ -48,14 +48,14 @@ LogLevel VERBOSE
 
 
 def why_not() -> str | None:
-    """Why no server can be started here."""
+    """Why no server can be started here; None if one can."""
     if not Path(SSHD).is_file():
         return "there is no OpenSSH server here (apt-get install openssh-server)"
     return None if shutil.which("ssh-keygen") else "there is no ssh-keygen here"
 
 
 def why_no_namespaces() -> str | None:
-    """Why no host of its own can be made here."""
+    """Why no network namespace can be made here; None if one can."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     if not Path(IP).is_file():
@@ -73,16 +73,16 @@ needs_sshd = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 @dataclass
 class Server:
-    """One server. Whoever logs in is the user that runs the tests, in `home`."""
+    """A server. Its logins are the user that runs the tests, with `home` as home."""
 
     folder: Path
     address: str
     port: int
     namespace: str | None
     known_hosts: Path
-    """For clients: holds this server's key."""
+    """The clients' file with this server's key."""
     identity: Path
-    """For clients: the private key that is let in."""
+    """The clients' private key, which is let in."""
     home: Path
     user: str = field(default_factory=lambda: pwd.getpwuid(os.geteuid()).pw_name)
     _process: subprocess.Popen[bytes] | None = None
@@ -94,7 +94,7 @@ class Server:
 
     @property
     def log(self) -> str:
-        """What it said."""
+        """Its log."""
         return (self.folder / "log").read_text(errors="replace")
 
     def start(self) -> None:
@@ -120,7 +120,7 @@ class Server:
         return False
 
     def kill(self) -> None:
-        """Ends the server and its open connections at once, as a reboot would. What they run is left without a reader."""
+        """Ends the server and its open connections at once, as a reboot would. Their commands run on without a reader."""
         if self._process is not None:
             for pid in (self._process.pid, *_sessions(self._process.pid)):
                 with contextlib.suppress(ProcessLookupError):
@@ -129,12 +129,12 @@ class Server:
             self._process = None
 
     def restart(self) -> None:
-        """Ends it and starts it again at the same port, with what its folder holds now."""
+        """Ends it and starts it again at the same port, with the present files of its folder."""
         self.kill()
         self.start()
 
     def freeze(self) -> None:
-        """Keeps the connections open and answers nothing any more."""
+        """Stops all its processes: connections stay open, and nothing answers."""
         assert self._process is not None
         for pid in (self._process.pid, *_sessions(self._process.pid)):
             os.kill(pid, signal.SIGSTOP)
@@ -179,10 +179,10 @@ def start_server(
     """Starts a server.
 
     Args:
-        folder: for all that it needs; made where it is not there.
-        address: it listens there, at a free port.
-        namespace: it runs inside that one.
-        environment: more variables of what runs there; HOME and the places of configuration and caches are in `folder`.
+        folder: for all its files; made if it is missing.
+        address: the address to listen at, with a free port.
+        namespace: the network namespace to run in.
+        environment: more variables for its commands; HOME, configuration and caches are in `folder`.
         more: lines of its configuration.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -219,7 +219,7 @@ def _make_key(file: Path) -> None:
 
 
 def free_port(address: str = "127.0.0.1") -> int:
-    """A port that nobody listens at."""
+    """A free port."""
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as free:
         free.bind((address, 0))
         return int(free.getsockname()[1])
@@ -236,14 +236,14 @@ def make_ssh_home(folder: Path, servers: Mapping[str, Server]) -> Path:
 
 @dataclass(frozen=True)
 class Namespace:
-    """A network of its own with one address, reached from here by a pair of virtual interfaces."""
+    """A network namespace with one address, reached from here by a pair of virtual interfaces."""
 
     name: str
     link: str
     address: str
 
     def remove(self) -> None:
-        """Ends what still runs in it and takes it away."""
+        """Kills its processes and removes it."""
         listed = subprocess.run([IP, "netns", "pids", self.name], capture_output=True, text=True, check=False)
         for pid in listed.stdout.split():
             with contextlib.suppress(ProcessLookupError):
@@ -253,24 +253,24 @@ class Namespace:
 
 
 def make_namespace() -> Namespace:
-    """Makes one at the first free address."""
-    for place in itertools.count():
-        assert place < 256, "no address is free"
-        name, link = f"edgebert-{os.getpid()}-{place}", f"eb{place}h"
-        outer, inner = NETWORK.format(place, 1), NETWORK.format(place, 2)
+    """Makes a namespace at the first free address."""
+    for number in itertools.count():
+        assert number < 256, "no address is free"
+        name, link = f"edgebert-{os.getpid()}-{number}", f"eb{number}h"
+        outer, inner = NETWORK.format(number, 1), NETWORK.format(number, 2)
         if subprocess.run(
-            [IP, "link", "add", link, "type", "veth", "peer", "name", f"eb{place}d"], capture_output=True
+            [IP, "link", "add", link, "type", "veth", "peer", "name", f"eb{number}d"], capture_output=True
         ).returncode:
             continue  # another test process has it
         made = Namespace(name, link, inner)
         try:
             for command in (
                 ["netns", "add", name],
-                ["link", "set", f"eb{place}d", "netns", name],
+                ["link", "set", f"eb{number}d", "netns", name],
                 ["addr", "add", f"{outer}/30", "dev", link],
                 ["link", "set", link, "up"],
-                ["-n", name, "addr", "add", f"{inner}/30", "dev", f"eb{place}d"],
-                ["-n", name, "link", "set", f"eb{place}d", "up"],
+                ["-n", name, "addr", "add", f"{inner}/30", "dev", f"eb{number}d"],
+                ["-n", name, "link", "set", f"eb{number}d", "up"],
                 ["-n", name, "link", "set", "lo", "up"],
             ):
                 subprocess.run([IP, *command], check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""Stages run one after another on a tiny BERT: through the pipeline and its store, without exports and measurements."""
+"""Runs stages one after another on a tiny BERT, through the pipeline and its store, without exports and measurements."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from edgebert.stages.export import Export
 
 
 class Killed(BaseException):
-    """What a signal would do."""
+    """Ends a run as a signal would."""
 
 
 def make_bench(folder: Path, model: Path) -> Path:
-    """recipe.yaml beside model/ and data/, which has transfer.csv (32 rows without labels) as well. Runs do not write there."""
+    """Writes recipe.yaml, model/ and data/, with transfer.csv (32 rows without labels) in it. Runs do not write there."""
     write_recipe(folder, model)
     write_table(folder / "data" / "transfer.csv", [{"text": row["text"]} for row in review_rows(80)[48:]])
     return folder
 
 
 def inputs_of(bench: Path, *stages: Stage, overrides: Sequence[str] = ()) -> ResolvedRecipe:
-    """The bench's recipe with these stages; of their exports and candidates nothing."""
+    """The bench's recipe with these stages, and no exports and candidates."""
     file = load_recipe(str(bench / "recipe.yaml"), overrides)
     file = dataclasses.replace(file, recipe=file.recipe.model_copy(update={"stages": (*stages, Export())}))
     inputs = resolve_recipe(file)
@@ -43,7 +43,7 @@ def inputs_of(bench: Path, *stages: Stage, overrides: Sequence[str] = ()) -> Res
 
 
 def run(bench: Path, store: Path, *stages: Stage, overrides: Sequence[str] = ()) -> list[Artifact]:
-    """The artifact of each stage."""
+    """Runs the stages. Returns the artifact of each."""
     compression = Compression(inputs_of(bench, *stages, overrides=overrides), ArtifactStore(store), Silent())
     compression.store.prepare()
     with warnings.catch_warnings():
@@ -53,7 +53,7 @@ def run(bench: Path, store: Path, *stages: Stage, overrides: Sequence[str] = ())
 
 
 def kill_after(patch: pytest.MonkeyPatch, module: Any, name: str, calls: int) -> None:
-    """The function is called so often, then the process is as good as killed."""
+    """Lets a function be called this often; the next call ends the run."""
     function, left = getattr(module, name), calls
 
     def limited(*arguments: Any, **options: Any) -> Any:
@@ -67,7 +67,7 @@ def kill_after(patch: pytest.MonkeyPatch, module: Any, name: str, calls: int) ->
 
 
 def counted(patch: pytest.MonkeyPatch, module: Any, name: str, size: Callable[..., int] = lambda *_, **__: 1) -> list[int]:
-    """The size of each call of a function, as they come."""
+    """Records the size of each call of a function, in a list that grows with the calls."""
     function, calls = getattr(module, name), []
 
     def counting(*arguments: Any, **options: Any) -> Any:
@@ -86,5 +86,5 @@ def tensors(artifact: Artifact) -> dict[str, Any]:
 
 
 def measurements(store: Path, name: str) -> list[Artifact]:
-    """What stages keep in a store besides their results."""
+    """The measurements that stages keep in a store beside their results."""
     return [artifact for artifact in ArtifactStore(store).artifacts() if artifact.manifest.made_by.name == name]

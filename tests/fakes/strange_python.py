@@ -1,4 +1,4 @@
-"""Interpreters that do something to the agent: given to a device as its `python`."""
+"""Interpreters that change the agent that they run, for the `python` of a device."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ datetime.datetime = Wrong
 """
 
 
-def strange_python(place: Path, act: str) -> str:
-    """An interpreter that first runs those lines."""
-    place.write_text(WRAPPER.format(python=sys.executable, act=act))
-    place.chmod(0o755)
-    return str(place)
+def strange_python(file: Path, act: str) -> str:
+    """An interpreter that runs these lines before the agent."""
+    file.write_text(WRAPPER.format(python=sys.executable, act=act))
+    file.chmod(0o755)
+    return str(file)
 
 
-def killed_at(place: Path, ending: str, *, before: bool) -> str:
-    """One that is killed, as by a power cut, before or after it renames something to a name with that ending."""
-    return strange_python(place, KILLED.format(ending=ending, before=before))
+def killed_at(file: Path, ending: str, *, before: bool) -> str:
+    """An interpreter that is killed, as by a power cut, before or after it renames something to a name with this ending."""
+    return strange_python(file, KILLED.format(ending=ending, before=before))
 
 
-def with_clock(place: Path, seconds: int) -> str:
-    """One that believes that so many seconds have passed since 1970."""
-    return strange_python(place, CLOCK.format(seconds=seconds))
+def with_clock(file: Path, seconds: int) -> str:
+    """An interpreter whose clock shows this number of seconds since 1970."""
+    return strange_python(file, CLOCK.format(seconds=seconds))

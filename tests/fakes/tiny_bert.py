@@ -1,4 +1,4 @@
-"""What the tests of edgebert.models share: tiny real BERTs, padded batches, and removal without surgery to compare with."""
+"""Tiny real BERTs, padded batches, and removal without surgery to compare with."""
 
 from __future__ import annotations
 
@@ -80,13 +80,13 @@ def batch_of(lengths: Sequence[int], *, seed: int = 0, padding: int = 0, labels:
     """Random texts of these lengths in two segments, padded to the longest and by `padding` more.
 
     Args:
-        labels: of how many there is one for each text; 0 for none.
+        labels: number of classes that the texts' labels are drawn from; 0 for no labels.
     """
     generator = torch.Generator().manual_seed(seed)
     size = (len(lengths), max(lengths) + padding)
-    places = torch.arange(size[1])[None]
-    mask = (places < torch.tensor(lengths)[:, None]).long()
-    segments = (places >= torch.tensor(lengths)[:, None] // 2).long()
+    positions = torch.arange(size[1])[None]
+    mask = (positions < torch.tensor(lengths)[:, None]).long()
+    segments = (positions >= torch.tensor(lengths)[:, None] // 2).long()
     batch = {
         "input_ids": torch.randint(1, TOKENS, size, generator=generator) * mask,
         "attention_mask": mask,
@@ -98,7 +98,7 @@ def batch_of(lengths: Sequence[int], *, seed: int = 0, padding: int = 0, labels:
 
 
 def inputs_of(batch: Mapping[str, torch.Tensor]) -> Batch:
-    """Without the labels."""
+    """The batch without its labels."""
     return {name: value for name, value in batch.items() if name != "labels"}
 
 
@@ -107,7 +107,7 @@ OF_TOKENS = ("start_logits", "end_logits")
 
 
 def outputs(model: Any, batch: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
-    """All that a model says of a batch, but for what it says of padding."""
+    """All outputs of a model for a batch, without those of padding."""
     mask = batch["attention_mask"].bool()
     with torch.no_grad():
         found = {name: value for name, value in model(**inputs_of(batch)).items() if value is not None}
@@ -132,7 +132,7 @@ def assert_same(found: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor], t
 
 
 def difference(found: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor]) -> float:
-    """The largest."""
+    """The largest difference."""
     return max(float((one - other).abs().max()) for one, other in zip(found, wanted, strict=True))
 
 
@@ -142,20 +142,20 @@ def silenced(model: Any, kept: Kept) -> Any:
     layers = layers_of(other)
     encoder = getattr(other, "bert", other).encoder
     with torch.no_grad():
-        for place, units in kept.items():
-            attention, dense = layers[place].attention, layers[place].output.dense
+        for index, units in kept.items():
+            attention, dense = layers[index].attention, layers[index].output.dense
             size = attention.self.attention_head_size
             for head in range(attention.self.num_attention_heads):
                 if head not in units.heads:
                     attention.output.dense.weight[:, head * size : (head + 1) * size] = 0
             for neuron in set(range(dense.in_features)) - set(units.neurons):
                 dense.weight[:, neuron] = 0
-    encoder.layer = torch.nn.ModuleList([layer for place, layer in enumerate(layers) if place in kept])
+    encoder.layer = torch.nn.ModuleList([layer for index, layer in enumerate(layers) if index in kept])
     return other
 
 
 def subsets(count: int) -> st.SearchStrategy[tuple[int, ...]]:
-    """One or more places, ascending."""
+    """One or more indices, ascending."""
     return st.sets(st.integers(0, count - 1), min_size=1).map(sorted).map(tuple)
 
 
@@ -165,7 +165,7 @@ def kept_of(shape: Shape, *, every_layer: bool = False) -> st.SearchStrategy[dic
         st.builds(Units, subsets(shape.heads[index]), subsets(shape.intermediate_sizes[index])) for index in range(shape.layers)
     ]
     chosen = st.just(tuple(range(shape.layers))) if every_layer else subsets(shape.layers)
-    return chosen.flatmap(lambda places: st.fixed_dictionaries({index: parts[index] for index in places}))
+    return chosen.flatmap(lambda layers: st.fixed_dictionaries({index: parts[index] for index in layers}))
 
 
 BERTS = st.fixed_dictionaries(
