@@ -88,7 +88,6 @@ def lasting(root: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "end",
     [
@@ -110,6 +109,7 @@ def test_an_agent_that_is_ended_while_it_measures_leaves_nothing_running_and_not
     assert not (root / "staging").exists()  # what a killed agent left is cleared away
 
 
+@pytest.mark.slow
 def test_an_agent_over_sockets_ends_with_them_and_the_next_installation_finishes(
     root: Path, shipped: tuple[Path, Path], measuring: Callable[..., Measuring]
 ) -> None:

@@ -291,7 +291,6 @@ def without_its_report(bundle: Path) -> None:
     signed(bundle)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tamper", "kind", "says"),
     [
@@ -314,6 +313,7 @@ def test_a_bundle_that_is_not_as_it_was_made_is_refused(
     assert lasting(root) == before and leftovers(root) == []
 
 
+@pytest.mark.slow
 def test_a_device_that_pins_another_key_refuses_until_the_key_is_pinned(bundle: Path, tmp_path: Path) -> None:
     theirs = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     root = tmp_path / "device"

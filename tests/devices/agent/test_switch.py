@@ -84,7 +84,6 @@ def check(found: list[Any], old: Path | None, new: Path, before: dict[str, str],
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_a_kill_at_any_call_leaves_one_whole_bundle_and_both_slots(bundles: list[Path], tmp_path: Path) -> None:
     first, second, third = bundles
     template = made_root(tmp_path / "template", first, second, arrived=third)
@@ -92,6 +91,7 @@ def test_a_kill_at_any_call_leaves_one_whole_bundle_and_both_slots(bundles: list
     check(found, first, third, settled("a", a=first, b=second), settled("b", a=first, b=third))
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_call_of_the_first_installation_leaves_nothing_or_all(bundles: list[Path], tmp_path: Path) -> None:
     template = made_root(tmp_path / "template", arrived=bundles[0])
     (template / MARKER).unlink()  # as a setup leaves the folder
@@ -99,7 +99,6 @@ def test_a_kill_at_any_call_of_the_first_installation_leaves_nothing_or_all(bund
     check(found, None, bundles[0], {}, settled("a", a=bundles[0]))
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 def test_a_disk_that_is_full_at_any_call_leaves_one_whole_bundle(bundles: list[Path], tmp_path: Path) -> None:
     first, _, third = bundles
@@ -113,6 +112,7 @@ def test_a_disk_that_is_full_at_any_call_leaves_one_whole_bundle(bundles: list[P
         assert item["served"] in (tree(first), tree(third)), item["call"]
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_call_of_a_rollback_leaves_one_whole_bundle(bundles: list[Path], tmp_path: Path) -> None:
     first, second, _ = bundles
     template = made_root(tmp_path / "template", first, second, arrived=second)

@@ -36,7 +36,6 @@ OWN = f"edgebert-{edgebert.__version__}-py3-none-any.whl"
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_a_device_is_set_up_over_ssh_without_an_index(made_environment: MadeEnvironment) -> None:
     assert made_environment.code == 0, made_environment.err + made_environment.out
     row = made_environment.out.splitlines()[1]
@@ -47,6 +46,7 @@ def test_a_device_is_set_up_over_ssh_without_an_index(made_environment: MadeEnvi
     assert trust.count("BEGIN PUBLIC KEY") == 1
 
 
+@pytest.mark.slow
 def test_the_environment_of_a_device_holds_the_device_side_alone(made_environment: MadeEnvironment) -> None:
     listed = subprocess.run(
         [made_environment.venv / "bin" / "pip", "list", "--format=json", "--disable-pip-version-check"],

@@ -90,7 +90,6 @@ def test_what_comes_back_is_a_report_of_that_device(serving: Path, old: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_an_agent_that_is_killed_before_the_switch_leaves_the_old_model(
     folder: Path, old: Path, new: Path, tmp_path: Path
 ) -> None:
@@ -103,6 +102,7 @@ def test_an_agent_that_is_killed_before_the_switch_leaves_the_old_model(
     assert answer(folder) in words(new)
 
 
+@pytest.mark.slow
 def test_an_agent_that_is_killed_after_the_switch_has_switched_and_the_next_call_says_so(
     folder: Path, new: Path, tmp_path: Path
 ) -> None:
@@ -112,7 +112,6 @@ def test_an_agent_that_is_killed_after_the_switch_has_switched_and_the_next_call
     assert answer(folder) in words(new)
 
 
-@pytest.mark.slow
 def test_a_bundle_that_was_altered_after_it_was_read_is_refused_there(
     folder: Path, old: Path, new: Path, tmp_path: Path
 ) -> None:

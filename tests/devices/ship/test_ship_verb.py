@@ -114,7 +114,6 @@ def test_status_says_what_is_wrong_with_a_device(cli: Callable[..., Any], desk: 
     assert kept.code == EXIT_ENVIRONMENT and re.search(r"kept, damaged: .*altered", kept.out)  # no way back to that one
 
 
-@pytest.mark.slow
 def test_a_gate_that_fails_on_the_device_leaves_it_as_it_is(cli: Callable[..., Any], desk: Path) -> None:
     with_gates(desk / "new", desk / "strict", Gate(metric="p50_ms", max=1e-6))
     result = cli("ship", "strict", "./device", "--rounds", 1, "--queries", 16)
@@ -124,7 +123,6 @@ def test_a_gate_that_fails_on_the_device_leaves_it_as_it_is(cli: Callable[..., A
     assert answer(desk / "device") in OLD
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 def test_canaries_go_back_when_one_of_them_fails(cli: Callable[..., Any], desk: Path, tmp_path: Path) -> None:
     shutil.copytree(desk / "device", desk / "two", symlinks=True)
@@ -150,6 +148,7 @@ def test_canaries_go_back_when_one_of_them_fails(cli: Callable[..., Any], desk: 
     assert not (desk / "three").exists() and not (desk / "other").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_the_devices_as_they_are_and_prints_what_is_done(desk: Path) -> None:
     command = [sys.executable, "-m", "edgebert", "ship", "new", "./device", "./later", "--rounds", "100", "--reports", "r"]
     with subprocess.Popen(command, cwd=desk, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
