@@ -403,7 +403,7 @@ def test_a_run_goes_on_and_its_gate_fails_when_coverage_cannot_be_read(model_dir
         warnings.filterwarnings("ignore", message=NOT_IN_A_RECIPE)
         outcome = compress(file, store=ArtifactStore(tmp_path / "store"), out=tmp_path / "run", progress=notes)
     fp32, candidate = outcome.report.entries
-    assert outcome.report.value(fp32, "int8_coverage") == 0.0 and outcome.report.value(fp32, "roofline_ms")
+    assert outcome.report.value(fp32, "int8_coverage") == 0.0 and fp32.coverage and fp32.coverage.roofline_ms > 0
     assert candidate.coverage is None
     assert any("not known" in line and "Einsum" in line for line in notes.lines)
     assert outcome.verdict.status == "FAILED"

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import permutations
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -426,7 +427,7 @@ def test_a_process_that_speaks_may_take_as_long_as_it_says(tmp_path: Path, monke
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(process, "SILENCE_S", 1.0)
     monkeypatch.setattr(process, "LOOK_S", 0.05)
-    assert process.run_worker("speaking", "{}", "speaks") == "done"
+    assert process.run_worker(ModuleType("speaking"), "{}", "speaks") == "done"
 
 
 INTERRUPTED = """
@@ -479,7 +480,7 @@ def test_a_process_without_a_result_is_an_error(
     (tmp_path / "silent.py").write_text("import sys; sys.stdin.read()")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(StageError, match="ended without a result"):
-        process.run_worker("silent", "{}", "says nothing")
-    assert process.run_worker("saying", "{}", "says something") == "no JSON"
+        process.run_worker(ModuleType("silent"), "{}", "says nothing")
+    assert process.run_worker(ModuleType("saying"), "{}", "says something") == "no JSON"
     with pytest.raises(ValidationError):
         Round.model_validate_json("no JSON")
