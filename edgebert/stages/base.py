@@ -85,7 +85,7 @@ class Speeds(Protocol):
     """Latencies of models that took turns at the same queries."""
 
     def ratio(self, index: int, reference: int = 0) -> float:
-        """Median latency of the reference over that of a model: above 1, the model is faster."""
+        """How many times as fast as the reference a model is."""
         ...
 
 

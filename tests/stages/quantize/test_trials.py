@@ -1,4 +1,4 @@
-"""What a search asks of candidates: which rows, which gates, what answers that are no numbers count as."""
+"""Trials of a search: their rows, their gates, and the failure of answers that are no numbers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stage_runs import make_bench
 
 from edgebert.compress.compression import Compression
 from edgebert.compress.recipe_file import load_recipe
@@ -16,6 +17,12 @@ from edgebert.runtimes.target import Target
 from edgebert.stages.quantize.trials import MeasuredTrials
 
 TARGET = Target(runtime="onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory, model_template: Path) -> Path:
+    """A recipe whose store keeps the FP32 graph for all tests."""
+    return make_bench(tmp_path_factory.mktemp("trials"), model_template) / "recipe.yaml"
 
 
 def trials_of(recipe: Path, gates: str) -> MeasuredTrials:

@@ -24,7 +24,7 @@ WARM_UP = 2
 QUERIES = (3, 400)
 """Fewest and most timed queries at each length."""
 QUANTILE = 0.25
-"""Quantile of the timed queries that counts: disturbances only add time, so the median says more about a busy machine."""
+"""Quantile of the timed queries that counts: disturbances only add time, so the median of a busy machine is too slow."""
 
 
 class LayerJob(Frozen):
