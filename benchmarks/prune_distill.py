@@ -50,7 +50,7 @@ from edgebert.stages.examples import Examples
 from edgebert.stages.export import export_onnx
 from edgebert.stages.prune import Prune
 from edgebert.stages.prune.budget import Budget, score
-from edgebert.stages.prune.cut import PruneSamples, choose, draw, repaired, weighed
+from edgebert.stages.prune.cut import PruneSamples, choose, draw, measured_importance, repaired
 from edgebert.stages.prune.importance import Importance
 from edgebert.stages.prune.latency.latency_table import LatencyCosts
 from edgebert.stages.prune.latency.layer_latency import measure_table
@@ -261,7 +261,10 @@ class Laboratory:
     @cached_property
     def weights(self) -> dict[str, Importance]:
         """Method -> the importance of every unit."""
-        return {method: weighed(self.stage(importance=method), self.teacher, self.samples, 0, Silent()) for method in METHODS}
+        return {
+            method: measured_importance(self.stage(importance=method), self.teacher, self.samples, 0, Silent())
+            for method in METHODS
+        }
 
     def pruned(self, method: str, costs: Costs, limit: float, *, repair: bool, whole_layers: bool = False) -> Any:
         """The model that a method leaves under a budget.

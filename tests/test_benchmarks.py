@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -14,7 +15,6 @@ import pytest
 from conftest import make_model, review_rows, write_table
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,7 @@ def quick(name: str, assets: Path, folder: Path, *options: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_ptq_prints_both_sides_and_its_figures(assets: Path, tmp_path: Path) -> None:
     lines = quick("ptq", assets, tmp_path).splitlines()
     assert lines[0].split()[0] == "model"
@@ -46,12 +47,14 @@ def test_ptq_prints_both_sides_and_its_figures(assets: Path, tmp_path: Path) -> 
     assert lines[-1].startswith("quick run, figures do not count: best speedup=")
 
 
+@pytest.mark.slow
 def test_kill_survives_and_prints_its_figures(assets: Path, tmp_path: Path) -> None:
     lines = quick("kill", assets, tmp_path).splitlines()
     assert lines[0].startswith("kill ")
     assert lines[-1].endswith("all hold")
 
 
+@pytest.mark.slow
 def test_prune_distill_prints_its_tables_and_its_figures(assets: Path, tmp_path: Path) -> None:
     lines = quick("prune_distill", assets, tmp_path).splitlines()
     starts = [line.split("  ")[0] for line in lines]
@@ -60,6 +63,7 @@ def test_prune_distill_prints_its_tables_and_its_figures(assets: Path, tmp_path:
     assert lines[-1].startswith("quick run, figures do not count: 3x MACs cut=")
 
 
+@pytest.mark.slow
 def test_quantize_prints_its_parts_and_its_figures(assets: Path, tmp_path: Path) -> None:
     """The parts planted and base do the same with other models, which the next test makes."""
     lines = quick("quantize", assets, tmp_path, "--peers", str(tmp_path / "none"), "--parts", "peers", "failed").splitlines()
@@ -94,6 +98,7 @@ def test_models_with_planted_outliers_and_of_another_size_answer_as_they_should(
     assert logits(random_model(bench)).argmax(axis=1).tolist() == [1, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_compare_power_prints_its_counts_and_its_figures(assets: Path, tmp_path: Path) -> None:
     lines = quick("compare_power", assets, tmp_path).splitlines()
     assert lines[0].split()[:2] == ["faster", "/"]
@@ -102,6 +107,7 @@ def test_compare_power_prints_its_counts_and_its_figures(assets: Path, tmp_path:
     assert "one run: 10% found=" in lines[-1] and "samples: seconds=" in lines[-1]
 
 
+@pytest.mark.slow
 def test_device_start_prints_its_tables_and_its_figures(assets: Path, tmp_path: Path) -> None:
     lines = quick("device_start", assets, tmp_path, "--peers", str(tmp_path / "none")).splitlines()
     starts = [line.split("  ")[0] for line in lines]
@@ -112,8 +118,10 @@ def test_device_start_prints_its_tables_and_its_figures(assets: Path, tmp_path: 
     assert "first load peak MB=" in lines[-1]
 
 
-def test_every_benchmark_is_described() -> None:
+def test_every_benchmark_is_described_and_finds_what_it_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
     described = (BENCHMARKS / "README.md").read_text()
     for file in BENCHMARKS.glob("*.py"):
+        importlib.import_module(file.stem)
         if "__main__" in file.read_text():
             assert f"benchmarks/{file.name}" in described
