@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from figures import Figures, options, print_table
 
-from edgebert.core.libraries import quiet_libraries
+from edgebert.core.packages import quiet_libraries
 from edgebert.core.progress import progress_for
 from edgebert.measure.latency.job import RoundJob
 from edgebert.measure.latency.latency import measure_rounds, query_order, write_rows

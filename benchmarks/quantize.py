@@ -40,7 +40,7 @@ from peers.contest import Contender, Result, Texts, hold, served
 from peers.tools import TOOLS, Raw
 from runs import Compressed, compress, recipe
 
-from edgebert.core.libraries import quiet_libraries
+from edgebert.core.packages import quiet_libraries
 
 STAGES = [{"quantize": {"method": "auto"}}]
 BOTH: tuple[Literal["onnxruntime", "openvino"], ...] = ("onnxruntime", "openvino")

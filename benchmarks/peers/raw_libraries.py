@@ -96,7 +96,7 @@ def onnxruntime(given: argparse.Namespace) -> None:
 
 def nncf(given: argparse.Namespace) -> None:
     """Conversion to OpenVINO, and NNCF's post-training quantisation of transformers."""
-    from edgebert.core.libraries import switch_off_telemetry
+    from edgebert.core.packages import switch_off_telemetry
 
     switch_off_telemetry()
     import nncf as library

@@ -11,7 +11,7 @@ from typing import Any
 
 from edgebert.bundle.manifest import MANIFEST, TOLERANCE, BundleManifest, GoldenInputs, ManifestEntry
 from edgebert.bundle.parts import BundleEntry, BundleParts, PlannedEntry
-from edgebert.core.libraries import package_version
+from edgebert.core.packages import package_version
 from edgebert.core.store import hash_folder
 from edgebert.errors import EnvironmentFault, InputError, MissingPackage
 from edgebert.models.folder import PRUNED_TYPE

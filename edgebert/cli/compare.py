@@ -68,8 +68,8 @@ def compare(
 
 
 def _options(band: str, accuracy_band: str, metrics: list[str], across_devices: bool, seed: int) -> CompareOptions:
+    from edgebert.report.compare.amounts import parse_points, parse_share
     from edgebert.report.compare.findings import CompareOptions
-    from edgebert.report.compare.wording import parse_points, parse_share
 
     bands = {"band": parse_share(band, "--band"), "accuracy_band": parse_points(accuracy_band, "--accuracy-band")}
     for name, value in bands.items():
@@ -79,7 +79,7 @@ def _options(band: str, accuracy_band: str, metrics: list[str], across_devices: 
 
 
 def _metrics(names: list[str]) -> list[str]:
-    from edgebert.report.compare.metrics import AGREEMENT, MEASURED
+    from edgebert.report.compare.compared_metrics import AGREEMENT, MEASURED
     from edgebert.tasks import TASKS
 
     known = [*MEASURED, *dict.fromkeys(name for task in TASKS for name in task.metrics), AGREEMENT]
@@ -91,8 +91,8 @@ def _metrics(names: list[str]) -> list[str]:
 
 
 def _policy(words: list[str], threshold: str | None, accuracy_threshold: str | None) -> Policy | None:
+    from edgebert.report.compare.amounts import parse_points, parse_share
     from edgebert.report.compare.findings import FAIL_ON, Policy
-    from edgebert.report.compare.wording import parse_points, parse_share
 
     asked = [word.strip() for text in words for word in text.split(",") if word.strip()]
     if not asked:

@@ -65,7 +65,7 @@ def _outcome_lines(outcome: Run) -> list[str]:
 
 
 def _outcome_json(outcome: Run) -> dict[str, Any]:
-    from edgebert.report.metrics import METRICS
+    from edgebert.report.metric_table import METRICS
 
     report = outcome.report
     return {

@@ -15,7 +15,7 @@ from edgebert.bundle.parts import GoldenOutputs, PlannedEntry
 from edgebert.compress.recipe import Measure
 from edgebert.compress.recipe_file import RecipeFile
 from edgebert.core.files import sentences
-from edgebert.core.libraries import package_version, quiet_libraries
+from edgebert.core.packages import package_version, quiet_libraries
 from edgebert.core.progress import Progress
 from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_file, hash_json
 from edgebert.data.prepared import PreparedData, label_indices

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgebert.bundle.parts import PlannedEntry
-from edgebert.compress.keys import step_key
 from edgebert.compress.layout import BASE, PlannedStep, numbered
 from edgebert.compress.resolve import SAME_LABELS, ResolvedRecipe, calibration_samples, label_fault, resolve_labels
+from edgebert.compress.step_keys import step_key
 from edgebert.core.progress import Progress
 from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_json
 from edgebert.data.drift import EVAL_ROWS, Texts, drift

@@ -6,10 +6,10 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgebert.compress.keys import step_key
 from edgebert.compress.layout import BASE
 from edgebert.compress.recipe_file import RecipeFile
 from edgebert.compress.resolve import ResolvedRecipe, resolve_labels, resolve_recipe
+from edgebert.compress.step_keys import step_key
 from edgebert.core.store import Artifact, ArtifactStore
 from edgebert.data.prepared import PreparedData, data_key, data_path, is_labelled
 from edgebert.errors import EXIT_ENVIRONMENT, EXIT_INPUT, EXIT_OK, DataError, EdgebertError

@@ -29,8 +29,7 @@ from edgebert.core.strict import Strict
 from edgebert.core.yaml_file import Kind, Path_, YamlDocument, parse_yaml, problems_of, read_text, without_repeats
 from edgebert.devices.transport.address import LocalAddress, SshAddress, parse_address, remote_root
 from edgebert.devices.transport.base import Device
-from edgebert.devices.transport.local import LocalDevice
-from edgebert.devices.transport.ssh import SshDevice
+from edgebert.devices.transport.open_device import device_at
 from edgebert.errors import FleetError, InputError, Problem
 
 FLEET = Kind("a fleet", FleetError, "ship")
@@ -102,16 +101,6 @@ def load_fleet(path: Path) -> Fleet:
     return Fleet(path, tuple(devices), file.parallel)
 
 
-def device_of(text: str) -> Device:
-    """The device at an address, named as the user wrote it.
-
-    Raises:
-        InputError: it is no address.
-    """
-    address = parse_address(text)
-    return LocalDevice(text, address.folder) if isinstance(address, LocalAddress) else SshDevice(text, address)
-
-
 def _validate(document: YamlDocument, problems: list[Problem]) -> FleetFile | None:
     try:
         return FleetFile.model_validate_json(json.dumps(document.value))
@@ -152,20 +141,18 @@ def _device(name: str, entry: FleetDevice, file: Path) -> Device:
     for key, value in (("path", entry.path), ("python", entry.python)):
         if value is not None and (not value.strip() or not value.isprintable() or value.startswith("-")):
             raise InputError(f"its {key} {value!r} cannot be used.")
-    labels = {**entry.labels}
-    if isinstance(address, LocalAddress):
-        folder = local_path(entry.path, address.folder) if entry.path else address.folder
-        return LocalDevice(name, folder, labels=labels, target=target, python=entry.python)
     identity = local_path(entry.identity, base) if entry.identity else None
-    if identity and not identity.is_file():
+    if identity and not identity.is_file() and isinstance(address, SshAddress):
         raise InputError(f"its identity {identity} is not there.", hint="Name the file of a private key.")
     address = _with_path(address, entry)
-    return SshDevice(name, address, labels=labels, target=target, python=entry.python, identity=identity)
+    return device_at(address, name, labels={**entry.labels}, target=target, python=entry.python, identity=identity)
 
 
-def _with_path(address: SshAddress, entry: FleetDevice) -> SshAddress:
+def _with_path(address: LocalAddress | SshAddress, entry: FleetDevice) -> LocalAddress | SshAddress:
     if entry.path is None:
         return address
+    if isinstance(address, LocalAddress):
+        return LocalAddress(local_path(entry.path, address.folder))
     root = remote_root(entry.path)
     if address.root not in (SshAddress(address.host).root, root):
         raise InputError(f"its address names the folder {address.root}, and its path {root}.", hint="Name it once.")

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgebert.core.yaml_file import nearest
-from edgebert.devices.fleet import PARALLEL, Fleet, device_of, labels_of, load_fleet
+from edgebert.devices.fleet import PARALLEL, Fleet, labels_of, load_fleet
 from edgebert.devices.transport.base import Device
 from edgebert.devices.transport.conversation import printable
+from edgebert.devices.transport.open_device import device_of
 from edgebert.errors import InputError
 
 OWN_LABEL = "name"

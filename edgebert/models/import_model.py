@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgebert.core.libraries import quiet_libraries
+from edgebert.core.packages import quiet_libraries
 from edgebert.core.progress import Progress
 from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_json
 from edgebert.errors import SourceError

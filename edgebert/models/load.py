@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgebert.core.libraries import quiet_libraries
+from edgebert.core.packages import quiet_libraries
 from edgebert.errors import SourceError
 from edgebert.models.folder import TOKENIZER_FILES
 from edgebert.tasks.base import Task

@@ -13,7 +13,7 @@ from edgebert.core.files import write_whole
 from edgebert.core.store import hash_json
 from edgebert.errors import InputError
 from edgebert.report.entry import FORMER_ROLES
-from edgebert.report.metrics import FORMER_NAMES
+from edgebert.report.metric_table import FORMER_NAMES
 from edgebert.report.report import Report
 from edgebert.report.samples import MOST, packed_count
 

@@ -1,4 +1,7 @@
-"""Gate: a bound that a candidate's metric must hold, relative to FP32 or absolute; and how a gate is judged."""
+"""Gate: a bound that a candidate's metric must hold, relative to FP32 or absolute; and how a gate is judged.
+
+Which metrics may have a gate says each metric's line in metric_table.py.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from edgebert.core.strict import Strict
-from edgebert.report.metrics import FORMER_NAMES, GATED, METRICS
+from edgebert.report.metric_table import FORMER_NAMES, GATED, METRICS
 
 BOUNDS = ("min", "max", "min_ratio", "max_ratio", "max_drop", "max_rise")
 

@@ -10,7 +10,7 @@ from edgebert.core.strict import Frozen
 from edgebert.report.entry import Entry
 from edgebert.report.environment import Environment
 from edgebert.report.gates import Gate
-from edgebert.report.metrics import METRICS
+from edgebert.report.metric_table import METRICS
 from edgebert.tasks.metric import ANSWER_METRICS, metrics_of
 
 

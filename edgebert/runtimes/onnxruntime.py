@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime on the CPU. Its options are fields of `Target` in target.py, applied here."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgebert.core.interrupts import signal_stack_kept
-from edgebert.core.libraries import switch_off_telemetry
+from edgebert.core.packages import switch_off_telemetry
 from edgebert.errors import BundleError
 from edgebert.runtimes.base import Array, Runtime, Session
 from edgebert.runtimes.target import Target

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 import numpy.typing as npt
 
-from edgebert.core.libraries import is_installed, package_version
+from edgebert.core.packages import is_installed, package_version
 from edgebert.core.progress import Progress
 from edgebert.core.store import Artifact
 from edgebert.core.strict import Strict

@@ -22,7 +22,7 @@ from edgebert.cli.main import app
 from edgebert.compress.recipe import json_schema
 from edgebert.core.store import ArtifactStore
 from edgebert.errors import EXIT_ENVIRONMENT, EXIT_GATE_FAILED, EXIT_INPUT, EXIT_INTERRUPTED
-from edgebert.report.metrics import METRICS
+from edgebert.report.metric_table import METRICS
 from edgebert.version import __version__
 
 OVERRIDES = (

@@ -16,7 +16,7 @@ from fake_stages import NOT_IN_A_RECIPE, Cut, compressed, with_stages
 
 from edgebert.bundle.manifest import BundleManifest
 from edgebert.compress.run import Run
-from edgebert.core.libraries import package_version
+from edgebert.core.packages import package_version
 from edgebert.core.store import ArtifactStore, hash_file, hash_json
 from edgebert.models.sizes import LayerSizes
 from edgebert.report.entry import Entry

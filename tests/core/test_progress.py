@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from edgebert.core import progress
-from edgebert.core.libraries import quiet_libraries
+from edgebert.core.packages import quiet_libraries
 from edgebert.core.parallel_progress import open_parallel_progress
 from edgebert.core.progress import Live, Plain, Progress, Silent, format_seconds, progress_for
 

@@ -22,7 +22,7 @@ from transformers import (
     BertModel,
 )
 
-from edgebert.core.libraries import quiet_libraries
+from edgebert.core.packages import quiet_libraries
 from edgebert.models.embeddings import keep_positions, keep_tokens
 from edgebert.models.surgery import Units, prune
 from edgebert.models.tokenizer_files import rewrite_tokenizer

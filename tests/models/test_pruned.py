@@ -17,7 +17,7 @@ import torch
 from tiny_bert import KINDS, assert_same, batch_of, build, difference, outputs, silenced, summed_loss
 from transformers import AutoConfig, AutoModelForSequenceClassification, BertForQuestionAnswering, BertForSequenceClassification
 
-from edgebert.core.libraries import quiet_libraries
+from edgebert.core.packages import quiet_libraries
 from edgebert.errors import SourceError
 from edgebert.models.folder import PRUNED_TYPE
 from edgebert.models.load import load_model, save_model

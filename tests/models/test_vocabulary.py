@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from edgebert.core.libraries import quiet_libraries
+from edgebert.core.packages import quiet_libraries
 from edgebert.errors import SourceError
 from edgebert.models.tokenizer_files import limit_tokenizer, rewrite_tokenizer
 from edgebert.models.vocabulary import choose_vocabulary, count_tokens, read_tokenizer, special_tokens, token_ids

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from edgebert.report.entry import Entry
 from edgebert.report.environment import Environment
 from edgebert.report.gates import BOUNDS, Gate, judge_gate
-from edgebert.report.metrics import GATED
+from edgebert.report.metric_table import GATED
 from edgebert.report.report import Report
 from edgebert.report.rounds import Coverage, Round
 from edgebert.report.verdict import judge

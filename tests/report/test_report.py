@@ -13,7 +13,7 @@ from run_reports import entry, report, timed
 from edgebert.models.sizes import EncoderSizes, LayerSizes
 from edgebert.report.entry import SAMPLES_FOR, Entry
 from edgebert.report.file import report_text
-from edgebert.report.metrics import METRICS
+from edgebert.report.metric_table import METRICS
 from edgebert.report.report import Report
 from edgebert.report.rounds import Coverage, FloatProduct
 from edgebert.report.samples import Samples

@@ -8,7 +8,7 @@ import pytest
 from run_reports import entry, report, timed
 
 from edgebert.report.entry import Entry
-from edgebert.report.metrics import first_to_leave
+from edgebert.report.metric_table import first_to_leave
 from edgebert.report.report import Report
 from edgebert.report.rounds import Coverage
 from edgebert.report.text.run_table import SHOWN_WHEN_CHANGED, columns_for, markdown_table, text_table

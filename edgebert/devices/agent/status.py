@@ -11,7 +11,7 @@ from edgebert.bundle.manifest import MANIFEST, BundleManifest, ManifestEntry
 from edgebert.bundle.read import read_bundle, read_manifest
 from edgebert.bundle.self_test import obstacle
 from edgebert.bundle.trust.config import trusted_fingerprints
-from edgebert.core.libraries import package_version
+from edgebert.core.packages import package_version
 from edgebert.core.store import hash_file
 from edgebert.devices.agent.contents import regular_size
 from edgebert.devices.agent.disk import free_bytes

@@ -17,7 +17,7 @@ from edgebert.core.files import local_path
 from edgebert.core.progress import Progress
 from edgebert.core.store import FileEntry, content_hash, hash_file
 from edgebert.errors import InputError, MissingPackage, SourceError
-from edgebert.measure.bench.graph_files import graph_files
+from edgebert.measure.bench.model_files import graph_files
 from edgebert.models.folder import WEIGHTS, WEIGHTS_INDEX, inspect_model, read_json
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.serving import Serving

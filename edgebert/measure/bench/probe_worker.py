@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgebert.core.libraries import quiet_libraries
+from edgebert.core.packages import quiet_libraries
 from edgebert.core.strict import Frozen
 from edgebert.errors import EdgebertError, EnvironmentFault, SourceError
 from edgebert.runtimes import get_runtime

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgebert.core.libraries import quiet_libraries
+from edgebert.core.packages import quiet_libraries
 from edgebert.core.progress import Progress
 from edgebert.errors import DataError, InputError
 from edgebert.measure.bench.models import BenchModel

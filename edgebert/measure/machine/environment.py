@@ -6,7 +6,7 @@ import os
 import platform
 from pathlib import Path
 
-from edgebert.core.libraries import package_version
+from edgebert.core.packages import package_version
 from edgebert.measure.machine import cgroup, cores
 from edgebert.measure.machine.cores import usable
 from edgebert.measure.machine.kernel_files import THIS_MACHINE, KernelFiles

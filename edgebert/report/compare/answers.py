@@ -8,8 +8,8 @@ import numpy as np
 
 from edgebert.report.compare.accuracy import Difference, compare_scores, compare_shares
 from edgebert.report.compare.comparable import accuracy_obstacle
+from edgebert.report.compare.compared_metrics import AGREEMENT
 from edgebert.report.compare.findings import CompareOptions, Finding
-from edgebert.report.compare.metrics import AGREEMENT
 from edgebert.report.compare.pairing import Pair
 from edgebert.report.compare.verdicts import judge_answers
 from edgebert.report.entry import Entry

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from edgebert.report.compare import comparable
 from edgebert.report.compare.answers import answer_findings
+from edgebert.report.compare.compared_metrics import SERIES, SIZE
 from edgebert.report.compare.findings import CompareOptions, Comparison, Finding, PairFindings
 from edgebert.report.compare.measured import Circumstances, findings_of, machine_of, sides_of, thinning_note, throttled_of
-from edgebert.report.compare.metrics import SERIES, SIZE
 from edgebert.report.compare.pairing import Matched, Pair, baselines_and_candidates, match
 from edgebert.report.compare.verdicts import judge_size, machine_note
 from edgebert.report.entry import Entry
-from edgebert.report.metrics import LATENCY
+from edgebert.report.metric_table import LATENCY
 from edgebert.report.report import Report
 
 DEFAULTS = CompareOptions()

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator
 
 from edgebert.core.text_table import aligned
+from edgebert.report.compare.amounts import amount, plain, points, share
+from edgebert.report.compare.compared_metrics import MEASURED
 from edgebert.report.compare.findings import Comparison, ComparisonDocument, FailedCheck, Finding, PairFindings, Verdict
-from edgebert.report.compare.metrics import MEASURED
-from edgebert.report.compare.wording import amount, plain, points, share
 
 CHANGES: tuple[Verdict, ...] = ("slower", "larger", "less-accurate", "faster", "smaller", "more-accurate")
 TITLES = ("metric", "ref", "changed", "ratio", "95 % interval", "verdict")

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgebert.report.compare.compared_metrics import REFERENCE_TIME, ComparedMetric, side_of
 from edgebert.report.compare.findings import Finding, Verdict
-from edgebert.report.compare.metrics import REFERENCE_TIME, ComparedMetric, side_of
 from edgebert.report.compare.pairing import Pair
 from edgebert.report.compare.statistics import FEWEST_PROCESSES, Estimate, Side, compare_sides, thinned_to
 from edgebert.report.compare.verdicts import Cost, Margins, at_worst, cost_of, judge, margins_for, too_few
-from edgebert.report.metrics import REFERENCE_WORKLOAD, Series
+from edgebert.report.metric_table import REFERENCE_WORKLOAD, Series
 
 Sides = tuple[Side | None, Side | None]
 

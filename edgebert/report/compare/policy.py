@@ -19,10 +19,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from edgebert.report.compare.amounts import WORSE, cost_sign
+from edgebert.report.compare.compared_metrics import MEASURED
 from edgebert.report.compare.findings import FAIL_ON, Comparison, FailedCheck, Finding, PairFindings, Policy
-from edgebert.report.compare.metrics import MEASURED
 from edgebert.report.compare.verdicts import AGREES
-from edgebert.report.compare.wording import WORSE, cost_sign
 
 WORDS = tuple(word for word in FAIL_ON if word != "any")
 REQUIRED: dict[str, tuple[str, ...]] = {

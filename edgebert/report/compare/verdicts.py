@@ -23,10 +23,10 @@ import math
 from dataclasses import dataclass
 
 from edgebert.report.compare.accuracy import Difference
+from edgebert.report.compare.amounts import BETTER, WORSE, change, cost_sign, points, share, span
+from edgebert.report.compare.compared_metrics import ComparedMetric
 from edgebert.report.compare.findings import Verdict
-from edgebert.report.compare.metrics import ComparedMetric
 from edgebert.report.compare.statistics import FEWEST_PROCESSES, Estimate
-from edgebert.report.compare.wording import BETTER, WORSE, change, cost_sign, points, share, span
 
 AGREES = 0.05
 """Largest p-value of the second test that confirms a difference."""

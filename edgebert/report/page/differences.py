@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from edgebert.report.compare.amounts import points, share
 from edgebert.report.compare.findings import Comparison, Finding, PairFindings
 from edgebert.report.compare.lines import RULE, headline
-from edgebert.report.compare.wording import points, share
 from edgebert.report.page.palette import label_axis, lines, rounded, tick
 from edgebert.report.page.parts import NOT_MEASURED, Cell, PageColumn, Picture, Section, Table, number, text_columns, words
 from edgebert.report.page.source import PageSource

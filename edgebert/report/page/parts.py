@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgebert.report.metrics import METRICS
+from edgebert.report.metric_table import METRICS
 
 NOT_MEASURED = "n/a"
 

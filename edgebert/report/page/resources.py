@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgebert.report.metrics import METRICS
+from edgebert.report.metric_table import METRICS
 from edgebert.report.page.palette import NEXT_LINE, bar_series, label_axis, lines, plain, rounded, tick
 from edgebert.report.page.parts import PageColumn, Picture, Section, Table, number, short, words
 from edgebert.report.page.source import PageSource

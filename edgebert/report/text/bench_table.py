@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from edgebert.core.text_table import aligned
+from edgebert.report.compare.amounts import plain
 from edgebert.report.compare.comparable import obstacles
 from edgebert.report.compare.comparison import compare_within
 from edgebert.report.compare.lines import headline
 from edgebert.report.compare.pairing import Pair, baseline_under_load
-from edgebert.report.compare.wording import plain
 from edgebert.report.entry import SAMPLES_FOR, Entry
-from edgebert.report.metrics import Metric, first_to_leave, in_table
+from edgebert.report.metric_table import Metric, first_to_leave, in_table
 from edgebert.report.report import Report
 from edgebert.tasks.metric import ANSWER_METRICS
 

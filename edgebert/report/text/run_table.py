@@ -1,4 +1,7 @@
-"""The report and verdict of `compress` as a table of text, for the terminal and for the model card."""
+"""The report and verdict of `compress` as a table of text, for the terminal and for the model card.
+
+Its columns are metrics: lines of metric_table.py whose `tables` name it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Sequence
 
 from edgebert.core.text_table import aligned
 from edgebert.report.entry import Entry
-from edgebert.report.metrics import METRICS, Metric, first_to_leave, in_table
+from edgebert.report.metric_table import METRICS, Metric, first_to_leave, in_table
 from edgebert.report.report import Report
 from edgebert.report.verdict import Verdict
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from edgebert.core.libraries import quiet_libraries
+from edgebert.core.packages import quiet_libraries
 from edgebert.core.store import Artifact
 from edgebert.errors import StageError
 from edgebert.runtimes import get_runtime

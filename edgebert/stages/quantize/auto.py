@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from edgebert.core.libraries import package_version
+from edgebert.core.packages import package_version
 from edgebert.core.store import Artifact
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.isa import overflows

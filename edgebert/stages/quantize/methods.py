@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from edgebert.core.libraries import is_installed
+from edgebert.core.packages import is_installed
 from edgebert.stages.quantize import dynamic, neural_compressor, nncf, nncf_accuracy, static, weight_only
 
 MethodName = Literal["auto", "dynamic", "static", "nncf", "nncf-accuracy", "neural-compressor", "weight-only"]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgebert.core.interrupts import signal_stack_kept
-from edgebert.core.libraries import quiet_libraries
+from edgebert.core.packages import quiet_libraries
 from edgebert.errors import StageError
 from edgebert.runtimes.openvino import save_ir
 from edgebert.stages.quantize.nncf import advanced, common_options

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgebert.core.libraries import quiet_libraries
+from edgebert.core.packages import quiet_libraries
 from edgebert.errors import StageError
 from edgebert.stages.quantize.calibrate import tensor_ranges
 from edgebert.stages.quantize.observers import MinMax, Observer, Range, observer_for

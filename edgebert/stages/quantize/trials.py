@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgebert.core.libraries import quiet_libraries
+from edgebert.core.packages import quiet_libraries
 from edgebert.core.progress import Progress
 from edgebert.data.prepared import PreparedData, indices_of_labels
 from edgebert.measure.latency.turns import take_turns

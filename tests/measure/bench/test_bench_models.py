@@ -24,7 +24,7 @@ from edgebert.core.progress import Silent
 from edgebert.core.store import hash_file
 from edgebert.errors import BundleError, EnvironmentFault, InputError, RecipeError, SourceError, StageError
 from edgebert.measure.bench.data_file import DataFile
-from edgebert.measure.bench.graph_files import external_files, graph_files
+from edgebert.measure.bench.model_files import external_files, graph_files
 from edgebert.measure.bench.models import POSITIONS, BenchModel, ModelRequest, find_models, named_apart
 from edgebert.measure.bench.probe import probe
 from edgebert.measure.bench.probe_worker import Probe

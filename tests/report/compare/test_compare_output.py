@@ -8,11 +8,11 @@ from xml.etree import ElementTree as Xml
 from made_reports import MACHINE, a_report, an_entry, measured, rounds
 
 from edgebert.report.compare import lines
+from edgebert.report.compare.amounts import amount, change, points, span
 from edgebert.report.compare.comparison import compare, compare_within
 from edgebert.report.compare.findings import CompareOptions, Comparison, ComparisonDocument, FailedCheck, Policy
 from edgebert.report.compare.junit import junit
 from edgebert.report.compare.policy import failures
-from edgebert.report.compare.wording import amount, change, points, span
 from edgebert.runtimes.target import Target
 
 

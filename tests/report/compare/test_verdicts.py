@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_reports import MIRRORED, a_report, an_entry, finding, measured, rounds, verdicts
 
+from edgebert.report.compare.compared_metrics import MEASURED
 from edgebert.report.compare.comparison import compare, compare_within
 from edgebert.report.compare.findings import CompareOptions
-from edgebert.report.compare.metrics import MEASURED
 from edgebert.report.compare.statistics import Estimate
 from edgebert.report.compare.verdicts import Cost, at_worst, judge, judge_size, margins_for
 from edgebert.report.report import Report

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from edgebert.core.libraries import is_installed, package_version
+from edgebert.core.packages import is_installed, package_version
 from edgebert.core.progress import Progress, ProgressStep
 from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_json
 from edgebert.errors import MissingPackage, StageError

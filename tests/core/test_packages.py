@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgebert.core.libraries import is_installed
+from edgebert.core.packages import is_installed
 
 
 def test_a_namespace_that_others_add_to_is_not_installed_by_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import re
 
 from edgebert.errors import InputError
 from edgebert.report.compare.findings import Verdict
-from edgebert.report.metrics import Kind
+from edgebert.report.metric_table import Kind
 
 WORSE: dict[Kind, Verdict] = {"time": "slower", "rate": "slower", "amount": "larger"}
 BETTER: dict[Kind, Verdict] = {"time": "faster", "rate": "faster", "amount": "smaller"}

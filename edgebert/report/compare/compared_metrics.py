@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from edgebert.report.compare.statistics import Side
 from edgebert.report.entry import Entry
-from edgebert.report.metrics import METRICS, REFERENCE_WORKLOAD, Compared, Kind, Series
+from edgebert.report.metric_table import METRICS, REFERENCE_WORKLOAD, Compared, Kind, Series
 from edgebert.report.rounds import Round
 
 

@@ -1,4 +1,7 @@
-"""Other people's libraries: their telemetry, what they print and log, and their versions."""
+"""Packages of others: whether they are installed and in which version, their telemetry, what they print and log.
+
+The hint for a package that is missing is in `MissingPackage` of errors.py.
+"""
 
 from __future__ import annotations
 
