@@ -26,7 +26,7 @@ import pytest
 from hypothesis import settings
 from made_once import made_once, run_folder
 
-from edgebert.core.libraries import quiet_libraries, switch_off_telemetry
+from edgebert.core.packages import quiet_libraries, switch_off_telemetry
 from edgebert.core.store import ArtifactStore
 
 if TYPE_CHECKING:
@@ -41,6 +41,12 @@ settings.load_profile("edgebert")
 SENTENCES = Path(__file__).parent.parent / "calibration" / "sentences-en" / "sentences.txt"
 REVIEWS = Path(__file__).parent.parent / "calibration" / "reviews-en"
 WORDS = ("good", "bad", "fine", "awful", "film", "soup", "lamp", "app", "the", "a", "was", "is", "not", "very", "it", "and")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first. With one of them at the end, one worker would work while the other waits."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_unconfigure() -> None:

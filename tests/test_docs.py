@@ -52,7 +52,7 @@ NOT_RUN = {
     "edgebert ship runs/mine/bundle pi@kitchen": "the same",
     'ssh pi@kitchen edgebert/venv/bin/edgebert run edgebert "The soup was cold."': "the same",
     "edgebert devices setup pi@kitchen --wheels wheels --offline": "the same",
-    "pip wheel --no-deps -w wheels .": "builds from the project's folder; tests/devices/setup/test_own_wheel.py does",
+    "pip wheel --no-deps -w wheels .": "builds from the project's folder; tests/devices/setup/test_wheels.py does",
     "pip download -d wheels --only-binary=:all: --python-version 3.11 --platform manylinux_2_28_aarch64"
     " --platform manylinux_2_17_aarch64 --platform manylinux2014_aarch64 wheels/edgebert-*.whl": "a package index",
 }

@@ -199,7 +199,7 @@ for module in {LIGHT}:
 def test_former_names_are_the_modules_of_today() -> None:
     script = f"""
 import importlib
-from edgebert.core.libraries import quiet_libraries
+from edgebert.core.packages import quiet_libraries
 with quiet_libraries():
     for former, present in {FORMER}.items():
         assert importlib.import_module(former) is importlib.import_module(present), former

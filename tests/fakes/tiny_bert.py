@@ -23,7 +23,7 @@ from transformers import (
     BertModel,
 )
 
-from edgebert.core.libraries import quiet_libraries
+from edgebert.core.packages import quiet_libraries
 from edgebert.models.sizes import Shape
 from edgebert.models.surgery import Kept, Units, layers_of
 
