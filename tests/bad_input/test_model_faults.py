@@ -75,9 +75,7 @@ def lose_layer(weights: dict[str, Any]) -> None:
     Case("header without offsets", put(WEIGHTS, header({"a": {"data_offsets": []}})), ("is not a whole safetensors file",)),
     Case("deeply nested header", put(WEIGHTS, header(b"[" * 100_000)), ("is not a whole safetensors file",)),
     Case("index of a wrong shape", shards([]), ("index.json names no weight files", "fetch it again")),
-    Case(
-        "index with a path outside", shards({"a": "../x.safetensors"}), ("../x.safetensors, which is not in the folder",)
-    ),
+    Case("index with a path outside", shards({"a": "../x.safetensors"}), ("../x.safetensors, which is not in the folder",)),
     Case(
         "NaN in the weights", tensors(spoil), ("/model hold NaN", "layer.0.attention.self.query.weight", "earlier checkpoint")
     ),

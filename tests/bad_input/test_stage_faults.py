@@ -22,6 +22,9 @@ NO_DATA_BUT_EVAL = both(swap("  train: data/train.csv\n", ""), swap("  calibrati
 @cases(
     Case("nncf without OpenVINO", stages("quantize: {method: nncf}"), ("no target runs what `int8-nncf`", "runtime: openvino")),
     Case("export without a head", tensors(lose_head), ("stages.0.export", "not fine-tuned", "Put `- finetune` before it")),
+    Case("quantize without a head", both(stages("quantize"), tensors(lose_head)), ("stages.0.quantize", "Put `- finetune`")),
+    Case("finetune after quantize", stages("quantize", "finetune"), ("stages.1.finetune", "Put it before them")),
+    Case("distill after quantize", stages("quantize", "distill"), ("stages.1.distill", "Put it before them")),
     Case("no training data", both(stages("finetune", "export"), NO_DATA_BUT_EVAL), ("stages.0.finetune", "Give data.train")),
     Case(
         "no calibration data",

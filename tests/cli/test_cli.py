@@ -243,34 +243,19 @@ def test_store_gc_keeps_the_run_and_drops_everything_when_the_run_is_gone(cli: C
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "message"),
+    ("arguments", "message"),
     [
-        (["compres"], EXIT_INPUT, "No such command 'compres'"),
-        (["compress"], EXIT_INPUT, "Missing argument 'RECIPE'"),
-        (["compress", "absent.yaml"], EXIT_INPUT, "No recipe absent.yaml"),
-        (["compress", "recipe.yaml", "--fast"], EXIT_INPUT, "No such option: --fast"),
-        (["store", "ls", "--fast"], EXIT_INPUT, "edgebert store ls --help lists what can be asked"),
-        (["run", "absent", "text"], EXIT_INPUT, "There is no bundle folder absent"),
-        (["run", "runs/recipe", "text"], EXIT_INPUT, "Did you mean runs/recipe/bundle?"),
-        (["run", "runs/recipe/bundle", ""], EXIT_INPUT, "Text 1 is empty"),
-        (["run", "runs/recipe/bundle", "text", "--file", "recipe.yaml"], EXIT_INPUT, "Give one of them"),
-        (["run", "runs/recipe/bundle", "--file", "absent.txt"], EXIT_INPUT, "absent.txt cannot be read"),
-        (["run", "runs/recipe/bundle", "text", "--threads", "0"], EXIT_INPUT, "--threads"),
-        (["run", "runs/recipe/bundle", "text", "--variant", "int2"], EXIT_INPUT, "has no variant int2"),
-        (["verify", "recipe.yaml"], EXIT_INPUT, "There is no bundle folder"),
-        (["store", "ls", "--store", "absent"], EXIT_INPUT, "There is no store"),
-        (["init", "data"], EXIT_INPUT, "has no config.json"),
+        (["store", "ls", "--fast"], "edgebert store ls --help lists what can be asked"),
+        (["run", "runs/recipe", "text"], "Did you mean runs/recipe/bundle?"),
+        (["verify", "recipe.yaml"], "There is no bundle folder"),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_error_goes_to_standard_error_with_its_exit_code(
-    cli: Callable[..., Result], desk: Path, arguments: list[str], code: int, message: str
+def test_error_goes_to_standard_error_with_a_way_on(
+    cli: Callable[..., Result], desk: Path, arguments: list[str], message: str
 ) -> None:
     result = cli(*arguments)
-    assert (result.code, result.out) == (code, "")
-    assert result.err.startswith("error: ")
-    assert message in result.err
-    assert "Traceback" not in result.err
+    assert (result.code, result.out) == (EXIT_INPUT, "")
+    assert result.err.startswith("error: ") and message in result.err
 
 
 def test_an_unexpected_error_is_called_a_fault_in_edgebert_and_shows_its_traceback_when_asked(

@@ -109,11 +109,6 @@ def test_run_refuses_a_text_with_more_parts_than_the_model_takes(cli: Any, plain
     assert message in result.err
 
 
-def test_plan_ends_as_compress_would_when_a_data_file_is_missing(cli: Any, recipe: Path) -> None:
-    arguments = (recipe, "--set", "data.eval.path=nowhere.csv")
-    assert cli("plan", *arguments).code == cli("compress", *arguments).code == 2
-
-
 def test_compress_refuses_to_judge_a_model_on_its_training_rows(cli: Any, recipe: Path) -> None:
     result = cli("compress", recipe, "--set", "data.eval=data/train.csv", "--set", "stages=[finetune, export]")
     assert result.code == 2

@@ -137,35 +137,6 @@ def test_lay_out_never_builds_on_a_candidate() -> None:
     assert not final & {step.source for step in layout.steps}
 
 
-@pytest.mark.parametrize(
-    ("stages", "runtimes", "has_head", "data", "path", "message"),
-    [
-        (["quantize"], ("onnxruntime",), False, {}, "stages.0.quantize", "Put `- finetune` before it"),
-        (["export"], ("onnxruntime",), False, {}, "stages.0.export", "Put `- finetune` before it"),
-        (["quantize", "finetune"], ("onnxruntime",), True, {}, "stages.1.finetune", "Put it before them"),
-        (["export", METHODS, "distill"], BOTH, True, {}, "stages.2.distill", "Put it before them"),
-        (["export", METHODS], ("onnxruntime",), True, {}, "targets", "no target runs what `int8-nncf` makes"),
-        (["finetune", "export"], ("onnxruntime",), True, {"eval": "e.csv"}, "stages.0.finetune", "Give data.train"),
-        (
-            ["export", {"quantize": {"method": "static"}}],
-            ("onnxruntime",),
-            True,
-            {"eval": "e.csv"},
-            "stages.1.quantize",
-            "Give data.calibration",
-        ),
-        (["export", "quantize"], ("openvino",), True, {}, "targets", "no target runs what `int8-dynamic` makes"),
-    ],
-)
-def test_lay_out_says_what_to_change_when_the_order_cannot_work(
-    stages: list[Any], runtimes: tuple[str, ...], has_head: bool, data: dict[str, str], path: str, message: str
-) -> None:
-    layout, problems = lay_out(recipe_of(stages, runtimes, **data), has_head=has_head)
-    assert layout is None
-    assert [problem.path for problem in problems] == [path]
-    assert message in str(problems[0])
-
-
 def test_lay_out_needs_no_training_data_when_no_stage_trains_or_calibrates() -> None:
     assert laid_out(["export", "quantize"], eval="eval.csv").steps
 

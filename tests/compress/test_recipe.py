@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from edgebert.compress.recipe import Recipe, json_schema
 from edgebert.compress.recipe_file import load_recipe
 from edgebert.core.files import shipped_folder
-from edgebert.errors import InputError, RecipeError
+from edgebert.errors import RecipeError
 
 SHIPPED = sorted(shipped_folder("recipes").glob("*.yaml"))
 VALIDATOR = jsonschema.Draft202012Validator(json_schema())
@@ -311,91 +311,13 @@ def test_override_leaves_names_that_are_no_paths_alone(
     assert dumped(short_file, "data.eval={hub: org/name, config: train}")["data"]["eval"]["hub"] == "org/name"
 
 
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("seed", "path=value"),
-        ("=3", "path=value"),
-        ("stages.prune.ratio=0.5", "the recipe has no prune in this list"),
-        ("stages.7.method=static", "there is no entry 7; the list has 3"),
-        ("seed.deep=1", "nothing below it can be set"),
-        ("stages.quantize.method=[static", "not valid YAML"),
-        ("stages.quantize.methd=static", "Did you mean `method`"),
-    ],
-)
-def test_override_is_refused_with_its_reason_when_its_path_leads_nowhere(long_file: Path, override: str, message: str) -> None:
-    with pytest.raises(RecipeError) as caught:
-        load_recipe(str(long_file), [override])
-    assert message in str(caught.value)
-
-
-def test_override_asks_for_the_place_when_a_stage_stands_twice(short_file: Path) -> None:
-    twice = changed(SHORT, "stages", value=["export", "quantize", "quantize"])
-    short_file.write_text(json.dumps(twice))
-    with pytest.raises(RecipeError, match="stands in the list 2 times; say which by its place: 1, 2"):
-        load_recipe(str(short_file), ["stages.quantize.method=static"])
+def test_override_takes_an_index_when_a_stage_stands_twice(short_file: Path) -> None:
+    short_file.write_text(json.dumps(changed(SHORT, "stages", value=["export", "quantize", "quantize"])))
     assert dumped(short_file, "stages.2.method=static")["stages"][2]["method"] == ["static"]
-
-
-FAULTY = """\
-model: ./model
-task:
-  name: text-classification
-  max_length: 1
-data:
-  train: {path: train.csv}
-  eval:
-    path: eval.csv
-    colums: {text: a}
-stages:
-  - export
-  - quantize:
-      method: static
-      width: 4
-targets:
-  - runtime: onnxruntime
-    threads: 0
-gates:
-  - metric: accuracy
-    min: 1.0
-    max: 2.0
-seed: -1
-"""
-
-
-def test_load_recipe_names_every_fault_with_its_path_and_its_line(tmp_path: Path) -> None:
-    (tmp_path / "recipe.yaml").write_text(FAULTY)
-    with pytest.raises(RecipeError) as caught:
-        load_recipe(str(tmp_path / "recipe.yaml"))
-    assert [(problem.path, problem.line) for problem in caught.value.problems] == [
-        ("task.max_length", 4),
-        ("data.eval.colums", 9),
-        ("stages.1.quantize.width", 14),
-        ("targets.0.threads", 17),
-        ("gates.0", 19),
-        ("seed", 22),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("method", "path"), [("gptq", "stages.1.quantize.method"), (["dynamic", "gptq"], "stages.1.quantize.method.1")]
-)
-def test_load_recipe_names_one_fault_once_when_the_value_may_have_several_forms(
-    short_file: Path, method: Any, path: str
-) -> None:
-    short_file.write_text(json.dumps(changed(SHORT, "stages", 1, value={"quantize": {"method": method}})))
-    with pytest.raises(RecipeError, match="dynamic, static, nncf") as caught:
-        load_recipe(str(short_file))
-    assert [problem.path for problem in caught.value.problems] == [path]
 
 
 def test_load_recipe_takes_a_shipped_recipe_by_its_name() -> None:
     assert load_recipe("quickstart").path == shipped_folder("recipes") / "quickstart.yaml"
-
-
-def test_load_recipe_names_the_shipped_recipes_when_there_is_no_such_file() -> None:
-    with pytest.raises(InputError, match="quickstart"):
-        load_recipe("quickstrat")
 
 
 def test_init_writes_a_recipe_that_validates_when_the_model_is_fine_tuned(
