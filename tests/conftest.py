@@ -161,7 +161,7 @@ targets:
   - {runtime: onnxruntime, threads: 1}
 gates:
   - {metric: accuracy, min: 0.0}
-measure: {rounds: 1, queries: 4, warmup: 1, goldens: 2}
+measure: {rounds: 1, queries: 4, warmup: 1, golden_inputs: 2}
 seed: 0
 """
 
@@ -184,7 +184,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, model_template: Path) -> 
             write_recipe(folder, model_template),
             "stages.quantize.method=[dynamic, static, nncf]",
             "targets=[{runtime: onnxruntime}, {runtime: openvino}]",
-            "measure={rounds: 1, queries: 16, warmup: 1, goldens: 3}",
+            "measure={rounds: 1, queries: 16, warmup: 1, golden_inputs: 3}",
         )
 
     return made_once(run_folder(tmp_path_factory) / "finished", make)

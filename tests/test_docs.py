@@ -74,7 +74,7 @@ targets:
   - {runtime: onnxruntime, threads: 1}
 gates:
   - {metric: accuracy, min: 0}
-measure: {rounds: 1, queries: 4, warmup: 1, goldens: 3}
+measure: {rounds: 1, queries: 4, warmup: 1, golden_inputs: 3}
 seed: 0
 """
 """What the test puts after the data of `init`'s recipe, whose search and rounds take minutes. The store of the session's

@@ -48,8 +48,8 @@ def test_a_report_is_read_by_todays_names_judged_as_then_and_written_as_it_was()
 
 
 def test_a_recipe_with_former_names_is_valid(cli: Callable[..., Result]) -> None:
-    former = "gates=[{metric: floor_ratio, max: 9.0}]"
-    assert cli("validate", "quickstart", "--set", former).code == 0
+    former = ("--set", "gates=[{metric: floor_ratio, max: 9.0}]", "--set", "measure.goldens=4")
+    assert cli("validate", "quickstart", *former).code == 0
 
 
 def test_a_manifest_is_read_as_it_was() -> None:

@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     from edgebert.report.report import Report
     from edgebert.report.rounds import Scenario
 
-SUBJECT = "A bundle or a run's folder, an .onnx file, the .xml of an OpenVINO IR, or a Transformers folder."
+MODEL = "A bundle or a run's folder, an .onnx file, the .xml of an OpenVINO IR, or a Transformers folder."
 SCENARIOS: tuple[Scenario, ...] = ("single-stream", "multi-stream", "offline", "server")
 
 
 def bench(
-    bench_models: Annotated[list[str], typer.Argument(metavar="SUBJECT", help=SUBJECT)],
-    baseline: Annotated[str | None, typer.Option(metavar="SUBJECT", help="Measured in turns with the others.")] = None,
+    bench_models: Annotated[list[str], typer.Argument(metavar="MODEL", help=MODEL)],
+    baseline: Annotated[str | None, typer.Option(metavar="MODEL", help="Measured in turns with the others.")] = None,
     variants: Annotated[
         list[str] | None,
         typer.Option("--variant", metavar="NAME", help="Variant of a bundle; default: the selected one. Repeatable."),
     ] = None,
     baseline_variant: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Variant of the baseline's bundle; without --baseline of the first SUBJECT."),
+        typer.Option(metavar="NAME", help="Variant of the baseline's bundle; without --baseline of the first MODEL."),
     ] = None,
     runtime: Annotated[
-        Literal["onnxruntime", "openvino"] | None, typer.Option(help="For a SUBJECT that more than one runtime can run.")
+        Literal["onnxruntime", "openvino"] | None, typer.Option(help="For a MODEL that more than one runtime can run.")
     ] = None,
     scenario: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help=f"{', '.join(SCENARIOS)}; default the first. Repeatable.")

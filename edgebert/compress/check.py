@@ -115,7 +115,7 @@ class Check:
                 session = get_runtime(planned.target.runtime).open(planned.model_file, planned.target)
                 blocks = self.data.blocks(planned.target.batch * BATCHES_AT_ONCE)
                 predictions = predict_rows(session, planned.serving, blocks, planned.target, step, name=planned.name)
-                goldens = make_goldens(session, planned, self.data.columns, self.settings.goldens, self.seed)
+                goldens = make_goldens(session, planned, self.data.columns, self.settings.golden_inputs, self.seed)
             (draft.out / "answers.json").write_text(json.dumps({"predictions": predictions, "goldens": goldens.__dict__}))
             return {}
 
@@ -123,7 +123,7 @@ class Check:
             "check": "predictions",
             **_serving_identity(planned),
             "data": self.data.artifact.sha256,
-            "goldens": self.settings.goldens,
+            "goldens": self.settings.golden_inputs,
             "seed": self.seed,
             "runtime": package_version(get_runtime(planned.target.runtime).package),
             "machine": [self.environment.cpu, *self.environment.isa],
@@ -211,7 +211,7 @@ class Check:
             "turns": 2,  # before 2, models were measured in the same order in each round
             "contenders": [_serving_identity(planned) for planned in planned_entries],  # named so in stores of version 0.1
             "data": self.data.artifact.sha256,
-            "settings": self.settings.model_dump(mode="json", exclude={"goldens"}),
+            "settings": self.settings.model_dump(mode="json", exclude={"golden_inputs"}),
             "seed": self.seed,
             "machine": self.environment.fingerprint,
         }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import Field, field_validator
+from pydantic import AliasChoices, Field, field_validator
 
 from edgebert.core.strict import Strict
 from edgebert.data.spec import CalibrationSpec, DataSpec
@@ -67,7 +67,12 @@ class Measure(Strict):
     rounds: int = Field(4, ge=1, description="Fresh processes for each model.")
     queries: int = Field(200, ge=1, description="Queries in each process, drawn from eval in a seeded order.")
     warmup: int = Field(20, ge=0, description="Queries before the clock starts.")
-    goldens: int = Field(8, ge=1, description="Inputs whose outputs go into the bundle for its self-test.")
+    golden_inputs: int = Field(
+        8,
+        ge=1,
+        validation_alias=AliasChoices("golden_inputs", "goldens"),
+        description="Inputs whose outputs go into the bundle for its self-test.",
+    )
 
 
 class Recipe(Strict):

@@ -51,7 +51,7 @@ def copied(finished: Path, folder: Path) -> Path:
     """A copy of the folder without its runs, with more goldens."""
     shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("runs"))
     recipe = (finished / "recipe.yaml").read_text()
-    (folder / "recipe.yaml").write_text(recipe.replace("goldens: 2", "goldens: 8"))
+    (folder / "recipe.yaml").write_text(recipe.replace("golden_inputs: 2", "golden_inputs: 8"))
     return folder
 
 

@@ -31,7 +31,7 @@ OVERRIDES = (
     "--set",
     "targets=[{runtime: onnxruntime}, {runtime: openvino}]",
     "--set",
-    "measure={rounds: 1, queries: 16, warmup: 1, goldens: 3}",
+    "measure={rounds: 1, queries: 16, warmup: 1, golden_inputs: 3}",
 )
 """With these, recipe.yaml is the run that is finished."""
 

@@ -312,7 +312,7 @@ def test_measurements_on_a_plain_target_have_the_keys_that_they_have_in_older_st
     predictions = {
         "check": "predictions",
         **serving(report.entries[0]),
-        "goldens": 2,
+        "golden_inputs": 2,
         "runtime": package_version("onnxruntime"),
         "machine": [machine.cpu, *machine.isa],
     }

@@ -42,7 +42,7 @@ LONG: dict[str, Any] = {
     ],
     "targets": [{"runtime": "onnxruntime", "threads": 2}, {"runtime": "openvino", "length_bucket": 16}],
     "gates": [{"metric": "accuracy", "min_ratio": 0.99}, {"metric": "size_mb", "max": 30}],
-    "measure": {"rounds": 1, "queries": 10, "warmup": 0, "goldens": 1},
+    "measure": {"rounds": 1, "queries": 10, "warmup": 0, "golden_inputs": 1},
     "seed": 7,
 }
 

@@ -35,7 +35,7 @@ def small_bundle(model: Path) -> Path:
     Do not write into it."""
 
     def make(folder: Path) -> None:
-        compress_recipe(write_recipe(folder, model), "measure={rounds: 1, queries: 16, warmup: 1, goldens: 2}")
+        compress_recipe(write_recipe(folder, model), "measure={rounds: 1, queries: 16, warmup: 1, golden_inputs: 2}")
 
     return made_once(model.parent / "small", make) / "runs" / "recipe" / "bundle"
 

@@ -141,7 +141,7 @@ def _bench_again(source: PageSource) -> Section:
     if command := source.report.command:
         lead = ("The folders that the files lay in are left out; the sha256 of each model is in the table above.",)
     else:
-        lead = ("SUBJECT stands for the model as it was named then; its sha256 is in the table above.",)
+        lead = ("MODEL stands for the model as it was named then; its sha256 is in the table above.",)
         command = bench_command(entries)
     return Section("again", "How to reproduce it", lead, blocks=(Block("Command", command + "\n"),))
 
@@ -162,8 +162,8 @@ def bench_command(entries: Sequence[Entry]) -> str:
         ),
         ("--lengths", _lengths(settings)),
     ]
-    words = ["edgebert", "bench", "SUBJECT"]
-    words += ["--baseline", "SUBJECT"] if any(entry.role == "baseline" for entry in entries) else []
+    words = ["edgebert", "bench", "MODEL"]
+    words += ["--baseline", "MODEL"] if any(entry.role == "baseline" for entry in entries) else []
     words += [str(part) for name, values in options for value in dict.fromkeys(values) for part in (name, value)]
     for name, counts in (
         ("--threads", [entry.target.threads for entry in entries]),

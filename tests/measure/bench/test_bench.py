@@ -174,7 +174,7 @@ def test_notes_say_what_is_unusual(cli: CLI, desk: Path) -> None:
 
 
 REFUSED: list[tuple[tuple[str, ...], int, str]] = [
-    ((), 2, "Missing argument 'SUBJECT'"),
+    ((), 2, "Missing argument 'MODEL'"),
     (("absent",), 2, "There is no absent"),
     (("bundle", "--rate", "5"), 2, "--rate belongs to the server scenario"),
     (("bundle", "--rate", "5,x", "--scenario", "server"), 2, "--rate 5,x: not all are numbers"),

@@ -172,7 +172,7 @@ def test_page_of_bench_names_the_fastest_of_each_load_and_the_bounds() -> None:
     assert "the bound of 5 ms at p90 holds" in words and "the bound of 5 ms at p90 is missed" in words
     assert {"scaling", "differences", "conditions", "lineage", "again"} <= set(sections(root))
     assert not {"tradeoff", "structure", "arithmetic"} & set(sections(root))
-    assert "edgebert bench SUBJECT --baseline SUBJECT --scenario single-stream --scenario server" in words
+    assert "edgebert bench MODEL --baseline MODEL --scenario single-stream --scenario server" in words
 
 
 def test_every_section_is_there_when_there_is_something_to_show(full: tuple[str, Element]) -> None:
