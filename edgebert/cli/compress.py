@@ -65,7 +65,7 @@ def _outcome_lines(outcome: Run) -> list[str]:
 
 
 def _outcome_json(outcome: Run) -> dict[str, Any]:
-    from edgebert.report.metric_table import METRICS
+    from edgebert.report.metric_table import GATED
 
     report = outcome.report
     return {
@@ -73,7 +73,7 @@ def _outcome_json(outcome: Run) -> dict[str, Any]:
         "best": outcome.verdict.best.entry.name,
         "bundle": str(outcome.bundle),
         "models": [
-            {"name": entry.name, "role": entry.role, **{metric: report.value(entry, metric) for metric in METRICS}}
+            {"name": entry.name, "role": entry.role, **{metric: report.value(entry, metric) for metric in GATED}}
             for entry in report.entries
         ],
         "gates": {

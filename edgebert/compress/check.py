@@ -201,7 +201,7 @@ class Check:
                 before = read_state()
                 measured = measure_rounds(jobs, self.settings.rounds, self.progress)
                 states = {"before": before, "after": read_state()}
-            rounds = [[item.model_dump(mode="json") for item in job] for job in measured]
+            rounds = [[item.model_dump(mode="json", by_alias=True) for item in job] for job in measured]
             (draft.out / "rounds.json").write_text(json.dumps(rounds))
             (draft.out / STATES).write_text(json.dumps({name: state.model_dump(mode="json") for name, state in states.items()}))
             return {}

@@ -173,11 +173,15 @@ def _checked(
 ) -> Iterator[dict[str, str | None]]:
     """The task's columns of each row, as text. Raises DataError with the first MAX_FAULTS unusable rows."""
     wanted: dict[str, str] | None = None
+    absent: set[str] = set()
     faults: list[str] = []
     for number, row in enumerate(rows, start=1):
         if wanted is None:
             wanted = _wanted_columns(spec, task, name, list(row), labelled=labelled)
+            absent = {spec.columns.get(column.name, column.name) for column in _columns(task, labelled=labelled)} - {*row}
         try:
+            if late := sorted(absent & {*row}):
+                raise ValueError(f"`{late[0]}` is there, but row 1 has no such column")
             yield {column: _text(row.get(source), column, source) for column, source in wanted.items()}
         except ValueError as error:
             faults.append(f"row {number}: {error}")

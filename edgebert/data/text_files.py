@@ -15,6 +15,8 @@ LONGEST_NAME = 1 << 17
 """Most characters of a column's name; a longer name is not in a header line."""
 LONGEST_FIELD = 1 << 26
 """Most characters of a field; a longer one has a quote that never closes, and would fill the memory."""
+BLANKS = 64
+"""Characters before the bracket of an array that are looked at: blanks and line ends."""
 END = "\0"
 """Added after the last line. No text file contains it, so a field that does has a quote that never closes."""
 
@@ -116,41 +118,68 @@ def _too_many_fields(path: Path, index: int, line: int, fields: int, names: int)
 
 
 def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a file with one JSON object a line, or one array of objects or of texts.
+    """Rows of a file with JSON objects, one a line or each over several, or one array of objects or of texts.
 
     Raises:
         DataError: a line is not a JSON object, with its number.
     """
     with path.open(encoding="utf-8-sig") as file:
-        if file.read(1) == "[" and (rows := _array(path)) is not None:
+        if file.read(BLANKS).lstrip()[:1] == "[" and (rows := _array(path)) is not None:
             yield from rows
             return
         file.seek(0)
+        pending, first = "", 0
         for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield _object(path, line, number)
+            pending, first = pending + line, first if pending else number
+            if not pending.strip():
+                pending = ""
+            elif (row := _object(path, pending, first)) is not None:
+                yield row
+                pending = ""
+        if pending:
+            raise _no_object(path, first)
 
 
 def _array(path: Path) -> list[dict[str, Any]] | None:
     """The rows of a file that is one JSON array; None for other files."""
     try:
-        items = json.loads(path.read_text(encoding="utf-8-sig"))
+        items = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_distinct)
     except (ValueError, RecursionError):
         return None
     rows = [{"text": item} if isinstance(item, str) else item for item in items]
     return rows if all(isinstance(row, dict) for row in rows) else None
 
 
-def _object(path: Path, line: str, number: int) -> dict[str, Any]:
-    fault = "is not a JSON object"
-    try:
-        row = json.loads(line)
-        json.dumps(row, ensure_ascii=False).encode() if "\\u" in line else None  # raises for a lone surrogate
-    except UnicodeEncodeError:
-        row, fault = None, "holds half of a surrogate pair"
-    except (ValueError, RecursionError):
-        row = None
-    if not isinstance(row, dict):
-        hint = 'Every line is one JSON object, for example {"text": "good", "label": "positive"}'
-        raise DataError(f"{path} cannot be read as JSON: line {number} {fault}.", hint=hint)
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys differ; of two values for one key none is known to be meant."""
+    names = [name for name, _ in pairs]
+    if len(row := dict(pairs)) < len(pairs):
+        raise _Repeated(f"has the key `{next(name for name in names if names.count(name) > 1)}` twice")
     return row
+
+
+class _Repeated(ValueError):
+    """An object that has a key twice."""
+
+
+def _object(path: Path, text: str, line: int) -> dict[str, Any] | None:
+    """The object that begins on a line; None where it goes on behind the text, as a pretty-printed one does."""
+    try:
+        row = json.loads(text, object_pairs_hook=_distinct)
+        json.dumps(row, ensure_ascii=False).encode() if "\\u" in text else None  # raises for a lone surrogate
+    except json.JSONDecodeError as error:
+        if text[error.pos :].strip() or len(text) > BLOCK_CHARACTERS or not text.lstrip().startswith("{"):
+            raise _no_object(path, line) from error
+        return None
+    except UnicodeEncodeError as error:
+        raise _no_object(path, line, "holds half of a surrogate pair") from error
+    except (ValueError, RecursionError) as error:
+        raise _no_object(path, line, str(error) if isinstance(error, _Repeated) else "is not a JSON object") from error
+    if not isinstance(row, dict):
+        raise _no_object(path, line)
+    return row
+
+
+def _no_object(path: Path, line: int, fault: str = "is not a JSON object") -> DataError:
+    hint = 'Every line is one JSON object, for example {"text": "good", "label": "positive"}'
+    return DataError(f"{path} cannot be read as JSON: line {line} {fault}.", hint=hint)

@@ -141,8 +141,8 @@ def _device(name: str, entry: FleetDevice, file: Path) -> Device:
     for key, value in (("path", entry.path), ("python", entry.python)):
         if value is not None and (not value.strip() or not value.isprintable() or value.startswith("-")):
             raise InputError(f"its {key} {value!r} cannot be used.")
-    identity = local_path(entry.identity, base) if entry.identity else None
-    if identity and not identity.is_file() and isinstance(address, SshAddress):
+    identity = local_path(entry.identity, base) if entry.identity and isinstance(address, SshAddress) else None
+    if identity and not identity.is_file():
         raise InputError(f"its identity {identity} is not there.", hint="Name the file of a private key.")
     address = _with_path(address, entry)
     return device_at(address, name, labels={**entry.labels}, target=target, python=entry.python, identity=identity)

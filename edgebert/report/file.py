@@ -28,7 +28,7 @@ CHECKSUM = "sha256"
 
 def report_text(report: Report) -> str:
     """The text of a report's file."""
-    content = with_former_names(json.loads(report.model_dump_json()))
+    content = with_former_names(json.loads(report.model_dump_json(by_alias=True)))
     return json.dumps({**content, CHECKSUM: hash_json(content)}, indent=1) + "\n"
 
 
@@ -39,10 +39,6 @@ def with_former_names(content: dict[str, Any]) -> dict[str, Any]:
         gate["metric"] = _former(FORMER_NAMES, gate["metric"])
     for entry in content["entries"]:
         entry["role"] = _former(FORMER_ROLES, entry["role"])
-        for item in entry["rounds"]:
-            item["pulse_ns"] = item.pop("reference_workload_ns")
-        if entry["search"]:
-            entry["search"]["kept_float"] = entry["search"].pop("excluded_nodes")
     return content
 
 

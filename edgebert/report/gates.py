@@ -48,8 +48,9 @@ class Gate(Strict):
         given = [name for name in BOUNDS if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"needs exactly one of {', '.join(BOUNDS)}; it has {', '.join(given) or 'none'}")
-        if METRICS[self.metric].gate == "plain" and given[0] not in ("min", "max"):
-            raise ValueError(f"{self.metric} is already relative to FP32, or 0 for it: use min or max")
+        if (kind := METRICS[self.metric].gate) != "any" and given[0] not in ("min", "max"):
+            reason = "is already relative to FP32" if kind == "relative" else "of FP32 is 0, nothing to compare with"
+            raise ValueError(f"{self.metric} {reason}: use min or max")
         return self
 
     @property

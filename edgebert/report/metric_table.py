@@ -67,9 +67,9 @@ class Metric:
     tables: tuple[Table, ...] = ()
     leaves: int = 0
     """Order in which columns are dropped from a table that is too wide for the terminal, 1 first; 0: never dropped."""
-    gate: Literal["any", "plain"] | None = None
-    """Gates that a recipe may set: any bound; plain (`min` or `max` alone, for metrics that are relative to FP32 or 0 for it);
-    None: no gate."""
+    gate: Literal["any", "relative", "absolute"] | None = None
+    """Gates that a recipe may set: any bound; `min` or `max` alone, for a metric that is relative to FP32 already, or one that
+    is absolute because FP32 has none of it; None: no gate."""
     compared: Compared | None = None
     """None: `edgebert compare` does not list it."""
     key: str = ""
@@ -131,7 +131,7 @@ _BOTH = _RUN + _BENCH
 _ALL = (
     *(_answers(metric, leaves=0 if index == 0 else 3) for index, metric in enumerate(ANSWER_METRICS.values())),
     Metric("agreement", "agree", "share of eval examples on which the candidate predicts what FP32 predicts",
-           _agreement, "{:.4f}", tables=_RUN, leaves=8, gate="plain"),
+           _agreement, "{:.4f}", tables=_RUN, leaves=8, gate="relative"),
     _percentile(50, "median latency of one query, tokenisation apart", tables=_BOTH),
     _percentile(90, "90th percentile of the latency of one query", tables=_BOTH, leaves=13),
     _percentile(95, "95th percentile of the latency of one query"),
@@ -139,7 +139,7 @@ _ALL = (
     _percentile(99.9, "99.9th percentile of the latency of one query", gate=False),
     Metric("speedup", "faster", "FP32's median latency over the candidate's, on the same runtime and threads",
            lambda entry, baseline, _: entry.times_as_fast(baseline) if baseline else None, "{:.2f}x",
-           tables=_BOTH, gate="plain"),
+           tables=_BOTH, gate="relative"),
     Metric("throughput", "texts/s", "texts that one process answers in a second", _of(Entry.throughput), "{:.1f}",
            tables=_BENCH, leaves=12, compared=Compared("rate", THROUGHPUT, strict=True), key="texts_per_second"),
     Metric("end_to_end_ms", "end-to-end ms", "median time from text to answer, tokenisation included", _of(Entry.end_to_end_ms),
@@ -154,7 +154,8 @@ _ALL = (
     Metric("parameters", "params M", "weights of the model, embeddings and head included",
            _of(lambda entry: entry.parameters), scale=1e6, tables=_RUN, leaves=7, gate="any"),
     Metric("int8_coverage", "INT8", "share of the matrix products that ran in INT8, by multiply-accumulates; 0 for FP32",
-           _of(lambda entry: entry.coverage.share if entry.coverage else None), "{:.1%}", tables=_RUN, leaves=5, gate="plain"),
+           _of(lambda entry: entry.coverage.share if entry.coverage else None), "{:.1%}", tables=_RUN, leaves=5,
+           gate="absolute"),
     Metric("size_mb", "size MB", "size of the model's files", _of(lambda entry: entry.size_bytes / 1e6), "{:.1f}",
            tables=_BOTH, leaves=10, gate="any", compared=Compared("amount", strict=True)),
     Metric("peak_rss_mb", "RSS MB", "largest resident memory of a process that serves only this model", _of(Entry.peak_rss_mb),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edgebert.errors import InputError
 from edgebert.tasks.base import Task
+from edgebert.tasks.metric import metrics_of
 from edgebert.tasks.text_classification import TextClassification
 
 TASKS: tuple[Task, ...] = (TextClassification(),)
@@ -15,10 +15,5 @@ def get_task(name: str) -> Task:
     Raises:
         InputError: there is none, as in a report that a newer edgebert wrote.
     """
-    found = next((task for task in TASKS if task.name == name), None)
-    if found is None:
-        known = ", ".join(task.name for task in TASKS)
-        raise InputError(
-            f"This edgebert knows no task {name!r}.", hint=f"Known: {known}. Update it: pip install --upgrade edgebert"
-        )
-    return found
+    metrics_of(name)
+    return next(task for task in TASKS if task.name == name)

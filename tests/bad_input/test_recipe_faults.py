@@ -62,7 +62,7 @@ MANY_FAULTS = (
     Case("two documents", swap("seed: 0", "seed: 0\n---\nseed: 1"), ("not valid YAML", "another document")),
     Case("list", recipe_is("- a\n- b\n"), ("a recipe is a mapping with model, task, data and stages", "edgebert init")),
     Case("empty file", recipe_is(""), ("recipe.yaml", "a recipe is a mapping", "edgebert init")),
-    Case("not UTF-8", recipe_is(RECIPE.encode() + b"# caf\xe9\n"), ("not UTF-8 text (byte 377)", "Save it as UTF-8")),
+    Case("not UTF-8", recipe_is(RECIPE.encode() + b"# caf\xe9\n"), ("not UTF-8 text (byte 383)", "Save it as UTF-8")),
     Case("larger than 1 MB", recipe_is(RECIPE + "#" * (1 << 20)), ("recipe.yaml is larger than 1 MB",)),
     Case("alias bomb", recipe_is(ALIAS_BOMB), ("more than 20000 values; that is not a recipe",)),
     Case("alias of itself", swap("seed: 0", "seed: 0\nx: &a [*a]"), ("x: unknown key",)),

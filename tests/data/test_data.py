@@ -19,6 +19,7 @@ from edgebert.core.progress import Silent
 from edgebert.core.store import ArtifactStore
 from edgebert.data.prepared import PreparedData, data_key, prepare_data, source_hash, with_split
 from edgebert.data.readers import read_conll, read_rows, read_squad
+from edgebert.data.text_files import read_json_lines
 from edgebert.errors import DataError
 from edgebert.tasks import TASKS
 
@@ -348,3 +349,39 @@ def test_train_and_eval_of_one_hub_data_set_are_two_sets() -> None:
     spec = DataSpec(hub="org/name")
     keys = {data_key(with_split(spec, role), Path(), TASKS[0], labelled=True) for role in ("train", "eval")}
     assert len(keys) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ('{"text": "a"}\n\n{"text": "b"}\n', ["a", "b"]),
+        ('{\n  "text": "a"\n}\n{"text":\n"b"}', ["a", "b"]),
+        ('\n [\n{"text": "a"}, "b"]\n', ["a", "b"]),
+    ],
+    ids=["a line each", "over several lines", "an array"],
+)
+def test_json_objects_are_read_however_they_are_laid_out(tmp_path: Path, text: str, rows: list[str]) -> None:
+    (tmp_path / "data.jsonl").write_text(text)
+    assert [row["text"] for row in read_json_lines(tmp_path / "data.jsonl")] == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('{"text": "a"}\n{"text": "b", "text": "c"}\n', "line 2 has the key `text` twice"),
+        ('{"text": "a"}\n{"text": \n', "line 2 is not a JSON object"),
+        ('{"text": "a"} {"text": "b"}\n', "line 1 is not a JSON object"),
+    ],
+    ids=["a key twice", "cut", "two on a line"],
+)
+def test_json_that_could_mean_anything_is_refused_with_its_line(tmp_path: Path, text: str, fault: str) -> None:
+    (tmp_path / "data.jsonl").write_text(text)
+    with pytest.raises(DataError, match=fault):
+        list(read_json_lines(tmp_path / "data.jsonl"))
+
+
+def test_a_column_that_row_1_lacks_is_never_dropped_in_silence(tmp_path: Path, store: ArtifactStore) -> None:
+    lines = [{"text": "a", "label": "positive"}, {"text": "b", "text_pair": "c", "label": "negative"}]
+    as_jsonl(lines, tmp_path)
+    with pytest.raises(DataError, match="row 2: `text_pair` is there, but row 1 has no such column"):
+        prepare_data(DataSpec(path="data.jsonl"), "train", base=tmp_path, task=TASKS[0], store=store, progress=Silent())

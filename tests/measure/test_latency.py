@@ -307,6 +307,12 @@ print(*sys.modules)
     assert not BEFORE_THE_FIRST_ANSWER & set(done.stdout.split())
 
 
+def test_nothing_with_threads_of_its_own_is_imported_before_the_process_is_pinned() -> None:
+    script = "import sys, edgebert.measure.latency.worker; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not {"numpy", "pydantic", "onnxruntime", "tokenizers", "torch"} & set(done.stdout.split())
+
+
 def test_what_libraries_print_does_not_reach_the_parent(tmp_path: Path) -> None:
     script = """
 import os

@@ -14,7 +14,6 @@ from typing import Any
 
 from edgebert.core.interrupts import end_with
 from edgebert.errors import EdgebertError
-from edgebert.measure.latency.first_answer import answer_first
 from edgebert.measure.machine.cores import pin
 
 
@@ -25,6 +24,8 @@ def main() -> int:
     write = _line_writer()
     try:
         cores = pin(json.loads(given)["pin"])
+        # Only now: these imports bring numpy, whose threads would keep to all cores if they were started before the pin.
+        from edgebert.measure.latency.first_answer import answer_first
         from edgebert.measure.latency.job import RoundJob
 
         job = RoundJob.model_validate_json(given)

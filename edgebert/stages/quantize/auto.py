@@ -89,7 +89,7 @@ class QuantizeAuto(Stage):
         file, record = search.run()
         for part in file.parent.glob(f"{file.stem}.*"):  # an .xml has its .bin beside it
             shutil.copyfile(part, context.out / part.name)
-        return {"any_cpu": overflows(self.target), "search": record.model_dump(mode="json")}
+        return {"any_cpu": overflows(self.target), "search": record.model_dump(mode="json", by_alias=True)}
 
 
 def for_targets(targets: Sequence[Target], *, embeddings: bool) -> tuple[Stage, ...]:
