@@ -22,7 +22,7 @@ from edgebert.cli.main import app
 from edgebert.compress.recipe import json_schema
 from edgebert.core.store import ArtifactStore
 from edgebert.errors import EXIT_ENVIRONMENT, EXIT_GATE_FAILED, EXIT_INPUT, EXIT_INTERRUPTED
-from edgebert.report.metric_table import METRICS
+from edgebert.report.metric_table import GATED
 from edgebert.version import __version__
 
 OVERRIDES = (
@@ -107,7 +107,7 @@ def test_compress_json_holds_the_verdict_the_metrics_and_the_gates(cli: Callable
     assert found["bundle"] == str(Path("runs/recipe/bundle"))
     names = [model["name"] for model in found["models"]]
     assert found["best"] in names and len(names) == 5
-    assert all(model.keys() == {"name", "role", *METRICS} for model in found["models"])
+    assert all(model.keys() == {"name", "role", *GATED} for model in found["models"])
     assert found["gates"][found["best"]] == [
         {"gate": "accuracy >= 0", "passed": True, "reason": found["gates"][found["best"]][0]["reason"]}
     ]
