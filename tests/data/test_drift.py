@@ -9,13 +9,13 @@ import pytest
 from conftest import make_tokenizer, review_rows, write_table
 from hypothesis import given
 from hypothesis import strategies as st
+from notes import Notes
 from stage_runs import make_bench
 from tokenizers import Tokenizer
 
 from edgebert.compress.compression import Compression
 from edgebert.compress.recipe_file import load_recipe
 from edgebert.compress.resolve import resolve_recipe
-from edgebert.core.progress import Silent
 from edgebert.core.store import ArtifactStore
 from edgebert.data.drift import FAR, Texts, chance, distance, drift
 from edgebert.tasks.base import Encoded
@@ -81,14 +81,6 @@ def test_unknown_tokens_are_those_of_the_tokenizer(tmp_path: Path) -> None:
     items = [tokenizer.encode(text) for text in ("good", "λόγος good φως")]
     encoded = [Encoded(tuple(item.ids), tuple(item.type_ids)) for item in items]
     assert Texts.of(encoded, tokenizer) == Texts(tuple(map(len, encoded)), unknown=2)
-
-
-class Notes(Silent):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, line: str) -> None:
-        self.lines.append(line)
 
 
 def calibration(bench: Path, store: Path, *overrides: str, times: int = 1) -> tuple[list[Encoded], list[str]]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import RECIPE, write_reviews
 from fake_stages import NOT_IN_A_RECIPE, with_stages
+from notes import Notes
 
 from edgebert.core.store import Artifact, ArtifactStore
 from edgebert.errors import StageError
@@ -186,60 +187,27 @@ def weights(*shape: int, kind: Any = np.float32) -> np.ndarray[Any, Any]:
 ONE, NOUGHT = np.float32(0.01), np.uint8(128)
 BERT_ATTENTION = 2 * 6 * 16 * 3 * 16 + 2 * (2 * 6 * 6 * 16)
 """2 texts of 6 tokens, 16 wide."""
+MS = "com.microsoft"
+# A case a line or two, which the formatter would make eight of.
 SINGLE: Mapping[str, tuple[str, str, list[Any], Mapping[str, Any], int, int]] = {
     "matmul of a batch by a batch": ("MatMul", "", [weights(2, 3, 4, 5), weights(2, 3, 5, 6)], {}, 2 * 3 * 4 * 5 * 6, 0),
     "matmul of a matrix by a batch": ("MatMul", "", [weights(4, 5), weights(3, 5, 6)], {}, 3 * 4 * 5 * 6, 0),
     "gemm, left transposed": ("Gemm", "", [weights(5, 4), weights(5, 6)], {"transA": 1}, 4 * 5 * 6, 0),
-    "fused matmul, left transposed": (
-        "FusedMatMul",
-        "com.microsoft",
-        [weights(2, 5, 4), weights(2, 5, 6)],
-        {"transA": 1},
-        2 * 4 * 5 * 6,
-        0,
-    ),
-    "fused matmul, batch transposed": (
-        "FusedMatMul",
-        "com.microsoft",
-        [weights(4, 2, 5), weights(2, 5, 6)],
-        {"transBatchA": 1},
-        2 * 4 * 5 * 6,
-        0,
-    ),
+    "fused matmul, left transposed":
+        ("FusedMatMul", MS, [weights(2, 5, 4), weights(2, 5, 6)], {"transA": 1}, 2 * 4 * 5 * 6, 0),
+    "fused matmul, batch transposed":
+        ("FusedMatMul", MS, [weights(4, 2, 5), weights(2, 5, 6)], {"transBatchA": 1}, 2 * 4 * 5 * 6, 0),
     "integer matmul": ("MatMulInteger", "", [weights(2, 4, 5, kind=np.uint8), weights(5, 6, kind=np.int8)], {}, 240, 240),
-    "attention with projections": (
-        "Attention",
-        "com.microsoft",
-        [weights(2, 6, 16), weights(16, 48), weights(48)],
-        {"num_heads": 4},
-        BERT_ATTENTION,
-        0,
-    ),
-    "attention with integer projections": (
-        "QAttention",
-        "com.microsoft",
+    "attention with projections":
+        ("Attention", MS, [weights(2, 6, 16), weights(16, 48), weights(48)], {"num_heads": 4}, BERT_ATTENTION, 0),
+    "attention with integer projections": ("QAttention", MS,
         [weights(2, 6, 16, kind=np.uint8), weights(16, 48, kind=np.int8), weights(48), ONE, ONE, "", NOUGHT, np.int8(0)],
-        {"num_heads": 4},
-        BERT_ATTENTION,
-        2 * 6 * 16 * 48,
-    ),
-    "attention of a query to another text": (
-        "MultiHeadAttention",
-        "com.microsoft",
-        [weights(2, 6, 16), weights(2, 9, 16), weights(2, 9, 24)],
-        {"num_heads": 4},
-        2 * 6 * 9 * (16 + 24),
-        0,
-    ),
-    "attention by heads": (
-        "Attention",
-        "",
-        [weights(2, 4, 6, 8), weights(2, 4, 9, 8), weights(2, 4, 9, 8)],
-        {},
-        2 * 4 * 6 * 9 * (8 + 8),
-        0,
-    ),
-}
+        {"num_heads": 4}, BERT_ATTENTION, 2 * 6 * 16 * 48),
+    "attention of a query to another text": ("MultiHeadAttention", MS,
+        [weights(2, 6, 16), weights(2, 9, 16), weights(2, 9, 24)], {"num_heads": 4}, 2 * 6 * 9 * (16 + 24), 0),
+    "attention by heads": ("Attention", "",
+        [weights(2, 4, 6, 8), weights(2, 4, 9, 8), weights(2, 4, 9, 8)], {}, 2 * 4 * 6 * 9 * (8 + 8), 0),
+}  # fmt: skip
 """Operator, domain, inputs (the first is fed, the others are constants unless they too are activations), attributes."""
 
 
@@ -377,19 +345,6 @@ def test_a_product_that_cannot_be_counted_is_an_error_that_says_which(models: Pa
     append_einsum(models / "fp32.onnx", tmp_path / "model.onnx")
     with pytest.raises(StageError, match="Einsum cannot be counted"):
         measure_coverage(tmp_path / "model.onnx", Target(runtime="onnxruntime"), LENGTH, tmp_path)
-
-
-class Notes:
-    """A progress that keeps the notes."""
-
-    def __init__(self) -> None:
-        from edgebert.core.progress import Silent
-
-        self.lines: list[str] = []
-        self.step = Silent().step
-
-    def note(self, line: str) -> None:
-        self.lines.append(line)
 
 
 def test_a_run_goes_on_and_its_gate_fails_when_coverage_cannot_be_read(model_dir: Path, tmp_path: Path) -> None:

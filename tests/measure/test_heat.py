@@ -9,6 +9,7 @@ import pytest
 from fake_machines import Tree, amd_server, grow, intel_laptop, pi_4, pi_5
 from hypothesis import given
 from hypothesis import strategies as st
+from notes import Notes
 
 from edgebert.core.progress import Silent
 from edgebert.measure.latency import latency
@@ -28,16 +29,6 @@ HWMON = "sys/class/hwmon/hwmon0/temp1"
 
 def warm(celsius: float | None = None, **more: int | bool) -> MachineState:
     return MachineState(temperature_c=celsius, **more)
-
-
-class Notes(Silent):
-    """Keeps the lines."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, line: str) -> None:
-        self.lines.append(line)
 
 
 def cooling(states: Iterable[MachineState], *, allowance_s: float = 20.0) -> tuple[Cooling, list[float], Notes]:

@@ -16,6 +16,7 @@ import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from notes import Notes
 
 from edgebert.bundle.read import read_bundle
 from edgebert.bundle.trust.sign import sign_bundle
@@ -41,16 +42,6 @@ from edgebert.runtimes.base import Array
 from edgebert.runtimes.fake import FakeSession
 from edgebert.runtimes.target import Target
 from edgebert.tasks.base import Encoded, collate
-
-
-class Notes(Silent):
-    """Keeps the notes."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, line: str) -> None:
-        self.lines.append(line)
 
 
 def find(path: Path, *variants: str, runtime: str | None = None, tokenizer: Path | None = None) -> list[BenchModel]:
