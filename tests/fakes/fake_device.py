@@ -163,10 +163,6 @@ class FakeDevice(Device):
         raise NotImplementedError
 
 
-async def no_wait(_: float) -> None:
-    """Stands in for asyncio.sleep."""
-
-
 class Together:
     """Counts the calls that are under way at the same time."""
 

@@ -27,16 +27,6 @@ def watch(name):
 watch("rename")
 watch("replace")
 """
-CLOCK = """
-import datetime, time
-now = {seconds}
-time.time, time.time_ns = (lambda: float(now)), (lambda: now * 10**9)
-class Wrong(datetime.datetime):
-    @classmethod
-    def now(cls, tz=None):
-        return cls.fromtimestamp(now, tz)
-datetime.datetime = Wrong
-"""
 
 
 def strange_python(file: Path, act: str) -> str:
@@ -49,8 +39,3 @@ def strange_python(file: Path, act: str) -> str:
 def killed_at(file: Path, ending: str, *, before: bool) -> str:
     """An interpreter that is killed, as by a power cut, before or after it renames something to a name with this ending."""
     return strange_python(file, KILLED.format(ending=ending, before=before))
-
-
-def with_clock(file: Path, seconds: int) -> str:
-    """An interpreter whose clock shows this number of seconds since 1970."""
-    return strange_python(file, CLOCK.format(seconds=seconds))
