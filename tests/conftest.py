@@ -15,6 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch: 
 
 import csv
 import json
+import pickle
 import shutil
 import signal
 from collections.abc import Callable, Sequence
@@ -43,8 +44,16 @@ REVIEWS = Path(__file__).parent.parent / "calibration" / "reviews-en"
 WORDS = ("good", "bad", "fine", "awful", "film", "soup", "lamp", "app", "the", "a", "was", "is", "not", "very", "it", "and")
 
 
+SLOW_FIXTURES = {"pruned", "two_widths", "hosts", "made_environment"}
+"""Fixtures that take more than five seconds, or start SSH servers."""
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first. With one of them at the end, one worker would work while the other waits."""
+    """Marks what uses slow fixtures, and puts files with slow tests first: at the end, one worker would wait for the other."""
+    for item in items:
+        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 
@@ -217,9 +226,13 @@ def pruned(tmp_path_factory: pytest.TempPathFactory, model_template: Path) -> Ru
     from edgebert.stages.export import Export
     from edgebert.stages.quantize import Quantize
 
-    folder = write_recipe(tmp_path_factory.mktemp("pruned"), model_template)
-    first, second = Cut(kept=((0, (0, 2), 16), (1, (0, 1, 2, 3), 64))), Cut(kept=((0, (0, 1), 16),))
-    return compressed(folder, first, second, Export(), Quantize())
+    def make(folder: Path) -> None:
+        first, second = Cut(kept=((0, (0, 2), 16), (1, (0, 1, 2, 3), 64))), Cut(kept=((0, (0, 1), 16),))
+        run = compressed(write_recipe(folder, model_template), first, second, Export(), Quantize())
+        (folder / "run.pickle").write_bytes(pickle.dumps(run))
+
+    folder = made_once(run_folder(tmp_path_factory) / "pruned", make)
+    return pickle.loads((folder / "run.pickle").read_bytes())
 
 
 @pytest.fixture

@@ -264,6 +264,7 @@ print(telemetry, calls, "nncf" in sys.modules, "openvino" in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_openvino_and_nncf_send_nothing_when_our_code_uses_them(shared: Path, tmp_path: Path) -> None:
     assert importlib.util.find_spec("openvino_telemetry") is not None or "openvino_telemetry" in sys.modules
     done = run_python(PHONING, shared / "openvino" / "openvino_model.xml", tmp_path)

@@ -196,6 +196,7 @@ for module in {LIGHT}:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_former_names_are_the_modules_of_today() -> None:
     script = f"""
 import importlib

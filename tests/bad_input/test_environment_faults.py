@@ -88,6 +88,7 @@ def test_compress_says_when_a_folder_cannot_be_written(
     assert_nothing_left(recipe.parent)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "size", "words"),
     [

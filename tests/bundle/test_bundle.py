@@ -220,6 +220,7 @@ def is_lowercasing(bundle: Path) -> bool:
     return bool(json.loads((bundle / "tokenizer.json").read_text())["normalizer"]["lowercase"])
 
 
+@pytest.mark.slow
 def test_bundle_has_the_tokenizer_of_its_own_model_when_another_one_made_the_same_graph(
     finished: Path, shared: Path, tmp_path: Path
 ) -> None:
@@ -274,6 +275,7 @@ def retokenised(desk: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return replace(run, bundle=Path(shutil.copytree(run.bundle, tmp_path_factory.mktemp("retokenised") / "bundle")))
 
 
+@pytest.mark.slow
 def test_fp32_is_not_in_the_bundle_but_in_the_report_when_its_tokenizer_is_another(retokenised: Run) -> None:
     assert [entry.name for entry in retokenised.report.entries] == [
         "onnxruntime/fp32",
@@ -300,6 +302,7 @@ def test_macs_of_each_model_are_those_of_its_own_tokens(retokenised: Run) -> Non
     assert fp32.parameters == intermediate.parameters == candidate.parameters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("gate", "shipped"),
     [

@@ -85,6 +85,7 @@ def test_compress_exits_1_when_a_gate_is_missed(cli: Any, ran: Path, gates: str,
     assert all(text in result.out for text in results)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["static", "nncf"])
 def test_compress_runs_each_calibrated_method(cli: Any, ran: Path, method: str) -> None:
     runtime = "openvino" if method == "nncf" else "onnxruntime"
@@ -93,6 +94,7 @@ def test_compress_runs_each_calibrated_method(cli: Any, ran: Path, method: str) 
     assert f"PASSED: {runtime}/int8-{method}" in result.out
 
 
+@pytest.mark.slow
 def test_bundle_does_not_reveal_where_it_was_made(cli: Any, recipe: Path, tmp_path: Path) -> None:
     assert cli("compress", recipe, "--set", f"model={tmp_path / 'model'}").code == 0
     for file in (tmp_path / "runs/recipe/bundle").rglob("*"):
@@ -242,6 +244,7 @@ def cut_recipe(cut_run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(cut_run, tmp_path, dirs_exist_ok=True)) / "recipe.yaml"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("encoding", "heads"), [("utf-8", "■·■·"), ("ascii", "#.#.")])
 @pytest.mark.filterwarnings(f"ignore:{NOT_IN_A_RECIPE}")
 def test_compress_draws_what_was_removed_after_the_table(
@@ -266,6 +269,7 @@ def test_plan_names_the_intermediates(cli: Any, recipe: Path, monkeypatch: pytes
     assert "FP32 against int8-dynamic; also after cut\n" in cli("plan", recipe).out
 
 
+@pytest.mark.slow
 def test_candidate_stands_once_when_a_recipe_ends_with_the_export(cut_recipe: Path, tmp_path: Path) -> None:
     found = compressed(tmp_path, Cut(), Export()).report.entries
     assert [(entry.name, entry.role) for entry in found] == [
@@ -274,6 +278,7 @@ def test_candidate_stands_once_when_a_recipe_ends_with_the_export(cut_recipe: Pa
     ]
 
 
+@pytest.mark.slow
 def test_equal_stages_after_each_cut_make_candidates_of_their_own(cut_recipe: Path, tmp_path: Path, cli: Any) -> None:
     ends = (Export(), Quantize())
     outcome = compressed(tmp_path, *ends, Cut(), *ends, Cut(kept=((0, (0,), 8),)), *ends)
@@ -286,6 +291,7 @@ def test_equal_stages_after_each_cut_make_candidates_of_their_own(cut_recipe: Pa
     assert cli("verify", outcome.bundle).code == 0
 
 
+@pytest.mark.slow
 def test_an_intermediate_runs_as_fp32_does_when_candidates_are_tuned(cut_recipe: Path, tmp_path: Path) -> None:
     tuned = Target(runtime="onnxruntime", disabled_optimizers=("BiasGeluFusion",))
     found = compressed(tmp_path, Cut(), Export(), Quantize(), targets=(tuned,)).report
@@ -312,7 +318,7 @@ def test_measurements_on_a_plain_target_have_the_keys_that_they_have_in_older_st
     predictions = {
         "check": "predictions",
         **serving(report.entries[0]),
-        "golden_inputs": 2,
+        "goldens": 2,
         "runtime": package_version("onnxruntime"),
         "machine": [machine.cpu, *machine.isa],
     }
@@ -327,6 +333,7 @@ def test_measurements_on_a_plain_target_have_the_keys_that_they_have_in_older_st
         assert ArtifactStore(folder / "store").get(hash_json({**shared, **identity})) is not None
 
 
+@pytest.mark.slow
 def test_intermediates_are_measured_on_the_first_target_only(cut_recipe: Path, tmp_path: Path) -> None:
     targets = (Target(runtime="onnxruntime"), Target(runtime="onnxruntime", batch=2))
     found = compressed(tmp_path, Cut(), Export(), Quantize(), targets=targets).report

@@ -64,8 +64,8 @@ def steps_of(stage: type[Stage]) -> list[Stage]:
 
 
 STEPS = [step for stage in STAGES for step in steps_of(stage)]
-SLOW = {"int8-neural-compressor"}
-"""Steps that take more than five seconds."""
+SLOW = {"export-onnx", "int8-neural-compressor"}
+"""Steps that take seconds."""
 every_step = pytest.mark.parametrize(
     "step", [pytest.param(step, id=step.label, marks=[pytest.mark.slow] * (step.label in SLOW)) for step in STEPS]
 )

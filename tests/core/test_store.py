@@ -289,6 +289,7 @@ class Collecting(Silent):
             yield inner
 
 
+@pytest.mark.slow
 def test_compress_finishes_when_the_store_is_collected_at_each_of_its_steps(
     store: ArtifactStore, recipe: Path, tmp_path: Path
 ) -> None:

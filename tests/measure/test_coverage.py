@@ -347,6 +347,7 @@ def test_a_product_that_cannot_be_counted_is_an_error_that_says_which(models: Pa
         measure_coverage(tmp_path / "model.onnx", Target(runtime="onnxruntime"), LENGTH, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_and_its_gate_fails_when_coverage_cannot_be_read(model_dir: Path, tmp_path: Path) -> None:
     from edgebert.compress.run import compress
 

@@ -314,6 +314,7 @@ def test_doctor_refuses_seconds_that_are_none(cli: Callable[..., Result], second
     assert cli("doctor", "--seconds", seconds).code == 2
 
 
+@pytest.mark.slow
 def test_doctor_works_when_only_the_device_install_is_there() -> None:
     done = on_a_device("doctor", "--seconds", "0.2", "--json", "--quiet")
     assert done.returncode == 0, done.stderr

@@ -152,6 +152,7 @@ class Growing(KernelFiles):
         return 5 * next(COUNTED)
 
 
+@pytest.mark.slow
 def test_energy_gets_into_a_round(job: Callable[..., RoundJob], tmp_path: Path) -> None:
     from edgebert.measure.latency.first_answer import answer_first
     from edgebert.measure.latency.timed import measure
@@ -164,6 +165,7 @@ def test_energy_gets_into_a_round(job: Callable[..., RoundJob], tmp_path: Path) 
     assert any(measure(asked, opened, lambda _: None, meter).energy_uj == 5 for _ in range(5))
 
 
+@pytest.mark.slow
 def test_energy_is_unknown_where_it_was_counted_for_much_longer_than_was_timed(tmp_path: Path) -> None:
     from edgebert.measure.latency.scenarios import Served
     from edgebert.measure.latency.timed import _serve

@@ -77,6 +77,7 @@ def test_padding_has_no_say_in_a_range() -> None:
     torch.testing.assert_close(found[1], rounded_inputs_of(inputs[1:])[0], rtol=0, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [lambda: build(layers=2), pruned], ids=["bert", "pruned"])
 def test_a_model_answers_as_onnxruntime_makes_it_answer(make: Any, tmp_path: Path) -> None:
     """Not to the last bit: a value between two codes may fall to either, by another order of additions."""

@@ -118,6 +118,7 @@ def test_a_loaded_model_is_pruned_and_saved_again(tmp_path: Path) -> None:
     assert {name: found.get(name) for name in wanted} == wanted
 
 
+@pytest.mark.slow
 def test_a_fresh_process_loads_it(tmp_path: Path) -> None:
     model = pruned_bert()
     save_model(model, tmp_path / "model")
@@ -256,6 +257,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", SHAPES.values(), ids=SHAPES)
 def test_any_shape_saves_loads_and_exports(kept: dict[int, Units], tmp_path: Path) -> None:
     whole = build(BertForSequenceClassification, layers=3)
@@ -271,6 +273,7 @@ def test_any_shape_saves_loads_and_exports(kept: dict[int, Units], tmp_path: Pat
     np.testing.assert_allclose(found["logits"], wanted[0].numpy(), atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("made", "runtime"), [("classifier", "onnxruntime"), ("classifier", "openvino"), ("reader", "onnxruntime")]
 )

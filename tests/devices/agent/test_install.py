@@ -252,6 +252,7 @@ def test_a_bundle_of_which_no_variant_passes_is_refused_with_the_reason(
     assert send(root, other) == 0  # what arrived is kept: nothing travels again once the reason is gone
 
 
+@pytest.mark.slow
 def test_a_gate_that_this_device_misses_or_cannot_measure_refuses_the_bundle(root: Path, bundle: Path, tmp_path: Path) -> None:
     before = lasting(root)
     times = (Gate(metric="p50_ms", max=1e-6), Gate(metric="speedup", min=1e-6))

@@ -114,6 +114,7 @@ def test_status_says_what_is_wrong_with_a_device(cli: Callable[..., Any], desk: 
     assert kept.code == EXIT_ENVIRONMENT and re.search(r"kept, damaged: .*altered", kept.out)  # no way back to that one
 
 
+@pytest.mark.slow
 def test_a_gate_that_fails_on_the_device_leaves_it_as_it_is(cli: Callable[..., Any], desk: Path) -> None:
     with_gates(desk / "new", desk / "strict", Gate(metric="p50_ms", max=1e-6))
     result = cli("ship", "strict", "./device", "--rounds", 1, "--queries", 16)

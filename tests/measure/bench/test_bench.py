@@ -62,6 +62,7 @@ def measured(cli: CLI, desk: Path, *arguments: object) -> Report:
     return read_report(desk / "bench.json")
 
 
+@pytest.mark.slow
 def test_two_models_take_turns_and_are_compared(cli: CLI, desk: Path) -> None:
     result = cli("bench", "bundle", "--variant", "onnxruntime/int8-dynamic", "--baseline-variant", "onnxruntime/fp32", *FAST)
     assert result.code == 0, result.err
@@ -88,6 +89,7 @@ def test_two_models_take_turns_and_are_compared(cli: CLI, desk: Path) -> None:
     assert result.out.endswith("report: bench.json\n")
 
 
+@pytest.mark.slow
 def test_every_combination_is_an_entry(cli: CLI, desk: Path) -> None:
     graph = desk / "bundle" / "onnx" / "model_quantized.onnx"
     loads = ("--scenario", "single-stream", "--scenario", "server", "--rate", "200")
@@ -218,6 +220,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("instant")
 def test_what_cannot_be_measured_is_refused_and_nothing_is_touched(cli: CLI, desk: Path) -> None:
     before = contents(desk)
@@ -368,6 +371,7 @@ def test_interrupted_it_leaves_the_last_report_as_it_was(cli: CLI, desk: Path) -
     assert contents(desk) == before
 
 
+@pytest.mark.slow
 def test_bench_runs_where_only_the_device_install_is_there(desk: Path, model_template: Path) -> None:
     absent = WORKSTATION | {"openvino", "scipy", "plotly"}
     shutil.copytree(model_template, desk / "service")

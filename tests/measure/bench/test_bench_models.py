@@ -162,6 +162,7 @@ def test_names_of_weight_files_that_lead_elsewhere_are_not_followed(tmp_path: Pa
     assert external_files(tmp_path / "m.onnx") == [long.decode()]
 
 
+@pytest.mark.slow
 def test_a_transformers_folder_is_run_by_torch(model_dir: Path) -> None:
     (bench_model,) = find(model_dir)
     assert (bench_model.name, bench_model.target, bench_model.task) == ("model", Target(runtime="torch"), "text-classification")
@@ -412,6 +413,7 @@ for threads, folder in enumerate(sys.argv[1:], start=2):
 """
 
 
+@pytest.mark.slow
 def test_torch_opens_what_a_model_is_with_the_threads_of_the_target(encoder_template: Path, model_template: Path) -> None:
     folders = [str(encoder_template), str(model_template)]
     done = subprocess.run([sys.executable, "-c", ASKS, *folders], capture_output=True, text=True, check=False)
@@ -439,6 +441,7 @@ def test_torch_opens_what_prune_made(model_template: Path, tmp_path: Path) -> No
     assert hash_file(folder / "config.json") != hash_file(model_template / "config.json")
 
 
+@pytest.mark.slow
 def test_weights_that_are_damaged_are_the_users_fault(model_dir: Path) -> None:
     (bench_model,) = find(model_dir)
     (model_dir / "model.safetensors").write_bytes(b"")

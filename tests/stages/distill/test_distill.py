@@ -95,6 +95,7 @@ STOPPING = {"early_stopping": EarlyStop(share=0.2, every=0.4, patience=2), "accu
 AWARE = {"quantization_aware": "dynamic", "precision": "bf16", "learning_rate": 1e-4}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [EVERYTHING, {**EVERYTHING, **STOPPING}, {**EVERYTHING, **STOPPING, **AWARE}],

@@ -33,6 +33,7 @@ def trials_of(recipe: Path, gates: str) -> MeasuredTrials:
     return compression._trials(TARGET, compression.base)
 
 
+@pytest.mark.slow
 def test_a_model_that_answers_like_fp32_holds_the_gates(recipe: Path) -> None:
     trials = trials_of(recipe, "[{metric: agreement, min: 1.0}, {metric: size_mb, max: 0.001}]")
     found = trials.score(trials.reference().file, TARGET)
