@@ -15,7 +15,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch: 
 
 import csv
 import json
-import pickle
 import shutil
 import signal
 from collections.abc import Callable, Sequence
@@ -223,16 +222,19 @@ def pruned(tmp_path_factory: pytest.TempPathFactory, model_template: Path) -> Ru
     neurons, layer 1 is whole at first and removed by the second cut. Do not write into its folder."""
     from fake_stages import Cut, compressed
 
+    from edgebert.compress.run import Run
+    from edgebert.report.file import read_report
+    from edgebert.report.verdict import judge
     from edgebert.stages.export import Export
     from edgebert.stages.quantize import Quantize
 
     def make(folder: Path) -> None:
         first, second = Cut(kept=((0, (0, 2), 16), (1, (0, 1, 2, 3), 64))), Cut(kept=((0, (0, 1), 16),))
-        run = compressed(write_recipe(folder, model_template), first, second, Export(), Quantize())
-        (folder / "run.pickle").write_bytes(pickle.dumps(run))
+        compressed(write_recipe(folder, model_template), first, second, Export(), Quantize())
 
-    folder = made_once(run_folder(tmp_path_factory) / "pruned", make)
-    return pickle.loads((folder / "run.pickle").read_bytes())
+    run = made_once(run_folder(tmp_path_factory) / "pruned", make) / "runs" / "recipe"
+    report = read_report(run / "report.json").model_copy(update={"sha256": None})
+    return Run(judge(report), report, run, run / "bundle")
 
 
 @pytest.fixture
