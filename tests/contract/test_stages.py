@@ -64,9 +64,10 @@ def steps_of(stage: type[Stage]) -> list[Stage]:
 
 
 STEPS = [step for stage in STAGES for step in steps_of(stage)]
+every_step = pytest.mark.parametrize("step", STEPS, ids=lambda step: step.label)
 SLOW = {"export-onnx", "int8-neural-compressor"}
-"""Steps that take seconds."""
-every_step = pytest.mark.parametrize(
+"""Steps that run for seconds."""
+every_run = pytest.mark.parametrize(
     "step", [pytest.param(step, id=step.label, marks=[pytest.mark.slow] * (step.label in SLOW)) for step in STEPS]
 )
 
@@ -269,7 +270,7 @@ def first_run(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Callabl
     return functools.cache(lambda step: run(step, bench, tmp_path_factory.mktemp(step.label)))
 
 
-@every_step
+@every_run
 def test_run_writes_into_its_two_folders_and_nowhere_else(step: Stage, bench: Bench, first_run: Callable[[Stage], Run]) -> None:
     bench.context(Path(), Path())  # its data set is in the store before the first look
     before = tree(bench.store.root)
@@ -281,13 +282,13 @@ def test_run_writes_into_its_two_folders_and_nowhere_else(step: Stage, bench: Be
     assert tree(bench.store.root) == before
 
 
-@every_step
+@every_run
 def test_run_leaves_its_source_unchanged(step: Stage, bench: Bench, first_run: Callable[[Stage], Run]) -> None:
     first_run(step)
     bench.sources[step.input_format()].verify()
 
 
-@every_step
+@every_run
 def test_run_makes_the_same_files_and_facts_when_it_runs_twice(
     step: Stage, bench: Bench, first_run: Callable[[Stage], Run], tmp_path: Path
 ) -> None:
@@ -296,7 +297,7 @@ def test_run_makes_the_same_files_and_facts_when_it_runs_twice(
     assert json.loads(json.dumps(first.facts, allow_nan=False)) == first.facts == second.facts
 
 
-@every_step
+@every_run
 def test_run_makes_an_artifact_of_the_format_that_it_says(step: Stage, first_run: Callable[[Stage], Run]) -> None:
     out = first_run(step).out
     if step.output_format() == "transformers":
