@@ -101,7 +101,7 @@ class WatchingPredictor(Predictor):
 
     def _report(self, error: BaseException, served: Served | None) -> None:
         self.fault = str(error) if isinstance(error, EdgebertError) else f"{error.__class__.__name__}: {error}"
-        if served == self._logged:
+        if served == self._logged or not threading.main_thread().is_alive():  # a process that ends opens nothing any more
             return
         self._logged = served
         LOG.warning("%s was switched, but the old model goes on answering: %s", self._link, self.fault)

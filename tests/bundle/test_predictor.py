@@ -125,6 +125,7 @@ def at_once(work: Callable[[int], object], threads: int = THREADS) -> None:
         raise faults[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", [INT8, OPENVINO])
 def test_threads_get_the_answers_that_each_would_get_alone(shared: Path, variant: str) -> None:
     serial = [edgebert.load(shared, variant=variant)(text) for text in TEXTS]

@@ -259,6 +259,7 @@ def test_detectable_difference_is_found_as_often_as_it_says() -> None:
     assert np.mean(ttest_ind(changed, reference, axis=1).pvalue < 0.05) == pytest.approx(0.8, abs=0.03)
 
 
+@pytest.mark.slow
 def test_doctor_prints_the_worst_first_and_changes_nothing(cli: Callable[..., Result], tmp_path: Path) -> None:
     done = cli("doctor", "--seconds", "0.2", "--quiet")
     assert done.code == 0 and done.err == ""

@@ -43,6 +43,7 @@ def test_a_model_that_answers_like_fp32_holds_the_gates(recipe: Path) -> None:
     assert len(trials.score(trials.reference().file, TARGET, rows=5).outputs) == 5
 
 
+@pytest.mark.slow
 def test_answers_that_are_no_numbers_fail_every_gate_and_end_nothing(recipe: Path) -> None:
     trials = trials_of(recipe, "[{metric: accuracy, min: 0.0}, {metric: agreement, min: 0.0}]")
     outputs = trials.fp32.copy()
