@@ -25,7 +25,7 @@ from edgebert.devices.transport.ssh import SshDevice
 from edgebert.errors import DeviceError, DeviceLost
 
 Value = TypeVar("Value")
-KINDS = ("local", "ssh", "fake")
+KINDS = ("local", pytest.param("ssh", marks=pytest.mark.slow), "fake")
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +39,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server | None]:
 
 
 @pytest.fixture(params=KINDS)
-def make(
-    request: pytest.FixtureRequest, server: Server | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Device]:
+def make(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Device]:
     """Makes a device of each kind; `make(program)` names the program that stands in for Python."""
     root = tmp_path / "root"
 
     def of_kind(python: str | None = None) -> Device:
         if request.param == "ssh":
+            server = request.getfixturevalue("server")
             if server is None:
                 pytest.skip(str(why_not()))
             monkeypatch.setenv("HOME", str(make_ssh_home(tmp_path / "client", {"kitchen": server})))

@@ -26,6 +26,8 @@ from edgebert.report.file import read_report, write_report
 from edgebert.report.gates import Gate
 from edgebert.report.report import Report
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bundle(model_template: Path) -> Path:
@@ -141,7 +143,6 @@ def test_the_report_is_the_bundles_own_with_the_times_of_this_device(
     assert tried[INT8]["passed"] and tried[INT8]["self_test"] == "ok" and not tried[FP32]["passed"]
 
 
-@pytest.mark.slow
 def test_the_fastest_variant_that_passes_is_chosen(bundle: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(bundle, tmp_path / "other"))
     report = read_report(other / "report.json")
@@ -188,7 +189,6 @@ def flip(file: Path) -> None:
     file.write_bytes(content)
 
 
-@pytest.mark.slow
 def test_a_slot_that_is_damaged_is_seen_and_laid_out_again(root: Path, bundle: Path) -> None:
     flip(root / "slots/a/onnx/model.onnx")
     assert ask(root, "status").value["slots"][0]["fault"] is None  # the cheap look sees sizes
@@ -222,7 +222,6 @@ def for_another_cpu(manifest: dict[str, Any]) -> None:
         entry["requires_isa"] = ["amx"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "tested", "says"),
     [
@@ -252,7 +251,6 @@ def test_a_bundle_of_which_no_variant_passes_is_refused_with_the_reason(
     assert send(root, other) == 0  # what arrived is kept: nothing travels again once the reason is gone
 
 
-@pytest.mark.slow
 def test_a_gate_that_this_device_misses_or_cannot_measure_refuses_the_bundle(root: Path, bundle: Path, tmp_path: Path) -> None:
     before = lasting(root)
     times = (Gate(metric="p50_ms", max=1e-6), Gate(metric="speedup", min=1e-6))
@@ -314,7 +312,6 @@ def test_a_bundle_that_is_not_as_it_was_made_is_refused(
     assert lasting(root) == before and leftovers(root) == []
 
 
-@pytest.mark.slow
 def test_a_device_that_pins_another_key_refuses_until_the_key_is_pinned(bundle: Path, tmp_path: Path) -> None:
     theirs = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     root = tmp_path / "device"
@@ -335,7 +332,6 @@ def test_contents_that_are_not_there_are_named(root: Path, bundle: Path, tmp_pat
     assert said.failure["kind"] == "DeviceError" and "2 of" in said.failure["message"]
 
 
-@pytest.mark.slow
 def test_a_graph_that_ends_its_process_fails_alone(root: Path, bundle: Path, tmp_path: Path) -> None:
     killed = """
 import os, runpy, sys
@@ -383,7 +379,6 @@ runpy.run_module("edgebert.devices.agent.agent", run_name="__main__")
 """
 
 
-@pytest.mark.slow
 def test_a_clock_that_is_wrong_changes_only_the_date(root: Path, bundle: Path, tmp_path: Path) -> None:
     in_1970, in_9999 = (
         (sys.executable, "-P", "-c", WRONG_CLOCK.format(seconds=seconds)) for seconds in (3600 * 24, 253_370_764_800)
