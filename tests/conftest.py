@@ -49,12 +49,19 @@ SLOW_FIXTURES = {"pruned", "two_widths", "hosts", "made_environment"}
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what uses slow fixtures, and puts files with slow tests first: at the end, one worker would wait for the other."""
+    """Marks what uses slow fixtures, and orders files so that no worker waits for the other.
+
+    Files with slow tests come before others, because at the end one worker would have the last of them. A file that uses
+    `finished` comes first of all and the others late, because a worker waits while the other one makes it.
+    """
+    fixtures = {item: set(getattr(item, "fixturenames", ())) for item in items}
     for item in items:
-        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+        if SLOW_FIXTURES & fixtures[item]:
             item.add_marker(pytest.mark.slow)
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    users = {item.path for item in items if "finished" in fixtures[item]}
+    first = min(users, default=None)
+    items.sort(key=lambda item: (item.path != first, item.path not in slow, item.path in users))
 
 
 def pytest_unconfigure() -> None:
