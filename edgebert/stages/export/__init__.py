@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ast
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 from pydantic import Field
 
 from edgebert.core.packages import quiet_libraries
@@ -18,17 +15,37 @@ from edgebert.runtimes import get_runtime
 from edgebert.runtimes.openvino import save_ir
 from edgebert.runtimes.target import Target
 from edgebert.stages.base import RunContext, Stage
+from edgebert.stages.export.onnx_graph import (
+    FOR_ONNXRUNTIME_ALONE,
+    INPUTS,
+    REWRITE_TOLERANCE,
+    REWRITES,
+    TOLERANCE,
+    Rewrite,
+    compare,
+    export_model,
+    onnx_program,
+    outputs_only,
+    write_clean,
+)
 from edgebert.tasks.base import Task
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-TOLERANCE = 1e-4
-"""Largest difference between an exported graph and torch."""
-REWRITE_TOLERANCE = 1e-5
-"""Largest difference between a rewritten graph and its source: it is the same arithmetic in another order."""
-Rewrite = Literal["mask", "scale", "qkv", "first_token", "attention"]
-REWRITES: tuple[Rewrite, ...] = ("mask", "scale", "qkv", "first_token", "attention")
-"""Rewrites of the graph that `serving_form.py` knows, in the order in which they are tried."""
-FOR_ONNXRUNTIME_ALONE: tuple[Rewrite, ...] = ("attention",)
+__all__ = [
+    "FOR_ONNXRUNTIME_ALONE",
+    "INPUTS",
+    "REWRITES",
+    "REWRITE_TOLERANCE",
+    "TOLERANCE",
+    "Export",
+    "Rewrite",
+    "compare",
+    "convert_to_openvino",
+    "export_model",
+    "export_onnx",
+    "onnx_program",
+    "outputs_only",
+    "write_clean",
+]
 
 
 class Export(Stage):
@@ -98,132 +115,6 @@ def export_onnx(folder: Path, task: Task, target: Path) -> dict[str, Any]:
     from edgebert.models.load import load_model
 
     return export_model(load_model(folder, task), task, target, name=str(folder))
-
-
-def export_model(model: Any, task: Task, target: Path, *, name: str, rewrites: Sequence[Rewrite] = ()) -> dict[str, Any]:
-    """Exports a loaded model as ONNX, rewritten on request, and compares: by REWRITE_TOLERANCE where it is rewritten.
-
-    Args:
-        name: name of the model, for messages.
-
-    Raises:
-        StageError: the export fails, or its numbers differ.
-    """
-    from edgebert.stages.export.serving_form import serving_form
-
-    source = outputs_only(model, task.outputs)
-    exported = outputs_only(serving_form(model, rewrites), task.outputs) if rewrites else source
-    write_clean(onnx_program(exported, task, name), target)
-    difference, allowed = compare(source, target, task), REWRITE_TOLERANCE if rewrites else TOLERANCE
-    if not difference <= allowed:
-        raise StageError(f"The exported graph differs from torch by {difference:.2g} (at most {allowed:g} is allowed).")
-    return {"export_difference": float(f"{difference:.2e}")}
-
-
-def onnx_program(module: Any, task: Task, name: str) -> Any:
-    """A module as an onnx.ModelProto with dynamic batch and sequence."""
-    import torch
-
-    # Two examples of eight tokens: the exporter takes a size of 1 for a constant.
-    ids = torch.arange(16, dtype=torch.int64).reshape(2, 8)
-    example = (ids, torch.ones_like(ids), torch.zeros_like(ids))
-    dimensions = {name: {0: "batch", 1: "sequence"} for name in INPUTS}
-    try:
-        with quiet_libraries(), torch.no_grad():
-            program = torch.onnx.export(
-                module,
-                example,
-                dynamo=True,
-                input_names=list(INPUTS),
-                output_names=list(task.outputs),
-                dynamic_shapes=dimensions,
-                verbose=False,
-            )
-            assert program is not None
-            return program.model_proto
-    except Exception as error:  # the exporter raises exceptions of torch, of onnxscript and of its own
-        raise StageError(f"The export of {name} to ONNX failed: {str(error).strip().splitlines()[0]}") from error
-
-
-def outputs_only(model: Any, outputs: Sequence[str]) -> Any:
-    """A module around a model that returns these outputs as a tuple: the exporter names them in order."""
-    import torch
-
-    class Wrapper(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any) -> Any:
-            result = self.model(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
-            return tuple(result[name] for name in outputs)
-
-    return Wrapper().eval()
-
-
-def write_clean(proto: Any, target: Path) -> None:
-    """Saves a graph without the exporter's metadata, which holds paths of this machine and is 1 % of the file.
-
-    Of the metadata only the module that a node comes from stays, in its name: `bert.encoder.layer.0.output.dense/MatMul`.
-    """
-    import onnx
-
-    _name_nodes(proto)
-    for message in (
-        *proto.graph.node,
-        *proto.graph.input,
-        *proto.graph.output,
-        *proto.graph.value_info,
-        proto.graph,
-        proto,
-    ):
-        del message.metadata_props[:]
-    for node in proto.graph.node:
-        node.doc_string = ""
-    proto.graph.name = "edgebert"
-    onnx.save(proto, target)
-
-
-def _name_nodes(proto: Any) -> None:
-    """Names each node `<module>/<operator>`, with a number where that name is taken."""
-    counts: Counter[str] = Counter()
-    for node in proto.graph.node:
-        notes = {note.key: note.value for note in node.metadata_props}
-        scopes = ast.literal_eval(notes.get("pkg.torch.onnx.name_scopes", "[]"))
-        module = scopes[-2].removeprefix("model").removeprefix(".") if len(scopes) > 1 else ""
-        module = "" if module.startswith("_") else module  # the exporter's own helpers
-        name = f"{module}/{node.op_type}" if module else node.op_type
-        counts[name] += 1
-        node.name = name if counts[name] == 1 else f"{name}_{counts[name]}"
-
-
-def compare(module: Any, graph: Path, task: Task) -> float:
-    """Largest difference between the answers of torch and of ONNX Runtime over a few shapes, padding included.
-
-    Where the largest answer exceeds 1, the difference is divided by it.
-    """
-    import torch
-
-    session = get_runtime("onnxruntime").open(graph, Target(runtime="onnxruntime"))
-    generator = np.random.default_rng(0)
-    worst = 0.0
-    for rows, length in ((1, 2), (1, 11), (3, 24)):
-        ids = generator.integers(0, module.model.config.vocab_size, (rows, length))
-        mask = np.ones_like(ids)
-        mask[0, length - length // 4 :] = 0
-        batch = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        with torch.no_grad():
-            expected = module(*(torch.from_numpy(batch[name]) for name in INPUTS))
-            size = max(1.0, *(float(value.abs().max()) for value in expected))
-        outputs = session.predict(batch)
-        worst = max(
-            worst,
-            *(
-                float(np.abs(outputs[name] - value.numpy()).max()) / size
-                for name, value in zip(task.outputs, expected, strict=True)
-            ),
-        )
-    return worst
 
 
 def convert_to_openvino(graph: Path, target: Path) -> None:
