@@ -48,7 +48,7 @@ def _file_faults(manifest: BundleManifest) -> Iterator[str]:
 
 
 def _variant_faults(variant: ManifestEntry) -> Iterator[str]:
-    endings = {runtime.name: PurePosixPath(runtime.model_file).suffix for runtime in RUNTIMES}
+    endings = {runtime.name: runtime.ending for runtime in RUNTIMES}
     if variant.target.runtime not in endings:
         yield f"has {variant.name} for the runtime {variant.target.runtime}, which runs no bundles"
     elif PurePosixPath(variant.file).suffix != endings[variant.target.runtime]:

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from edgebert.bundle.files import XML_LIMIT, open_plain, read_plain_file, shown
 from edgebert.bundle.manifest import inside
 from edgebert.errors import BundleError
+from edgebert.runtimes import openers
 
 MESSAGES: dict[str, dict[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
@@ -42,17 +43,19 @@ def check_graph(folder: Path, name: str, listed: Collection[str]) -> None:
     """Refuses a graph that loads files which the manifest does not list.
 
     Args:
-        name: file of the graph in the bundle, .onnx or .xml.
+        name: file of the graph in the bundle; its ending says which runtime it is for.
         listed: names of all files in the manifest.
 
     Raises:
         BundleError: the graph loads another file, or is not a whole graph.
     """
-    if name.endswith(".xml"):
+    found = openers(PurePosixPath(name).suffix)
+    container = found[0].container if found else "onnx"  # a file of no runtime is refused with its variant
+    if container == "xml":
         _check_xml(folder, name, listed)
-        return
-    for location in _locations(folder / name):
-        _check_location(folder, name, location, listed)
+    elif container == "onnx":
+        for location in _locations(folder / name):
+            _check_location(folder, name, location, listed)
 
 
 def _check_location(folder: Path, name: str, location: bytes, listed: Collection[str]) -> None:

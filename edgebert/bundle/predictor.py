@@ -282,7 +282,7 @@ def _first_that_runs(manifest: BundleManifest) -> ManifestEntry:
     if absent := [name for name in needed if not get_runtime(name).available()]:
         raise EnvironmentFault(
             f"No variant of the bundle can run here: {', '.join(absent)} not installed.",
-            hint='Install one: pip install "edgebert[openvino]"',
+            hint=f'Install one: pip install "edgebert[{get_runtime(absent[-1]).device_extra or "compress"}]"',
         )
     raise EnvironmentFault(
         "No variant of the bundle can run on this CPU: it lacks 8-bit dot products.",

@@ -122,10 +122,8 @@ def required_isa(planned: PlannedEntry) -> tuple[Isa, ...]:
 def variant_file(variant: BundleEntry, parts: BundleParts) -> str:
     """Name of a graph's file. FP32 and the best candidate of each runtime get the names that Hub clients look for."""
     runtime = variant.planned.target.runtime
-    folder, stem, best = {
-        "onnxruntime": ("onnx", "model", "model_quantized.onnx"),
-        "openvino": ("openvino", "openvino_model", "openvino_model_qint8_quantized.xml"),
-    }[runtime]
+    hub = get_runtime(runtime).hub
+    folder, stem, best = hub.folder, hub.stem, hub.best
     ending = best.rsplit(".", 1)[1]
     if variant.judged is None:
         return f"{folder}/{stem}.{ending}"

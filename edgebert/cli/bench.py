@@ -35,7 +35,8 @@ def bench(
         typer.Option(metavar="NAME", help="Variant of the baseline's bundle; without --baseline of the first MODEL."),
     ] = None,
     runtime: Annotated[
-        Literal["onnxruntime", "openvino"] | None, typer.Option(help="For a MODEL that more than one runtime can run.")
+        str | None,
+        typer.Option(metavar="NAME", help="onnxruntime, openvino ...: for a MODEL that more than one runtime can run."),
     ] = None,
     scenario: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help=f"{', '.join(SCENARIOS)}; default the first. Repeatable.")
@@ -114,11 +115,20 @@ def bench(
     progress = open_progress(quiet)
     file = check_out(out, progress, force=force)
     source = QuerySource(DataFile.parse(data, label) if data else None, seed)
-    wanted = ModelRequest(tuple(variants or ()), runtime, _tokenizer(tokenizer))
+    wanted = ModelRequest(tuple(variants or ()), _runtime(runtime), _tokenizer(tokenizer))
     models = _bench_models(bench_models, baseline, baseline_variant, wanted, progress)
     outcome = run(make_plan(models, options, source, progress), options, source, progress)
     report = outcome.report.model_copy(update={"command": command_line(sys.argv[1:])})
     _leave(report, file if out else None, outcome.fault, rounds, json_output=json_output)
+
+
+def _runtime(name: str | None) -> str | None:
+    from edgebert.runtimes import RUNTIMES
+
+    names = [runtime.name for runtime in RUNTIMES]
+    if name is not None and name not in names:
+        raise InputError(f"--runtime {name!r} is no runtime.", hint=f"Take one of {', '.join(names)}.")
+    return name
 
 
 def _leave(report: Report, file: Path | None, cut: BaseException | None, rounds: int, *, json_output: bool) -> None:

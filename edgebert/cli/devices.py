@@ -34,6 +34,9 @@ def setup(
         typer.Option(metavar="NAME", help="Python there, such as python3.12; for a local folder: make an environment."),
     ] = None,
     openvino: Annotated[bool, typer.Option("--openvino", help="Install the runtime OpenVINO as well.")] = False,
+    runtimes: Annotated[
+        list[str] | None, typer.Option("--runtime", metavar="NAME", help="Install this runtime as well. Repeatable.")
+    ] = None,
 ) -> None:
     """Installs edgebert on devices and lets them trust your key. What is there is left alone. Exits 3 when one fails."""
     import tempfile
@@ -46,11 +49,12 @@ def setup(
         raise InputError("--offline needs the wheels.", hint="Bring them along with --wheels DIR.")
     if python is not None and (not python.strip() or not python.isprintable() or python.startswith("-")):
         raise InputError(f"--python {python!r} is no name of a program.", hint="For example: --python python3.12")
+    extras = _extras([*(runtimes or ()), *(["openvino"] if openvino else [])])
     brought = read_wheels(wheels, __version__) if wheels else Wheels(())
     with tempfile.TemporaryDirectory(prefix="edgebert-wheel-") as folder:
         if brought.own is None and any(needs_environment(device, python) for device in devices.chosen.devices):
             brought = brought.with_own(make_own_wheel(Path(folder)))
-        order = SetupOrder(key=_own_key(), wheels=brought, offline=offline, python=python, openvino=openvino)
+        order = SetupOrder(key=_own_key(), wheels=brought, offline=offline, python=python, extras=extras)
         _reach(devices, partial(set_up, order=order), left=GOES_ON)
 
 
@@ -95,6 +99,16 @@ def inquire(devices: OnDevices, question: Question) -> NoReturn:
 
     chosen = devices.chosen
     devices.run(lambda progress: ask(chosen.devices, question, progress, chosen.parallel), status_data, status_lines, left=LEFT)
+
+
+def _extras(names: list[str]) -> tuple[str, ...]:
+    """Extras of edgebert that these runtimes need on a device."""
+    from edgebert.runtimes import RUNTIMES
+
+    known = {runtime.name: runtime.device_extra for runtime in RUNTIMES}
+    if strange := next((name for name in names if name not in known), None):
+        raise InputError(f"--runtime {strange!r} is no runtime.", hint=f"Take one of {', '.join(known)}.")
+    return tuple(extra for name in names if (extra := known[name]))
 
 
 def _own_key() -> OwnKey:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from edgebert.compress.recipe import Recipe
 from edgebert.errors import Problem
-from edgebert.runtimes import RUNTIMES, get_runtime
+from edgebert.runtimes import get_runtime, runtime_of_format
 from edgebert.runtimes.isa import overflows
 from edgebert.runtimes.target import Target
 from edgebert.stages.base import Stage
@@ -61,11 +61,6 @@ class Layout:
     """Intermediates in order, all exported for `target`."""
 
 
-def _runtime_of(graph_format: str) -> str:
-    """Name of the runtime that reads a format of graphs."""
-    return next(runtime.name for runtime in RUNTIMES if runtime.format == graph_format)
-
-
 class _LayoutBuilder:
     """Adds the stages one by one, and finds the source of each."""
 
@@ -81,7 +76,7 @@ class _LayoutBuilder:
 
     def add(self, stage: Stage, path: str) -> None:
         if stage.input_format() not in self.trunk:
-            self.export([Target.model_validate({"runtime": _runtime_of(stage.input_format())})], path)
+            self.export([Target.model_validate({"runtime": runtime_of_format(stage.input_format()).name})], path)
         source = self.trunk[stage.input_format()]
         if "head" in stage.needed() and not self.has_head:
             hint = "Put `- finetune` before it."
@@ -282,7 +277,7 @@ def _unrun_problems(builder: _LayoutBuilder, runtimes: Sequence[str]) -> list[Pr
         Problem(
             "targets",
             f"no target runs what `{step.stage.label}` makes.",
-            suggestion=f"Add `- runtime: {_runtime_of(step.stage.output_format())}`, or drop that method.",
+            suggestion=f"Add `- runtime: {runtime_of_format(step.stage.output_format()).name}`, or drop that method.",
         )
         for step in builder.steps
         if step.stage.final and step.stage.output_format() not in wanted

@@ -245,4 +245,5 @@ def _fields_at(path: Path_) -> list[str]:
         model = stage or model_of(model.model_fields[key].annotation if key in model.model_fields else None)
         if model is None:
             return []
-    return [name for name in model.model_fields if name != "stage"]
+    names = model.field_names() if hasattr(model, "field_names") else model.model_fields
+    return [name for name in names if name != "stage"]

@@ -5,15 +5,18 @@ from __future__ import annotations
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 import numpy.typing as npt
 
 from edgebert.errors import MissingPackage
+from edgebert.runtimes.facts import Container, HubNames, LayerEffort, RuntimeOptions, Tunable
 from edgebert.runtimes.target import Target
 
 Array = npt.NDArray[Any]
+Shapes = Mapping[str, list[Any]]
+"""Name of an input -> its sizes, whole numbers where they are fixed; empty where any size will do."""
 
 
 class Session(ABC):
@@ -31,15 +34,40 @@ class Session(ABC):
 
 
 class Runtime(ABC):
-    """A way to run a model file. Subclasses are stateless; the registry holds one of each."""
+    """A way to run a model file. Subclasses are stateless and light to import; the registry holds one of each."""
 
     name: ClassVar[str]
+    title: ClassVar[str]
+    """Its name in sentences."""
+    options: ClassVar[type[RuntimeOptions]] = RuntimeOptions
+
     format: ClassVar[str]
     """Format of the artifacts that it opens."""
     model_file: ClassVar[str]
     """Name of the file to open inside such an artifact."""
+    file_title: ClassVar[str]
+    """What such a file is called in sentences, such as `an ONNX file`."""
+    opens: ClassVar[tuple[str, ...]] = ()
+    """Endings of the files that it opens, its own first."""
+    container: ClassVar[Container] = "closed"
+    hub: ClassVar[HubNames]
+
     package: ClassVar[str]
     extra: ClassVar[str]
+    """Extra of edgebert that installs it on the machine that compresses."""
+    device_extra: ClassVar[str | None] = None
+    """Extra of edgebert that a device needs for it; None where the base install has it."""
+    converter_packages: ClassVar[tuple[str, ...]] = ()
+    """Packages that `convert` needs."""
+
+    operators: ClassVar[frozenset[str]] = frozenset()
+    """Rewrites of the graph whose operators this runtime has and others do not."""
+    compiles_each_shape: ClassVar[bool] = False
+    """Whether the first query of each (batch, length) compiles a graph."""
+    products_reader: ClassVar[str | None] = None
+    """Name of the module that reads which products ran in INT8: functions `executed` and `int8_product`. None: INT8 coverage
+    is not reported."""
+    layer_effort: ClassVar[LayerEffort] = LayerEffort(rounds=4, heads=5, widths=6, seconds=20)
 
     @abstractmethod
     def open(self, model: Path, target: Target) -> Session:
@@ -49,6 +77,31 @@ class Runtime(ABC):
             MissingPackage: the runtime is not installed.
             EdgebertError: the file is not one that it can open.
         """
+
+    def convert(self, graph: Path, folder: Path) -> None:
+        """Writes `model_file` into the folder from an FP32 ONNX graph. Not called for a runtime that opens ONNX.
+
+        Raises:
+            StageError: the graph cannot be converted.
+        """
+        raise NotImplementedError(f"{self.name} makes no graph of its own format")
+
+    def tunables(self, target: Target) -> Sequence[Tunable]:
+        """Settings that may be faster on the target."""
+        return ()
+
+    def input_shapes(self, model: Path, target: Target) -> Shapes:
+        """Shapes of a model's inputs; empty where it takes any.
+
+        Raises:
+            EdgebertError: the file is not one that it can open.
+        """
+        return {}
+
+    @property
+    def ending(self) -> str:
+        """Ending of its own files, with the dot."""
+        return PurePosixPath(self.model_file).suffix
 
     def available(self) -> bool:
         """Whether its package is installed."""

@@ -31,6 +31,7 @@ class Fake(Runtime):
     """Opens anything."""
 
     name = "fake"
+    title = "Fake"
     format = "fake"
     model_file = "model.fake"
     package = "numpy"

@@ -10,15 +10,33 @@ import re
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
 
 from edgebert.core.interrupts import signal_stack_kept
-from edgebert.core.packages import switch_off_telemetry
-from edgebert.errors import BundleError
-from edgebert.runtimes.base import Array, Runtime, Session
+from edgebert.core.packages import quiet_libraries, switch_off_telemetry
+from edgebert.errors import BundleError, SourceError, StageError
+from edgebert.runtimes.base import Array, Runtime, Session, Shapes
+from edgebert.runtimes.facts import HubNames, LayerEffort, RuntimeOptions, Tunable
+from edgebert.runtimes.isa import host_cpu
 from edgebert.runtimes.target import Target
 
 MAX_GRAPHS = 128  # compiled shapes kept at once; the oldest goes first
+
+
+class OpenVinoOptions(RuntimeOptions):
+    """Options of a compiled graph."""
+
+    default_bucket: ClassVar[int] = 8
+    precision: Literal["f32", "bf16"] = Field(
+        "f32", description="format of all but INT8. bf16 is faster on CPUs that have it. FP32 always runs in f32."
+    )
+
+
+def options_of(target: Target) -> OpenVinoOptions:
+    """The target's options; the defaults where it is another runtime's."""
+    return target.options if isinstance(target.options, OpenVinoOptions) else OpenVinoOptions()
 
 
 def compile_settings(threads: int, precision: str) -> dict[str, Any]:
@@ -109,15 +127,54 @@ class OpenVino(Runtime):
     """Opens `openvino_model.xml`, its weights in the .bin beside it."""
 
     name = "openvino"
+    title = "OpenVINO"
+    options = OpenVinoOptions
     format = "openvino"
     model_file = "openvino_model.xml"
+    file_title = "an OpenVINO IR"
+    opens = (".xml", ".onnx")
+    container = "xml"
+    hub = HubNames("openvino", "openvino_model", "openvino_model_qint8_quantized.xml")
     package = "openvino"
     extra = "openvino"
+    device_extra = "openvino"
+    converter_packages = ("openvino",)
+    compiles_each_shape = True
+    products_reader = "edgebert.measure.coverage.openvino_products"
+    # Compiles every model at every length in every round, and NNCF takes seconds for each model.
+    layer_effort = LayerEffort(rounds=2, heads=5, widths=6, seconds=15)
 
     def open(self, model: Path, target: Target) -> Session:
         """Opens an OpenVINO IR."""
         self.require()
-        return OpenVinoSession(model, target.threads, target.precision)
+        return OpenVinoSession(model, target.threads, options_of(target).precision)
+
+    def convert(self, graph: Path, folder: Path) -> None:
+        """Writes an FP32 IR."""
+        convert_to_openvino(graph, folder / self.model_file)
+
+    def tunables(self, target: Target) -> Sequence[Tunable]:
+        """Length buckets, unless the target fixes them, and bfloat16 where the CPU has it."""
+        fixed = target.length_bucket or target.padding == "max_length"
+        options = [] if fixed else [Tunable(f"buckets of {step} tokens", {"length_bucket": step}) for step in (4, 16)]
+        coarse = Tunable("bfloat16 beside INT8", {"precision": "bf16"}, changes_answers=True)
+        return [*options, *([coarse] if host_cpu().bfloat16 else [])]
+
+    def input_shapes(self, model: Path, target: Target) -> Shapes:
+        """Shapes as the IR has them; None for a size that is not fixed."""
+        import openvino as ov
+
+        try:
+            ports = ov.Core().read_model(str(model)).inputs
+        except RuntimeError as error:  # its first lines name its own source, the last one what it could not do
+            hint = "Write it again with openvino.save_model(), and copy the .xml and the .bin together."
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            reason = lines[-1].rstrip(".").partition(" Please check")[0] if lines else "no reason given"
+            raise SourceError(f"OpenVINO cannot open {model}: {reason}.", hint=hint) from error
+        return {
+            port.get_any_name(): [size.get_length() if size.is_static else None for size in port.get_partial_shape()]
+            for port in ports
+        }
 
 
 COUNTED_NAME = re.compile(r"([A-Z][A-Za-z]*)_\d+")
@@ -136,3 +193,21 @@ def save_ir(model: Any, target: Path) -> None:
         if counted := COUNTED_NAME.fullmatch(node.get_friendly_name()):
             node.set_friendly_name(f"{counted[1]}_{index}")
     ov.save_model(model, str(target), compress_to_fp16=False)
+
+
+def convert_to_openvino(graph: Path, target: Path) -> None:
+    """ONNX -> OpenVINO IR, FP32.
+
+    Args:
+        target: the .xml; its .bin is written beside it.
+
+    Raises:
+        StageError: OpenVINO cannot convert it.
+    """
+    try:
+        with quiet_libraries():
+            import openvino as ov
+
+            save_ir(ov.convert_model(str(graph)), target)
+    except RuntimeError as error:
+        raise StageError(f"The conversion of {graph} to OpenVINO failed: {str(error).splitlines()[0]}") from error

@@ -1,21 +1,35 @@
-"""Target: where and how a model serves."""
+"""Target: where and how a model serves. What only one runtime has is among its options, flat beside the other fields."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import (
+    Field,
+    GetJsonSchemaHandler,
+    ModelWrapValidatorHandler,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
+from edgebert.core.flat import merged_errors, part_of, unknown
 from edgebert.core.strict import Strict
+from edgebert.runtimes.facts import Named, RuntimeOptions
 
 Isa = Literal["avx2", "avx512", "avx_vnni", "avx512_vnni", "amx", "arm-neon", "arm-dotprod", "arm-i8mm"]
-TUNED = ("disabled_optimizers", "spinning", "denormals_as_zero", "arena", "precision")
-"""Fields that may differ between FP32 and a candidate on the same target."""
-ONLY_ONNXRUNTIME = {"disabled_optimizers", "spinning", "denormals_as_zero", "arena"}
-ONLY_OPENVINO = {"precision"}
-TITLES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "torch": "PyTorch"}
+WRITTEN_FOR_ALL: dict[str, Any] = {
+    "disabled_optimizers": [],
+    "spinning": True,
+    "denormals_as_zero": False,
+    "arena": True,
+    "precision": "f32",
+}
+"""Options that were fields of every target once: files still hold them for each runtime, at these values for one without."""
 
 
 class Target(Strict):
@@ -27,48 +41,42 @@ class Target(Strict):
         - {runtime: openvino, threads: 1, length_bucket: 16}
     """
 
-    runtime: Literal["onnxruntime", "openvino", "torch"]
-    """torch runs Transformers folders as they are, for comparison; a recipe's targets take one of the other two."""
+    runtime: str = Field(description="What runs the graph.")
     threads: int = Field(1, ge=1, le=1024, description="Threads for one query.")
     batch: int = Field(1, ge=1, le=4096, description="Examples in one query.")
     padding: Literal["longest", "max_length"] = Field(
         "longest", description="Length that texts are padded to: that of the longest in the batch, or always max_length."
     )
-    length_bucket: int | None = Field(
-        None,
-        ge=1,
-        description="Lengths are padded up to a multiple of this number of tokens. OpenVINO compiles one graph for each, as "
-        "a new length stalls it; default 8 for OpenVINO, 1 (no rounding) for others.",
-    )
-
-    disabled_optimizers: tuple[str, ...] = Field(
-        (),
-        description="ONNX Runtime only: graph optimisers that candidates run without. Some, such as SkipLayerNormFusion and "
-        "BiasGeluFusion, slow small INT8 models down. FP32 always runs with the runtime's defaults.",
-    )
-
-    spinning: bool = Field(
-        True, description="ONNX Runtime only: threads wait for work in a loop, which is faster and keeps cores busy meanwhile."
-    )
-    denormals_as_zero: bool = Field(False, description="ONNX Runtime only: numbers under 1e-38 count as 0.")
-    arena: bool = Field(True, description="ONNX Runtime only: freed memory is kept for the next query.")
-    precision: Literal["f32", "bf16"] = Field(
-        "f32",
-        description="OpenVINO only: format of all but INT8. bf16 is faster on CPUs that have it. FP32 always runs in f32.",
-    )
+    length_bucket: int | None = Field(None, ge=1, description="Lengths are padded up to a multiple of this number of tokens.")
     isa: Isa | None = Field(
         None,
         description="Instruction set of the device. By default this machine's. Without 8-bit dot products, INT8 weights get 7 "
         "bits, because sums of 8-bit products would overflow 16 bits.",
     )
+    options: SerializeAsAny[RuntimeOptions] = RuntimeOptions()
+    """Its runtime's own options; in YAML and JSON each stands among the fields above."""
 
-    @model_validator(mode="after")
-    def _settings_are_the_runtimes(self) -> Target:
-        for name in sorted(ONLY_ONNXRUNTIME | ONLY_OPENVINO):
-            runtime = "onnxruntime" if name in ONLY_ONNXRUNTIME else "openvino"
-            if self.runtime != runtime and getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{name} is {TITLES[runtime]}'s; drop it for another runtime")
-        return self
+    @field_validator("runtime")
+    @classmethod
+    def _is_registered(cls, name: str) -> str:
+        if name not in (known := [runtime.name for runtime in _runtimes()]):
+            raise unknown(known)
+        return name
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _read_flat(cls, data: Any, handler: ModelWrapValidatorHandler[Target]) -> Target:
+        if not isinstance(data, dict) or isinstance(data.get("options"), RuntimeOptions):
+            return handler(data)
+        own = next((runtime.options for runtime in _runtimes() if runtime.name == data.get("runtime")), RuntimeOptions)
+        given = {name: value for name, value in data.items() if name in own.model_fields or name == "options"}
+        foreign = {name: owner for name, owner in _owners().items() if name in data and name not in given}
+        rest = {name: value for name, value in data.items() if name not in given and name not in foreign}
+        _, options = merged_errors("Target", lambda: handler(rest), lambda: part_of(own, given))
+        for name, owner in sorted(foreign.items()):
+            if data[name] not in (owner.options().model_dump()[name], owner.options().model_dump(mode="json")[name]):
+                raise ValueError(f"{name} is {owner.title}'s; drop it for another runtime")
+        return handler({**rest, "options": options})
 
     @model_validator(mode="after")
     def _no_bucket_at_fixed_length(self) -> Target:
@@ -76,27 +84,56 @@ class Target(Strict):
             raise ValueError("length_bucket means nothing when padding is max_length; drop one of them")
         return self
 
+    @model_serializer(mode="wrap")
+    def _write_flat(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = handler(self)
+        options = fields.pop("options")
+        return {**fields, **WRITTEN_FOR_ALL, **options}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The schema with the options of every runtime, each of which says whose it is."""
+        schema = handler.resolve_ref_schema(handler(core))
+        fields = schema["properties"]
+        del fields["options"]
+        fields["runtime"]["enum"] = [runtime.name for runtime in _runtimes()]
+        buckets = [
+            f"{runtime.options.default_bucket} for {runtime.title}"
+            for runtime in _runtimes()
+            if runtime.options.default_bucket > 1
+        ]
+        fields["length_bucket"]["description"] += (
+            f" Default: {', '.join(buckets)}, which compiles a graph for each length, so that a new length stalls it; 1 (no "
+            "rounding) for others."
+        )
+        fields |= {name: schema for runtime in _runtimes() for name, schema in _option_schemas(runtime)}
+        return schema
+
+    @classmethod
+    def field_names(cls) -> list[str]:
+        """Names that a target has in YAML."""
+        options = [name for runtime in _runtimes() for name in runtime.options.model_fields]
+        return [*(name for name in cls.model_fields if name != "options"), *options]
+
     @property
     def bucket(self) -> int:
         """Tokens between two neighbouring lengths that the runtime sees."""
-        return self.length_bucket or (8 if self.runtime == "openvino" else 1)
+        return self.length_bucket or self.options.default_bucket
 
     def for_baseline(self) -> Target:
-        """The target of the FP32 baseline: the same, with the runtime's defaults for everything in `TUNED`."""
-        return self.with_tuning({name: type(self).model_fields[name].default for name in TUNED})
+        """The target of the FP32 baseline: the same, with the defaults of the runtime's options."""
+        return self.model_copy(update={"options": type(self.options)()})
 
     def with_tuning(self, settings: Mapping[str, Any]) -> Target:
         """The same target with other settings of its runtime, checked as a recipe's are."""
         return type(self).model_validate_json(json.dumps({**self.model_dump(mode="json"), **settings}))
 
     def identity(self) -> dict[str, Any]:
-        """Its fields, for keys. Fields of newer versions are left out at their default, so that older keys stay valid."""
-        later = {*TUNED, "isa"}
-        return {
-            name: value
-            for name, value in self.model_dump(mode="json").items()
-            if name not in later or getattr(self, name) != type(self).model_fields[name].default
-        }
+        """Its fields, for keys. Options and fields of newer versions are left out at their default: older keys stay valid."""
+        default = self.for_baseline().model_copy(update={"isa": None}).model_dump(mode="json")
+        always = {name for name in type(self).model_fields if name not in ("isa", "options")}
+        written = self.model_dump(mode="json")
+        return {name: value for name, value in written.items() if name in always or value != default[name]}
 
     @property
     def name(self) -> str:
@@ -115,3 +152,25 @@ class Target(Strict):
         if self.padding == "max_length":
             return max_length
         return min(-(-longest // self.bucket) * self.bucket, max(max_length, longest))
+
+
+_registry: list[Callable[[], Sequence[Named]]] = []
+
+
+def read_runtimes_from(registry: Callable[[], Sequence[Named]]) -> None:
+    """Says which runtimes there are. The package does at its import: it knows the runtimes, which know this module."""
+    _registry[:] = [registry]
+
+
+def _runtimes() -> Sequence[Named]:
+    return _registry[0]()
+
+
+def _owners() -> dict[str, Named]:
+    """Name of each option -> its runtime."""
+    return {name: runtime for runtime in _runtimes() for name in runtime.options.model_fields}
+
+
+def _option_schemas(runtime: Named) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, schema in runtime.options.model_json_schema().get("properties", {}).items():
+        yield name, {**schema, "description": f"{runtime.title} only: {schema['description']}"}

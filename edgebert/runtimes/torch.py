@@ -58,6 +58,7 @@ class Torch(Runtime):
     """Opens a Transformers folder."""
 
     name = "torch"
+    title = "PyTorch"
     format = "transformers"
     model_file = "."
     package = "torch"

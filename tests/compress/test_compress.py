@@ -295,7 +295,7 @@ def test_equal_stages_after_each_cut_make_candidates_of_their_own(cut_recipe: Pa
 def test_an_intermediate_runs_as_fp32_does_when_candidates_are_tuned(cut_recipe: Path, tmp_path: Path) -> None:
     tuned = Target(runtime="onnxruntime", disabled_optimizers=("BiasGeluFusion",))
     found = compressed(tmp_path, Cut(), Export(), Quantize(), targets=(tuned,)).report
-    assert [bool(entry.target.disabled_optimizers) for entry in found.entries] == [False, False, True]
+    assert [bool(entry.target.options.disabled_optimizers) for entry in found.entries] == [False, False, True]
     assert all(found.baseline_of(entry) is found.entries[0] for entry in found.entries)
 
 

@@ -24,9 +24,10 @@ from edgebert.measure.machine.environment import read_environment
 from edgebert.report.gates import Gate
 from edgebert.report.rounds import Coverage
 from edgebert.runtimes.onnxruntime import open_session, session_options
+from edgebert.runtimes.openvino import convert_to_openvino
 from edgebert.runtimes.target import Target
 from edgebert.stages.base import RunContext, Stage
-from edgebert.stages.export import Export, convert_to_openvino
+from edgebert.stages.export import Export
 from edgebert.stages.prune.latency.layer_graphs import GraphSizes, StackSizes, write_graph
 from edgebert.stages.quantize import dynamic, nncf, static
 from edgebert.stages.quantize.settings import Settings
@@ -282,7 +283,9 @@ def test_weights_of_few_bits_run_in_int8_only_when_the_activations_do(tmp_path: 
 def test_the_profile_sees_the_kernels_of_the_target_and_the_model_answers_as_ever(models: Path, tmp_path: Path) -> None:
     target = Target(runtime="onnxruntime", disabled_optimizers=("SkipLayerNormFusion", "BiasGeluFusion"))
     plain = counted(models / "dynamic" / "model.onnx", tmp_path / "plain")
-    tuned = counted(models / "dynamic" / "model.onnx", tmp_path / "tuned", disabled_optimizers=target.disabled_optimizers)
+    tuned = counted(
+        models / "dynamic" / "model.onnx", tmp_path / "tuned", disabled_optimizers=target.options.disabled_optimizers
+    )
     assert "SkipLayerNormalization" in plain.kernels and "SkipLayerNormalization" not in tuned.kernels
     assert open_session(models / "dynamic" / "model.onnx", target, session_options(target)).get_outputs()[0].name == "logits"
 

@@ -25,8 +25,9 @@ from edgebert.models.pruned import CLASSES, PrunedBertConfig, register
 from edgebert.models.surgery import Units, encoder_of, layers_of, prune, shape_of
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.base import Session
+from edgebert.runtimes.openvino import convert_to_openvino
 from edgebert.runtimes.target import Target
-from edgebert.stages.export import convert_to_openvino, export_onnx
+from edgebert.stages.export import export_onnx
 from edgebert.tasks import get_task
 from edgebert.tasks.base import Task
 from edgebert.tasks.text_classification import TextClassification

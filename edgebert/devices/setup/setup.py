@@ -19,6 +19,7 @@ from edgebert.devices.transport.base import Channel, Device
 from edgebert.devices.transport.conversation import AFTER_READING_S, SOON_S, last_line, printable, within
 from edgebert.devices.transport.local import LocalDevice
 from edgebert.errors import DeviceError
+from edgebert.runtimes import RUNTIMES
 from edgebert.version import __version__
 
 PYTHONS = ("python3", "python3.13", "python3.12", "python3.11", "python3.14")
@@ -47,7 +48,13 @@ class SetupOrder:
     """Whether pip uses these wheels alone, and no package index."""
     python: str | None = None
     """Interpreter on the device that makes the environment."""
-    openvino: bool = False
+    extras: tuple[str, ...] = ()
+    """Extras of edgebert to install: those of the runtimes that the base install lacks."""
+
+
+def device_extras() -> list[str]:
+    """Extras of edgebert that runtimes need on a device."""
+    return list(dict.fromkeys(runtime.device_extra for runtime in RUNTIMES if runtime.device_extra))
 
 
 async def check(device: Device, line: ProgressLine, *, key: str | None) -> Reached:
@@ -138,11 +145,10 @@ class Setup:
     def _made_of(self, found: Found) -> dict[str, Any]:
         """What the environment is to be made of. An extra that an earlier setup installed stays."""
         before = found.made_of if isinstance(found.made_of, dict) else {}
-        openvino = self._order.openvino or bool(before.get("openvino"))
         return {
             "edgebert": __version__,
             "wheel": self._own.sha256(),
-            "openvino": openvino,
+            **{extra: extra in self._order.extras or bool(before.get(extra)) for extra in device_extras()},
             "python": list(found.python[:2]),
         }
 
@@ -168,7 +174,8 @@ class Setup:
             sent += wheel.path.stat().st_size
 
     async def _install(self, python: str, found: Found, made_of: dict[str, Any]) -> None:
-        extras = "[openvino]" if made_of["openvino"] else ""
+        wanted = [extra for extra in device_extras() if made_of[extra]]
+        extras = f"[{','.join(wanted)}]" if wanted else ""
         request = {
             "do": "install",
             "root": self._device.root,

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from edgebert.errors import SourceError
+from edgebert.runtimes import openers
 
 LOCATION = re.compile(rb"\x0a\x08location\x12([\x80-\xff]?[\x01-\x7f])", re.DOTALL)
 """The entry of an ONNX file that names the file of a tensor's numbers: a StringStringEntryProto (onnx.proto3): key 1 is
@@ -22,17 +23,19 @@ def graph_files(model: Path) -> dict[str, Path]:
         SourceError: a file is missing, or is no model file at all.
     """
     _check_file(model)
-    if model.suffix == ".xml":
+    runtime = next(iter(openers(model.suffix)), None)
+    if runtime and runtime.container == "xml":
         weights = model.with_suffix(".bin")
         if not weights.is_file():
-            hint = "An OpenVINO IR is both files; copy them together."
+            hint = f"{runtime.file_title[0].upper()}{runtime.file_title[1:]} is both files; copy them together."
             raise SourceError(f"{model} has no {weights.name} beside it, which holds its weights.", hint=hint)
-        return {"openvino_model.xml": model, "openvino_model.bin": weights}
-    files = {"model.onnx": model}
-    for location in external_files(model):
+        return {runtime.model_file: model, Path(runtime.model_file).with_suffix(weights.suffix).name: weights}
+    name = Path(runtime.model_file if runtime else model.name)
+    files = {name.name: model}
+    for location in external_files(model) if not runtime or runtime.container == "onnx" else ():
         if not (model.parent / location).is_file():
             raise SourceError(f"{model} keeps its weights in {location}, which is not beside it.", hint="Copy both together.")
-        files[location.replace(model.stem, "model", 1)] = model.parent / location
+        files[location.replace(model.stem, name.stem, 1)] = model.parent / location
     return files
 
 
@@ -60,5 +63,6 @@ def _check_file(model: Path) -> None:
         raise SourceError(f"{model} is empty.", hint="It may be a partial download: fetch it again.")
     if start == LFS_POINTER:
         raise SourceError(f"{model} is a Git LFS pointer, not the model.", hint="Fetch the file itself: git lfs pull")
-    if model.suffix == ".xml" and not start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
-        raise SourceError(f"{model} is not an OpenVINO IR: it is no XML.", hint="Name the .xml that save_model() wrote.")
+    runtime = next(iter(openers(model.suffix)), None)
+    if runtime and runtime.container == "xml" and not start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+        raise SourceError(f"{model} is not {runtime.file_title}: it is no XML.", hint="Name the .xml that save_model() wrote.")

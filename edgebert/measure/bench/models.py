@@ -19,14 +19,14 @@ from edgebert.core.store import FileEntry, content_hash, hash_file
 from edgebert.errors import InputError, MissingPackage, SourceError
 from edgebert.measure.bench.model_files import graph_files
 from edgebert.models.folder import WEIGHTS, WEIGHTS_INDEX, inspect_model, read_json
-from edgebert.runtimes import get_runtime
+from edgebert.runtimes import RUNTIMES, get_runtime, openers
 from edgebert.runtimes.serving import Serving
 from edgebert.runtimes.target import Target
 from edgebert.tasks import TASKS, get_task
 
-GRAPH_RUNTIMES = {".onnx": ("onnxruntime", "openvino"), ".xml": ("openvino",)}
-"""Ending of a graph's file -> the runtimes that open it, the usual one first."""
-GRAPHS_OF_A_FOLDER = ("onnx/model.onnx", "model.onnx", "openvino/openvino_model.xml", "openvino_model.xml")
+GRAPHS_OF_A_FOLDER = tuple(
+    name for runtime in RUNTIMES for name in (f"{runtime.hub.folder}/{runtime.model_file}", runtime.model_file)
+)
 """Where a folder without safetensors keeps its graph, as Hub clients look for it."""
 POSITIONS = 512
 """Longest input in tokens where no file beside the model says it: BERT's."""
@@ -218,23 +218,24 @@ def _graphs_of(folder: Path) -> list[Path]:
 
 def _graph_of(folder: Path, wanted: ModelRequest) -> Path:
     found = _graphs_of(folder)
-    usable = [file for file in found if wanted.runtime in (None, *GRAPH_RUNTIMES[file.suffix])]
+    usable = [file for file in found if wanted.runtime in (None, *_runtimes_of(file))]
     if usable:
         return usable[0]
     if found:
         raise InputError(f"{folder} has nothing that {wanted.runtime} opens.", hint=f"It has {found[0]}.")
     if (folder / "config.json").is_file():
         inspect_model(folder)  # says what a Transformers folder lacks
-    others = sorted([*folder.glob("*.onnx"), *folder.glob("*.xml")])
+    others = sorted(file for runtime in RUNTIMES for file in folder.glob(f"*{runtime.ending}"))
     hint = f"Did you mean {others[0]}?" if others else f"Looked for: {KINDS}."
     raise SourceError(f"{folder} is no model that can be measured.", hint=hint)
 
 
 def _graph_model(file: Path, path: Path, wanted: ModelRequest) -> BenchModel:
-    runtimes = GRAPH_RUNTIMES.get(file.suffix)
-    if runtimes is None:
+    runtimes = _runtimes_of(file)
+    if not runtimes:
         hint = "Name an .onnx file, the .xml of an OpenVINO IR, or the folder of a bundle or of a Transformers model."
-        raise SourceError(f"{file} is neither an ONNX file nor an OpenVINO IR, by its ending.", hint=hint)
+        kinds = " nor ".join(runtime.file_title for runtime in RUNTIMES)
+        raise SourceError(f"{file} is neither {kinds}, by its ending.", hint=hint)
     runtime = wanted.runtime or runtimes[0]
     if runtime not in runtimes:
         raise InputError(
@@ -254,6 +255,11 @@ def _graph_model(file: Path, path: Path, wanted: ModelRequest) -> BenchModel:
         columns=("text",),
         tokenizer=tokenizer,
     )
+
+
+def _runtimes_of(file: Path) -> list[str]:
+    """Names of the runtimes that open a graph's file, the usual one first."""
+    return [runtime.name for runtime in openers(file.suffix)]
 
 
 def _config_facts(file: Path | None) -> dict[str, Any]:

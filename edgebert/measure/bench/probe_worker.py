@@ -5,25 +5,21 @@ from __future__ import annotations
 import itertools
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from edgebert.core.packages import quiet_libraries
 from edgebert.core.strict import Frozen
-from edgebert.errors import EdgebertError, EnvironmentFault, SourceError
+from edgebert.errors import EdgebertError, EnvironmentFault
 from edgebert.runtimes import get_runtime
-from edgebert.runtimes.base import Session
+from edgebert.runtimes.base import Session, Shapes
 from edgebert.runtimes.target import Target
 from edgebert.tasks.base import Batch, Encoded, collate
 
 NAMES = ("input_ids", "attention_mask", "token_type_ids")
 LONGEST_REASON = 200
 """Last characters of a runtime's message that are shown: it begins with lines of the runtime's own source."""
-Shapes = Mapping[str, list[Any]]
-"""Name of an input -> its sizes, whole numbers where they are fixed; empty where any size will do."""
 
 
 class ProbeJob(Frozen):
@@ -68,7 +64,8 @@ def look(job: ProbeJob) -> Probe:
     Raises:
         EdgebertError: the model cannot be opened.
     """
-    shapes = _shapes(Path(job.model), job.target)
+    runtime = get_runtime(job.target.runtime)
+    shapes = runtime.input_shapes(Path(job.model), job.target)
     if strange := sorted(set(shapes) - set(NAMES)):
         asked = ", ".join(NAMES)
         return Probe(fault=f"{job.model} wants the input {strange[0]}; what can be asked are models that take {asked}.")
@@ -76,7 +73,7 @@ def look(job: ProbeJob) -> Probe:
     texts = batch or job.target.batch
     usual = _query(job, texts, length or job.usual)
     clock = [time.perf_counter()]
-    session = get_runtime(job.target.runtime).open(Path(job.model), job.target)
+    session = runtime.open(Path(job.model), job.target)
     clock.append(time.perf_counter())
     for _ in range(2):
         if fault := _fault(session, usual):
@@ -86,28 +83,6 @@ def look(job: ProbeJob) -> Probe:
         return Probe(fault=f"{job.model} does not take {job.longest} tokens: {fault}.\n  Ask shorter ones with --lengths.")
     opened, first, query = (after - before for before, after in itertools.pairwise(clock))
     return Probe(fixed_batch=batch, fixed_length=length, open_s=opened, first_s=first, query_s=query, texts=texts)
-
-
-def _shapes(model: Path, target: Target) -> Shapes:
-    """The shapes of the model's inputs."""
-    if target.runtime == "onnxruntime":
-        from edgebert.runtimes.onnxruntime import open_session, session_options
-
-        return {value.name: list(value.shape) for value in open_session(model, target, session_options(target)).get_inputs()}
-    if target.runtime == "openvino":
-        import openvino as ov
-
-        try:
-            ports = ov.Core().read_model(str(model)).inputs
-        except RuntimeError as error:  # its first lines name its own source, the last one what it could not do
-            hint = "Write it again with openvino.save_model(), and copy the .xml and the .bin together."
-            reason = _last_line(error).partition(" Please check")[0]
-            raise SourceError(f"OpenVINO cannot open {model}: {reason}.", hint=hint) from error
-        return {
-            port.get_any_name(): [size.get_length() if size.is_static else None for size in port.get_partial_shape()]
-            for port in ports
-        }
-    return {}
 
 
 def _fixed(shapes: Shapes, axis: int) -> int | None:

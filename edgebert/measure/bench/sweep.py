@@ -21,6 +21,7 @@ from edgebert.measure.latency.job import texts_per_query
 from edgebert.report.entry import SAMPLES_FOR
 from edgebert.report.rounds import Scenario, Setting
 from edgebert.report.text.bench_table import counted
+from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
 
 Driver = Literal["edgebert", "mlcommons-loadgen"]
@@ -116,7 +117,9 @@ class Planned:
         if self.setting.rate and served:
             served = max(served, 1 / self.setting.rate)
         shapes = {self.target.padded_length(length, self.model.max_length) for length in self.asked.lengths}
-        load = self.probe.open_s + self.probe.first_s * (len(shapes) if self.target.runtime == "openvino" else 1)
+        load = self.probe.open_s + self.probe.first_s * (
+            len(shapes) if get_runtime(self.target.runtime).compiles_each_shape else 1
+        )
         started = max(self.probe.process_s - self.probe.open_s - self.probe.first_s, 0)
         timed = options.queries * (2 if options.end_to_end and self.asked.is_text else 1)
         warmup = max(options.warmup, SETTLING) if options.settle else options.warmup

@@ -16,6 +16,7 @@ from edgebert.measure.coverage import worker
 from edgebert.measure.coverage.worker import CoverageJob
 from edgebert.measure.latency.process import run_once
 from edgebert.report.rounds import Coverage
+from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
 
 
@@ -28,8 +29,12 @@ def measure_coverage(model: Path, target: Target, length: int, folder: Path) -> 
         folder: an empty folder, for the files that the runtime writes about its graph.
 
     Raises:
-        StageError: the process failed, or met a product that it cannot count; the message holds its last line.
+        StageError: the runtime does not tell, the process failed, or it met a product that it cannot count; the message holds
+            its last line.
     """
+    runtime = get_runtime(target.runtime)
+    if runtime.products_reader is None:
+        raise StageError(f"{runtime.title} does not tell which products it runs in INT8.")
     job = CoverageJob(model=str(model), target=target, length=length, folder=str(folder))
     output = run_once(worker, f"counts what {model} runs", job=job.model_dump_json())
     try:

@@ -19,7 +19,7 @@ import numpy as np
 from edgebert.core.interrupts import signal_stack_kept
 from edgebert.measure.coverage.products import Executed, Product, refuse_uncounted
 from edgebert.runtimes import get_runtime
-from edgebert.runtimes.openvino import OpenVinoSession, compile_settings
+from edgebert.runtimes.openvino import OpenVinoSession, compile_settings, options_of
 from edgebert.runtimes.target import Target
 from edgebert.tasks.base import Batch
 
@@ -171,7 +171,7 @@ def int8_product(target: Target, shape: tuple[int, int, int]) -> Callable[[], ob
     left = op.parameter([rows, inner], np.float32)
     weight = op.constant(generator.uniform(-1, 1, (columns, inner)).astype(np.float32))
     product = op.matmul(_quantised(left, 256), _quantised(weight, 255), False, True)
-    settings = compile_settings(target.threads, target.precision)
+    settings = compile_settings(target.threads, options_of(target).precision)
     with signal_stack_kept():
         compiled = ov.Core().compile_model(ov.Model([product], [left]), "CPU", settings)
     _require_int8([_kernel(node) for node in compiled.get_runtime_model().get_ordered_ops()])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import sys
 import time
@@ -9,13 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgebert.core.strict import Frozen
-from edgebert.measure.coverage import onnx_products, openvino_products
 from edgebert.measure.coverage.products import Executed, Product
 from edgebert.report.rounds import Coverage, FloatProduct
+from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
 from edgebert.tasks.base import Encoded, collate
 
-READERS = {"onnxruntime": onnx_products, "openvino": openvino_products}
 RATE_SHAPE = (256, 1024, 1024)
 """Rows, inner and columns of the product that the rate is measured with; its weight fits into a core's second-level cache."""
 WARM_UP = 3
@@ -41,7 +41,9 @@ def measure(job: CoverageJob) -> Coverage:
         ValueError: it runs products that cannot be counted.
     """
     target = job.target
-    reader = READERS[target.runtime]
+    name = get_runtime(target.runtime).products_reader
+    assert name is not None, "measure_coverage refuses a runtime without a reader"
+    reader = importlib.import_module(name)
     text = Encoded((0,) * job.length, (0,) * job.length)  # which tokens does not matter
     batch = collate([text] * target.batch, length=job.length, pad_id=0)
     executed = reader.executed(Path(job.model), target, batch, Path(job.folder))

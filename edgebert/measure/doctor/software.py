@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from edgebert.measure.doctor.facts import NOT_TOLD, Diagnosis, Facts
+from edgebert.runtimes import RUNTIMES
 from edgebert.runtimes.isa import ISA_FLAGS, saturates
 
 SLOW_CLOCKS = ("acpi_pm", "hpet", "jiffies", "refined-jiffies")
 KNOWN_CLOCKS = ("arch_sys_counter", "hyperv_clocksource_tsc_page", "kvm-clock", "tsc", "tsc-early")
-RUNTIMES = ("onnxruntime", "openvino")
 
 
 def clock(facts: Facts) -> Diagnosis:
@@ -55,9 +55,10 @@ def variables(facts: Facts) -> Diagnosis:
 
 def libraries(facts: Facts) -> Diagnosis:
     """The libraries that compute."""
-    found = {name: version for name, version in facts.environment.packages.items() if name in (*RUNTIMES, "numpy")}
+    runtimes = [runtime.package for runtime in RUNTIMES]
+    found = {name: version for name, version in facts.environment.packages.items() if name in (*runtimes, "numpy")}
     seen = ", ".join(f"{name} {version}" for name, version in found.items())
-    if any(name in found for name in RUNTIMES):
+    if any(name in found for name in runtimes):
         return Diagnosis("libraries", "ok", f"{seen}, Python {facts.environment.python}")
     return Diagnosis("libraries", "note", f"{seen}; no runtime", "nothing can be measured", "pip install onnxruntime")
 

@@ -12,10 +12,16 @@ from edgebert.measure.machine.cores import usable
 from edgebert.measure.machine.kernel_files import THIS_MACHINE, KernelFiles
 from edgebert.measure.machine.machine_state import kilobytes, load_average
 from edgebert.report.environment import Environment
+from edgebert.runtimes import RUNTIMES
 from edgebert.runtimes.isa import Cpu, host_cpu, parse_cpuinfo
 from edgebert.version import __version__
 
-PACKAGES = ("edgebert", "numpy", "onnxruntime", "openvino", "tokenizers", "torch", "transformers", "onnx", "nncf", "optimum")
+PACKAGES = (
+    *("edgebert", "numpy"),
+    *(runtime.package for runtime in RUNTIMES),
+    *("tokenizers", "torch", "transformers", "onnx", "nncf", "optimum"),
+)
+"""Packages whose versions a report records, where they are installed."""
 VARIABLES = (
     "GOMP_CPU_AFFINITY",
     "KMP_AFFINITY",

@@ -11,7 +11,6 @@ from edgebert.report.compare.pairing import Pair, is_tuned
 from edgebert.report.entry import Entry
 from edgebert.report.environment import Environment
 from edgebert.report.report import Report
-from edgebert.runtimes.target import TUNED
 
 MACHINE = ("cpu", "isa", "cores", "machine", "board", "cpu_quota")
 """Fields of the environment that identify a machine; a field that one side does not know does not count."""
@@ -79,7 +78,9 @@ def differences(ref: Report, changed: Report, pair: Pair) -> tuple[str, ...]:
     changes += [] if ours.stage == theirs.stage else [f"made by {ours.stage or 'nothing'} -> {theirs.stage or 'nothing'}"]
     changes += [] if ours.tokenizer == theirs.tokenizer else ["tokenizer"]
     changes += [_other_lengths(ours, theirs)] if _same_texts(ours, theirs) and _other_tokens(ours, theirs) else []
-    changes += list(_differing(ours.target, theirs.target, ("runtime", "isa", *TUNED, *_chosen(pair))))
+    changes += list(_differing(ours.target, theirs.target, ("runtime", "isa", *_chosen(pair))))
+    if ours.target.runtime == theirs.target.runtime:
+        changes += list(_differing(ours.target.options, theirs.target.options, tuple(type(ours.target.options).model_fields)))
     if ours.target.runtime == theirs.target.runtime and ours.target.bucket != theirs.target.bucket:
         changes.append(f"length_bucket {ours.target.bucket} -> {theirs.target.bucket}")
     packages = sorted({*ref.environment.packages, *changed.environment.packages})

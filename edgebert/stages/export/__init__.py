@@ -1,4 +1,4 @@
-"""export: an FP32 graph for each runtime, compared with its source. ONNX comes from torch, OpenVINO's IR from ONNX."""
+"""export: an FP32 graph for each runtime, compared with its source. ONNX comes from torch, every other format from ONNX."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from edgebert.core.packages import quiet_libraries
 from edgebert.core.store import Artifact
-from edgebert.errors import StageError
-from edgebert.runtimes import get_runtime
-from edgebert.runtimes.openvino import save_ir
+from edgebert.runtimes import RUNTIMES, get_runtime, runtime_of_format
+from edgebert.runtimes.facts import ONNX
 from edgebert.runtimes.target import Target
 from edgebert.stages.base import RunContext, Stage
 from edgebert.stages.export.onnx_graph import (
-    FOR_ONNXRUNTIME_ALONE,
     INPUTS,
     REWRITE_TOLERANCE,
     REWRITES,
@@ -31,7 +28,6 @@ from edgebert.stages.export.onnx_graph import (
 from edgebert.tasks.base import Task
 
 __all__ = [
-    "FOR_ONNXRUNTIME_ALONE",
     "INPUTS",
     "REWRITES",
     "REWRITE_TOLERANCE",
@@ -39,13 +35,16 @@ __all__ = [
     "Export",
     "Rewrite",
     "compare",
-    "convert_to_openvino",
     "export_model",
     "export_onnx",
     "onnx_program",
     "outputs_only",
     "write_clean",
 ]
+
+FORMATS = tuple(dict.fromkeys(runtime.format for runtime in RUNTIMES))
+EXPORT_PACKAGES = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "optimum")
+"""Packages of the export from PyTorch to ONNX."""
 
 
 class Export(Stage):
@@ -57,14 +56,14 @@ class Export(Stage):
     """
 
     stage: Literal["export"] = "export"
-    formats: tuple[Literal["onnx", "openvino"], ...] | None = Field(
+    formats: tuple[Literal[FORMATS], ...] | None = Field(  # type: ignore[valid-type]
         None,
-        description="Default: the formats that the targets need. OpenVINO's IR is made from ONNX, so ONNX is always exported.",
+        description="Default: the formats that the targets need. Others are made from ONNX, so ONNX is always exported.",
     )
 
     version: ClassVar[int] = 2
     accepts: ClassVar[str] = "transformers"
-    produces: ClassVar[str] = "onnx"
+    produces: ClassVar[str] = ONNX
     needs: ClassVar[frozenset[str]] = frozenset({"head"})
     keyed_by_packages: ClassVar[bool] = True
 
@@ -75,35 +74,34 @@ class Export(Stage):
 
     def expand(self, targets: Sequence[Target]) -> tuple[Stage, ...]:
         """One step for each format, ONNX first."""
-        formats: Sequence[str] = self.formats or [get_runtime(target.runtime).format for target in targets]
-        steps: tuple[Stage, ...] = (Export(formats=("onnx",)),)
-        return (*steps, Export(formats=("openvino",))) if "openvino" in formats else steps
+        wanted = self.formats or [get_runtime(target.runtime).format for target in targets]
+        others = [graph_format for graph_format in FORMATS if graph_format in wanted and graph_format != ONNX]
+        return tuple(Export(formats=(graph_format,)) for graph_format in (ONNX, *others))
 
     def output_format(self) -> str:
         """The only format of an expanded step."""
-        return self.formats[0] if self.formats else self.produces
+        return str(self.formats[0]) if self.formats else self.produces
 
     def input_format(self) -> str:
-        """Transformers for ONNX, ONNX for OpenVINO."""
-        return "onnx" if self.output_format() == "openvino" else self.accepts
+        """Transformers for ONNX, ONNX for another format."""
+        return self.accepts if self.output_format() == ONNX else ONNX
 
     def needed(self) -> frozenset[str]:
         """For ONNX a model with the task's head: a graph without one is useless."""
-        return self.needs if self.output_format() == "onnx" else frozenset()
+        return self.needs if self.output_format() == ONNX else frozenset()
 
     def required_packages(self) -> tuple[str, ...]:
-        """The packages of the ONNX export, or openvino."""
-        onnx = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "optimum")
-        return onnx if self.output_format() == "onnx" else ("openvino",)
+        """The packages of the ONNX export, or of the conversion from ONNX."""
+        return EXPORT_PACKAGES if self.output_format() == ONNX else runtime_of_format(self.output_format()).converter_packages
 
     def run(self, source: Artifact, context: RunContext) -> Mapping[str, Any]:
-        """Writes model.onnx, or openvino_model.xml and .bin."""
-        if self.output_format() == "openvino":
-            with context.progress.step("export to OpenVINO"):
-                convert_to_openvino(source.path / "model.onnx", context.out / "openvino_model.xml")
+        """Writes the file that a runtime of the format opens."""
+        runtime = runtime_of_format(self.output_format())
+        with context.progress.step(f"export to {'ONNX' if runtime.format == ONNX else runtime.title}"):
+            if runtime.format == ONNX:
+                return export_onnx(source.path, context.task, context.out / runtime.model_file)
+            runtime.convert(source.path / runtime_of_format(ONNX).model_file, context.out)
             return {}
-        with context.progress.step("export to ONNX"):
-            return export_onnx(source.path, context.task, context.out / "model.onnx")
 
 
 def export_onnx(folder: Path, task: Task, target: Path) -> dict[str, Any]:
@@ -115,18 +113,3 @@ def export_onnx(folder: Path, task: Task, target: Path) -> dict[str, Any]:
     from edgebert.models.load import load_model
 
     return export_model(load_model(folder, task), task, target, name=str(folder))
-
-
-def convert_to_openvino(graph: Path, target: Path) -> None:
-    """ONNX -> OpenVINO IR, FP32.
-
-    Raises:
-        StageError: OpenVINO cannot convert it.
-    """
-    try:
-        with quiet_libraries():
-            import openvino as ov
-
-            save_ir(ov.convert_model(str(graph)), target)
-    except RuntimeError as error:
-        raise StageError(f"The conversion of {graph} to OpenVINO failed: {str(error).splitlines()[0]}") from error

@@ -24,7 +24,6 @@ REWRITE_TOLERANCE = 1e-5
 Rewrite = Literal["mask", "scale", "qkv", "first_token", "attention"]
 REWRITES: tuple[Rewrite, ...] = ("mask", "scale", "qkv", "first_token", "attention")
 """Rewrites of the graph that `serving_form.py` knows, in the order in which they are tried."""
-FOR_ONNXRUNTIME_ALONE: tuple[Rewrite, ...] = ("attention",)
 
 
 def export_model(model: Any, task: Task, target: Path, *, name: str, rewrites: Sequence[Rewrite] = ()) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from edgebert.core.store import Artifact, hash_json, sync_folder
 from edgebert.errors import EdgebertError, StageError
 from edgebert.runtimes import get_runtime
+from edgebert.runtimes.facts import ONNX
 from edgebert.runtimes.target import Target
 from edgebert.stages.base import RunContext
 from edgebert.stages.export import Rewrite
@@ -122,12 +123,11 @@ class Builder:
     def graph(self, form: Form) -> Path:
         """The FP32 graph in the format of the target's runtime."""
         runtime = get_runtime(self.target.runtime)
-        if runtime.format == "onnx":
+        if runtime.format == ONNX:
             return self.onnx(form)
-        from edgebert.stages.export import convert_to_openvino
 
         def make(folder: Path) -> None:
-            convert_to_openvino(self.onnx(form), folder / runtime.model_file)
+            runtime.convert(self.onnx(form), folder)
 
         return self._once(f"{runtime.format}-{hash_json(form.__dict__)[:16]}", make) / runtime.model_file
 

@@ -18,7 +18,7 @@ from edgebert.stages.quantize.fallback import fall_back
 from edgebert.stages.quantize.methods import Method
 from edgebert.stages.quantize.repair import NOT_IN_WEIGHTS, ONLY_WHEN_ROUNDED, WEIGHT_REPAIRS
 from edgebert.stages.quantize.search_log import Candidate, SearchLog, title
-from edgebert.stages.quantize.tuning import changes, tune_graph, tune_settings
+from edgebert.stages.quantize.tuning import changes, exact, tune_graph, tune_settings
 
 REPAIRED = 0.8
 """Least speed of a candidate that is repaired, as a share of the fastest candidate's."""
@@ -56,9 +56,10 @@ class Search:
             tuned = tune_settings(self.log, plan)
             plan = self.reference = tune_graph(self.log, plan, tuned)
             candidates = self._methods(plan, tuned)
-            if tuned.precision != self.target.precision and min(candidates, key=_rank).scored.failures:
-                self.log.note(f"{tuned.precision} beside INT8, for its answers", kept=False)
-                tuned = tuned.with_tuning({"precision": self.target.precision})
+            safe, undone = exact(self.target, tuned)
+            if undone and min(candidates, key=_rank).scored.failures:
+                self.log.note(f"{', '.join(undone)}, for its answers", kept=False)
+                tuned = safe
                 candidates = self._methods(plan, tuned)
             best = min(candidates, key=_rank)
             if best.scored.failures:

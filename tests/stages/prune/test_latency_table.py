@@ -22,13 +22,14 @@ from edgebert.measure.latency.latency import query_order
 from edgebert.measure.machine.environment import read_environment
 from edgebert.models.sizes import Shape
 from edgebert.report.environment import Environment
-from edgebert.runtimes import get_runtime
+from edgebert.runtimes import RUNTIMES, get_runtime
+from edgebert.runtimes.facts import LayerEffort
 from edgebert.runtimes.target import Target
 from edgebert.stages.prune.latency import layer_latency
 from edgebert.stages.prune.latency.latency_table import LatencyCosts, LatencyTable, interpolated
 from edgebert.stages.prune.latency.layer_fit import Stack, fit, heads_grid, length_grid, neurons_grid, plan_stacks, rising
 from edgebert.stages.prune.latency.layer_graphs import GraphSizes, StackSizes, build_graph, stack, write_graph
-from edgebert.stages.prune.latency.layer_latency import Effort, measure_table, served_lengths
+from edgebert.stages.prune.latency.layer_latency import measure_table, served_lengths
 from edgebert.stages.prune.size_search import cost
 from edgebert.tasks.base import Encoded, collate
 
@@ -329,8 +330,9 @@ Measure = Callable[..., LatencyTable]
 @pytest.fixture
 def measure(store: ArtifactStore, environment: Environment, monkeypatch: pytest.MonkeyPatch) -> Measure:
     """measure_table with little effort."""
-    effort = Effort(rounds=1, heads=None, widths=8, seconds=0.1)
-    monkeypatch.setattr(layer_latency, "EFFORT", {"onnxruntime": effort, "openvino": effort})
+    effort = LayerEffort(rounds=1, heads=None, widths=8, seconds=0.1)
+    for runtime in RUNTIMES:
+        monkeypatch.setattr(type(runtime), "layer_effort", effort)
 
     def call(shape: Shape = SHAPE, **changes: Any) -> LatencyTable:
         options: dict[str, Any] = {
@@ -373,7 +375,7 @@ def rounds(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_table_is_measured_on_the_runtime(measure: Measure, target: Target, precision: str, shape: Shape) -> None:
     table = measure(shape, target=target, precision=precision)
     assert (table.runtime, table.precision, table.threads, table.batch) == (target.runtime, precision, 1, target.batch)
-    assert table.disabled_optimizers == target.disabled_optimizers
+    assert table.disabled_optimizers == getattr(target.options, "disabled_optimizers", ())
     assert table.lengths == (5, 9)
     assert (table.heads, table.neurons) == (((1, 2), (16, 32)) if shape is SHAPE else ((1,), (16,)))
     costs = LatencyCosts(table, [5, 9])

@@ -23,11 +23,12 @@ from edgebert.core.store import ArtifactStore
 from edgebert.measure.latency.turns_worker import Timings
 from edgebert.report.search_record import SearchRecord
 from edgebert.report.text.search import advice_lines, choice_lines, sensitivity_lines, trial_rows
+from edgebert.runtimes.facts import Tunable
 from edgebert.runtimes.target import Target
 from edgebert.stages import export
 from edgebert.stages.quantize import Quantize, trials
 from edgebert.stages.quantize.fallback import divergence, fallback_steps
-from edgebert.stages.quantize.tuning import settings_of
+from edgebert.stages.quantize.tuning import tunables_of
 
 AUTO = RECIPE.replace("  - export\n  - quantize: {method: [dynamic]}\n", "  - quantize: {method: auto}\n")
 CHANNELS = [3, 17]
@@ -231,9 +232,9 @@ def test_openvino_gets_a_search_of_its_own(made: Callable[..., Path], equally_fa
 
 def test_settings_that_the_recipe_fixes_are_not_tried() -> None:
     fixed = Target(runtime="openvino", length_bucket=8)
-    assert not [what for what, _ in settings_of(fixed) if "bucket" in what]
-    assert not [what for what, _ in settings_of(Target(runtime="onnxruntime")) if "threads" in what]
-    assert ("2 of 4 threads", {"threads": 2}) in settings_of(Target(runtime="onnxruntime", threads=4))
+    assert not [setting for setting in tunables_of(fixed) if "bucket" in setting.what]
+    assert not [setting for setting in tunables_of(Target(runtime="onnxruntime")) if "threads" in setting.what]
+    assert Tunable("2 of 4 threads", {"threads": 2}) in tunables_of(Target(runtime="onnxruntime", threads=4))
 
 
 @pytest.mark.parametrize(

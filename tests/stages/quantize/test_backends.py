@@ -23,9 +23,10 @@ from edgebert.data.prepared import DataSpec, prepare_data
 from edgebert.models.load import load_model, save_model
 from edgebert.models.surgery import Units, prune
 from edgebert.runtimes import get_runtime
+from edgebert.runtimes.openvino import convert_to_openvino
 from edgebert.runtimes.serving import Serving
 from edgebert.runtimes.target import Target
-from edgebert.stages.export import convert_to_openvino, export_onnx
+from edgebert.stages.export import export_onnx
 from edgebert.stages.quantize import Quantize, neural_compressor, nncf_accuracy, weight_only
 from edgebert.stages.quantize.fold import fold_weights
 from edgebert.stages.quantize.settings import Settings

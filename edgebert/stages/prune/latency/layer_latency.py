@@ -25,8 +25,8 @@ from edgebert.measure.latency.process import module_command
 from edgebert.models.sizes import Shape
 from edgebert.report.environment import Environment
 from edgebert.runtimes import get_runtime
+from edgebert.runtimes.facts import ONNX, LayerEffort
 from edgebert.runtimes.target import Target
-from edgebert.stages.export import convert_to_openvino
 from edgebert.stages.prune.latency import layer_worker
 from edgebert.stages.prune.latency.latency_table import Array, LatencyTable, Precision, read_table, write_table
 from edgebert.stages.prune.latency.layer_fit import Stack, fit, heads_grid, length_grid, neurons_grid, plan_stacks
@@ -39,26 +39,6 @@ VERSION = 2
 TABLE_FILE = "table.json"
 CALIBRATION = 2
 """Random texts that calibrate NNCF: ranges change a model's answers, not its latency."""
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How many rounds, sizes and seconds a runtime's table takes."""
-
-    rounds: int
-    heads: int | None
-    """Most numbers of heads to measure; None: all."""
-    widths: int
-    """Most numbers of neurons to measure."""
-    seconds: float
-    """Time for all timed queries of a table, without warm-up, compilation and starting processes."""
-
-
-EFFORT = {
-    "onnxruntime": Effort(rounds=8, heads=None, widths=8, seconds=25),
-    # Compiles every model at every length in every round, and NNCF takes seconds for each model.
-    "openvino": Effort(rounds=2, heads=5, widths=6, seconds=15),
-}
 
 
 def measure_table(
@@ -131,9 +111,14 @@ class _Measurement:
     progress: Progress
 
     @property
-    def effort(self) -> Effort:
+    def effort(self) -> LayerEffort:
         """The effort of the target's runtime."""
-        return EFFORT[self.target.runtime]
+        return get_runtime(self.target.runtime).layer_effort
+
+    @property
+    def disabled_optimizers(self) -> tuple[str, ...]:
+        """Optimisers that the target runs without, for a runtime that has such an option."""
+        return tuple(getattr(self.target.options, "disabled_optimizers", ()))
 
     @property
     def heads(self) -> tuple[int, ...]:
@@ -156,7 +141,7 @@ class _Measurement:
             "threads": self.target.threads,
             "batch": self.target.batch,
             "bucket": self.target.bucket,
-            "disabled_optimizers": list(self.target.disabled_optimizers),
+            "disabled_optimizers": list(self.disabled_optimizers),
             "hidden_size": self.shape.hidden_size,
             "head_size": self.shape.head_size,
             "lengths": list(self.lengths),
@@ -209,9 +194,10 @@ class _Measurement:
         graph = folder / "model.onnx"
         write_graph(sizes, graph)
         source = graph
-        if self.target.runtime == "openvino":
-            source = folder / "openvino_model.xml"
-            convert_to_openvino(graph, source)
+        runtime = get_runtime(self.target.runtime)
+        if runtime.format != ONNX:
+            source = folder / runtime.model_file
+            runtime.convert(graph, folder)
             graph.unlink()
         if self.precision == "fp32":
             return source
@@ -250,7 +236,7 @@ class _Measurement:
             threads=self.target.threads,
             batch=self.target.batch,
             bucket=self.target.bucket,
-            disabled_optimizers=self.target.disabled_optimizers,
+            disabled_optimizers=self.disabled_optimizers,
             hidden_size=self.shape.hidden_size,
             head_size=self.shape.head_size,
             lengths=self.lengths,
