@@ -14,7 +14,7 @@ from edgebert.bundle.parts import BundleEntry, BundleParts, PlannedEntry
 from edgebert.core.packages import package_version
 from edgebert.core.store import hash_folder
 from edgebert.errors import EnvironmentFault, InputError, MissingPackage
-from edgebert.models.folder import PRUNED_TYPE
+from edgebert.models.families import TOKENIZER_FILES, find_family
 from edgebert.report.file import write_report
 from edgebert.report.text.removed import removal_lines
 from edgebert.report.text.run_table import markdown_table, verdict_lines
@@ -24,7 +24,7 @@ from edgebert.runtimes.isa import EXACT
 from edgebert.runtimes.target import Isa
 from edgebert.version import __version__
 
-MODEL_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+MODEL_FILES = ("config.json", *(name for name in TOKENIZER_FILES if name != "added_tokens.json"))
 
 
 def write_bundle(folder: Path, parts: BundleParts, *, note: Callable[[str], None] = lambda line: None) -> None:
@@ -79,15 +79,16 @@ def _copy_model_files(parts: BundleParts, folder: Path) -> None:
 
 
 def plain_config(config: dict[str, Any]) -> dict[str, Any]:
-    """A pruned BERT's config as a plain BERT's, for clients that read it beside the graph without edgebert.
+    """A pruned model's config as a plain one's of its family, for clients that read it beside the graph without edgebert.
 
-    The keys with the sizes of each layer stay; these clients ignore them. `num_attention_heads` and `intermediate_size` are
-    the original BERT's, so that a plain BERT can be built from the config.
+    The keys with the sizes of each layer stay; these clients ignore them. The numbers of heads and FFN neurons are the original
+    model's, so that a plain model can be built from the config.
     """
-    if config.get("model_type") != PRUNED_TYPE:
+    family = find_family(config.get("model_type"))
+    if family is None or config["model_type"] != family.pruned_type:
         return config
     classes = [name.removeprefix("Pruned") for name in config.get("architectures") or []]
-    return {**config, "model_type": "bert", "architectures": classes}
+    return {**config, "model_type": family.model_type, "architectures": classes}
 
 
 def _write_variant(folder: Path, variant: BundleEntry, file: str) -> ManifestEntry:

@@ -12,7 +12,7 @@ from edgebert.data.prepared import PreparedData, with_split
 from edgebert.data.spec import CalibrationSpec, DataSpec
 from edgebert.errors import EnvironmentFault, Problem, RecipeError, SourceError
 from edgebert.models.folder import ModelFolder
-from edgebert.models.sizes import BERT_DEFAULTS
+from edgebert.models.sizes import with_sizes
 from edgebert.models.source import ModelSource, find_model
 from edgebert.stages.base import ModelFacts
 from edgebert.tasks import get_task
@@ -124,9 +124,9 @@ def _other_models(file: RecipeFile, task: Task, model: ModelFolder) -> tuple[dic
                 problems.append(Problem(path, f"{name} was not fine-tuned for {task.name}.", suggestion=hint))
             elif known_labels and (fault := label_fault(name, models[name], known_labels)):
                 problems.append(Problem(path, fault, suggestion=SAME_LABELS))
-        others = {name: {**BERT_DEFAULTS, **models[name].config} for name in stage.models() if name in models}
+        others = {name: with_sizes(models[name].config) for name in stage.models() if name in models}
         before = tuple(earlier.stage_name() for earlier in file.recipe.stages[:index] if earlier.produces == "transformers")
-        config = {**BERT_DEFAULTS, **model.config}
+        config = with_sizes(model.config)
         known = ModelFacts(config, max_length, tokenizer if tokenizer.is_file() else None, others, before)
         problems += [Problem(path, fault) for fault in stage.faults(known)]
     return models, problems

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from edgebert.models.surgery import encoder_of, layers_of
+from edgebert.models.load import run_model
+from edgebert.models.parts import encoder_of, layers_of, parts_of
 
 PROJECTIONS = ("query", "key", "value")
 
@@ -39,7 +40,7 @@ def _module(model: Any, name: str) -> Any:
         return encoder_of(model).embeddings
     if kind not in ("hidden", *PROJECTIONS) or not 1 <= layer <= len(layers):
         raise ValueError(f"{name!r} names nothing that can be captured in a model of {len(layers)} layers")
-    return layers[layer - 1] if kind == "hidden" else getattr(layers[layer - 1].attention.self, kind)
+    return layers[layer - 1] if kind == "hidden" else parts_of(model)[layer - 1].projections[kind]
 
 
 def _keep(found: dict[str, torch.Tensor], name: str) -> Any:
@@ -80,12 +81,12 @@ def observe(
     model.eval()
     try:
         for batch in batches:
-            inputs = {name: value.to(device) for name, value in batch.items() if name != "labels"}
+            inputs = {name: value.to(device) for name, value in batch.items()}
             tokens = inputs["attention_mask"].bool()
             with ExitStack() as stack:
                 for name, module in modules.items():
                     stack.callback(module.register_forward_pre_hook(_show(name, tokens, see)).remove)
-                model(**inputs)
+                run_model(model, inputs)
     finally:
         model.train(training)
 

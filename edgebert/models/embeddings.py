@@ -1,4 +1,4 @@
-"""Cuts the word table of a BERT to the kept tokens, and its position table to fewer positions. Pure functions.
+"""Cuts the word table of an encoder to the kept tokens, and its position table to fewer positions. Pure functions.
 
 Embedding tables are looked up, not multiplied: cutting them makes a model smaller, not faster. Rows that stay keep their
 values, so the outputs stay for a text whose tokens and positions all stay.
@@ -12,23 +12,19 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import (
-    BertForMaskedLM,
-    BertForQuestionAnswering,
-    BertForSequenceClassification,
-    BertForTokenClassification,
-    BertModel,
-)
 
-KINDS = (BertModel, BertForSequenceClassification, BertForTokenClassification, BertForQuestionAnswering, BertForMaskedLM)
-"""Classes whose tables can be cut, and all derived from them (pruned BERTs). Others may have tables unknown here."""
+from edgebert.models.parts import EmbeddingParts, family_of, part
+from edgebert.models.pruned import CLASSES
+
+KINDS = tuple(CLASSES)
+"""Classes whose tables can be cut, and all derived from them (pruned ones). Others may have tables unknown here."""
 FEWEST_POSITIONS = 3  # [CLS], one token, [SEP]
 
 
 def keep_tokens(model: Any, kept: Sequence[int]) -> Any:
     """A new model whose word table has the kept rows only; the row that was `kept[i]` is row i.
 
-    The output layer of BertForMaskedLM is cut as well, and stays tied to the word table where it was. Ids in the config
+    The output layer of a masked language model is cut as well, and stays tied to the word table where it was. Ids in the config
     follow their tokens to their new rows; an id other than `pad_token_id` becomes None if its token is not kept.
 
     Args:
@@ -41,8 +37,7 @@ def keep_tokens(model: Any, kept: Sequence[int]) -> Any:
     Raises:
         ValueError: the class is not in KINDS, `kept` is not as above, or the padding token is not kept.
     """
-    encoder = _encoder_of(model)
-    table = encoder.embeddings.word_embeddings
+    table = _tables_of(model).word
     _check_kept(kept, table.num_embeddings)
     new_ids = {old: new for new, old in enumerate(kept)}
     for padding in {model.config.pad_token_id, table.padding_idx} - {None}:
@@ -50,14 +45,14 @@ def keep_tokens(model: Any, kept: Sequence[int]) -> Any:
             raise ValueError(f"token {padding}, the padding, is not kept")
 
     cut = copy.deepcopy(model)
-    table = _encoder_of(cut).embeddings.word_embeddings
-    head = cut.cls.predictions if isinstance(cut, BertForMaskedLM) else None
-    tied = head is not None and head.decoder.weight is table.weight
+    table = _tables_of(cut).word
+    decoder = _decoder_of(cut)
+    tied = decoder is not None and decoder.weight is table.weight
     _cut_rows(table, kept)
     if table.padding_idx is not None:
         table.padding_idx = new_ids[table.padding_idx]
-    if head is not None:
-        _cut_output(head, kept, weight=table.weight if tied else None)
+    if decoder is not None:
+        _cut_output(cut, decoder, kept, weight=table.weight if tied else None)
     for config in _configs(cut):
         config.vocab_size = len(kept)
         _renumber(config, new_ids)
@@ -65,42 +60,51 @@ def keep_tokens(model: Any, kept: Sequence[int]) -> Any:
 
 
 def keep_positions(model: Any, count: int) -> Any:
-    """A new model whose position table has the first `count` rows only: `count` is its longest input in tokens.
+    """A new model whose position table has rows for the first `count` tokens of a text only.
 
     Args:
         model: one of KINDS, of position table (positions, hidden); not edited.
-        count: positions, from 3 to the rows of the table.
+        count: longest input in tokens, from 3 to the longest of the model.
 
     Returns:
-        A model of the same class, dtype, device and mode, of position table (count, hidden).
+        A model of the same class, dtype, device and mode. Its position table has `count` rows, and those that carry no token
+        where the family counts from a later row on.
 
     Raises:
         ValueError: the class is not in KINDS, or the count is out of these bounds.
     """
-    size = _encoder_of(model).embeddings.position_embeddings.num_embeddings
+    tables = _tables_of(model)
+    first = tables.family.first_position(model.config.to_dict())
+    size = tables.position.num_embeddings - first
     if not FEWEST_POSITIONS <= count <= size:
         raise ValueError(f"{count} positions cannot be kept: the model has {size}, and needs {FEWEST_POSITIONS}")
 
     cut = copy.deepcopy(model)
-    embeddings = _encoder_of(cut).embeddings
-    _cut_rows(embeddings.position_embeddings, range(count))
+    embeddings, rows = _tables_of(cut).module, count + first
+    _cut_rows(_tables_of(cut).position, range(rows))
     for name in ("position_ids", "token_type_ids"):  # buffers of shape (1, positions), not among the saved weights
         if hasattr(embeddings, name):
-            setattr(embeddings, name, getattr(embeddings, name)[:, :count].clone())
+            setattr(embeddings, name, getattr(embeddings, name)[:, :rows].clone())
     for config in _configs(cut):
-        config.max_position_embeddings = count
+        config.max_position_embeddings = rows
     return cut
 
 
-def _encoder_of(model: Any) -> Any:
-    """The BertModel in a model.
+def _tables_of(model: Any) -> EmbeddingParts:
+    """The embedding tables of a model.
 
     Raises:
         ValueError: the class is not in KINDS.
     """
     if not isinstance(model, KINDS):
         raise ValueError(f"the embedding tables of {type(model).__name__} cannot be cut")
-    return getattr(model, "bert", model)
+    return EmbeddingParts.of(model)
+
+
+def _decoder_of(model: Any) -> Any | None:
+    """The output matrix of a masked language model; None for others."""
+    path = family_of(model).language_head
+    return part(model, path) if hasattr(model, path.split(".")[0]) else None
 
 
 def _check_kept(kept: Sequence[int], size: int) -> None:
@@ -124,17 +128,20 @@ def _cut_rows(table: nn.Embedding, kept: Sequence[int]) -> None:
     table.num_embeddings = len(kept)
 
 
-def _cut_output(head: Any, kept: Sequence[int], weight: nn.Parameter | None) -> None:
-    """Cuts the language-model head: its decoder, of shape (tokens, hidden), and the bias, of shape (tokens,).
+def _cut_output(model: Any, decoder: Any, kept: Sequence[int], weight: nn.Parameter | None) -> None:
+    """Cuts the output layer of a masked language model: decoder, of shape (tokens, hidden), and bias, of shape (tokens,).
 
     Args:
         weight: the cut word table, if the decoder shares it; None if the decoder has its own.
     """
-    shared_bias = head.bias is head.decoder.bias
-    head.decoder.weight = _rows(head.decoder.weight, kept) if weight is None else weight
-    head.decoder.bias = _rows(head.decoder.bias, kept)
-    head.bias = head.decoder.bias if shared_bias else _rows(head.bias, kept)
-    head.decoder.out_features = len(kept)
+    path = family_of(model).language_head.rpartition(".")[0]
+    holder = part(model, path) if path else None  # a head that has the bias as well, shared with the decoder or not
+    shared = holder is not None and holder.bias is decoder.bias
+    decoder.weight = _rows(decoder.weight, kept) if weight is None else weight
+    decoder.bias = _rows(decoder.bias, kept)
+    if holder is not None:
+        holder.bias = decoder.bias if shared else _rows(holder.bias, kept)
+    decoder.out_features = len(kept)
 
 
 def _configs(model: Any) -> list[Any]:

@@ -12,24 +12,17 @@ from typing import Any
 
 from edgebert.core.store import hash_file
 from edgebert.errors import SourceError
+from edgebert.models.families import FAMILIES, family_of_config, find_family
+from edgebert.models.families.base import Family
 from edgebert.tasks.base import Task
 
-PRUNED_TYPE = "edgebert_pruned_bert"
-"""`model_type` of a pruned BERT."""
-MODEL_TYPES = ("bert", PRUNED_TYPE)
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.txt",
-    "added_tokens.json",
-)
-SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "attention_head_size")
-WHOLE_NUMBERS = ("max_position_embeddings", "vocab_size", "num_labels", "pad_token_id", *SIZES)
+WHOLE_NUMBERS = ("max_position_embeddings", "vocab_size", "num_labels", "pad_token_id", "attention_head_size")
 ABSOLUTE = "absolute"
 """The only `position_embedding_type` that Transformers still supports."""
+SHORTEST = 3
+"""Fewest tokens that a text needs room for: the first special token, one of its own, the last."""
 MAY_BE_NULL = ("num_labels", "pad_token_id")
 REWRITE = "Correct it, or take the one that save_pretrained() wrote."
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
@@ -46,9 +39,14 @@ class ModelFolder:
     origin: Mapping[str, Any]
 
     @property
+    def family(self) -> Family:
+        """The family of the model."""
+        return family_of_config(self.config)
+
+    @property
     def max_positions(self) -> int:
-        """Rows of the position table: the longest input in tokens."""
-        return int(self.config.get("max_position_embeddings", 512))
+        """The longest input in tokens that the position table has rows for."""
+        return self.family.longest_input(self.config)
 
     def max_length(self) -> int:
         """Longest input, in tokens, that both the position table and the tokenizer allow."""
@@ -69,8 +67,19 @@ class ModelFolder:
         return tuple(f"LABEL_{index}" for index in range(int(self.config.get("num_labels", 2))))
 
     def has_head(self, task: Task) -> bool:
-        """Whether the model was fine-tuned for the task."""
-        return task.head in self.tensors
+        """Whether the model was fine-tuned for the task: its class is the task's, and the weights of the head are there."""
+        head = f"{task.head.split('.')[0]}."
+        return self.fits(task) and any(name.startswith(head) for name in self.tensors)
+
+    def fits(self, task: Task) -> bool:
+        """Whether the class that config.json names, if any, is the task's."""
+        return self.architecture is None or self.architecture.endswith(task.architecture)
+
+    @property
+    def architecture(self) -> str | None:
+        """Name of the class that the folder was saved from, or None where config.json names none."""
+        named = self.config.get("architectures") or ()
+        return str(named[0]) if named else None
 
     def contents(self) -> dict[str, str]:
         """Name -> sha256 of every file that edgebert uses."""
@@ -78,7 +87,7 @@ class ModelFolder:
 
     def files(self) -> list[str]:
         """Names of the files that edgebert uses."""
-        others = [WEIGHTS_INDEX, "config.json", *TOKENIZER_FILES]
+        others = [WEIGHTS_INDEX, "config.json", *self.family.tokenizer_files]
         return sorted({*self.weight_files, *(name for name in others if (self.path / name).is_file())})
 
     def copy_to(self, folder: Path) -> None:
@@ -91,7 +100,7 @@ def inspect_model(path: Path, origin: Mapping[str, Any] | None = None) -> ModelF
     """Reads config.json and the safetensors headers of a folder.
 
     Raises:
-        SourceError: the folder is not a BERT that edgebert can use.
+        SourceError: the folder is not a model that edgebert can use.
     """
     if not (path / "config.json").is_file():
         raise SourceError(
@@ -100,68 +109,111 @@ def inspect_model(path: Path, origin: Mapping[str, Any] | None = None) -> ModelF
         )
     config = read_json(path / "config.json")
     _refuse_code(path / "config.json", config)
-    if config.get("model_type") not in MODEL_TYPES:
-        known = ", ".join(MODEL_TYPES)
+    family = find_family(config.get("model_type"))
+    if family is None:
+        known = ", ".join(family.model_type for family in FAMILIES)
         raise SourceError(
-            f"{path} is a model of type {config.get('model_type', 'unknown')!r}; edgebert compresses BERT encoders ({known}).",
+            f"{path} is a model of type {config.get('model_type', 'unknown')!r}; edgebert compresses encoders of these types, "
+            f"plain or pruned by it: {known}.",
             hint="Name a folder whose config.json says so.",
         )
-    _check_config(path / "config.json", config)
+    _check_config(path / "config.json", config, family)
     weight_files = _weight_files(path)
-    if not any((path / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
-        raise SourceError(
-            f"{path} has no tokenizer (tokenizer.json or vocab.txt).",
-            hint="Save it there: tokenizer.save_pretrained(...)",
-        )
+    _check_tokenizer_files(path, family)
+    tensors = frozenset(name for file in weight_files for name in _header(path / file))
+    _check_tensors(path, family, tensors)
+    return ModelFolder(path, config, weight_files, tensors, dict(origin or {"source": str(path)}))
+
+
+def _check_tokenizer_files(path: Path, family: Family) -> None:
+    """Raises SourceError if there is no tokenizer, a part of it is missing, or it wants to run code."""
+    if not (path / "tokenizer.json").is_file():
+        missing = [name for name in family.vocabulary_files if not (path / name).is_file()]
+        if len(missing) == len(family.vocabulary_files):
+            raise SourceError(
+                f"{path} has no tokenizer (tokenizer.json or {' and '.join(family.vocabulary_files)}).",
+                hint="Save it there: tokenizer.save_pretrained(...)",
+            )
+        if missing:
+            raise SourceError(
+                f"{path} has only a part of its tokenizer: {missing[0]} is missing.",
+                hint="Fetch it from where the model is from, or save the tokenizer there: tokenizer.save_pretrained(...)",
+            )
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         if (path / name).is_file():
             _refuse_code(path / name, read_json(path / name))  # a bundle has a copy, which other clients read
-    tensors = frozenset(name for file in weight_files for name in _header(path / file))
-    return ModelFolder(path, config, weight_files, tensors, dict(origin or {"source": str(path)}))
+
+
+def _check_tensors(path: Path, family: Family, tensors: frozenset[str]) -> None:
+    """Raises SourceError for weights that Transformers would drop silently."""
+    segments = [name for name in sorted(tensors) if "token_type_embeddings" in name]
+    if segments and family.embedding.segment is None:
+        raise SourceError(
+            f"The weights in {path} hold {segments[0]}, but {family.title} has no segment ids.",
+            hint="Its config.json belongs to another model: take the one that save_pretrained() wrote beside the weights.",
+        )
 
 
 def _refuse_code(file: Path, config: Mapping[str, Any]) -> None:
     if config.get("auto_map"):
         raise SourceError(
             f"{file.parent} wants to run code of its own (auto_map in {file.name}); edgebert never does that.",
-            hint="Where the model is a plain BERT, remove auto_map.",
+            hint="Where the model is a plain one of Transformers, remove auto_map.",
         )
 
 
-def _check_config(file: Path, config: Mapping[str, Any]) -> None:
+def _check_config(file: Path, config: Mapping[str, Any], family: Family) -> None:
     """Raises SourceError for a value that edgebert reads and cannot use."""
-    for name in WHOLE_NUMBERS:
+    sizes = [getattr(family.names, name) for name in family.defaults]
+    for name in (*WHOLE_NUMBERS, *sizes):
         if not isinstance(value := config.get(name, 0), int) and not (value is None and name in MAY_BE_NULL):
             raise SourceError(f"{file}: {name} is {json.dumps(value)}, not a whole number.", hint=REWRITE)
-    for name in SIZES:
+    for name in (*sizes, "attention_head_size"):
         if config.get(name, 1) < 1:
             raise SourceError(f"{file}: {name} is {config[name]}; it has to be 1 or more.", hint=REWRITE)
-    _refuse_other_kinds(file, config)
-    if config.get("model_type") == PRUNED_TYPE:
-        _check_layers(file, config)
+    _refuse_other_kinds(file, config, family)
+    _check_positions(file, config, family)
+    if config.get("model_type") == family.pruned_type:
+        _check_layers(file, config, family)
     labels = config.get("id2label") or {}
     if not isinstance(labels, dict) or set(labels) != {str(index) for index in range(len(labels))}:
         raise SourceError(f'{file}: id2label does not name the outputs "0", "1", ... in turn.', hint=REWRITE)
 
 
-def _refuse_other_kinds(file: Path, config: Mapping[str, Any]) -> None:
-    """Raises SourceError for BERTs whose weights Transformers would drop silently, or run as another model."""
+def _check_positions(file: Path, config: Mapping[str, Any], family: Family) -> None:
+    """Raises SourceError where positions cannot be counted, or the position table has rows for no text."""
+    if family.skips_padding and config.get("pad_token_id") is None:
+        raise SourceError(
+            f"{file} has no pad_token_id, from which {family.title} counts its positions.",
+            hint="Add the id of the tokenizer's padding token; it is 1 in nearly all such models.",
+        )
+    if family.longest_input(config) < SHORTEST:
+        raise SourceError(
+            f"{file}: max_position_embeddings is {config['max_position_embeddings']}; "
+            f"a text needs {SHORTEST + family.first_position(config)} rows or more.",
+            hint=REWRITE,
+        )
+
+
+def _refuse_other_kinds(file: Path, config: Mapping[str, Any], family: Family) -> None:
+    """Raises SourceError for models whose weights Transformers would drop silently, or run as another model."""
     positions = config.get("position_embedding_type") or ABSOLUTE
     if positions != ABSOLUTE:
         raise SourceError(
             f"{file}: position_embedding_type is {json.dumps(positions)}; Transformers has dropped the weights that it needs.",
-            hint="Name a BERT with absolute positions, as nearly all have.",
+            hint=f"Name a {family.title} with absolute positions, as nearly all have.",
         )
     for name in ("is_decoder", "add_cross_attention"):
         if config.get(name):
             raise SourceError(
-                f"{file}: {name} is {json.dumps(config[name])}; edgebert compresses encoders.", hint="Name a plain BERT."
+                f"{file}: {name} is {json.dumps(config[name])}; edgebert compresses encoders.",
+                hint=f"Name a plain {family.title}.",
             )
 
 
-def _check_layers(file: Path, config: Mapping[str, Any]) -> None:
-    """Raises SourceError if the sizes of a pruned BERT's layers are not one whole number for each layer."""
-    layers = config.get("num_hidden_layers")
+def _check_layers(file: Path, config: Mapping[str, Any], family: Family) -> None:
+    """Raises SourceError if the sizes of a pruned model's layers are not one whole number for each layer."""
+    layers = config.get(family.names.num_hidden_layers)
     for name in ("layer_heads", "layer_intermediate_sizes"):
         sizes = config.get(name)
         if not isinstance(sizes, list) or not all(type(size) is int and size >= 1 for size in sizes) or len(sizes) != layers:

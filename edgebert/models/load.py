@@ -9,7 +9,8 @@ from typing import Any
 
 from edgebert.core.packages import quiet_libraries
 from edgebert.errors import SourceError
-from edgebert.models.folder import TOKENIZER_FILES
+from edgebert.models.families import TOKENIZER_FILES, find_family
+from edgebert.models.parts import family_of
 from edgebert.tasks.base import Task
 
 TOGETHER = "Use the config.json and the weights that save_pretrained() wrote together."
@@ -55,7 +56,7 @@ def load_model(folder: Path, task: Task, labels: Sequence[str] | None = None) ->
     except Exception as error:  # transformers, safetensors and the Hub client have error classes of their own
         first = (str(error).strip().splitlines() or [error.__class__.__name__])[0]
         raise SourceError(f"{folder} cannot be loaded as {task.name}: {first}", hint=TOGETHER) from error
-    _require_weights(folder, loading, body=None if labels is None else model.base_model_prefix)
+    _require_weights(folder, loading, body=None if labels is None else _body(model))
     for name, tensor in model.named_parameters():
         if not torch.isfinite(tensor).all():
             raise SourceError(
@@ -65,20 +66,39 @@ def load_model(folder: Path, task: Task, labels: Sequence[str] | None = None) ->
     if labels is not None:
         model.config.id2label = dict(enumerate(labels))
         model.config.label2id = {label: index for index, label in enumerate(labels)}
-        model.config.problem_type = "single_label_classification"
+        if type(model).__name__.endswith("ForSequenceClassification"):
+            model.config.problem_type = "single_label_classification"
     return model.eval()
 
 
-def _require_weights(folder: Path, loading: Mapping[str, Any], *, body: str | None) -> None:
+def run_model(model: Any, batch: Mapping[str, Any]) -> Any:
+    """Outputs of a Transformers model for a batch; it is given those inputs that its family takes.
+
+    Args:
+        batch: tensors of shape (batch, length), named as `edgebert.tasks.base.collate` names them; `labels` and others are left
+            out. A module of no family is given everything but `labels`.
+    """
+    family = find_family(getattr(getattr(model, "config", None), "model_type", None))
+    taken = family.inputs if family else [name for name in batch if name != "labels"]
+    return model(**{name: batch[name] for name in taken if name in batch})
+
+
+def _body(model: Any) -> tuple[str, str]:
+    """What the names of an encoder's embeddings and layers start with; the rest of a model is its pooler and its head."""
+    family = family_of(model)
+    return f"{family.prefix}.embeddings.", f"{family.prefix}.{family.layers}."
+
+
+def _require_weights(folder: Path, loading: Mapping[str, Any], *, body: tuple[str, str] | None) -> None:
     """Raises SourceError for weights that Transformers initialised at random.
 
     Args:
-        body: prefix of the encoder's tensors if a new head is wanted: the head and the pooler may be missing then.
+        body: starts of the encoder's tensors if a new head is wanted: the head and the pooler may be missing then.
     """
     faults = {name: f"{name} is missing" for name in loading["missing_keys"]}
     for name, shape, wanted in loading["mismatched_keys"]:
         faults[name] = f"{name} has the shape {tuple(shape)}, but config.json asks for {tuple(wanted)}"
-    needed = [name for name in sorted(faults) if body is None or name.startswith((f"{body}.embeddings.", f"{body}.encoder."))]
+    needed = [name for name in sorted(faults) if body is None or name.startswith(body)]
     if needed:
         raise SourceError(
             f"The weights in {folder} do not fit its config.json: {faults[needed[0]]}.",

@@ -1,183 +1,136 @@
-"""Transformers classes for a BERT whose layers differ in size.
+"""Transformers classes for encoders whose layers differ in size, one set for each family.
 
-BertConfig has one number of heads and one `intermediate_size` for all layers. `PrunedBertConfig` has one for each layer, and
-the size of a head, which no longer follows from the number of heads. Importing this module registers the classes with the
-Auto classes, so that `AutoModelForSequenceClassification.from_pretrained(folder)` and the others read a pruned folder.
-Parameters have the same names as in BERT.
+A config of Transformers has one number of heads and one number of FFN neurons for all layers. A pruned config has one for
+each layer, and the size of a head, which no longer follows from the number of heads. A pruned class builds the class of
+Transformers, and replaces in it the matrices whose sizes differ: it is Transformers' own code that runs, and tensors have its
+names. Importing this module registers the classes with the Auto classes, so that
+`AutoModelForSequenceClassification.from_pretrained(folder)` and the others read a pruned folder.
 """
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
+import transformers
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForMaskedLM,
-    AutoModelForQuestionAnswering,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
-    BertConfig,
-    BertForMaskedLM,
-    BertForQuestionAnswering,
-    BertForSequenceClassification,
-    BertForTokenClassification,
-    BertModel,
-)
-from transformers.models.bert.modeling_bert import BertLayer, BertSelfAttention
 
-from edgebert.models.folder import PRUNED_TYPE
+from edgebert.models.families import FAMILIES
+from edgebert.models.families.base import Family
+from edgebert.models.parts import LayerParts, parts_of
+from edgebert.models.sizes import Shape
+
+HEADS = {
+    "Model": "AutoModel",
+    "ForSequenceClassification": "AutoModelForSequenceClassification",
+    "ForTokenClassification": "AutoModelForTokenClassification",
+    "ForQuestionAnswering": "AutoModelForQuestionAnswering",
+    "ForMaskedLM": "AutoModelForMaskedLM",
+}
+"""Ending of a class's name -> the Auto class that opens it."""
 
 
-class PrunedBertConfig(BertConfig):
-    """BertConfig with sizes for each layer. "Original" is the BERT that the model was cut from.
+def _pruned_config(family: Family) -> Any:
+    """The config class of a family's pruned models."""
 
-    `num_attention_heads` and `intermediate_size` are the original's.
-    """
+    base: Any = getattr(transformers, f"{family.class_name}Config")
 
-    model_type = PRUNED_TYPE
+    class PrunedConfig(base):
+        """The family's config with sizes for each layer. "Original" is the model that this one was cut from.
 
-    layer_heads: list[int] | tuple[int, ...] = ()
-    """Heads of each layer; its length is `num_hidden_layers`."""
-    layer_intermediate_sizes: list[int] | tuple[int, ...] = ()
-    """FFN neurons of each layer."""
-    attention_head_size: int = 64
-    source_layers: list[int] | tuple[int, ...] = ()
-    """Index of each layer in the original, which had `source_num_hidden_layers`."""
-    source_heads: list[list[int]] | tuple[tuple[int, ...], ...] = ()
-    """Indices of each layer's heads in the original layer, which had `num_attention_heads`."""
-    source_num_hidden_layers: int = 0
+        The numbers of heads and FFN neurons under the family's own names are the original's.
+        """
 
+        model_type = family.pruned_type
 
-class PrunedSelfAttention(BertSelfAttention):
-    """BERT's self-attention with any number of heads of a given size."""
+        layer_heads: list[int] | tuple[int, ...] = ()
+        """Heads of each layer; its length is the number of layers."""
+        layer_intermediate_sizes: list[int] | tuple[int, ...] = ()
+        """FFN neurons of each layer."""
+        attention_head_size: int = 64
+        source_layers: list[int] | tuple[int, ...] = ()
+        """Index of each layer in the original, which had `source_num_hidden_layers`."""
+        source_heads: list[list[int]] | tuple[tuple[int, ...], ...] = ()
+        """Indices of each layer's heads in the original layer."""
+        source_num_hidden_layers: int = 0
 
-    def __init__(self, config: PrunedBertConfig, index: int) -> None:
-        nn.Module.__init__(self)  # BertSelfAttention derives the head size from the number of heads
-        self.config = config  # not a copy: the attention implementation is read from it at every call
-        self.num_attention_heads = config.layer_heads[index]
-        self.attention_head_size = config.attention_head_size
-        self.all_head_size = self.num_attention_heads * self.attention_head_size
-        self.scaling = self.attention_head_size**-0.5
-        self.query = nn.Linear(config.hidden_size, self.all_head_size)
-        self.key = nn.Linear(config.hidden_size, self.all_head_size)
-        self.value = nn.Linear(config.hidden_size, self.all_head_size)
-        self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
-        self.is_decoder = False
-        self.is_causal = False
-        self.layer_idx = index
+    return _named(PrunedConfig, f"Pruned{family.class_name}Config")
 
 
-class PrunedLayer(BertLayer):
-    """An encoder layer with sizes of its own."""
+def _pruned_class(base: Any, config_type: Any) -> Any:
+    """The pruned class of a class of Transformers."""
 
-    def __init__(self, config: PrunedBertConfig, index: int) -> None:
-        own = copy.copy(config)
-        own.intermediate_size = config.layer_intermediate_sizes[index]
-        own.num_attention_heads = 1  # any divisor of hidden_size: the attention is replaced below
-        super().__init__(own, layer_idx=index)
-        self.attention.self = PrunedSelfAttention(config, index)
-        self.attention.output.dense = nn.Linear(self.attention.self.all_head_size, config.hidden_size)
+    class Pruned(base):
+        config_class = config_type
 
+        def __init__(self, config: Any, **options: Any) -> None:
+            _check_sizes(config)
+            super().__init__(config, **options)
+            resize(self)
+            self.post_init()
 
-class PrunedBertModel(BertModel):
-    """The encoder, with a pooler by default."""
-
-    config_class = PrunedBertConfig
-
-    def __init__(self, config: PrunedBertConfig, add_pooling_layer: bool = True) -> None:
-        _check_sizes(config)
-        empty = _no_layers(config)
-        super().__init__(empty, add_pooling_layer=add_pooling_layer)
-        config._attn_implementation = empty._attn_implementation  # BertModel resolved it on the copy
-        self.config = self.encoder.config = config
-        self.encoder.layer = nn.ModuleList([PrunedLayer(config, index) for index in range(config.num_hidden_layers)])
-        self.post_init()
+    Pruned.__doc__ = f"{base.__name__} with sizes of its own in every layer."
+    return _named(Pruned, f"Pruned{base.__name__}")
 
 
-def _check_sizes(config: PrunedBertConfig) -> None:
+def _named(made: Any, name: str) -> Any:
+    """Gives a class its name, and makes it an attribute of this module, where code that was saved or pickled looks for it."""
+    made.__name__ = made.__qualname__ = name
+    globals()[name] = made
+    return made
+
+
+def _check_sizes(config: Any) -> None:
     for name in ("layer_heads", "layer_intermediate_sizes"):
         if len(getattr(config, name)) != config.num_hidden_layers:
             raise ValueError(f"{name} has {len(getattr(config, name))} entries for {config.num_hidden_layers} layers")
 
 
-def _no_layers(config: PrunedBertConfig) -> PrunedBertConfig:
-    """A copy of the config without layers, because the encoder that BERT's classes build is replaced."""
-    empty = copy.copy(config)
-    empty.num_hidden_layers = 0
-    return empty
+def resize(model: Any) -> None:
+    """Gives every layer the sizes that the config names for it; matrices of another size are replaced, their weights drawn."""
+    shape = Shape.from_config(model.config)
+    for layer, heads, neurons in zip(parts_of(model), shape.heads, shape.intermediate_sizes, strict=True):
+        _resize_layer(layer, heads, shape.head_size, neurons)
 
 
-class PrunedBertForSequenceClassification(BertForSequenceClassification):
-    """Encoder with a head for one label a text."""
-
-    config_class = PrunedBertConfig
-
-    def __init__(self, config: PrunedBertConfig) -> None:
-        super().__init__(_no_layers(config))
-        _put_encoder(self, config, pooled=True)
-
-
-class PrunedBertForTokenClassification(BertForTokenClassification):
-    """Encoder with a head for one label a token."""
-
-    config_class = PrunedBertConfig
-
-    def __init__(self, config: PrunedBertConfig) -> None:
-        super().__init__(_no_layers(config))
-        _put_encoder(self, config, pooled=False)
-
-
-class PrunedBertForQuestionAnswering(BertForQuestionAnswering):
-    """Encoder with a head for the first and last token of an answer."""
-
-    config_class = PrunedBertConfig
-
-    def __init__(self, config: PrunedBertConfig) -> None:
-        super().__init__(_no_layers(config))
-        _put_encoder(self, config, pooled=False)
+def _resize_layer(layer: LayerParts, heads: int, head_size: int, neurons: int) -> None:
+    paths, width = layer.family.layer, heads * head_size
+    attention = layer.attention
+    setattr(attention, paths.heads, heads)
+    attention.attention_head_size, attention.scaling = head_size, head_size**-0.5
+    if paths.width:
+        setattr(attention, paths.width, width)
+    for path, rows, columns in (
+        (paths.query, width, None),
+        (paths.key, width, None),
+        (paths.value, width, None),
+        (paths.attention_output, None, width),
+        (paths.up, neurons, None),
+        (paths.down, None, neurons),
+    ):
+        old = layer.module.get_submodule(path)
+        sizes = (columns or old.in_features, rows or old.out_features)
+        if sizes != (old.in_features, old.out_features):
+            layer.module.set_submodule(path, nn.Linear(*sizes, dtype=old.weight.dtype, device=old.weight.device))
 
 
-class PrunedBertForMaskedLM(BertForMaskedLM):
-    """Encoder with the masked language model's head."""
-
-    config_class = PrunedBertConfig
-
-    def __init__(self, config: PrunedBertConfig) -> None:
-        super().__init__(_no_layers(config))
-        _put_encoder(self, config, pooled=False)
-
-
-def _put_encoder(model: Any, config: PrunedBertConfig, *, pooled: bool) -> None:
-    config._attn_implementation = model.config._attn_implementation
-    model.config = config
-    model.bert = PrunedBertModel(config, add_pooling_layer=pooled)
-    model.post_init()
-
-
+CONFIGS: dict[str, Any] = {family.model_type: _pruned_config(family) for family in FAMILIES}
+"""Plain `model_type` -> config class of the family's pruned models."""
 CLASSES: dict[type[Any], type[Any]] = {
-    BertModel: PrunedBertModel,
-    BertForSequenceClassification: PrunedBertForSequenceClassification,
-    BertForTokenClassification: PrunedBertForTokenClassification,
-    BertForQuestionAnswering: PrunedBertForQuestionAnswering,
-    BertForMaskedLM: PrunedBertForMaskedLM,
+    base: _pruned_class(base, CONFIGS[family.model_type])
+    for family in FAMILIES
+    for base in (getattr(transformers, family.class_name + ending) for ending in HEADS)
 }
 """Class of Transformers -> its pruned class."""
 
 
 def register() -> None:
     """Makes the Auto classes read and write pruned folders. Registering twice does no harm."""
-    AutoConfig.register(PRUNED_TYPE, PrunedBertConfig, exist_ok=True)
-    for auto, pruned in (
-        (AutoModel, PrunedBertModel),
-        (AutoModelForSequenceClassification, PrunedBertForSequenceClassification),
-        (AutoModelForTokenClassification, PrunedBertForTokenClassification),
-        (AutoModelForQuestionAnswering, PrunedBertForQuestionAnswering),
-        (AutoModelForMaskedLM, PrunedBertForMaskedLM),
-    ):
-        auto.register(PrunedBertConfig, pruned, exist_ok=True)
+    for family in FAMILIES:
+        config = CONFIGS[family.model_type]
+        transformers.AutoConfig.register(family.pruned_type, config, exist_ok=True)
+        for ending, auto in HEADS.items():
+            pruned = CLASSES[getattr(transformers, family.class_name + ending)]
+            getattr(transformers, auto).register(config, pruned, exist_ok=True)
 
 
 register()

@@ -7,9 +7,16 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from edgebert.core.strict import Frozen
+from edgebert.models.families import family_of_config
 
-BERT_DEFAULTS = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
-"""Sizes that Transformers assumes for a BERT whose config.json leaves them out."""
+
+def with_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of config.json with the sizes under BERT's names, whatever its family calls them, and with the defaults.
+
+    Raises:
+        ValueError: the model is of no known family.
+    """
+    return family_of_config(config).with_sizes(config)
 
 
 class LayerSizes(Frozen):
@@ -24,7 +31,7 @@ class LayerSizes(Frozen):
 
 
 class EncoderSizes(Frozen):
-    """Sizes of an encoder, plain or pruned. The original is the plain BERT that it was cut from, or itself."""
+    """Sizes of an encoder, plain or pruned. The original is the plain model that it was cut from, or itself."""
 
     hidden_size: int
     head_size: int
@@ -37,12 +44,12 @@ class EncoderSizes(Frozen):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Sizes from the content of config.json of a BERT or a pruned BERT.
+        """Sizes from the content of config.json of a plain or pruned model.
 
         Raises:
-            ValueError: the config names different numbers of layers.
+            ValueError: the config names different numbers of layers, or the model is of no known family.
         """
-        fields = {**BERT_DEFAULTS, **config}
+        fields = with_sizes(config)
         shape = Shape.from_config(fields)
         indices = fields.get("source_layers") or range(shape.layers)
         heads = fields.get("source_heads") or [range(count) for count in shape.heads]
@@ -98,8 +105,8 @@ class Shape:
 
     @classmethod
     def from_config(cls, config: Any) -> Self:
-        """Shape from a BertConfig, a PrunedBertConfig, or the content of config.json."""
-        fields = config if isinstance(config, dict) else config.to_dict()
+        """Shape from a config of Transformers, plain or pruned, or the content of config.json."""
+        fields = with_sizes(config if isinstance(config, dict) else config.to_dict())
         layers, heads = fields["num_hidden_layers"], fields["num_attention_heads"]
         return cls(
             hidden_size=fields["hidden_size"],

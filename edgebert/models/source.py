@@ -13,7 +13,8 @@ from edgebert.core.files import local_path
 from edgebert.core.store import hash_file
 from edgebert.core.strict import Strict
 from edgebert.errors import EnvironmentFault, MissingPackage, SourceError
-from edgebert.models.folder import TOKENIZER_FILES, WEIGHTS_INDEX, ModelFolder, inspect_model
+from edgebert.models.families import TOKENIZER_FILES
+from edgebert.models.folder import WEIGHTS_INDEX, ModelFolder, inspect_model
 
 
 class ModelSource(Strict):
@@ -47,7 +48,7 @@ def find_model(source: ModelSource, base: Path) -> ModelFolder:
         base: the recipe's folder, to which local paths are relative.
 
     Raises:
-        SourceError: it is missing, not a BERT, not safetensors, or not the pinned file.
+        SourceError: it is missing, of no known family, not safetensors, or not the pinned file.
         EnvironmentFault: the Hub cannot be reached.
     """
     path = _locate(source, base)

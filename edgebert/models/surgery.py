@@ -1,15 +1,19 @@
-"""Removes heads, FFN neurons and whole layers from the weights of a BERT. Pure functions."""
+"""Removes heads, FFN neurons and whole layers from the weights of an encoder. Pure functions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from edgebert.models.pruned import CLASSES, PrunedBertConfig
+from edgebert.models.families.base import LayerPaths
+from edgebert.models.parts import encoder_of, family_of, layers_of
+from edgebert.models.pruned import CLASSES, CONFIGS
 from edgebert.models.sizes import Shape
+
+__all__ = ["Kept", "Units", "check_kept", "encoder_of", "everything", "layers_of", "prune", "shape_of"]
 
 
 @dataclass(frozen=True)
@@ -24,19 +28,8 @@ Kept = Mapping[int, Units]
 """Index of a source layer -> the units that it keeps. A layer that is not named is removed."""
 
 
-def encoder_of(model: Any) -> Any:
-    """The BertModel inside a BertFor..., or the BertModel itself."""
-    return getattr(model, "bert", model)
-
-
-def layers_of(model: Any) -> Sequence[Any]:
-    """The encoder layers of a model."""
-    layers: Sequence[Any] = encoder_of(model).encoder.layer
-    return layers
-
-
 def shape_of(model: Any) -> Shape:
-    """Shape of a BERT or pruned BERT."""
+    """Shape of a plain or pruned model."""
     return Shape.from_config(model.config)
 
 
@@ -71,10 +64,10 @@ def prune(model: Any, kept: Kept) -> Any:
     """A new model without the units that are not kept.
 
     Args:
-        model: a BERT or pruned BERT, with any head; not edited.
+        model: a plain or pruned model of a known family, with any head; not edited.
 
     Returns:
-        A PrunedBert of the same kind, in evaluation mode, with the source's dtype and attention implementation.
+        A model of the pruned class of the same kind, in evaluation mode, with the source's dtype and attention implementation.
 
     Raises:
         ValueError: the kept units are not in the model, or the model is of another class.
@@ -84,8 +77,8 @@ def prune(model: Any, kept: Kept) -> Any:
     pruned_class = next((ours for theirs, ours in CLASSES.items() if type(model) in (theirs, ours)), None)
     if pruned_class is None:
         raise ValueError(f"{type(model).__name__} cannot be pruned")
-    config = _config(model.config, shape, kept)
-    options = {} if getattr(model, "pooler", True) else {"add_pooling_layer": False}  # a BertModel may have no pooler
+    config = _config(CONFIGS[family_of(model).model_type], model.config, shape, kept)
+    options = {} if getattr(model, "pooler", True) else {"add_pooling_layer": False}  # an encoder may have no pooler
     with torch.random.fork_rng(devices=[]):  # the constructor draws random weights, which are overwritten
         pruned = pruned_class(config, **options)
     pruned.to(model.dtype).load_state_dict(_weights(model, shape, kept), strict=True)
@@ -93,44 +86,47 @@ def prune(model: Any, kept: Kept) -> Any:
     return pruned.eval()
 
 
-def _config(source: Any, shape: Shape, kept: Kept) -> PrunedBertConfig:
+def _config(pruned: Any, source: Any, shape: Shape, kept: Kept) -> Any:
+    """The config of the kept units, of the class `pruned`."""
     fields = {name: value for name, value in source.to_dict().items() if name not in ("model_type", "architectures")}
     indices = sorted(kept)
-    layers = list(fields.get("source_layers") or range(shape.layers))  # after two prunings: indices in the first BERT
+    layers = list(fields.get("source_layers") or range(shape.layers))  # after two prunings: indices in the first model
     heads = list(fields.get("source_heads") or [list(range(count)) for count in shape.heads])
     fields |= {
         "source_num_hidden_layers": fields.get("source_num_hidden_layers") or shape.layers,
         "source_layers": [layers[index] for index in indices],
         "source_heads": [[heads[index][head] for head in kept[index].heads] for index in indices],
-        "num_hidden_layers": len(indices),
         "layer_heads": [len(kept[index].heads) for index in indices],
         "layer_intermediate_sizes": [len(kept[index].neurons) for index in indices],
         "attention_head_size": shape.head_size,
     }
-    config: PrunedBertConfig = PrunedBertConfig.from_dict(fields)
+    name = pruned.attribute_map.get("num_hidden_layers", "num_hidden_layers")
+    config = pruned.from_dict({**fields, name: len(indices)})
     config._attn_implementation = source._attn_implementation
     return config
 
 
 def _weights(model: Any, shape: Shape, kept: Kept) -> dict[str, torch.Tensor]:
-    prefix = "bert.encoder.layer." if hasattr(model, "bert") else "encoder.layer."
+    family = family_of(model)
+    prefix = f"{family.prefix}.{family.layers}." if hasattr(model, family.prefix) else f"{family.layers}."
     weights = {name: value for name, value in model.state_dict().items() if not name.startswith(prefix)}
     for new, index in enumerate(sorted(kept)):
         columns = torch.tensor([head * shape.head_size + i for head in kept[index].heads for i in range(shape.head_size)])
         neurons = torch.tensor(kept[index].neurons)
         for name, value in layers_of(model)[index].state_dict().items():
-            weights[f"{prefix}{new}.{name}"] = _cut(name, value, columns, neurons)
+            weights[f"{prefix}{new}.{name}"] = _cut(family.layer, name, value, columns, neurons)
     return weights
 
 
-def _cut(name: str, value: torch.Tensor, columns: torch.Tensor, neurons: torch.Tensor) -> torch.Tensor:
+def _cut(paths: LayerPaths, name: str, value: torch.Tensor, columns: torch.Tensor, neurons: torch.Tensor) -> torch.Tensor:
     """The kept part of one tensor of a layer; Linear weights have the shape (out, in)."""
-    if name.startswith("attention.self."):
+    module, _, kind = name.rpartition(".")
+    if module in (paths.query, paths.key, paths.value):
         return value[columns]
-    if name == "attention.output.dense.weight":
-        return value[:, columns]
-    if name.startswith("intermediate.dense."):
+    if module == paths.up:
         return value[neurons]
-    if name == "output.dense.weight":
+    if kind == "weight" and module == paths.attention_output:
+        return value[:, columns]
+    if kind == "weight" and module == paths.down:
         return value[:, neurons]
     return value

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from edgebert.errors import SourceError
-from edgebert.models.folder import TOKENIZER_FILES, read_json
+from edgebert.models.families import TOKENIZER_FILES
+from edgebert.models.folder import read_json
 from edgebert.models.vocabulary import (
     OWN,
     added_tokens_decoder,
@@ -77,7 +78,7 @@ def rewritten_tokenizer(source: Path, kept: Sequence[int], *, max_length: int | 
         "vocab.txt": lambda file: "".join(f"{piece}\n" for piece in pieces),
         "added_tokens.json": lambda file: _dump({token: _new_id(file, new_ids, token) for token in read_json(file)}),
     }
-    return {name: write[name](source / name) for name in TOKENIZER_FILES if (source / name).is_file()}
+    return {name: write[name](source / name) for name in TOKENIZER_FILES if name in write and (source / name).is_file()}
 
 
 def limit_tokenizer(folder: Path, max_length: int) -> None:

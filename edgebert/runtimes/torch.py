@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgebert.errors import SourceError
+from edgebert.models.families import find_family
 from edgebert.runtimes.base import Array, Runtime, Session
 from edgebert.runtimes.target import Target
 
@@ -33,7 +34,8 @@ class TorchSession(Session):
             self._model = _load(folder, torch.float32)
         except Exception as error:  # torch, transformers and safetensors each have classes of their own for a bad file
             raise SourceError(f"torch cannot open {folder}: {(str(error).splitlines() or [''])[0]}") from error
-        self._inputs = set(inspect.signature(self._model.forward).parameters)
+        family = find_family(self._model.config.model_type)
+        self._inputs = set(family.inputs if family else inspect.signature(self._model.forward).parameters)
 
     def predict(self, batch: Mapping[str, Array]) -> dict[str, Array]:
         """Runs one batch."""

@@ -36,7 +36,7 @@ def lose_layer(weights: dict[str, Any]) -> None:
     Case("config that is no JSON", put("model/config.json", "{"), ("config.json is not valid JSON", "partial download")),
     Case("config that is no object", put("model/config.json", "[]"), ("config.json does not hold a JSON object",)),
     Case("deeply nested config", put("model/config.json", "[" * 100_000), ("config.json is not valid JSON",)),
-    Case("other model", config(model_type="roberta"), ("a model of type 'roberta'", "BERT")),
+    Case("other model", config(model_type="deberta-v2"), ("a model of type 'deberta-v2'", "encoders of these types", "bert")),
     Case("code of its own", config(auto_map={"AutoModel": "x.Y"}), ("auto_map", "edgebert never does that", "remove auto_map")),
     Case("labels without order", config(id2label={"a": "x", "b": "y"}), ("id2label does not name the outputs", "Correct it")),
     Case("positions that are a text", config(max_position_embeddings="many"), ('max_position_embeddings is "many"',)),

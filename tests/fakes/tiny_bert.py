@@ -24,8 +24,10 @@ from transformers import (
 )
 
 from edgebert.core.packages import quiet_libraries
+from edgebert.models.load import run_model
+from edgebert.models.parts import encoder_of, family_of, parts_of
 from edgebert.models.sizes import Shape
-from edgebert.models.surgery import Kept, Units, layers_of
+from edgebert.models.surgery import Kept, Units, shape_of
 
 KINDS: dict[Any, Any] = {
     BertModel: AutoModel,
@@ -110,14 +112,14 @@ def outputs(model: Any, batch: Mapping[str, torch.Tensor]) -> list[torch.Tensor]
     """All outputs of a model for a batch, without those of padding."""
     mask = batch["attention_mask"].bool()
     with torch.no_grad():
-        found = {name: value for name, value in model(**inputs_of(batch)).items() if value is not None}
+        found = {name: value for name, value in run_model(model, batch).items() if value is not None}
     # By name and not by shape: a text of three tokens looks like three labels.
     return [value[mask] if value.dim() == 3 or name in OF_TOKENS else value for name, value in found.items()]
 
 
 def summed_loss(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """Cross-entropy, summed over the texts."""
-    return functional.cross_entropy(model(**inputs_of(batch)).logits, batch["labels"], reduction="sum")
+    return functional.cross_entropy(run_model(model, batch).logits, batch["labels"], reduction="sum")
 
 
 def assert_same(found: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor], tolerance: float = 1e-4) -> None:
@@ -139,18 +141,17 @@ def difference(found: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor]) ->
 def silenced(model: Any, kept: Kept) -> Any:
     """A copy in which no removed unit is read, without surgery: weights that read it are 0, removed layers are left out."""
     other = copy.deepcopy(model)
-    layers = layers_of(other)
-    encoder = getattr(other, "bert", other).encoder
+    layers = parts_of(other)
     with torch.no_grad():
         for index, units in kept.items():
-            attention, dense = layers[index].attention, layers[index].output.dense
-            size = attention.self.attention_head_size
-            for head in range(attention.self.num_attention_heads):
-                if head not in units.heads:
-                    attention.output.dense.weight[:, head * size : (head + 1) * size] = 0
-            for neuron in set(range(dense.in_features)) - set(units.neurons):
-                dense.weight[:, neuron] = 0
-    encoder.layer = torch.nn.ModuleList([layer for index, layer in enumerate(layers) if index in kept])
+            output, down = layers[index].attention_output, layers[index].down
+            size = shape_of(other).head_size
+            for head in set(range(output.in_features // size)) - set(units.heads):
+                output.weight[:, head * size : (head + 1) * size] = 0
+            for neuron in set(range(down.in_features)) - set(units.neurons):
+                down.weight[:, neuron] = 0
+    stays = torch.nn.ModuleList([layer.module for index, layer in enumerate(layers) if index in kept])
+    encoder_of(other).set_submodule(family_of(other).layers, stays)
     return other
 
 

@@ -19,9 +19,9 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, BertFor
 
 from edgebert.core.packages import quiet_libraries
 from edgebert.errors import SourceError
-from edgebert.models.folder import PRUNED_TYPE
+from edgebert.models.families.bert import BERT
 from edgebert.models.load import load_model, save_model
-from edgebert.models.pruned import CLASSES, PrunedBertConfig, register
+from edgebert.models.pruned import CLASSES, CONFIGS, register
 from edgebert.models.surgery import Units, encoder_of, layers_of, prune, shape_of
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.base import Session
@@ -104,7 +104,7 @@ def test_a_loaded_model_is_pruned_and_saved_again(tmp_path: Path) -> None:
     assert_same(outputs(twice, BATCH), outputs(silenced(once, kept), BATCH))
     found = json.loads((tmp_path / "twice" / "config.json").read_text())
     wanted = {
-        "model_type": PRUNED_TYPE,
+        "model_type": BERT.pruned_type,
         "architectures": ["PrunedBertForSequenceClassification"],
         "num_hidden_layers": 1,
         "layer_heads": [1],
@@ -174,7 +174,7 @@ def test_registering_twice_does_no_harm(tmp_path: Path) -> None:
     model = pruned_bert()
     save_model(model, tmp_path)
     with quiet_libraries():
-        assert isinstance(AutoConfig.from_pretrained(tmp_path), PrunedBertConfig)
+        assert isinstance(AutoConfig.from_pretrained(tmp_path), CONFIGS["bert"])
         assert type(AutoModelForSequenceClassification.from_config(model.config)) is type(model)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tiny_bert import BATCHES, BERTS, KINDS, Batch, assert_same, batch_of, build, difference, kept_of, outputs, silenced
 from transformers import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel
 
-from edgebert.models.pruned import CLASSES, PrunedBertConfig, PrunedBertModel
+from edgebert.models.pruned import CLASSES, CONFIGS
 from edgebert.models.sizes import Shape
 from edgebert.models.surgery import Units, encoder_of, everything, layers_of, prune, shape_of
 
@@ -129,7 +129,7 @@ def test_what_the_config_says_of_the_task_stays() -> None:
         classifier_dropout=0.25,
     )
     config = prune(model, PART).config
-    assert isinstance(config, PrunedBertConfig)
+    assert isinstance(config, CONFIGS["bert"])
     names = ("id2label", "label2id", "num_labels", "problem_type", "hidden_act", "layer_norm_eps", "pad_token_id", "vocab_size")
     for name in (*names, "classifier_dropout", "max_position_embeddings", "hidden_size"):
         assert getattr(config, name) == getattr(model.config, name), name
@@ -157,7 +157,7 @@ def test_the_output_layer_stays_tied_as_it_was(tie: bool) -> None:
 def test_an_encoder_without_pooler_stays_without() -> None:
     model = build(BertModel, init={"add_pooling_layer": False})
     pruned = prune(prune(model, PART), {1: Units((0,), (3,))})
-    assert type(pruned) is PrunedBertModel
+    assert type(pruned) is CLASSES[BertModel]
     assert pruned.pooler is None
     kept = {1: Units((3,), (3,))}
     assert_same(outputs(pruned, batch_of([2, 5])), outputs(silenced(model, kept), batch_of([2, 5])))

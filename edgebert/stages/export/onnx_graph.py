@@ -12,11 +12,13 @@ import numpy as np
 
 from edgebert.core.packages import quiet_libraries
 from edgebert.errors import StageError
+from edgebert.models.families.base import ALL_INPUTS, Family
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
 from edgebert.tasks.base import Task
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+INPUTS = ALL_INPUTS
+"""Inputs of a BERT's graph, in order; other families may have fewer."""
 TOLERANCE = 1e-4
 """Largest difference between an exported graph and torch."""
 REWRITE_TOLERANCE = 1e-5
@@ -35,8 +37,11 @@ def export_model(model: Any, task: Task, target: Path, *, name: str, rewrites: S
     Raises:
         StageError: the export fails, or its numbers differ.
     """
+    from edgebert.models.parts import family_of
     from edgebert.stages.export.serving_form import serving_form
 
+    if wrong := [rewrite for rewrite in rewrites if rewrite not in holding_rewrites(task, family_of(model))]:
+        raise StageError(f"The rewrite {wrong[0]} would change the answers of {name}.")
     source = outputs_only(model, task.outputs)
     exported = outputs_only(serving_form(model, rewrites), task.outputs) if rewrites else source
     write_clean(onnx_program(exported, task, name), target)
@@ -50,17 +55,15 @@ def onnx_program(module: Any, task: Task, name: str) -> Any:
     """A module as an onnx.ModelProto with dynamic batch and sequence."""
     import torch
 
-    # Two examples of eight tokens: the exporter takes a size of 1 for a constant.
-    ids = torch.arange(16, dtype=torch.int64).reshape(2, 8)
-    example = (ids, torch.ones_like(ids), torch.zeros_like(ids))
-    dimensions = {name: {0: "batch", 1: "sequence"} for name in INPUTS}
+    example, inputs = example_inputs(module), inputs_of(module)
+    dimensions = {name: {0: "batch", 1: "sequence"} for name in inputs}
     try:
         with quiet_libraries(), torch.no_grad():
             program = torch.onnx.export(
                 module,
                 example,
                 dynamo=True,
-                input_names=list(INPUTS),
+                input_names=list(inputs),
                 output_names=list(task.outputs),
                 dynamic_shapes=dimensions,
                 verbose=False,
@@ -71,17 +74,45 @@ def onnx_program(module: Any, task: Task, name: str) -> Any:
         raise StageError(f"The export of {name} to ONNX failed: {str(error).strip().splitlines()[0]}") from error
 
 
-def outputs_only(model: Any, outputs: Sequence[str]) -> Any:
-    """A module around a model that returns these outputs as a tuple: the exporter names them in order."""
+def holding_rewrites(task: Task, family: Family) -> tuple[Rewrite, ...]:
+    """The rewrites that leave the answers as they are, for a task and a family."""
+    first_alone = getattr(task, "reads", "first") == "first"
+    held = [rewrite for rewrite in REWRITES if rewrite in family.rewrites]
+    return tuple(rewrite for rewrite in held if rewrite != "first_token" or first_alone)
+
+
+def inputs_of(module: Any) -> tuple[str, ...]:
+    """Names of what a module made by `outputs_only` takes, in order; BERT's for one that a quantiser made of it."""
+    return getattr(module, "inputs", INPUTS)
+
+
+def example_inputs(module: Any) -> tuple[Any, ...]:
+    """Inputs to export a module with: two texts of eight tokens, because the exporter takes a size of 1 for a constant."""
     import torch
+
+    ids = torch.arange(16, dtype=torch.int64).reshape(2, 8)
+    values = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
+    return tuple(values[name] for name in inputs_of(module))
+
+
+def outputs_only(model: Any, outputs: Sequence[str]) -> Any:
+    """A module around a model that returns these outputs as a tuple, and takes its family's inputs in order: the exporter names
+    them in order."""
+    import torch
+
+    from edgebert.models.parts import family_of
+
+    names = family_of(model).inputs
 
     class Wrapper(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.model = model
+            self.inputs = names
 
-        def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any) -> Any:
-            result = self.model(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+        def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any = None) -> Any:
+            values = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+            result = self.model(**{name: values[name] for name in names})
             return tuple(result[name] for name in outputs)
 
     return Wrapper().eval()
@@ -130,16 +161,20 @@ def compare(module: Any, graph: Path, task: Task) -> float:
     """
     import torch
 
+    from edgebert.models.parts import family_of
+
     session = get_runtime("onnxruntime").open(graph, Target(runtime="onnxruntime"))
     generator = np.random.default_rng(0)
     worst = 0.0
-    for rows, length in ((1, 2), (1, 11), (3, 24)):
-        ids = generator.integers(0, module.model.config.vocab_size, (rows, length))
+    config = module.model.config
+    longest = family_of(module.model).longest_input(config.to_dict())
+    for rows, length in ((1, 2), (1, min(11, longest)), (3, min(24, longest))):
+        ids = generator.integers(0, config.vocab_size, (rows, length))
         mask = np.ones_like(ids)
         mask[0, length - length // 4 :] = 0
         batch = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
         with torch.no_grad():
-            expected = module(*(torch.from_numpy(batch[name]) for name in INPUTS))
+            expected = module(*(torch.from_numpy(batch[name]) for name in module.inputs))
             size = max(1.0, *(float(value.abs().max()) for value in expected))
         outputs = session.predict(batch)
         worst = max(

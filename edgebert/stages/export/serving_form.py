@@ -1,4 +1,4 @@
-"""serving_form: a BERT rewritten so that runtimes run it faster. Outputs stay the same, but for rounding.
+"""serving_form: a model rewritten so that runtimes run it faster. Outputs stay the same, but for rounding.
 
 The graph of Transformers computes three products where one would do, scales attention scores at every query, builds its
 mask with a dozen operators, and computes the last layer for tokens that no classifier reads. The rewrites:
@@ -15,69 +15,83 @@ mask with a dozen operators, and computes the last layer for tokens that no clas
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 from torch import nn
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from edgebert.models.surgery import encoder_of, layers_of
+from edgebert.models.families.base import Family
+from edgebert.models.parts import EmbeddingParts, LayerParts, encoder_of, family_of, layers_of
 
 BOUND = 1.0e4
-"""exp(-BOUND) is 0 in float32 for any scores that a BERT computes."""
+"""exp(-BOUND) is 0 in float32 for any scores that an encoder computes."""
 
 
-def serving_form(model: Any, rewrites: Collection[str]) -> nn.Module:
-    """The rewritten model.
+def serving_form(model: Any, rewrites: Collection[str]) -> Any:
+    """The rewritten model: the same head of Transformers over an encoder of ours.
 
     Args:
-        model: a BertForSequenceClassification, plain or pruned, in evaluation mode; its modules are shared, not changed.
-        rewrites: names from `edgebert.stages.export`; `mask` is part of every rewritten model.
+        model: a plain or pruned model with a head, in evaluation mode; its modules are shared, not changed.
+        rewrites: names from `edgebert.stages.export`; `mask` is part of every rewritten model. With `first_token` the encoder
+            returns the hidden state of the first token alone, so that the head has to read no other.
 
     Returns:
-        A module: input_ids, attention_mask and token_type_ids, each int64 of shape (batch, length) -> `logits`, of shape
-        (batch, labels).
+        A model that is called as the given one, and returns the same outputs.
     """
-    return _Classifier(model, frozenset(rewrites)).eval()
+    form = _copied(model)
+    setattr(form, family_of(model).prefix, _Encoder(model, frozenset(rewrites)))
+    return form.eval()
 
 
-class _Classifier(nn.Module):
+def _copied(module: Any) -> Any:
+    """A copy that shares all modules and parameters, and in which modules can be exchanged without changing the source."""
+    copied = copy.copy(module)
+    copied._modules = dict(module._modules)
+    return copied
+
+
+def _exchanged(module: Any, path: str, new: nn.Module) -> Any:
+    """A copy of a module with another one at a path; what is not on the path is shared."""
+    name, _, rest = path.partition(".")
+    copied = _copied(module)
+    setattr(copied, name, _exchanged(getattr(module, name), rest, new) if rest else new)
+    return copied
+
+
+class _Encoder(nn.Module):
     """Its modules have the names of Transformers, so that nodes of the export do as well."""
 
     def __init__(self, model: Any, rewrites: frozenset[str]) -> None:
         super().__init__()
-        self.config = model.config
-        self.bert = _Encoder(model, rewrites)
-        self.classifier = model.classifier
+        body, family = encoder_of(model), family_of(model)
+        self.embeddings = _Embeddings(EmbeddingParts.of(model), model.config)
+        layers = _Layers(family, layers_of(model), rewrites)
+        self.path = family.layers.partition(".")[0]
+        setattr(self, self.path, layers)
+        self.pooler: Any = getattr(body, "pooler", None)
 
     def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
-    ) -> Mapping[str, torch.Tensor]:
-        return {"logits": self.classifier(self.bert(input_ids, attention_mask, token_type_ids))}
-
-
-class _Encoder(nn.Module):
-    def __init__(self, model: Any, rewrites: frozenset[str]) -> None:
-        super().__init__()
-        body = encoder_of(model)
-        self.embeddings = _Embeddings(body.embeddings)
-        self.encoder = _Layers(layers_of(model), rewrites)
-        self.pooler = body.pooler
-
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor) -> torch.Tensor:
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None, **_: Any
+    ) -> Any:
         hidden = self.embeddings(input_ids, token_type_ids)
         mask = (attention_mask.to(hidden.dtype)[:, None, None, :] - 1.0) * BOUND
-        pooled: torch.Tensor = self.pooler(self.encoder(hidden, mask, attention_mask))
-        return pooled
+        hidden = getattr(self, self.path)(hidden, mask, attention_mask)
+        pooled = None if self.pooler is None else self.pooler(hidden)
+        return BaseModelOutputWithPooling(last_hidden_state=hidden, pooler_output=pooled)
 
 
 class _Layers(nn.Module):
-    def __init__(self, layers: Sequence[Any], rewrites: frozenset[str]) -> None:
+    def __init__(self, family: Family, layers: Sequence[Any], rewrites: frozenset[str]) -> None:
         super().__init__()
         last = len(layers) - 1
         reads_first = "first_token" in rewrites
         self.layer = nn.ModuleList(
-            [_Layer(layer, rewrites, first_only=reads_first and index == last) for index, layer in enumerate(layers)]
+            [
+                _Layer(LayerParts(family, layer), rewrites, first_only=reads_first and index == last)
+                for index, layer in enumerate(layers)
+            ]
         )
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
@@ -87,63 +101,85 @@ class _Layers(nn.Module):
 
 
 class _Embeddings(nn.Module):
-    def __init__(self, source: Any) -> None:
-        super().__init__()
-        self.word_embeddings = source.word_embeddings
-        self.token_type_embeddings = source.token_type_embeddings
-        self.position_embeddings = source.position_embeddings
-        self.LayerNorm = source.LayerNorm
+    """Word, segment and position embeddings, summed and normalised."""
 
-    def forward(self, input_ids: torch.Tensor, token_type_ids: torch.Tensor) -> torch.Tensor:
-        total = self.word_embeddings(input_ids) + self.token_type_embeddings(token_type_ids)
-        normed: torch.Tensor = self.LayerNorm(total + self.position_embeddings.weight[: input_ids.shape[1]])
+    def __init__(self, source: EmbeddingParts, config: Any) -> None:
+        super().__init__()
+        family = source.family
+        self.padding = config.pad_token_id if family.skips_padding else None
+        self.segmented = source.segment is not None and "token_type_ids" in family.inputs
+        self.word_embeddings = source.word
+        if self.segmented:
+            self.token_type_embeddings: Any = source.segment
+        self.position_embeddings = source.position
+        if source.segment is not None and not self.segmented:  # every token has segment 0
+            self.position_embeddings = _moved(source.position, source.segment.weight[0])
+        self.LayerNorm = source.norm
+
+    def forward(self, input_ids: torch.Tensor, token_type_ids: torch.Tensor | None) -> torch.Tensor:
+        total = self.word_embeddings(input_ids)
+        if self.segmented:
+            total = total + self.token_type_embeddings(token_type_ids)
+        normed: torch.Tensor = self.LayerNorm(total + self._positions(input_ids))
         return normed
+
+    def _positions(self, input_ids: torch.Tensor) -> torch.Tensor:
+        if self.padding is None:
+            rows: torch.Tensor = self.position_embeddings.weight[: input_ids.shape[1]]
+            return rows
+        # As Transformers counts: by the id and not by the mask, so that a padding token within a text is skipped as well.
+        counted = (input_ids != self.padding).int()
+        places = (torch.cumsum(counted, dim=1).type_as(counted) * counted).long() + self.padding
+        looked_up: torch.Tensor = self.position_embeddings(places)
+        return looked_up
 
 
 class _Layer(nn.Module):
-    def __init__(self, source: Any, rewrites: frozenset[str], *, first_only: bool) -> None:
+    """A layer of the source with our attention in it."""
+
+    def __init__(self, source: LayerParts, rewrites: frozenset[str], *, first_only: bool) -> None:
         super().__init__()
-        self.attention = _AttentionHalf(source.attention, rewrites, first_only=first_only)
-        self.intermediate = source.intermediate
-        self.output = source.output
+        self.family, self.first_only = source.family, first_only
+        attention = _Attention(source, rewrites, first_only=first_only)
+        exchanged = _exchanged(source.module, source.family.layer.attention, attention)
+        for name, module in exchanged.named_children():
+            setattr(self, name, module)
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        attended = self.attention(hidden, mask, tokens)
-        summed: torch.Tensor = self.output(self.intermediate(attended), attended)
-        return summed
-
-
-class _AttentionHalf(nn.Module):
-    def __init__(self, source: Any, rewrites: frozenset[str], *, first_only: bool) -> None:
-        super().__init__()
-        self.self = _Attention(source.self, rewrites, first_only=first_only)
-        self.output = source.output
-        self.first_only = first_only
-
-    def forward(self, hidden: torch.Tensor, mask: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        mixed = self.self(hidden, mask, tokens)
-        summed: torch.Tensor = self.output(mixed, hidden[:, :1] if self.first_only else hidden)
+        parts = LayerParts(self.family, self)
+        mixed = parts.attention(hidden, mask, tokens)
+        attended = parts.add_attention(mixed, hidden[:, :1] if self.first_only else hidden)
+        summed: torch.Tensor = parts.add_neurons(parts.neurons(attended), attended)
         return summed
 
 
 class _Attention(nn.Module):
     """Queries, keys and values of shape (batch, heads, length, head size), mixed to (batch, length, heads * head size)."""
 
-    def __init__(self, source: Any, rewrites: frozenset[str], *, first_only: bool) -> None:
+    def __init__(self, source: LayerParts, rewrites: frozenset[str], *, first_only: bool) -> None:
         super().__init__()
-        self.heads, self.size = source.num_attention_heads, source.attention_head_size
+        attention, paths = source.attention, source.family.layer
+        self.heads, self.size = getattr(attention, paths.heads), attention.attention_head_size
         self.fused = "attention" in rewrites
         self.first_only = first_only
         # MultiHeadAttention scales by itself.
         self.scale = 1.0 if "scale" in rewrites or self.fused else self.size**-0.5
-        query = _scaled(source.query, self.size**-0.5) if "scale" in rewrites and not self.fused else source.query
+        query, key, value = source.projections.values()
+        if "scale" in rewrites and not self.fused:
+            query = _scaled(query, self.size**-0.5)
         self.merged = "qkv" in rewrites
+        self.names = [path.rpartition(".")[2] for path in (paths.query, paths.key, paths.value)]
+        for name, module in attention.named_children():  # in some families the output matrix is one of them
+            if name not in self.names:
+                setattr(self, name, module)
         if self.merged and first_only:
-            self.query, self.kv = query, _joined(source.key, source.value)
+            setattr(self, self.names[0], query)
+            self.kv = _joined(key, value)
         elif self.merged:
-            self.qkv = _joined(query, source.key, source.value)
+            self.qkv = _joined(query, key, value)
         else:
-            self.query, self.key, self.value = query, source.key, source.value
+            for name, module in zip(self.names, (query, key, value), strict=True):
+                setattr(self, name, module)
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         query, key, value = self._project(hidden)
@@ -159,11 +195,12 @@ class _Attention(nn.Module):
 
     def _project(self, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
         first = hidden[:, :1] if self.first_only else hidden
-        if not self.merged:
-            return self.query(first), self.key(hidden), self.value(hidden)
-        if self.first_only:
-            return (self.query(first), *self.kv(hidden).chunk(2, dim=-1))
-        return tuple(self.qkv(hidden).chunk(3, dim=-1))
+        if self.merged and not self.first_only:
+            return tuple(self.qkv(hidden).chunk(3, dim=-1))
+        query, key, value = self.names
+        if self.merged:
+            return (getattr(self, query)(first), *self.kv(hidden).chunk(2, dim=-1))
+        return getattr(self, query)(first), getattr(self, key)(hidden), getattr(self, value)(hidden)
 
     def _split(self, part: torch.Tensor) -> torch.Tensor:
         rows, length, _ = part.shape
@@ -179,6 +216,14 @@ class _Attention(nn.Module):
             version=1,
         )
         return mixed
+
+
+def _moved(table: nn.Embedding, shift: torch.Tensor) -> nn.Embedding:
+    """A copy of a table with the same vector added to every row."""
+    moved = copy.deepcopy(table)
+    with torch.no_grad():
+        moved.weight.add_(shift)
+    return moved
 
 
 def _scaled(linear: nn.Linear, factor: float) -> nn.Linear:

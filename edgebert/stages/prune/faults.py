@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from edgebert.errors import SourceError
+from edgebert.models.families import family_of_config
 from edgebert.stages.base import ModelFacts
 from edgebert.stages.prune.settings import sizes_of
 
@@ -32,7 +33,7 @@ def faults(stage: PruneSettings, model: ModelFacts) -> list[str]:
     if stage.recovers:
         messages += [f"recover: {fault}" for fault in _recovery_faults(stage, model.config)]
     if stage.positions:
-        available = int(model.config.get("max_position_embeddings", 512))
+        available = family_of_config(model.config).longest_input(model.config)
         if stage.positions > available:
             messages.append(f"positions is {stage.positions}, but the model has {available}")
         if stage.positions < model.max_length:

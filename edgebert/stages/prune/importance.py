@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from edgebert.models.surgery import everything, layers_of, prune, shape_of
+from edgebert.models.parts import parts_of
+from edgebert.models.surgery import everything, prune, shape_of
 
 Array = npt.NDArray[np.float64]
 Batch = Mapping[str, torch.Tensor]
@@ -92,10 +93,10 @@ def magnitude(model: Any) -> Importance:
     """Squared L2 norm of a unit's output weights, which bounds what it can add to the residual stream."""
     size = shape_of(model).head_size
     heads, neurons = [], []
-    for layer in layers_of(model):
-        columns = layer.attention.output.dense.weight.detach().double().square().sum(dim=0)
+    for layer in parts_of(model):
+        columns = layer.attention_output.weight.detach().double().square().sum(dim=0)
         heads.append(columns.reshape(-1, size).sum(dim=1).numpy())
-        neurons.append(layer.output.dense.weight.detach().double().square().sum(dim=0).numpy())
+        neurons.append(layer.down.weight.detach().double().square().sum(dim=0).numpy())
     return Importance(tuple(heads), tuple(neurons))
 
 
@@ -142,8 +143,8 @@ def masked(model: Any, heads: Sequence[torch.Tensor], neurons: Sequence[torch.Te
     """
     with ExitStack() as stack:
         size = shape_of(model).head_size
-        for layer, head_mask, neuron_mask in zip(layers_of(model), heads, neurons, strict=True):
-            for module, mask, repeat in ((layer.attention.output.dense, head_mask, size), (layer.output.dense, neuron_mask, 1)):
+        for layer, head_mask, neuron_mask in zip(parts_of(model), heads, neurons, strict=True):
+            for module, mask, repeat in ((layer.attention_output, head_mask, size), (layer.down, neuron_mask, 1)):
                 handle = module.register_forward_pre_hook(_multiply(mask, repeat))
                 stack.callback(handle.remove)
         yield

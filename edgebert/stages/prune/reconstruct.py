@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from edgebert.models.surgery import Kept, encoder_of, layers_of
+from edgebert.models.parts import LayerParts, encoder_of, family_of, parts_of
+from edgebert.models.surgery import Kept
 
 RIDGE = 1e-2
 """Share of the mean diagonal of X'X that is added to it."""
@@ -22,11 +23,70 @@ MAX_TOKENS = 65_536
 
 
 @dataclass
-class _Half:
+class _Reached:
     """One half of a layer, for each batch: the inputs of its output matrix, and the residual that is added to the output."""
 
     inputs: list[torch.Tensor]
     residual: list[torch.Tensor]
+
+
+@dataclass(frozen=True)
+class _Half:
+    """One half of a layer: what computes the inputs of its output matrix, that matrix, and the norm behind the sum."""
+
+    inputs: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    """(hidden states, additive mask) -> what the matrix reads."""
+    matrix: Any
+    norm: Any
+
+    def of(self, hidden: list[torch.Tensor], masks: list[torch.Tensor]) -> _Reached:
+        """The half, reached by these hidden states, one tensor a batch."""
+        return _Reached([self.inputs(x, mask) for x, mask in zip(hidden, masks, strict=True)], hidden)
+
+    def sums(self, reached: _Reached) -> list[torch.Tensor]:
+        """The residual stream behind the half, before its norm, for each batch."""
+        return [self.matrix(x) + residual for x, residual in zip(reached.inputs, reached.residual, strict=True)]
+
+    def normed(self, reached: _Reached) -> list[torch.Tensor]:
+        """The hidden states behind the half, for each batch."""
+        return [self.norm(total) for total in self.sums(reached)]
+
+
+def halves(layer: LayerParts) -> tuple[_Half, _Half]:
+    """The attention half and the FFN half of a layer."""
+    return (
+        _Half(lambda hidden, mask: mixed(layer, hidden, mask), layer.attention_output, layer.attention_norm),
+        _Half(lambda hidden, mask: layer.neurons(hidden), layer.down, layer.norm),
+    )
+
+
+class _Reader(torch.nn.Module):
+    """Stands in for a matrix, and returns what it was to read."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs
+
+
+def mixed(layer: LayerParts, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """What the output matrix of the attention half reads, of shape (batch, length, heads * head size).
+
+    The attention module of some families applies that matrix itself; there it is left out meanwhile.
+
+    Args:
+        mask: additive, of shape (batch, 1, 1, length).
+    """
+    paths = layer.family.layer
+    inner = paths.attention_output.removeprefix(f"{paths.attention}.")
+    if inner == paths.attention_output:
+        found: torch.Tensor = layer.attention(hidden, mask)[0]
+        return found
+    matrix = layer.attention_output
+    layer.attention.set_submodule(inner, _Reader())
+    try:
+        found = layer.attention(hidden, mask)[0]
+    finally:
+        layer.attention.set_submodule(inner, matrix)
+    return found
 
 
 @torch.no_grad()
@@ -52,19 +112,15 @@ def reconstruct(
     masks = [_additive(batch["attention_mask"], student.dtype) for batch in batches]
     ours, theirs = _embedded(student, batches), _embedded(teacher, batches)
     passed = 0
-    for layer, source in zip(layers_of(student), sorted(kept), strict=True):
-        for skipped in layers_of(teacher)[passed:source]:  # the teacher also goes through the layers that were removed
-            theirs = _normed(
-                _ffn(skipped, _normed(_attention(skipped, theirs, masks), skipped.attention.output)), skipped.output
-            )
-        whole = layers_of(teacher)[source]
-        for half, ours_module, theirs_module in (
-            (_attention, layer.attention.output, whole.attention.output),
-            (_ffn, layer.output, whole.output),
-        ):
-            pruned, expected = half(layer, ours, masks), half(whole, theirs, masks)
-            _fit(ours_module.dense, pruned, _sums(expected, theirs_module), valid, ridge)
-            ours, theirs = _normed(pruned, ours_module), _normed(expected, theirs_module)
+    whole = parts_of(teacher)
+    for layer, source in zip(parts_of(student), sorted(kept), strict=True):
+        for skipped in whole[passed:source]:  # the teacher also goes through the layers that were removed
+            for half in halves(skipped):
+                theirs = half.normed(half.of(theirs, masks))
+        for ours_half, theirs_half in zip(halves(layer), halves(whole[source]), strict=True):
+            pruned, expected = ours_half.of(ours, masks), theirs_half.of(theirs, masks)
+            _fit(ours_half.matrix, pruned, theirs_half.sums(expected), valid, ridge)
+            ours, theirs = ours_half.normed(pruned), theirs_half.normed(expected)
         passed = source + 1
         tick()
 
@@ -76,8 +132,9 @@ def within(batches: Sequence[Mapping[str, torch.Tensor]], tokens: int = MAX_TOKE
 
 
 def _embedded(model: Any, batches: Sequence[Mapping[str, torch.Tensor]]) -> list[torch.Tensor]:
-    embeddings = encoder_of(model).embeddings
-    return [embeddings(input_ids=batch["input_ids"], token_type_ids=batch.get("token_type_ids")) for batch in batches]
+    embeddings, segmented = encoder_of(model).embeddings, "token_type_ids" in family_of(model).inputs
+    options = [{"token_type_ids": batch.get("token_type_ids")} if segmented else {} for batch in batches]
+    return [embeddings(input_ids=batch["input_ids"], **own) for batch, own in zip(batches, options, strict=True)]
 
 
 def _additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -85,24 +142,7 @@ def _additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return (1.0 - mask[:, None, None, :].to(dtype)) * torch.finfo(dtype).min
 
 
-def _attention(layer: Any, hidden: list[torch.Tensor], masks: list[torch.Tensor]) -> _Half:
-    return _Half([layer.attention.self(x, mask)[0] for x, mask in zip(hidden, masks, strict=True)], hidden)
-
-
-def _ffn(layer: Any, hidden: list[torch.Tensor], masks: list[torch.Tensor] | None = None) -> _Half:
-    return _Half([layer.intermediate(x) for x in hidden], hidden)
-
-
-def _sums(half: _Half, module: Any) -> list[torch.Tensor]:
-    """The residual stream behind the half, before LayerNorm, for each batch."""
-    return [module.dense(x) + residual for x, residual in zip(half.inputs, half.residual, strict=True)]
-
-
-def _normed(half: _Half, module: Any) -> list[torch.Tensor]:
-    return [module.LayerNorm(total) for total in _sums(half, module)]
-
-
-def _fit(dense: Any, half: _Half, expected: list[torch.Tensor], valid: torch.Tensor, ridge: float) -> None:
+def _fit(dense: Any, half: _Reached, expected: list[torch.Tensor], valid: torch.Tensor, ridge: float) -> None:
     """argmin over W, b of |X W' + b + residual - expected|^2 + ridge * mean(diag X'X) * |W - W_old|^2."""
     x = torch.cat([value.reshape(-1, value.shape[-1]) for value in half.inputs])[valid]
     missing = [target - total for target, total in zip(expected, _plain_sums(half, dense), strict=True)]
@@ -116,5 +156,5 @@ def _fit(dense: Any, half: _Half, expected: list[torch.Tensor], valid: torch.Ten
     dense.bias += y_mean - x_mean @ change
 
 
-def _plain_sums(half: _Half, dense: Any) -> list[torch.Tensor]:
+def _plain_sums(half: _Reached, dense: Any) -> list[torch.Tensor]:
     return [dense(x) + residual for x, residual in zip(half.inputs, half.residual, strict=True)]

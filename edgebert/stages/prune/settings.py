@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from edgebert.core.strict import Strict
+from edgebert.models.sizes import Shape
 from edgebert.stages.base import Stage
 from edgebert.stages.distill.settings import Objective
 
@@ -128,9 +129,8 @@ def _each(value: int | tuple[int, ...] | None, available: list[int], name: str) 
 
 def sizes_of(config: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Heads and FFN neurons of each layer, from a config.json."""
-    layers = int(config["num_hidden_layers"])
-    heads = config.get("layer_heads") or [int(config["num_attention_heads"])] * layers
-    return tuple(heads), tuple(config.get("layer_intermediate_sizes") or [int(config["intermediate_size"])] * layers)
+    shape = Shape.from_config(dict(config))
+    return shape.heads, shape.intermediate_sizes
 
 
 MIN_POSITIONS = 3

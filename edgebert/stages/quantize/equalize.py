@@ -1,9 +1,9 @@
 """equalize: moves the range of large channels into the matrices that read them, so that both survive INT8.
 
 The scales are SmoothQuant's (Xiao et al. 2023, arXiv 2211.10438, equation 4). `equalize_values` divides value channels by
-them and multiplies the columns of `attention.output.dense`: attention mixes tokens, not channels, so the function stays the
-same, and serving costs nothing more. `smooth_norms` divides LayerNorms, and multiplies the matrices and residuals that read
-them; scaling a residual is one multiplication when the model is served.
+them and multiplies the columns of the matrix that reads the mixed values: attention mixes tokens, not channels, so the function
+stays the same, and serving costs nothing more. `smooth_norms` divides LayerNorms, and multiplies the matrices and residuals
+that read them; scaling a residual is one multiplication when the model is served.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from edgebert.models.capture import observe
-from edgebert.models.surgery import encoder_of, layers_of
+from edgebert.models.parts import EmbeddingParts, parts_of
 
 FLOOR = 1e-5
 """Least size of a column, as a share of the matrix's largest weight, so that a column of zeros has a finite scale."""
@@ -37,7 +37,7 @@ def equalize_values(model: Any, batches: Sequence[Mapping[str, torch.Tensor]], *
     """Scales the value channels of every layer, in place. What the model computes in FP32 stays the same, up to rounding.
 
     Args:
-        model: a BERT or pruned BERT, with any head.
+        model: a plain or pruned model of a known family, with any head.
         batches: task inputs with `input_ids` and `attention_mask`, shape (batch, length); padding is left out.
         alpha: 0 makes the columns of the output matrix even, 1 the channels that it reads.
 
@@ -48,20 +48,20 @@ def equalize_values(model: Any, batches: Sequence[Mapping[str, torch.Tensor]], *
         ValueError: alpha is not within 0 and 1, or there are no batches.
     """
     balances = []
-    for layer, ranges in zip(layers_of(model), context_ranges(model, batches), strict=True):
-        scales = scales_of(ranges, layer.attention.output.dense.weight, alpha)
-        value = layer.attention.self.value
+    for layer, ranges in zip(parts_of(model), context_ranges(model, batches), strict=True):
+        scales = scales_of(ranges, layer.attention_output.weight, alpha)
+        value = layer.projections["value"]
         value.weight /= scales[:, None]
         if value.bias is not None:
             value.bias /= scales
-        layer.attention.output.dense.weight *= scales
+        layer.attention_output.weight *= scales
         balances.append(Balance(unevenness(ranges), unevenness(ranges / scales)))
     return balances
 
 
 def context_ranges(model: Any, batches: Sequence[Mapping[str, torch.Tensor]]) -> list[torch.Tensor]:
-    """Ranges of the channels that each layer's `attention.output.dense` reads, as `channel_ranges` returns them."""
-    return channel_ranges(model, [layer.attention.output.dense for layer in layers_of(model)], batches)
+    """Ranges of the channels that the matrix behind each layer's attention reads, as `channel_ranges` returns them."""
+    return channel_ranges(model, [layer.attention_output for layer in parts_of(model)], batches)
 
 
 def channel_ranges(model: Any, matrices: Sequence[Any], batches: Sequence[Mapping[str, torch.Tensor]]) -> list[torch.Tensor]:
@@ -103,22 +103,26 @@ def unevenness(ranges: torch.Tensor) -> float:
 
 @dataclass(frozen=True)
 class Reading:
-    """A LayerNorm, the matrices that read its output, and the module that adds the output as a residual."""
+    """A LayerNorm, the matrices that read its output, and where the output is added as a residual."""
 
     norm: Any
     matrices: tuple[Any, ...]
-    adds: Any
-    """Called with (update, residual)."""
+    adds: Any | None
+    """A module called with (update, residual); None where the layer adds the residual itself."""
+    update: Any
+    """The matrix whose output the residual is added to."""
+    next_norm: Any
+    """The LayerNorm behind that sum."""
 
 
 def readings(model: Any) -> Iterator[Reading]:
     """The LayerNorms in order: for each layer the one before its projections, then the one before its FFN."""
-    norm = encoder_of(model).embeddings.LayerNorm
-    for layer in layers_of(model):
-        attention = layer.attention.self
-        yield Reading(norm, (attention.query, attention.key, attention.value), layer.attention.output)
-        yield Reading(layer.attention.output.LayerNorm, (layer.intermediate.dense,), layer.output)
-        norm = layer.output.LayerNorm
+    norm = EmbeddingParts.of(model).norm
+    for layer in parts_of(model):
+        adds = layer.residuals or (None, None)
+        yield Reading(norm, tuple(layer.projections.values()), adds[0], layer.attention_output, layer.attention_norm)
+        yield Reading(layer.attention_norm, (layer.up,), adds[1], layer.down, layer.norm)
+        norm = layer.norm
 
 
 @torch.no_grad()
@@ -128,7 +132,7 @@ def smooth_norms(model: Any, batches: Sequence[Mapping[str, torch.Tensor]], *, a
     The residuals are scaled by hooks on the model: copies and exports have them, saved weights do not.
 
     Args:
-        model: a BERT or pruned BERT, with any head.
+        model: a plain or pruned model of a known family, with any head.
         batches: task inputs with `input_ids` and `attention_mask`, shape (batch, length); padding is left out.
         alpha: 0 makes the columns of the matrices even, 1 the channels that they read.
 
@@ -146,9 +150,19 @@ def smooth_norms(model: Any, batches: Sequence[Mapping[str, torch.Tensor]], *, a
         reading.norm.bias /= scales
         for matrix in reading.matrices:
             matrix.weight *= scales
-        reading.adds.register_forward_pre_hook(_RescaledResidual(scales))
+        _restore_residual(reading, scales)
         balances.append(Balance(unevenness(ranges), unevenness(ranges / scales)))
     return balances
+
+
+def _restore_residual(reading: Reading, scales: torch.Tensor) -> None:
+    """Multiplies the residual by the scales again; without a module that adds it, the sum of residual and divided update."""
+    if reading.adds is not None:
+        reading.adds.register_forward_pre_hook(_RescaledResidual(scales))
+        return
+    reading.update.weight /= scales[:, None]
+    reading.update.bias /= scales
+    reading.next_norm.register_forward_pre_hook(_RescaledSum(scales))
 
 
 class _RescaledResidual:
@@ -160,3 +174,13 @@ class _RescaledResidual:
     def __call__(self, module: Any, inputs: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         update, residual = inputs
         return update, residual * self.scales
+
+
+class _RescaledSum:
+    """Multiplies the sum before a LayerNorm by the scales that the residual and the update in it were divided by."""
+
+    def __init__(self, scales: torch.Tensor) -> None:
+        self.scales = scales
+
+    def __call__(self, module: Any, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        return (inputs[0] * self.scales,)

@@ -1,0 +1,33 @@
+"""The families of encoders. Adding one: a file here that describes it, a line in FAMILIES; the tests of families find it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edgebert.models.families.base import Family
+from edgebert.models.families.bert import BERT
+
+FAMILIES: tuple[Family, ...] = (BERT,)
+
+MODEL_TYPES = tuple(kind for family in FAMILIES for kind in (family.model_type, family.pruned_type))
+"""Every `model_type` that edgebert knows, plain and pruned."""
+TOKENIZER_FILES = tuple(dict.fromkeys(name for family in FAMILIES for name in family.tokenizer_files))
+"""Every file that a tokenizer may have."""
+
+
+def find_family(model_type: Any) -> Family | None:
+    """The family that a plain or pruned `model_type` belongs to; None for other types."""
+    return next((family for family in FAMILIES if model_type in (family.model_type, family.pruned_type)), None)
+
+
+def family_of_config(config: Mapping[str, Any]) -> Family:
+    """The family of a config.json; BERT where it names no type, as in reports and tests of sizes alone.
+
+    Raises:
+        ValueError: the type is of no family.
+    """
+    found = find_family(config.get("model_type", BERT.model_type))
+    if found is None:
+        raise ValueError(f"{config['model_type']!r} is of no known family")
+    return found

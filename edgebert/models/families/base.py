@@ -1,0 +1,141 @@
+"""Family: what a checkpoint of one architecture is, as data: names in its config, places of its modules, its tokenizer.
+
+Everything that works on models (surgery, importance, capture, rewritten graphs, cut tables, pruned classes) is written once,
+over this description. Paths are those of modules: `attention.self.query` below a layer is `layer.attention.self.query`.
+No torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Vocabulary = Literal["WordPiece", "BPE", "Unigram"]
+ALL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+COMMON_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+POSITIONS = 512
+"""Rows of the position table that Transformers assumes where config.json does not say."""
+
+
+@dataclass(frozen=True)
+class ConfigNames:
+    """Names in config.json of the sizes that BERT calls as these fields are called."""
+
+    hidden_size: str = "hidden_size"
+    num_hidden_layers: str = "num_hidden_layers"
+    num_attention_heads: str = "num_attention_heads"
+    intermediate_size: str = "intermediate_size"
+
+
+@dataclass(frozen=True)
+class EmbeddingPaths:
+    """Tables and norm, below the encoder's `embeddings`."""
+
+    word: str = "word_embeddings"
+    position: str = "position_embeddings"
+    segment: str | None = "token_type_embeddings"
+    """None where tokens have no segment ids."""
+    norm: str = "LayerNorm"
+
+
+@dataclass(frozen=True)
+class LayerPaths:
+    """Modules of an encoder layer: projections, output and norm of the attention half, then those of the FFN half."""
+
+    attention: str = "attention.self"
+    """The module that mixes the values; the three projections are its children."""
+    query: str = "attention.self.query"
+    key: str = "attention.self.key"
+    value: str = "attention.self.value"
+    attention_output: str = "attention.output.dense"
+    attention_norm: str = "attention.output.LayerNorm"
+    up: str = "intermediate.dense"
+    activation: str = "intermediate.intermediate_act_fn"
+    down: str = "output.dense"
+    norm: str = "output.LayerNorm"
+    residuals: tuple[str, str] | None = ("attention.output", "output")
+    """Modules called with (update, residual) at the end of each half; None where the layer adds the residual itself."""
+    heads: str = "num_attention_heads"
+    """Attribute of the attention module: its number of heads."""
+    width: str | None = "all_head_size"
+    """Attribute of the attention module: heads times the size of a head; None where it has none."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """One architecture of Transformers."""
+
+    model_type: str
+    """As config.json names it."""
+    title: str
+    """Name for people."""
+    class_name: str
+    """What its classes in Transformers start with: `Bert` of `BertForMaskedLM`."""
+    prefix: str
+    """Attribute of a model with a head that holds the encoder, and the start of its tensors' names."""
+    layers: str
+    """The list of layers, below the encoder."""
+    language_head: str
+    """The output matrix of the masked language model, below the model."""
+    vocabulary: Vocabulary
+    vocabulary_files: tuple[str, ...]
+    """Files that a tokenizer.json can be made from, all of them needed."""
+    extra_tokenizer_files: tuple[str, ...] = ("added_tokens.json",)
+    inputs: tuple[str, ...] = ALL_INPUTS
+    """Inputs of its graphs, in order."""
+    names: ConfigNames = ConfigNames()
+    defaults: Mapping[str, int] = field(
+        default_factory=lambda: {
+            "hidden_size": 768,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 12,
+            "intermediate_size": 3072,
+        }
+    )
+    """BERT's name of a size -> what Transformers assumes where config.json leaves it out."""
+    embedding: EmbeddingPaths = EmbeddingPaths()
+    layer: LayerPaths = LayerPaths()
+    skips_padding: bool = False
+    """Whether positions count from pad_token_id + 1 on and skip the padding token, so that as many rows carry no token."""
+    special_tokens: Mapping[str, str] = field(
+        default_factory=lambda: {
+            "unk_token": "[UNK]",
+            "cls_token": "[CLS]",
+            "sep_token": "[SEP]",
+            "pad_token": "[PAD]",
+            "mask_token": "[MASK]",
+        }
+    )
+    """Role -> the token that has it if no file of the tokenizer names another."""
+    rewrites: tuple[str, ...] = ("mask", "scale", "qkv", "first_token", "attention")
+    """Rewrites of its graph that leave the answers as they are."""
+    prunes: tuple[str, ...] = ("units", "tokens", "positions")
+    """What can be removed: heads, neurons and layers; rows of the word table; rows of the position table."""
+
+    @property
+    def pruned_type(self) -> str:
+        """`model_type` of a model with sizes of its own in every layer."""
+        return f"edgebert_pruned_{self.model_type.replace('-', '_')}"
+
+    @property
+    def tokenizer_files(self) -> tuple[str, ...]:
+        """Names of all files that a tokenizer of the family may have."""
+        return (*COMMON_TOKENIZER_FILES, *self.vocabulary_files, *self.extra_tokenizer_files)
+
+    def first_position(self, config: Mapping[str, Any]) -> int:
+        """The row of the position table that the first token of a text gets.
+
+        Args:
+            config: the content of config.json.
+        """
+        return int(config["pad_token_id"]) + 1 if self.skips_padding else 0
+
+    def longest_input(self, config: Mapping[str, Any]) -> int:
+        """Most tokens of a text that the position table has rows for."""
+        return int(config.get("max_position_embeddings", POSITIONS)) - self.first_position(config)
+
+    def with_sizes(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The content of config.json with the sizes under BERT's names as well, and with the defaults that it leaves out."""
+        sizes = {name: config.get(getattr(self.names, name), default) for name, default in self.defaults.items()}
+        return {**config, **sizes}

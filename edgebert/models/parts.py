@@ -1,0 +1,144 @@
+"""Finds the parts of a loaded model by what they do, whatever its family calls them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgebert.models.families import find_family
+from edgebert.models.families.base import Family
+
+
+def family_of(model: Any) -> Family:
+    """The family of a model of Transformers, plain or pruned.
+
+    Raises:
+        ValueError: it is of no known family.
+    """
+    found = find_family(getattr(getattr(model, "config", None), "model_type", None))
+    if found is None:
+        raise ValueError(f"{type(model).__name__} is of no known family")
+    return found
+
+
+def part(module: Any, path: str) -> Any:
+    """The part at a path, `attention.self.query` for example."""
+    return functools.reduce(getattr, path.split("."), module)
+
+
+def encoder_of(model: Any) -> Any:
+    """The encoder inside a model with a head, or the encoder itself."""
+    return getattr(model, family_of(model).prefix, model)
+
+
+def layers_of(model: Any) -> Sequence[Any]:
+    """The encoder layers of a model."""
+    layers: Sequence[Any] = part(encoder_of(model), family_of(model).layers)
+    return layers
+
+
+def parts_of(model: Any) -> list[LayerParts]:
+    """The parts of every encoder layer of a model."""
+    family = family_of(model)
+    return [LayerParts(family, layer) for layer in layers_of(model)]
+
+
+@dataclass(frozen=True)
+class EmbeddingParts:
+    """The tables of an encoder, and the norm behind their sum."""
+
+    family: Family
+    module: Any
+
+    @classmethod
+    def of(cls, model: Any) -> EmbeddingParts:
+        """Those of a model."""
+        return cls(family_of(model), encoder_of(model).embeddings)
+
+    @property
+    def word(self) -> Any:
+        """Word table."""
+        return part(self.module, self.family.embedding.word)
+
+    @property
+    def position(self) -> Any:
+        """Position table."""
+        return part(self.module, self.family.embedding.position)
+
+    @property
+    def segment(self) -> Any | None:
+        """Table of segment ids; None where the family has none."""
+        return part(self.module, self.family.embedding.segment) if self.family.embedding.segment else None
+
+    @property
+    def norm(self) -> Any:
+        """The norm behind the sum."""
+        return part(self.module, self.family.embedding.norm)
+
+
+@dataclass(frozen=True)
+class LayerParts:
+    """The parts of one encoder layer: a module with the family's names."""
+
+    family: Family
+    module: Any
+
+    @property
+    def attention(self) -> Any:
+        """The module that mixes the values by the heads' scores."""
+        return part(self.module, self.family.layer.attention)
+
+    @property
+    def projections(self) -> dict[str, Any]:
+        """`query`, `key` and `value`, each of weight shape (heads * head size, hidden)."""
+        paths = self.family.layer
+        return {name: part(self.module, getattr(paths, name)) for name in ("query", "key", "value")}
+
+    @property
+    def attention_output(self) -> Any:
+        """The matrix that reads the mixed values, of weight shape (hidden, heads * head size)."""
+        return part(self.module, self.family.layer.attention_output)
+
+    @property
+    def attention_norm(self) -> Any:
+        """The norm behind the attention half."""
+        return part(self.module, self.family.layer.attention_norm)
+
+    @property
+    def up(self) -> Any:
+        """The matrix into the FFN, of weight shape (neurons, hidden)."""
+        return part(self.module, self.family.layer.up)
+
+    @property
+    def down(self) -> Any:
+        """The matrix out of the FFN, of weight shape (hidden, neurons)."""
+        return part(self.module, self.family.layer.down)
+
+    @property
+    def norm(self) -> Any:
+        """The norm behind the FFN half."""
+        return part(self.module, self.family.layer.norm)
+
+    @property
+    def residuals(self) -> tuple[Any, Any] | None:
+        """The modules called with (update, residual), of the attention half and the FFN half; None where there are none."""
+        paths = self.family.layer.residuals
+        return (part(self.module, paths[0]), part(self.module, paths[1])) if paths else None
+
+    def neurons(self, hidden: Any) -> Any:
+        """What `down` reads: the FFN's neurons, of shape (batch, length, neurons)."""
+        return part(self.module, self.family.layer.activation)(self.up(hidden))
+
+    def add_attention(self, mixed: Any, residual: Any) -> Any:
+        """The end of the attention half: mixed values -> hidden states, of shape (batch, length, hidden)."""
+        if self.residuals:
+            return self.residuals[0](mixed, residual)
+        return self.attention_norm(self.attention_output(mixed) + residual)
+
+    def add_neurons(self, neurons: Any, residual: Any) -> Any:
+        """The end of the FFN half: neurons -> hidden states, of shape (batch, length, hidden)."""
+        if self.residuals:
+            return self.residuals[1](neurons, residual)
+        return self.norm(self.down(neurons) + residual)
