@@ -56,7 +56,7 @@ from edgebert.stages.prune.latency.latency_table import LatencyCosts
 from edgebert.stages.prune.latency.layer_latency import measure_table
 from edgebert.stages.prune.settings import Goal
 from edgebert.stages.prune.size_search import Costs
-from edgebert.stages.quantize import dynamic
+from edgebert.stages.quantize.dynamic import Dynamic
 from edgebert.stages.quantize.settings import Settings
 
 PARTS = ("cuts", "free", "importance", "budget")
@@ -287,7 +287,7 @@ class Laboratory:
         save_model(model, folder)
         export_onnx(folder, self.run.inputs.task, folder / "model.onnx")
         (folder / "int8").mkdir(exist_ok=True)
-        dynamic.quantize(folder / "model.onnx", folder / "int8", Settings(per_channel=True, embeddings=True, calibration=()))
+        Dynamic().quantize(folder / "model.onnx", folder / "int8", Settings())
         return folder / "int8" / "model.onnx"
 
 

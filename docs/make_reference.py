@@ -58,8 +58,31 @@ def page(schema: Schema) -> str:
     definitions = schema["$defs"]
     parts = [HEADER, "## recipe\n", *table(schema, definitions)]
     for name in dict.fromkeys([*(name for name in TITLES if name in definitions), *definitions]):
-        parts += ["", f"## {title(name)}\n", *prose(name, definitions[name]), *table(definitions[name], definitions)]
+        parts += ["", f"## {title(name)}\n", *prose(name, definitions[name]), *table(common(definitions[name]), definitions)]
+        for method in methods(definitions[name]):
+            parts += ["", f"### {method['title']}\n", f"{method['description']}\n", *table(own(method), definitions)]
     return "\n".join(parts) + "\n"
+
+
+def methods(definition: Schema) -> list[Schema]:
+    """Schemas of a stage's methods, each of which has fields of its own."""
+    return [part["then"] for part in definition.get("allOf", ())]
+
+
+def common(definition: Schema) -> Schema:
+    """A definition with those fields alone that all of its methods share."""
+    fields = {
+        name: field
+        for name, field in definition["properties"].items()
+        if all(name in method["properties"] for method in methods(definition))
+    }
+    return {**definition, "properties": fields}
+
+
+def own(method: Schema) -> Schema:
+    """A method's schema with its own fields alone."""
+    fields = {name: field for name, field in method["properties"].items() if name not in ("stage", "method", "embeddings")}
+    return {**method, "properties": fields}
 
 
 def title(name: str) -> str:

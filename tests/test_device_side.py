@@ -251,12 +251,12 @@ calls = []
 sys.addaudithook(lambda event, arguments: calls.append((event, str(arguments))) if event == "socket.connect" else None)
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
-from edgebert.stages.quantize import nncf as method
+from edgebert.stages.quantize.nncf import Nncf
 from edgebert.stages.quantize.settings import Settings
 from edgebert.tasks.base import Encoded, collate
 model, out = Path(sys.argv[1]), Path(sys.argv[2])
 examples = tuple(Encoded(tuple(range(5, 5 + length)), (0,) * length) for length in (4, 7))
-method.quantize(model, out, Settings(per_channel=True, embeddings=True, calibration=examples))
+Nncf().quantize(model, out, Settings(calibration=examples))
 session = get_runtime("openvino").open(out / "openvino_model.xml", Target(runtime="openvino"))
 session.predict(collate(examples, length=8, pad_id=0))
 telemetry = [name for name, module in sys.modules.items() if "openvino_telemetry" in name and module is not None]

@@ -35,8 +35,8 @@ from edgebert.measure.doctor.examine import CHECKS
 from edgebert.report.compare.findings import FailOn, Verdict
 from edgebert.report.gates import BOUNDS
 from edgebert.stages import STAGES
-from edgebert.stages.quantize.methods import MethodName
-from edgebert.stages.quantize.settings import Ranges
+from edgebert.stages.quantize import MethodName
+from edgebert.stages.quantize.observers import Ranges
 from edgebert.tasks import TASKS
 
 ROOT = Path(__file__).parent.parent

@@ -242,9 +242,9 @@ def _width_problems(recipe: Recipe) -> list[Problem]:
     """Explicit quantisation settings with which INT8 sums overflow on a target's CPU."""
     return [
         Problem(
-            f"stages.{index}.quantize.{'reduce_range' if step.reduce_range is False else 'accuracy_level'}",
+            f"stages.{index}.quantize.{step.only.overflow_fix[0]}",
             f"`{step.label}` overflows on the target {target.name}, or on this machine, which measures it.",
-            suggestion="Drop reduce_range." if step.reduce_range is False else "Take `accuracy_level: 1`.",
+            suggestion=step.only.overflow_fix[1],
         )
         for index, stage in enumerate(recipe.stages)
         for target in recipe.targets

@@ -59,7 +59,7 @@ def steps_of(stage: type[Stage]) -> list[Stage]:
     """Every step of the stage's example and of its sample."""
     entries = [stage.example(), *recipe_with(sample_of(stage)).stages]
     if issubclass(stage, Quantize):
-        entries += [Quantize(method=tuple(method.name for method in METHODS))]
+        entries += [Quantize(method=tuple(method.method_name() for method in METHODS))]
     return list(dict.fromkeys(step for entry in entries for step in entry.expand(TARGETS)))
 
 

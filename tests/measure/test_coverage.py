@@ -29,8 +29,10 @@ from edgebert.runtimes.target import Target
 from edgebert.stages.base import RunContext, Stage
 from edgebert.stages.export import Export
 from edgebert.stages.prune.latency.layer_graphs import GraphSizes, StackSizes, write_graph
-from edgebert.stages.quantize import dynamic, nncf, static
+from edgebert.stages.quantize.dynamic import Dynamic
+from edgebert.stages.quantize.nncf import Nncf
 from edgebert.stages.quantize.settings import Settings
+from edgebert.stages.quantize.static import Static
 from edgebert.tasks.base import Encoded
 
 SIZES = GraphSizes(256, 32, (StackSizes(8, 1024), StackSizes(4, 512)), positions=64)
@@ -70,7 +72,7 @@ def everything(sizes: GraphSizes, batch: int = 1, length: int = LENGTH) -> int:
 
 def settings(**changes: Any) -> Settings:
     texts = tuple(Encoded(tuple(range(5, 5 + length)), (0,) * length) for length in (12, LENGTH))
-    return Settings(**{"per_channel": True, "embeddings": True, "calibration": texts, **changes})
+    return Settings(**{"calibration": texts, **changes})
 
 
 def counted(model: Path, folder: Path, length: int = LENGTH, **target: Any) -> Coverage:
@@ -87,9 +89,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     write_graph(SIZES, folder / "fp32.onnx")
     convert_to_openvino(folder / "fp32.onnx", folder / "fp32.xml")
-    for method, source in ((dynamic, "fp32.onnx"), (static, "fp32.onnx"), (nncf, "fp32.xml")):
-        (folder / method.__name__.split(".")[-1]).mkdir()
-        method.quantize(folder / source, folder / method.__name__.split(".")[-1], settings())
+    for method, source in ((Dynamic(), "fp32.onnx"), (Static(), "fp32.onnx"), (Nncf(), "fp32.xml")):
+        (folder / method.method).mkdir()
+        method.quantize(folder / source, folder / method.method, settings())
     return folder
 
 
@@ -122,7 +124,7 @@ def test_dynamic_quantisation_runs_all_products_that_have_weights_in_int8(models
 @pytest.mark.parametrize("graph_format", ["qdq", "qoperator"])
 def test_static_quantisation_runs_in_int8_what_the_runtime_fuses(models: Path, tmp_path: Path, graph_format: Any) -> None:
     (tmp_path / "made").mkdir()
-    static.quantize(models / "fp32.onnx", tmp_path / "made", settings(graph_format=graph_format))
+    Static(graph_format=graph_format).quantize(models / "fp32.onnx", tmp_path / "made", settings())
     found = counted(tmp_path / "made" / "model.onnx", tmp_path / "out")
     assert found.all_macs == everything(SIZES)
     assert found.share > 0.9
@@ -142,7 +144,7 @@ def test_a_layer_that_is_kept_float_is_missing_from_the_share(models: Path, tmp_
     nodes = onnx.load(models / "fp32.onnx").graph.node
     names = [node.name for node in nodes if any(source.startswith(f"{kept}.") for source in node.input)]
     (tmp_path / "made").mkdir()
-    dynamic.quantize(models / "fp32.onnx", tmp_path / "made", settings(excluded_nodes=tuple(names)))
+    Dynamic().quantize(models / "fp32.onnx", tmp_path / "made", settings(excluded_nodes=tuple(names)))
     found = counted(tmp_path / "made" / "model.onnx", tmp_path / "out")
     expected = with_weights(SIZES) - projections(SIZES, SIZES.layers[kept], LENGTH)
     assert (found.int8_macs, found.all_macs) == (expected, everything(SIZES))

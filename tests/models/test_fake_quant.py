@@ -20,7 +20,7 @@ from transformers import BertForSequenceClassification
 from edgebert.models.fake_quant import fake_quantized, rounded_inputs_of, rounded_weight_of
 from edgebert.models.surgery import Units, layers_of, prune
 from edgebert.stages.export import export_onnx
-from edgebert.stages.quantize import dynamic
+from edgebert.stages.quantize.dynamic import Dynamic
 from edgebert.stages.quantize.settings import Settings
 from edgebert.tasks import get_task
 
@@ -85,7 +85,7 @@ def test_a_model_answers_as_onnxruntime_makes_it_answer(make: Any, tmp_path: Pat
     model.save_pretrained(tmp_path / "model")
     export_onnx(tmp_path / "model", task, tmp_path / "model.onnx")
     (tmp_path / "int8").mkdir()
-    dynamic.quantize(tmp_path / "model.onnx", tmp_path / "int8", Settings(per_channel=True, embeddings=False, calibration=()))
+    Dynamic().quantize(tmp_path / "model.onnx", tmp_path / "int8", Settings(embeddings=False))
     session = onnxruntime.InferenceSession(tmp_path / "int8" / "model.onnx", providers=["CPUExecutionProvider"])
     ours, theirs, whole = [], [], []
     for seed, length in enumerate([3, 5, 8, 11, 4, 9]):

@@ -3,31 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    GetJsonSchemaHandler,
+    ModelWrapValidatorHandler,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
+from edgebert.core.flat import merged_errors, part_of
 from edgebert.core.store import Artifact
-from edgebert.runtimes import get_runtime
+from edgebert.core.strict import Strict
+from edgebert.runtimes import get_runtime, runtime_of_format
+from edgebert.runtimes.facts import ONNX
 from edgebert.runtimes.isa import overflows
 from edgebert.runtimes.target import Target
 from edgebert.stages.base import RunContext, Stage
 from edgebert.stages.quantize.auto import for_targets
-from edgebert.stages.quantize.methods import APPLIES, AUTO, METHODS, Method, MethodName
-from edgebert.stages.quantize.settings import GraphFormat, Ranges, Settings
+from edgebert.stages.quantize.dynamic import Dynamic
+from edgebert.stages.quantize.method import Method
+from edgebert.stages.quantize.methods import METHODS, get_method, owners_of
+from edgebert.stages.quantize.schema import with_methods
+from edgebert.stages.quantize.settings import Settings
 from edgebert.stages.quantize.tables import quantize_tables
 from edgebert.stages.scorer import Scorer
+
+AUTO = "auto"
+"""Name of the search over the methods, which recipes write like a method."""
+if TYPE_CHECKING:
+    MethodName = str
+else:
+    MethodName = Literal[(AUTO, *(method.method_name() for method in METHODS))]
+KNOWN = tuple(method.method_name() for method in METHODS)
+COMMON = ("stage", "method", "embeddings")
+"""Fields that the stage has whichever its methods are."""
+KEYED_FOR_ALL: dict[str, Any] = {
+    "per_channel": True,
+    "ranges": "minmax",
+    "percentile": 99.99,
+    "graph_format": "qdq",
+    "reduce_range": None,
+    "max_drop": 0.01,
+    "bits": 8,
+    "block_size": 32,
+    "accuracy_level": 4,
+}
+"""Parameters that were fields of every method once: keys still hold them, at these values for a method without, so that
+results made before are found."""
 
 
 class Quantize(Stage):
     """Post-training quantisation of weights and activations to INT8; one candidate for each method.
 
-    Methods: `dynamic` (ONNX Runtime, activation ranges at run time), `static` (ONNX Runtime QDQ, ranges from calibration),
-    `nncf` (OpenVINO's NNCF, ranges from calibration), `nncf-accuracy` (NNCF that returns operators to FP32 until the score
-    drops by at most `max_drop`), `neural-compressor` (Intel's, from PyTorch to a QDQ graph; it tries ways to find ranges until
-    the score drops by at most `max_drop`), `weight-only` (INT8 or INT4 weights by blocks, where memory matters, not time).
-
+    Every method has parameters of its own, which stand beside `method`; of a list of methods, each takes those that it has.
     `auto` searches, for each target, the fastest model that passes the gates on answers: it measures methods, rewrites of the
     graph and settings of the runtime, repairs a model that misses a gate, and records what it tried.
 
@@ -40,49 +75,13 @@ class Quantize(Stage):
     method: MethodName | tuple[MethodName, ...] = Field(
         ("dynamic",), description="One or several methods; each makes a candidate."
     )
-    per_channel: bool = Field(True, description="One weight scale for each output channel, instead of one for each matrix.")
     embeddings: bool = Field(True, description="Quantise the embedding tables too, which are most of a small BERT's file.")
-
-    ranges: Ranges = Field(
-        "minmax",
-        description="How the range of an activation is taken from calibration data: its extremes (minmax), the mean of each "
-        "text's extremes (moving-average), or a clipped range of least KL divergence (entropy), of a share of the values "
-        "(percentile) or of least squared error (mse).",
-    )
-    percentile: float = Field(
-        99.99, gt=50, le=100, description="For `ranges: percentile`: percentage of the values within the range."
-    )
-    graph_format: GraphFormat = Field(
-        "qdq",
-        description="For static: QuantizeLinear and DequantizeLinear around float operators (qdq), or integer operators "
-        "(qoperator).",
-    )
-
-    reduce_range: bool | None = Field(
-        None,
-        description="Weights in 7 bits, so that INT8 accumulation saturates on no CPU. Default: where the target's instruction "
-        "set needs it.",
-    )
-    max_drop: float = Field(
-        0.01,
-        ge=0,
-        lt=1,
-        description="For nncf-accuracy and neural-compressor: largest drop of the task's first metric below FP32's, on the "
-        "eval set.",
-    )
-    bits: Literal[4, 8] = Field(8, description="For weight-only: bits of a weight.")
-    block_size: Literal[16, 32, 64, 128, 256] = Field(
-        32,
-        description="For weight-only: weights that share a scale. Larger blocks are smaller, faster and less accurate.",
-    )
-    accuracy_level: Literal[1, 4] = Field(
-        4,
-        description="For weight-only: products round activations to INT8 (4), or keep them in FP32 (1), which is much slower.",
-    )
+    chosen: tuple[SerializeAsAny[Method], ...] = (Dynamic(),)
+    """The methods with their parameters; in YAML and JSON these stand among the fields above. Empty for `auto`."""
 
     version: ClassVar[int] = 1
-    accepts: ClassVar[str] = "onnx"
-    produces: ClassVar[str] = "onnx"
+    accepts: ClassVar[str] = ONNX
+    produces: ClassVar[str] = ONNX
     graph_precision: ClassVar[Literal["fp32", "int8"]] = "int8"
     final: ClassVar[bool] = True
     keyed_by_packages: ClassVar[bool] = True
@@ -95,136 +94,158 @@ class Quantize(Stage):
             raise ValueError("needs one or more different methods")
         return methods
 
-    @model_validator(mode="after")
-    def _parameters_apply(self) -> Quantize:
-        if AUTO in self.method:
-            self._require_auto_alone()
-        for name, methods in APPLIES.items():
-            if self._given(name) and not set(methods) & set(self.method):
-                raise ValueError(f"{name} is a parameter of the method {' or '.join(methods)}; drop it")
-        if self._given("percentile") and self.ranges != "percentile":
-            raise ValueError("percentile is a parameter of `ranges: percentile`; drop one of them")
-        return self
+    @model_validator(mode="wrap")
+    @classmethod
+    def _read_flat(cls, data: Any, handler: ModelWrapValidatorHandler[Quantize]) -> Quantize:
+        if not isinstance(data, dict) or any(isinstance(item, Method) for item in data.get("chosen") or ()):
+            return handler(data)
+        # The handler does not know that a list came from JSON, which has no tuples.
+        common = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items() if name in COMMON}
+        given = {name: value for name, value in data.items() if name not in COMMON}
+        names = _names(data.get("method", ("dynamic",)))
+        strange = {name: value for name, value in given.items() if not owners_of(name)}
+        _, _, *chosen = merged_errors(
+            "Quantize",
+            lambda: handler({**common, "chosen": ()}),
+            lambda: part_of(Strict, strange),
+            *(partial(_method, name, given) for name in names if name in KNOWN),
+        )
+        _refuse_idle(names, given)
+        return handler({**common, "chosen": tuple(chosen)})
 
-    def _require_auto_alone(self) -> None:
-        given = [
-            name for name in type(self).model_fields if name not in ("stage", "method", "embeddings") and self._given(name)
-        ]
-        if len(self.method) > 1:
-            raise ValueError("auto tries every method that fits the target; name it alone")
-        if given:
-            raise ValueError(f"auto chooses {given[0]} itself; drop it")
+    @model_serializer(mode="wrap")
+    def _write_flat(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = handler(self)
+        own = {name: value for method in fields.pop("chosen") for name, value in method.items() if name != "method"}
+        return {**fields, **KEYED_FOR_ALL, **own}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The schema with the parameters of every method, each of which says whose it is."""
+        return with_methods(handler.resolve_ref_schema(handler(core)))
+
+    @classmethod
+    def field_names(cls) -> list[str]:
+        """Names that the stage has in YAML."""
+        return [*COMMON, *dict.fromkeys(name for method in METHODS for name in method.parameters())]
 
     @property
     def label(self) -> str:
         """`int8-dynamic` once expanded."""
-        marks = [] if self.per_channel else ["tensor"]
-        marks += [] if self.embeddings else ["emb32"]
-        marks += [self.ranges] if self.ranges != "minmax" else []
-        marks += [self.graph_format] if self.graph_format != "qdq" else []
-        marks += ["7bit"] if self.reduce_range else []
-        marks += [f"drop{self.max_drop:g}"] if self._given("max_drop") else []
-        marks += [f"b{self.block_size}"] if self._given("block_size") else []
-        marks += ["act32"] if self.accuracy_level == 1 else []
-        return "-".join([f"int{self.bits}", *self.method, *marks])
+        bits = min((method.weight_bits for method in self.chosen), default=8)
+        shared = [] if self.embeddings else ["emb32"]
+        marks = [mark for method in self.chosen for mark in method.marks(shared)] or shared
+        return "-".join([f"int{bits}", *self.method, *dict.fromkeys(marks)])
 
     def expand(self, targets: Sequence[Target]) -> tuple[Stage, ...]:
         """One step for each method, and for each width of weights that its targets need; `auto` makes one for each target."""
         if self.automatic:
             return for_targets(targets or (Target(runtime="onnxruntime"),), embeddings=self.embeddings)
-        return tuple(self._alone(method, reduced) for method in self.method for reduced in self._widths(method, targets))
+        return tuple(self._alone(method) for one in self.chosen for method in _widths(one, targets))
 
     @property
     def automatic(self) -> bool:
         """Whether it is a search (`method: auto`)."""
         return self.method == (AUTO,)
 
-    def _alone(self, method: str, reduced: bool) -> Quantize:
-        """This stage with one of its methods, and only that method's parameters."""
-        idle = {name for name, methods in APPLIES.items() if method not in methods}
-        alone = Quantize(**{**self.model_dump(exclude=idle), "method": (method,)})
-        return alone.model_copy(update={"reduce_range": True}) if reduced else alone
-
-    def _widths(self, method: str, targets: Sequence[Target]) -> list[bool]:
-        """Widths of weights that the targets need, False for 8 bits and True for 7: a step for each."""
-        if self.reduce_range is not None or method not in APPLIES["reduce_range"]:
-            return [False]
-        graph_format = next(entry.format for entry in METHODS if entry.name == method)
-        return sorted({overflows(target) for target in targets if get_runtime(target.runtime).format == graph_format}) or [
-            False
-        ]
+    def _alone(self, method: Method) -> Quantize:
+        """This stage with one method."""
+        return self.model_copy(update={"method": (method.method_name(),), "chosen": (method,)})
 
     def fits(self, target: Target, steps: Collection[Stage]) -> bool:
         """Whether a target takes this expanded step: of two widths of weights, 8 bits where they do not overflow, else 7."""
         if overflows(target):
             return self.any_cpu
-        return not (self.reduce_range and self.model_copy(update={"reduce_range": None}) in steps)
+        wide = self.only.widened()
+        return wide is None or self._alone(wide) not in steps
 
     @property
     def any_cpu(self) -> bool:
-        """Whether products of this expanded step saturate on no CPU: with weights of 7 bits, or FP32 activations."""
-        float_activations = self.chosen.name in APPLIES["accuracy_level"] and self.accuracy_level == 1
-        return bool(self.reduce_range) or float_activations
-
-    def _given(self, name: str) -> bool:
-        """Whether a field differs from its default."""
-        return bool(getattr(self, name) != type(self).model_fields[name].default)
+        """Whether products of this expanded step saturate on no CPU."""
+        return self.only.any_cpu
 
     @property
-    def chosen(self) -> Method:
+    def only(self) -> Method:
         """The method of an expanded step."""
-        return next(method for method in METHODS if method.name == self.method[0])
+        return self.chosen[0]
 
     def input_format(self) -> str:
         """The source format of its method."""
-        return self.chosen.source_format
+        return self.only.source_format()
 
     def output_format(self) -> str:
         """The format of its method's result."""
-        return self.chosen.format
+        return self.only.format
 
     def needed(self) -> frozenset[str]:
         """Calibration data where ranges are fixed beforehand, the eval set where the score decides, a head to export."""
-        conditions = {
-            "calibration": self.chosen.calibrated,
-            "eval": self.chosen.scored,
-            "head": self.chosen.source_format == "transformers",
-        }
+        conditions = {"calibration": self.only.calibrated, "eval": self.only.scored, "head": not self.only.from_graph}
         return frozenset(need for need, is_needed in conditions.items() if is_needed)
 
     def required_packages(self) -> tuple[str, ...]:
         """The packages of its method."""
-        return self.chosen.packages
+        return self.only.packages
 
     def run(self, source: Artifact, context: RunContext) -> Mapping[str, Any]:
-        """Writes a graph of the source's format."""
+        """Writes a graph of the method's format."""
+        method = self.only
         settings = Settings(
-            per_channel=self.per_channel,
+            calibration=tuple(context.calibration) if method.calibrated else (),
             embeddings=self.embeddings,
-            calibration=tuple(context.calibration) if self.chosen.calibrated else (),
-            ranges=self.ranges,
-            percentile=self.percentile,
-            graph_format=self.graph_format,
-            reduce_range=bool(self.reduce_range),
-            max_drop=self.max_drop,
-            bits=self.bits,
-            block_size=self.block_size,
-            accuracy_level=self.accuracy_level,
-            score=Scorer.of(context.serving(source), context.data["eval"]) if self.chosen.scored else None,
+            score=Scorer.of(context.serving(source), context.data["eval"]) if method.scored else None,
             task=context.task,
             labels=context.labels,
         )
-        with context.progress.step(f"quantize ({self.chosen.name})"):
-            facts = self.chosen.run(self._graph(source, context), context.out, settings)
+        with context.progress.step(f"quantize ({method.method_name()})"):
+            facts = method.quantize(self._source(source, context), context.out, settings)
         return {"any_cpu": self.any_cpu, **facts}
 
-    def _graph(self, source: Artifact, context: RunContext) -> Path:
+    def _source(self, source: Artifact, context: RunContext) -> Path:
         """The source of the method. In an ONNX graph, embedding tables that shall be INT8 are quantised already."""
-        file = source.path / self.chosen.source_file
-        if (
-            not self.embeddings or self.chosen.source_format != "onnx" or self.bits == 4
-        ):  # weight-only quantises tables to 4 bits itself
+        method = self.only
+        if not method.from_graph:
+            return source.path
+        file = source.path / runtime_of_format(method.format).model_file
+        if not self.embeddings or method.format != ONNX or method.quantises_tables:
             return file
-        prepared = context.work / "model.onnx"
+        prepared = context.work / file.name
         quantize_tables(file, prepared)
         return prepared
+
+
+def _names(value: Any) -> list[Any]:
+    """The methods that a recipe asks for, not yet checked."""
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _method(name: str, given: Mapping[str, Any]) -> Method:
+    """The method of that name with those of the given parameters that it has."""
+    method = get_method(name)
+    return part_of(method, {name: value for name, value in given.items() if name in method.parameters()})
+
+
+def _refuse_idle(names: Sequence[Any], given: Mapping[str, Any]) -> None:
+    """Refuses parameters that none of the methods has, unless they are at their default.
+
+    Raises:
+        ValueError: for the first one.
+    """
+    if AUTO in names and len(names) > 1:
+        raise ValueError("auto tries every method that fits the target; name it alone")
+    for name, value in given.items():
+        owners = owners_of(name)
+        if not owners or set(owners) & set(names) or value == get_method(owners[0]).model_fields[name].default:
+            continue
+        if AUTO in names:
+            raise ValueError(f"auto chooses {name} itself; drop it")
+        raise ValueError(f"{name} is a parameter of the method {' or '.join(owners)}; drop it")
+
+
+def _widths(method: Method, targets: Sequence[Target]) -> list[Method]:
+    """The method in each width of weights that the targets need: 8 bits first, then 7."""
+    narrow = method.narrowed()
+    if narrow is None:
+        return [method]
+    of_its_format = [target for target in targets if get_runtime(target.runtime).format == method.format]
+    needed = {overflows(target) for target in of_its_format} or {False}
+    return [*([method] if False in needed else []), *([narrow] if True in needed else [])]

@@ -19,7 +19,9 @@ from edgebert.runtimes import get_runtime
 from edgebert.runtimes.isa import overflows
 from edgebert.runtimes.target import Target
 from edgebert.stages.base import RunContext, Stage
-from edgebert.stages.quantize.methods import METHODS, Method
+from edgebert.stages.export import EXPORT_PACKAGES
+from edgebert.stages.quantize.method import Method
+from edgebert.stages.quantize.methods import searched_methods, usual_method
 
 
 class QuantizeAuto(Stage):
@@ -57,7 +59,7 @@ class QuantizeAuto(Stage):
 
     def parameters(self) -> dict[str, Any]:
         """Its fields, with the target's identity, and the methods that are installed."""
-        names = [method.name for method in self.methods()]
+        names = [method.method_name() for method in self.methods()]
         return {**super().parameters(), "target": self.target.identity(), "methods": names}
 
     def package_versions(self) -> dict[str, str]:
@@ -66,30 +68,32 @@ class QuantizeAuto(Stage):
         return {**super().package_versions(), **{name: package_version(name) for name in names}}
 
     def required_packages(self) -> tuple[str, ...]:
-        """Packages of the export and of the methods that every search tries."""
-        runtime = ("openvino", "nncf") if self.target.runtime == "openvino" else ()
-        return ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "optimum", *runtime)
+        """Packages of the export, of the conversion from it, and of the method that the search begins with."""
+        first = usual_method(self.output_format())
+        own = (*get_runtime(self.target.runtime).converter_packages, *(first.packages if first else ()))
+        return tuple(dict.fromkeys((*EXPORT_PACKAGES, *own)))
 
-    def methods(self) -> list[Method]:
-        """Installed methods whose result the target runs. Weight-only is left out: it is not faster."""
-        return [method for method in self._fitting() if not method.missing_packages()]
-
-    def _fitting(self) -> list[Method]:
-        return [method for method in METHODS if method.format == self.output_format() and (method.searched or method.scored)]
+    def methods(self) -> list[type[Method]]:
+        """Installed methods whose result the target runs without overflow."""
+        narrow = overflows(self.target)
+        found = [method for method in searched_methods(self.output_format()) if not method.missing_packages()]
+        return [method for method in found if not narrow or (method().narrowed() or method()).any_cpu]
 
     def run(self, source: Artifact, context: RunContext) -> Mapping[str, Any]:
         """Writes the winner; the facts hold the record of the search."""
         from edgebert.stages.quantize.search import Search
 
-        for method in self._fitting():
+        for method in searched_methods(self.output_format()):
             if missing := method.missing_packages():
-                context.progress.note(f"{self.target.name}: {method.name} is not tried: {', '.join(missing)} is not installed")
+                context.progress.note(
+                    f"{self.target.name}: {method.method_name()} is not tried: {', '.join(missing)} is not installed"
+                )
         common = {"per_channel": True, "embeddings": self.embeddings, "reduce_range": overflows(self.target)}
         search = Search(source, context, self.target, self.methods(), common)
-        file, record = search.run()
+        file, record, any_cpu = search.run()
         for part in file.parent.glob(f"{file.stem}.*"):  # an .xml has its .bin beside it
             shutil.copyfile(part, context.out / part.name)
-        return {"any_cpu": overflows(self.target), "search": record.model_dump(mode="json", by_alias=True)}
+        return {"any_cpu": any_cpu, "search": record.model_dump(mode="json", by_alias=True)}
 
 
 def for_targets(targets: Sequence[Target], *, embeddings: bool) -> tuple[Stage, ...]:

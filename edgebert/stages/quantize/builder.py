@@ -25,7 +25,7 @@ from edgebert.stages.quantize.tables import quantize_tables
 from edgebert.stages.scorer import Scorer
 
 if TYPE_CHECKING:
-    from edgebert.stages.quantize.methods import Method
+    from edgebert.stages.quantize.method import Method
 
 TABLES = "tables.onnx"
 
@@ -44,9 +44,9 @@ class Plan:
     """What decides an INT8 file: form, method, settings and nodes that stay FP32."""
 
     form: Form
-    method: Method
+    method: type[Method]
     settings: tuple[tuple[str, Any], ...] = ()
-    """Fields of Settings that differ from its defaults."""
+    """Parameters of the method that differ from its defaults."""
     excluded_nodes: tuple[str, ...] = ()
 
     def with_form(self, **changes: Any) -> Plan:
@@ -56,7 +56,7 @@ class Plan:
     @property
     def key(self) -> str:
         """A short hash, different for different plans."""
-        return hash_json([self.form.__dict__, self.method.name, list(self.settings), list(self.excluded_nodes)])[:16]
+        return hash_json([self.form.__dict__, self.method.method_name(), list(self.settings), list(self.excluded_nodes)])[:16]
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Builder:
     context: RunContext
     target: Target
     common: Mapping[str, Any]
-    """Fields of Settings that all files share."""
+    """Parameters that all files share: `per_channel`, `embeddings` and `reduce_range`."""
     max_drop: float
     """Largest drop of the score, for methods that use the score."""
     models: dict[tuple[str, ...], Any] = field(default_factory=dict)
@@ -101,10 +101,16 @@ class Builder:
         return [{name: torch.from_numpy(value) for name, value in batch.items()} for batch in settings.batches()]
 
     def settings(self, **fields: Any) -> Settings:
-        """Settings of a method: those of the run, those that all files share, and these fields."""
+        """Settings of the run, and these fields."""
         context = self.context
         of_run = {"calibration": tuple(context.calibration), "task": context.task, "labels": context.labels}
-        return Settings(**{**of_run, **self.common, **fields})
+        return Settings(**{**of_run, "embeddings": self.common.get("embeddings", True), **fields})
+
+    def method(self, plan: Plan) -> Method:
+        """The method of a plan with its parameters: of those that all files share, it takes those that it has."""
+        wanted = {**self.common, "max_drop": self.max_drop, **dict(plan.settings)}
+        own = {name: value for name, value in wanted.items() if name in plan.method.parameters()}
+        return plan.method().model_copy(update=own)  # not validated: a gate may allow any drop
 
     def onnx(self, form: Form) -> Path:
         """The FP32 graph of a form.
@@ -137,32 +143,30 @@ class Builder:
         Raises:
             StageError: the method fails.
         """
-        fields = dict(plan.settings)
-        if plan.method.scored:
-            fields["max_drop"] = self.max_drop
-            fields["score"] = Scorer.of(self.context.serving(self.source), self.context.data["eval"])
-        settings = self.settings(**fields, excluded_nodes=plan.excluded_nodes)
+        method = self.method(plan)
+        score = Scorer.of(self.context.serving(self.source), self.context.data["eval"]) if method.scored else None
+        settings = self.settings(score=score, excluded_nodes=plan.excluded_nodes)
 
         def make(folder: Path) -> None:
-            source = self._source(plan, folder)
+            source = self._source(plan, method, folder)
             try:
-                plan.method.run(source, folder, settings)
+                method.quantize(source, folder, settings)
             except (EdgebertError, OSError, MemoryError):
                 raise
             except Exception as error:  # each library raises exceptions of its own
                 first = (str(error).strip().splitlines() or [""])[0]
-                raise StageError(f"{plan.method.name} failed: {error.__class__.__name__}: {first}") from error
+                raise StageError(f"{method.method_name()} failed: {error.__class__.__name__}: {first}") from error
             (folder / TABLES).unlink(missing_ok=True)
 
         name = get_runtime(self.target.runtime).model_file
         return self._once(f"int8-{plan.key}", make) / name
 
-    def _source(self, plan: Plan, folder: Path) -> Path:
+    def _source(self, plan: Plan, method: Method, folder: Path) -> Path:
         """The source of the method; in an ONNX graph, embedding tables are INT8 already."""
-        if plan.method.source_format == "transformers":
+        if not method.from_graph:
             return self.weights(plan.form)
         graph = self.graph(plan.form)
-        if plan.method.source_format != "onnx" or not self.common.get("embeddings", True):
+        if method.format != ONNX or method.quantises_tables or not self.common.get("embeddings", True):
             return graph
         quantize_tables(graph, folder / TABLES)
         return folder / TABLES

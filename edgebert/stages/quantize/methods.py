@@ -1,78 +1,40 @@
-"""The quantisation methods. A method is a function (source file, target folder, settings) -> facts.
-
-To add one: a file, a line in METHODS, its name in MethodName, and its parameters in APPLIES.
-"""
+"""The quantisation methods. Adding one: a file here, a line in METHODS, a test file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from edgebert.stages.quantize.dynamic import Dynamic
+from edgebert.stages.quantize.method import Method
+from edgebert.stages.quantize.neural_compressor import NeuralCompressor
+from edgebert.stages.quantize.nncf import Nncf
+from edgebert.stages.quantize.nncf_accuracy import NncfAccuracy
+from edgebert.stages.quantize.static import Static
+from edgebert.stages.quantize.weight_only import WeightOnly
 
-from edgebert.core.packages import is_installed
-from edgebert.stages.quantize import dynamic, neural_compressor, nncf, nncf_accuracy, static, weight_only
-
-MethodName = Literal["auto", "dynamic", "static", "nncf", "nncf-accuracy", "neural-compressor", "weight-only"]
-AUTO = "auto"
-"""Name of the search over the methods, which recipes write like a method."""
-APPLIES: dict[str, tuple[str, ...]] = {
-    "ranges": ("static",),
-    "percentile": ("static",),
-    "graph_format": ("static",),
-    "reduce_range": ("dynamic", "static", "nncf", "nncf-accuracy", "neural-compressor"),
-    "per_channel": ("dynamic", "static", "nncf", "nncf-accuracy", "neural-compressor"),
-    "max_drop": ("nncf-accuracy", "neural-compressor"),
-    "bits": ("weight-only",),
-    "block_size": ("weight-only",),
-    "accuracy_level": ("weight-only",),
-}
-"""Parameter -> the methods that use it."""
-
-
-@dataclass(frozen=True)
-class Method:
-    """A quantisation method."""
-
-    name: str
-    format: str
-    """Format of its result, and of its source where that is a graph."""
-    source_file: str
-    """File name of its source; empty for a Transformers folder."""
-    calibrated: bool
-    packages: tuple[str, ...]
-    run: Callable[..., Mapping[str, Any]]
-    searched: tuple[tuple[tuple[str, Any], ...], ...] = ()
-    """Fields of Settings that `auto` tries it with, one tuple a try; empty where `auto` does not try it."""
-    scored: bool = False
-    """Whether it uses the score on the eval set."""
-
-    @property
-    def source_format(self) -> str:
-        """Format of its source."""
-        return self.format if self.source_file else "transformers"
-
-    def missing_packages(self) -> list[str]:
-        """Its packages that are not installed."""
-        return [name for name in self.packages if not is_installed(name)]
-
-
-NEURAL_COMPRESSOR_PACKAGES = (
-    "torch",
-    "transformers",
-    "optimum",
-    "onnx",
-    "onnxscript",
-    "onnxruntime",
-    "neural_compressor",
-    "torchao",
+METHODS: tuple[type[Method], ...] = (
+    Dynamic,
+    Static,
+    Nncf,
+    NncfAccuracy,
+    NeuralCompressor,
+    WeightOnly,
 )
-METHODS = (
-    Method("dynamic", "onnx", "model.onnx", False, ("onnx", "onnxruntime"), dynamic.quantize, ((),)),
-    Method(
-        "static", "onnx", "model.onnx", True, ("onnx", "onnxruntime"), static.quantize, ((), (("graph_format", "qoperator"),))
-    ),
-    Method("nncf", "openvino", "openvino_model.xml", True, ("openvino", "nncf"), nncf.quantize, ((),)),
-    Method("nncf-accuracy", "openvino", "openvino_model.xml", True, ("openvino", "nncf"), nncf_accuracy.quantize, scored=True),
-    Method("neural-compressor", "onnx", "", True, NEURAL_COMPRESSOR_PACKAGES, neural_compressor.quantize, scored=True),
-    Method("weight-only", "onnx", "model.onnx", False, ("onnx", "onnxruntime"), weight_only.quantize),
-)
+
+
+def get_method(name: str) -> type[Method]:
+    """The method of that name."""
+    return next(method for method in METHODS if method.method_name() == name)
+
+
+def searched_methods(graph_format: str) -> list[type[Method]]:
+    """Methods for a format of graphs that `auto` tries, the one that it starts with first; those that use the score count."""
+    return [method for method in METHODS if method.format == graph_format and (method.searched or method.scored)]
+
+
+def usual_method(graph_format: str) -> type[Method] | None:
+    """The first method that `auto` tries for a format: the others' speed is relative to it. None where it tries none."""
+    return next((method for method in searched_methods(graph_format) if method.searched), None)
+
+
+def owners_of(parameter: str) -> list[str]:
+    """Names of the methods that have a parameter."""
+    return [method.method_name() for method in METHODS if parameter in method.parameters()]

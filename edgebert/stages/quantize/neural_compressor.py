@@ -15,13 +15,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from edgebert.core.packages import quiet_libraries
 from edgebert.errors import StageError
 from edgebert.runtimes import get_runtime
+from edgebert.runtimes.facts import ONNX
 from edgebert.runtimes.target import Target
 from edgebert.stages.quantize.fold import fold_weights
+from edgebert.stages.quantize.method import ScoredProducts
 from edgebert.stages.quantize.settings import Settings
 from edgebert.stages.quantize.tables import quantize_tables
 
@@ -30,32 +32,52 @@ WAYS = (("minmax", False), ("kl", False), ("minmax", True), ("kl", True))
 NOT_QUANTISED = {"w_dtype": "fp32", "act_dtype": "fp32"}
 
 
-def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any]:
-    """Writes model.onnx from a Transformers folder.
+class NeuralCompressor(ScoredProducts):
+    """Intel's, from PyTorch to a QDQ graph; it tries ways to find ranges until the score drops by at most `max_drop`."""
 
-    Raises:
-        StageError: the model cannot be exported or quantised.
-    """
-    from edgebert.models.load import load_model
-    from edgebert.stages.export import outputs_only
+    method: Literal["neural-compressor"] = "neural-compressor"
 
-    assert settings.task is not None
-    module = outputs_only(load_model(source, settings.task), settings.task.outputs)
-    work = _NeuralCompressorWork(module, target / "model.onnx", settings)
-    try:
-        with quiet_libraries():
-            return work.run()
-    except StageError:
-        raise
-    except Exception as error:  # torch, torchao and neural-compressor each raise exceptions of their own
-        first = (str(error).strip().splitlines() or [error.__class__.__name__])[0]
-        raise StageError(f"neural-compressor could not quantise {source}: {first}") from error
+    format: ClassVar[str] = ONNX
+    from_graph: ClassVar[bool] = False
+    calibrated: ClassVar[bool] = True
+    packages: ClassVar[tuple[str, ...]] = (
+        "torch",
+        "transformers",
+        "optimum",
+        "onnx",
+        "onnxscript",
+        "onnxruntime",
+        "neural_compressor",
+        "torchao",
+    )
+
+    def quantize(self, source: Path, target: Path, settings: Settings) -> Mapping[str, Any]:
+        """Writes model.onnx from a Transformers folder.
+
+        Raises:
+            StageError: the model cannot be exported or quantised.
+        """
+        from edgebert.models.load import load_model
+        from edgebert.stages.export import outputs_only
+
+        assert settings.task is not None
+        module = outputs_only(load_model(source, settings.task), settings.task.outputs)
+        work = _NeuralCompressorWork(self, module, target / "model.onnx", settings)
+        try:
+            with quiet_libraries():
+                return work.run()
+        except StageError:
+            raise
+        except Exception as error:  # torch, torchao and neural-compressor each raise exceptions of their own
+            first = (str(error).strip().splitlines() or [error.__class__.__name__])[0]
+            raise StageError(f"neural-compressor could not quantise {source}: {first}") from error
 
 
 @dataclass
 class _NeuralCompressorWork:
     """The quantisation of one model into one file."""
 
+    method: NeuralCompressor
     module: Any
     graph: Path
     settings: Settings
@@ -87,7 +109,7 @@ class _NeuralCompressorWork:
     def _config(self, algorithm: str, symmetric: bool) -> Any:
         from neural_compressor.torch.quantization import StaticQuantConfig
 
-        width = "per_channel" if self.settings.per_channel else "per_tensor"
+        width = "per_channel" if self.method.per_channel else "per_tensor"
         config = StaticQuantConfig(w_granularity=width, act_algo=algorithm, act_sym=symmetric)
         for name in _linear_modules(self.module, self.settings.excluded_nodes):
             config.set_local(name, StaticQuantConfig(**NOT_QUANTISED))
@@ -105,7 +127,7 @@ class _NeuralCompressorWork:
 
         fp32 = self._scored(exported)
         # autotune's tolerable loss is a share of the FP32 score.
-        tuning = TuningConfig(config_set=list(ways), tolerable_loss=self.settings.max_drop / max(fp32, 1e-9))
+        tuning = TuningConfig(config_set=list(ways), tolerable_loss=self.method.max_drop / max(fp32, 1e-9))
 
         def score(model: Any) -> float:
             return self._scored(model) if hasattr(model, "qconfig") else fp32
@@ -149,7 +171,7 @@ class _NeuralCompressorWork:
 
         assert self.settings.task is not None
         proto = onnx_program(model, self.settings.task, "what neural-compressor made")
-        fold_weights(proto.graph, reduce_range=self.settings.reduce_range)
+        fold_weights(proto.graph, reduce_range=bool(self.method.reduce_range))
         _give_modules(proto.graph)
         write_clean(proto, self.graph)
         if self.settings.embeddings:

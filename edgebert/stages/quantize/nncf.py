@@ -4,58 +4,69 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from edgebert.core.interrupts import signal_stack_kept
 from edgebert.core.packages import quiet_libraries
 from edgebert.errors import StageError
 from edgebert.runtimes.openvino import save_ir
+from edgebert.stages.quantize.method import IntegerProducts
 from edgebert.stages.quantize.settings import Settings
 
 
-def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any]:
-    """Writes openvino_model.xml and .bin."""
-    try:
-        with quiet_libraries(), signal_stack_kept():
-            import nncf
-            import openvino as ov
+class Nncf(IntegerProducts):
+    """OpenVINO's NNCF; ranges from calibration."""
 
-            model = ov.Core().read_model(str(source))
-            quantized = nncf.quantize(
-                model,
-                nncf.Dataset(settings.batches()),
-                advanced_parameters=advanced(settings),
-                **common_options(nncf, model, settings),
-            )
-            save_ir(quantized, target / "openvino_model.xml")
-    except RuntimeError as error:
-        raise StageError(f"NNCF could not quantise {source}: {str(error).splitlines()[0]}") from error
-    return {"calibration_samples": len(settings.calibration)}
+    method: Literal["nncf"] = "nncf"
+
+    format: ClassVar[str] = "openvino"
+    calibrated: ClassVar[bool] = True
+    packages: ClassVar[tuple[str, ...]] = ("openvino", "nncf")
+    searched: ClassVar[tuple[tuple[tuple[str, Any], ...], ...]] = ((),)
+
+    def quantize(self, source: Path, target: Path, settings: Settings) -> Mapping[str, Any]:
+        """Writes openvino_model.xml and .bin."""
+        try:
+            with quiet_libraries(), signal_stack_kept():
+                import nncf
+                import openvino as ov
+
+                model = ov.Core().read_model(str(source))
+                quantized = nncf.quantize(
+                    model,
+                    nncf.Dataset(settings.batches()),
+                    advanced_parameters=advanced(self),
+                    **common_options(nncf, model, self, settings),
+                )
+                save_ir(quantized, target / "openvino_model.xml")
+        except RuntimeError as error:
+            raise StageError(f"NNCF could not quantise {source}: {str(error).splitlines()[0]}") from error
+        return {"calibration_samples": len(settings.calibration)}
 
 
-def common_options(nncf: Any, model: Any, settings: Settings) -> dict[str, Any]:
+def common_options(nncf: Any, model: Any, method: IntegerProducts, settings: Settings) -> dict[str, Any]:
     """Arguments that both of NNCF's quantisers take."""
     return {
         "model_type": nncf.ModelType.TRANSFORMER,
         "preset": nncf.QuantizationPreset.MIXED,
         "subset_size": len(settings.calibration),
-        **_ignored(nncf, model, settings),
+        **_ignored(nncf, model, method, settings),
     }
 
 
-def advanced(settings: Settings) -> Any:
+def advanced(method: IntegerProducts) -> Any:
     """NNCF's advanced parameters."""
     from nncf import AdvancedQuantizationParameters, OverflowFix
     from nncf.quantization.advanced_parameters import QuantizationParameters
 
-    weights = {} if settings.per_channel else {"weights_quantization_params": QuantizationParameters(per_channel=False)}
+    weights = {} if method.per_channel else {"weights_quantization_params": QuantizationParameters(per_channel=False)}
     # NNCF's default narrows first convolutions alone. ENABLE keeps the weights of every MatMul to 7 bits.
-    fix = OverflowFix.ENABLE if settings.reduce_range else OverflowFix.DISABLE
+    fix = OverflowFix.ENABLE if method.reduce_range else OverflowFix.DISABLE
     return AdvancedQuantizationParameters(overflow_fix=fix, **weights)
 
 
-def _ignored(nncf: Any, model: Any, settings: Settings) -> dict[str, Any]:
-    names = [*_named(model, settings.excluded_nodes), *(_products_of_activations(model) if settings.reduce_range else [])]
+def _ignored(nncf: Any, model: Any, method: IntegerProducts, settings: Settings) -> dict[str, Any]:
+    names = [*_named(model, settings.excluded_nodes), *(_products_of_activations(model) if method.reduce_range else [])]
     types = [] if settings.embeddings else ["Gather"]
     if not types and not names:
         return {}

@@ -12,51 +12,61 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from edgebert.core.interrupts import signal_stack_kept
 from edgebert.core.packages import quiet_libraries
 from edgebert.errors import StageError
 from edgebert.runtimes.openvino import save_ir
+from edgebert.stages.quantize.method import ScoredProducts
 from edgebert.stages.quantize.nncf import advanced, common_options
 from edgebert.stages.quantize.settings import Settings
 from edgebert.stages.scorer import Scorer
 
 
-def quantize(source: Path, target: Path, settings: Settings) -> Mapping[str, Any]:
-    """Writes openvino_model.xml and .bin.
+class NncfAccuracy(ScoredProducts):
+    """NNCF that returns operators to FP32 until the score drops by at most `max_drop`."""
 
-    Raises:
-        StageError: NNCF cannot quantise the graph.
-    """
-    assert settings.score is not None
-    validation = _Validation(settings.score)
-    try:
-        with quiet_libraries(), signal_stack_kept():
-            import nncf
-            import openvino as ov
+    method: Literal["nncf-accuracy"] = "nncf-accuracy"
 
-            model = ov.Core().read_model(str(source))
-            quantized = nncf.quantize_with_accuracy_control(
-                model,
-                calibration_dataset=nncf.Dataset(settings.batches()),
-                validation_dataset=nncf.Dataset(list(settings.score.batches())),
-                validation_fn=validation,
-                max_drop=settings.max_drop,
-                drop_type=nncf.DropType.ABSOLUTE,
-                advanced_quantization_parameters=_without_smoothing(advanced(settings)),
-                **common_options(nncf, model, settings),
-            )
-            save_ir(quantized, target / "openvino_model.xml")
-    except RuntimeError as error:
-        raise StageError(f"NNCF could not quantise {source}: {str(error).splitlines()[0]}") from error
-    fp32, first, *rest = validation.scores
-    return {
-        "calibration_samples": len(settings.calibration),
-        "score_fp32": fp32,
-        "score_int8": first,
-        "trials": 1 + len(rest),
-    }
+    format: ClassVar[str] = "openvino"
+    calibrated: ClassVar[bool] = True
+    packages: ClassVar[tuple[str, ...]] = ("openvino", "nncf")
+
+    def quantize(self, source: Path, target: Path, settings: Settings) -> Mapping[str, Any]:
+        """Writes openvino_model.xml and .bin.
+
+        Raises:
+            StageError: NNCF cannot quantise the graph.
+        """
+        assert settings.score is not None
+        validation = _Validation(settings.score)
+        try:
+            with quiet_libraries(), signal_stack_kept():
+                import nncf
+                import openvino as ov
+
+                model = ov.Core().read_model(str(source))
+                quantized = nncf.quantize_with_accuracy_control(
+                    model,
+                    calibration_dataset=nncf.Dataset(settings.batches()),
+                    validation_dataset=nncf.Dataset(list(settings.score.batches())),
+                    validation_fn=validation,
+                    max_drop=self.max_drop,
+                    drop_type=nncf.DropType.ABSOLUTE,
+                    advanced_quantization_parameters=_without_smoothing(advanced(self)),
+                    **common_options(nncf, model, self, settings),
+                )
+                save_ir(quantized, target / "openvino_model.xml")
+        except RuntimeError as error:
+            raise StageError(f"NNCF could not quantise {source}: {str(error).splitlines()[0]}") from error
+        fp32, first, *rest = validation.scores
+        return {
+            "calibration_samples": len(settings.calibration),
+            "score_fp32": fp32,
+            "score_int8": first,
+            "trials": 1 + len(rest),
+        }
 
 
 def _without_smoothing(parameters: Any) -> Any:

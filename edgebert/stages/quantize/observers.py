@@ -11,15 +11,15 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from edgebert.stages.quantize.settings import Ranges
-
 Array = npt.NDArray[Any]
 Range = tuple[float, float]
+Ranges = Literal["minmax", "moving-average", "entropy", "percentile", "mse"]
+"""Names of the observers."""
 BINS = 4096
 LEVELS = 256
 """Number of 8-bit levels."""

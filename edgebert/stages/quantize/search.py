@@ -15,7 +15,7 @@ from edgebert.runtimes.target import Target
 from edgebert.stages.base import RunContext
 from edgebert.stages.quantize.builder import Builder, Form, Plan
 from edgebert.stages.quantize.fallback import fall_back
-from edgebert.stages.quantize.methods import Method
+from edgebert.stages.quantize.method import Method
 from edgebert.stages.quantize.repair import NOT_IN_WEIGHTS, ONLY_WHEN_ROUNDED, WEIGHT_REPAIRS
 from edgebert.stages.quantize.search_log import Candidate, SearchLog, title
 from edgebert.stages.quantize.tuning import changes, exact, tune_graph, tune_settings
@@ -31,9 +31,9 @@ class Search:
     source: Artifact
     context: RunContext
     target: Target
-    methods: Sequence[Method]
+    methods: Sequence[type[Method]]
     common: Mapping[str, Any]
-    """Fields of Settings that all files share."""
+    """Parameters that all files share."""
     sensitivity: tuple[LayerSensitivity, ...] = ()
     reference: Plan | None = None
     """The plan that speeds are relative to: the first method on the best graph."""
@@ -45,8 +45,8 @@ class Search:
         builder = Builder(self.source, self.context, self.target, self.common, trials.allowed_drop)
         return SearchLog(self.context, self.target, builder, trials)
 
-    def run(self) -> tuple[Path, SearchRecord]:
-        """The winner's file, and the record of the search.
+    def run(self) -> tuple[Path, SearchRecord, bool]:
+        """The winner's file, the record of the search, and whether the winner's sums saturate on no CPU.
 
         Raises:
             StageError: no method makes a model that runs.
@@ -64,7 +64,8 @@ class Search:
             best = min(candidates, key=_rank)
             if best.scored.failures:
                 best = self._repair(candidates, tuned)
-        return self.log.builder.quantized(best.plan), self._record(best, tuned)
+        builder = self.log.builder
+        return builder.quantized(best.plan), self._record(best, tuned), builder.method(best.plan).any_cpu
 
     def _first(self) -> Plan:
         """The plan of the first method that works, on the graph as it is exported."""
@@ -77,7 +78,7 @@ class Search:
                     return plan
                 except EdgebertError as error:
                     faults.append(error.message)
-                    self.log.note(f"method {method.name}", kept=False, why=error.message)
+                    self.log.note(f"method {method.method_name()}", kept=False, why=error.message)
         raise StageError(f"No method quantises the model for {self.target.name}: {'; '.join(faults)}")
 
     def _methods(self, plan: Plan, target: Target) -> list[Candidate]:
@@ -102,7 +103,8 @@ class Search:
         best = min(candidates, key=_rank)
         for name in WEIGHT_REPAIRS:
             repairs = (*best.plan.form.repairs, name)
-            repaired = self._made([c.plan.with_form(repairs=repairs) for c in candidates], target, f"repair {name}:")
+            plans = [one.plan.with_form(repairs=repairs) for one in candidates if name in one.plan.method.repairs]
+            repaired = self._made(plans, target, f"repair {name}:")
             if not repaired:
                 continue
             first = min(repaired, key=_rank)
@@ -141,7 +143,7 @@ class Search:
         return candidates
 
     def _record(self, best: Candidate, tuned: Target) -> SearchRecord:
-        form, from_folder = best.plan.form, best.plan.method.source_format == "transformers"
+        form, from_folder = best.plan.form, not best.plan.method.from_graph
         return SearchRecord(
             method=title(best.plan),
             rewrites=() if from_folder else form.rewrites,

@@ -90,4 +90,4 @@ class SearchLog:
 
 def title(plan: Plan) -> str:
     """A method and its settings, as shown to users."""
-    return " ".join([plan.method.name, *(str(value) for _, value in plan.settings)])
+    return " ".join([plan.method.method_name(), *(str(value) for _, value in plan.settings)])

@@ -106,14 +106,14 @@ def test_onnxruntime_fuses_the_graph_as_it_fuses_the_export(
     import onnx
     import onnxruntime as ort
 
-    from edgebert.stages.quantize import dynamic
+    from edgebert.stages.quantize.dynamic import Dynamic
     from edgebert.stages.quantize.settings import Settings
 
     def optimised(source: Path, name: str) -> Counter[str]:
         folder = tmp_path / name
         folder.mkdir()
         if precision == "int8":
-            dynamic.quantize(source, folder, Settings(per_channel=True, embeddings=True, calibration=()))
+            Dynamic().quantize(source, folder, Settings())
             source = folder / "model.onnx"
         options = ort.SessionOptions()
         options.log_severity_level = 3

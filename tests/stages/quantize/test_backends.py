@@ -27,9 +27,12 @@ from edgebert.runtimes.openvino import convert_to_openvino
 from edgebert.runtimes.serving import Serving
 from edgebert.runtimes.target import Target
 from edgebert.stages.export import export_onnx
-from edgebert.stages.quantize import Quantize, neural_compressor, nncf_accuracy, weight_only
+from edgebert.stages.quantize import Quantize, neural_compressor
 from edgebert.stages.quantize.fold import fold_weights
+from edgebert.stages.quantize.neural_compressor import NeuralCompressor
+from edgebert.stages.quantize.nncf_accuracy import NncfAccuracy
 from edgebert.stages.quantize.settings import Settings
+from edgebert.stages.quantize.weight_only import WeightOnly
 from edgebert.stages.scorer import Scorer
 from edgebert.tasks import get_task
 from edgebert.tasks.base import Batch, Encoded
@@ -59,7 +62,7 @@ class Bench:
 
     def settings(self, **fields: Any) -> Settings:
         """Eight texts calibrate."""
-        return Settings(**{"per_channel": True, "embeddings": True, "calibration": self.encoded[:8], "task": TASK, **fields})
+        return Settings(**{"calibration": self.encoded[:8], "task": TASK, **fields})
 
     def scorer(self, encoded: Sequence[Encoded]) -> Scorer:
         """A scorer whose labels are FP32's answers, so that FP32 scores 1."""
@@ -89,7 +92,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory, model_template: Path) -> Ben
 def converted(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Mapping[str, Any]]:
     """What neural-compressor makes, with a score to look at; and the facts."""
     out = tmp_path_factory.mktemp("converted")
-    facts = neural_compressor.quantize(bench.model, out, bench.settings(score=bench.scorer(bench.encoded[:40]), max_drop=0.5))
+    settings = bench.settings(score=bench.scorer(bench.encoded[:40]))
+    facts = NeuralCompressor(max_drop=0.5).quantize(bench.model, out, settings)
     return out / "model.onnx", facts
 
 
@@ -272,8 +276,8 @@ def test_neural_compressor_keeps_the_best_way_when_none_loses_little_enough(
     monkeypatch.setattr(neural_compressor, "WAYS", (("minmax", False), ("minmax", True)))
     score = Scripted(TASK, bench.encoded[:1], (0,))
     kept = ("bert.encoder.layer.0.output.dense/MatMul", "bert.encoder.layer.0.attention.self/MatMul")
-    settings = bench.settings(score=score, max_drop=0.1, excluded_nodes=kept, reduce_range=True, embeddings=False)
-    facts = neural_compressor.quantize(bench.model, tmp_path, settings)
+    settings = bench.settings(score=score, excluded_nodes=kept, embeddings=False)
+    facts = NeuralCompressor(max_drop=0.1, reduce_range=True).quantize(bench.model, tmp_path, settings)
     assert (facts["ranges"], facts["symmetric"], facts["trials"]) == ("minmax", True, 2)
     fp32, first, second = score.__dict__["answers"]
     batch = next(score.batches())
@@ -308,7 +312,8 @@ class Near(Scorer):
 def controlled(bench: Bench, out: Path, max_drop: float) -> tuple[Path, Mapping[str, Any]]:
     out.mkdir()
     score = Near(TASK, bench.encoded[:12], (0,) * 12)
-    facts = nncf_accuracy.quantize(bench.folder / "openvino_model.xml", out, bench.settings(score=score, max_drop=max_drop))
+    method = NncfAccuracy(max_drop=max_drop)
+    facts = method.quantize(bench.folder / "openvino_model.xml", out, bench.settings(score=score))
     return out / "openvino_model.xml", facts
 
 
@@ -335,9 +340,10 @@ def quantisers(file: Path) -> int:
 # Weights by blocks.
 
 
-def by_blocks(bench: Bench, out: Path, **fields: Any) -> Path:
+def by_blocks(bench: Bench, out: Path, *, excluded_nodes: tuple[str, ...] = (), embeddings: bool = True, **fields: Any) -> Path:
     out.mkdir()
-    weight_only.quantize(bench.onnx, out, bench.settings(calibration=(), **fields))
+    settings = bench.settings(calibration=(), excluded_nodes=excluded_nodes, embeddings=embeddings)
+    WeightOnly(**fields).quantize(bench.onnx, out, settings)
     return out / "model.onnx"
 
 

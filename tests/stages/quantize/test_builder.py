@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import pytest
 
@@ -12,7 +12,7 @@ from edgebert.errors import StageError
 from edgebert.runtimes.target import Target
 from edgebert.stages.quantize import builder as builder_module
 from edgebert.stages.quantize.builder import Builder, Form, Plan
-from edgebert.stages.quantize.methods import Method
+from edgebert.stages.quantize.method import Method
 
 COMMON = {"per_channel": True, "embeddings": True, "reduce_range": False}
 
@@ -24,8 +24,16 @@ def builder(tmp_path: Path) -> Builder:
     return Builder(SimpleNamespace(path=tmp_path), context, Target(runtime="onnxruntime"), COMMON, 0.01)  # type: ignore[arg-type]
 
 
-def method(run: Any) -> Method:
-    return Method("made-up", "onnx", "", False, (), run)
+def method(run: Any) -> type[Method]:
+    class MadeUp(Method):
+        method: Literal["made-up"] = "made-up"
+        format: ClassVar[str] = "onnx"
+        from_graph: ClassVar[bool] = False
+
+        def quantize(self, source: Path, target: Path, settings: Any) -> Any:
+            return run(source, target, settings)
+
+    return MadeUp
 
 
 def writes(source: Path, folder: Path, settings: Any) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from edgebert.stages.quantize.observers import (
     MinMax,
     Observer,
     Range,
+    Ranges,
     candidates,
     divergence,
     holding,
@@ -28,7 +29,6 @@ from edgebert.stages.quantize.observers import (
     least_squared_error,
     observer_for,
 )
-from edgebert.stages.quantize.settings import Ranges
 
 Array = npt.NDArray[Any]
 METHODS: tuple[Ranges, ...] = get_args(Ranges)

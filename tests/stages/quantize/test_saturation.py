@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from edgebert.bundle.read import read_bundle, serving_of
+from edgebert.runtimes import runtime_of_format
 from edgebert.runtimes.isa import host_cpu, saturates
-from edgebert.stages.quantize import METHODS
+from edgebert.stages.quantize.methods import get_method
 from edgebert.stages.quantize.settings import Settings
-from edgebert.tasks.base import Encoded
 
 Weights = npt.NDArray[np.int8]
 Activations = npt.NDArray[np.uint8]
@@ -55,18 +55,15 @@ def quantized(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tu
     serving = serving_of(bundle, manifest)
     calibration = tuple(serving.encode(serving.open_tokenizer(), manifest.goldens.rows))
     made = {}
-    for method in METHODS:
-        if method.name in ALL_METHODS:
-            source = bundle / {"onnx": "onnx", "openvino": "openvino"}[method.format] / method.source_file
-            for width, reduced in WIDTHS.items():
-                out = tmp_path_factory.mktemp("quantized")
-                method.run(source, out, settings(calibration if method.calibrated else (), reduced))
-                made[method.name, width] = out / method.source_file
+    for name in ALL_METHODS:
+        method = get_method(name)
+        runtime = runtime_of_format(method.format)
+        for width, reduced in WIDTHS.items():
+            out = tmp_path_factory.mktemp("quantized")
+            source = bundle / runtime.hub.folder / runtime.model_file
+            method(reduce_range=reduced).quantize(source, out, Settings(calibration if method.calibrated else ()))
+            made[name, width] = out / runtime.model_file
     return made
-
-
-def settings(calibration: tuple[Encoded, ...], reduced: bool) -> Settings:
-    return Settings(per_channel=True, embeddings=True, calibration=calibration, reduce_range=reduced)
 
 
 def multiplied_weights(file: Path) -> list[Weights]:

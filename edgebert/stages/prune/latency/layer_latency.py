@@ -32,7 +32,8 @@ from edgebert.stages.prune.latency.latency_table import Array, LatencyTable, Pre
 from edgebert.stages.prune.latency.layer_fit import Stack, fit, heads_grid, length_grid, neurons_grid, plan_stacks
 from edgebert.stages.prune.latency.layer_graphs import VOCABULARY, GraphSizes, StackSizes, stack, write_graph
 from edgebert.stages.prune.latency.layer_worker import LayerJob, random_texts
-from edgebert.stages.quantize import dynamic, nncf
+from edgebert.stages.quantize.method import Method
+from edgebert.stages.quantize.methods import usual_method
 from edgebert.stages.quantize.settings import Settings
 
 VERSION = 2
@@ -57,7 +58,7 @@ def measure_table(
     Args:
         shape: shape of the model that is to be pruned, the largest that costs are asked for.
         target: the target, whose runtime, threads, batch and optimisers are measured.
-        precision: for int8, models are quantised by onnxruntime's dynamic quantisation, or NNCF's for openvino.
+        precision: for int8, models are quantised by the method that `auto` tries first for the target's runtime.
         lengths: padded tokens of each query, from `served_lengths`.
         remeasure: drop the table in the store.
 
@@ -183,11 +184,20 @@ class _Measurement:
         return built
 
     def _require_packages(self) -> None:
-        get_runtime(self.target.runtime).require()
-        quantiser = ["nncf"] if self.target.runtime == "openvino" and self.precision == "int8" else []
-        for package in ["onnx", *quantiser]:
+        runtime = get_runtime(self.target.runtime)
+        runtime.require()
+        quantiser = self._method.packages if self.precision == "int8" else ()
+        for package in ("onnx", *runtime.converter_packages, *quantiser):
             if not is_installed(package):
                 raise MissingPackage(package, needed_for="A latency table")
+
+    @property
+    def _method(self) -> type[Method]:
+        """The method that models are quantised by: the first that `auto` tries."""
+        method = usual_method(get_runtime(self.target.runtime).format)
+        if method is None:
+            raise StageError(f"No quantisation method is tried for {self.target.runtime}, so INT8 layers cannot be timed.")
+        return method
 
     def _model(self, sizes: GraphSizes, folder: Path) -> Path:
         """Builds a model in the folder; returns the file that the target's runtime opens."""
@@ -201,10 +211,9 @@ class _Measurement:
             graph.unlink()
         if self.precision == "fp32":
             return source
-        quantize = nncf.quantize if self.target.runtime == "openvino" else dynamic.quantize
         (folder / "int8").mkdir()
         texts = random_texts(CALIBRATION, self.lengths[0], VOCABULARY)
-        quantize(source, folder / "int8", Settings(per_channel=True, embeddings=True, calibration=texts))
+        self._method().quantize(source, folder / "int8", Settings(calibration=texts))
         source.unlink()
         return folder / "int8" / source.name
 
