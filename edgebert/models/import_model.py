@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgebert.core.packages import quiet_libraries
+from edgebert.core.packages import is_installed, quiet_libraries
 from edgebert.core.progress import Progress
 from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_json
 from edgebert.errors import SourceError
@@ -40,11 +40,17 @@ def base_key(model: ModelFolder) -> str:
 
 
 def write_fast_tokenizer(folder: Path, model: ModelFolder) -> None:
-    """Makes tokenizer.json from vocab.txt.
+    """Makes tokenizer.json from the files of the family's vocabulary, such as vocab.txt.
 
     Raises:
         SourceError: the vocabulary cannot be read.
     """
+    if model.family.vocabulary == "Unigram" and not is_installed("sentencepiece"):
+        raise SourceError(
+            f"{model.path} has no tokenizer.json, and {model.family.vocabulary_files[0]} is read by the package sentencepiece, "
+            "which is not installed.",
+            hint="Put the tokenizer.json there that belongs to the model, or: pip install sentencepiece",
+        )
     with quiet_libraries():
         from transformers import AutoTokenizer
 
