@@ -8,8 +8,9 @@ from typing import Any
 from edgebert.models.families.base import Family
 from edgebert.models.families.bert import BERT
 from edgebert.models.families.distilbert import DISTILBERT
+from edgebert.models.families.roberta import ROBERTA
 
-FAMILIES: tuple[Family, ...] = (BERT, DISTILBERT)
+FAMILIES: tuple[Family, ...] = (BERT, DISTILBERT, ROBERTA)
 
 MODEL_TYPES = tuple(kind for family in FAMILIES for kind in (family.model_type, family.pruned_type))
 """Every `model_type` that edgebert knows, plain and pruned."""
