@@ -9,8 +9,9 @@ from edgebert.models.families.base import Family
 from edgebert.models.families.bert import BERT
 from edgebert.models.families.distilbert import DISTILBERT
 from edgebert.models.families.roberta import ROBERTA
+from edgebert.models.families.xlm_roberta import XLM_ROBERTA
 
-FAMILIES: tuple[Family, ...] = (BERT, DISTILBERT, ROBERTA)
+FAMILIES: tuple[Family, ...] = (BERT, DISTILBERT, ROBERTA, XLM_ROBERTA)
 
 MODEL_TYPES = tuple(kind for family in FAMILIES for kind in (family.model_type, family.pruned_type))
 """Every `model_type` that edgebert knows, plain and pruned."""
