@@ -174,7 +174,6 @@ LIGHT = (
     "report.compare.junit",
     "report.file",
     "report.text.bench_table",
-    "runtimes.fake",
     "runtimes.serving",
     "stages",
     "stages.examples",

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_session import Fake
 
 from edgebert.errors import EdgebertError, MissingPackage
 from edgebert.runtimes import RUNTIMES, get_runtime
 from edgebert.runtimes.base import Runtime, Session
-from edgebert.runtimes.fake import Fake
 from edgebert.runtimes.target import Target
 from edgebert.runtimes.torch import Torch
 from edgebert.tasks.base import Batch, Encoded, collate

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_session import FakeSession
 
 from edgebert.errors import StageError
 from edgebert.measure.latency.job import RoundJob
@@ -23,7 +24,6 @@ from edgebert.measure.latency.latency import run_job, write_rows
 from edgebert.measure.latency.scenarios import Query, Served, single_stream
 from edgebert.report.rounds import Setting
 from edgebert.runtimes.base import Array, Session
-from edgebert.runtimes.fake import FakeSession
 from edgebert.runtimes.target import Target
 from edgebert.tasks.base import Encoded, collate
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_machines import grow, siblings
+from fake_session import FakeSession
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -26,7 +27,6 @@ from edgebert.measure.machine.kernel_files import KernelFiles
 from edgebert.measure.machine.reference_workload import time_reference_workload, undisturbed
 from edgebert.report.rounds import Setting
 from edgebert.runtimes.base import Array, Session
-from edgebert.runtimes.fake import FakeSession
 from edgebert.tasks.base import Encoded, collate
 
 PART_S = 0.01

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
+from fake_session import FakeSession
 from hypothesis import given
 from hypothesis import strategies as st
 from notes import Notes
@@ -39,7 +40,6 @@ from edgebert.measure.predictions import predict_rows
 from edgebert.report.rounds import Setting
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.base import Array
-from edgebert.runtimes.fake import FakeSession
 from edgebert.runtimes.target import Target
 from edgebert.tasks.base import Encoded, collate
 
@@ -401,8 +401,6 @@ ASKS = """
 import sys, numpy, torch
 from pathlib import Path
 from edgebert.runtimes import get_runtime
-from edgebert.runtimes.base import Array
-from edgebert.runtimes.fake import FakeSession
 from edgebert.runtimes.target import Target
 ids = numpy.array([[2, 7, 9, 3]])
 batch = {"input_ids": ids, "attention_mask": ids * 0 + 1, "token_type_ids": ids * 0, "unheard_of": ids}
