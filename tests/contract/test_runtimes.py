@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from copied_runtime import Copied
 from fake_session import Fake
 
 from edgebert.errors import EdgebertError, MissingPackage
@@ -18,7 +19,7 @@ from edgebert.runtimes.torch import Torch
 from edgebert.tasks.base import Batch, Encoded, collate
 
 TARGET = Target(runtime="onnxruntime", threads=1)  # a session reads the threads and nothing else
-REAL: tuple[Runtime, ...] = (*RUNTIMES, Torch())
+REAL: tuple[Runtime, ...] = (*RUNTIMES, Torch(), Copied())
 EVERY: tuple[Runtime, ...] = (*REAL, Fake())
 VOCABULARY = 60
 
@@ -27,13 +28,16 @@ real_runtime = pytest.mark.parametrize("runtime", REAL, ids=lambda runtime: runt
 
 
 @pytest.fixture(scope="module")
-def models(finished: Path, model_template: Path) -> dict[str, Path]:
+def models(finished: Path, model_template: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The FP32 model of each runtime. Do not write into them."""
     bundle = finished / "runs" / "recipe" / "bundle"
+    copied = tmp_path_factory.mktemp("copied")
+    Copied().convert(bundle / "onnx" / "model.onnx", copied)
     return {
         "torch": model_template,
         "onnxruntime": bundle / "onnx" / "model.onnx",
         "openvino": bundle / "openvino" / "openvino_model.xml",
+        "copied": copied / Copied.model_file,
         "fake": bundle,
     }
 
