@@ -15,6 +15,7 @@ from edgebert.stages.base import Stage
 from edgebert.stages.export import Export
 from edgebert.stages.prune import Prune
 from edgebert.stages.quantize import Quantize
+from edgebert.stages.quantize.methods import usual_method
 from edgebert.tasks import get_task
 
 BASE = -1
@@ -130,7 +131,7 @@ def lay_out(recipe: Recipe, *, has_head: bool) -> tuple[Layout | None, list[Prob
     late = _late_problems(builder) + _metric_problems(recipe)
     if builder.changed_by is not None:
         builder.export(recipe.targets, builder.changed_by)
-    late += _width_problems(recipe)
+    late += _width_problems(recipe) + _unsearched_problems(recipe)
     problems = builder.problems + late + _data_problems(recipe) + _unrun_problems(builder, runtimes)
     if problems:
         return None, problems
@@ -251,6 +252,20 @@ def _width_problems(recipe: Recipe) -> list[Problem]:
         if overflows(target)
         for step in stage.expand([target])
         if isinstance(step, Quantize) and step.output_format() == get_runtime(target.runtime).format and not step.any_cpu
+    ]
+
+
+def _unsearched_problems(recipe: Recipe) -> list[Problem]:
+    """Targets for which `auto` has no method to begin with."""
+    return [
+        Problem(
+            f"stages.{index}.quantize.method",
+            f"auto knows no quantisation method for the target {target.name}.",
+            suggestion=f"Drop the target, or the quantisation: {get_runtime(target.runtime).title} then runs FP32.",
+        )
+        for index, stage in enumerate(recipe.stages)
+        for target in recipe.targets
+        if isinstance(stage, Quantize) and stage.automatic and not usual_method(get_runtime(target.runtime).format)
     ]
 
 

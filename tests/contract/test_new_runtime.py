@@ -52,6 +52,12 @@ def test_its_options_are_read_checked_and_described(run: Run) -> None:
     assert "4 for Copied Runtime" in fields["length_bucket"]["description"]
 
 
+def test_auto_is_refused_where_no_method_is_for_it(folder: Path) -> None:
+    alone = command_line(folder, copied_runtime.lines()[0])
+    stages = ("--set", "stages=[{quantize: {method: auto}}]", "--set", "targets=[{runtime: copied}]")
+    assert "auto knows no quantisation method for the target copied" in alone("plan", "recipe.yaml", *stages, code=2).stderr
+
+
 @pytest.mark.slow
 def test_its_graphs_are_made_measured_and_bundled(made: Path, run: Run) -> None:
     found = entries(made / "report.json")
@@ -92,3 +98,12 @@ def test_auto_tunes_it_as_it_says(run: Run, folder: Path, made: Path) -> None:
     tried = {trial["what"] for trial in found["trials"]}
     assert {"in haste", "without this", "method timid-copied", "method timid-copied low"} <= tried
     assert not any("attention" in what for what in tried)  # an operator of ONNX Runtime alone
+
+
+@pytest.mark.slow
+def test_layers_are_timed_on_it(run: Run, folder: Path) -> None:
+    prune = "{prune: {to: {speedup: 1.05}, block: 8, samples: 16}}"
+    stages = ("--set", f"stages=[{prune}, {{quantize: {{method: timid-copied}}}}]", "--set", "targets=[{runtime: copied}]")
+    run("compress", "recipe.yaml", *stages, "--out", "pruned")
+    (tables, *_) = [json.loads(file.read_text()) for file in (folder / "store").rglob("table.json")]
+    assert (tables["runtime"], tables["precision"], tables["bucket"]) == ("copied", "int8", 4)
