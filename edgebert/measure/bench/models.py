@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from edgebert.core.progress import Progress
 from edgebert.core.store import FileEntry, content_hash, hash_file
 from edgebert.errors import InputError, MissingPackage, SourceError
 from edgebert.measure.bench.model_files import graph_files
+from edgebert.models.families import find_family
 from edgebert.models.folder import WEIGHTS, WEIGHTS_INDEX, inspect_model, read_json
 from edgebert.runtimes import RUNTIMES, get_runtime, openers
 from edgebert.runtimes.serving import Serving
@@ -262,15 +263,19 @@ def _runtimes_of(file: Path) -> list[str]:
     return [runtime.name for runtime in openers(file.suffix)]
 
 
+def _longest_input(config: Mapping[str, Any]) -> Any:
+    """Tokens that the position table has rows for, where config.json says it: not all rows of some families carry a token."""
+    rows, family = config.get("max_position_embeddings"), find_family(config.get("model_type"))
+    return rows - family.first_position(config) if family and isinstance(rows, int | float) else rows
+
+
 def _config_facts(file: Path | None) -> dict[str, Any]:
     """Task, labels, longest input, pad id and size of the vocabulary, as far as config.json and its neighbours have them."""
     config = read_json(file) if file else {}
     limit = None
     if file and (file.parent / "tokenizer_config.json").is_file():
         limit = read_json(file.parent / "tokenizer_config.json").get("model_max_length")
-    limits = [
-        value for value in (config.get("max_position_embeddings"), limit) if isinstance(value, int | float) and value < 1e9
-    ]
+    limits = [value for value in (_longest_input(config), limit) if isinstance(value, int | float) and value < 1e9]
     names = config.get("id2label")
     task = _task_of(config)
     return {

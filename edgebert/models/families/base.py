@@ -14,6 +14,8 @@ from typing import Any, Literal
 Vocabulary = Literal["WordPiece", "BPE", "Unigram"]
 ALL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 COMMON_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+USUAL_PADDING = 1
+"""pad_token_id that Transformers assumes for the families that count positions from it, where config.json does not say."""
 POSITIONS = 512
 """Rows of the position table that Transformers assumes where config.json does not say."""
 
@@ -129,7 +131,8 @@ class Family:
         Args:
             config: the content of config.json.
         """
-        return int(config["pad_token_id"]) + 1 if self.skips_padding else 0
+        padding = config.get("pad_token_id")
+        return (padding if isinstance(padding, int) else USUAL_PADDING) + 1 if self.skips_padding else 0
 
     def longest_input(self, config: Mapping[str, Any]) -> int:
         """Most tokens of a text that the position table has rows for."""

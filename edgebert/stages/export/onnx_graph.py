@@ -51,11 +51,16 @@ def export_model(model: Any, task: Task, target: Path, *, name: str, rewrites: S
     return {"export_difference": float(f"{difference:.2e}")}
 
 
-def onnx_program(module: Any, task: Task, name: str) -> Any:
-    """A module as an onnx.ModelProto with dynamic batch and sequence."""
+def onnx_program(module: Any, task: Task, name: str, inputs: Sequence[str] | None = None) -> Any:
+    """A module as an onnx.ModelProto with dynamic batch and sequence.
+
+    Args:
+        inputs: names of what the module takes, in order; None for one that `outputs_only` made, which knows them.
+    """
     import torch
 
-    example, inputs = example_inputs(module), inputs_of(module)
+    inputs = module.inputs if inputs is None else inputs
+    example = example_inputs(inputs)
     dimensions = {name: {0: "batch", 1: "sequence"} for name in inputs}
     try:
         with quiet_libraries(), torch.no_grad():
@@ -81,18 +86,13 @@ def holding_rewrites(task: Task, family: Family) -> tuple[Rewrite, ...]:
     return tuple(rewrite for rewrite in held if rewrite != "first_token" or first_alone)
 
 
-def inputs_of(module: Any) -> tuple[str, ...]:
-    """Names of what a module made by `outputs_only` takes, in order; BERT's for one that a quantiser made of it."""
-    return getattr(module, "inputs", INPUTS)
-
-
-def example_inputs(module: Any) -> tuple[Any, ...]:
-    """Inputs to export a module with: two texts of eight tokens, because the exporter takes a size of 1 for a constant."""
+def example_inputs(names: Sequence[str]) -> tuple[Any, ...]:
+    """Inputs of these names to export with: two texts of eight tokens, since the exporter takes a size of 1 for a constant."""
     import torch
 
     ids = torch.arange(16, dtype=torch.int64).reshape(2, 8)
     values = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
-    return tuple(values[name] for name in inputs_of(module))
+    return tuple(values[name] for name in names)
 
 
 def outputs_only(model: Any, outputs: Sequence[str]) -> Any:

@@ -91,13 +91,13 @@ class _NeuralCompressorWork:
         import torch
         from neural_compressor.torch.export import export
 
-        from edgebert.stages.export import INPUTS
+        from edgebert.models.parts import family_of
+        from edgebert.stages.export.onnx_graph import example_inputs
 
-        ids = torch.arange(16, dtype=torch.int64).reshape(2, 8)
-        example = (ids, torch.ones_like(ids), torch.zeros_like(ids))
-        longest = int(self.module.model.config.max_position_embeddings)
+        example = example_inputs(self.module.inputs)
+        longest = family_of(self.module.model).longest_input(self.module.model.config.to_dict())
         dimensions = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence", max=longest)}
-        exported = export(self.module, example, tuple(dimensions for _ in INPUTS))
+        exported = export(self.module, example, tuple(dimensions for _ in example))
         ways = [self._config(algorithm, symmetric) for algorithm, symmetric in WAYS]
         chosen = self._tuned(exported, ways, example) if self.settings.score else self._converted(exported, ways[0], example)
         if chosen is not self.written:
@@ -153,7 +153,7 @@ class _NeuralCompressorWork:
 
         def predict(batch: Mapping[str, Any]) -> Mapping[str, Any]:
             with torch.no_grad():
-                values = model(*_inputs(batch))
+                values = model(*self._inputs(batch))
             return {name: value.numpy() for name, value in zip(names, values, strict=True)}
 
         return predict
@@ -163,28 +163,26 @@ class _NeuralCompressorWork:
 
         with torch.no_grad():
             for batch in self.settings.batches():
-                prepared(*_inputs(batch))
+                prepared(*self._inputs(batch))
+
+    def _inputs(self, batch: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Those of a batch that the model takes, in its order."""
+        import torch
+
+        return tuple(torch.from_numpy(batch[name]) for name in self.module.inputs)
 
     def _write(self, model: Any) -> None:
         """Writes a converted model to the file."""
         from edgebert.stages.export import onnx_program, write_clean
 
         assert self.settings.task is not None
-        proto = onnx_program(model, self.settings.task, "what neural-compressor made")
+        proto = onnx_program(model, self.settings.task, "what neural-compressor made", self.module.inputs)
         fold_weights(proto.graph, reduce_range=bool(self.method.reduce_range))
         _give_modules(proto.graph)
         write_clean(proto, self.graph)
         if self.settings.embeddings:
             quantize_tables(self.graph, self.graph)
         self.written = model
-
-
-def _inputs(batch: Mapping[str, Any]) -> tuple[Any, ...]:
-    import torch
-
-    from edgebert.stages.export import INPUTS
-
-    return tuple(torch.from_numpy(batch[name]) for name in INPUTS)
 
 
 def _linear_modules(module: Any, nodes: Sequence[str]) -> list[str]:

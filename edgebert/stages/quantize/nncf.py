@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -34,7 +34,7 @@ class Nncf(IntegerProducts):
                 model = ov.Core().read_model(str(source))
                 quantized = nncf.quantize(
                     model,
-                    nncf.Dataset(settings.batches()),
+                    nncf.Dataset(taken(model, settings.batches())),
                     advanced_parameters=advanced(self),
                     **common_options(nncf, model, self, settings),
                 )
@@ -42,6 +42,12 @@ class Nncf(IntegerProducts):
         except RuntimeError as error:
             raise StageError(f"NNCF could not quantise {source}: {str(error).splitlines()[0]}") from error
         return {"calibration_samples": len(settings.calibration)}
+
+
+def taken(model: Any, batches: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Batches without what an openvino.Model has no input for, such as the segment ids of families without them."""
+    names = {name for port in model.inputs for name in port.names}
+    return [{name: value for name, value in batch.items() if name in names} for batch in batches]
 
 
 def common_options(nncf: Any, model: Any, method: IntegerProducts, settings: Settings) -> dict[str, Any]:

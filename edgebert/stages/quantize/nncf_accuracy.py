@@ -19,7 +19,7 @@ from edgebert.core.packages import quiet_libraries
 from edgebert.errors import StageError
 from edgebert.runtimes.openvino import save_ir
 from edgebert.stages.quantize.method import ScoredProducts
-from edgebert.stages.quantize.nncf import advanced, common_options
+from edgebert.stages.quantize.nncf import advanced, common_options, taken
 from edgebert.stages.quantize.settings import Settings
 from edgebert.stages.scorer import Scorer
 
@@ -49,8 +49,8 @@ class NncfAccuracy(ScoredProducts):
                 model = ov.Core().read_model(str(source))
                 quantized = nncf.quantize_with_accuracy_control(
                     model,
-                    calibration_dataset=nncf.Dataset(settings.batches()),
-                    validation_dataset=nncf.Dataset(list(settings.score.batches())),
+                    calibration_dataset=nncf.Dataset(taken(model, settings.batches())),
+                    validation_dataset=nncf.Dataset(taken(model, settings.score.batches())),
                     validation_fn=validation,
                     max_drop=self.max_drop,
                     drop_type=nncf.DropType.ABSOLUTE,
