@@ -175,7 +175,7 @@ def test_a_bundle_opens_on_what_says_that_it_is_an_arm_machine(shared: Path, tmp
     assert done.returncode == 0, done.stderr
     name, obstacle, *answer = done.stdout.split()
     assert name == json.loads((shared / "edgebert.json").read_text())["selected"]
-    assert obstacle == "None" and answer[0].startswith("Answer(") and answer[-1] == "('arm-neon',)"
+    assert obstacle == "None" and answer[0].startswith("PredictedLabel(") and answer[-1] == "('arm-neon',)"
 
 
 def test_run_answers_on_a_device_as_on_the_workstation(shared: Path) -> None:

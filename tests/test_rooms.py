@@ -124,7 +124,10 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 def test_the_report_imports_no_task() -> None:
     for module in modules():
         if room_of(module) == "report":
-            assert {name for name in own_imports(module) if room_of(name) == "tasks"} <= {"tasks.metric"}, module
+            of_tasks = {name for name in own_imports(module) if room_of(name) == "tasks"}
+            assert not {name for name in of_tasks if name != "tasks.reductions" and not name.startswith("tasks.metrics")}, (
+                module
+            )
 
 
 def test_heavy_packages_are_imported_where_they_are_used_and_not_before() -> None:
@@ -137,10 +140,12 @@ def test_heavy_packages_are_imported_where_they_are_used_and_not_before() -> Non
             assert not own_imports(module, inside_functions=False, for_types=False) & TORCH, module
 
 
-def test_what_a_device_runs_imports_no_torch_anywhere() -> None:
+def test_what_a_device_runs_imports_no_torch_but_where_a_task_trains() -> None:
     for module in modules():
         if any(module == part or module.startswith(f"{part}.") for part in DEVICE):
-            assert not {name.split(".")[0] for name in imports(modules()[module])} & {"torch", "transformers"}, module
+            trains = room_of(module) == "tasks"  # losses and targets: torch inside functions that no device calls
+            found = imports(modules()[module], inside_functions=not trains, for_types=not trains)
+            assert not {name.split(".")[0] for name in found} & {"torch", "transformers"}, module
             assert not own_imports(module) & TORCH, module
 
 

@@ -10,12 +10,15 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from bundles import renamed
 from conftest import Result
+from sklearn.metrics import f1_score
 
 from edgebert.bundle.manifest import BundleManifest
-from edgebert.report.file import read_report, report_text
+from edgebert.report.compare.comparison import compare
+from edgebert.report.file import read_report, report_text, write_report
 from edgebert.report.text.run_table import status_of
 from edgebert.report.verdict import judge
 
@@ -37,14 +40,31 @@ def trusting(cli: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.Mon
     return cli
 
 
-def test_a_report_is_read_by_todays_names_judged_as_then_and_written_as_it_was() -> None:
+def test_a_report_is_read_by_todays_names_judged_as_then_and_written_by_todays_names(tmp_path: Path) -> None:
     report = read_report(HERE / "run" / "report.json")
     verdict = judge(report)
     assert [status_of(verdict, entry) for entry in report.entries] == ["FP32", "intermediate", "PASSED, best"]
     assert [gate.metric for gate in report.gates] == ["accuracy", "roofline_ratio"]
     assert all(len(item.reference_workload_ns) for entry in report.entries for item in entry.rounds)
     assert report.value(report.entries[2], "roofline_ratio") == pytest.approx(39.48, abs=0.01)
-    assert json.loads(report_text(report)) == json.loads((HERE / "run" / "report.json").read_text())
+    write_report(tmp_path / "report.json", report)
+    written = (tmp_path / "report.json").read_text()
+    assert not [
+        name for name in ("floor_ratio", "pulse_ns", "kept_float", "predictions", "references") if f'"{name}"' in written
+    ]
+    again = read_report(tmp_path / "report.json")
+    assert again.model_copy(update={"sha256": report.sha256}) == report
+
+
+def test_a_report_has_the_accuracy_and_agreement_of_its_predictions() -> None:
+    content, report = json.loads((HERE / "run" / "report.json").read_text()), read_report(HERE / "run" / "report.json")
+    references, fp32 = (np.array(content["references"]), np.array(content["entries"][0]["predictions"]))
+    assert content["schema_version"] == 2 and content["entries"][0]["role"] == "baseline"
+    for old, entry in zip(content["entries"], report.entries, strict=True):
+        found = np.array(old["predictions"])
+        assert report.value(entry, "accuracy") == np.mean(found == references)
+        assert report.value(entry, "agreement") == np.mean(found == fp32)
+        assert report.value(entry, "macro_f1") == pytest.approx(f1_score(references, found, average="macro"))
 
 
 def test_a_recipe_with_former_names_is_valid(cli: Callable[..., Result]) -> None:
@@ -70,6 +90,10 @@ def test_reports_of_then_and_now_are_compared_and_drawn(cli: Callable[..., Resul
     again.write_text(report_text(read_report(run / "report.json")))
     compared = cli("compare", run, again, "--json")
     assert compared.code == 0, compared.err
+    old, new = read_report(run / "report.json"), read_report(again)
+    for pair in compare(old, new).pairs:
+        scored = {item.metric: item.reason for item in pair.findings if item.metric in ("accuracy", "macro_f1", "agreement")}
+        assert scored and set(scored.values()) == {"the same model gave the same answers"}
     drawn = cli("report", run, "--out", tmp_path / "page.html")
     assert drawn.code == 0 and (tmp_path / "page.html").stat().st_size > 0
 

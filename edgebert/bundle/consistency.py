@@ -71,24 +71,28 @@ def _verdict_faults(manifest: BundleManifest) -> Iterator[str]:
 
 def _golden_faults(manifest: BundleManifest) -> Iterator[str]:
     rows, tokens = manifest.goldens.rows, manifest.goldens.token_ids
-    if len(rows) != len(tokens):
+    if len(rows) > len(tokens):  # a long row may have several windows
         yield f"has {len(rows)} golden rows, and the tokens of {len(tokens)}"
     if any(row.keys() != rows[0].keys() for row in rows) or not rows[0]:
         yield "has golden rows of different columns"
-    columns = {column.name: column.required for column in get_task(manifest.task).columns if not column.is_label}
-    if not {name for name, required in columns.items() if required} <= rows[0].keys() <= columns.keys():
+    task = get_task(manifest.task)
+    columns = {column.name: column for column in task.columns if not column.is_label and column.kind == "text"}
+    needed = {name for name, column in columns.items() if column.required and not column.or_else}
+    if not needed <= rows[0].keys() <= columns.keys():
         yield f"has golden rows of the columns {', '.join(map(ascii, rows[0]))}, and its task those of {', '.join(columns)}"
     if any(not 0 < len(ids) <= manifest.max_length or min(ids) < 0 for ids in tokens):
         yield f"has golden tokens that are none, or more than {manifest.max_length}"
     shapes = {variant.name: _shapes(variant) for variant in manifest.variants}
     first = shapes[manifest.variants[0].name]
     for name, shape in shapes.items():
-        if not shape or any(len(of_rows) != len(rows) or None in of_rows for of_rows in shape.values()):
+        if not shape or any(len(of_rows) != len(tokens) or None in of_rows for of_rows in shape.values()):
             yield f"has golden outputs of {name} that are not one array of numbers for each row"
         elif shape != first:
             yield f"has golden outputs of {name} of other shapes than those of {manifest.variants[0].name}"
-    if any(shape != (len(manifest.labels),) for shape in first.get("logits", ())):
-        yield f"has {len(manifest.labels)} labels, and golden logits of another number"
+    for output in task.outputs:
+        found = zip(first.get(output.name, ()), tokens, strict=False)
+        if any(shape != output.shape(len(ids), len(manifest.labels)) for shape, ids in found):
+            yield f"has {len(manifest.labels)} labels, and golden {output.name} of another number"
 
 
 def _shapes(variant: ManifestEntry) -> dict[str, tuple[tuple[int, ...] | None, ...]]:

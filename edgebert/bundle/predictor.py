@@ -16,7 +16,7 @@ from edgebert.errors import BundleError, EnvironmentFault, InputError
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.base import Session
 from edgebert.runtimes.serving import Serving
-from edgebert.tasks.base import Answer, Row
+from edgebert.tasks.base import Answer, Outputs, Row, split_outputs
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -43,12 +43,12 @@ class OpenedVariant:
     def answer(self, texts: Sequence[str], batch: int) -> list[Answer]:
         """Answers texts in batches of up to `batch`."""
         rows = [self._row(text, number) for number, text in enumerate(texts, start=1)]
-        encoded = self.serving.encode(self.tokenizer, rows)
-        answers: list[Answer] = []
+        task, encoded = self.serving.task, self.serving.encode(self.tokenizer, rows)
+        outputs: list[Outputs] = []
         for start in range(0, len(encoded), batch):
-            inputs = self.serving.batch(encoded[start : start + batch], self.variant.target)
-            answers += self.serving.task.answer(self.session.predict(inputs), self.serving.labels)
-        return answers
+            part = encoded[start : start + batch]
+            outputs += split_outputs(task, self.session.predict(self.serving.batch(part, self.variant.target)), part)
+        return task.answer(outputs, encoded, rows, self.serving.labels)
 
     def _row(self, text: str, number: int) -> Row:
         if not isinstance(text, str):

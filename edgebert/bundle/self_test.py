@@ -16,7 +16,7 @@ from edgebert.runtimes import get_runtime
 from edgebert.runtimes.base import Session
 from edgebert.runtimes.isa import host_cpu, of_this_architecture
 from edgebert.runtimes.serving import Serving
-from edgebert.tasks.base import Encoded
+from edgebert.tasks.base import Encoded, Task
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,15 @@ def replay(folder: Path, manifest: BundleManifest, variant: ManifestEntry, encod
 
 def ask_goldens(session: Session, serving: Serving, variant: ManifestEntry, encoded: Sequence[Encoded]) -> SelfTest:
     """Compares the outputs of an opened variant with the goldens, at batch size 1 as the goldens were made."""
-    answers = [session.predict(serving.batch([item], variant.target)) for item in encoded]
+    answers = [_alone(session.predict(serving.batch([item], variant.target)), serving.task, len(item)) for item in encoded]
     return SelfTest(variant, _difference(answers, variant.golden_outputs))
+
+
+def _alone(outputs: Mapping[str, Any], task: Task, tokens: int) -> dict[str, Any]:
+    """The outputs of a batch of one window, without the batch's axis and without padding; None for one without an axis."""
+    of_tokens = {output.name for output in task.outputs if output.of_tokens}
+    rows: dict[str, Any] = {name: value[0] if np.ndim(value) and len(value) else None for name, value in outputs.items()}
+    return {name: row[:tokens] if name in of_tokens and row is not None and np.ndim(row) else row for name, row in rows.items()}
 
 
 def _difference(answers: Sequence[Mapping[str, Any]], goldens: Mapping[str, Sequence[Any]]) -> float:
@@ -100,14 +107,9 @@ def _difference(answers: Sequence[Mapping[str, Any]], goldens: Mapping[str, Sequ
     for name, expected in goldens.items():
         for answer, value in zip(answers, expected, strict=True):
             found, wanted = np.asarray(answer.get(name)), np.asarray(value)
-            if (
-                found.dtype == object
-                or not found.shape
-                or found[0].shape != wanted.shape
-                or not np.isfinite(found[0] - wanted).all()
-            ):
+            if found.dtype == object or found.shape != wanted.shape or not np.isfinite(found - wanted).all():
                 return float("inf")
-            worst = max(worst, float(np.abs(found[0] - wanted).max()))
+            worst = max(worst, float(np.abs(found - wanted).max(initial=0)))
     return worst
 
 

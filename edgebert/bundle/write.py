@@ -174,5 +174,5 @@ def model_card(parts: BundleParts, variants: Sequence[ManifestEntry]) -> str:
         intermediates=any(entry.role == "intermediate" for entry in report.entries),
         missing_fp32=all(variant.role != "baseline" for variant in variants),
         queries=len(parts.verdict.best.entry.latencies_ms()),
-        eval_examples=len(report.references),
+        eval_examples=report.examples,
     )

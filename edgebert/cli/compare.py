@@ -79,10 +79,10 @@ def _options(band: str, accuracy_band: str, metrics: list[str], across_devices: 
 
 
 def _metrics(names: list[str]) -> list[str]:
-    from edgebert.report.compare.compared_metrics import AGREEMENT, MEASURED
-    from edgebert.tasks import TASKS
+    from edgebert.report.compare.compared_metrics import MEASURED
+    from edgebert.tasks.metrics import AGREEMENT, ANSWER_METRICS
 
-    known = [*MEASURED, *dict.fromkeys(name for task in TASKS for name in task.metrics), AGREEMENT]
+    known = [*MEASURED, *(metric.name for metric in (*ANSWER_METRICS, AGREEMENT))]
     asked = [name.strip() for text in names for name in text.split(",") if name.strip()]
     for name in asked:
         if name not in known:

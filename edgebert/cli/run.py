@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from edgebert.cli.common import JsonOption, print_result
+from edgebert.core.text_table import aligned
 from edgebert.errors import InputError
 
 
@@ -37,12 +38,11 @@ def run_bundle(
     if variant is None and predictor.variant.name != predictor.selected:
         note = f"{predictor.selected} was selected, but {predictor.obstacle}; {predictor.variant.name} answers instead"
         typer.echo(f"note: {note}", err=True)
-    pairs = list(zip(lines, predictor.predict(lines), strict=True))
-    width = max((len(answer.label) for _, answer in pairs), default=0)
+    answers = predictor.predict(lines)
     print_result(
         json_output,
-        lambda: [{"text": text, "label": answer.label, "score": answer.score} for text, answer in pairs],
-        lambda: (f"{answer.label:{width}}  {answer.score:.4f}  {text}" for text, answer in pairs),
+        lambda: [{"text": text, **answer.as_json()} for text, answer in zip(lines, answers, strict=True)],
+        lambda: aligned([[*answer.cells(), text] for text, answer in zip(lines, answers, strict=True)]),
     )
 
 

@@ -18,13 +18,20 @@ from edgebert.core.files import sentences
 from edgebert.core.packages import package_version, quiet_libraries
 from edgebert.core.progress import Progress
 from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_file, hash_json
-from edgebert.data.prepared import PreparedData, label_indices
+from edgebert.data.prepared import PreparedData, right_answers
 from edgebert.errors import StageError
 from edgebert.measure.coverage.coverage import measure_coverage
 from edgebert.measure.latency.job import RoundJob
 from edgebert.measure.latency.latency import hash_queries, measure_rounds, query_order, write_rows
 from edgebert.measure.machine.machine_state import read_state
-from edgebert.measure.predictions import BATCHES_AT_ONCE, predict_rows
+from edgebert.measure.predictions import (
+    BATCHES_AT_ONCE,
+    former_predictions,
+    outputs_of,
+    predict_rows,
+    statistics_of,
+    with_agreement,
+)
 from edgebert.models.folder import count_parameters
 from edgebert.models.sizes import EncoderSizes, mean_macs
 from edgebert.report.entry import Entry
@@ -70,6 +77,8 @@ class Check:
             The report, and name of each entry -> its goldens.
         """
         answers = {planned.name: self.predict(planned) for planned in planned_entries}
+        serving = planned_entries[0].serving
+        right = right_answers(self.data, serving.task, serving.labels)
         rounds, states = self.time(planned_entries)
         covered = {planned.name: self.coverage(planned) for planned in planned_entries}
         encoders = {planned.name: _encoder(planned.model) for planned in planned_entries}
@@ -81,7 +90,7 @@ class Check:
                 artifact=planned.artifact.sha256,
                 target=planned.target,
                 size_bytes=planned.artifact.size,
-                predictions=tuple(answers[planned.name][0]),
+                statistics=statistics_of(serving.task, answers[planned.name][0], right),
                 rounds=tuple(measured),
                 setting=Setting(queries=self.queries(planned)),
                 tokenizer=hash_file(planned.serving.tokenizer),
@@ -93,28 +102,27 @@ class Check:
             )
             for planned, measured in zip(planned_entries, rounds, strict=True)
         ]
-        serving = planned_entries[0].serving
         report = Report(
             edgebert_version=__version__,
             recipe=self.recipe.name,
             task=serving.task.name,
             labels=serving.labels,
             eval_data=self.data.artifact.sha256,
-            references=tuple(label_indices(self.data, serving.task, serving.labels)),
+            right_answers=hash_json(right),
             environment=self.environment.model_copy(update=states),
             gates=self.recipe.recipe.gates,
-            entries=tuple(entries),
+            entries=with_agreement(entries, [answers[entry.name][0] for entry in entries]),
         )
         return report, {name: goldens for name, (_, goldens) in answers.items()}
 
-    def predict(self, planned: PlannedEntry) -> tuple[list[int], GoldenOutputs]:
+    def predict(self, planned: PlannedEntry) -> tuple[list[Any], GoldenOutputs]:
         """The predictions of an entry on the eval set, and its goldens."""
 
         def make(draft: Draft) -> Mapping[str, Any]:
             with self.progress.step(f"predict with {planned.name}", len(self.data)) as step, quiet_libraries():
                 session = get_runtime(planned.target.runtime).open(planned.model_file, planned.target)
                 blocks = self.data.blocks(planned.target.batch * BATCHES_AT_ONCE)
-                predictions = predict_rows(session, planned.serving, blocks, planned.target, step, name=planned.name)
+                predictions = predict_rows(session.predict, planned.serving, blocks, planned.target, step, name=planned.name)
                 goldens = make_goldens(session, planned, self.data.columns, self.settings.golden_inputs, self.seed)
             (draft.out / "answers.json").write_text(json.dumps({"predictions": predictions, "goldens": goldens.__dict__}))
             return {}
@@ -130,7 +138,8 @@ class Check:
         }
         artifact = self._measured("predict", identity, planned.artifact.key, make)
         answers = json.loads((artifact.path / "answers.json").read_text())
-        return answers["predictions"], GoldenOutputs(**answers["goldens"])
+        predictions = former_predictions(answers["predictions"], planned.serving.labels)
+        return predictions, GoldenOutputs(**answers["goldens"])
 
     def queries(self, planned: PlannedEntry) -> str:
         """sha256 of the rows of the timed queries, in order."""
@@ -201,7 +210,7 @@ class Check:
                 before = read_state()
                 measured = measure_rounds(jobs, self.settings.rounds, self.progress)
                 states = {"before": before, "after": read_state()}
-            rounds = [[item.model_dump(mode="json", by_alias=True) for item in job] for job in measured]
+            rounds = [[item.model_dump(mode="json") for item in job] for job in measured]
             (draft.out / "rounds.json").write_text(json.dumps(rounds))
             (draft.out / STATES).write_text(json.dumps({name: state.model_dump(mode="json") for name, state in states.items()}))
             return {}
@@ -269,9 +278,10 @@ def make_goldens(session: Any, planned: PlannedEntry, columns: Sequence[str], co
     rows = serving.task.rows_from(chosen, columns)
     encoded = serving.encode(serving.open_tokenizer(), rows)
     outputs: dict[str, list[Any]] = {}
-    for item in encoded:
-        for name, value in session.predict(serving.batch([item], planned.target)).items():
-            outputs.setdefault(name, []).append(value[0].tolist())
+    alone = planned.target.model_copy(update={"batch": 1})
+    for found in outputs_of(session.predict, serving, encoded, alone):
+        for name, value in found.items():
+            outputs.setdefault(name, []).append(value.tolist())
     return GoldenOutputs([dict(row) for row in rows], [list(item.ids) for item in encoded], outputs)
 
 

@@ -91,6 +91,11 @@ class Compression:
     def labels(self) -> tuple[str, ...]:
         """Label names in the order of the model's outputs. The labels of every data set are checked against them."""
         labels = resolve_labels(self.inputs, self.data.get("train"))
+        try:
+            self.inputs.task.check_model_labels(labels)
+        except ValueError as error:
+            hint = "Write the tags by name, or name them in the recipe: task.labels: [...]"
+            raise DataError(f"{error}.", hint=hint) from None
         for data in self.data.values():
             indices_of_labels(data, self.inputs.task, labels)
         for name, model in self.inputs.models.items():  # where finetune makes the head, only the data names the labels
@@ -98,10 +103,21 @@ class Compression:
                 raise SourceError(fault, hint=SAME_LABELS)
         return labels
 
+    def _note_long_rows(self) -> None:
+        """Says which data sets have rows of more words than an input has tokens."""
+        most = self.inputs.max_length
+        for data in self.data.values():
+            if data.longest_row > most:
+                self.progress.note(
+                    f"data.{data.role}: the longest row has {data.longest_row} words, and an input {most} tokens "
+                    "(task.max_length): longer rows are read in windows that overlap"
+                )
+
     def run_stages(self) -> None:
         """Makes the artifact of every step."""
         self.require_packages()
         _ = self.base, self.models, self.data, self.labels  # report faults in the input before the first minute of work
+        self._note_long_rows()
         for index in range(len(self.inputs.layout.steps)):
             self._make(index)
 

@@ -31,8 +31,10 @@ def recipe_text(model: Path, *, out: Path, train: Path | None = None, evaluation
         f"model: {_quoted(_relative(model, base))}",
         *_task_lines(folder, task, tuned),
         "data:",
-        *_data_lines("train", train, base, "quantising calibrates on 128 rows of it" if tuned else "finetune trains on it"),
-        *_data_lines("eval", evaluation, base, "decides the gates; never trained or calibrated on"),
+        *_data_lines(
+            task, "train", train, base, "quantising calibrates on 128 rows of it" if tuned else "finetune trains on it"
+        ),
+        *_data_lines(task, "eval", evaluation, base, "decides the gates; never trained or calibrated on"),
         "stages:",
         *([] if tuned else ["  - finetune: {epochs: 3, learning_rate: 5.0e-5}"]),
         "  - export",
@@ -41,7 +43,7 @@ def recipe_text(model: Path, *, out: Path, train: Path | None = None, evaluation
         "  - {runtime: onnxruntime, threads: 1}",
         "  - {runtime: openvino, threads: 1}",
         "gates:",
-        "  - {metric: accuracy, min_ratio: 0.99}   # of FP32 on the same runtime",
+        f"  - {{metric: {task.metrics[0].name}, min_ratio: 0.99}}   # of FP32 on the same runtime",
         "  - {metric: speedup, min: 1.5}",
         "seed: 0",
     ]
@@ -88,14 +90,21 @@ def _task_lines(folder: ModelFolder, task: Task, tuned: bool) -> Sequence[str]:
     return [*lines, f"  max_length: {length}   # tokens; the model allows {folder.max_positions}"]
 
 
-def _data_lines(role: str, path: Path | None, base: Path, comment: str) -> list[str]:
+def _data_lines(task: Task, role: str, path: Path | None, base: Path, comment: str) -> list[str]:
     shown = _quoted(_relative(path, base)) if path else f"{role}.csv"
-    todo = "" if path else "   # EDIT: your file (csv, tsv, jsonl, parquet)"
+    todo = "" if path else f"   # EDIT: your file ({FILES[task.columns[0].kind]})"
+    named = ", ".join(f"{column.name}: {column.name}" for column in task.columns if column.required or column.is_label)
+    extra = [column.name for column in task.columns if column.kind == "text" and not column.required]
+    more = f"; there may be {' and '.join(extra)}, too" if extra else ""
     return [
         f"  {role}:   # {comment}",
         f"    path: {shown}{todo}",
-        "    columns: {text: text, label: label}   # left the task's, right the file's; add text_pair for sentence pairs",
+        f"    columns: {{{named}}}   # left the task's, right the file's{more}",
     ]
+
+
+FILES = {"text": "csv, tsv, jsonl, parquet", "words": "conll, jsonl, parquet"}
+"""Kind of a task's first column -> formats of files that hold it."""
 
 
 def _relative(path: Path, base: Path) -> str:

@@ -17,6 +17,7 @@ from edgebert.stages.prune import Prune
 from edgebert.stages.quantize import Quantize
 from edgebert.stages.quantize.methods import usual_method
 from edgebert.tasks import get_task
+from edgebert.tasks.metrics import ANSWER_METRICS
 
 BASE = -1
 """Index of the model that the recipe starts from."""
@@ -226,9 +227,19 @@ def _late_problems(builder: _LayoutBuilder) -> list[Problem]:
 
 
 def _metric_problems(recipe: Recipe) -> list[Problem]:
-    """Metrics that a prune stage is to keep and that the task does not have."""
-    known = get_task(recipe.task.name).metrics
-    return [
+    """Metrics that a prune stage is to keep, or that have a gate, and that the task does not have."""
+    known = [metric.name for metric in get_task(recipe.task.name).metrics]
+    of_others = {metric.name for metric in ANSWER_METRICS} - {*known}
+    gates = [
+        Problem(
+            f"gates.{index}.metric",
+            f"{recipe.task.name} has no metric `{gate.metric}`.",
+            suggestion=f"Take one of {', '.join(known)}.",
+        )
+        for index, gate in enumerate(recipe.gates)
+        if gate.metric in of_others
+    ]
+    return gates + [
         Problem(
             f"stages.{index}.prune.to.metric",
             f"{recipe.task.name} has no metric `{stage.to.metric}`.",

@@ -17,7 +17,7 @@ from edgebert.runtimes import RUNTIMES
 from edgebert.runtimes.target import Target
 from edgebert.stages import STAGES
 from edgebert.stages.base import Stage
-from edgebert.tasks import TASKS
+from edgebert.tasks import TASKS, get_task
 
 SCHEMA_URI = "https://json-schema.org/draft/2020-12/schema"
 TASK_NAMES = tuple(task.name for task in TASKS)
@@ -75,6 +75,11 @@ class Measure(Strict):
     )
 
 
+def default_gate(task: str) -> Gate:
+    """99 % of FP32's value of a task's first metric."""
+    return Gate.model_validate({"metric": get_task(task).metrics[0].name, "min_ratio": 0.99})
+
+
 class Recipe(Strict):
     """One compression run."""
 
@@ -83,7 +88,10 @@ class Recipe(Strict):
     data: Data
     stages: tuple[AnyStage, ...] = Field(min_length=1)
     targets: tuple[Target, ...] = Field(default=(Target(runtime="onnxruntime"),), min_length=1)
-    gates: tuple[Gate, ...] = Field(default=(Gate(metric="accuracy", min_ratio=0.99),))
+    gates: tuple[Gate, ...] = Field(
+        default_factory=lambda known: (default_gate(known["task"].name),) if "task" in known else (),
+        description="Bounds that a candidate has to hold. By default 99 % of FP32's value of the task's first metric.",
+    )
     measure: Measure = Measure()
     seed: int = Field(0, ge=0, lt=2**32)
 

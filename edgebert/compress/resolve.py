@@ -80,9 +80,19 @@ def resolve_recipe(file: RecipeFile) -> ResolvedRecipe:
         problems.append(
             Problem("task.labels", f"has {len(recipe.task.labels)} names, but the model has {len(model.labels)} outputs")
         )
+    problems += _label_problems(recipe.task.labels or (model.labels if model.has_head(task) and not trains else ()), task)
     if problems or layout is None:
         raise RecipeError(str(file.path), [file.placed(problem) for problem in problems])
     return ResolvedRecipe(file, task, model, layout, max_length, models)
+
+
+def _label_problems(labels: Sequence[str], task: Task) -> list[Problem]:
+    try:
+        task.check_model_labels(labels)
+    except ValueError as fault:
+        hint = "Name them, in the order of the model's outputs: task.labels: [...]"
+        return [Problem("task.labels", f"{fault}", suggestion=hint)]
+    return []
 
 
 def require_one_process() -> None:

@@ -47,7 +47,7 @@ def step_key(
         environment = read_environment()
         parts |= {"machine": [environment.cpu, *environment.isa], "cores": environment.cores}
     if "gates" in needed:
-        asked = answer_gates(resolved.file.recipe.gates, resolved.task.metrics)
+        asked = answer_gates(resolved.file.recipe.gates, [metric.name for metric in resolved.task.metrics])
         parts["gates"] = [gate.model_dump(mode="json") for gate in asked]
     if "calibration" in needed:
         spec = resolved.specs.get("calibration") or resolved.specs["train"]

@@ -13,6 +13,7 @@ import numpy as np
 from edgebert.core.files import local_path
 from edgebert.core.progress import Progress, ProgressStep
 from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_file, hash_json
+from edgebert.data.column_kinds import KINDS, source_of
 from edgebert.data.readers import Rows, read_hub, read_rows
 from edgebert.data.spec import CalibrationSpec, DataSpec
 from edgebert.data.text_files import require_file
@@ -22,9 +23,9 @@ from edgebert.tasks.base import Column, Task
 VERSION = 1
 FILE = "data.arrow"
 BLOCK_ROWS = 1000
-MAX_CHARACTERS = 1_000_000
 MAX_FAULTS = 5
-MISSING_MARKS = ("nan", "NaN")  # what pandas and numpy write for a missing value
+PreparedRow = dict[str, Any]
+"""Column of the task -> str, list of str, or None where the row has no such value."""
 _MAPPED: dict[Path, Any] = {}
 """Arrow files that are mapped into this process."""
 DEFAULT_SPLITS = {"train": "train", "eval": "validation", "calibration": "train", "transfer": "unsupervised"}
@@ -37,7 +38,7 @@ def is_labelled(role: str) -> bool:
 
 @dataclass(frozen=True)
 class PreparedData:
-    """A checked data set. All columns are text, `label` too: its index depends on the model."""
+    """A checked data set. Labels are text: their index depends on the model."""
 
     artifact: Artifact
     role: str
@@ -47,8 +48,13 @@ class PreparedData:
 
     @property
     def labels(self) -> Mapping[str, int]:
-        """Label -> number of rows; empty if the set has no labels."""
+        """Label -> number of times that it occurs; empty if the set has no labels."""
         return dict(self.artifact.facts["labels"])
+
+    @property
+    def longest_row(self) -> int:
+        """Most words of a row, where rows are lists of words; else 0."""
+        return int(self.artifact.facts.get("longest_row", 0))
 
     @property
     def columns(self) -> list[str]:
@@ -84,22 +90,24 @@ def indices_of_labels(data: PreparedData, task: Task, labels: Sequence[str]) -> 
     Raises:
         DataError: a label is not one of the model's.
     """
+    tagged = task.label_column is not None and task.label_column.kind == "tags"
+    what, unit = ("tag", "words") if tagged else ("label", "rows")
     indices: dict[str, int] = {}
-    for label, rows in data.labels.items():
+    for label, count in data.labels.items():
         index = task.label_index(label, labels)
         if index is None:
             raise DataError(
-                f"data.{data.role}: the label {label!r} ({rows} rows) is not one of the model's: {', '.join(labels)}.",
+                f"data.{data.role}: the {what} {label!r} ({count} {unit}) is not one of the model's: {', '.join(labels)}.",
                 hint="Correct the rows, or name the labels in the order of the model's outputs: task.labels: [...]",
             )
         indices[label] = index
     return indices
 
 
-def label_indices(data: PreparedData, task: Task, labels: Sequence[str]) -> list[int]:
-    """The index of each row's label among the model's labels. Raises what `indices_of_labels` raises."""
+def right_answers(data: PreparedData, task: Task, labels: Sequence[str]) -> list[Any]:
+    """The right answer of each row, in the form of a prediction. Raises what `indices_of_labels` raises."""
     indices = indices_of_labels(data, task, labels)
-    return [indices[row["label"]] for block in data.blocks() for row in block]
+    return [task.reference(row, indices, labels) for block in data.blocks() for row in block]
 
 
 def with_split(spec: DataSpec, role: str) -> DataSpec:
@@ -168,21 +176,20 @@ def _columns(task: Task, *, labelled: bool) -> list[Column]:
     return [column for column in task.columns if labelled or not column.is_label]
 
 
-def _checked(
-    rows: Rows, spec: DataSpec, task: Task, name: str, step: ProgressStep, *, labelled: bool
-) -> Iterator[dict[str, str | None]]:
-    """The task's columns of each row, as text. Raises DataError with the first MAX_FAULTS unusable rows."""
+def _checked(rows: Rows, spec: DataSpec, task: Task, name: str, step: ProgressStep, *, labelled: bool) -> Iterator[PreparedRow]:
+    """The task's columns of each row. Raises DataError with the first MAX_FAULTS unusable rows."""
+    columns = {column.name: column for column in _columns(task, labelled=labelled)}
     wanted: dict[str, str] | None = None
     absent: set[str] = set()
     faults: list[str] = []
     for number, row in enumerate(rows, start=1):
         if wanted is None:
             wanted = _wanted_columns(spec, task, name, list(row), labelled=labelled)
-            absent = {spec.columns.get(column.name, column.name) for column in _columns(task, labelled=labelled)} - {*row}
+            absent = {spec.columns.get(column, column) for column in columns} - {*row}
         try:
             if late := sorted(absent & {*row}):
                 raise ValueError(f"`{late[0]}` is there, but row 1 has no such column")
-            yield {column: _text(row.get(source), column, source) for column, source in wanted.items()}
+            yield _read_row(row, wanted, columns, task)
         except ValueError as error:
             faults.append(f"row {number}: {error}")
         if len(faults) >= MAX_FAULTS:
@@ -197,6 +204,21 @@ def _checked(
         raise DataError(f"{name}: {counted}:\n  {listed}", hint="Correct or remove them.")
 
 
+def _read_row(row: Mapping[str, Any], wanted: Mapping[str, str], columns: Mapping[str, Column], task: Task) -> PreparedRow:
+    """Column of the task -> its value. Raises ValueError with the row's fault."""
+    values: PreparedRow = {}
+    for name, source in wanted.items():
+        kind = KINDS[columns[name].kind]
+        try:
+            values[name] = kind.read(row.get(source))
+        except ValueError as fault:
+            raise ValueError(f"`{source}` {fault}") from None
+        for label in kind.labels(values[name]):
+            task.check_label(label)
+    task.check_row(values)
+    return values
+
+
 def _wanted_columns(spec: DataSpec, task: Task, name: str, present: list[str], *, labelled: bool) -> dict[str, str]:
     known = {column.name for column in task.columns}
     columns = ", ".join(f"`{column}`" for column in present)
@@ -206,12 +228,12 @@ def _wanted_columns(spec: DataSpec, task: Task, name: str, present: list[str], *
             f"{name}: `{strange[0]}` is no column of {task.name}.",
             hint=f"The left side of `columns` is one of {listed}.",
         )
-    wanted = {}
+    wanted: dict[str, str] = {}
     for column in _columns(task, labelled=labelled):
-        source = spec.columns.get(column.name, column.name)
+        source = _source_of(column, spec, present)
         if source in present:
             wanted[column.name] = source
-        elif column.required or column.name in spec.columns:
+        elif (column.required and not _has_other(column, task, spec, present)) or column.name in spec.columns:
             raise DataError(
                 f"{name} has no column `{source}`; it has {columns}.",
                 hint=f"Say which one holds it: columns: {{{column.name}: NAME}}",
@@ -219,58 +241,58 @@ def _wanted_columns(spec: DataSpec, task: Task, name: str, present: list[str], *
     return wanted
 
 
-def _text(value: Any, column: str, source: str) -> str:
-    where = f"`{source}`"
-    if value is None or (isinstance(value, float) and value != value):
-        raise ValueError(f"{where} is missing")
-    if isinstance(value, bool | int | float) and column == "label":
-        return str(int(value)) if float(value).is_integer() else str(value)
-    if not isinstance(value, str):
-        raise ValueError(f"{where} is not text but {type(value).__name__}")
-    if not value.strip():
-        raise ValueError(f"{where} is empty")
-    if value.strip() in MISSING_MARKS:
-        raise ValueError(f"{where} is {value.strip()!r}, which is how pandas writes a missing value")
-    if len(value) > MAX_CHARACTERS:
-        hint = "a quote that never closes, or lines that were joined?"
-        raise ValueError(f"{where} has {len(value):,} characters (at most {MAX_CHARACTERS:,}): {hint}")
-    return value.strip() if column == "label" else value
+def _source_of(column: Column, spec: DataSpec, present: Sequence[str]) -> str:
+    """Name of a column in the file: what the recipe says, else as `source_of`."""
+    return spec.columns.get(column.name) or source_of(column, present)
 
 
-def write_rows(rows: Iterator[dict[str, str | None]], path: Path, task: Task, name: str, *, labelled: bool) -> dict[str, Any]:
+def _has_other(column: Column, task: Task, spec: DataSpec, present: Sequence[str]) -> bool:
+    """Whether the file has the column that may be there instead."""
+    return any(_source_of(other, spec, present) in present for other in task.columns if other.name == column.or_else)
+
+
+def write_rows(rows: Iterator[PreparedRow], path: Path, task: Task, name: str, *, labelled: bool) -> dict[str, Any]:
     """Writes rows block by block as an Arrow stream.
 
     Returns:
-        Facts of the data set: `rows` (number) and `labels` (label -> number of rows).
+        Facts of the data set: `rows` (number), `labels` (label -> number of times that it occurs), and `longest_row` (most
+        words of a row) where rows are lists of words.
 
     Raises:
         DataError: there is no row, or only one label although the task has labels.
     """
     import pyarrow as pa
 
-    count = 0
+    count, longest = 0, 0
     labels: Counter[str] = Counter()
+    kinds, label_column = {column.name: column.kind for column in task.columns}, task.label_column
     writer = None
     with path.open("wb") as file:
         for block in _blocks(rows):
-            table = pa.RecordBatch.from_pylist(block, schema=pa.schema([(column, pa.string()) for column in block[0]]))
+            types = {name: pa.list_(pa.string()) if KINDS[kinds[name]].is_list else pa.string() for name in block[0]}
+            table = pa.RecordBatch.from_pylist(block, schema=pa.schema(list(types.items())))
             writer = writer or pa.ipc.new_stream(file, table.schema)
             writer.write_batch(table)
             count += len(block)
-            labels.update(label for row in block if (label := row.get("label")) is not None)
+            longest = max(longest, *(len(value) for row in block for value in row.values() if isinstance(value, list)), 0)
+            if label_column and label_column.name in types:
+                read = KINDS[label_column.kind].labels
+                labels.update(label for row in block for label in read(row[label_column.name]))
         if writer is None:
             raise DataError(f"{name} has no rows.", hint="Name a file with rows.")
         writer.close()
-    if labelled and any(column.is_label for column in task.columns) and len(labels) < 2:
+    if labelled and label_column and len(labels) < 2:
+        what = "tag" if label_column.kind == "tags" else "label"
         raise DataError(
-            f"{name} has only one label: {next(iter(labels))!r}.",
-            hint="A set with one label can neither train nor judge a model.",
+            f"{name} has only one {what}: {next(iter(labels))!r}.",
+            hint=f"A set with one {what} can neither train nor judge a model.",
         )
-    return {"rows": count, "labels": dict(sorted(labels.items()))}
+    facts = {"rows": count, "labels": dict(sorted(labels.items()))}
+    return {**facts, "longest_row": longest} if longest else facts
 
 
-def _blocks(rows: Iterator[dict[str, str | None]]) -> Iterator[list[dict[str, str | None]]]:
-    block: list[dict[str, str | None]] = []
+def _blocks(rows: Iterator[PreparedRow]) -> Iterator[list[PreparedRow]]:
+    block: list[PreparedRow] = []
     for row in rows:
         block.append(row)
         if len(block) == BLOCK_ROWS:

@@ -1,7 +1,7 @@
 """Reads data sets row by row, so that memory does not grow with the file. Every row is a plain dict.
 
-`text_files` reads CSV, TSV and JSON Lines; this module reads Parquet, SQuAD's nested JSON, CoNLL's blank-line blocks, and data
-sets on the Hub, which `datasets` streams.
+`text_files` reads CSV, TSV, JSON Lines and CoNLL; this module reads Parquet, SQuAD's nested JSON, and data sets on the Hub,
+which `datasets` streams.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgebert.data.spec import DATA_FORMATS, DataSpec
-from edgebert.data.text_files import check_file, read_delimited, read_json_lines
+from edgebert.data.text_files import check_file, read_conll, read_delimited, read_json_lines
 from edgebert.errors import DataError, EnvironmentFault, MissingPackage
 
 Rows = Iterator[dict[str, Any]]
@@ -161,23 +161,3 @@ def _questions(article: dict[str, Any]) -> Rows:
                     "answer_start": [int(answer["answer_start"]) for answer in answers],
                 },
             }
-
-
-def read_conll(path: Path) -> Rows:
-    """Rows of a CoNLL file: one row a sentence, with `tokens` and `tags` from the first and the last column of its lines."""
-    tokens: list[str] = []
-    tags: list[str] = []
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip() or line.startswith("-DOCSTART-"):
-                if tokens:
-                    yield {"tokens": tokens, "tags": tags}
-                tokens, tags = [], []
-                continue
-            parts = line.split()
-            if len(parts) < 2:
-                raise DataError(f"{path}, line {number}: needs a token and a tag, has {line.strip()!r}.")
-            tokens.append(parts[0])
-            tags.append(parts[-1])
-    if tokens:
-        yield {"tokens": tokens, "tags": tags}

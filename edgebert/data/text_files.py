@@ -1,4 +1,5 @@
-"""Reads CSV, TSV and JSON Lines row by row, and checks that a file is text: with the standard library alone, as on a device."""
+"""Reads CSV, TSV, JSON Lines and CoNLL row by row, and checks that a file is text: with the standard library alone, as on a
+device."""
 
 from __future__ import annotations
 
@@ -183,3 +184,23 @@ def _object(path: Path, text: str, line: int) -> dict[str, Any] | None:
 def _no_object(path: Path, line: int, fault: str = "is not a JSON object") -> DataError:
     hint = 'Every line is one JSON object, for example {"text": "good", "label": "positive"}'
     return DataError(f"{path} cannot be read as JSON: line {line} {fault}.", hint=hint)
+
+
+def read_conll(path: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a CoNLL file: one row a sentence, with `words` and `tags` from the first and the last column of its lines."""
+    words: list[str] = []
+    tags: list[str] = []
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip() or line.startswith("-DOCSTART-"):
+                if words:
+                    yield {"words": words, "tags": tags}
+                words, tags = [], []
+                continue
+            parts = line.rstrip("\r\n").split("\t") if "\t" in line else line.split()  # a word may hold other blanks
+            if len(parts) < 2:
+                raise DataError(f"{path}, line {number}: needs a word and a tag, has {line.strip()!r}.")
+            words.append(parts[0].strip())
+            tags.append(parts[-1].strip())
+    if words:
+        yield {"words": words, "tags": tags}

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field
 from edgebert.core.strict import Frozen
 from edgebert.models.sizes import EncoderSizes
 from edgebert.report.rounds import Coverage, Round, Setting
+from edgebert.report.row_statistics import RowStatistics
 from edgebert.report.samples import Samples
 from edgebert.report.search_record import SearchRecord
 from edgebert.runtimes.target import Target
@@ -44,7 +45,8 @@ class Entry(Frozen):
     target: Target
     size_bytes: int = Field(ge=0)
     """Bytes of the model's files; 0 where the graph was made in memory."""
-    predictions: tuple[int, ...] | None
+    statistics: dict[str, RowStatistics] = Field(default_factory=dict)
+    """Name of a metric of answers -> the statistics of each eval example; empty where no answers were scored."""
     rounds: tuple[Round, ...]
     setting: Setting = Setting()
     """Load under which it was measured."""
@@ -77,6 +79,11 @@ class Entry(Frozen):
             return ours / theirs if ours and theirs else None
         ours, theirs = self.percentile_ms(50), baseline.percentile_ms(50)
         return theirs / ours if ours and theirs else None
+
+    def score(self, metric: str) -> float | None:
+        """Value of a metric of answers; None where it was not scored."""
+        statistics = self.statistics.get(metric)
+        return statistics.value() if statistics else None
 
     def roofline_ratio(self) -> float | None:
         """Median latency over the time that the MACs take at this core's INT8 rate."""

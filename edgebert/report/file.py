@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,9 @@ from pydantic import ValidationError
 from edgebert.core.files import write_whole
 from edgebert.core.store import hash_json
 from edgebert.errors import InputError
-from edgebert.report.entry import FORMER_ROLES
-from edgebert.report.metric_table import FORMER_NAMES
+from edgebert.report.packed import MOST, packed_count
 from edgebert.report.report import Report
-from edgebert.report.samples import MOST, packed_count
+from edgebert.report.upgrade import upgraded
 
 NAME = "report.json"
 LARGEST_BYTES = 1_000_000_000
@@ -28,22 +27,8 @@ CHECKSUM = "sha256"
 
 def report_text(report: Report) -> str:
     """The text of a report's file."""
-    content = with_former_names(json.loads(report.model_dump_json(by_alias=True)))
+    content = json.loads(report.model_dump_json())
     return json.dumps({**content, CHECKSUM: hash_json(content)}, indent=1) + "\n"
-
-
-def with_former_names(content: dict[str, Any]) -> dict[str, Any]:
-    """A report's JSON with the names that version 0.1 reads: four were renamed in the code, and change in files with the
-    next schema version."""
-    for gate in content["gates"]:
-        gate["metric"] = _former(FORMER_NAMES, gate["metric"])
-    for entry in content["entries"]:
-        entry["role"] = _former(FORMER_ROLES, entry["role"])
-    return content
-
-
-def _former(names: Mapping[str, str], present: str) -> str:
-    return next((former for former, name in names.items() if name == present), present)
 
 
 def write_report(path: Path, report: Report) -> None:
@@ -62,14 +47,18 @@ def read_report(path: Path) -> Report:
         InputError: the file is no report, is of a newer version, was altered, or holds values that no measurement gives.
     """
     raw = _read(path)
-    _check_content(path, raw)
+    content = _checked_content(path, raw)
     try:
+        if content["schema_version"] < VERSION:
+            return Report.model_validate_json(json.dumps(upgraded(content)))
         return Report.model_validate_json(raw)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = "".join(f"{part}." for part in first["loc"]).rstrip(".")
         message = first["msg"].removeprefix("Value error, ")
         raise InputError(f"{path} is not a valid report: {f'{where}: ' if where else ''}{message}.", hint=AGAIN) from error
+    except ValueError as error:  # of upgraded()
+        raise InputError(f"{path} is not a valid report: {error}.", hint=AGAIN) from error
 
 
 def read_reports(paths: Sequence[Path]) -> Iterator[tuple[Path, Report]]:
@@ -121,15 +110,15 @@ def _read(path: Path) -> bytes:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def _check_content(path: Path, raw: bytes) -> None:
-    """Checks that the file is a whole and unaltered report of a known version, before its fields are validated."""
+def _checked_content(path: Path, raw: bytes) -> dict[str, Any]:
+    """The parsed file, which is a whole and unaltered report of a known version; its fields are not validated yet."""
     try:
         content: Any = json.loads(raw)
     except (ValueError, RecursionError) as error:
         reason = "it ends too early, or is not JSON" if raw.strip() else "it is empty"
         raise InputError(f"{path} is not a report: {reason}.", hint=AGAIN) from error
     version = content.get("schema_version") if isinstance(content, dict) else None
-    if not isinstance(version, int) or isinstance(version, bool) or "entries" not in content:
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1 or "entries" not in content:
         raise InputError(f"{path} is not a report of edgebert.", hint=f"Name a {NAME} that compress or bench wrote.")
     if version > VERSION:
         raise InputError(
@@ -140,3 +129,4 @@ def _check_content(path: Path, raw: bytes) -> None:
         raise InputError(f"{path} was altered after it was written: its checksum is another.", hint=AGAIN)
     if (samples := packed_count(content)) > MOST:
         raise InputError(f"{path} says that it holds {samples} samples, more than {MOST}; no report does.", hint=AGAIN)
+    return dict(content)

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from edgebert.core.strict import Strict
 from edgebert.report.metric_table import FORMER_NAMES, GATED, METRICS
+from edgebert.tasks.metrics import AGREEMENT
 
 BOUNDS = ("min", "max", "min_ratio", "max_ratio", "max_drop", "max_rise")
 
@@ -72,7 +73,7 @@ class Gate(Strict):
 
 def answer_gates(gates: Sequence[Gate], metrics: Collection[str]) -> list[Gate]:
     """The gates on a model's answers: on the task's own metrics, and on agreement with FP32."""
-    return [gate for gate in gates if gate.metric in (*metrics, "agreement")]
+    return [gate for gate in gates if gate.metric in (*metrics, AGREEMENT.name)]
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
 """The metrics of a report: one line each, for gates, schema, tables, `bench --json`, comparisons and the page.
 
-A new metric is a line in `METRICS`. What a task scores comes from `edgebert.tasks.metric` and needs no line here.
+A new metric is a line in `METRICS`. The metrics of answers come from `edgebert.tasks.metrics` and need no line here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,15 +14,15 @@ import numpy.typing as npt
 
 from edgebert.report.entry import SAMPLES_FOR, Entry
 from edgebert.report.rounds import Round
-from edgebert.tasks.metric import ANSWER_METRICS, AnswerMetric
+from edgebert.tasks.metrics import AGREEMENT, ANSWER_METRICS, AnswerMetric, metrics_of
 
 Values = npt.NDArray[Any]
 Kind = Literal["time", "rate", "amount"]
 """How a comparison words a change. time: less is faster. rate: more is faster. amount (bytes, joules): less is smaller."""
 Table = Literal["run", "bench"]
 """The table that `compress` prints, and the one that `bench` prints."""
-Value = Callable[[Entry, Entry | None, Sequence[int]], float | None]
-"""(entry, its FP32 baseline, references) -> the metric in its unit; None where it was not measured."""
+Value = Callable[[Entry, Entry | None], float | None]
+"""(entry, its FP32 baseline) -> the metric in its unit; None where it was not measured."""
 
 
 @dataclass(frozen=True)
@@ -96,23 +96,15 @@ ENERGY = Series(lambda item: _per_text(item.energy_uj, item), 1e3)
 REFERENCE_WORKLOAD = Series(lambda item: item.reference_workload_ns.values, 1e6)
 
 
-def _agreement(entry: Entry, baseline: Entry | None, _: Sequence[int]) -> float | None:
-    if entry.predictions is None or baseline is None or baseline.predictions is None:
-        return None
-    return float(np.mean(np.array(entry.predictions) == np.array(baseline.predictions)))
+def _answers(metric: AnswerMetric, form: str = "{:.4f}", **where: Any) -> Metric:
+    def value(entry: Entry, _: Entry | None) -> float | None:
+        return entry.score(metric.name)
 
-
-def _answers(metric: AnswerMetric, leaves: int = 0) -> Metric:
-    def value(entry: Entry, _: Entry | None, references: Sequence[int]) -> float | None:
-        if entry.predictions is None or not references:
-            return None
-        return metric.score(np.array(entry.predictions), np.array(references))
-
-    return Metric(metric.name, metric.name, metric.meaning, value, "{:.4f}", tables=("bench",), leaves=leaves, gate="any")
+    return Metric(metric.name, metric.title, metric.meaning, value, form, **where)
 
 
 def _percentile(percent: float, meaning: str, *, gate: bool = True, **where: Any) -> Metric:
-    def value(entry: Entry, _: Entry | None, __: Sequence[int]) -> float | None:
+    def value(entry: Entry, _: Entry | None) -> float | None:
         return entry.percentile_ms(percent)
 
     compared = Compared("time", LATENCY, percent, strict=percent in (50, 90), fewest=SAMPLES_FOR[percent])
@@ -121,24 +113,25 @@ def _percentile(percent: float, meaning: str, *, gate: bool = True, **where: Any
 
 
 def _of(read: Callable[[Entry], float | None]) -> Value:
-    return lambda entry, *_: read(entry)
+    return lambda entry, _: read(entry)
 
 
+DECIDING = tuple(metrics_of(kind)[0] for kind in {metric.of for metric in ANSWER_METRICS})
+"""The metric of each kind of prediction that decides where one has to."""
 _RUN: tuple[Table, ...] = ("run",)
 _BENCH: tuple[Table, ...] = ("bench",)
 _BOTH = _RUN + _BENCH
 # A metric is a line or two of a table: hence no formatter, which would give each argument a line of its own.
 _ALL = (
-    *(_answers(metric, leaves=0 if index == 0 else 3) for index, metric in enumerate(ANSWER_METRICS.values())),
-    Metric("agreement", "agree", "share of eval examples on which the candidate predicts what FP32 predicts",
-           _agreement, "{:.4f}", tables=_RUN, leaves=8, gate="relative"),
+    *(_answers(metric, tables=_BENCH, leaves=0 if metric in DECIDING else 3, gate="any") for metric in ANSWER_METRICS),
+    _answers(AGREEMENT, tables=_RUN, leaves=8, gate="relative"),
     _percentile(50, "median latency of one query, tokenisation apart", tables=_BOTH),
     _percentile(90, "90th percentile of the latency of one query", tables=_BOTH, leaves=13),
     _percentile(95, "95th percentile of the latency of one query"),
     _percentile(99, "99th percentile of the latency of one query", tables=_BENCH, leaves=15),
     _percentile(99.9, "99.9th percentile of the latency of one query", gate=False),
     Metric("speedup", "faster", "FP32's median latency over the candidate's, on the same runtime and threads",
-           lambda entry, baseline, _: entry.times_as_fast(baseline) if baseline else None, "{:.2f}x",
+           lambda entry, baseline: entry.times_as_fast(baseline) if baseline else None, "{:.2f}x",
            tables=_BOTH, gate="relative"),
     Metric("throughput", "texts/s", "texts that one process answers in a second", _of(Entry.throughput), "{:.1f}",
            tables=_BENCH, leaves=12, compared=Compared("rate", THROUGHPUT, strict=True), key="texts_per_second"),

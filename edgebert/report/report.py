@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -11,14 +12,14 @@ from edgebert.report.entry import Entry
 from edgebert.report.environment import Environment
 from edgebert.report.gates import Gate
 from edgebert.report.metric_table import METRICS
-from edgebert.tasks.metric import ANSWER_METRICS, metrics_of
+from edgebert.tasks.metrics import ANSWER_METRICS
 
 
 class Report(Frozen):
     """The measurements of one run: `compress` measures FP32 and its candidates, `bench` any models under any load."""
 
-    schema_version: Literal[1, 2] = 2
-    """Version 1 has samples as lists and no checksum; it is still read."""
+    schema_version: Literal[3] = 3
+    """Version 1 has samples as lists and no checksum, version 2 predictions instead of statistics; see upgrade.py."""
     sha256: str | None = Field(None, exclude=True)
     """Checksum of the file that the report was read from; see file.py."""
     edgebert_version: str | None = None
@@ -29,8 +30,8 @@ class Report(Frozen):
     labels: tuple[str, ...]
     eval_data: str | None
     """sha256 of the prepared eval set; None where no answers were scored."""
-    references: tuple[int, ...]
-    """The right label of each eval example, as its index in `labels`."""
+    right_answers: str | None = None
+    """sha256 of the right answers to the eval set; None where no answers were scored."""
     environment: Environment
     gates: tuple[Gate, ...]
     entries: tuple[Entry, ...] = Field(min_length=1)
@@ -38,24 +39,27 @@ class Report(Frozen):
     """Command line of `bench`, paths without their folders."""
 
     @model_validator(mode="after")
-    def _answers_are_to_the_references(self) -> Report:
-        for entry in self.entries:
-            answers = len(entry.predictions or ())
-            if entry.predictions is not None and self.references and answers != len(self.references):
-                raise ValueError(f"{entry.name} has {answers} predictions and there are {len(self.references)} references")
+    def _scored_on_the_same_examples(self) -> Report:
+        counts = dict.fromkeys((entry.name, item.examples) for entry in self.entries for item in entry.statistics.values())
+        if len({count for _, count in counts}) > 1:
+            listed = ", ".join(f"{name} {count}" for name, count in counts)
+            raise ValueError(f"the entries have statistics of different numbers of examples: {listed}")
         return self
+
+    @property
+    def examples(self) -> int:
+        """Number of eval examples that were scored; 0 where none were."""
+        return next((item.examples for entry in self.entries for item in entry.statistics.values()), 0)
 
     def baseline_of(self, entry: Entry) -> Entry | None:
         """FP32 on the entry's target: by the target's name first, because a search may have tuned the entry's own target."""
-        baselines = [other for other in self.entries if other.role == "baseline"]
-        target, prefix = entry.target.for_baseline(), entry.name.partition("/")[0]
-        named = [other for other in baselines if other.name.partition("/")[0] == prefix]
-        return next(iter(named + [other for other in baselines if other.target == target]), None)
+        return baseline_among(self.entries, entry)
 
     @property
     def task_metrics(self) -> tuple[str, ...]:
-        """Names of the metrics of the answers; empty where the task is not known."""
-        return metrics_of(self.task) if self.task else ()
+        """Names of the metrics of the answers that were scored, the deciding one first; agreement is not one of them."""
+        scored = {name for entry in self.entries for name in entry.statistics}
+        return tuple(metric.name for metric in ANSWER_METRICS if metric.name in scored)
 
     def candidates(self) -> list[Entry]:
         """The entries that may be shipped."""
@@ -63,6 +67,12 @@ class Report(Frozen):
 
     def value(self, entry: Entry, metric: str) -> float | None:
         """One of `METRICS` for one entry; None when it was not measured."""
-        if metric in ANSWER_METRICS and metric not in self.task_metrics:
-            return None
-        return METRICS[metric].value(entry, self.baseline_of(entry), self.references)
+        return METRICS[metric].value(entry, self.baseline_of(entry))
+
+
+def baseline_among(entries: Sequence[Entry], entry: Entry) -> Entry | None:
+    """FP32 on an entry's target: by the target's name first, because a search may have tuned the entry's own target."""
+    baselines = [other for other in entries if other.role == "baseline"]
+    target, prefix = entry.target.for_baseline(), entry.name.partition("/")[0]
+    named = [other for other in baselines if other.name.partition("/")[0] == prefix]
+    return next(iter(named + [other for other in baselines if other.target == target]), None)

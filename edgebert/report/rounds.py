@@ -41,9 +41,7 @@ class Round(Frozen):
     overhead_ns: float | None = Field(None, ge=0)
     """Cost of the measuring loop per query, measured in this process with a session that does nothing. In the server
     scenario the median lateness of sending is added."""
-    reference_workload_ns: Samples = Field(
-        Samples(), validation_alias=AliasChoices("reference_workload_ns", "pulse_ns"), serialization_alias="pulse_ns"
-    )
+    reference_workload_ns: Samples = Field(Samples(), validation_alias=AliasChoices("reference_workload_ns", "pulse_ns"))
     """Time of a fixed workload without a model, run before and after the queries: the speed of the machine itself."""
     energy_uj: int | None = Field(None, ge=0)
     """Microjoules that the energy counter of the whole CPU package added within `wall_ns`."""

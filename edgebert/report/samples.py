@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
@@ -13,12 +10,12 @@ import numpy.typing as npt
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import core_schema
 
+from edgebert.report.packed import MOST, pack, unpack
+
 ENCODING = "delta-shuffle-zlib"
 """int64 differences, little-endian; the first bytes of all, then the second bytes, and so on; deflated; base64."""
 LARGEST = 2**53
 """Largest sample: JSON readers in other languages round beyond it. It is 104 days in nanoseconds."""
-MOST = 50_000_000
-"""Most samples in one list, and in all packed lists of a file, so that a file that claims more cannot fill the memory."""
 
 
 class Samples(Sequence[int]):
@@ -77,8 +74,7 @@ class Samples(Sequence[int]):
     def packed(self) -> dict[str, Any]:
         """The form in files: `count`, `encoding` and `data`."""
         differences = np.diff(self._values, prepend=np.int64(0)).astype("<i8")
-        shuffled = differences.view(np.uint8).reshape(-1, 8).T.tobytes()
-        return {"count": len(self), "encoding": ENCODING, "data": base64.b64encode(zlib.compress(shuffled, 6)).decode("ascii")}
+        return {"count": len(self), "encoding": ENCODING, "data": pack(differences)}
 
     @classmethod
     def unpacked(cls, form: Mapping[str, Any]) -> Samples:
@@ -87,20 +83,7 @@ class Samples(Sequence[int]):
         Raises:
             ValueError: it is not that form, or does not hold `count` samples.
         """
-        count, data = form.get("count"), form.get("data")
-        if set(form) != {"count", "encoding", "data"} or form["encoding"] != ENCODING or not isinstance(data, str):
-            raise ValueError(f"samples are neither a list nor packed as {ENCODING}")
-        if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MOST:
-            raise ValueError(f"the count of samples is not a whole number from 0 to {MOST}")
-        try:
-            inflate = zlib.decompressobj()
-            raw = inflate.decompress(base64.b64decode(data, validate=True), 8 * count + 1)  # 0 would mean no limit
-        except (binascii.Error, zlib.error) as error:
-            raise ValueError("packed samples are damaged") from error
-        if len(raw) != 8 * count or not inflate.eof or inflate.unused_data:
-            raise ValueError(f"packed samples do not hold the {count} that they say")
-        differences = np.frombuffer(raw, np.uint8).reshape(8, count).T.copy().view("<i8").reshape(count)
-        return cls(np.cumsum(differences, dtype=np.int64))
+        return cls(np.cumsum(unpack(dict(form), ENCODING, "<i8"), dtype=np.int64))
 
     @classmethod
     def _validated(cls, value: Any) -> Samples:
@@ -118,20 +101,6 @@ class Samples(Sequence[int]):
         return core_schema.no_info_plain_validator_function(
             cls._validated, serialization=core_schema.plain_serializer_function_ser_schema(cls.packed)
         )
-
-
-def packed_count(content: Any) -> int:
-    """Number of samples that all packed lists within parsed JSON claim to hold."""
-    claimed, left = 0, [content]
-    while left:
-        item = left.pop()
-        if isinstance(item, dict):
-            count = item.get("count")
-            claimed += max(count, 0) if "encoding" in item and isinstance(count, int) else 0
-            left += item.values()
-        elif isinstance(item, list):
-            left += [part for part in item if isinstance(part, dict | list)]
-    return claimed
 
 
 def _as_array(values: list[Any]) -> npt.NDArray[Any]:

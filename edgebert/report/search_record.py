@@ -41,9 +41,7 @@ class SearchRecord(Frozen):
     rewrites: tuple[str, ...]
     repairs: tuple[str, ...]
     """Repairs that were needed to hold the gates, in order."""
-    excluded_nodes: tuple[str, ...] = Field(
-        validation_alias=AliasChoices("excluded_nodes", "kept_float"), serialization_alias="kept_float"
-    )
+    excluded_nodes: tuple[str, ...] = Field(validation_alias=AliasChoices("excluded_nodes", "kept_float"))
     """Names of the matrix products that stay FP32."""
     tuning: dict[str, Any]
     """Settings of the runtime that differ from the target's own."""

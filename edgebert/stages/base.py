@@ -72,7 +72,7 @@ class Scored:
     """A candidate's answers on eval rows."""
 
     outputs: npt.NDArray[Any]
-    """The task's first output for each row, of shape (rows, ...)."""
+    """The task's first output for each row, or for each token, of shape (rows or tokens, labels)."""
     metrics: Mapping[str, float]
     """Metric name -> value, for the task's metrics and `agreement` with FP32."""
     score: float

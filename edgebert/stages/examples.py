@@ -9,35 +9,60 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgebert.data.prepared import PreparedData, label_indices
+from edgebert.data.prepared import PreparedData, indices_of_labels
 from edgebert.runtimes.serving import Serving
-from edgebert.tasks.base import Encoded, collate
+from edgebert.tasks.base import Encoded, Row, collate, padded_targets
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-UNLABELLED = -1
 ROLES = ("train", "transfer")
 
 
 @dataclass(frozen=True)
+class Window:
+    """One example: a row, or a part of a row that is too long for one."""
+
+    row: int
+    """Index of its row, over all data sets."""
+    number: int
+    """Its number among the windows of the row, from 0."""
+    tokens: int
+
+
+@dataclass(frozen=True)
 class Examples:
-    """Rows of one or more data sets, numbered consecutively, and tokenised for a model when they are read."""
+    """Rows of one or more data sets, tokenised for a model when they are read. An example is a row, or a window of a long row;
+    examples are numbered consecutively."""
 
     sets: tuple[PreparedData, ...]
     serving: Serving
 
     def __len__(self) -> int:
-        return sum(map(len, self.sets))
+        return len(self.windows)
 
     @cached_property
-    def targets(self) -> list[int]:
-        """Index of each row's label among the model's labels; UNLABELLED for rows of `transfer`."""
-        indices: list[int] = []
+    def windows(self) -> list[Window]:
+        """All examples, in order."""
+        found: list[Window] = []
+        start = 0
         for data in self.sets:
-            labelled = data.role == "train"
-            indices += label_indices(data, self.serving.task, self.serving.labels) if labelled else [UNLABELLED] * len(data)
-        return indices
+            for rows in data.blocks():
+                found += _windows(self.serving.encode(self.tokenizer, rows), start)
+                start += len(rows)
+        return found
+
+    @property
+    def labelled(self) -> bool:
+        """Whether every example has a label."""
+        return all(data.role == "train" for data in self.sets)
+
+    @cached_property
+    def label_indices(self) -> dict[str, int]:
+        """Label of a labelled data set -> its index among the model's labels."""
+        labelled = [data for data in self.sets if data.role == "train"]
+        found = [indices_of_labels(data, self.serving.task, self.serving.labels) for data in labelled]
+        return {label: index for indices in found for label, index in indices.items()}
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -46,39 +71,65 @@ class Examples:
 
     @cached_property
     def lengths(self) -> list[int]:
-        """Number of tokens of each row."""
-        return [len(item) for data in self.sets for rows in data.blocks() for item in self.serving.encode(self.tokenizer, rows)]
+        """Number of tokens of each example."""
+        return [window.tokens for window in self.windows]
 
     def encoded(self, indices: Sequence[int]) -> list[Encoded]:
-        """The rows of these indices, tokenised, in that order."""
-        rows: dict[int, Any] = {}
+        """The examples of these indices, tokenised, in that order."""
+        return [encoded for encoded, _ in self._read(indices)]
+
+    def _read(self, indices: Sequence[int]) -> list[tuple[Encoded, Row]]:
+        """The examples of these indices with their rows."""
+        chosen = [self.windows[index] for index in indices]
+        numbers = list(dict.fromkeys(window.row for window in chosen))
+        rows = self._rows(numbers)
+        groups: list[list[Encoded]] = [[] for _ in numbers]
+        for item in self.serving.encode(self.tokenizer, rows):
+            groups[item.row].append(item)
+        at = {number: index for index, number in enumerate(numbers)}
+        return [(groups[at[window.row]][window.number], rows[at[window.row]]) for window in chosen]
+
+    def _rows(self, numbers: Sequence[int]) -> list[Row]:
+        """The rows of these indices over all data sets, in that order."""
+        rows: dict[int, Row] = {}
         start = 0
         for data in self.sets:
-            wanted = [index for index in indices if start <= index < start + len(data)]
-            rows |= dict(zip(wanted, data.rows([index - start for index in wanted]), strict=True)) if wanted else {}
+            wanted = [number for number in numbers if start <= number < start + len(data)]
+            rows |= dict(zip(wanted, data.rows([number - start for number in wanted]), strict=True)) if wanted else {}
             start += len(data)
-        return self.serving.encode(self.tokenizer, [rows[index] for index in indices])
+        return [rows[number] for number in numbers]
 
     def batch(self, indices: Sequence[int], *, coarse: bool = False) -> dict[str, Any]:
-        """The rows of these indices as torch tensors, with `labels`.
+        """The examples of these indices as torch tensors, with their targets as `labels`.
 
         Args:
-            coarse: pad to the next of a few lengths (`coarse_length`) instead of the longest row.
+            coarse: pad to the next of a few lengths (`coarse_length`) instead of the longest example.
         """
         import torch
 
-        encoded = self.encoded(indices)
-        length = max(map(len, encoded))
+        task, read = self.serving.task, self._read(indices)
+        length = max(len(encoded) for encoded, _ in read)
         if coarse:
             length = max(length, min(coarse_length(length), self.serving.max_length))
-        arrays = collate(encoded, length=length, pad_id=self.serving.pad_id)
-        tensors = {name: torch.from_numpy(value) for name, value in arrays.items()}
-        return {**tensors, "labels": torch.tensor([self.targets[index] for index in indices])}
+        arrays = collate([encoded for encoded, _ in read], length=length, pad_id=self.serving.pad_id)
+        targets = [task.targets(encoded, row, self.label_indices) for encoded, row in read]
+        arrays["labels"] = padded_targets(targets, length)
+        return {name: torch.from_numpy(value) for name, value in arrays.items()}
 
     def sample(self, count: int, seed: int) -> list[int]:
-        """Indices of `count` different rows (all where there are fewer), shortest first to save padding."""
+        """Indices of `count` different examples (all where there are fewer), shortest first to save padding."""
         chosen = np.random.default_rng(seed).choice(len(self), size=min(count, len(self)), replace=False)
         return sorted((int(index) for index in chosen), key=lambda index: (self.lengths[index], index))
+
+
+def _windows(encoded: Sequence[Encoded], start: int) -> list[Window]:
+    """The examples of a block of rows, of which the first has the index `start`."""
+    found: list[Window] = []
+    for item in encoded:
+        row = start + item.row
+        number = found[-1].number + 1 if found and found[-1].row == row else 0
+        found.append(Window(row, number, len(item)))
+    return found
 
 
 def coarse_length(length: int) -> int:

@@ -45,7 +45,7 @@ class Finetune(Stage):
         """Writes a Transformers folder with the same tokenizer."""
         from accelerate.utils import set_seed
 
-        from edgebert.models.load import copy_tokenizer, load_model, save_model
+        from edgebert.models.load import copy_tokenizer, load_model, run_model, save_model
         from edgebert.stages.training import Schedule, train
 
         examples = Examples((context.data["train"],), context.serving(source))
@@ -54,7 +54,8 @@ class Finetune(Stage):
 
         def loss_of(module: Any, indices: list[int]) -> Any:
             device = next(module.parameters()).device
-            return module(**{name: value.to(device) for name, value in examples.batch(indices).items()}).loss
+            batch = {name: value.to(device) for name, value in examples.batch(indices).items()}
+            return context.task.loss(run_model(module, batch), batch["labels"])
 
         facts = train(
             model,

@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
-
-from edgebert.data.prepared import PreparedData, label_indices
+from edgebert.data.prepared import PreparedData, right_answers
+from edgebert.measure.predictions import Predict
 from edgebert.runtimes.serving import Serving
-from edgebert.tasks.base import Array, Batch, Encoded, Task, collate
+from edgebert.tasks.base import Array, Batch, Encoded, Row, Task, collate, split_outputs
+from edgebert.tasks.reductions import reduce_rows
 
-Predict = Callable[[Batch], Mapping[str, Array]]
-"""A batch as `Session.predict` takes it -> output name -> array."""
+
+def score_of(task: Task, predictions: Sequence[Any], references: Sequence[Any], metric: str | None = None) -> float:
+    """The value of one of the task's metrics over all examples.
+
+    Args:
+        metric: its name; None: the first.
+    """
+    chosen = next(one for one in task.metrics if metric in (None, one.name))
+    return reduce_rows(chosen.reduction, chosen.statistics(predictions, references))
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """The tokenised eval set, with each row's label as an index among the model's labels."""
+    """The tokenised eval set, with the right answer to each row."""
 
     task: Task
+    labels: tuple[str, ...]
+    rows: tuple[Row, ...]
     encoded: tuple[Encoded, ...]
-    references: tuple[int, ...]
+    references: tuple[Any, ...]
 
     @classmethod
     def of(cls, serving: Serving, data: PreparedData) -> Scorer:
         """The scorer of a data set, tokenised as the model is served."""
-        tokenizer = serving.open_tokenizer()
-        encoded = [item for rows in data.blocks() for item in serving.encode(tokenizer, rows)]
-        return cls(serving.task, tuple(encoded), tuple(label_indices(data, serving.task, serving.labels)))
+        rows = data.rows()
+        encoded = serving.encode(serving.open_tokenizer(), rows)
+        right = right_answers(data, serving.task, serving.labels)
+        return cls(serving.task, serving.labels, tuple(rows), tuple(encoded), tuple(right))
 
     def batches(self) -> Iterator[Batch]:
-        """Each example alone and unpadded: padding would enter the ranges of activations."""
+        """Each window alone and unpadded: padding would enter the ranges of activations."""
         for item in self.encoded:
             yield collate([item], length=len(item), pad_id=0)
 
@@ -40,6 +51,10 @@ class Scorer:
         return self.score([predict(batch) for batch in self.batches()])
 
     def score(self, outputs: Sequence[Mapping[str, Array]]) -> float:
-        """Score of the outputs for the first batches, in order."""
-        predictions = np.concatenate([self.task.predict(answer) for answer in outputs])
-        return self.task.score(self.task.metrics[0], predictions, np.asarray(self.references[: len(predictions)]))
+        """Score of the outputs for the first batches, in order; rows of which windows are missing do not count."""
+        count = len(outputs)
+        whole = self.encoded[count].row if count < len(self.encoded) else len(self.rows)
+        encoded = [item for item in self.encoded[:count] if item.row < whole]
+        found = [split_outputs(self.task, answer, [item])[0] for answer, item in zip(outputs, encoded, strict=False)]
+        predictions = self.task.decode(found, encoded, self.rows[:whole], self.labels)
+        return score_of(self.task, predictions, self.references[:whole])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from edgebert.errors import InputError
 from edgebert.tasks.base import Task
-from edgebert.tasks.metric import metrics_of
 from edgebert.tasks.text_classification import TextClassification
 
 TASKS: tuple[Task, ...] = (TextClassification(),)
@@ -15,5 +15,8 @@ def get_task(name: str) -> Task:
     Raises:
         InputError: there is none, as in a report that a newer edgebert wrote.
     """
-    metrics_of(name)
-    return next(task for task in TASKS if task.name == name)
+    for task in TASKS:
+        if task.name == name:
+            return task
+    hint = f"Known: {', '.join(task.name for task in TASKS)}. Update it: pip install --upgrade edgebert"
+    raise InputError(f"This edgebert knows no task {name!r}.", hint=hint)

@@ -1,20 +1,20 @@
-"""Task: what goes into the model, what comes out, and how it is scored. Light: it runs on a device.
+"""Task: what goes into a model, what comes out, how it is scored and how it is trained. Light: it runs on a device.
 
-The training half (which AutoModel, which loss) is named here as text and resolved by the stages that need torch.
+The training half (targets, loss, imitate) imports torch inside its functions.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from edgebert.errors import InputError
-from edgebert.tasks.metric import ANSWER_METRICS
+from edgebert.tasks.metrics import AnswerMetric, metrics_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Batch = dict[str, Array]
 Row = Mapping[str, Any]
+Kind = Literal["text", "words", "label", "tags"]
+"""Kind of a column's values. text: a str. words: a list of str. label: a str. tags: a list of str, one for each word."""
+Axis = Literal["labels", "tokens"]
+Reads = Literal["first", "all"]
+"""The tokens whose last hidden states the head reads: the first alone, or all."""
+IGNORED = -100
+"""Target that no loss counts: of a row without a label, and of a token that has none."""
 
 
 @dataclass(frozen=True)
@@ -29,27 +36,66 @@ class Column:
     """One column of the task's data."""
 
     name: str
+    kind: Kind = "text"
     required: bool = True
     is_label: bool = False
+    other_names: tuple[str, ...] = ()
+    """Names that data sets often give such a column; they need no entry in the recipe's `columns`."""
+    or_else: str = ""
+    """Name of a column that may be there instead of this one."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output of the model."""
+
+    name: str
+    axes: tuple[Axis, ...]
+    """Names of its axes after the batch."""
+
+    @property
+    def of_tokens(self) -> bool:
+        """Whether it has values for each token."""
+        return "tokens" in self.axes
+
+    def shape(self, tokens: int, labels: int) -> tuple[int, ...]:
+        """Its shape for one example of this many tokens, of a model with this many labels."""
+        sizes = {"tokens": tokens, "labels": labels}
+        return tuple(sizes[axis] for axis in self.axes)
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One tokenised example: token ids and segment ids, both of its own length, not padded."""
+    """One window of a tokenised row: the whole row, or where that is too long, a part of it. Not padded."""
 
     ids: tuple[int, ...]
     type_ids: tuple[int, ...]
+    """Segment of each token, 0 or 1."""
+    row: int = 0
+    """Index of its row among the rows that were encoded together; the windows of a row are neighbours."""
+    offsets: tuple[tuple[int, int], ...] = ()
+    """Characters [start, end) of each token in its text, where the task needs them."""
+    words: tuple[int, ...] = ()
+    """Index of the word that each token belongs to, -1 for special tokens, where the task needs them."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A prediction as a person reads it."""
+Outputs = Mapping[str, Array]
+"""Name -> output for one window, without the batch's axis and without padding."""
 
-    label: str
-    score: float
+
+class Answer(ABC):
+    """A prediction as a person reads it. Subclasses are frozen dataclasses, whose fields are its JSON."""
+
+    @abstractmethod
+    def cells(self) -> tuple[str, ...]:
+        """Its columns in a terminal."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Its fields, as JSON values."""
+        return asdict(cast(Any, self))
 
 
 class Task(ABC):
@@ -60,59 +106,152 @@ class Task(ABC):
     optimum_task: ClassVar[str]
     """The task's name in optimum's TasksManager, which knows the Auto class."""
     head: ClassVar[str]
-    """Name of the tensor that only a model fine-tuned for this task has."""
+    """Name of the head's module, which only a model fine-tuned for such a task has."""
     architecture: ClassVar[str]
     """Ending of the class name that config.json gives such a model."""
-    outputs: ClassVar[tuple[str, ...]]
-    metrics: ClassVar[tuple[str, ...]]
-    """Names of `ANSWER_METRICS`; the first decides where one has to."""
+    outputs: ClassVar[tuple[Output, ...]]
+    reads: ClassVar[Reads]
+    prediction: ClassVar[str]
+    """Kind of its predictions, by which it has its metrics."""
+
+    @property
+    def metrics(self) -> tuple[AnswerMetric, ...]:
+        """Its metrics; the first decides where one has to."""
+        return metrics_of(self.prediction)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of its outputs, in order."""
+        return tuple(output.name for output in self.outputs)
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Names of the columns that go into the model."""
+        return tuple(column.name for column in self.columns if not column.is_label)
+
+    @property
+    def label_column(self) -> Column | None:
+        """The column with the right answers; None where a task has none."""
+        return next((column for column in self.columns if column.is_label), None)
 
     @abstractmethod
     def encode(self, tokenizer: Tokenizer, rows: Sequence[Row], max_length: int) -> list[Encoded]:
-        """Tokenises rows, each cut to `max_length` tokens."""
+        """Tokenises rows, in order, as windows of at most `max_length` tokens."""
 
     @abstractmethod
-    def label_index(self, label: str, labels: Sequence[str]) -> int | None:
-        """Index of a data set's label among the model's labels, or None when it is not one of them."""
+    def decode(
+        self, outputs: Sequence[Outputs], encoded: Sequence[Encoded], rows: Sequence[Row], labels: Sequence[str]
+    ) -> list[Any]:
+        """Outputs of all windows of some rows -> one prediction for each row, as JSON values.
+
+        Args:
+            outputs: for each window its outputs.
+            encoded: the windows, as `encode` made them of the rows.
+            rows: the rows.
+            labels: names of the model's labels.
+        """
 
     @abstractmethod
-    def predict(self, outputs: Mapping[str, Array]) -> Array:
-        """Model outputs of a batch -> one prediction for each example, as integers."""
+    def answer(
+        self, outputs: Sequence[Outputs], encoded: Sequence[Encoded], rows: Sequence[Row], labels: Sequence[str]
+    ) -> list[Answer]:
+        """As `decode`, but for people."""
 
     @abstractmethod
-    def answer(self, outputs: Mapping[str, Array], labels: Sequence[str]) -> list[Answer]:
-        """Model outputs of a batch -> one answer for each example, for people."""
+    def reference(self, row: Row, indices: Mapping[str, int], labels: Sequence[str]) -> Any:
+        """The right answer of a labelled row, in the form of a prediction.
+
+        Args:
+            indices: label of the data set -> its index among the model's labels.
+        """
 
     @abstractmethod
     def rows_from(self, sentences: Sequence[str], columns: Sequence[str]) -> list[Row]:
         """Rows made of plain sentences, with the columns that the data has, for a bundle's self-test."""
 
-    def score(self, metric: str, predictions: Array, references: Array) -> float:
-        """The value of one of `metrics` over all examples. Both arrays have shape (examples,)."""
-        return ANSWER_METRICS[metric].score(predictions, references)
+    @abstractmethod
+    def targets(self, encoded: Encoded, row: Row, indices: Mapping[str, int]) -> Array:
+        """Integers that the loss compares the outputs of a window with: shape () or (tokens,), IGNORED where there is none."""
+
+    def check_row(self, row: Row) -> None:  # noqa: B027 - most tasks have nothing to check
+        """Raises ValueError with the fault of a row whose columns contradict each other."""
+
+    def check_label(self, label: str) -> None:  # noqa: B027 - most tasks take any label
+        """Raises ValueError with the fault of a label, or tag, that cannot be one of this task."""
+
+    def check_model_labels(self, labels: Sequence[str]) -> None:  # noqa: B027 - most tasks take any labels
+        """Raises ValueError with the fault of a model's labels, of which answers could not be made."""
+
+    def label_index(self, label: str, labels: Sequence[str]) -> int | None:
+        """Index of a data set's label among the model's labels, by name, else by number; None when it is not one of them."""
+        if label in labels:
+            return labels.index(label)
+        return next((index for index in range(len(labels)) if label == str(index)), None)
 
     def row_of(self, text: str) -> Row:
         """One line of input as a row; a tab separates its columns.
 
         Raises:
-            InputError: it has more columns than the task.
+            InputError: it has more columns than the task has texts.
         """
         parts = text.split("\t")
-        names = [column.name for column in self.columns if not column.is_label]
+        names = [column.name for column in self.columns if column.kind == "text"]
         if len(parts) > len(names):
-            hint = f"A tab separates {' and '.join(names)}; write a space where no such separation is meant."
+            meant = f"A tab separates {' and '.join(names)}; write" if len(names) > 1 else "Write"
+            hint = f"{meant} a space where no such separation is meant."
             raise InputError(f"A text has {len(parts)} parts between tabs, but {self.name} takes {len(names)}.", hint=hint)
         return dict(zip(names, parts, strict=False))
 
+    def loss(self, outputs: Any, targets: Any, reduction: Literal["mean", "sum"] = "mean") -> Any:
+        """Cross-entropy of the first output, a scalar tensor; IGNORED targets do not count.
 
-def cut_at(tokenizer: Tokenizer, max_length: int) -> None:
+        Args:
+            outputs: name -> tensor, of shape (batch, ...).
+            targets: integers of shape (batch, ...), without the last axis of the output.
+        """
+        from torch.nn.functional import cross_entropy
+
+        logits = outputs[self.outputs[0].name].float()
+        return cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=IGNORED, reduction=reduction)
+
+    def imitate(self, student: Any, teacher: Any, mask: Any, temperature: float) -> Any:
+        """Loss between the first outputs of student and teacher: soft labels for each example, or for each token of the mask.
+
+        Args:
+            student, teacher: logits of shape (batch, labels) or (batch, tokens, labels).
+            mask: bool, shape (batch, tokens): the tokens that are compared.
+        """
+        from edgebert.tasks.soft_labels import soft_labels
+
+        if not self.outputs[0].of_tokens:
+            return soft_labels(student, teacher, temperature)
+        if not mask.any():
+            return student.sum() * 0.0
+        return soft_labels(student[mask], teacher[mask], temperature)
+
+    def pseudo_targets(self, outputs: Any, mask: Any) -> Any:
+        """Targets made of a teacher's outputs, for rows without a label: its most probable label, IGNORED beyond the mask.
+
+        Args:
+            outputs: name -> tensor, of shape (batch, ...).
+            mask: bool, shape (batch, tokens): the tokens that are no padding.
+        """
+        best = outputs[self.outputs[0].name].argmax(dim=-1)
+        return best.masked_fill(~mask, IGNORED) if self.outputs[0].of_tokens else best
+
+
+def cut_at(tokenizer: Tokenizer, max_length: int, stride: int = 0) -> None:
     """Sets a tokenizer to cut texts, the longer of a pair first, and not to pad them. One that is set so already stays as
-    it is: while one thread changes it, tokenizers refuses the others."""
+    it is: while one thread changes it, tokenizers refuses the others.
+
+    Args:
+        stride: tokens that two windows of a cut text share.
+    """
     if tokenizer.padding is not None:
         tokenizer.no_padding()
-    truncation = {"max_length": max_length, "stride": 0, "strategy": "longest_first", "direction": "right"}
+    truncation = {"max_length": max_length, "stride": stride, "strategy": "longest_first", "direction": "right"}
     if tokenizer.truncation != truncation:
-        tokenizer.enable_truncation(max_length, strategy="longest_first")
+        tokenizer.enable_truncation(max_length, stride=stride, strategy="longest_first")
 
 
 def collate(encoded: Sequence[Encoded], *, length: int, pad_id: int) -> Batch:
@@ -126,3 +265,29 @@ def collate(encoded: Sequence[Encoded], *, length: int, pad_id: int) -> Batch:
         mask[row, : len(example)] = 1
         types[row, : len(example)] = example.type_ids
     return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+
+
+def padded_targets(targets: Sequence[Array], length: int) -> Array:
+    """Targets of a batch as one int64 array of shape (examples,) or (examples, length), IGNORED for padding."""
+    if not targets or not targets[0].ndim:
+        return np.array([int(target) for target in targets], dtype=np.int64)
+    padded = np.full((len(targets), length), IGNORED, dtype=np.int64)
+    for row, target in enumerate(targets):
+        padded[row, : len(target)] = target
+    return padded
+
+
+def split_outputs(task: Task, outputs: Mapping[str, Array], encoded: Sequence[Encoded]) -> list[dict[str, Array]]:
+    """A batch's outputs as those of each of its windows, without padding.
+
+    Args:
+        outputs: name -> array of shape (batch, ...); a batch may have been filled up beyond the windows.
+    """
+    axes = {output.name: output for output in task.outputs}
+    return [
+        {
+            name: value[row, : len(item)] if name in axes and axes[name].of_tokens else value[row]
+            for name, value in outputs.items()
+        }
+        for row, item in enumerate(encoded)
+    ]

@@ -3,50 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgebert.tasks.base import Answer, Array, Column, Encoded, Row, Task, cut_at
-from edgebert.tasks.metric import SCORED_BY
+from edgebert.tasks.base import IGNORED, Answer, Array, Column, Encoded, Output, Outputs, Row, Task, cut_at
+from edgebert.tasks.probabilities import softmax
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class PredictedLabel(Answer):
+    """The most probable label and its probability."""
+
+    label: str
+    score: float
+
+    def cells(self) -> tuple[str, ...]:
+        """Label and probability."""
+        return self.label, f"{self.score:.4f}"
 
 
 class TextClassification(Task):
     """Columns `text`, optionally `text_pair`, and `label`."""
 
     name = "text-classification"
-    columns = (Column("text"), Column("text_pair", required=False), Column("label", is_label=True))
+    columns = (Column("text"), Column("text_pair", required=False), Column("label", "label", is_label=True))
     optimum_task = "text-classification"
-    head = "classifier.weight"
+    head = "classifier"
     architecture = "ForSequenceClassification"
-    outputs = ("logits",)
-    metrics = SCORED_BY[name]
+    outputs = (Output("logits", ("labels",)),)
+    reads = "first"
+    prediction = "label"
 
     def encode(self, tokenizer: Tokenizer, rows: Sequence[Row], max_length: int) -> list[Encoded]:
-        """Tokenises `text`, or `text` and `text_pair` cut longest first."""
+        """Tokenises `text`, or `text` and `text_pair` cut longest first; one window a row."""
         cut_at(tokenizer, max_length)
         inputs = [(row["text"], row["text_pair"]) if row.get("text_pair") is not None else row["text"] for row in rows]
-        return [Encoded(tuple(item.ids), tuple(item.type_ids)) for item in tokenizer.encode_batch(inputs)]
+        found = enumerate(tokenizer.encode_batch(inputs))
+        return [Encoded(tuple(item.ids), tuple(item.type_ids), row) for row, item in found]
 
-    def label_index(self, label: str, labels: Sequence[str]) -> int | None:
-        """By name, else by number: data sets write labels both ways."""
-        if label in labels:
-            return labels.index(label)
-        return next((index for index in range(len(labels)) if label == str(index)), None)
+    def decode(
+        self, outputs: Sequence[Outputs], encoded: Sequence[Encoded], rows: Sequence[Row], labels: Sequence[str]
+    ) -> list[Any]:
+        """The name of the label with the largest logit."""
+        return [labels[int(item["logits"].argmax())] for item in outputs]
 
-    def predict(self, outputs: Mapping[str, Array]) -> Array:
-        """argmax of the logits, shape (examples,)."""
-        return np.asarray(outputs["logits"].argmax(axis=-1))
-
-    def answer(self, outputs: Mapping[str, Array], labels: Sequence[str]) -> list[Answer]:
+    def answer(
+        self, outputs: Sequence[Outputs], encoded: Sequence[Encoded], rows: Sequence[Row], labels: Sequence[str]
+    ) -> list[Answer]:
         """The most probable label and its softmax probability."""
-        logits = outputs["logits"].astype(np.float64)
-        shares = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        shares /= shares.sum(axis=-1, keepdims=True)
-        return [Answer(labels[int(row.argmax())], float(row.max())) for row in shares]
+        if not outputs:
+            return []
+        shares = softmax(np.stack([item["logits"] for item in outputs]))
+        return [PredictedLabel(labels[int(row.argmax())], float(row.max())) for row in shares]
+
+    def reference(self, row: Row, indices: Mapping[str, int], labels: Sequence[str]) -> Any:
+        """The model's name of the row's label."""
+        return labels[indices[row["label"]]]
+
+    def targets(self, encoded: Encoded, row: Row, indices: Mapping[str, int]) -> Array:
+        """The index of the row's label, of shape ()."""
+        label = row.get("label")
+        return np.array(IGNORED if label is None else indices[label], dtype=np.int64)
 
     def rows_from(self, sentences: Sequence[str], columns: Sequence[str]) -> list[Row]:
         """Each sentence, paired with its successor where the data has pairs."""

@@ -91,9 +91,7 @@ def parquet(rows: int = 100) -> bytes:
         ("not in SQuAD's format", "'z'"),
     ),
     Case("SQuAD for this task", evaluation(SQUAD % '{"id": 1, "question": "q"}', "e.json"), ("no column `text`", "`context`")),
-    Case(
-        "CoNLL without a tag", evaluation("word O\nword\n", "e.conll"), ("e.conll, line 2: needs a token and a tag", "'word'")
-    ),
+    Case("CoNLL without a tag", evaluation("word O\nword\n", "e.conll"), ("e.conll, line 2: needs a word and a tag", "'word'")),
     Case(
         "calibration smaller than asked",
         both(swap("[dynamic]", "[static]"), swap("samples: 8", "samples: 80")),

@@ -1,32 +1,81 @@
-"""The contract of every task: lengths, decoding, metrics, labels, rows."""
+"""The contract of every task: windows, predictions, metrics, targets and losses, labels, rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, f1_score
 from tokenizers import Tokenizer
 
 from edgebert.core.files import sentences
+from edgebert.data.column_kinds import KINDS
 from edgebert.tasks import TASKS, get_task
-from edgebert.tasks.base import Encoded, Task, collate
+from edgebert.tasks.base import IGNORED, Column, Encoded, Output, Row, Task, collate, padded_targets, split_outputs
+from edgebert.tasks.reductions import REDUCTIONS, reduce_rows
 
 every_task = pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
-
-SCIKIT: dict[str, Callable[[Any, Any], float]] = {
-    "accuracy": accuracy_score,
-    "macro_f1": lambda references, predictions: f1_score(references, predictions, average="macro"),
-}
+LABELS = {"label": ("no", "perhaps", "yes"), "tags": ("O", "B-thing", "I-thing")}
+"""Kind of predictions -> labels of a model that makes such."""
 
 
-def inputs_of(task: Task) -> list[str]:
-    return [column.name for column in task.columns if not column.is_label]
+def inputs_of(task: Task) -> list[Column]:
+    """The columns that go into the model."""
+    return [column for column in task.columns if not column.is_label]
+
+
+def required_of(task: Task) -> list[Column]:
+    """Those of them that every data set has."""
+    return [column for column in inputs_of(task) if column.required]
+
+
+def labels_of(task: Task) -> tuple[str, ...]:
+    """Labels of a model for the task."""
+    return LABELS[task.prediction]
+
+
+def labelled_rows(task: Task) -> list[Row]:
+    """Rows with right answers, all labels among them."""
+    labels = labels_of(task)
+    rows = []
+    for number, sentence in enumerate(sentences()[:5]):
+        words = sentence.split()
+        values = {
+            "text": sentence,
+            "words": words,
+            "label": labels[number % len(labels)],
+            "tags": [labels[(number + place) % len(labels)] for place in range(len(words))],
+        }
+        columns = [column for column in task.columns if column.required or column.is_label]
+        rows.append({column.name: values[column.kind] for column in columns})
+    return rows
+
+
+def indices_of(task: Task) -> dict[str, int]:
+    """Label -> its index."""
+    return {label: index for index, label in enumerate(labels_of(task))}
+
+
+def outputs_for(task: Task, encoded: Sequence[Encoded], seed: int = 0) -> list[dict[str, Any]]:
+    """Random outputs of a model for some windows."""
+    generator, labels = np.random.default_rng(seed), len(labels_of(task))
+    return [
+        {output.name: generator.normal(size=output.shape(len(item), labels)).astype(np.float32) for output in task.outputs}
+        for item in encoded
+    ]
+
+
+def value_of(task: Task, metric: int, predictions: Sequence[Any], references: Sequence[Any]) -> float:
+    """The value of one of the task's metrics."""
+    chosen = task.metrics[metric]
+    return reduce_rows(chosen.reduction, chosen.statistics(predictions, references))
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +96,11 @@ def test_task_names_are_distinct() -> None:
 @every_task
 def test_task_names_its_columns_outputs_and_metrics(task: Task) -> None:
     assert sum(column.is_label for column in task.columns) <= 1
-    assert task.outputs and task.metrics
+    assert task.outputs and task.metrics and all(output.axes for output in task.outputs)
+    assert {metric.of for metric in task.metrics} == {task.prediction}
     assert task.head and task.architecture.startswith("For")
+    assert {column.kind for column in task.columns} <= set(KINDS)
+    assert all(any(other.name == column.or_else for other in inputs_of(task)) for column in task.columns if column.or_else)
 
 
 @every_task
@@ -65,27 +117,31 @@ def _bert_config() -> Any:
 
 
 texts = st.text(alphabet="abz .,é漢🙂\t\n", max_size=200).filter(str.strip)
+OF_KIND: dict[str, st.SearchStrategy[Any]] = {"text": texts, "words": st.lists(texts, min_size=1, max_size=30)}
 
 
 @every_task
 @given(data=st.data(), max_length=st.integers(min_value=3, max_value=64))
 def test_encode_never_exceeds_max_length(task: Task, tokenizer: Tokenizer, data: st.DataObject, max_length: int) -> None:
-    required = [column.name for column in task.columns if column.required and not column.is_label]
-    names = data.draw(st.sampled_from([required, inputs_of(task)]))
-    rows = data.draw(st.lists(st.fixed_dictionaries(dict.fromkeys(names, texts)), min_size=1, max_size=4))
+    columns = data.draw(st.sampled_from([required_of(task), inputs_of(task)]))
+    values = {column.name: OF_KIND[column.kind] for column in columns}
+    rows = data.draw(st.lists(st.fixed_dictionaries(values), min_size=1, max_size=4))
     encoded = task.encode(tokenizer, rows, max_length)
-    assert len(encoded) == len(rows)
+    numbers = [item.row for item in encoded]
+    assert numbers == sorted(numbers) and set(numbers) == set(range(len(rows)))
     for item in encoded:
         assert 0 < len(item.ids) == len(item.type_ids) <= max_length
+        assert len(item.offsets) in (0, len(item)) and len(item.words) in (0, len(item))
 
 
 @every_task
 def test_encode_does_not_depend_on_what_was_encoded_before(task: Task, tokenizer: Tokenizer) -> None:
-    rows = task.rows_from(sentences()[:4], inputs_of(task))
+    rows = task.rows_from(sentences()[:4], [column.name for column in inputs_of(task)])
     first = task.encode(tokenizer, rows, 48)
     task.encode(tokenizer, rows, 3)
     assert task.encode(tokenizer, rows, 48) == first
-    assert [task.encode(tokenizer, [row], 48)[0] for row in rows] == first
+    alone = [(number, item) for number, row in enumerate(rows) for item in task.encode(tokenizer, [row], 48)]
+    assert [dataclasses.replace(item, row=number) for number, item in alone] == first
 
 
 @every_task
@@ -97,35 +153,143 @@ def test_encode_keeps_every_token_when_the_text_is_short(task: Task, tokenizer: 
 
 @every_task
 def test_encode_marks_the_second_sentence_when_there_are_two(task: Task, tokenizer: Tokenizer) -> None:
-    if len(inputs_of(task)) < 2:
+    row = task.rows_from(["a good film", "not bad"], [column.name for column in inputs_of(task)])[0]
+    if len(row) < 2:
         pytest.skip("the task has one text")
-    row = task.rows_from(["a good film", "not bad"], inputs_of(task))[0]
     (item,) = task.encode(tokenizer, [row], 64)
     assert set(item.type_ids) == {0, 1}
     assert list(item.type_ids) == sorted(item.type_ids)
 
 
 @every_task
-def test_predict_and_answer_agree_and_give_one_answer_for_each_example(task: Task) -> None:
-    outputs = {name: np.array([[3.0, -1.0], [0.25, 0.75], [-800.0, 800.0]], np.float32) for name in task.outputs}
-    predictions = task.predict(outputs)
-    assert predictions.tolist() == [0, 1, 1]
-    assert np.issubdtype(predictions.dtype, np.integer)
-    answers = task.answer(outputs, ("no", "yes"))
-    assert [answer.label for answer in answers] == ["no", "yes", "yes"]
-    assert all(0.5 <= answer.score <= 1.0 for answer in answers)
-    assert answers[1].score == pytest.approx(1 / (1 + np.exp(-0.5)))
-
-
-labels = st.integers(min_value=0, max_value=4)
+@pytest.mark.parametrize("max_length", [8, 64])
+def test_every_row_has_one_prediction_and_one_answer_whatever_its_windows(
+    task: Task, tokenizer: Tokenizer, max_length: int
+) -> None:
+    rows, labels = labelled_rows(task), labels_of(task)
+    encoded = task.encode(tokenizer, rows, max_length)
+    outputs = outputs_for(task, encoded)
+    predictions = task.decode(outputs, encoded, rows, labels)
+    assert len(predictions) == len(rows) and json.loads(json.dumps(predictions)) == predictions
+    answers = task.answer(outputs, encoded, rows, labels)
+    assert len(answers) == len(rows)
+    for answer in answers:
+        assert all(isinstance(cell, str) for cell in answer.cells())
+        assert json.loads(json.dumps(answer.as_json()))
+    assert task.decode([], [], [], labels) == task.answer([], [], [], labels) == []
 
 
 @every_task
-@given(pairs=st.lists(st.tuples(labels, labels), min_size=1, max_size=60))
-def test_score_is_that_of_scikit_learn(task: Task, pairs: list[tuple[int, int]]) -> None:
-    predictions, references = (np.array(side) for side in zip(*pairs, strict=True))
-    for metric in task.metrics:
-        assert task.score(metric, predictions, references) == pytest.approx(SCIKIT[metric](references, predictions)), metric
+def test_outputs_that_are_the_targets_are_decoded_to_the_reference(task: Task, tokenizer: Tokenizer) -> None:
+    rows, labels, indices = labelled_rows(task), labels_of(task), indices_of(task)
+    encoded = task.encode(tokenizer, rows, 64)
+    outputs = []
+    for item in encoded:
+        targets = task.targets(item, rows[item.row], indices)
+        sure = np.eye(len(labels), dtype=np.float32)[np.maximum(targets, 0)]
+        outputs.append({task.outputs[0].name: sure})
+    references = [task.reference(row, indices, labels) for row in rows]
+    assert task.decode(outputs, encoded, rows, labels) == references
+    for metric in range(len(task.metrics)):
+        assert value_of(task, metric, references, references) == 1.0
+
+
+@every_task
+def test_metrics_have_a_row_for_each_example_and_right_answers_are_the_best(task: Task, tokenizer: Tokenizer) -> None:
+    rows, labels = labelled_rows(task), labels_of(task)
+    references = [task.reference(row, indices_of(task), labels) for row in rows]
+    encoded = task.encode(tokenizer, rows, 64)
+    for seed in range(5):
+        predictions = task.decode(outputs_for(task, encoded, seed), encoded, rows, labels)
+        for index, metric in enumerate(task.metrics):
+            found = metric.statistics(predictions, references)
+            assert found.shape == (len(rows), REDUCTIONS[metric.reduction].columns) and found.dtype == np.float64
+            best = value_of(task, index, references, references)
+            assert (value_of(task, index, predictions, references) <= best) is metric.higher_is_better
+            assert metric.statistics([], []).shape == (0, REDUCTIONS[metric.reduction].columns)
+
+
+def padded(task: Task, tokenizer: Tokenizer, *, labelled: bool = True) -> tuple[Any, Any, Any]:
+    """(outputs, targets, mask) of a padded batch, as tensors."""
+    rows = labelled_rows(task)
+    if not labelled:
+        rows = [{name: value for name, value in row.items() if name in task.input_names} for row in rows]
+    encoded = task.encode(tokenizer, rows, 32)
+    length = max(map(len, encoded)) + 3
+    targets = padded_targets([task.targets(item, rows[item.row], indices_of(task)) for item in encoded], length)
+    generator = torch.Generator().manual_seed(0)
+    outputs = {
+        output.name: torch.randn((len(encoded), *output.shape(length, len(labels_of(task)))), generator=generator)
+        for output in task.outputs
+    }
+    mask = torch.from_numpy(collate(encoded, length=length, pad_id=0)["attention_mask"]).bool()
+    return outputs, torch.from_numpy(targets), mask
+
+
+@every_task
+def test_targets_are_labels_and_nothing_where_a_row_has_none(task: Task, tokenizer: Tokenizer) -> None:
+    outputs, targets, mask = padded(task, tokenizer)
+    first = outputs[task.outputs[0].name]
+    assert targets.shape == first.shape[:-1]
+    assert set(targets.flatten().tolist()) - {IGNORED} == set(range(len(labels_of(task))))
+    if task.outputs[0].of_tokens:
+        assert (targets[~mask] == IGNORED).all()
+    unlabelled = padded(task, tokenizer, labelled=False)[1]
+    assert unlabelled.shape == targets.shape and (unlabelled == IGNORED).all()
+
+
+@every_task
+def test_loss_is_the_mean_over_targets_and_its_sum_adds_up(task: Task, tokenizer: Tokenizer) -> None:
+    outputs, targets, _ = padded(task, tokenizer)
+    count = int((targets != IGNORED).sum())
+    mean, total = task.loss(outputs, targets), task.loss(outputs, targets, "sum")
+    assert float(total) == pytest.approx(float(mean) * count, rel=1e-5)
+    parts = sum(
+        float(task.loss({name: value[[row]] for name, value in outputs.items()}, targets[[row]], "sum"))
+        for row in range(len(targets))
+        if (targets[row] != IGNORED).any()
+    )
+    assert float(total) == pytest.approx(parts, rel=1e-5)
+
+
+@every_task
+def test_training_on_the_targets_lowers_the_loss(task: Task, tokenizer: Tokenizer) -> None:
+    outputs, targets, _ = padded(task, tokenizer)
+    name = task.outputs[0].name
+    logits = outputs[name].requires_grad_()
+    loss = task.loss(outputs, targets)
+    loss.backward()
+    assert logits.grad is not None and logits.grad.isfinite().all()
+    assert float(task.loss({**outputs, name: (logits - logits.grad).detach()}, targets)) < loss.item()
+
+
+@every_task
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_imitate_is_zero_for_the_teacher_itself_and_ignores_padding(
+    task: Task, tokenizer: Tokenizer, temperature: float
+) -> None:
+    outputs, _, mask = padded(task, tokenizer)
+    teacher = outputs[task.outputs[0].name]
+    assert float(task.imitate(teacher.clone(), teacher, mask, temperature)) == pytest.approx(0, abs=1e-5)
+    student = teacher.flip(-1).requires_grad_()
+    loss = task.imitate(student, teacher, mask, temperature)
+    loss.backward()
+    assert loss.item() > 0.01 and student.grad is not None and student.grad.isfinite().all()
+    if task.outputs[0].of_tokens:
+        assert not student.grad[~mask].any() and student.grad[mask].any()
+        assert task.imitate(student, teacher, torch.zeros_like(mask), temperature).item() == 0.0
+
+
+@every_task
+def test_pseudo_targets_are_the_teachers_labels(task: Task, tokenizer: Tokenizer) -> None:
+    outputs, targets, mask = padded(task, tokenizer)
+    made = task.pseudo_targets(outputs, mask)
+    assert made.shape == targets.shape
+    best = outputs[task.outputs[0].name].argmax(dim=-1)
+    if task.outputs[0].of_tokens:
+        assert (made[~mask] == IGNORED).all() and (made[mask] == best[mask]).all()
+    else:
+        assert (made == best).all()
 
 
 @every_task
@@ -148,23 +312,32 @@ def test_label_index_is_none_when_the_label_is_not_one_of_the_models(task: Task,
 
 
 @every_task
-def test_rows_from_makes_one_row_with_the_inputs_for_each_sentence(task: Task) -> None:
-    columns = [column.name for column in task.columns]
-    rows = task.rows_from(["one", "two", "three"], columns)
+def test_a_row_with_what_it_needs_is_taken(task: Task) -> None:
+    for row in labelled_rows(task):
+        task.check_row(row)
+    for label in labels_of(task):
+        task.check_label(label)
+
+
+@every_task
+def test_rows_from_makes_one_row_with_inputs_for_each_sentence(task: Task) -> None:
+    rows = task.rows_from(["one", "two", "three"], [column.name for column in task.columns])
     assert len(rows) == 3
-    assert all(sorted(row) == sorted(inputs_of(task)) for row in rows)
+    assert all(set(row) <= set(task.input_names) for row in rows)
+    assert all(column.name in row or column.or_else in row for row in rows for column in required_of(task))
     assert all(isinstance(value, str) and value for row in rows for value in row.values())
 
 
 @every_task
 def test_rows_from_leaves_out_the_columns_that_the_data_does_not_have(task: Task) -> None:
-    required = [column.name for column in task.columns if column.required and not column.is_label]
-    assert all(sorted(row) == sorted(required) for row in task.rows_from(["one", "two"], required))
+    required = required_of(task)
+    wanted = sorted(column.or_else or column.name for column in required)
+    assert all(sorted(row) == wanted for row in task.rows_from(["one", "two"], [column.name for column in required]))
 
 
 @every_task
-def test_row_of_splits_a_line_into_the_tasks_columns(task: Task) -> None:
-    names = inputs_of(task)
+def test_row_of_splits_a_line_into_the_tasks_texts(task: Task) -> None:
+    names = [column.name for column in inputs_of(task) if column.kind == "text"]
     assert task.row_of("\t".join(names)) == {name: name for name in names}
     assert task.row_of("alone") == {names[0]: "alone"}
 
@@ -177,3 +350,29 @@ def test_collate_pads_ids_masks_and_types_to_one_length() -> None:
         "token_type_ids": [[0, 0, 1, 0], [0, 0, 0, 0]],
     }
     assert {str(value.dtype) for value in batch.values()} == {"int64"}
+
+
+def test_padded_targets_are_ignored_beyond_each_example() -> None:
+    of_examples = padded_targets([np.array(1), np.array(IGNORED)], 7)
+    assert of_examples.tolist() == [1, IGNORED] and str(of_examples.dtype) == "int64"
+    of_tokens = padded_targets([np.array([2, 1]), np.array([0, IGNORED, 1])], 4)
+    assert of_tokens.tolist() == [[2, 1, IGNORED, IGNORED], [0, IGNORED, 1, IGNORED]]
+    assert padded_targets([], 4).shape == (0,)
+
+
+def test_an_output_has_the_shape_of_its_axes() -> None:
+    assert Output("logits", ("labels",)).shape(7, 3) == (3,)
+    assert Output("logits", ("tokens", "labels")).shape(7, 3) == (7, 3)
+
+
+@every_task
+def test_split_outputs_leave_out_padding_and_what_fills_a_batch(task: Task) -> None:
+    encoded = [Encoded((1, 2, 3), (0, 0, 0)), Encoded((1,), (0,), 1)]
+    batch = {output.name: np.random.default_rng(0).normal(size=(4, *output.shape(5, 3))) for output in task.outputs}
+    parts = split_outputs(task, batch, encoded)
+    assert len(parts) == 2
+    for row, (item, part) in enumerate(zip(encoded, parts, strict=True)):
+        for output in task.outputs:
+            assert part[output.name].shape == output.shape(len(item), 3)
+            whole = batch[output.name][row]
+            assert (part[output.name] == (whole[: len(item)] if output.of_tokens else whole)).all()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import review_rows, write_table
@@ -12,7 +14,7 @@ from edgebert.core.store import ArtifactStore
 from edgebert.data.prepared import PreparedData, prepare_data
 from edgebert.data.spec import DataSpec
 from edgebert.stages.distill import augmentation
-from edgebert.stages.distill.augmentation import joined
+from edgebert.stages.distill.augmentation import joined as joined_columns
 from edgebert.tasks import TASKS
 
 
@@ -24,6 +26,11 @@ def prepared(store: ArtifactStore, folder: Path, rows: list[dict[str, str]], rol
 @pytest.fixture
 def reviews(store: ArtifactStore, tmp_path: Path) -> PreparedData:
     return prepared(store, tmp_path, review_rows(40), "train")
+
+
+def joined(data: PreparedData, copies: int, seed: int) -> Iterator[dict[str, Any]]:
+    """Made-up rows of all inputs that the data has."""
+    return joined_columns(data, [name for name in TASKS[0].input_names if name in data.columns], copies, seed)
 
 
 def test_every_row_is_joined_with_another_and_loses_about_a_tenth_of_its_words(reviews: PreparedData) -> None:

@@ -268,9 +268,9 @@ Blackburn NNP I-NP I-PER
 def test_read_conll_gives_one_row_for_each_sentence(mark: bytes, newline: str, tmp_path: Path) -> None:
     (tmp_path / "dev.conll").write_bytes(mark + CONLL.replace("\n", newline).encode())
     assert list(read_conll(tmp_path / "dev.conll")) == [
-        {"tokens": ["EU", "rejects"], "tags": ["B-ORG", "O"]},
-        {"tokens": ["Peter", "Blackburn"], "tags": ["B-PER", "I-PER"]},
-        {"tokens": ["."], "tags": ["O"]},
+        {"words": ["EU", "rejects"], "tags": ["B-ORG", "O"]},
+        {"words": ["Peter", "Blackburn"], "tags": ["B-PER", "I-PER"]},
+        {"words": ["."], "tags": ["O"]},
     ]
 
 
@@ -279,7 +279,7 @@ def test_read_conll_gives_one_row_for_each_sentence(mark: bytes, newline: str, t
     [
         ("dev.json", json.dumps(SQUAD), "id"),
         ("dev.json", '{"text": "a", "label": "b"}\n', "text"),
-        ("dev.bio", "a O\n\nb O\n", "tokens"),
+        ("dev.bio", "a O\n\nb O\n", "words"),
         ("dev.txt", "text\tlabel\na\tb\n", "text"),
     ],
     ids=["SQuAD", "JSON Lines", "CoNLL", "TSV"],

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from answers import Answers, hash_of, statistics
 
 from edgebert.report.compare.findings import Comparison, Finding
 from edgebert.report.entry import Entry
@@ -63,8 +64,15 @@ def rounds(count: int = 8, *, seed: int = 0, **changes: Any) -> tuple[Round, ...
     return tuple(a_round(number, generator=generator, **changes) for number in range(count))
 
 
-def an_entry(measured: Sequence[Round] = (), **changes: Any) -> Entry:
-    """A model whose predictions are right on three of four rows."""
+def an_entry(
+    measured: Sequence[Round] = (),
+    *,
+    predictions: Answers | None = None,
+    references: Answers = (),
+    fp32: Answers = (),
+    **changes: Any,
+) -> Entry:
+    """A candidate; its answers are scored where it has predictions and there are references."""
     usual: dict[str, Any] = {
         "name": "int8",
         "role": "candidate",
@@ -72,21 +80,25 @@ def an_entry(measured: Sequence[Round] = (), **changes: Any) -> Entry:
         "artifact": "a" * 64,
         "target": Target(runtime="onnxruntime"),
         "size_bytes": 23_000_000,
-        "predictions": None,
+        "statistics": statistics(predictions, references, fp32),
         "rounds": tuple(measured),
         "setting": Setting(queries="q" * 64),
     }
     return Entry(**{**usual, **changes})
 
 
-def a_report(*entries: Entry, **changes: Any) -> Report:
-    """A report of entries, all measured on one machine."""
+def a_report(*entries: Entry, references: Answers = (), **changes: Any) -> Report:
+    """A report of entries, all measured on one machine.
+
+    Args:
+        references: the right answers, as its entries have them.
+    """
     usual: dict[str, Any] = {
         "recipe": "r",
         "task": "text-classification",
         "labels": ("no", "yes"),
         "eval_data": "e" * 64,
-        "references": (),
+        "right_answers": hash_of(references),
         "environment": MACHINE,
         "gates": (),
         "entries": entries,

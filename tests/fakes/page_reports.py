@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from answers import Answers, hash_of, statistics
 
 from edgebert.models.sizes import EncoderSizes, LayerSizes
 from edgebert.report.entry import Entry
@@ -22,6 +23,11 @@ from edgebert.report.search_record import LayerSensitivity, SearchRecord, Search
 from edgebert.runtimes.target import Target
 
 HOSTILE = """</script><img src="http://x.example/y" onerror='alert(1)'> {{ 7 * 7 }} %{x} <b>b</b> --> é 漢 😀 &lt;"""
+LABELS = ("no", "yes")
+REFERENCES = (0, 1, 0, 0)
+"""The right answers to the four eval examples."""
+FP32 = (0, 1, 1, 0)
+"""The predictions of FP32."""
 VOID = {"meta", "input", "br", "wbr", "img", "link", "hr"}
 ENCODER = EncoderSizes(
     hidden_size=32,
@@ -70,7 +76,16 @@ def a_round(number: int, ms: float, count: int = 60, **changes: Any) -> Round:
     return Round(**{**fields, **changes})
 
 
-def an_entry(name: str, ms: float = 2.0, *, role: Any = "candidate", rounds: int = 5, count: int = 60, **changes: Any) -> Entry:
+def an_entry(
+    name: str,
+    ms: float = 2.0,
+    *,
+    role: Any = "candidate",
+    rounds: int = 5,
+    count: int = 60,
+    predictions: Answers | None = FP32,
+    **changes: Any,
+) -> Entry:
     """A model with a median latency of `ms` milliseconds."""
     fields = {
         "name": name,
@@ -79,20 +94,21 @@ def an_entry(name: str, ms: float = 2.0, *, role: Any = "candidate", rounds: int
         "artifact": f"{abs(hash(name)) % 16**8:064x}",
         "target": Target(runtime="onnxruntime"),
         "size_bytes": 23_000_000 if role == "candidate" else 90_000_000,
-        "predictions": (0, 1, 1, 0),
+        "statistics": statistics(predictions, REFERENCES, FP32),
         "rounds": tuple(a_round(number, ms, count) for number in range(rounds)),
     }
     return Entry(**{**fields, **changes})
 
 
 def a_report(*entries: Entry, **changes: Any) -> Report:
+    """A report of entries on one machine."""
     fields = {
         "edgebert_version": "0.1.0",
         "recipe": "mine",
         "task": "text-classification",
-        "labels": ("no", "yes"),
+        "labels": LABELS,
         "eval_data": "e" * 64,
-        "references": (0, 1, 0, 0),
+        "right_answers": hash_of([LABELS[number] for number in REFERENCES]),
         "environment": Environment(
             cpu="a cpu",
             isa=("avx2",),
@@ -165,7 +181,7 @@ def bench_report() -> Report:
         for rate, ms in ((20.0, 1.6), (100.0, 9.0))
     ]
     return a_report(
-        *(entry.model_copy(update={"predictions": None}) for entry in [*entries, *servers]), task=None, references=()
+        *(entry.model_copy(update={"statistics": {}}) for entry in [*entries, *servers]), task=None, right_answers=None
     )
 
 

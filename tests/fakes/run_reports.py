@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from answers import Answers, hash_of, statistics
+
 from edgebert.report.entry import Entry
 from edgebert.report.environment import Environment
 from edgebert.report.report import Report
 from edgebert.report.rounds import Round
 from edgebert.runtimes.target import Target
+
+REFERENCES = (0, 1, 0, 0)
+"""The right answers to the four eval examples."""
 
 
 def timed(count: int, *, number: int = 0) -> Round:
@@ -23,8 +28,14 @@ def timed(count: int, *, number: int = 0) -> Round:
     )
 
 
-def entry(*rounds: Round, role: Any = "candidate", predictions: Any = (0, 1, 1, 0), threads: int = 1) -> Entry:
-    """A model of 1.5 MB, measured in these rounds."""
+def entry(
+    *rounds: Round, role: Any = "candidate", predictions: Answers | None = (0, 1, 1, 0), fp32: Answers = (), threads: int = 1
+) -> Entry:
+    """A model of 1.5 MB, measured in these rounds.
+
+    Args:
+        fp32: predictions of FP32; empty: there is none on its target.
+    """
     return Entry(
         name=f"{role}-{threads}",
         role=role,
@@ -32,19 +43,19 @@ def entry(*rounds: Round, role: Any = "candidate", predictions: Any = (0, 1, 1, 
         artifact="a" * 64,
         target=Target(runtime="onnxruntime", threads=threads),
         size_bytes=1_500_000,
-        predictions=predictions,
+        statistics=statistics(predictions, REFERENCES, fp32),
         rounds=rounds,
     )
 
 
-def report(*entries: Entry, references: tuple[int, ...] = (0, 1, 0, 0)) -> Report:
+def report(*entries: Entry) -> Report:
     """A report of these entries, without gates."""
     return Report(
         recipe="r",
         task="text-classification",
         labels=("no", "yes"),
         eval_data="e" * 64,
-        references=references,
+        right_answers=hash_of(REFERENCES),
         environment=Environment(cpu="a", isa=("avx2",), cores=1, machine="m", system="s", python="3", packages={"numpy": "2"}),
         gates=(),
         entries=entries,

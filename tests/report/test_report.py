@@ -16,6 +16,7 @@ from edgebert.report.file import report_text
 from edgebert.report.metric_table import METRICS
 from edgebert.report.report import Report
 from edgebert.report.rounds import Coverage, FloatProduct
+from edgebert.report.row_statistics import RowStatistics
 from edgebert.report.samples import Samples
 
 
@@ -60,7 +61,8 @@ def test_nothing_is_measured_when_there_are_no_rounds_and_no_predictions() -> No
 
 
 def test_agreement_is_the_share_of_examples_on_which_fp32_says_the_same() -> None:
-    both = report(entry(timed(20), role="baseline", predictions=(0, 1, 0, 1)), entry(timed(20)))
+    fp32 = (0, 1, 0, 1)
+    both = report(entry(timed(20), role="baseline", predictions=fp32, fp32=fp32), entry(timed(20), fp32=fp32))
     assert both.value(both.entries[1], "agreement") == 0.5
     assert both.value(both.entries[0], "agreement") == 1.0
     assert both.value(both.entries[1], "accuracy") == 0.75
@@ -102,6 +104,7 @@ def test_statistics_are_never_stored_when_a_report_is_written() -> None:
             assert [len(samples) for samples in unpacked] == [60] * 3
         del item["rounds"], item["target"], item["setting"], item["search"]
         (item["coverage"] or {}).pop("kernels", None)
+        assert all({*kept} == {*RowStatistics.model_fields} for kept in item.pop("statistics").values())
     del stored["gates"], stored["environment"]
     raw = {name for model in (Report, Entry, EncoderSizes, LayerSizes, Coverage, FloatProduct) for name in model.model_fields}
     assert keys_of(stored) <= raw

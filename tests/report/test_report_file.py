@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from former_reports import signed, version_1, version_2
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -22,8 +23,9 @@ from edgebert.core.store import hash_json
 from edgebert.errors import InputError
 from edgebert.report.file import read_report, read_reports, report_text, write_report
 from edgebert.report.gates import Gate
+from edgebert.report.packed import MOST, packed_count
 from edgebert.report.rounds import Round
-from edgebert.report.samples import LARGEST, MOST, Samples, packed_count
+from edgebert.report.samples import LARGEST, Samples
 from edgebert.report.search_record import SearchRecord
 
 
@@ -121,27 +123,11 @@ def test_report_comes_back_as_it_was_written(written: Path, tmp_path: Path) -> N
     assert [file.name for file in (tmp_path / "deep").iterdir()] == ["again.json"]
 
 
-def version_1(content: dict[str, Any]) -> dict[str, Any]:
-    """A report as the first version wrote it."""
-    old = {**content, "schema_version": 1}
-    del old["sha256"], old["edgebert_version"]
-    for entry in old["entries"]:
-        for name in ("macs", "parameters", "encoder", "coverage", "search", "setting", "tokenizer"):
-            entry.pop(name)
-        kept = ("round", "latencies_ns", "tokenise_ns", "lengths", "load_ns", "peak_rss_bytes")
-        entry["rounds"] = [{name: item[name] for name in kept} for item in entry["rounds"]]
-        for item in entry["rounds"]:
-            item.update({name: list(Samples.unpacked(item[name])) for name in ("latencies_ns", "tokenise_ns", "lengths")})
-    kept = ("cpu", "isa", "cores", "machine", "system", "python", "packages", "load_average")
-    old["environment"] = {name: old["environment"][name] for name in kept}
-    return old
-
-
 def test_report_of_the_first_version_is_read(written: Path, tmp_path: Path) -> None:
     (tmp_path / "old.json").write_text(json.dumps(version_1(json.loads(written.read_text()))))
     old, new = read_report(tmp_path / "old.json"), read_report(written)
-    assert (old.schema_version, new.schema_version) == (1, 2)
-    for metric in ("accuracy", "p50_ms", "load_ms", "peak_rss_mb", "speedup"):
+    assert old.schema_version == new.schema_version == 3
+    for metric in ("accuracy", "macro_f1", "agreement", "p50_ms", "load_ms", "peak_rss_mb", "speedup"):
         assert [old.value(entry, metric) for entry in old.entries] == [new.value(entry, metric) for entry in new.entries]
     assert {old.value(entry, "macs") for entry in old.entries} == {None}
 
@@ -169,6 +155,23 @@ def first_round(content: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def accuracy(content: dict[str, Any]) -> dict[str, Any]:
+    """The statistics of accuracy of the first entry."""
+    found: dict[str, Any] = content["entries"][0]["statistics"]["accuracy"]
+    return found
+
+
+def second(change: Callable[[dict[str, Any]], Any]) -> Callable[[str], str]:
+    """An edit of the same report in the second version's form, with the right checksum."""
+
+    def edit(text: str) -> str:
+        content = version_2(json.loads(text))
+        change(content)
+        return json.dumps(signed(content))
+
+    return edit
+
+
 def old(change: Callable[[dict[str, Any]], Any]) -> Callable[[str], str]:
     """An edit of the same report in the first version's form."""
 
@@ -188,8 +191,9 @@ FAULTS: dict[str, tuple[Callable[[str], str], str]] = {
     "a list": (lambda text: "[]", "not a report of edgebert"),
     "another file": (lambda text: '{"recipe": 1}', "not a report of edgebert"),
     "endless": (lambda text: "[" * 200_000, "not a report"),
-    "newer": (lambda text: text.replace('"schema_version": 2', '"schema_version": 3'), "reads versions 1 to 2"),
-    "version is text": (lambda text: text.replace('"schema_version": 2', '"schema_version": "2"'), "not a report of edgebert"),
+    "newer": (lambda text: text.replace('"schema_version": 3', '"schema_version": 4'), "reads versions 1 to 3"),
+    "version is text": (lambda text: text.replace('"schema_version": 3', '"schema_version": "3"'), "not a report of edgebert"),
+    "version 0": (lambda text: text.replace('"schema_version": 3', '"schema_version": 0'), "not a report of edgebert"),
     "edited": (lambda text: text.replace('"size_bytes": ', '"size_bytes": 1'), "was altered"),
     "no checksum": (lambda text: text.replace('"sha256"', '"sha257"'), "was altered"),
     "no such key": (edited(lambda found: found.update(color="red")), "color"),
@@ -202,6 +206,33 @@ FAULTS: dict[str, tuple[Callable[[str], str], str]] = {
     "negative memory": (edited(lambda found: first_round(found).update(peak_rss_bytes=-1)), "peak_rss_bytes"),
     "first version, NaN": (old(lambda found: first_round(found)["latencies_ns"].__setitem__(0, float("nan"))), "whole numbers"),
     "first version, negative": (old(lambda found: first_round(found)["latencies_ns"].__setitem__(3, -1)), "negative"),
+    "predictions of version 2": (edited(lambda found: found["entries"][0].update(predictions=[0, 1, 1, 0])), "predictions"),
+    "statistics of too few examples": (
+        edited(lambda found: accuracy(found)["columns"].__setitem__(0, [1])),
+        "numbers of examples",
+    ),
+    "statistics of no metric's form": (edited(lambda found: accuracy(found).update(columns=[])), "not those of mean"),
+    "NaN in statistics": (edited(lambda found: accuracy(found).update(columns=[[float("nan")]])), "finite numbers"),
+    "unknown reduction": (edited(lambda found: accuracy(found).update(reduction="median")), "is no reduction that this"),
+    "second version, altered": (
+        lambda text: json.dumps(signed(version_2(json.loads(text)) | {"recipe": "x"}) | {"recipe": "y"}),
+        "was altered",
+    ),
+    "second version, too few predictions": (
+        second(lambda found: found["entries"][0].update(predictions=[1])),
+        "onnxruntime/fp32 has 1 predictions and there are 4 references",
+    ),
+    "second version, half a prediction": (
+        second(lambda found: found["entries"][0]["predictions"].__setitem__(0, 0.5)),
+        "no whole numbers",
+    ),
+    "second version, predictions that are none": (second(lambda found: found["entries"][0].update(predictions=5)), "no list"),
+    "second version, references that are none": (second(lambda found: found.update(references=5)), "no list"),
+    "second version, labels that are none": (second(lambda found: found.update(labels=5)), "no list"),
+    "second version, entries that are none": (second(lambda found: found.update(entries=5)), "no list"),
+    "second version, an entry that is none": (second(lambda found: found.update(entries=["ab"])), "entries"),
+    "second version, no target": (second(lambda found: found["entries"][0].pop("target")), "target"),
+    "first version, predictions that are none": (old(lambda found: found["entries"][0].update(predictions="0110")), "no list"),
     "first version, text": (old(lambda found: first_round(found)["latencies_ns"].__setitem__(3, "1")), "whole numbers"),
 }
 
@@ -283,7 +314,7 @@ def test_ten_million_samples_are_read_in_bounded_memory(form: str, written: Path
     assert int(megabytes) < 1500
 
 
-def test_names_of_version_0_1_are_read_and_still_written_for_the_devices_that_have_it(tmp_path: Path) -> None:
+def test_former_names_are_read_and_no_longer_written(tmp_path: Path) -> None:
     search = SearchRecord(
         method="static", rewrites=(), repairs=(), excluded_nodes=("dense",), tuning={}, passed=True, rows=4, trials=()
     )
@@ -291,10 +322,14 @@ def test_names_of_version_0_1_are_read_and_still_written_for_the_devices_that_ha
     intermediate = an_entry([timed], role="intermediate", search=search)
     gates = (Gate(metric="roofline_ratio", max=8.0),)
     report = a_report(an_entry(role="baseline"), intermediate, gates=gates)
-    write_report(tmp_path / "report.json", report)
-    content = json.loads((tmp_path / "report.json").read_text())
-    entry = content["entries"][1]
-    assert (entry["role"], content["gates"][0]["metric"]) == ("step", "floor_ratio")
+    content = json.loads(report_text(report))
+    written = content["entries"][1]
+    assert (written["role"], content["gates"][0]["metric"]) == ("intermediate", "roofline_ratio")
+    assert written["search"]["excluded_nodes"] == ["dense"] and "reference_workload_ns" in written["rounds"][0]
+    former = version_2(content)
+    entry = former["entries"][1]
+    assert (entry["role"], former["gates"][0]["metric"]) == ("step", "floor_ratio")
     assert entry["search"]["kept_float"] == ["dense"] and "pulse_ns" in entry["rounds"][0]
-    read = read_report(tmp_path / "report.json")
-    assert read.model_copy(update={"sha256": None}) == report
+    for name, kept in (("present", content), ("former", signed(former))):
+        (tmp_path / name).write_text(json.dumps(kept))
+        assert read_report(tmp_path / name).model_copy(update={"sha256": None}) == report

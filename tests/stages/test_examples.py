@@ -13,8 +13,9 @@ from edgebert.core.store import ArtifactStore
 from edgebert.data.prepared import prepare_data
 from edgebert.data.spec import DataSpec
 from edgebert.runtimes.serving import Serving
-from edgebert.stages.examples import UNLABELLED, Examples, coarse_length
+from edgebert.stages.examples import Examples, coarse_length
 from edgebert.tasks import TASKS
+from edgebert.tasks.base import IGNORED
 
 LABELS = ("negative", "positive")
 
@@ -34,13 +35,16 @@ def examples(store: ArtifactStore, model_template: Path, tmp_path: Path) -> Exam
 
 def test_rows_are_numbered_through_and_only_those_of_train_have_labels(examples: Examples) -> None:
     assert len(examples) == 9
-    assert examples.targets == [LABELS.index(row["label"]) for row in review_rows(5)] + [UNLABELLED] * 4
+    targets = examples.batch(range(9))["labels"].tolist()
+    assert targets == [LABELS.index(row["label"]) for row in review_rows(5)] + [IGNORED] * 4
+    assert not examples.labelled and Examples(examples.sets[:1], examples.serving).labelled
 
 
 def test_rows_come_in_the_order_of_their_numbers(examples: Examples) -> None:
     wanted = examples.serving.encode(examples.tokenizer, review_rows(9))
-    assert examples.encoded([7, 0, 5, 4]) == [wanted[index] for index in (7, 0, 5, 4)]
-    assert examples.encoded([8]) == [wanted[8]]
+    assert [item.ids for item in examples.encoded([7, 0, 5, 4])] == [wanted[index].ids for index in (7, 0, 5, 4)]
+    assert [item.ids for item in examples.encoded([8])] == [wanted[8].ids]
+    assert [(window.row, window.number) for window in examples.windows] == [(index, 0) for index in range(9)]
     assert examples.lengths == [len(item) for item in wanted]
     assert max(examples.lengths) == 16
 
@@ -51,7 +55,7 @@ def test_batch_is_padded_to_its_longest_row(examples: Examples) -> None:
     assert set(batch) == {"input_ids", "attention_mask", "token_type_ids", "labels"}
     assert batch["input_ids"].shape == (2, longest)
     assert batch["attention_mask"].sum(dim=1).tolist() == [examples.lengths[6], examples.lengths[1]]
-    assert batch["labels"].tolist() == [UNLABELLED, examples.targets[1]]
+    assert batch["labels"].tolist() == [IGNORED, LABELS.index(review_rows(2)[1]["label"])]
 
 
 def test_sample_is_drawn_by_the_seed_and_shortest_first(examples: Examples) -> None:

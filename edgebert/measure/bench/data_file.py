@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgebert.core.files import local_path
-from edgebert.data.text_files import check_file, read_delimited, read_json_lines
+from edgebert.data.column_kinds import KINDS, source_of
+from edgebert.data.text_files import check_file, read_conll, read_delimited, read_json_lines
 from edgebert.errors import DataError, InputError
 from edgebert.tasks import TASKS
-from edgebert.tasks.base import Row, Task
+from edgebert.tasks.base import Column, Row, Task
 
 MOST_ROWS = 100_000
 """Most rows that are read of a file; more would only fill the memory."""
-FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".txt": "txt"}
+FORMATS = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".txt": "txt",
+    ".conll": "conll",
+    ".bio": "conll",
+}
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,8 @@ class DataFile:
             raise DataError(f"{self.path}: the ending says nothing of its format.", hint=f"Known: {', '.join(FORMATS)}.")
         if kind == "txt":
             return self._lines(task)
+        if kind == "conll":
+            return self._chosen(read_conll(self.path), task)
         if kind == "jsonl":
             return self._chosen(read_json_lines(self.path), task)
         return self._chosen(read_delimited(self.path, "\t" if kind == "tsv" else ",", quotes=kind == "csv"), task)
@@ -79,20 +91,22 @@ class DataFile:
         rows: list[Row] = []
         wanted: dict[str, str] = {}
         for number, row in enumerate(itertools.islice(source, MOST_ROWS + 1), start=1):
-            wanted = wanted or self._wanted(list(row), task)
-            rows.append({name: self._text(row.get(column), column, number) for name, column in wanted.items()})
+            wanted = wanted or self._wanted(row, task)
+            rows.append({name: self._value(row.get(column), task, name, column, number) for name, column in wanted.items()})
         return self._some(rows)
 
-    def _wanted(self, present: Sequence[str], task: Task) -> dict[str, str]:
-        """Column of the task -> column of the file."""
-        own = [column for column in task.columns if not column.is_label]
+    def _wanted(self, row: Mapping[str, Any], task: Task) -> dict[str, str]:
+        """Column of the task -> column of the file, whose first row is given."""
+        present = list(row)
+        own = self._own_columns(row, task)
         if len(self.columns) > len(own):
             names = " and ".join(column.name for column in own)
             raise InputError(f"--data names {len(self.columns)} columns, but {task.name} takes {names}.")
         wanted = dict(zip([column.name for column in own], self.columns, strict=False))
         if not self.columns:
-            wanted = {column.name: column.name for column in own if column.required or column.name in present}
-        wanted.update({"label": self.label} if self.label else {})
+            found = {column.name: source_of(column, present) for column in own}
+            wanted = {column.name: found[column.name] for column in own if column.required or found[column.name] in present}
+        wanted.update({task.label_column.name: self.label} if self.label and task.label_column else {})
         for column in wanted.values():
             if column not in present:
                 shown = ", ".join(f"`{name}`" for name in present)
@@ -100,13 +114,22 @@ class DataFile:
                 raise DataError(f"{self.path} has no column `{column}`; it has {shown}.", hint=f"Say which holds it: {option}")
         return wanted
 
-    def _text(self, value: Any, column: str, number: int) -> str:
-        if column == self.label and isinstance(value, int | float):
-            return str(int(value)) if float(value).is_integer() else str(value)
-        if not isinstance(value, str) or not value.strip():
-            fault = "is empty" if isinstance(value, str) or value is None else f"is {type(value).__name__}, not text"
-            raise DataError(f"{self.path}, row {number}: `{column}` {fault}.", hint="Correct or remove the row.")
-        return value.strip() if column == self.label else value
+    def _own_columns(self, row: Mapping[str, Any], task: Task) -> list[Column]:
+        """The columns that go into the model. Of two that may stand for each other, the one that the first row has."""
+        own = {column.name: column for column in task.columns if not column.is_label}
+        for column in list(own.values()):
+            if column.or_else:
+                source = self.columns[0] if self.columns else source_of(column, row)
+                there = source in row and isinstance(row[source], list) == KINDS[column.kind].is_list
+                del own[column.or_else if there else column.name]
+        return list(own.values())
+
+    def _value(self, value: Any, task: Task, name: str, column: str, number: int) -> Any:
+        kind = next(own.kind for own in task.columns if own.name == name)
+        try:
+            return KINDS[kind].read(value)
+        except ValueError as fault:
+            raise DataError(f"{self.path}, row {number}: `{column}` {fault}.", hint="Correct or remove the row.") from None
 
     def _some(self, rows: list[Row]) -> list[Row]:
         if not rows:

@@ -121,7 +121,9 @@ class QuerySource:
         if self.data is None:
             return task.rows_from(sentences(), model.columns)
         rows = self.data.rows(task)
-        found = sorted(name for name in rows[0] if name != "label")
+        found = sorted(
+            column.or_else or column.name for column in task.columns if column.name in rows[0] and not column.is_label
+        )
         if model.checked_at is not None and tuple(found) != model.columns:
             hint = f"Name its columns: --data {self.data.path}:COLUMN,COLUMN" if len(model.columns) > 1 else "Name one of them."
             raise DataError(
@@ -144,7 +146,8 @@ class QuerySource:
     def _texts(self, model: BenchModel, warmup: int, timed: int) -> Asked:
         serving = model.serving
         assert serving is not None
-        pool = [{name: row[name] for name in row if name != "label"} for row in self.rows(model)]
+        asked = serving.task.input_names
+        pool = [{name: row[name] for name in asked if name in row} for row in self.rows(model)]
         rows = [pool[index] for index in query_order(len(pool), warmup + timed, self.seed)]
         found = serving.encode(serving.open_tokenizer(), rows)
         return Asked(rows, hash_queries(rows[warmup:], serving.task), tuple(map(len, found)), is_text=True)

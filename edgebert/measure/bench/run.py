@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgebert.core.progress import Progress, format_seconds
 from edgebert.core.store import hash_file, hash_json
@@ -22,6 +23,7 @@ from edgebert.measure.machine.cores import choose_cores
 from edgebert.measure.machine.environment import read_environment, usable_cores
 from edgebert.measure.machine.kernel_files import THIS_MACHINE, KernelFiles
 from edgebert.measure.machine.machine_state import read_state
+from edgebert.measure.predictions import statistics_of, with_agreement
 from edgebert.report.entry import Entry
 from edgebert.report.report import Report
 from edgebert.report.rounds import Round
@@ -60,10 +62,10 @@ def run(plan: Sequence[Planned], options: BenchOptions, source: QuerySource, pro
         task=tasks.pop() if len(tasks) == 1 else None,
         labels=labels.pop() if len(labels) == 1 else (),
         eval_data=hash_json({"rows": [dict(row) for row in rows]}) if rows else None,
-        references=references,
+        right_answers=hash_json(references) if rows else None,
         environment=environment.model_copy(update={"before": before, "after": read_state()}),
         gates=(),
-        entries=tuple(_entry(item, measured, predictions) for item, measured in zip(plan, rounds, strict=True)),
+        entries=_entries(plan, rounds, predictions, references),
     )
     return BenchRun(report, fault)
 
@@ -122,7 +124,15 @@ def _job(item: Planned, options: BenchOptions, file: Path) -> RoundJob:
     )
 
 
-def _entry(item: Planned, rounds: Sequence[Round], predictions: Predictions) -> Entry:
+def _entries(
+    plan: Sequence[Planned], rounds: Sequence[Sequence[Round]], predictions: Predictions, references: Sequence[Any]
+) -> tuple[Entry, ...]:
+    answers = [predictions.get((item.model.name, item.target.batch), []) for item in plan]
+    entries = [_entry(*one, references) for one in zip(plan, rounds, answers, strict=True)]
+    return with_agreement(entries, answers)
+
+
+def _entry(item: Planned, rounds: Sequence[Round], predictions: Sequence[Any], references: Sequence[Any]) -> Entry:
     model = item.model
     return Entry(
         name=model.name,
@@ -131,7 +141,7 @@ def _entry(item: Planned, rounds: Sequence[Round], predictions: Predictions) -> 
         artifact=model.artifact,
         target=item.target,
         size_bytes=model.size_bytes,
-        predictions=predictions.get((model.name, item.target.batch)),
+        statistics=statistics_of(get_task(model.task), predictions, references) if predictions and model.task else {},
         rounds=tuple(rounds),
         setting=item.setting,
         tokenizer=hash_file(model.tokenizer) if model.tokenizer and item.asked.is_text else None,

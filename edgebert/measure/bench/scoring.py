@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from edgebert.core.packages import quiet_libraries
 from edgebert.core.progress import Progress
+from edgebert.data.column_kinds import KINDS
 from edgebert.errors import DataError, InputError
 from edgebert.measure.bench.models import BenchModel
 from edgebert.measure.bench.queries import QuerySource
@@ -14,10 +16,10 @@ from edgebert.measure.predictions import BATCHES_AT_ONCE, predict_rows
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
 from edgebert.tasks import get_task
-from edgebert.tasks.base import Row
+from edgebert.tasks.base import Row, Task
 
-Predictions = dict[tuple[str, int], tuple[int, ...]]
-"""Name of a model and batch -> its predictions, as indices of labels."""
+Predictions = dict[tuple[str, int], list[Any]]
+"""Name of a model and batch -> its predictions."""
 
 
 def labelled_rows(source: QuerySource, plan: Sequence[Planned]) -> list[Row]:
@@ -25,15 +27,15 @@ def labelled_rows(source: QuerySource, plan: Sequence[Planned]) -> list[Row]:
     return source.rows(plan[0].model) if source.data and source.data.label else []
 
 
-def common_references(rows: Sequence[Row], plan: Sequence[Planned]) -> tuple[int, ...]:
-    """The right answers, which all models must number alike.
+def common_references(rows: Sequence[Row], plan: Sequence[Planned]) -> list[Any]:
+    """The right answers, which all models must name alike.
 
     Raises:
         InputError: the models' labels differ, or are not known.
         DataError: a label is not one of them.
     """
     if not rows:
-        return ()
+        return []
     models = list({item.model.name: item.model for item in plan}.values())
     right = [references(rows, model) for model in models]
     if strange := [model for model in models if model.labels != models[0].labels]:
@@ -44,8 +46,8 @@ def common_references(rows: Sequence[Row], plan: Sequence[Planned]) -> tuple[int
     return right[0]
 
 
-def references(rows: Sequence[Row], model: BenchModel) -> tuple[int, ...]:
-    """The right label of each row, as its index among the model's labels.
+def references(rows: Sequence[Row], model: BenchModel) -> list[Any]:
+    """The right answer to each row, in the form of a prediction.
 
     Raises:
         InputError: the model's labels are not known.
@@ -55,16 +57,25 @@ def references(rows: Sequence[Row], model: BenchModel) -> tuple[int, ...]:
         hint = "--label needs a classifier with its config.json and its tokenizer; drop it to measure latency alone."
         raise InputError(f"{model.name} does not say what its answers mean.", hint=hint)
     task = get_task(model.task)
-    indices = []
+    indices = _indices(rows, task, model)
+    return [task.reference(row, indices, model.labels) for row in rows]
+
+
+def _indices(rows: Sequence[Row], task: Task, model: BenchModel) -> dict[str, int]:
+    """Label of the data -> its index among the model's labels. Raises DataError for a label that is not one of them."""
+    column = task.label_column
+    assert column is not None  # rows are labelled
+    indices: dict[str, int] = {}
     for number, row in enumerate(rows, start=1):
-        index = task.label_index(row["label"], model.labels)
-        if index is None:
-            known = ", ".join(model.labels)
-            raise DataError(
-                f"Row {number} has the label {row['label']!r}; {model.name} knows {known}.", hint="Correct the row."
-            )
-        indices.append(index)
-    return tuple(indices)
+        for label in KINDS[column.kind].labels(row[column.name]):
+            if label not in indices:
+                index = task.label_index(label, model.labels)
+                if index is None:
+                    known = ", ".join(model.labels)
+                    fault = f"Row {number} has the label {label!r}; {model.name} knows {known}."
+                    raise DataError(fault, hint="Correct the row.")
+                indices[label] = index
+    return indices
 
 
 def predict_plan(rows: Sequence[Row], plan: Sequence[Planned], progress: Progress) -> Predictions:
@@ -84,11 +95,11 @@ def predict_plan(rows: Sequence[Row], plan: Sequence[Planned], progress: Progres
 
 def predict(
     model: BenchModel, target: Target, rows: Sequence[Row], progress: Progress, *, whole_batches: bool = False
-) -> tuple[int, ...]:
+) -> list[Any]:
     """One prediction for each row, in order; see `predict_rows`."""
     serving, size = model.serving, target.batch * BATCHES_AT_ONCE
     assert serving is not None  # `references` saw to it
     blocks = (rows[start : start + size] for start in range(0, len(rows), size))
     with progress.step(f"predict with {model.name}", len(rows)) as step, quiet_libraries():
         session = get_runtime(target.runtime).open(model.file, target)
-        return tuple(predict_rows(session, serving, blocks, target, step, name=model.name, whole_batches=whole_batches))
+        return predict_rows(session.predict, serving, blocks, target, step, name=model.name, whole_batches=whole_batches)

@@ -45,8 +45,7 @@ def answer_first(job: RoundJob) -> OpenedModel:
     session = open_session(job)
     outputs = [session.predict(batch) for batch in query.batches]
     load_ns = time.perf_counter_ns() - before
-    for answer in outputs:
-        maker.answer(answer)
+    maker.answer(outputs, query)
     cold_start_ns = _since(job.started_ns)
     _check_finite(outputs[0], job.model)
     return OpenedModel(session, maker, load_ns, cold_start_ns)

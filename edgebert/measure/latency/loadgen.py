@@ -125,7 +125,8 @@ def _issuing(
     def serve(session: Session, sample: Any) -> None:
         with _collected(failures):
             if not failures:
-                session.predict(samples[sample.index].batches[0])
+                for batch in samples[sample.index].batches:
+                    session.predict(batch)
         _complete([sample])
 
     if setting.scenario == "multi-stream":

@@ -6,6 +6,7 @@ import functools
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from edgebert.measure.latency.scenarios import Query, Text
 from edgebert.runtimes.serving import Serving
 from edgebert.runtimes.target import Target
 from edgebert.tasks import get_task
-from edgebert.tasks.base import Array, Encoded, collate
+from edgebert.tasks.base import Array, Encoded, Task, collate, split_outputs
 
 if TYPE_CHECKING:
     from edgebert.measure.latency.job import RoundJob
@@ -41,16 +42,16 @@ class QueryMaker:
         """Whether rows are text, and not token ids."""
         return self._serving is not None
 
-    def encode(self, rows: Sequence[Any]) -> list[Encoded]:
-        """Tokenises rows."""
+    def encode(self, rows: Sequence[Any]) -> list[tuple[Encoded, ...]]:
+        """The windows of each row: one, unless the row is too long and its task reads all of it."""
         if self._serving is None:
-            return [Encoded(tuple(ids), (0,) * len(ids)) for ids in rows]
-        return self._serving.encode(self._tokenizer, rows)
+            return [(Encoded(tuple(ids), (0,) * len(ids), row),) for row, ids in enumerate(rows)]
+        return windows_of(self._serving.encode(self._tokenizer, rows), len(rows))
 
     def query(self, texts: Sequence[Text]) -> Query:
         """One query of tokenised texts, in batches of the target."""
-        size = self._target.batch
-        groups = [[encoded for _, encoded in texts[start : start + size]] for start in range(0, len(texts), size)]
+        size, encoded = self._target.batch, [window for _, windows in texts for window in windows]
+        groups = [encoded[start : start + size] for start in range(0, len(encoded), size)]
         return Query(tuple(map(self._batch, groups)), tuple(texts))
 
     def query_of(self, rows: Sequence[Any]) -> Query:
@@ -59,7 +60,7 @@ class QueryMaker:
 
     def texts(self, rows: Sequence[Any], at_once: int) -> tuple[list[Text], list[int]]:
         """All rows tokenised, and the nanoseconds of each `at_once` of them; no times for token ids."""
-        encoded: list[Encoded] = []
+        encoded: list[tuple[Encoded, ...]] = []
         times: list[int] = []
         for start in range(0, len(rows), at_once):
             before = time.perf_counter_ns()
@@ -72,20 +73,28 @@ class QueryMaker:
         """Queries of `at_once` texts each."""
         return [self.query(texts[start : start + at_once]) for start in range(0, len(texts), at_once)]
 
-    def answer(self, outputs: Mapping[str, Array]) -> None:
-        """Turns a batch's outputs into answers for people: labels, or their numbers where the job names too few.
+    def answer(self, outputs: Sequence[Mapping[str, Array]], query: Query) -> None:
+        """Turns the outputs of a query's batches into answers for people: labels, or numbers where the job names too few.
 
-        Does nothing where the outputs are not the task's: other names, or a shape that is not (texts, classes), as of a
-        graph that labels each token.
+        Does nothing where the outputs are not the task's: other names or axes, as of a graph without a head.
         """
-        if self._serving is None or not set(self._serving.task.outputs) <= set(outputs):
+        if self._serving is None or not all(_are_of(self._serving.task, batch) for batch in outputs):
             return
         task, labels = self._serving.task, self._serving.labels
-        shape = outputs[task.outputs[0]].shape
-        if len(shape) != 2 or not shape[1]:
-            return
-        classes = shape[1]
-        task.answer(outputs, labels if len(labels) >= classes else numbers(classes))
+        classes = outputs[0][task.outputs[0].name].shape[-1]
+        encoded = [
+            window if window.row == row else replace(window, row=row)
+            for row, (_, windows) in enumerate(query.texts)
+            for window in windows
+        ]
+        size = self._target.batch
+        found = [
+            item
+            for index, batch in enumerate(outputs)
+            for item in split_outputs(task, batch, encoded[index * size : (index + 1) * size])
+        ]
+        rows = [row for row, _ in query.texts]
+        task.answer(found, encoded, rows, labels if len(labels) >= classes else numbers(classes))
 
     def _batch(self, encoded: Sequence[Encoded]) -> dict[str, Array]:
         length = self._target.padded_length(max(map(len, encoded)), self._max_length)
@@ -100,7 +109,28 @@ def numbers(count: int) -> tuple[str, ...]:
 
 def by_length(texts: Sequence[Text]) -> list[Text]:
     """Texts sorted by their tokens, the longest first, so that little is padded and the last query is short."""
-    return sorted(texts, key=lambda text: -len(text[1]))
+    return sorted(texts, key=lambda text: -sum(map(len, text[1])))
+
+
+def windows_of(encoded: Sequence[Encoded], rows: int) -> list[tuple[Encoded, ...]]:
+    """The windows of each row, from those of all rows in order."""
+    groups: list[list[Encoded]] = [[] for _ in range(rows)]
+    for window in encoded:
+        groups[window.row].append(window)
+    return [tuple(group) for group in groups]
+
+
+def _numbered(groups: Sequence[tuple[Encoded, ...]]) -> list[Encoded]:
+    """The windows of some rows in order, which may have been encoded apart, with the index of their row among these."""
+    return [
+        window if window.row == row else replace(window, row=row) for row, windows in enumerate(groups) for window in windows
+    ]
+
+
+def _are_of(task: Task, outputs: Mapping[str, Array]) -> bool:
+    """Whether a batch's outputs have the task's names, and the axes of each."""
+    wanted = {output.name: 1 + len(output.axes) for output in task.outputs}
+    return all(name in outputs and outputs[name].ndim == axes and outputs[name].shape[-1] for name, axes in wanted.items())
 
 
 def read_rows(path: Path, count: int | None = None) -> list[Any]:

@@ -22,15 +22,16 @@ import numpy as np
 from edgebert.runtimes.base import Session
 from edgebert.tasks.base import Batch, Encoded
 
-Text = tuple[Any, Encoded]
-"""A row of text or a list of token ids, and its tokens."""
+Text = tuple[Any, tuple[Encoded, ...]]
+"""A row of text or a list of token ids, and its windows: one, unless it is too long and its task reads all of it."""
 LONGEST_S = 1e6
 """Most seconds until the last arrival: more would overflow a sleep."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """The batches that are sent at once: one, or several in multi-stream. All are collated before anything is timed."""
+    """The batches that are sent at once: one, or several in multi-stream and for long texts. All are collated before anything
+    is timed."""
 
     batches: tuple[Batch, ...]
     texts: tuple[Text, ...] = ()
@@ -44,7 +45,7 @@ class Query:
     @property
     def examples(self) -> int:
         """Number of texts."""
-        return sum(len(batch["input_ids"]) for batch in self.batches)
+        return len(self.texts) or sum(len(batch["input_ids"]) for batch in self.batches)
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,14 @@ class Served:
 
 def single_stream(sessions: Sequence[Session], queries: Sequence[Query]) -> Served:
     """The next query starts when the last one ended. The first session serves."""
-    batches = [query.batches[0] for query in queries]
-    latencies = [0] * len(batches)
+    latencies = [0] * len(queries)
     predict, clock = sessions[0].predict, time.perf_counter_ns
     started = clock()
-    for index, batch in enumerate(batches):
+    for index, query in enumerate(queries):
+        batches = query.batches
         before = clock()
-        predict(batch)
+        for batch in batches:
+            predict(batch)
         latencies[index] = clock() - before
     wall = clock() - started
     return _served(queries, latencies, wall)
@@ -97,9 +99,10 @@ def offline(sessions: Sequence[Session], queries: Sequence[Query]) -> Served:
     clock = time.perf_counter_ns
 
     def serve(session: Session, index: int) -> None:
-        (batch,) = queries[index].batches
+        batches = queries[index].batches
         before = clock()
-        session.predict(batch)
+        for batch in batches:
+            session.predict(batch)
         latencies[index] = clock() - before
 
     started = clock()
@@ -123,12 +126,13 @@ def server(sessions: Sequence[Session], queries: Sequence[Query], arrivals_ns: S
     started = 0
 
     def serve(session: Session, index: int) -> None:
-        (batch,) = queries[index].batches
+        batches = queries[index].batches
         arrival = started + arrivals_ns[index]
         due = max(clock(), arrival)
         wait_until(arrival)
         late[index] = clock() - due
-        session.predict(batch)
+        for batch in batches:
+            session.predict(batch)
         latencies[index] = clock() - arrival
 
     started = clock()

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from edgebert.report.compare.statistics import LEVEL, scipy_stats
-from edgebert.tasks.metric import Predictions
+from edgebert.report.row_statistics import RowStatistics
+from edgebert.tasks.reductions import reduce_rows
 
 Flags = npt.NDArray[np.bool_]
-Score = Callable[[Predictions, Predictions], float]
 RESAMPLES = (200, 2000)
 """Fewest and most resamples; in between, as many as VALUES allows."""
 VALUES = 40_000_000
@@ -49,30 +48,36 @@ def compare_shares(ref: Flags, changed: Flags) -> Difference:
     return Difference(float(np.mean(ref)), float(np.mean(changed)), low, high, float(p_value))
 
 
-def compare_scores(ref: Predictions, changed: Predictions, references: Predictions, score: Score, seed: int) -> Difference:
-    """A score of the answers to the same examples: percentile bootstrap of its difference, both sides resampled by the same
+def compare_scores(ref: RowStatistics, changed: RowStatistics, seed: int) -> Difference:
+    """A metric of the answers to the same examples: percentile bootstrap of its difference, both sides resampled by the same
     examples.
 
     Where no answer differs the bootstrap interval would have no width, and where few differ it would be too narrow; it is
-    therefore at least as wide as the interval of a share of right answers.
+    therefore at least as wide as the interval of a share of examples, of which as many differ, half of them for the better.
     """
-    ours, theirs = score(ref, references), score(changed, references)
-    gained, lost = (int(np.sum((one == references) & (other != references))) for one, other in ((changed, ref), (ref, changed)))
-    low, high = _share_interval(gained, lost, len(ref))
-    if np.array_equal(ref, changed):
-        return Difference(ours, theirs, low, high, None)
+    ours, theirs = ref.rows, changed.rows
+    values = reduce_rows(ref.reduction, ours), reduce_rows(changed.reduction, theirs)
+    half = _half_width((ours != theirs).any(axis=1).sum() / 2, len(ours))
+    if not (ours != theirs).any():
+        return Difference(*values, -half, half, None)
     generator = np.random.default_rng(seed)
-    count = int(np.clip(VALUES // len(ref), *RESAMPLES))
+    count = int(np.clip(VALUES // len(ours), *RESAMPLES))
     differences = np.empty(count)
     for index in range(count):
-        rows = generator.integers(len(ref), size=len(ref))
-        differences[index] = score(changed[rows], references[rows]) - score(ref[rows], references[rows])
-    half, ends = (high - low) / 2, np.quantile(differences, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    least, most = theirs - ours - half, theirs - ours + half
-    return Difference(ours, theirs, min(float(ends[0]), least), max(float(ends[1]), most), None)
+        rows = generator.integers(len(ours), size=len(ours))
+        differences[index] = reduce_rows(changed.reduction, theirs[rows]) - reduce_rows(ref.reduction, ours[rows])
+    ends = np.quantile(differences, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    middle = values[1] - values[0]
+    return Difference(*values, min(float(ends[0]), middle - half), max(float(ends[1]), middle + half), None)
 
 
-def _share_interval(gained: int, lost: int, examples: int) -> tuple[float, float]:
+def _half_width(each: float, examples: int) -> float:
+    """Half the interval of a share of examples, of which `each` got better and as many got worse."""
+    low, high = _share_interval(each, each, examples)
+    return (high - low) / 2
+
+
+def _share_interval(gained: float, lost: float, examples: int) -> tuple[float, float]:
     gained_more, lost_more, total = gained + 0.5, lost + 0.5, examples + 2
     middle = (gained_more - lost_more) / total
     variance = (gained_more + lost_more - (gained_more - lost_more) ** 2 / total) / total**2

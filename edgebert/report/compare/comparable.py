@@ -64,9 +64,10 @@ def accuracy_obstacle(ref: Report, changed: Report, pair: Pair) -> str | None:
         return f"another task: {ref.task} -> {changed.task}"
     if ref.labels != changed.labels:
         return "other labels"
-    if ref.eval_data != changed.eval_data or ref.references != changed.references:
+    if ref.eval_data != changed.eval_data or ref.right_answers != changed.right_answers:
         return "other eval data"
-    if len(pair.ref.predictions or ()) != len(pair.changed.predictions or ()):
+    counts = [{item.examples for item in entry.statistics.values()} for entry in (pair.ref, pair.changed)]
+    if counts[0] != counts[1]:
         return "not the same number of answers"
     return None
 

@@ -34,7 +34,6 @@ SERIES: dict[Series, tuple[ComparedMetric, ...]] = {
 REFERENCE_TIME = ComparedMetric("reference_workload", Compared("time", REFERENCE_WORKLOAD))
 """Time of the reference workload: the speed of the machine itself."""
 SIZE = MEASURED["size_mb"]
-AGREEMENT = "agreement"
 
 
 def side_of(entry: Entry, series: Series, rounds: tuple[Round, ...] | None = None) -> Side | None:

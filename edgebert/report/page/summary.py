@@ -127,7 +127,7 @@ def _score_part(source: PageSource, entry: Entry, baseline: Entry) -> list[str]:
     for metric in report.task_metrics:
         ours, theirs = report.value(entry, metric), report.value(baseline, metric)
         if ours is not None and theirs is not None:
-            return [f"{metric} {ours:.4f} against {theirs:.4f} over {len(report.references):,} texts"]
+            return [f"{metric} {ours:.4f} against {theirs:.4f} over {report.examples:,} texts"]
     return []
 
 

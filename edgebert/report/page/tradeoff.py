@@ -46,7 +46,7 @@ class Point:
 def section(source: PageSource) -> Section:
     """The section: a picture of all models, and one of each search."""
     pictures = [picture for picture in (tradeoff(source), *(trials(*searched) for searched in searches(source))) if picture]
-    rows = len(source.report.references)
+    rows = source.report.examples
     lead = (f"{rows:,} eval texts: one of them is {1 / rows:.2%}.",) if rows else ()
     return Section("tradeoff", "Accuracy against latency", lead, pictures=tuple(pictures), folded=tuple(untimed(source)))
 

@@ -17,7 +17,7 @@ from edgebert.report.compare.pairing import Pair, baseline_under_load
 from edgebert.report.entry import SAMPLES_FOR, Entry
 from edgebert.report.metric_table import Metric, first_to_leave, in_table
 from edgebert.report.report import Report
-from edgebert.tasks.metric import ANSWER_METRICS
+from edgebert.tasks.metrics import ANSWER_METRICS
 
 NOT_KNOWN = "n/a"
 PERCENTILES = (50, 90, 99)
@@ -47,9 +47,13 @@ def bound_held(entry: Entry) -> bool | None:
     return None if entry.percentile_ms(percent) is None else True
 
 
+ANSWERS = tuple(metric.name for metric in ANSWER_METRICS)
+"""Names of the metrics of answers."""
+
+
 def columns_for(report: Report) -> list[Metric]:
     """The metrics that are columns of this report's table."""
-    return [metric for metric in in_table("bench") if metric.name not in ANSWER_METRICS or metric.name in report.task_metrics]
+    return [metric for metric in in_table("bench") if metric.name not in ANSWERS or metric.name in report.task_metrics]
 
 
 def value_of(report: Report, entry: Entry, metric: Metric) -> float | None:
@@ -76,7 +80,7 @@ def text_table(report: Report, width: int) -> list[str]:
 
 PERCENTILES_AND_BOUND = (*(f"p{percent} ms" for percent in PERCENTILES), "bound")
 """Columns that stay although no entry has a value: too few samples is a result."""
-ONLY_WHERE_ASKED = ("faster", *ANSWER_METRICS)
+ONLY_WHERE_ASKED = ("faster", *ANSWERS)
 """Columns that are not listed as `not measured`: they need a baseline or labelled data."""
 OTHERS_TO_LEAVE = ("bound", "length", "t/b")
 """Columns that are no metric, and are dropped from a table that is too wide after all others."""

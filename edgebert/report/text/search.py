@@ -8,6 +8,7 @@ from edgebert.report.entry import Entry
 from edgebert.report.report import Report
 from edgebert.report.search_record import LayerSensitivity, SearchRecord
 from edgebert.report.verdict import Verdict
+from edgebert.tasks.metrics import AGREEMENT
 
 BAR_WIDTH = 24
 NAMED = 3
@@ -71,7 +72,7 @@ def advice_lines(report: Report, verdict: Verdict) -> list[str]:
 
 def _answers_missed(verdict: Verdict, report: Report) -> bool:
     """Whether the best candidate misses a gate on its answers."""
-    answers = (*report.task_metrics, "agreement")
+    answers = (*report.task_metrics, AGREEMENT.name)
     return any(not result.passed and result.gate.metric in answers for result in verdict.best.results)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,14 +28,15 @@ def augmented(examples: Examples, settings: Objective, context: RunContext) -> E
 def _made_up(data: PreparedData, settings: Objective, context: RunContext) -> PreparedData:
     def make(draft: Draft) -> Mapping[str, Any]:
         with context.progress.step(f"make up rows from data.{data.role}"):
-            rows = joined(data, settings.augment, context.seed)
+            columns = [name for name in context.task.input_names if name in data.columns]
+            rows = joined(data, columns, settings.augment, context.seed)
             return write_rows(rows, draft.out / FILE, context.task, f"data.{data.role}", labelled=False)
 
     identity = {"data": data.artifact.sha256, "copies": settings.augment, "seed": context.seed}
     return PreparedData(context.cached("made-up-rows", VERSION, identity, data.artifact.key, make), "transfer")
 
 
-def joined(data: PreparedData, copies: int, seed: int) -> Iterator[dict[str, str | None]]:
+def joined(data: PreparedData, columns: Sequence[str], copies: int, seed: int) -> Iterator[dict[str, Any]]:
     """Yields each row joined with another one, column by column, without a tenth of the words; `copies` times over.
 
     A teacher has seen its training rows and is surer of them than of any other text, so a student that learns from its
@@ -43,13 +44,13 @@ def joined(data: PreparedData, copies: int, seed: int) -> Iterator[dict[str, str
     words and sampled n-grams for distillation: Tang et al. 2019, arXiv 1903.12136, section 3.3.)
 
     Args:
-        data: any data set; its labels are ignored.
+        data: any data set.
+        columns: names of the columns of texts, or of lists of words, that go into the model.
         copies: number of rows made from each row.
 
     Returns:
-        len(data) * copies rows of the text columns; the data is read in blocks.
+        len(data) * copies rows of these columns; the data is read in blocks.
     """
-    columns = [column for column in data.columns if column != "label"]
     for copy in range(copies):
         generator = np.random.default_rng([seed, copy])
         partners = generator.permutation(len(data))
@@ -60,9 +61,12 @@ def joined(data: PreparedData, copies: int, seed: int) -> Iterator[dict[str, str
                 yield {column: _thinned(row, other, column, generator) for column in columns}
 
 
-def _thinned(row: Mapping[str, Any], other: Mapping[str, Any], column: str, generator: np.random.Generator) -> str | None:
-    """A column of both rows joined, without some of its words; a text that would lose every word keeps all."""
-    texts = [str(text) for text in (row[column], other[column]) if text is not None]
-    words = " ".join(texts).split()
-    kept = [word for word, drawn in zip(words, generator.random(len(words)), strict=True) if drawn >= DROPPED]
-    return " ".join(kept or words) if texts else None
+def _thinned(row: Mapping[str, Any], other: Mapping[str, Any], column: str, generator: np.random.Generator) -> Any:
+    """A column of both rows joined, without some of its words; a text or list that would lose every word keeps all."""
+    values = [value for value in (row[column], other[column]) if value is not None]
+    if not values:
+        return None
+    are_lists = isinstance(values[0], list)
+    words = [word for value in values for word in (value if are_lists else str(value).split())]
+    kept = [word for word, drawn in zip(words, generator.random(len(words)), strict=True) if drawn >= DROPPED] or words
+    return kept if are_lists else " ".join(kept)

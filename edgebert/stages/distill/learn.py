@@ -46,7 +46,8 @@ def learn(
         The facts of `train`.
     """
     torch.manual_seed(seed)  # draws the weights of the learned maps
-    learner = Learner(student, teachers[0].model, paired, settings)
+    task = examples.serving.task
+    learner = Learner(student, teachers[0].model, paired, settings, task)
     held_out, trained = _split(len(examples), settings, seed)
     lengths = [examples.lengths[index] for index in trained]
     coarse = settings.precision == "bf16"
@@ -55,7 +56,7 @@ def learn(
         device = next(module.parameters()).device
         batch = {name: value.to(device) for name, value in examples.batch(indices, coarse=coarse).items()}
         targets = batch.pop("labels")
-        return loss(settings, paired, module(**batch), _outputs(teachers, indices), batch, targets)
+        return loss(settings, task, paired, module(**batch), _outputs(teachers, indices), batch, targets)
 
     def watched(module: Any) -> float:
         size = settings.batch_size

@@ -13,20 +13,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from edgebert.errors import StageError
 from edgebert.models.capture import PROJECTIONS, captured, width_of
+from edgebert.models.load import run_model
 from edgebert.models.surgery import shape_of
 from edgebert.stages.distill.settings import LayerMap, Objective
 from edgebert.stages.distill.teacher_outputs import LOGITS
-
-
-def soft_labels(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
-    """T^2 * KL(teacher || student) of the logits at temperature T, mean over examples (Hinton et al. 2015, arXiv 1503.02531).
-
-    Args:
-        student, teacher: logits of shape (examples, labels).
-    """
-    expected = (teacher.float() / temperature).softmax(dim=-1)
-    log_shares = (student.float() / temperature).log_softmax(dim=-1)
-    return functional.kl_div(log_shares, expected, reduction="batchmean") * temperature**2
+from edgebert.tasks.base import IGNORED, Task
 
 
 def hidden_states(student: torch.Tensor, teacher: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
@@ -133,9 +124,10 @@ def pairing(settings: Objective, student: Any, teacher: Any) -> Pairing:
 class Learner(nn.Module):
     """The student with learned maps from its widths to the teacher's, which are dropped after training."""
 
-    def __init__(self, student: Any, teacher: Any, paired: Pairing, settings: Objective) -> None:
+    def __init__(self, student: Any, teacher: Any, paired: Pairing, settings: Objective, task: Task) -> None:
         super().__init__()
         self.student = student
+        self.output = task.outputs[0].name
         self.paired = paired
         self.maps = nn.ModuleDict()
         for ours, theirs in paired.hidden:
@@ -146,13 +138,14 @@ class Learner(nn.Module):
     def forward(self, **batch: torch.Tensor) -> dict[str, torch.Tensor]:
         """The student's logits and captured tensors, the latter mapped to the teacher's width."""
         with captured(self.student, self.paired.student) as inside:
-            logits = self.student(**batch).logits
+            logits = run_model(self.student, batch)[self.output]
         mapped = {name: self.maps[name](value) if name in self.maps else value for name, value in inside.items()}
         return {LOGITS: logits, **mapped}
 
 
 def loss(
     settings: Objective,
+    task: Task,
     paired: Pairing,
     outputs: Mapping[str, torch.Tensor],
     expected: Mapping[str, Sequence[torch.Tensor]],
@@ -164,17 +157,16 @@ def loss(
     Args:
         outputs: outputs of `Learner`.
         expected: the teacher's outputs, one tensor for each example. Where teacher and student have different numbers of
-            tokens (another vocabulary), the example is left out of the hidden and relation losses.
-        targets: label indices of shape (batch,); negative where there is no label.
+            tokens (another vocabulary), the example is left out of the losses that compare tokens.
+        targets: the task's targets of the batch, IGNORED where there is no label.
     """
     total = outputs[LOGITS].sum() * 0.0
-    device = outputs[LOGITS].device
-    if settings.soft:
-        logits = torch.stack(list(expected[LOGITS])).to(device)
-        total = total + settings.soft * soft_labels(outputs[LOGITS], logits, settings.temperature)
-    if settings.hard and bool((targets >= 0).any()):
-        total = total + settings.hard * nn.functional.cross_entropy(outputs[LOGITS].float(), targets, ignore_index=-1)
     mask = batch["attention_mask"].bool()
+    if settings.soft:
+        logits, tokens = _logits(task, expected[LOGITS], mask)
+        total = total + settings.soft * task.imitate(outputs[LOGITS], logits, tokens, settings.temperature)
+    if settings.hard and bool((targets != IGNORED).any()):
+        total = total + settings.hard * task.loss({task.outputs[0].name: outputs[LOGITS]}, targets)
     for ours, theirs in paired.hidden:
         teacher, tokens = _padded(expected[theirs], mask)
         total = total + settings.hidden / len(paired.hidden) * hidden_states(outputs[ours], teacher, tokens)
@@ -183,6 +175,13 @@ def loss(
         term = relations(outputs[ours], teacher, tokens, settings.relation_heads)
         total = total + settings.relations / len(paired.relations) * term
     return total
+
+
+def _logits(task: Task, values: Sequence[torch.Tensor], mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The teacher's logits of a batch, of shape (batch, labels) or (batch, length, labels), and the tokens to compare."""
+    if task.outputs[0].of_tokens:
+        return _padded(values, mask)
+    return torch.stack(list(values)).to(mask.device), mask
 
 
 def _padded(values: Sequence[torch.Tensor], mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from edgebert.core.progress import Progress
 from edgebert.core.store import Artifact, Draft
 from edgebert.stages.examples import Examples
+from edgebert.tasks.base import Task
 
 BLOCK = 1024
 """Examples between two records of progress."""
@@ -53,10 +54,11 @@ class Teacher:
     @property
     def cached(self) -> int:
         """Number of examples, from the first, whose outputs are on disk."""
-        return len(self._array(LOGITS))
+        return len(self._array("offsets")) - 1
 
     def outputs(self, indices: Sequence[int]) -> dict[str, list[Any]]:
-        """Name -> for each example a float32 tensor: `logits` of shape (labels,), the others of shape (tokens, width)."""
+        """Name -> for each example a float32 tensor: `logits` of shape (labels,) or, for a task that labels tokens, (tokens,
+        labels); the others of shape (tokens, width)."""
         import torch
 
         fresh = [index for index in indices if index >= self.cached]
@@ -69,7 +71,7 @@ class Teacher:
         return outputs
 
     def _read(self, name: str, index: int) -> Halfs:
-        if name == LOGITS:
+        if not of_tokens(name, self.examples.serving.task):
             row: Halfs = self._array(name)[index]
             return row
         offsets = self._array("offsets")
@@ -80,6 +82,11 @@ class Teacher:
         if name not in self._arrays:
             self._arrays[name] = np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
         return self._arrays[name]
+
+
+def of_tokens(name: str, task: Task) -> bool:
+    """Whether an output has a row for each token, and not one for the example."""
+    return name != LOGITS or task.outputs[0].of_tokens
 
 
 def compute(
@@ -114,17 +121,21 @@ def _of_batch(
     import torch
 
     from edgebert.models.capture import captured
+    from edgebert.models.load import run_model
 
-    device = next(model.parameters()).device
+    task, device = examples.serving.task, next(model.parameters()).device
     bf16 = requested.precision == "bf16"
     batch = {name: value.to(device) for name, value in examples.batch(indices, coarse=bf16).items() if name != "labels"}
     lower = torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
     with torch.no_grad(), captured(model, requested.names) as inside, lower:
-        logits = model(**batch).logits
+        logits = run_model(model, batch)[task.outputs[0].name]
     halfs = {LOGITS: _half(logits), **{name: _half(value) for name, value in inside.items()}}
     for row, index in enumerate(indices):
         length = examples.lengths[index]
-        yield index, {name: value[row] if name == LOGITS else value[row, :length] for name, value in halfs.items()}
+        yield (
+            index,
+            {name: value[row, :length] if of_tokens(name, task) else value[row] for name, value in halfs.items()},
+        )
 
 
 def _half(value: Any) -> Halfs:
@@ -136,7 +147,7 @@ def write_outputs(
     model: Any, examples: Examples, requested: RequestedOutputs, draft: Draft, progress: Progress, title: str
 ) -> dict[str, Any]:
     """Fills the artifact block by block; after a kill, the next run continues after the last whole block."""
-    count = fitting(model, examples, requested)
+    task, count = examples.serving.task, fitting(model, examples, requested)
     offsets = np.zeros(count + 1, dtype=np.int64)
     offsets[1:] = np.cumsum(examples.lengths[:count])
     arrays = _open(model, examples, requested, count, int(offsets[-1]), draft.work)
@@ -147,7 +158,8 @@ def write_outputs(
         for start, stop in _blocks(done, count):
             for index, values in compute(model, examples, range(start, stop), requested):
                 for name, value in values.items():
-                    rows: Any = index if name == LOGITS else slice(int(offsets[index]), int(offsets[index + 1]))
+                    tokens = slice(int(offsets[index]), int(offsets[index + 1]))
+                    rows: Any = tokens if of_tokens(name, task) else index
                     arrays[name][rows] = value
             for array in arrays.values():
                 array.flush()
@@ -186,7 +198,7 @@ def _open(
     from edgebert.models.capture import width_of
 
     shapes = {
-        LOGITS: (count, len(examples.serving.labels)),
+        LOGITS: (tokens if of_tokens(LOGITS, examples.serving.task) else count, len(examples.serving.labels)),
         **{name: (tokens, width_of(model, name)) for name in requested.names},
     }
     arrays = {}
@@ -223,8 +235,11 @@ def fitting(model: Any, examples: Examples, requested: RequestedOutputs) -> int:
     """Number of examples, from the first, whose outputs fit the size limit."""
     from edgebert.models.capture import width_of
 
-    bytes_per_token = sum(2 * width_of(model, name) for name in requested.names)
-    sizes = np.cumsum(np.array(examples.lengths, dtype=np.int64) * bytes_per_token + 2 * len(examples.serving.labels) + 8)
+    logits = 2 * len(examples.serving.labels)
+    labels_tokens = of_tokens(LOGITS, examples.serving.task)
+    bytes_per_token = sum(2 * width_of(model, name) for name in requested.names) + (logits if labels_tokens else 0)
+    bytes_each = 8 + (0 if labels_tokens else logits)
+    sizes = np.cumsum(np.array(examples.lengths, dtype=np.int64) * bytes_per_token + bytes_each)
     available = requested.limit_bytes - HEADER * (len(requested.names) + 2)
     return int(np.searchsorted(sizes, available, side="right"))
 

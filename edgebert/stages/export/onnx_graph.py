@@ -42,8 +42,8 @@ def export_model(model: Any, task: Task, target: Path, *, name: str, rewrites: S
 
     if wrong := [rewrite for rewrite in rewrites if rewrite not in holding_rewrites(task, family_of(model))]:
         raise StageError(f"The rewrite {wrong[0]} would change the answers of {name}.")
-    source = outputs_only(model, task.outputs)
-    exported = outputs_only(serving_form(model, rewrites), task.outputs) if rewrites else source
+    source = outputs_only(model, task.output_names)
+    exported = outputs_only(serving_form(model, rewrites), task.output_names) if rewrites else source
     write_clean(onnx_program(exported, task, name), target)
     difference, allowed = compare(source, target, task), REWRITE_TOLERANCE if rewrites else TOLERANCE
     if not difference <= allowed:
@@ -69,7 +69,7 @@ def onnx_program(module: Any, task: Task, name: str, inputs: Sequence[str] | Non
                 example,
                 dynamo=True,
                 input_names=list(inputs),
-                output_names=list(task.outputs),
+                output_names=list(task.output_names),
                 dynamic_shapes=dimensions,
                 verbose=False,
             )
@@ -181,7 +181,7 @@ def compare(module: Any, graph: Path, task: Task) -> float:
             worst,
             *(
                 float(np.abs(outputs[name] - value.numpy()).max()) / size
-                for name, value in zip(task.outputs, expected, strict=True)
+                for name, value in zip(task.output_names, expected, strict=True)
             ),
         )
     return worst

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-import numpy as np
 import torch
 
-from edgebert.data.prepared import PreparedData, label_indices
+from edgebert.data.prepared import PreparedData, right_answers
 from edgebert.errors import StageError
+from edgebert.measure.predictions import Predict, outputs_of
+from edgebert.models.load import run_model
 from edgebert.models.sizes import Shape
 from edgebert.runtimes.serving import Serving
+from edgebert.runtimes.target import Target
 from edgebert.stages.base import RunContext
-from edgebert.stages.examples import Examples
 from edgebert.stages.prune.settings import Goal
 from edgebert.stages.prune.size_search import Costs, cost
+from edgebert.stages.scorer import score_of
+from edgebert.tasks.base import Task
 
 BATCH = 32
 
@@ -100,15 +103,22 @@ def score(model: Any, data: PreparedData, serving: Serving, metric: str | None =
     Args:
         metric: name of one of the task's metrics; None: its first.
     """
-    examples, task = Examples((data,), serving), serving.task
-    references = np.array(label_indices(data, task, serving.labels))
-    order = sorted(range(len(data)), key=lambda index: (examples.lengths[index], index))
-    predictions = np.zeros(len(data), dtype=np.int64)
-    with torch.no_grad():
-        for start in range(0, len(order), BATCH):
-            indices = order[start : start + BATCH]
-            batch = examples.batch(indices)
-            batch.pop("labels")
-            outputs = model(**batch)
-            predictions[indices] = task.predict({name: outputs[name].numpy() for name in task.outputs})
-    return task.score(metric or task.metrics[0], predictions, references)
+    task, target = serving.task, Target(runtime="onnxruntime", batch=BATCH)
+    rows = data.rows()
+    encoded = serving.encode(serving.open_tokenizer(), rows)
+    order = sorted(range(len(encoded)), key=lambda index: (len(encoded[index]), index))  # saves padding
+    by_length = list(outputs_of(_predictor(model, task), serving, [encoded[index] for index in order], target))
+    outputs = [output for _, output in sorted(zip(order, by_length, strict=True), key=lambda pair: pair[0])]
+    predictions = task.decode(outputs, encoded, rows, serving.labels)
+    return score_of(task, predictions, right_answers(data, task, serving.labels), metric)
+
+
+def _predictor(model: Any, task: Task) -> Predict:
+    """A torch model as a function from a batch of arrays to its outputs as arrays."""
+
+    def predict(batch: Mapping[str, Any]) -> dict[str, Any]:
+        with torch.no_grad():
+            outputs = run_model(model, {name: torch.from_numpy(value) for name, value in batch.items()})
+        return {output.name: outputs[output.name].numpy() for output in task.outputs}
+
+    return predict

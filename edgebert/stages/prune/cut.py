@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,13 +13,15 @@ from torch.nn import functional
 
 from edgebert.core.progress import Progress
 from edgebert.errors import StageError
+from edgebert.models.load import run_model
 from edgebert.models.surgery import Units, everything, prune, shape_of
-from edgebert.stages.examples import UNLABELLED, Examples
+from edgebert.stages.examples import Examples
 from edgebert.stages.prune import importance as importances
-from edgebert.stages.prune.importance import Importance, mean_loss
+from edgebert.stages.prune.importance import Importance, LossOf, mean_loss
 from edgebert.stages.prune.reconstruct import reconstruct
 from edgebert.stages.prune.settings import Sizes
 from edgebert.stages.prune.size_search import Costs, cost, rearrange, search, top
+from edgebert.tasks.base import IGNORED, Task
 
 if TYPE_CHECKING:
     from edgebert.stages.prune.settings import PruneSettings
@@ -44,6 +47,8 @@ class PruneSamples:
 
     fit: list[Batch]
     judge: list[Batch]
+    loss: LossOf
+    """(model, batch) -> loss, summed over the examples."""
 
 
 def draw(examples: Examples, teacher: Any, count: int, seed: int, theirs: Examples | None = None) -> PruneSamples:
@@ -59,7 +64,7 @@ def draw(examples: Examples, teacher: Any, count: int, seed: int, theirs: Exampl
     fit, judge = (
         [_labelled(examples, batch, teacher, theirs or examples) for batch in batches(part, examples.lengths)] for part in parts
     )
-    return PruneSamples(fit or judge, judge)
+    return PruneSamples(fit or judge, judge, functools.partial(summed_loss, examples.serving.task))
 
 
 def batches(indices: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
@@ -77,20 +82,36 @@ def batches(indices: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int
 
 
 def _labelled(examples: Examples, indices: Sequence[int], teacher: Any, theirs: Examples) -> Batch:
+    """A batch in which the teacher's most probable labels are the targets of examples without a label.
+
+    Where the teacher's tokenizer makes other tokens of an example, its targets for single tokens do not fit, and the example
+    stays without targets.
+    """
     batch = examples.batch(indices)
-    missing = batch["labels"] == UNLABELLED
-    if missing.any():
+    missing = (batch["labels"] == IGNORED).reshape(len(indices), -1).all(dim=1)
+    if teacher is not None and missing.any():  # a window of a labelled row may begin no word
         asked = theirs.batch([index for index, gone in zip(indices, missing.tolist(), strict=True) if gone])
-        del asked["labels"]
         with torch.no_grad():
-            batch["labels"][missing] = teacher(**asked).logits.argmax(dim=-1)
+            outputs = run_model(teacher, asked)
+        made = examples.serving.task.pseudo_targets(outputs, asked["attention_mask"].bool())
+        batch["labels"][missing] = _fitted(made, asked, {name: value[missing] for name, value in batch.items()})
     return batch
 
 
-def summed_loss(model: Any, batch: Batch) -> torch.Tensor:
-    """Cross-entropy, summed over the examples of a batch."""
-    inputs = {name: value for name, value in batch.items() if name != "labels"}
-    return functional.cross_entropy(model(**inputs).logits, batch["labels"], reduction="sum")
+def _fitted(made: torch.Tensor, asked: Batch, batch: Batch) -> torch.Tensor:
+    """Targets of shape (batch,), or (batch, the teacher's length) cut or padded to the student's length."""
+    if made.ndim == 1:
+        return made
+    length = batch["attention_mask"].shape[1]
+    fitted = functional.pad(made[:, :length], (0, max(0, length - made.shape[1])), value=IGNORED)
+    same = asked["attention_mask"].sum(dim=1) == batch["attention_mask"].sum(dim=1)
+    return fitted.masked_fill(~same[:, None], IGNORED)
+
+
+def summed_loss(task: Task, model: Any, batch: Batch) -> torch.Tensor:
+    """The task's loss, summed over the examples of a batch."""
+    loss: torch.Tensor = task.loss(run_model(model, batch), batch["labels"], "sum")
+    return loss
 
 
 def measured_importance(stage: PruneSettings, model: Any, samples: PruneSamples, seed: int, progress: Progress) -> Importance:
@@ -100,12 +121,12 @@ def measured_importance(stage: PruneSettings, model: Any, samples: PruneSamples,
     if stage.importance == "random":
         return importances.random(model, seed)
     with progress.step("weigh heads and neurons", sum(len(batch["labels"]) for batch in samples.fit)) as bar:
-        importance = importances.fisher(model, samples.fit, summed_loss, tick=bar.advance)
+        importance = importances.fisher(model, samples.fit, samples.loss, tick=bar.advance)
     if stage.sizes:
         return importance
     few = samples.fit[:: max(1, sum(len(batch["labels"]) for batch in samples.fit) // LAYER_SAMPLES)]
     with progress.step("weigh layers"):
-        return dataclasses.replace(importance, layers=importances.layer_losses(model, few, summed_loss))
+        return dataclasses.replace(importance, layers=importances.layer_losses(model, few, samples.loss))
 
 
 def choose(stage: PruneSettings, importance: Importance, costs: Costs, budget: float) -> dict[int, Units]:
@@ -160,7 +181,7 @@ def repaired(
             pruned = prune(model, choice)
             if stage.reconstruct:
                 reconstruct(pruned, model, choice, samples.fit, tick=bar.advance)
-            loss = mean_loss(pruned, samples.judge, summed_loss)
+            loss = mean_loss(pruned, samples.judge, samples.loss)
             if best is None or loss < best[0]:
                 best = (loss, pruned)
     assert best is not None

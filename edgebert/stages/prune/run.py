@@ -21,7 +21,7 @@ from edgebert.stages.distill.learn import learn
 from edgebert.stages.distill.losses import pairing
 from edgebert.stages.distill.teacher_outputs import Teacher
 from edgebert.stages.distill.teachers import open_teachers
-from edgebert.stages.examples import UNLABELLED, Examples
+from edgebert.stages.examples import Examples
 from edgebert.stages.prune.budget import Budget, budget_for, score
 from edgebert.stages.prune.cut import NothingFits, PruneSamples, cut, draw
 from edgebert.stages.prune.finished import Finished
@@ -67,7 +67,7 @@ class _PruneWork:
     def samples(self) -> PruneSamples:
         """Samples for importance and repair. The teacher labels unlabelled rows: the pruned model errs more each step."""
         assert self.context.teacher is not None
-        teacher = self.teacher if UNLABELLED in self.examples.targets else None
+        teacher = None if self.examples.labelled else self.teacher
         theirs = Examples(self.examples.sets, self.context.serving(self.context.teacher))
         return draw(self.examples, teacher, self.stage.samples, self.context.seed, theirs)
 

@@ -93,7 +93,7 @@ class QuantizeAuto(Stage):
         file, record, any_cpu = search.run()
         for part in file.parent.glob(f"{file.stem}.*"):  # an .xml has its .bin beside it
             shutil.copyfile(part, context.out / part.name)
-        return {"any_cpu": any_cpu, "search": record.model_dump(mode="json", by_alias=True)}
+        return {"any_cpu": any_cpu, "search": record.model_dump(mode="json")}
 
 
 def for_targets(targets: Sequence[Target], *, embeddings: bool) -> tuple[Stage, ...]:

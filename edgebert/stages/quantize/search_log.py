@@ -47,7 +47,7 @@ class SearchLog:
         rounded = [None if value is None else round(value, 6) for value in (ratio, score)]
         self.tried.append(SearchTrial(what=what, kept=kept, ratio=rounded[0], score=rounded[1], note=why))
         figures = [f"{ratio:.2f}x as fast"] if ratio is not None else []
-        figures += [f"{self.context.task.metrics[0]} {score:.4f}"] if score is not None else []
+        figures += [f"{self.context.task.metrics[0].name} {score:.4f}"] if score is not None else []
         self.context.progress.note(f"{self.target.name}: {what}: {', '.join([*figures, 'kept' if kept else 'not kept'])}")
 
     def note_all(self, kind: str, candidates: Sequence[Candidate], kept: Candidate | None) -> None:

@@ -10,19 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edgebert.core.packages import quiet_libraries
 from edgebert.core.progress import Progress
 from edgebert.data.prepared import PreparedData, indices_of_labels
 from edgebert.measure.latency.turns import take_turns
 from edgebert.measure.latency.turns_worker import Timings
+from edgebert.measure.predictions import agreement_of, outputs_of, statistics_of
 from edgebert.report.gates import Gate, answer_gates, judge_gate
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.serving import Serving
 from edgebert.runtimes.target import Target
 from edgebert.stages.base import Scored
-from edgebert.tasks.base import Encoded, Row
+from edgebert.tasks.base import Encoded, Outputs, Row
+from edgebert.tasks.metrics import AGREEMENT
 
 MOST_ROWS = 4000
 """Most eval rows that a trial uses, drawn by the seed. The final check uses all rows."""
@@ -61,21 +62,26 @@ class MeasuredTrials:
         return list(self.data.rows([int(index) for index in order[:MOST_ROWS]]))
 
     @cached_property
-    def fp32(self) -> npt.NDArray[Any]:
-        """FP32's answers on all rows of the trials, as in `Scored.outputs`."""
+    def fp32(self) -> list[Outputs]:
+        """FP32's outputs for the windows of all rows of the trials."""
         reference = self.reference()
         return self._outputs(reference.file, reference.target, reference.serving, self.rows)
+
+    @cached_property
+    def _fp32_encoded(self) -> list[Encoded]:
+        serving = self.reference().serving
+        return serving.encode(serving.open_tokenizer(), self.rows)
 
     @property
     def asked(self) -> list[Gate]:
         """The gates on answers; where a recipe has none, 99 % of FP32's score."""
-        asked = answer_gates(self.gates, self.serving.task.metrics)
-        return asked or [Gate.model_validate({"metric": self.serving.task.metrics[0], "min_ratio": 0.99})]
+        asked = answer_gates(self.gates, [metric.name for metric in self.serving.task.metrics])
+        return asked or [Gate.model_validate({"metric": self.serving.task.metrics[0].name, "min_ratio": 0.99})]
 
     @property
     def allowed_drop(self) -> float:
         """Largest drop of the task's first metric below FP32's that the gates on it allow; 0.01 where there is none."""
-        metric = self.serving.task.metrics[0]
+        metric = self.serving.task.metrics[0].name
         fp32 = self.baseline().metrics[metric]
         limits = [
             {"min": value, "min_ratio": fp32 * value, "max_drop": fp32 - value}.get(kind)
@@ -90,42 +96,56 @@ class MeasuredTrials:
         Args:
             rows: number of rows to use, from the first; None: all.
         """
-        return self.judged(self._outputs(file, target, self.serving, self.rows[:rows]))
+        chosen = self.rows[:rows]
+        return self._judged(self._outputs(file, target, self.serving, chosen), self._encoded, len(chosen))
 
     def baseline(self, rows: int | None = None) -> Scored:
         """FP32's own answers, judged."""
-        return self.judged(self.fp32[:rows])
+        count = len(self.rows[:rows])
+        outputs = [output for output, item in zip(self.fp32, self._fp32_encoded, strict=True) if item.row < count]
+        return self._judged(outputs, self._fp32_encoded, count)
 
-    def judged(self, outputs: npt.NDArray[Any]) -> Scored:
+    def _judged(self, outputs: Sequence[Outputs], encoded: Sequence[Encoded], rows: int) -> Scored:
         """The metrics of answers to the first rows, and a reason for each gate that they miss."""
-        if not np.isfinite(outputs).all():
-            return Scored(outputs, {}, -math.inf, tuple(f"{gate}: the answers hold NaN or infinity" for gate in self.asked))
-        ours, theirs = self._metrics(outputs), self._metrics(self.fp32[: len(outputs)])
-        results = [judge_gate(gate, ours[gate.metric], theirs[gate.metric]) for gate in self.asked]
-        metric = self.serving.task.metrics[0]
-        return Scored(outputs, ours, ours[metric], tuple(result.reason for result in results if not result.passed))
+        name = self.serving.task.outputs[0].name
+        flat = np.concatenate([np.atleast_2d(output[name]) for output in outputs])
+        if not np.isfinite(flat).all():
+            return Scored(flat, {}, -math.inf, tuple(f"{gate}: the answers hold NaN or infinity" for gate in self.asked))
+        ours = self._metrics(self._decoded(outputs, encoded, rows))
+        theirs = self._metrics(self._fp32_predictions[:rows])
+        results = [judge_gate(gate, ours.get(gate.metric), theirs.get(gate.metric)) for gate in self.asked]
+        metric = self.serving.task.metrics[0].name
+        return Scored(flat, ours, ours[metric], tuple(result.reason for result in results if not result.passed))
 
-    def _metrics(self, outputs: npt.NDArray[Any]) -> dict[str, float]:
-        task = self.serving.task
-        answers = self._answers(outputs)
-        references = self._references[: len(outputs)]
-        metrics = {metric: task.score(metric, answers, references) for metric in task.metrics}
-        return {**metrics, "agreement": float(np.mean(answers == self._answers(self.fp32[: len(outputs)])))}
+    def _metrics(self, predictions: Sequence[Any]) -> dict[str, float]:
+        task, count = self.serving.task, len(predictions)
+        statistics = statistics_of(task, predictions, self._references[:count])
+        statistics[AGREEMENT.name] = agreement_of(predictions, self._fp32_predictions[:count])
+        return {name: value for name, item in statistics.items() if (value := item.value()) is not None}
 
-    def _answers(self, outputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return np.asarray(self.serving.task.predict({self.serving.task.outputs[0]: outputs}))
+    def _decoded(self, outputs: Sequence[Outputs], encoded: Sequence[Encoded], rows: int) -> list[Any]:
+        windows = [item for item in encoded if item.row < rows]
+        return self.serving.task.decode(outputs, windows, self.rows[:rows], self.serving.labels)
 
     @cached_property
-    def _references(self) -> npt.NDArray[Any]:
-        indices = indices_of_labels(self.data, self.serving.task, self.serving.labels)
-        return np.array([indices[row["label"]] for row in self.rows])
+    def _fp32_predictions(self) -> list[Any]:
+        return self._decoded(self.fp32, self._fp32_encoded, len(self.rows))
 
-    def _outputs(self, file: Path, target: Target, serving: Serving, rows: Sequence[Row]) -> npt.NDArray[Any]:
-        name = serving.task.outputs[0]
+    @cached_property
+    def _references(self) -> list[Any]:
+        task, labels = self.serving.task, self.serving.labels
+        indices = indices_of_labels(self.data, task, labels)
+        return [task.reference(row, indices, labels) for row in self.rows]
+
+    def _outputs(self, file: Path, target: Target, serving: Serving, rows: Sequence[Row]) -> list[Outputs]:
         with quiet_libraries():
             session = get_runtime(target.runtime).open(file, target)
             encoded = serving.encode(serving.open_tokenizer(), rows)
-            return np.concatenate([session.predict(batch)[name] for batch in serving.batches(encoded, target)])
+            return list(outputs_of(session.predict, serving, encoded, target))
+
+    @cached_property
+    def _encoded(self) -> list[Encoded]:
+        return self.serving.encode(self.serving.open_tokenizer(), self.rows)
 
     @cached_property
     def _texts(self) -> list[Encoded]:

@@ -131,11 +131,11 @@ def test_the_report_is_the_bundles_own_with_the_times_of_this_device(
     here, shipped_report = read_report(file), read_report(bundle / "report.json")
     assert here == read_report(next((root / "reports").glob("000002-*.json")))
     assert here.recipe == "second on attic"
-    assert here.references == shipped_report.references and here.eval_data == shipped_report.eval_data
+    assert here.right_answers == shipped_report.right_answers and here.eval_data == shipped_report.eval_data
     ours, theirs = ({entry.name: entry for entry in report.entries} for report in (here, shipped_report))
     assert set(ours) == {FP32, INT8}
     for name, entry in ours.items():
-        assert entry.predictions == theirs[name].predictions and entry.macs == theirs[name].macs
+        assert entry.statistics == theirs[name].statistics and entry.macs == theirs[name].macs
         assert entry.rounds != theirs[name].rounds and len(entry.latencies_ms()) == 16
         assert entry.coverage is None and theirs[name].coverage is not None
     tried = {item["variant"]: item for item in said.value["tried"]}

@@ -127,9 +127,9 @@ def test_answers_are_those_that_compress_found(cli: CLI, desk: Path) -> None:
     checked = read_report(desk / "bundle" / "report.json")
     for name in names:
         ours, theirs = (next(entry for entry in report.entries if entry.name == name) for report in (scored, checked))
-        assert ours.predictions == theirs.predictions
+        assert ours.statistics == theirs.statistics and set(ours.statistics) == {"accuracy", "macro_f1", "agreement"}
         assert scored.value(ours, "accuracy") == checked.value(theirs, "accuracy")
-    assert scored.references == checked.references and scored.eval_data
+    assert scored.right_answers == checked.right_answers and scored.eval_data
     assert "accuracy" in cli("bench", "bundle", "--data", "eval.csv", "--label", "label", *FAST, "--rounds", "1").out
 
 
@@ -396,7 +396,7 @@ def entry(name: str, latencies: list[int], *, role: str = "candidate", **fields:
     rounds = tuple(
         Round(round=number, latencies_ns=samples, lengths=(7,) * len(latencies), **{**base, **known}) for number in (0, 1)
     )
-    chosen: dict[str, Any] = {"target": Target(runtime="onnxruntime"), "size_bytes": 10**6, "predictions": None, **fields}
+    chosen: dict[str, Any] = {"target": Target(runtime="onnxruntime"), "size_bytes": 10**6, **fields}
     return Entry(name=name, role=role, stage="bench", artifact="a" * 64, rounds=rounds, **chosen)  # type: ignore[arg-type]
 
 
@@ -406,7 +406,6 @@ def report(*entries: Entry) -> Report:
         task=None,
         labels=(),
         eval_data=None,
-        references=(),
         environment=read_environment(),
         gates=(),
         entries=entries,

@@ -32,15 +32,16 @@ from edgebert.measure.bench.probe import probe
 from edgebert.measure.bench.probe_worker import Probe
 from edgebert.measure.bench.queries import Asked, Lengths, QuerySource
 from edgebert.measure.bench.run import plan_notes, run
-from edgebert.measure.bench.scoring import predict
+from edgebert.measure.bench.scoring import predict, references
 from edgebert.measure.bench.sweep import BenchOptions, Planned, make_plan
 from edgebert.measure.latency import process
 from edgebert.measure.machine.kernel_files import KernelFiles
-from edgebert.measure.predictions import predict_rows
+from edgebert.measure.predictions import predict_rows, statistics_of
 from edgebert.report.rounds import Setting
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.base import Array
 from edgebert.runtimes.target import Target
+from edgebert.tasks import get_task
 from edgebert.tasks.base import Encoded, collate
 
 
@@ -284,7 +285,9 @@ def test_answers_of_a_graph_of_fixed_batch_are_those_of_any_other(graph: Path, f
     options = BenchOptions(queries=2, rounds=1, warmup=0, settle=False)
     report = run(make_plan([(fixed, "candidate")], options, source, Silent()), options, source, Silent()).report
     target = Target(runtime="onnxruntime", padding="max_length")
-    assert report.entries[0].predictions == predict(replace(free, max_length=16), target, source.rows(free), Silent())
+    wanted = predict(replace(free, max_length=16), target, source.rows(free), Silent())
+    right = references(source.rows(free), free)
+    assert report.entries[0].statistics == statistics_of(get_task("text-classification"), wanted, right)
     streams = BenchOptions(scenarios=("multi-stream",), queries=2)
     with pytest.raises(InputError, match=r"8 streams are not a multiple of it") as caught:
         make_plan([(fixed, "candidate")], streams, source, Silent())
@@ -311,7 +314,7 @@ def test_a_prediction_of_nan_names_the_model_and_the_first_row(graph: Path) -> N
     serving, target = find(graph)[0].serving, Target(runtime="onnxruntime", batch=2)
     assert serving is not None
     with Silent().step("predict") as step, pytest.raises(StageError, match="the model answers NaN or infinity, first on row 5"):
-        predict_rows(Damaged(), serving, [[{"text": "fine"}] * 6], target, step, name="the model")
+        predict_rows(Damaged().predict, serving, [[{"text": "fine"}] * 6], target, step, name="the model")
 
 
 def test_what_is_announced_counts_the_texts_of_a_query_once(graph: Path) -> None:

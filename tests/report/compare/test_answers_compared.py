@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from unittest import mock
 
@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 from made_reports import a_report, an_entry, finding, verdicts
 from pydantic import ValidationError
 
-from edgebert.errors import InputError
 from edgebert.report.compare import accuracy as accuracy_module
 from edgebert.report.compare.accuracy import compare_scores, compare_shares
 from edgebert.report.compare.comparison import compare, compare_within
 from edgebert.report.compare.findings import Comparison
+from edgebert.report.entry import Entry
 from edgebert.report.report import Report
-from edgebert.tasks.metric import macro_f1
+from edgebert.report.row_statistics import RowStatistics
+from edgebert.tasks.metrics import get_metric
+from edgebert.tasks.reductions import reduce_rows
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -35,7 +37,8 @@ RIGHT = tuple(np.random.default_rng(0).integers(0, 2, 2000).tolist())
 def answers(*, wrong: range, **changes: Any) -> Report:
     """A report of one entry whose answers to the examples in `wrong` are wrong."""
     found = [1 - label if index in wrong else label for index, label in enumerate(RIGHT)]
-    return a_report(an_entry(predictions=tuple(found), artifact=f"{len(wrong):064d}"), references=RIGHT, **changes)
+    entry = an_entry(predictions=found, references=RIGHT, fp32=RIGHT, artifact=f"{len(wrong):064d}")
+    return a_report(entry, references=RIGHT, **changes)
 
 
 def accuracy(changed: Report, ref: Report | None = None) -> Any:
@@ -45,7 +48,8 @@ def accuracy(changed: Report, ref: Report | None = None) -> Any:
 def test_the_same_answers_of_another_model_are_equivalent_where_there_are_enough_of_them() -> None:
     found = accuracy(answers(wrong=range(200), labels=("no", "yes")))
     assert found.verdict == "equivalent" and found.difference == 0.0
-    few = [a_report(an_entry(predictions=(1, 1, 0), artifact=letter * 64), references=(1, 1, 1)) for letter in "ab"]
+    three = {"predictions": (1, 1, 0), "references": (1, 1, 1)}
+    few = [a_report(an_entry(**three, artifact=letter * 64), references=(1, 1, 1)) for letter in "ab"]
     assert finding(compare(*few), "accuracy").verdict == "inconclusive"
     assert finding(compare(few[0], few[0]), "accuracy").reason == "the same model gave the same answers"
 
@@ -67,7 +71,7 @@ def test_answers_that_differ_in_both_directions_are_no_loss() -> None:
 
 APART = [
     ({"eval_data": "f" * 64}, "other eval data"),
-    ({"references": RIGHT[::-1]}, "other eval data"),
+    ({"right_answers": "0" * 64}, "other eval data"),
     ({"labels": ("yes", "no")}, "other labels"),
 ]
 
@@ -88,7 +92,7 @@ def test_answers_of_one_side_alone_are_incomparable_and_of_none_not_listed() -> 
 def test_agreement_is_each_sides_with_its_own_fp32() -> None:
     def report(wrong: range) -> Report:
         found = answers(wrong=wrong)
-        fp32 = an_entry(name="fp32", role="baseline", predictions=RIGHT)
+        fp32 = an_entry(name="fp32", role="baseline", predictions=RIGHT, references=RIGHT, fp32=RIGHT)
         return found.model_copy(update={"entries": (fp32, *found.entries)})
 
     comparison = compare(report(range(20)), report(range(220)))
@@ -122,22 +126,27 @@ def test_intervals_of_shares_hold_the_truth_as_often_as_they_say() -> None:
     assert held >= 600 * 0.93
 
 
+def macro_f1(predictions: Sequence[int], references: Sequence[int]) -> RowStatistics:
+    """The statistics of macro F1."""
+    metric = get_metric("macro_f1")
+    return RowStatistics.of(metric.reduction, metric.statistics(list(predictions), list(references)))
+
+
 @settings(max_examples=8)
 @given(st.integers(0, 50))
 def test_other_scores_are_bootstrapped_over_the_examples(seed: int) -> None:
     generator = np.random.default_rng(seed)
     right = generator.integers(0, 3, 300)
-    ref, changed = (np.where(generator.random(300) < share, right, 0) for share in (0.9, 0.6))
-    forth = compare_scores(ref, changed, right, macro_f1, seed=0)
-    back = compare_scores(changed, ref, right, macro_f1, seed=0)
+    ref, changed = (macro_f1(np.where(generator.random(300) < share, right, 0), right) for share in (0.9, 0.6))
+    forth, back = compare_scores(ref, changed, seed=0), compare_scores(changed, ref, seed=0)
     assert forth.low < forth.value < forth.high < 0
     assert (forth.low, forth.high) == pytest.approx((-back.high, -back.low))
-    assert forth == compare_scores(ref, changed, right, macro_f1, seed=0)
+    assert forth == compare_scores(ref, changed, seed=0)
 
 
 def test_a_score_of_equal_answers_keeps_some_doubt() -> None:
-    right = np.array([0, 1, 1, 0])
-    found = compare_scores(right, right.copy(), right, macro_f1, seed=0)
+    right = (0, 1, 1, 0)
+    found = compare_scores(macro_f1(right, right), macro_f1(right, right), seed=0)
     assert found.value == 0 and found.low < 0 < found.high
 
 
@@ -146,36 +155,52 @@ def test_more_differing_answers_never_mean_less_doubt() -> None:
     widths = []
     for wrong in (0, 1, 2, 4, 8, 30):
         changed = np.where(np.arange(400) < wrong, (right + 1) % 3, right)
-        found = compare_scores(right, changed, right, macro_f1, seed=0)
+        found = compare_scores(macro_f1(right, right), macro_f1(changed, right), seed=0)
         assert found.low < found.value < found.high
         widths.append(found.high - found.low)
     assert widths == sorted(widths)
 
 
-def test_answers_that_are_not_to_the_references_are_no_report() -> None:
-    with pytest.raises(ValidationError, match="int8 has 2 predictions and there are 3 references"):
-        a_report(an_entry(predictions=(1, 1)), references=(1, 1, 1))
-    a_report(an_entry(predictions=(1, 1)))
+def scored(count: int, name: str = "int8") -> Entry:
+    """An entry with the statistics of this many right answers."""
+    return an_entry(name=name, predictions=(1,) * count, references=(1,) * count)
 
 
-def test_a_task_that_is_not_known_is_one_sentence() -> None:
-    newer = answers(wrong=range(3)).model_copy(update={"task": "token-classification"})
-    with pytest.raises(InputError, match="knows no task 'token-classification'"):
-        compare(newer, newer)
+def test_answers_to_other_numbers_of_examples_are_no_report() -> None:
+    with pytest.raises(ValidationError, match="different numbers of examples: fp32 3, int8 2"):
+        a_report(scored(3, "fp32"), scored(2))
+    with pytest.raises(ValidationError, match="different numbers of examples: int8 3, int8 2"):
+        a_report(scored(3), scored(2))
+    mixed = {**scored(2).statistics, "macro_f1": scored(3).statistics["macro_f1"]}
+    with pytest.raises(ValidationError, match="different numbers of examples: int8 2, int8 3"):
+        a_report(an_entry(statistics=mixed))
+    assert a_report(scored(2), an_entry(name="unscored")).examples == 2
+
+
+def test_a_report_of_a_task_that_is_not_known_compares() -> None:
+    ref, changed = (answers(wrong=range(wrong)).model_copy(update={"task": "poetry"}) for wrong in (200, 260))
+    comparison = compare(ref, changed)
+    assert finding(comparison, "accuracy").verdict == "less-accurate"
+    known = compare(answers(wrong=range(200)), answers(wrong=range(260)))
+    for metric in ("accuracy", "macro_f1", "agreement"):
+        assert finding(comparison, metric) == finding(known, metric)
+    other = accuracy(changed)
+    assert (other.verdict, other.reason) == ("incomparable", "another task: text-classification -> poetry")
 
 
 def test_more_answers_take_fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accuracy_module, "VALUES", 1000)
     calls = []
 
-    def score(answers: np.ndarray, references: np.ndarray) -> float:
-        calls.append(len(answers))
-        return float(np.mean(answers == references))
+    def counted(name: str, rows: Any) -> float:
+        calls.append(len(rows))
+        return reduce_rows(name, rows)
 
+    monkeypatch.setattr(accuracy_module, "reduce_rows", counted)
     right = np.zeros(1000, dtype=np.int64)
     wrong = right.copy()
     wrong[::100] = 1
-    compare_scores(right, wrong, right, score, seed=0)
+    compare_scores(macro_f1(right, right), macro_f1(wrong, right), seed=0)
     assert len(calls) == 2 + 2 * 200
 
 
@@ -183,6 +208,6 @@ def in_all(comparison: Comparison) -> set[str]:
     return {item.metric for pair in comparison.pairs for item in pair.findings}
 
 
-def test_without_a_task_there_are_no_scores() -> None:
-    unknown = answers(wrong=range(3)).model_copy(update={"task": None})
+def test_without_scored_answers_there_are_no_scores() -> None:
+    unknown = a_report(an_entry(), task=None)
     assert not {"accuracy", "macro_f1", "agreement"} & in_all(compare(unknown, unknown))

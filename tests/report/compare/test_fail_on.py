@@ -182,8 +182,9 @@ def test_words_of_which_nothing_was_measured_fail() -> None:
 
 def test_size_and_answers_have_thresholds_of_their_own() -> None:
     right = (1, 0) * 500
-    ref = a_report(an_entry(rounds(seed=1), predictions=right), references=right)
-    lost = an_entry(rounds(seed=2), predictions=(1,) * 60 + right[60:], size_bytes=30_000_000, artifact="b" * 64)
+    ref = a_report(an_entry(rounds(seed=1), predictions=right, references=right), references=right)
+    found = (1,) * 60 + right[60:]
+    lost = an_entry(rounds(seed=2), predictions=found, references=right, size_bytes=30_000_000, artifact="b" * 64)
     comparison = compare(ref, a_report(lost, references=right))
     found = reasons(comparison, "any")
     assert [reason.split(":")[0] for reason in found] == ["size_mb", "accuracy", "macro_f1"]
@@ -193,7 +194,7 @@ def test_size_and_answers_have_thresholds_of_their_own() -> None:
 
 
 def test_a_threshold_of_nothing_passes_the_same_file() -> None:
-    same = a_report(an_entry(predictions=(1, 0)), references=(1, 1))
+    same = a_report(an_entry(predictions=(1, 0), references=(1, 1)), references=(1, 1))
     assert reasons(compare(same, same), "less-accurate", accuracy_threshold=0.0) == []
 
 
@@ -201,7 +202,12 @@ def test_a_real_loss_of_answers_fails() -> None:
     right = (1, 0) * 500
     sides = [
         a_report(
-            an_entry(rounds(seed=wrong), predictions=(*([1] * wrong), *right[wrong:]), artifact=f"{wrong:064d}"),
+            an_entry(
+                rounds(seed=wrong),
+                predictions=(*([1] * wrong), *right[wrong:]),
+                references=right,
+                artifact=f"{wrong:064d}",
+            ),
             references=right,
         )
         for wrong in (0, 200)

@@ -87,8 +87,9 @@ def test_accuracy_is_drawn_against_latency_of_one_load_only() -> None:
     scored = report.model_copy(
         update={
             "task": "text-classification",
-            "references": (0, 1, 0, 0),
-            "entries": tuple(entry.model_copy(update={"predictions": (0, 1, 1, 0)}) for entry in report.entries),
+            "entries": tuple(
+                entry.model_copy(update={"statistics": an_entry("scored").statistics}) for entry in report.entries
+            ),
         }
     )
     loads = {(found.entry.setting.name, found.entry.target.batch) for found in tradeoff.points(source(scored))}

@@ -23,9 +23,10 @@ from edgebert.errors import RecipeError, SourceError, StageError, StoreError
 from edgebert.models.load import load_model
 from edgebert.stages.distill import Distill, learn, losses, teacher_outputs
 from edgebert.stages.distill.settings import EarlyStop
-from edgebert.stages.examples import UNLABELLED, Examples
+from edgebert.stages.examples import Examples
 from edgebert.stages.finetune import Finetune
 from edgebert.tasks import TASKS
+from edgebert.tasks.base import IGNORED
 
 CUT = Cut(kept=((0, (0, 1), 24), (1, (1, 3), 24)))
 EASY: dict[str, Any] = {"epochs": 1, "batch_size": 16, "learning_rate": 0.005}
@@ -375,7 +376,7 @@ def test_hard_labels_are_those_of_the_rows_that_have_them(bench: Path, store: Pa
     monkeypatch.setattr(learn, "loss", lambda *arguments: seen.extend(arguments[-1].tolist()) or real(*arguments))
     distilled(bench, store, [with_transfer(bench)], hard=1.0)
     indices = {"negative": 0, "positive": 1}
-    assert sorted(seen) == sorted([indices.get(row["label"], -2) for row in review_rows(48)] + [-1] * 32)
+    assert sorted(seen) == sorted([indices.get(row["label"], -2) for row in review_rows(48)] + [IGNORED] * 32)
 
 
 @pytest.mark.parametrize(
@@ -409,7 +410,7 @@ def test_bf16_runs_and_differs_little(bench: Path, store: Path, monkeypatch: pyt
     start = run(bench, store, CUT)[0]
     types: list[Any] = []
     real = learn.loss
-    monkeypatch.setattr(learn, "loss", lambda *arguments: types.append(arguments[2]["logits"].dtype) or real(*arguments))
+    monkeypatch.setattr(learn, "loss", lambda *arguments: types.append(arguments[3]["logits"].dtype) or real(*arguments))
     whole, low = distilled(bench, store, epochs=3), distilled(bench, store, epochs=3, precision="bf16")
     assert types == [torch.float32] * 9 + [torch.bfloat16] * 9
     assert {str(tensor.dtype) for tensor in tensors(low).values()} == {"torch.float32"}
@@ -454,7 +455,7 @@ def test_student_is_as_it_was_but_for_its_weights(bench: Path, store: Path, monk
 
 
 def test_distill_reports_a_loss_that_is_no_number(bench: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learn, "loss", lambda *arguments: arguments[2]["logits"].sum() * float("nan"))
+    monkeypatch.setattr(learn, "loss", lambda *arguments: arguments[3]["logits"].sum() * float("nan"))
     with pytest.raises(StageError, match="distill: the loss became nan at step 1 of 3") as caught:
         distilled(bench, store)
     assert "learning_rate" in str(caught.value.hint)
@@ -633,8 +634,8 @@ def test_made_up_rows_come_after_the_others_without_labels(bench: Path, store: P
     distilled(bench, store, [with_transfer(bench)], augment=2)
     (examples,) = trained_on
     assert [len(data) for data in examples.sets] == [48, 32, 2 * 48, 2 * 32]
-    assert UNLABELLED not in examples.targets[:48]
-    assert set(examples.targets[48:]) == {UNLABELLED}
+    targets = examples.batch(range(len(examples)))["labels"].tolist()
+    assert IGNORED not in targets[:48] and set(targets[48:]) == {IGNORED}
     assert [outputs.facts["examples"] for outputs in measurements(store, "teacher-outputs")] == [3 * (48 + 32)]
 
 

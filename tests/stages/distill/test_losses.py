@@ -12,7 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgebert.stages.distill.losses import hidden_states, relations, soft_labels
+from edgebert.stages.distill.losses import hidden_states, relations
+from edgebert.tasks.soft_labels import soft_labels
 
 SEEDS = st.integers(0, 2**32 - 1)
 

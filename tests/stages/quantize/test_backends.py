@@ -395,14 +395,14 @@ def test_score_is_the_tasks_first_metric_over_the_eval_set_each_text_alone(
     seen: list[Batch] = []
 
     def right_but_for_two(batch: Batch) -> Mapping[str, Any]:
-        label = scorer.references[len(seen)] ^ (len(seen) < 2)
+        label = LABELS.index(scorer.references[len(seen)]) ^ (len(seen) < 2)
         seen.append(batch)
         return {"logits": np.eye(2)[[label]]}
 
     assert scorer(right_but_for_two) == pytest.approx(4 / 6)
     assert [batch["input_ids"].shape for batch in seen] == [(1, len(item)) for item in scorer.encoded]
     assert all(batch["attention_mask"].all() for batch in seen) and len({len(item) for item in scorer.encoded}) > 1
-    assert scorer.score([{"logits": np.eye(2)[[scorer.references[0]]]}]) == 1.0
+    assert scorer.score([{"logits": np.eye(2)[[LABELS.index(scorer.references[0])]]}]) == 1.0
 
 
 # Their place in a recipe.

@@ -1,0 +1,21 @@
+"""The metrics of answers. Adding one: a file here, a line in ANSWER_METRICS, a test file.
+
+A task has all metrics of its kind of prediction, in this order; the first decides where one has to.
+"""
+
+from __future__ import annotations
+
+from edgebert.tasks.metrics.accuracy import ACCURACY
+from edgebert.tasks.metrics.agreement import AGREEMENT as AGREEMENT
+from edgebert.tasks.metrics.base import AnswerMetric as AnswerMetric
+from edgebert.tasks.metrics.macro_f1 import MACRO_F1
+
+ANSWER_METRICS: tuple[AnswerMetric, ...] = (
+    ACCURACY,
+    MACRO_F1,
+)
+
+
+def metrics_of(kind: str) -> tuple[AnswerMetric, ...]:
+    """The metrics of a kind of prediction, the deciding one first."""
+    return tuple(metric for metric in ANSWER_METRICS if metric.of == kind)

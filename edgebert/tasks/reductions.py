@@ -1,0 +1,76 @@
+"""Reductions: how the statistics of all examples become the value of a metric. Named, so that a report can state one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Rows = npt.NDArray[np.float64]
+"""Statistics of examples, of shape (examples, columns)."""
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """One way from statistics to a value."""
+
+    name: str
+    columns: int
+    """Number of columns of the statistics."""
+    of: Callable[[Rows], float]
+    """Rows of shape (examples, columns), one or more of them -> value."""
+    of_labels: bool = False
+    """Whether the statistics number labels, from 0: whole numbers, fewer than there are statistics."""
+
+
+def _mean(rows: Rows) -> float:
+    return float(np.mean(rows))
+
+
+def _ratio(rows: Rows) -> float:
+    above, below = rows.sum(axis=0)
+    return _divided(above, below)
+
+
+def _f1(rows: Rows) -> float:
+    hits, predicted, right = rows.sum(axis=0)
+    return _divided(2 * hits, predicted + right)
+
+
+def _divided(above: float, below: float) -> float:
+    """above / below; 0 where both are 0, as of an F1 without a single prediction and a single right answer."""
+    return float(above / below) if below else 0.0
+
+
+def _macro_f1(rows: Rows) -> float:
+    """Mean over the labels that occur of F1 = 2 TP / (2 TP + FP + FN)."""
+    predicted, right = rows[:, 0].astype(np.int64), rows[:, 1].astype(np.int64)
+    size = int(max(predicted.max(), right.max())) + 1
+    hits = np.bincount(right[predicted == right], minlength=size)
+    either = np.bincount(predicted, minlength=size) + np.bincount(right, minlength=size)
+    occurring = either > 0
+    return float(np.mean(2 * hits[occurring] / either[occurring]))
+
+
+REDUCTIONS = {
+    reduction.name: reduction
+    for reduction in (
+        Reduction("mean", 1, _mean),
+        Reduction("ratio", 2, _ratio),
+        Reduction("f1", 3, _f1),
+        Reduction("macro_f1", 2, _macro_f1, of_labels=True),
+    )
+}
+"""Name -> reduction. mean: of one column. ratio: the sum of the first over that of the second. f1: from the sums of hits, of
+predictions and of right answers. macro_f1: from the number of the predicted and of the right label."""
+
+
+def reduce_rows(name: str, rows: Rows) -> float:
+    """The value of a reduction over rows of shape (examples, columns), one or more of them.
+
+    Raises:
+        KeyError: there is no reduction of that name.
+    """
+    return REDUCTIONS[name].of(rows)
