@@ -8,11 +8,13 @@ from __future__ import annotations
 from edgebert.tasks.metrics.accuracy import ACCURACY
 from edgebert.tasks.metrics.agreement import AGREEMENT as AGREEMENT
 from edgebert.tasks.metrics.base import AnswerMetric as AnswerMetric
+from edgebert.tasks.metrics.entity_f1 import ENTITY_F1
 from edgebert.tasks.metrics.macro_f1 import MACRO_F1
 
 ANSWER_METRICS: tuple[AnswerMetric, ...] = (
     ACCURACY,
     MACRO_F1,
+    ENTITY_F1,
 )
 
 
