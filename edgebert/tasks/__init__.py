@@ -5,8 +5,9 @@ from __future__ import annotations
 from edgebert.errors import InputError
 from edgebert.tasks.base import Task
 from edgebert.tasks.text_classification import TextClassification
+from edgebert.tasks.token_classification import TokenClassification
 
-TASKS: tuple[Task, ...] = (TextClassification(),)
+TASKS: tuple[Task, ...] = (TextClassification(), TokenClassification())
 
 
 def get_task(name: str) -> Task:

@@ -14,7 +14,7 @@ from edgebert.data.prepared import prepare_data
 from edgebert.data.spec import DataSpec
 from edgebert.runtimes.serving import Serving
 from edgebert.stages.examples import Examples, coarse_length
-from edgebert.tasks import TASKS
+from edgebert.tasks import TASKS, get_task
 from edgebert.tasks.base import IGNORED
 
 LABELS = ("negative", "positive")
@@ -56,6 +56,22 @@ def test_batch_is_padded_to_its_longest_row(examples: Examples) -> None:
     assert batch["input_ids"].shape == (2, longest)
     assert batch["attention_mask"].sum(dim=1).tolist() == [examples.lengths[6], examples.lengths[1]]
     assert batch["labels"].tolist() == [IGNORED, LABELS.index(review_rows(2)[1]["label"])]
+
+
+def test_a_long_row_is_several_examples_that_share_it(store: ArtifactStore, model_template: Path, tmp_path: Path) -> None:
+    long, short = [f"{letter} O" for letter in "abcdefghij"], ["a B-x", "b I-x"]
+    (tmp_path / "train.conll").write_text("\n".join([*short, "", *long, "", *short, ""]))
+    task, labels = get_task("token-classification"), ("O", "B-x", "I-x")
+    data = prepare_data(DataSpec(path="train.conll"), "train", base=tmp_path, task=task, store=store, progress=Silent())
+    found = Examples((data,), Serving(task, labels, 8, 0, model_template / "tokenizer.json"))
+    assert [(window.row, window.number) for window in found.windows] == [(0, 0), (1, 0), (1, 1), (2, 0)]
+    assert found.lengths == [len(item) for item in found.encoded(range(4))] == [4, 8, 8, 4]
+    batch = found.batch([3, 2])
+    assert batch["labels"].shape == batch["input_ids"].shape == (2, 8)
+    assert batch["labels"][0].tolist() == [IGNORED, 1, 2] + [IGNORED] * 5
+    words = {word for item in found.encoded([1, 2]) for word in item.words if word >= 0}
+    assert words == set(range(10))
+    assert (batch["labels"][1] == 0).sum() == 6
 
 
 def test_sample_is_drawn_by_the_seed_and_shortest_first(examples: Examples) -> None:
