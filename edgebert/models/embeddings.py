@@ -25,7 +25,8 @@ def keep_tokens(model: Any, kept: Sequence[int]) -> Any:
     """A new model whose word table has the kept rows only; the row that was `kept[i]` is row i.
 
     The output layer of a masked language model is cut as well, and stays tied to the word table where it was. Ids in the config
-    follow their tokens to their new rows; an id other than `pad_token_id` becomes None if its token is not kept.
+    follow their tokens to their new rows; an id other than `pad_token_id` becomes None if its token is not kept. Where
+    positions are counted from `pad_token_id` on, the position table moves with it.
 
     Args:
         model: one of KINDS, of word table (tokens, hidden); not edited.
@@ -37,7 +38,8 @@ def keep_tokens(model: Any, kept: Sequence[int]) -> Any:
     Raises:
         ValueError: the class is not in KINDS, `kept` is not as above, or the padding token is not kept.
     """
-    table = _tables_of(model).word
+    tables = _tables_of(model)
+    table = tables.word
     _check_kept(kept, table.num_embeddings)
     new_ids = {old: new for new, old in enumerate(kept)}
     for padding in {model.config.pad_token_id, table.padding_idx} - {None}:
@@ -53,6 +55,8 @@ def keep_tokens(model: Any, kept: Sequence[int]) -> Any:
         table.padding_idx = new_ids[table.padding_idx]
     if decoder is not None:
         _cut_output(cut, decoder, kept, weight=table.weight if tied else None)
+    if tables.family.skips_padding:
+        _move_positions(cut, new_ids[cut.config.pad_token_id])
     for config in _configs(cut):
         config.vocab_size = len(kept)
         _renumber(config, new_ids)
@@ -82,12 +86,30 @@ def keep_positions(model: Any, count: int) -> Any:
     cut = copy.deepcopy(model)
     embeddings, rows = _tables_of(cut).module, count + first
     _cut_rows(_tables_of(cut).position, range(rows))
-    for name in ("position_ids", "token_type_ids"):  # buffers of shape (1, positions), not among the saved weights
-        if hasattr(embeddings, name):
-            setattr(embeddings, name, getattr(embeddings, name)[:, :rows].clone())
+    _cut_buffers(embeddings, rows)
     for config in _configs(cut):
         config.max_position_embeddings = rows
     return cut
+
+
+def _move_positions(model: Any, padding: int) -> None:
+    """Drops the first rows of a position table that is counted from the padding token's id, which is smaller from now on."""
+    tables = _tables_of(model)
+    dropped = model.config.pad_token_id - padding
+    if dropped:
+        rows = range(dropped, tables.position.num_embeddings)
+        _cut_rows(tables.position, rows)
+        tables.position.padding_idx = tables.module.padding_idx = padding
+        _cut_buffers(tables.module, len(rows))
+        for config in _configs(model):
+            config.max_position_embeddings = len(rows)
+
+
+def _cut_buffers(embeddings: Any, rows: int) -> None:
+    """Cuts the buffers of shape (1, positions), which are not among the saved weights."""
+    for name in ("position_ids", "token_type_ids"):
+        if hasattr(embeddings, name):
+            setattr(embeddings, name, getattr(embeddings, name)[:, :rows].clone())
 
 
 def _tables_of(model: Any) -> EmbeddingParts:

@@ -1,13 +1,12 @@
-"""Rewrites a tokenizer's files: to the kept tokens of its WordPiece vocabulary, and to a shorter longest input. No torch.
+"""Rewrites a tokenizer's files: to the kept tokens of its vocabulary, and to a shorter longest input. No torch.
 
 New ids count the kept tokens in the order of their old ids: `kept[new] == old`. They are the rows that
-`edgebert.models.embeddings.keep_tokens` keeps.
+`edgebert.models.embeddings.keep_tokens` keeps. A text without unknown characters whose tokens are all kept has the same tokens
+as before, for the reasons in `edgebert.models.vocabulary_kinds`.
 
-What the rewritten tokenizer does to a text: WordPiece takes the longest piece of the vocabulary at each position of a word. If
-that piece is kept, it is still the longest, since the cut vocabulary has no other pieces. So a text without [UNK] whose tokens
-are all kept has the same tokens as before. A word that was [UNK] has a position where no piece fits. It stays [UNK] if each
-character inside a kept piece is a piece of its own ("##c" for the c of "##bcd"), as in BERT's vocabularies, because then no
-kept piece reaches over that position. In other vocabularies such a word may get pieces.
+A word that was [UNK] in a WordPiece vocabulary has a position where no piece fits. It stays [UNK] if each character inside a
+kept piece is a piece of its own ("##c" for the c of "##bcd"), as in BERT's vocabularies, because then no kept piece reaches
+over that position. In other vocabularies such a word may get pieces.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ from edgebert.models.vocabulary import (
     special_tokens,
     token_ids,
     token_text,
+    vocabulary_kind,
 )
 
 SHORTEST = 3  # [CLS], one token, [SEP]
@@ -37,8 +37,9 @@ SHORTEST = 3  # [CLS], one token, [SEP]
 def rewrite_tokenizer(source: Path, target: Path, kept: Sequence[int], *, max_length: int | None = None) -> None:
     """Writes the tokenizer files of one folder to another, with the kept tokens only, numbered anew.
 
-    tokenizer.json, vocab.txt, tokenizer_config.json and added_tokens.json are rewritten, special_tokens_map.json is copied;
-    a file that the source lacks is not made. Nothing is written before everything has been checked.
+    tokenizer.json, the files of its kind of vocabulary, tokenizer_config.json and added_tokens.json are rewritten,
+    special_tokens_map.json is copied; a file that the source lacks is not made. A model of sentencepiece is left out, because
+    only that package writes it. Nothing is written before everything has been checked.
 
     Args:
         target: another folder, which is made if it does not exist.
@@ -65,18 +66,19 @@ def rewritten_tokenizer(source: Path, kept: Sequence[int], *, max_length: int | 
     _check_kept(kept, tokenizer, needed_ids(tokenizer, special_tokens(source)))
     old_ids = {old: token for token, old in token_ids(tokenizer).items()}
     new_ids = {old_ids[old]: new for new, old in enumerate(kept)}
+    _check_closed(tokenizer, new_ids)
     main = _renumbered(tokenizer, new_ids)
     if max_length is not None:
         main |= _limited(main, max_length)
     if load_ids(source / "tokenizer.json", main) != new_ids:  # the library tokenizers numbers added tokens itself
         raise SourceError(f"{source / 'tokenizer.json'} has added tokens whose ids cannot be kept in order.", hint=OWN)
-    pieces = sorted(main["model"]["vocab"], key=new_ids.__getitem__)
+    kind = vocabulary_kind(main)
     write: dict[str, Callable[[Path], str]] = {
         "tokenizer.json": lambda file: _dump(main),
         "tokenizer_config.json": lambda file: _dump(_config(file, new_ids, max_length)),
         "special_tokens_map.json": lambda file: file.read_text(encoding="utf-8"),
-        "vocab.txt": lambda file: "".join(f"{piece}\n" for piece in pieces),
         "added_tokens.json": lambda file: _dump({token: _new_id(file, new_ids, token) for token in read_json(file)}),
+        **{name: lambda file: kind.texts(main["model"])[file.name] for name in kind.files},
     }
     return {name: write[name](source / name) for name in TOKENIZER_FILES if name in write and (source / name).is_file()}
 
@@ -119,17 +121,20 @@ def _check_kept(kept: Sequence[int], tokenizer: Mapping[str, Any], needed: set[i
         raise ValueError(f"{old_ids[min(missing)]!r} (id {min(missing)}) is not kept, but the tokenizer needs it")
 
 
+def _check_closed(tokenizer: Mapping[str, Any], kept: Mapping[str, int]) -> None:
+    if missing := sorted(vocabulary_kind(tokenizer).closed(tokenizer["model"], kept) - set(kept)):
+        raise ValueError(f"{missing[0]!r} is not kept, but a kept token is made of it")
+
+
 def _renumbered(tokenizer: Mapping[str, Any], new_ids: Mapping[str, int]) -> dict[str, Any]:
     """The content of tokenizer.json with the tokens of `new_ids` only."""
-    model = tokenizer["model"]
-    vocab = {piece: new_ids[piece] for piece in sorted(model["vocab"], key=model["vocab"].__getitem__) if piece in new_ids}
     padding, added = tokenizer.get("padding"), tokenizer.get("added_tokens") or ()
     return {
         **tokenizer,
         "padding": padding and {**padding, "pad_id": new_ids[padding["pad_token"]]},
         "added_tokens": [{**token, "id": new_ids[token["content"]]} for token in added],
         "post_processor": _renumbered_processor(tokenizer.get("post_processor"), new_ids),
-        "model": {**model, "vocab": vocab},
+        "model": vocabulary_kind(tokenizer).cut(tokenizer["model"], new_ids),
     }
 
 

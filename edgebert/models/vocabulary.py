@@ -1,4 +1,4 @@
-"""Reads a WordPiece tokenizer, counts the tokens of texts, and chooses the tokens of its vocabulary to keep. No torch."""
+"""Reads a tokenizer, counts the tokens of texts, and chooses the tokens of its vocabulary to keep. No torch."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from edgebert.errors import SourceError
+from edgebert.models.families import FAMILIES
+from edgebert.models.families.bert import BERT
 from edgebert.models.folder import REWRITE, read_json
+from edgebert.models.vocabulary_kinds import KINDS, VocabularyKind, kind_of
 
 OWN = "Take the tokenizer files that the model was trained with."
-ROLES = {
-    "unk_token": "[UNK]",
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "pad_token": "[PAD]",
-    "mask_token": "[MASK]",
-}
+ROLES = BERT.special_tokens
 """Role in BERT -> the token that has it if no file names another."""
 OPTIONAL = ("mask_token",)  # masked language models need it, classifiers do not
 LISTS = ("additional_special_tokens", "extra_special_tokens")
@@ -43,16 +40,16 @@ def read_tokenizer(folder: Path) -> dict[str, Any]:
     """The content of tokenizer.json, checked so that it can be rewritten.
 
     Raises:
-        SourceError: there is no such file, it is not a WordPiece tokenizer, or it gives a token two ids.
+        SourceError: there is no such file, its vocabulary is of a kind that cannot be cut, or it gives a token two ids.
     """
     file = folder / "tokenizer.json"
     if not file.is_file():
         raise SourceError(
             f"{folder} has no tokenizer.json.",
-            hint="Have it made from vocab.txt: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)",
+            hint="Have it made from the older files: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)",
         )
     tokenizer = read_json(file)
-    _require_word_piece(file, tokenizer)
+    _require_kind(file, tokenizer)
     loaded = load_ids(file, tokenizer)
     ids = token_ids(tokenizer)
     if loaded != ids or len(set(ids.values())) < len(ids):
@@ -69,16 +66,20 @@ def read_tokenizer(folder: Path) -> dict[str, Any]:
 
 def token_ids(tokenizer: Mapping[str, Any]) -> dict[str, int]:
     """Token -> id in the content of tokenizer.json: the vocabulary and the added tokens."""
-    return {**tokenizer["model"]["vocab"], **{added["content"]: added["id"] for added in tokenizer.get("added_tokens") or ()}}
+    return {
+        **vocabulary_kind(tokenizer).ids(tokenizer["model"]),
+        **{added["content"]: added["id"] for added in tokenizer.get("added_tokens") or ()},
+    }
 
 
 def special_tokens(folder: Path) -> dict[str, str]:
-    """Special tokens that the files beside tokenizer.json name: role or key -> token; BERT's own for other ROLES.
+    """Special tokens that the files beside tokenizer.json name: role or key -> token; for other roles those of the family whose
+    kind of vocabulary it has.
 
     Raises:
         SourceError: a file cannot be read.
     """
-    named = dict(ROLES)
+    named = dict(_usual_roles(folder))
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         content = _read_if_there(folder / name)
         for role, value in content.items():
@@ -97,9 +98,9 @@ def choose_vocabulary(
 ) -> tuple[int, ...]:
     """The old ids to keep, ascending.
 
-    A token is kept if it occurs `min_count` times, if the tokenizer needs it, or if it is a single character, at the start of
-    a word ("c") or inside one ("##c"). Characters are kept whatever their count, because a word whose own pieces are not kept
-    is split into smaller ones; without its characters it would be [UNK], and the model could not tell such words apart.
+    A token is kept if it occurs `min_count` times, if the tokenizer needs it, if a kept one is made of it, or if it is a single
+    character. Characters are kept whatever their count, because a word whose own pieces are not kept is split into smaller
+    ones; without its characters it would be unknown, and the model could not tell such words apart.
 
     Args:
         tokenizer: result of `read_tokenizer`.
@@ -108,7 +109,7 @@ def choose_vocabulary(
         special: result of `special_tokens`.
 
     Raises:
-        SourceError: the vocabulary lacks a token that BERT needs.
+        SourceError: the vocabulary lacks a token that the model needs.
         ValueError: a counted id is not in this tokenizer, or `min_count` is less than 1.
     """
     ids = token_ids(tokenizer)
@@ -116,23 +117,37 @@ def choose_vocabulary(
         raise ValueError(f"min_count is {min_count}; a token that never occurs is not kept for its count")
     if foreign := set(counts) - set(ids.values()):
         raise ValueError(f"id {min(foreign)} was counted, but the tokenizer has no such token")
-    prefix = _prefix(tokenizer)
-    characters = {ids[piece] for piece in tokenizer["model"]["vocab"] if len(piece.removeprefix(prefix) or piece) == 1}
+    kind, model = vocabulary_kind(tokenizer), tokenizer["model"]
+    characters = {ids[piece] for piece in kind.always(model)}
     frequent = {token for token, count in counts.items() if count >= min_count}
-    return tuple(sorted(needed_ids(tokenizer, special) | characters | frequent))
+    kept = needed_ids(tokenizer, special) | characters | frequent
+    return tuple(sorted(ids[piece] for piece in kind.closed(model, {token for token, old in ids.items() if old in kept})))
 
 
-def _require_word_piece(file: Path, tokenizer: Mapping[str, Any]) -> None:
+def _require_kind(file: Path, tokenizer: Mapping[str, Any]) -> None:
     model = tokenizer.get("model")
     if not isinstance(model, dict):
         raise SourceError(f"{file} describes no tokenizer: it has no model.", hint=REWRITE)
-    untyped = "WordPiece" if "continuing_subword_prefix" in model and "merges" not in model else "unknown"  # as before 2020
-    kind = model.get("type") or untyped
-    if kind != "WordPiece":
+    if kind_of(model) is None:
+        known = ", ".join(kind.name for kind in KINDS)
         raise SourceError(
-            f"{file} is a tokenizer of type {kind}; only the vocabulary of a WordPiece tokenizer, BERT's own, can be cut.",
+            f"{file} is a tokenizer of type {model.get('type') or 'unknown'}; vocabularies of these types can be cut: {known}.",
             hint="Leave the vocabulary whole for this model.",
         )
+
+
+def vocabulary_kind(tokenizer: Mapping[str, Any]) -> VocabularyKind:
+    """The kind of vocabulary of a tokenizer that `read_tokenizer` checked."""
+    kind = kind_of(tokenizer["model"])
+    assert kind is not None
+    return kind
+
+
+def _usual_roles(folder: Path) -> Mapping[str, str]:
+    """Role -> token in the first family with the kind of vocabulary that tokenizer.json has; BERT's without such a file."""
+    model = _read_if_there(folder / "tokenizer.json").get("model")
+    kind = kind_of(model) if isinstance(model, dict) else None
+    return next((family.special_tokens for family in FAMILIES if kind and family.vocabulary == kind.name), ROLES)
 
 
 def load_ids(file: Path, tokenizer: Mapping[str, Any]) -> dict[str, int]:
@@ -151,7 +166,8 @@ def load_ids(file: Path, tokenizer: Mapping[str, Any]) -> dict[str, int]:
 
 def _uses(tokenizer: Mapping[str, Any]) -> Iterator[tuple[str, str, int | None]]:
     """Every mention of a token in tokenizer.json: the key, the token, and the id there, if any."""
-    yield "model.unk_token", tokenizer["model"].get("unk_token", ROLES["unk_token"]), None
+    if unknown := vocabulary_kind(tokenizer).unknown(tokenizer["model"]):
+        yield "model.unk_token", unknown, None
     if padding := tokenizer.get("padding"):
         yield "padding", padding["pad_token"], padding["pad_id"]
     for added in tokenizer.get("added_tokens") or ():
@@ -176,15 +192,11 @@ def _parts(processor: Any) -> list[dict[str, Any]]:
     return [part for inner in processor["processors"] for part in _parts(inner)] if "processors" in processor else [processor]
 
 
-def _prefix(tokenizer: Mapping[str, Any]) -> str:
-    return str(tokenizer["model"].get("continuing_subword_prefix", "##"))
-
-
 def needed_ids(tokenizer: Mapping[str, Any], special: Mapping[str, str]) -> set[int]:
     """Ids of the tokens that a tokenizer file names.
 
     Raises:
-        SourceError: the vocabulary lacks a token that BERT needs.
+        SourceError: the vocabulary lacks a token that the model needs.
     """
     ids = token_ids(tokenizer)
     for role, token in special.items():

@@ -87,7 +87,7 @@ def lose_cls(tokenizer: dict[str, Any]) -> None:
 
 def become_pairs(tokenizer: dict[str, Any]) -> None:
     vocab = tokenizer["model"]["vocab"]
-    tokenizer["model"] = {"type": "BPE", "vocab": vocab, "merges": [], "unk_token": "[UNK]"}
+    tokenizer["model"] = {"type": "WordLevel", "vocab": vocab, "unk_token": "[UNK]"}
 
 
 NO_EXAMPLES = both(NO_DATA_BUT_EVAL, swap("eval: data/eval.csv", "eval: data/eval.csv\n  calibration: data/train.csv"))
@@ -142,7 +142,11 @@ ONE_OF = "needs exactly one of macs, speedup, keep"
     Case(
         "another kind of tokenizer",
         both(prune("{vocabulary: {}}"), vocabulary(become_pairs)),
-        ("stages.0.prune", "a tokenizer of type BPE; only the vocabulary of a WordPiece tokenizer", "Leave the vocabulary"),
+        (
+            "stages.0.prune",
+            "a tokenizer of type WordLevel; vocabularies of these types can be cut",
+            "Leave the vocabulary",
+        ),
     ),
     Case(
         "tokenizer whose files do not agree",

@@ -154,6 +154,20 @@ def test_tables_are_cut_to_the_kept_tokens_and_positions(family: Family, head: s
 
 
 @every_family
+def test_positions_stay_when_the_padding_token_gets_another_id(family: Family, tmp_path: Path) -> None:
+    model = tiny_model(family, pad_token_id=4)
+    kept = [0, 4, *range(6, 40)]
+    cut = keep_tokens(model, kept)
+    assert cut.config.pad_token_id == 1
+    assert family.longest_input(cut.config.to_dict()) == 32
+    new = tiny_batch(cut, (32, 9, 5), seed=3)
+    old = {**new, "input_ids": torch.tensor(kept)[new["input_ids"]]}
+    assert_same(outputs(cut, new), outputs(model, old))
+    save_model(cut, tmp_path)
+    assert_same(outputs(load_model(tmp_path, TASK), new), outputs(model, old))
+
+
+@every_family
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize(
     "rewrites", [("mask",), ("mask", "scale"), ("mask", "qkv"), ("mask", "first_token"), REWRITES[:4], REWRITES]

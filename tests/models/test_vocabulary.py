@@ -437,8 +437,7 @@ def model_of(kind: str, **fields: Any) -> Callable[[dict[str, Any]], None]:
 
 
 BROKEN = {
-    "bpe": (model_of("BPE", vocab={"a": 0}, merges=[]), "a tokenizer of type BPE"),
-    "unigram": (model_of("Unigram", unk_id=0, vocab=[["a", 0.0]]), "a tokenizer of type Unigram"),
+    "whole words": (model_of("WordLevel", vocab={"a": 0}, unk_token="a"), "a tokenizer of type WordLevel"),
     "untyped bpe": (changed(model={"vocab": {"a": 0}, "merges": [], "continuing_subword_prefix": ""}), "of type unknown"),
     "no model": (changed(model=None), "has no model"),
     "not readable": (changed(pre_tokenizer={"type": "Nonsense"}), "is not a tokenizer"),

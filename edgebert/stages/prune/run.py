@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgebert.core.store import Artifact
 from edgebert.models.embeddings import keep_positions, keep_tokens
+from edgebert.models.families import TOKENIZER_FILES
 from edgebert.models.load import copy_tokenizer, load_model, save_model
 from edgebert.models.sizes import Shape, mean_macs
 from edgebert.models.surgery import everything, prune, shape_of
@@ -243,6 +244,8 @@ def _kept_tokens(work: _PruneWork, folder: Path) -> tuple[int, ...]:
 def _replace_tokenizer(folder: Path, kept: tuple[int, ...]) -> None:
     rewritten = folder / "tokenizer.new"
     rewrite_tokenizer(folder, rewritten, kept)
+    for name in TOKENIZER_FILES:  # a file that cannot be rewritten has the former vocabulary
+        (folder / name).unlink(missing_ok=True)
     for file in rewritten.iterdir():
         file.replace(folder / file.name)
     rewritten.rmdir()
