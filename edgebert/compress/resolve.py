@@ -6,11 +6,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from edgebert.compress.cells import cell_problems
 from edgebert.compress.layout import Layout, lay_out
 from edgebert.compress.recipe_file import RecipeFile
 from edgebert.data.prepared import PreparedData, with_split
 from edgebert.data.spec import CalibrationSpec, DataSpec
 from edgebert.errors import EnvironmentFault, Problem, RecipeError, SourceError
+from edgebert.models.families import family_of_config
 from edgebert.models.folder import ModelFolder
 from edgebert.models.sizes import with_sizes
 from edgebert.models.source import ModelSource, find_model
@@ -68,6 +70,7 @@ def resolve_recipe(file: RecipeFile) -> ResolvedRecipe:
     task = get_task(recipe.task.name)
     model = find_model(recipe.model, file.base)
     layout, problems = lay_out(recipe, has_head=model.has_head(task))
+    problems += cell_problems(recipe, task, family_of_config(model.config))
     max_length = recipe.task.max_length or model.max_length()
     if max_length > model.max_positions:
         problems.append(

@@ -78,6 +78,10 @@ class Runtime(ABC):
             EdgebertError: the file is not one that it can open.
         """
 
+    def refuses(self, task: str, model_type: str) -> str | None:
+        """Why models of a family (its `model_type`) for a task do not go to this runtime; None where they do."""
+        return None
+
     def convert(self, graph: Path, folder: Path) -> None:
         """Writes `model_file` into the folder from an FP32 ONNX graph. Not called for a runtime that opens ONNX.
 

@@ -115,6 +115,9 @@ class Family:
     prunes: tuple[str, ...] = ("units", "tokens", "positions")
     """What can be removed: heads, neurons and layers; rows of the word table; rows of the position table."""
 
+    refuses: Mapping[str, str] = field(default_factory=dict)
+    """Name of a task that its models do not go through -> the reason."""
+
     @property
     def pruned_type(self) -> str:
         """`model_type` of a model with sizes of its own in every layer."""

@@ -87,7 +87,7 @@ FAULTS = [
     ("d.csv", "a,b,c\n1,2,3\n", ":a,b,c", "--data names 3 columns"),
     ("d.jsonl", '{"text": "a"}\nnot json\n', "", "line 2 is not a JSON object"),
     ("d.jsonl", "[1]\n", "", "line 1 is not a JSON object"),
-    ("d.jsonl", '{"text": 5}\n', "", "row 1: `text` is int, not text"),
+    ("d.jsonl", '{"text": 5}\n', "", "row 1: `text` is not text but int"),
     ("d.jsonl", "[" * 100_000, "", "line 1 is not a JSON object"),
     ("d.txt", " \n\n", "", "has no rows"),
     ("d.txt", "a\tb\tc\n", "", "3 parts between tabs"),
