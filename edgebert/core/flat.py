@@ -57,3 +57,14 @@ def unknown(known: Sequence[str]) -> PydanticCustomError:
     """The error of a name that is not registered, as that of a Literal."""
     listed = " or ".join(repr(name) for name in known)
     return PydanticCustomError("literal_error", f"Input should be {listed}", {"expected": listed})
+
+
+def any_of(schemas: Sequence[dict[str, Any]], description: str) -> dict[str, Any]:
+    """The JSON schema of a field that several parts have: one schema where they agree, else any of theirs.
+
+    Args:
+        description: what it says of them all.
+    """
+    plain = [{name: value for name, value in schema.items() if name != "description"} for schema in schemas]
+    distinct = [schema for index, schema in enumerate(plain) if schema not in plain[:index]]
+    return {**(distinct[0] if len(distinct) == 1 else {"anyOf": distinct}), "description": description}

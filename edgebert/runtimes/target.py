@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import (
@@ -16,8 +16,9 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic_core import to_jsonable_python
 
-from edgebert.core.flat import merged_errors, part_of, unknown
+from edgebert.core.flat import any_of, merged_errors, part_of, unknown
 from edgebert.core.strict import Strict
 from edgebert.runtimes.facts import Named, RuntimeOptions
 
@@ -70,12 +71,12 @@ class Target(Strict):
             return handler(data)
         own = next((runtime.options for runtime in _runtimes() if runtime.name == data.get("runtime")), RuntimeOptions)
         given = {name: value for name, value in data.items() if name in own.model_fields or name == "options"}
-        foreign = {name: owner for name, owner in _owners().items() if name in data and name not in given}
+        foreign = {name: owners for name, owners in _owners().items() if name in data and name not in given}
         rest = {name: value for name, value in data.items() if name not in given and name not in foreign}
         _, options = merged_errors("Target", lambda: handler(rest), lambda: part_of(own, given))
-        for name, owner in sorted(foreign.items()):
-            if data[name] not in (owner.options().model_dump()[name], owner.options().model_dump(mode="json")[name]):
-                raise ValueError(f"{name} is {owner.title}'s; drop it for another runtime")
+        for name, owners in sorted(foreign.items()):
+            if to_jsonable_python(data[name], fallback=repr) not in [_default(owner, name) for owner in owners]:
+                raise ValueError(f"{name} is {' and '.join(owner.title for owner in owners)}'s; drop it for another runtime")
         return handler({**rest, "options": options})
 
     @model_validator(mode="after")
@@ -106,7 +107,7 @@ class Target(Strict):
             f" Default: {', '.join(buckets)}, which compiles a graph for each length, so that a new length stalls it; 1 (no "
             "rounding) for others."
         )
-        fields |= {name: schema for runtime in _runtimes() for name, schema in _option_schemas(runtime)}
+        fields |= {name: _option_schema(name, owners) for name, owners in _owners().items()}
         return schema
 
     @classmethod
@@ -166,11 +167,21 @@ def _runtimes() -> Sequence[Named]:
     return _registry[0]()
 
 
-def _owners() -> dict[str, Named]:
-    """Name of each option -> its runtime."""
-    return {name: runtime for runtime in _runtimes() for name in runtime.options.model_fields}
+def _owners() -> dict[str, list[Named]]:
+    """Name of each option -> the runtimes that have it."""
+    owners: dict[str, list[Named]] = {}
+    for runtime in _runtimes():
+        for name in runtime.options.model_fields:
+            owners.setdefault(name, []).append(runtime)
+    return owners
 
 
-def _option_schemas(runtime: Named) -> Iterator[tuple[str, dict[str, Any]]]:
-    for name, schema in runtime.options.model_json_schema().get("properties", {}).items():
-        yield name, {**schema, "description": f"{runtime.title} only: {schema['description']}"}
+def _default(runtime: Named, option: str) -> Any:
+    """The default of an option as JSON has it."""
+    return runtime.options().model_dump(mode="json")[option]
+
+
+def _option_schema(name: str, owners: Sequence[Named]) -> dict[str, Any]:
+    schemas = [owner.options.model_json_schema()["properties"][name] for owner in owners]
+    texts = [f"{owner.title} only: {schema['description']}" for owner, schema in zip(owners, schemas, strict=True)]
+    return any_of(schemas, " ".join(texts))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from edgebert.core.flat import merged_errors, part_of
+from edgebert.core.flat import any_of, merged_errors, part_of
 from edgebert.core.strict import Strict
 from edgebert.runtimes.target import Target
 from edgebert.stages.quantize import Quantize
@@ -57,3 +57,9 @@ def test_a_list_of_methods_reports_the_faults_of_each() -> None:
     }
     assert set(errors_of(Quantize, fields)) == {("ranges",), ("bits",), ("unheard_of",), ("chosen",)}
     assert any(path[0] == "method" for path in errors_of(Quantize, {"stage": "quantize", "method": ["static", "magic"]}))
+
+
+def test_a_field_of_several_parts_takes_what_any_of_them_takes() -> None:
+    whole, text = {"type": "integer", "description": "a"}, {"type": "string", "description": "b"}
+    assert any_of([whole, {**whole, "description": "c"}], "both") == {"type": "integer", "description": "both"}
+    assert any_of([whole, text], "both") == {"anyOf": [{"type": "integer"}, {"type": "string"}], "description": "both"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from edgebert.core.flat import any_of
 from edgebert.stages.quantize.method import Method
 from edgebert.stages.quantize.methods import METHODS, owners_of
 
@@ -39,9 +40,6 @@ def _alone(method: type[Method], shared: Schema) -> Schema:
 
 def _parameters(alone: dict[type[Method], Schema]) -> Iterator[tuple[str, Schema]]:
     """Each parameter with the names of its methods before its description."""
-    for method, definition in alone.items():
-        for name in method.parameters():
-            owners = owners_of(name)
-            if owners[0] == method.method_name():
-                schema = definition["properties"][name]
-                yield name, {**schema, "description": f"For {', '.join(owners)}: {schema['description']}"}
+    for name in dict.fromkeys(name for method in alone for name in method.parameters()):
+        schemas = [definition["properties"][name] for method, definition in alone.items() if name in method.parameters()]
+        yield name, any_of(schemas, f"For {', '.join(owners_of(name))}: {schemas[0]['description']}")
