@@ -66,7 +66,8 @@ class Layout:
 class _LayoutBuilder:
     """Adds the stages one by one, and finds the source of each."""
 
-    def __init__(self, has_head: bool) -> None:
+    def __init__(self, has_head: bool, headless: str) -> None:
+        self.headless = headless
         self.steps: list[PlannedStep] = []
         self.trunk: dict[str, int] = {"transformers": BASE}
         """Format -> index of the newest step that later stages may take."""
@@ -82,7 +83,7 @@ class _LayoutBuilder:
         source = self.trunk[stage.input_format()]
         if "head" in stage.needed() and not self.has_head:
             hint = "Put `- finetune` before it."
-            self.problems.append(Problem(path, "the model was not fine-tuned for the task yet.", suggestion=hint))
+            self.problems.append(Problem(path, self.headless, suggestion=hint))
             self.has_head = True
         self._note(stage, self.index_of(stage, source), source)
         if stage.output_format() == "transformers":
@@ -114,16 +115,19 @@ class _LayoutBuilder:
             self.trunk[stage.output_format()] = index
 
 
-def lay_out(recipe: Recipe, *, has_head: bool) -> tuple[Layout | None, list[Problem]]:
+def lay_out(
+    recipe: Recipe, *, has_head: bool, headless: str = "the model was not fine-tuned for the task yet."
+) -> tuple[Layout | None, list[Problem]]:
     """Finds the source of every stage.
 
     Args:
         has_head: whether the recipe's model is already fine-tuned for the task.
+        headless: what to say where it is not.
 
     Returns:
         The layout, or None and what is wrong with the order.
     """
-    builder = _LayoutBuilder(has_head)
+    builder = _LayoutBuilder(has_head, headless)
     runtimes = [target.runtime for target in recipe.targets]
     for index, entry in enumerate(recipe.stages):
         path = f"stages.{index}.{entry.stage_name()}"

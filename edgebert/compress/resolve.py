@@ -69,7 +69,7 @@ def resolve_recipe(file: RecipeFile) -> ResolvedRecipe:
     recipe = file.recipe
     task = get_task(recipe.task.name)
     model = find_model(recipe.model, file.base)
-    layout, problems = lay_out(recipe, has_head=model.has_head(task))
+    layout, problems = lay_out(recipe, has_head=model.has_head(task), headless=model.head_fault(task))
     problems += cell_problems(recipe, task, family_of_config(model.config))
     max_length = recipe.task.max_length or model.max_length()
     if max_length > model.max_positions:

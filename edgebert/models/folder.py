@@ -71,6 +71,12 @@ class ModelFolder:
         head = f"{task.head.split('.')[0]}."
         return self.fits(task) and any(name.startswith(head) for name in self.tensors)
 
+    def head_fault(self, task: Task) -> str:
+        """Why the model has no head for the task, where it has none."""
+        if self.fits(task) or str(self.architecture).endswith("Model"):
+            return "the model was not fine-tuned for the task yet."
+        return f"the model is a {self.architecture}, which was made for another task than {task.name}."
+
     def fits(self, task: Task) -> bool:
         """Whether the class that config.json names, if any, is the task's."""
         return self.architecture is None or self.architecture.endswith(task.architecture)

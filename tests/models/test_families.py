@@ -14,6 +14,7 @@ from tiny_bert import assert_same, difference, outputs, silenced, summed_loss
 from tiny_families import mix, tiny_batch, tiny_folder, tiny_model
 
 from edgebert.core.packages import quiet_libraries
+from edgebert.errors import StageError
 from edgebert.models.capture import captured, observe, width_of
 from edgebert.models.embeddings import keep_positions, keep_tokens
 from edgebert.models.families import FAMILIES
@@ -27,11 +28,13 @@ from edgebert.models.surgery import Units, everything, prune, shape_of
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
 from edgebert.stages.export import REWRITES, export_model
+from edgebert.stages.export.onnx_graph import holding_rewrites
 from edgebert.stages.export.serving_form import serving_form
 from edgebert.stages.prune import importance
 from edgebert.stages.prune.reconstruct import reconstruct
 from edgebert.stages.quantize.equalize import equalize_values, smooth_norms
-from edgebert.tasks import get_task
+from edgebert.tasks import TASKS, get_task
+from edgebert.tasks.base import Task
 
 TASK = get_task("text-classification")
 KEPT = {0: Units((0, 2, 3), (1, 5, 20)), 2: Units((3,), tuple(range(0, 24, 2)))}
@@ -207,14 +210,17 @@ def test_equalised_models_compute_the_same(family: Family) -> None:
 
 @pytest.mark.slow
 @every_family
-@pytest.mark.parametrize("rewrites", [(), REWRITES], ids=["plain", "rewritten"])
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+@pytest.mark.parametrize("rewritten", [False, True], ids=["plain", "rewritten"])
 def test_exported_graphs_have_the_inputs_of_the_family_and_answer_alike(
-    family: Family, rewrites: tuple[Any, ...], tmp_path: Path
+    family: Family, task: Task, rewritten: bool, tmp_path: Path
 ) -> None:
     import onnx
 
-    model = prune(tiny_model(family), {0: Units((0, 2, 3), (1, 5, 20)), 1: Units((3,), tuple(range(24)))})
-    export_model(model, TASK, tmp_path / "model.onnx", name="it", rewrites=rewrites)
+    whole = tiny_model(family, task.architecture)
+    model = prune(whole, {0: Units((0, 2, 3), (1, 5, 20)), 1: Units((3,), tuple(range(24)))})
+    rewrites = holding_rewrites(task, family) if rewritten else ()
+    export_model(model, task, tmp_path / "model.onnx", name="it", rewrites=rewrites)
     graph = onnx.load(tmp_path / "model.onnx").graph
     assert tuple(value.name for value in graph.input) == family.inputs
     names = {node.name for node in graph.node}
@@ -222,9 +228,22 @@ def test_exported_graphs_have_the_inputs_of_the_family_and_answer_alike(
     assert down in names, names
     session = get_runtime("onnxruntime").open(tmp_path / "model.onnx", Target(runtime="onnxruntime"))
     batch = batch_of(model)
-    found = session.predict({name: value.numpy() for name, value in batch.items()})["logits"]
-    wanted = outputs(model, batch)[0].numpy()
-    assert np.abs(found - wanted).max() < 1e-4 * max(1, np.abs(wanted).max())
+    found = session.predict({name: value.numpy() for name, value in batch.items()})
+    with torch.no_grad():
+        wanted = run_model(model, batch)
+    for output in task.outputs:
+        difference = np.abs(found[output.name] - wanted[output.name].numpy())
+        assert difference.max() < 1e-4 * max(1, float(wanted[output.name].abs().max()))
+
+
+@every_family
+def test_a_rewrite_that_would_change_the_answers_is_refused(family: Family, tmp_path: Path) -> None:
+    for task in TASKS:
+        if "first_token" not in holding_rewrites(task, family):
+            with pytest.raises(StageError, match="rewrite first_token would change the answers"):
+                export_model(
+                    tiny_model(family, task.architecture), task, tmp_path / "x", name="it", rewrites=("mask", "first_token")
+                )
 
 
 @every_family
@@ -244,6 +263,7 @@ def test_folders_are_inspected_and_loaded(family: Family, tmp_path: Path) -> Non
 def test_a_new_head_is_drawn_for_labels_and_nothing_else_is(family: Family, tmp_path: Path) -> None:
     bare = tiny_folder(family.model_type, "Model", tmp_path / "bare")
     assert not inspect_model(bare).has_head(TASK)
+    assert inspect_model(bare).head_fault(TASK) == "the model was not fine-tuned for the task yet."
     with quiet_libraries():
         model = load_model(bare, TASK, ("x", "y", "z"))
     assert model.config.num_labels == 3 and model.config.problem_type == "single_label_classification"
@@ -254,4 +274,8 @@ def test_a_new_head_is_drawn_for_labels_and_nothing_else_is(family: Family, tmp_
 @every_family
 @pytest.mark.parametrize("head", ["ForTokenClassification", "ForMaskedLM", "ForQuestionAnswering"])
 def test_a_model_of_another_task_does_not_pass_as_this_ones(family: Family, head: str, tmp_path: Path) -> None:
-    assert not inspect_model(tiny_folder(family.model_type, head, tmp_path / "other")).has_head(TASK)
+    other = inspect_model(tiny_folder(family.model_type, head, tmp_path / "other"))
+    assert not other.has_head(TASK)
+    assert other.head_fault(TASK) == (
+        f"the model is a {family.class_name}{head}, which was made for another task than text-classification."
+    )

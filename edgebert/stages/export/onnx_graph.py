@@ -81,7 +81,7 @@ def onnx_program(module: Any, task: Task, name: str, inputs: Sequence[str] | Non
 
 def holding_rewrites(task: Task, family: Family) -> tuple[Rewrite, ...]:
     """The rewrites that leave the answers as they are, for a task and a family."""
-    first_alone = getattr(task, "reads", "first") == "first"
+    first_alone = task.reads == "first"
     held = [rewrite for rewrite in REWRITES if rewrite in family.rewrites]
     return tuple(rewrite for rewrite in held if rewrite != "first_token" or first_alone)
 
