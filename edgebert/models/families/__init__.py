@@ -13,8 +13,6 @@ from edgebert.models.families.xlm_roberta import XLM_ROBERTA
 
 FAMILIES: tuple[Family, ...] = (BERT, DISTILBERT, ROBERTA, XLM_ROBERTA)
 
-MODEL_TYPES = tuple(kind for family in FAMILIES for kind in (family.model_type, family.pruned_type))
-"""Every `model_type` that edgebert knows, plain and pruned."""
 TOKENIZER_FILES = tuple(dict.fromkeys(name for family in FAMILIES for name in family.tokenizer_files))
 """Every file that a tokenizer may have."""
 

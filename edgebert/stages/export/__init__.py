@@ -14,7 +14,6 @@ from edgebert.runtimes.facts import ONNX
 from edgebert.runtimes.target import Target
 from edgebert.stages.base import RunContext, Stage
 from edgebert.stages.export.onnx_graph import (
-    INPUTS,
     REWRITE_TOLERANCE,
     REWRITES,
     TOLERANCE,
@@ -28,7 +27,6 @@ from edgebert.stages.export.onnx_graph import (
 from edgebert.tasks.base import Task
 
 __all__ = [
-    "INPUTS",
     "REWRITES",
     "REWRITE_TOLERANCE",
     "TOLERANCE",

@@ -12,13 +12,11 @@ import numpy as np
 
 from edgebert.core.packages import quiet_libraries
 from edgebert.errors import StageError
-from edgebert.models.families.base import ALL_INPUTS, Family
+from edgebert.models.families.base import Family
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
 from edgebert.tasks.base import Task
 
-INPUTS = ALL_INPUTS
-"""Inputs of a BERT's graph, in order; other families may have fewer."""
 TOLERANCE = 1e-4
 """Largest difference between an exported graph and torch."""
 REWRITE_TOLERANCE = 1e-5

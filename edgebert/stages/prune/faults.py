@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgebert.errors import SourceError
 from edgebert.models.families import family_of_config
+from edgebert.models.families.base import Family
 from edgebert.stages.base import ModelFacts
 from edgebert.stages.prune.settings import sizes_of
 
@@ -20,7 +21,8 @@ DEFAULT_PADDING = 0
 def faults(stage: PruneSettings, model: ModelFacts) -> list[str]:
     """One message for each setting that cannot work."""
     heads, intermediate_sizes = sizes_of(model.config)
-    messages = []
+    family = family_of_config(model.config)
+    messages = _part_faults(stage, family)
     if stage.sizes:
         try:
             stage.sizes.resolved(heads, intermediate_sizes)
@@ -33,15 +35,28 @@ def faults(stage: PruneSettings, model: ModelFacts) -> list[str]:
     if stage.recovers:
         messages += [f"recover: {fault}" for fault in _recovery_faults(stage, model.config)]
     if stage.positions:
-        available = family_of_config(model.config).longest_input(model.config)
-        if stage.positions > available:
-            messages.append(f"positions is {stage.positions}, but the model has {available}")
-        if stage.positions < model.max_length:
-            messages.append(
-                f"positions is {stage.positions}, but inputs have up to {model.max_length} tokens; give task.max_length, too"
-            )
+        messages += _position_faults(stage.positions, family.longest_input(model.config), model.max_length)
     if stage.vocabulary and model.tokenizer:
         messages += _tokenizer_faults(model)
+    return messages
+
+
+def _part_faults(stage: PruneSettings, family: Family) -> list[str]:
+    """Parts that the settings remove, and that a model of the family has to keep."""
+    wanted = {
+        "units": ("heads, neurons and layers", stage.weighs),
+        "tokens": ("vocabulary", stage.vocabulary is not None),
+        "positions": ("positions", stage.positions is not None),
+    }
+    refused = [words for part, (words, asked) in wanted.items() if asked and part not in family.prunes]
+    return [f"the {words} of {family.title} cannot be cut; drop what asks for it" for words in refused]
+
+
+def _position_faults(positions: int, available: int, max_length: int) -> list[str]:
+    """Numbers of positions that the model does not have, or that its inputs do not fit."""
+    messages = [f"positions is {positions}, but the model has {available}"] if positions > available else []
+    if positions < max_length:
+        messages.append(f"positions is {positions}, but inputs have up to {max_length} tokens; give task.max_length, too")
     return messages
 
 
