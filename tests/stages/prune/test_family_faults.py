@@ -37,7 +37,7 @@ def test_positions_are_tokens_and_not_rows(family: Family) -> None:
 @every_family
 def test_sizes_are_read_under_the_names_of_the_family(family: Family) -> None:
     small = facts(family, **{family.names.num_hidden_layers: 2, family.names.intermediate_size: 16})
-    assert Prune.model_validate({"sizes": {"layers": [2]}}).faults(small) == [
+    assert Prune.model_validate({"sizes": {"layers": (2,)}}).faults(small) == [
         "sizes.layers names layer 2; the model has 0 to 1"
     ]
     assert Prune.model_validate({"to": {"macs": 0.5}}).faults(small) == ["block is 32, but the widest layer has 16 FFN neurons"]
