@@ -125,3 +125,21 @@ def test_every_benchmark_is_described_and_finds_what_it_imports(monkeypatch: pyt
         importlib.import_module(file.stem)
         if "__main__" in file.read_text():
             assert f"benchmarks/{file.name}" in described
+
+
+@pytest.mark.slow
+def test_tasks_prints_every_task_and_compares_entities(assets: Path, tmp_path: Path) -> None:
+    (assets / "wnut17").mkdir()
+    for name, split in (("train", "train"), ("dev", "eval")):
+        texts = [row["text"].split() for row in review_rows(60, split=split)]
+        tags = [["B-thing" if index == 1 else "O" for index in range(len(words))] for words in texts]
+        lines = ["\n".join(f"{word}\t{tag}" for word, tag in zip(*pair, strict=True)) for pair in zip(texts, tags, strict=True)]
+        (assets / "wnut17" / f"{name}.conll").write_text("\n\n".join(lines) + "\n")
+    lines = quick("tasks", assets, tmp_path, "--base", str(assets / "models" / "sst2-minilm-l6")).splitlines()
+    assert [line.split("  ")[0] for line in lines[:-1]] == [
+        "model",
+        "token-classification: FP32",
+        "token-classification: INT8",
+        "token-classification: half of the MACs, INT8",
+    ]
+    assert "sentences with the entities of Transformers=1 (>= 1)" in lines[-1]
