@@ -173,6 +173,8 @@ LIGHT = (
     "measure.doctor.trial_worker",
     "measure.latency.worker",
     "measure.latency.timed",
+    "models.families",
+    "models.parts",
     "models.sizes",
     "models.vocabulary",
     "report.compare.comparison",
