@@ -82,11 +82,7 @@ class QueryMaker:
             return
         task, labels = self._serving.task, self._serving.labels
         classes = outputs[0][task.outputs[0].name].shape[-1]
-        encoded = [
-            window if window.row == row else replace(window, row=row)
-            for row, (_, windows) in enumerate(query.texts)
-            for window in windows
-        ]
+        encoded = _numbered([windows for _, windows in query.texts])
         size = self._target.batch
         found = [
             item

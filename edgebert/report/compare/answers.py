@@ -25,10 +25,16 @@ def answer_findings(ref: Report, changed: Report, pair: Pair, options: CompareOp
                 lacking = "REF" if values[0] is None else "CHANGED"
                 reason = f"{lacking} has no {name}"
                 yield Finding(metric=name, verdict="incomparable", reason=reason, ref=values[0], changed=values[1])
-        elif obstacle:
-            yield Finding(metric=name, verdict="incomparable", reason=obstacle, ref=values[0], changed=values[1])
+        elif apart := obstacle or _other_statistics(pair, name):
+            yield Finding(metric=name, verdict="incomparable", reason=apart, ref=values[0], changed=values[1])
         else:
             yield _finding(name, pair, options)
+
+
+def _other_statistics(pair: Pair, name: str) -> str | None:
+    """Why a metric's statistics cannot be compared, as of reports of versions that compute it in two ways; else None."""
+    ours, theirs = (entry.statistics[name].reduction for entry in (pair.ref, pair.changed))
+    return None if ours == theirs else f"{name} is computed in another way: {ours} -> {theirs}"
 
 
 def _names(ref: Report, changed: Report, pair: Pair) -> list[str]:

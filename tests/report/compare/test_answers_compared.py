@@ -83,6 +83,14 @@ def test_other_data_or_labels_are_incomparable(changes: dict[str, Any], reason: 
     assert (found.verdict, found.reason, found.interval) == ("incomparable", reason, None)
 
 
+def test_a_metric_that_is_computed_in_another_way_is_incomparable() -> None:
+    ref, changed = answers(wrong=range(200)), answers(wrong=range(220))
+    other = RowStatistics.of("ratio", np.ones((len(RIGHT), 2)))
+    entry = changed.entries[0].model_copy(update={"statistics": {**changed.entries[0].statistics, "accuracy": other}})
+    found = accuracy(changed.model_copy(update={"entries": (entry,)}), ref)
+    assert (found.verdict, found.reason) == ("incomparable", "accuracy is computed in another way: mean -> ratio")
+
+
 def test_answers_of_one_side_alone_are_incomparable_and_of_none_not_listed() -> None:
     without = a_report(an_entry(), references=RIGHT)
     assert accuracy(without).reason == "CHANGED has no accuracy"
