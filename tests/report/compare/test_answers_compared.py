@@ -20,7 +20,7 @@ from edgebert.report.compare.findings import Comparison
 from edgebert.report.entry import Entry
 from edgebert.report.report import Report
 from edgebert.report.row_statistics import RowStatistics
-from edgebert.tasks.metrics import get_metric
+from edgebert.tasks.metrics.macro_f1 import MACRO_F1
 from edgebert.tasks.reductions import reduce_rows
 
 
@@ -136,7 +136,7 @@ def test_intervals_of_shares_hold_the_truth_as_often_as_they_say() -> None:
 
 def macro_f1(predictions: Sequence[int], references: Sequence[int]) -> RowStatistics:
     """The statistics of macro F1."""
-    metric = get_metric("macro_f1")
+    metric = MACRO_F1
     return RowStatistics.of(metric.reduction, metric.statistics(list(predictions), list(references)))
 
 
