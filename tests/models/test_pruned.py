@@ -29,7 +29,7 @@ from edgebert.runtimes.openvino import convert_to_openvino
 from edgebert.runtimes.target import Target
 from edgebert.stages.export import export_onnx
 from edgebert.tasks import get_task
-from edgebert.tasks.base import Task
+from edgebert.tasks.base import Output, Task
 from edgebert.tasks.text_classification import TextClassification
 
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
@@ -44,9 +44,10 @@ class Spans(TextClassification):
 
     name = "spans"
     optimum_task = "question-answering"
-    head = "qa_outputs.weight"
+    head = "qa_outputs"
+    reads = "all"
     architecture = "ForQuestionAnswering"
-    outputs = ("start_logits", "end_logits")
+    outputs = (Output("start_logits", ("tokens",)), Output("end_logits", ("tokens",)))
 
 
 def pruned_bert(kind: Any = BertForSequenceClassification, **options: Any) -> Any:
@@ -214,7 +215,7 @@ def export(folder: Path, kind: Any, task: Task, *runtimes: str) -> Exported:
         files["openvino"] = folder / "openvino_model.xml"
         convert_to_openvino(files["onnxruntime"], files["openvino"])
     sessions = {name: get_runtime(name).open(file, Target(runtime="onnxruntime")) for name, file in files.items()}
-    return Exported(model, task.outputs, sessions)
+    return Exported(model, task.output_names, sessions)
 
 
 @pytest.fixture(scope="module")
