@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from edgebert.models.families import FAMILIES
 from edgebert.models.sizes import EncoderSizes
 from edgebert.report.entry import Entry
 from edgebert.report.page.palette import bar_series, label_axis, lines, plain
@@ -162,7 +163,9 @@ def sensitivity_picture(label: str, layers: Sequence[LayerSensitivity]) -> Pictu
 
 def _brief(name: str) -> str:
     """A short name beside an axis: `0.attention.self.query` for `bert.encoder.layer.0.attention.self.query/MatMul`."""
-    return name.rsplit("/", 1)[0].removeprefix("bert.").removeprefix("encoder.").removeprefix("layer.")
+    module = name.rsplit("/", 1)[0]
+    starts = [f"{family.prefix}.{family.layers}." for family in FAMILIES]
+    return next((module.removeprefix(start) for start in starts if module.startswith(start)), module)
 
 
 def _sensitivity_table(label: str, layers: Sequence[LayerSensitivity]) -> Table:

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from edgebert.core.store import Artifact, hash_json, sync_folder
 from edgebert.errors import EdgebertError, StageError
+from edgebert.models.families import family_of_config
+from edgebert.models.families.base import Family
+from edgebert.models.folder import read_json
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.facts import ONNX
 from edgebert.runtimes.target import Target
@@ -78,6 +81,11 @@ class Builder:
         folder = self.context.work / "search"
         folder.mkdir(exist_ok=True)
         return folder
+
+    @property
+    def family(self) -> Family:
+        """The family of the model."""
+        return family_of_config(read_json(self.source.path / "config.json"))
 
     def model(self, repairs: tuple[str, ...]) -> Any:
         """The torch model with these repairs."""

@@ -10,7 +10,7 @@ from edgebert.runtimes import RUNTIMES, get_runtime
 from edgebert.runtimes.base import Runtime
 from edgebert.runtimes.facts import Tunable
 from edgebert.runtimes.target import Target
-from edgebert.stages.export import REWRITES
+from edgebert.stages.export.onnx_graph import holding_rewrites
 from edgebert.stages.quantize.builder import Plan
 from edgebert.stages.quantize.search_log import SearchLog
 
@@ -72,9 +72,10 @@ def operators_of_others(runtime: Runtime) -> frozenset[str]:
 
 
 def tune_graph(log: SearchLog, plan: Plan, target: Target) -> Plan:
-    """Tries the rewrites in their order, each on top of those that were kept."""
+    """Tries the rewrites that leave the answers as they are in their order, each on top of those that were kept."""
     foreign = operators_of_others(get_runtime(target.runtime))
-    for rewrite in (rewrite for rewrite in REWRITES if rewrite not in foreign):
+    held = holding_rewrites(log.context.task, log.builder.family)
+    for rewrite in (rewrite for rewrite in held if rewrite not in foreign):
         challenger = plan.with_form(rewrites=(*plan.form.rewrites, rewrite))
         try:
             files = [log.builder.quantized(plan), log.builder.quantized(challenger)]
