@@ -68,7 +68,7 @@ def token_classification(setting: Setting) -> dict[str, Any]:
     }
     if setting.quick:
         data = {name: {**spec, "limit": 48} for name, spec in data.items()}
-    chain = stages(epochs=8, distilled=8, least={})
+    chain = stages(epochs=8, distilled=5, least={})
     return {
         "model": setting.base,
         "task": {"name": "token-classification", "max_length": 32 if setting.quick else 128},

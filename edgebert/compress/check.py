@@ -90,12 +90,12 @@ class Check:
                 artifact=planned.artifact.sha256,
                 target=planned.target,
                 size_bytes=planned.artifact.size,
-                statistics=statistics_of(serving.task, answers[planned.name][0], right),
+                statistics=statistics_of(serving.task, answers[planned.name][0], right, serving.labels),
                 rounds=tuple(measured),
                 setting=Setting(queries=self.queries(planned)),
                 tokenizer=hash_file(planned.serving.tokenizer),
                 parameters=count_parameters(planned.model.path),
-                macs=mean_macs(encoders[planned.name].shape, self.lengths(planned.serving)),
+                macs=self.macs(planned.serving, encoders[planned.name]),
                 encoder=encoders[planned.name],
                 search=_search(planned.artifact),
                 coverage=covered[planned.name],
@@ -148,8 +148,13 @@ class Check:
         order = query_order(len(self.data), warmup + count, self.seed)
         return hash_queries(self.data.rows(order[warmup:]), planned.serving.task)
 
+    def macs(self, serving: Serving, encoder: EncoderSizes) -> float:
+        """Multiply-accumulates of the layers for one eval text, on average; a long text may have several windows."""
+        lengths = self.lengths(serving)
+        return mean_macs(encoder.shape, lengths) * len(lengths) / len(self.data)
+
     def lengths(self, serving: Serving) -> list[int]:
-        """Tokens of each eval text by that serving's tokenizer, without padding."""
+        """Tokens of each eval text, or of each window of a long one, by that serving's tokenizer, without padding."""
 
         def make(draft: Draft) -> Mapping[str, Any]:
             tokenizer = serving.open_tokenizer()

@@ -78,16 +78,19 @@ def predict_rows(
     return predictions
 
 
-def statistics_of(task: Task, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, RowStatistics]:
-    """Name of each of the task's metrics -> the statistics of each example."""
+def statistics_of(
+    task: Task, predictions: Sequence[Any], references: Sequence[Any], labels: Sequence[Any]
+) -> dict[str, RowStatistics]:
+    """Name of each of the task's metrics -> the statistics of each example, for a model with these labels."""
     return {
-        metric.name: RowStatistics.of(metric.reduction, metric.statistics(predictions, references)) for metric in task.metrics
+        metric.name: RowStatistics.of(metric.reduction, metric.statistics(predictions, references, labels))
+        for metric in task.metrics
     }
 
 
 def agreement_of(predictions: Sequence[Any], fp32: Sequence[Any]) -> RowStatistics:
     """The statistics of agreement with FP32."""
-    return RowStatistics.of(AGREEMENT.reduction, AGREEMENT.statistics(predictions, fp32))
+    return RowStatistics.of(AGREEMENT.reduction, AGREEMENT.statistics(predictions, fp32, ()))
 
 
 def with_agreement(entries: Sequence[Entry], predictions: Sequence[Sequence[Any]]) -> tuple[Entry, ...]:

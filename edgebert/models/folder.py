@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ SHORTEST = 3
 """Fewest tokens that a text needs room for: the first special token, one of its own, the last."""
 MAY_BE_NULL = ("num_labels", "pad_token_id")
 REWRITE = "Correct it, or take the one that save_pretrained() wrote."
+OF_FIRST_TOKEN = re.compile(r"(^|\.)(pooler|pre_classifier)\.")
+"""Tensors of models whose head reads the first token."""
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 
 
@@ -68,8 +71,7 @@ class ModelFolder:
 
     def has_head(self, task: Task) -> bool:
         """Whether the model was fine-tuned for the task: its class is the task's, and the weights of the head are there."""
-        head = f"{task.head.split('.')[0]}."
-        return self.fits(task) and any(name.startswith(head) for name in self.tensors)
+        return self.fits(task) and any(name.startswith(f"{task.head}.") for name in self.tensors)
 
     def head_fault(self, task: Task) -> str:
         """Why the model has no head for the task, where it has none."""
@@ -78,7 +80,9 @@ class ModelFolder:
         return f"the model is a {self.architecture}, which was made for another task than {task.name}."
 
     def fits(self, task: Task) -> bool:
-        """Whether the class that config.json names, if any, is the task's."""
+        """Whether the class that config.json names is the task's; where it names none, whether the tensors are no other's."""
+        if self.architecture is None and task.reads == "all" and any(OF_FIRST_TOKEN.search(name) for name in self.tensors):
+            return False
         return self.architecture is None or self.architecture.endswith(task.architecture)
 
     @property
@@ -178,6 +182,7 @@ def _check_config(file: Path, config: Mapping[str, Any], family: Family) -> None
         if config.get(name, 1) < 1:
             raise SourceError(f"{file}: {name} is {config[name]}; it has to be 1 or more.", hint=REWRITE)
     _refuse_other_kinds(file, config, family)
+    _check_class(file, config)
     _check_positions(file, config, family)
     if config.get("model_type") == family.pruned_type:
         _check_layers(file, config, family)
@@ -186,9 +191,16 @@ def _check_config(file: Path, config: Mapping[str, Any], family: Family) -> None
         raise SourceError(f'{file}: id2label does not name the outputs "0", "1", ... in turn.', hint=REWRITE)
 
 
+def _check_class(file: Path, config: Mapping[str, Any]) -> None:
+    """Raises SourceError unless the config names classes as a list of names, or none."""
+    named = config.get("architectures") or []
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        raise SourceError(f"{file}: architectures is {json.dumps(named)}, not a list of names.", hint=REWRITE)
+
+
 def _check_positions(file: Path, config: Mapping[str, Any], family: Family) -> None:
     """Raises SourceError where positions cannot be counted, or the position table has rows for no text."""
-    if family.skips_padding and config.get("pad_token_id") is None:
+    if family.skips_padding and (config.get("pad_token_id") is None or config["pad_token_id"] < 0):
         raise SourceError(
             f"{file} has no pad_token_id, from which {family.title} counts its positions.",
             hint="Add the id of the tokenizer's padding token; it is 1 in nearly all such models.",

@@ -154,7 +154,7 @@ class Unigram(VocabularyKind):
         return {lowest} | {piece for piece, _ in model["vocab"] if len(piece) == 1 or BYTE.fullmatch(piece)}
 
     def cut(self, model: Model, new_ids: Mapping[str, int]) -> dict[str, Any]:
-        """In the order of the old places, with the scores as they were."""
+        """In the order of the old ids, with the scores as they were."""
         vocab = [entry for entry in model["vocab"] if entry[0] in new_ids]
         unknown = self.unknown(model)
         return {**model, "vocab": vocab, "unk_id": None if unknown is None else new_ids[unknown]}

@@ -50,7 +50,7 @@ def read_report(path: Path) -> Report:
     content = _checked_content(path, raw)
     try:
         if content["schema_version"] < VERSION:
-            return Report.model_validate_json(json.dumps(upgraded(content)))
+            return Report.model_validate_json(json.dumps({**upgraded(content), CHECKSUM: json.loads(raw).get(CHECKSUM)}))
         return Report.model_validate_json(raw)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]

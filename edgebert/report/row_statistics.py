@@ -18,6 +18,14 @@ ENCODING = "float64-shuffle-zlib"
 """float64, little-endian, bytes shuffled and deflated; base64."""
 
 
+LARGEST = 1e15
+"""Largest absolute statistic: sums of 5 * 10^7 of them, and their products, stay finite."""
+
+
+MOST_LABELS = 1_000_000
+"""More labels than any classifier has."""
+
+
 class Numbers:
     """An immutable array of finite float64, of shape (count,). Reads a JSON list or the packed form; writes the packed form."""
 
@@ -29,9 +37,12 @@ class Numbers:
         Raises:
             ValueError: they are no list of finite numbers.
         """
-        array = np.asarray(values, dtype=np.float64)
-        if array.ndim != 1 or array.size > MOST or not np.isfinite(array).all():
-            raise ValueError("statistics are a list of finite numbers")
+        try:
+            array = np.asarray(values, dtype=np.float64)
+        except OverflowError:
+            raise ValueError("statistics are a list of finite numbers") from None
+        if array.ndim != 1 or array.size > MOST or not (np.abs(array) <= LARGEST).all():  # NaN is not, either
+            raise ValueError(f"statistics are a list of finite numbers, at most {LARGEST:.0e}")
         self.values = array.copy()
         self.values.setflags(write=False)
 
@@ -115,5 +126,5 @@ class RowStatistics(Frozen):
 
 
 def _number_labels(rows: Rows) -> bool:
-    """Whether these are whole numbers from 0, fewer than there are; others would fill the memory when they are counted."""
-    return bool(((rows >= 0) & (rows < rows.size) & (rows == np.floor(rows))).all())
+    """Whether these are whole numbers from 0 to MOST_LABELS; larger ones would fill the memory when they are counted."""
+    return bool(((rows >= 0) & (rows < MOST_LABELS) & (rows == np.floor(rows))).all())

@@ -80,5 +80,6 @@ def _statistics(predictions: list[int], references: Sequence[int], fp32: list[in
 
 
 def _packed(metric: AnswerMetric, predictions: Sequence[int], others: Sequence[int]) -> dict[str, Any]:
-    rows = metric.statistics(predictions, others)
+    labels = range(1 + max([*predictions, *others]))  # they are numbered already
+    rows = metric.statistics(predictions, others, labels)
     return {"reduction": metric.reduction, "columns": [column.tolist() for column in rows.T]}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgebert.data.prepared import PreparedData, indices_of_labels
+from edgebert.errors import StageError
 from edgebert.runtimes.serving import Serving
 from edgebert.tasks.base import Encoded, Row, collate, padded_targets
 
@@ -74,6 +75,24 @@ class Examples:
         """Number of tokens of each example."""
         return [window.tokens for window in self.windows]
 
+    def require_same_windows(self, other: Examples, name: str) -> None:
+        """Checks that another model's examples are numbered alike, for a task that reads long rows in windows.
+
+        Args:
+            other: the same rows, tokenised for the model of that name.
+
+        Raises:
+            StageError: its tokenizer makes other windows of a row, so that examples would not correspond.
+        """
+        if not self.serving.task.outputs[0].of_tokens or self.serving.equals(other.serving):
+            return
+        ours, theirs = ([(window.row, window.number) for window in item.windows] for item in (self, other))
+        if ours != theirs:
+            raise StageError(
+                f"The tokenizer of {name} makes other windows of long rows than the student's ({len(theirs)}, {len(ours)}).",
+                hint="Raise task.max_length so that no row needs several windows, or take a teacher with the same tokenizer.",
+            )
+
     def encoded(self, indices: Sequence[int]) -> list[Encoded]:
         """The examples of these indices, tokenised, in that order."""
         return [encoded for encoded, _ in self._read(indices)]
@@ -120,6 +139,14 @@ class Examples:
         """Indices of `count` different examples (all where there are fewer), shortest first to save padding."""
         chosen = np.random.default_rng(seed).choice(len(self), size=min(count, len(self)), replace=False)
         return sorted((int(index) for index in chosen), key=lambda index: (self.lengths[index], index))
+
+
+def same_tokens(ours: Sequence[Encoded], theirs: Sequence[Encoded]) -> list[bool]:
+    """For each example whether two tokenizers cut it at the same characters, so that its tokens correspond one by one.
+
+    Only tasks that label tokens keep the characters of tokens; for others all examples count as the same.
+    """
+    return [one.offsets == other.offsets for one, other in zip(ours, theirs, strict=True)]
 
 
 def _windows(encoded: Sequence[Encoded], start: int) -> list[Window]:

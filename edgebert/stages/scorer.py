@@ -13,14 +13,16 @@ from edgebert.tasks.base import Array, Batch, Encoded, Row, Task, collate, split
 from edgebert.tasks.reductions import reduce_rows
 
 
-def score_of(task: Task, predictions: Sequence[Any], references: Sequence[Any], metric: str | None = None) -> float:
+def score_of(
+    task: Task, predictions: Sequence[Any], references: Sequence[Any], labels: Sequence[Any], metric: str | None = None
+) -> float:
     """The value of one of the task's metrics over all examples.
 
     Args:
         metric: its name; None: the first.
     """
     chosen = next(one for one in task.metrics if metric in (None, one.name))
-    return reduce_rows(chosen.reduction, chosen.statistics(predictions, references))
+    return reduce_rows(chosen.reduction, chosen.statistics(predictions, references, labels))
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,13 @@ class Scorer:
         return self.score([predict(batch) for batch in self.batches()])
 
     def score(self, outputs: Sequence[Mapping[str, Array]]) -> float:
-        """Score of the outputs for the first batches, in order; rows of which windows are missing do not count."""
+        """Score of the outputs for the first batches, in order; rows of which windows are missing do not count.
+
+        NNCF asks for the first batch alone, to try the function, and for all.
+        """
         count = len(outputs)
         whole = self.encoded[count].row if count < len(self.encoded) else len(self.rows)
         encoded = [item for item in self.encoded[:count] if item.row < whole]
         found = [split_outputs(self.task, answer, [item])[0] for answer, item in zip(outputs, encoded, strict=False)]
         predictions = self.task.decode(found, encoded, self.rows[:whole], self.labels)
-        return score_of(self.task, predictions, self.references[:whole])
+        return score_of(self.task, predictions, self.references[:whole], self.labels)

@@ -27,6 +27,7 @@ Kind = Literal["text", "words", "label", "tags"]
 Axis = Literal["labels", "tokens"]
 Reads = Literal["first", "all"]
 """The tokens whose last hidden states the head reads: the first alone, or all."""
+NO_WORD = -1
 IGNORED = -100
 """Target that no loss counts: of a row without a label, and of a token that has none."""
 
@@ -77,6 +78,8 @@ class Encoded:
     """Characters [start, end) of each token in its text, where the task needs them."""
     words: tuple[int, ...] = ()
     """Index of the word that each token belongs to, -1 for special tokens, where the task needs them."""
+    continued: int = NO_WORD
+    """Index of the word that the window goes on with and that an earlier window began; -1 where there is none."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -212,6 +215,8 @@ class Task(ABC):
         from torch.nn.functional import cross_entropy
 
         logits = outputs[self.outputs[0].name].float()
+        if not (targets != IGNORED).any():  # a mean over no targets would be NaN
+            return logits.sum() * 0.0
         return cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=IGNORED, reduction=reduction)
 
     def imitate(self, student: Any, teacher: Any, mask: Any, temperature: float) -> Any:

@@ -22,7 +22,7 @@ class Reduction:
     of: Callable[[Rows], float]
     """Rows of shape (examples, columns), one or more of them -> value."""
     of_labels: bool = False
-    """Whether the statistics number labels, from 0: whole numbers, fewer than there are statistics."""
+    """Whether the statistics number labels, from 0: whole numbers."""
 
 
 def _mean(rows: Rows) -> float:

@@ -8,29 +8,21 @@ surroundings.
 from __future__ import annotations
 
 import re
-import unicodedata
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgebert.tasks.base import IGNORED, Answer, Array, Column, Encoded, Output, Outputs, Row, Task, cut_at
+from edgebert.tasks.base import IGNORED, NO_WORD, Answer, Array, Column, Encoded, Output, Outputs, Row, Task, cut_at
 from edgebert.tasks.metrics.entity_f1 import OUTSIDE, entities_of
 from edgebert.tasks.probabilities import softmax
+from edgebert.tasks.words import Span, WordIndex, whole_words, word_spans
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-Span = tuple[int, int]
-"""Characters [start, end) of a text."""
 TAG = re.compile(r"O|[BIES]-.+", re.DOTALL)
-NO_WORD = -1
-ASCII_WORD = re.compile(r"[a-zA-Z0-9]+|[^\sa-zA-Z0-9]")
-UNSPACED = re.compile("[\u2e80-\u2fdf\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
-"""Ideographs and kana, which are not spaced: each is a word of its own."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +79,8 @@ class TokenClassification(Task):
 
     def check_model_labels(self, labels: Sequence[str]) -> None:
         """Raises ValueError for a label that is not of the scheme, so that its words would be of no entity."""
-        if strange := next((label for label in labels if not TAG.fullmatch(label)), None):
+        strange = next((label for label in labels if not TAG.fullmatch(label)), None)
+        if strange is not None:
             raise ValueError(f"the model's label {strange!r} is not of the BIO scheme: O, B-type, I-type, and at will E-, S-")
 
     def encode(self, tokenizer: Tokenizer, rows: Sequence[Row], max_length: int) -> list[Encoded]:
@@ -97,9 +90,7 @@ class TokenClassification(Task):
         texts = [_text_of(row) for row in rows]
         encoded: list[Encoded] = []
         for number, (row, text, first) in enumerate(zip(rows, texts, tokenizer.encode_batch(texts), strict=True)):
-            windows = [first, *first.overflowing]
-            spans = _word_spans(row["words"]) if row.get("words") is not None else _words_in(text, windows)
-            encoded += [_window(window, number, spans) for window in windows]
+            encoded += _windows(text, row, number, first)
         return encoded
 
     def decode(
@@ -128,11 +119,8 @@ class TokenClassification(Task):
         targets = np.full(len(encoded), IGNORED, dtype=np.int64)
         if row.get("tags") is None:
             return targets
-        spans = _word_spans(row["words"])
-        firsts = _first_of_each(encoded.words)
-        for number, (word, token) in enumerate(firsts.items()):
-            if number or encoded.offsets[token][0] <= spans[word][0]:  # a window may begin within a word
-                targets[token] = indices[row["tags"][word]]
+        for word, token in _first_of_each(encoded).items():
+            targets[token] = indices[row["tags"][word]]
         return targets
 
     def rows_from(self, sentences: Sequence[str], columns: Sequence[str]) -> list[Row]:
@@ -145,78 +133,20 @@ def _text_of(row: Row) -> str:
     return str(row["text"]) if words is None else " ".join(words)
 
 
-def _word_spans(words: Sequence[str]) -> list[Span]:
-    """Characters of each word in the text that they make when joined by spaces."""
-    spans: list[Span] = []
-    start = 0
-    for word in words:
-        spans.append((start, start + len(word)))
-        start += len(word) + 1
-    return spans
-
-
-def _words_in(text: str, windows: Sequence[Encoding]) -> list[Span]:
-    """The words of a plain text. Words that share a token, as ideographs may, are one."""
-    spans = plain_words(text)
-    starts = [start for start, _ in spans]
-    joined = set()
+def _windows(text: str, row: Row, number: int, first: Encoding) -> list[Encoded]:
+    """The windows of a row, each with the word that it goes on with."""
+    windows = [first, *first.overflowing]
+    words = row.get("words")
+    index = WordIndex(whole_words(text, windows) if words is None else word_spans(words))
+    encoded: list[Encoded] = []
+    begun: set[int] = set()
     for window in windows:
-        for start, end in window.offsets:
-            first, last = (_word_at(index, starts, spans) for index in (start, end - 1)) if end > start else (NO_WORD, NO_WORD)
-            joined |= set(range(first + 1, last + 1)) if NO_WORD not in (first, last) else set()
-    groups = groupby(range(len(spans)), key=lambda index: _leader(index, joined))
-    whole = [list(group) for _, group in groups]
-    return [(spans[group[0]][0], spans[group[-1]][1]) for group in whole]
-
-
-def plain_words(text: str) -> list[Span]:
-    """Words of a plain text as BERT's tokenizers cut it: a run without blanks and punctuation, a single sign of punctuation, a
-    single ideograph."""
-    if text.isascii():
-        return [match.span() for match in ASCII_WORD.finditer(text)]
-    spans: list[Span] = []
-    open_word = False
-    for index, character in enumerate(text):
-        if character.isspace():
-            open_word = False
-            continue
-        joins = not (_is_punctuation(character) or UNSPACED.match(character))
-        if joins and open_word:
-            spans[-1] = spans[-1][0], index + 1
-        else:
-            spans.append((index, index + 1))
-        open_word = joins
-    return spans
-
-
-def _is_punctuation(character: str) -> bool:
-    """Whether BERT cuts a word at it: every sign of ASCII, `$` and `+` too, and Unicode's punctuation."""
-    return unicodedata.category(character)[0] == "P" or (character.isascii() and not character.isalnum())
-
-
-def _leader(index: int, joined: set[int]) -> int:
-    """Index of the first of the words that are one with this word."""
-    while index in joined:
-        index -= 1
-    return index
-
-
-def _word_at(character: int, starts: Sequence[int], spans: Sequence[Span]) -> int:
-    """Index of the word that holds a character; NO_WORD where none does."""
-    index = bisect_right(starts, character) - 1
-    return index if index >= 0 and character < spans[index][1] else NO_WORD
-
-
-def _window(window: Encoding, row: int, spans: Sequence[Span]) -> Encoded:
-    """One window. A token belongs to the word of its last character, because its first may be the space before the word; one
-    that is nothing but that space belongs to the word after it."""
-    starts = [start for start, _ in spans]
-    following = {start: word for word, start in enumerate(starts)}
-    words = []
-    for (start, end), special in zip(window.offsets, window.special_tokens_mask, strict=True):
-        word = _word_at(end - 1, starts, spans) if end > start else NO_WORD
-        words.append(NO_WORD if special else following.get(end, NO_WORD) if word == NO_WORD else word)
-    return Encoded(tuple(window.ids), tuple(window.type_ids), row, tuple(window.offsets), tuple(words))
+        of_tokens = index.of_tokens(window)
+        leading = next((word for word in of_tokens if word != NO_WORD), NO_WORD)
+        continued = leading if leading in begun else NO_WORD
+        begun.update(of_tokens)
+        encoded.append(Encoded(tuple(window.ids), tuple(window.type_ids), number, tuple(window.offsets), of_tokens, continued))
+    return encoded
 
 
 def _windows_of_rows(encoded: Sequence[Encoded], rows: int) -> list[list[tuple[int, Encoded]]]:
@@ -240,20 +170,20 @@ def _logits_of_words(outputs: Sequence[Outputs], encoded: Sequence[Encoded], row
 
 def _first_tokens(windows: Sequence[tuple[int, Encoded]]) -> dict[int, tuple[int, int]]:
     """Word -> (window, token) of its first token, in the window where that token has more tokens on its poorer side."""
-    best: dict[int, tuple[tuple[int, int], tuple[int, int]]] = {}
+    best: dict[int, tuple[int, tuple[int, int]]] = {}
     for window, item in windows:
-        for word, token in _first_of_each(item.words).items():
-            rank = item.offsets[token][0], -min(token, len(item) - 1 - token)
-            if word not in best or rank < best[word][0]:
-                best[word] = rank, (window, token)
+        for word, token in _first_of_each(item).items():
+            surrounded = min(token, len(item) - 1 - token)
+            if word not in best or surrounded > best[word][0]:
+                best[word] = surrounded, (window, token)
     return {word: at for word, (_, at) in best.items()}
 
 
-def _first_of_each(words: Sequence[int]) -> dict[int, int]:
-    """Word -> its first token in a window."""
+def _first_of_each(window: Encoded) -> dict[int, int]:
+    """Word that begins in a window -> its first token there."""
     firsts: dict[int, int] = {}
-    for token, word in enumerate(words):
-        if word != NO_WORD:
+    for token, word in enumerate(window.words):
+        if word not in (NO_WORD, window.continued):
             firsts.setdefault(word, token)
     return firsts
 
@@ -278,7 +208,7 @@ def _entities(
 def _spans_of(row: Row, windows: Sequence[tuple[int, Encoded]]) -> dict[int, Span]:
     """Characters of each word that has a token, or of each of the row's words."""
     if row.get("words") is not None:
-        return dict(enumerate(_word_spans(row["words"])))
+        return dict(enumerate(word_spans(row["words"])))
     spans: dict[int, Span] = {}
     text = _text_of(row)
     for _, item in windows:

@@ -75,7 +75,7 @@ def outputs_for(task: Task, encoded: Sequence[Encoded], seed: int = 0) -> list[d
 def value_of(task: Task, metric: int, predictions: Sequence[Any], references: Sequence[Any]) -> float:
     """The value of one of the task's metrics."""
     chosen = task.metrics[metric]
-    return reduce_rows(chosen.reduction, chosen.statistics(predictions, references))
+    return reduce_rows(chosen.reduction, chosen.statistics(predictions, references, labels_of(task)))
 
 
 @pytest.fixture(scope="module")
@@ -202,11 +202,11 @@ def test_metrics_have_a_row_for_each_example_and_right_answers_are_the_best(task
     for seed in range(5):
         predictions = task.decode(outputs_for(task, encoded, seed), encoded, rows, labels)
         for index, metric in enumerate(task.metrics):
-            found = metric.statistics(predictions, references)
+            found = metric.statistics(predictions, references, labels)
             assert found.shape == (len(rows), REDUCTIONS[metric.reduction].columns) and found.dtype == np.float64
             best = value_of(task, index, references, references)
-            assert (value_of(task, index, predictions, references) <= best) is metric.higher_is_better
-            assert metric.statistics([], []).shape == (0, REDUCTIONS[metric.reduction].columns)
+            assert value_of(task, index, predictions, references) <= best
+            assert metric.statistics([], [], labels).shape == (0, REDUCTIONS[metric.reduction].columns)
 
 
 def padded(task: Task, tokenizer: Tokenizer, *, labelled: bool = True) -> tuple[Any, Any, Any]:

@@ -13,11 +13,15 @@ from edgebert.tasks import get_task
 Answers = Sequence[Any]
 
 
-def statistics(predictions: Answers | None, references: Answers, fp32: Answers = ()) -> dict[str, RowStatistics]:
+def statistics(
+    predictions: Answers | None, references: Answers, fp32: Answers = (), labels: Answers = ()
+) -> dict[str, RowStatistics]:
     """Statistics of text classification; none without predictions or references, and no agreement without those of FP32."""
     if predictions is None or not references:
         return {}
-    scored = statistics_of(get_task("text-classification"), predictions, references)
+    scored = statistics_of(
+        get_task("text-classification"), predictions, references, labels or sorted({*predictions, *references})
+    )
     return {**scored, **({"agreement": agreement_of(predictions, fp32)} if fp32 else {})}
 
 

@@ -21,10 +21,7 @@ def numbers(entry: dict[str, Any], column: int) -> list[int] | None:
 
 
 def version_2(content: dict[str, Any]) -> dict[str, Any]:
-    """The JSON of a report of today as version 2 had it, without a checksum.
-
-    Each entry's answers must have all of the report's labels, in sorted order: statistics number those that occur.
-    """
+    """The JSON of a report of today as version 2 had it, without a checksum."""
     known = [right for entry in content["entries"] if (right := numbers(entry, 1))]
     old = {name: value for name, value in content.items() if name not in ("right_answers", "sha256")}
     gates = [{**gate, "metric": METRICS.get(gate["metric"], gate["metric"])} for gate in content["gates"]]

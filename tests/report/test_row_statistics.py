@@ -19,7 +19,7 @@ from edgebert.report.packed import MOST
 from edgebert.report.row_statistics import ENCODING, Numbers, RowStatistics
 from edgebert.tasks.reductions import REDUCTIONS, reduce_rows
 
-finite = st.floats(-1e300, 1e300)
+finite = st.floats(-1e15, 1e15)
 
 
 @given(hnp.arrays(np.float64, st.integers(0, 200), elements=finite))
@@ -34,8 +34,7 @@ def test_numbers_come_back_from_their_packed_form_as_they_were(values: Any) -> N
 @given(data=st.data())
 def test_statistics_come_back_as_they_were_written(name: str, data: st.DataObject) -> None:
     shape = (data.draw(st.integers(1, 20)), REDUCTIONS[name].columns)
-    most = min(5, shape[0] * shape[1] - 1)  # labels are numbered among those that occur
-    rows = data.draw(hnp.arrays(np.float64, shape, elements=st.integers(0, most).map(float)))
+    rows = data.draw(hnp.arrays(np.float64, shape, elements=st.integers(0, 76).map(float)))
     written = RowStatistics.of(name, rows)
     read = RowStatistics.model_validate_json(written.model_dump_json())
     assert read == written and (read.rows == rows).all() and read.examples == len(rows)
@@ -149,3 +148,9 @@ def test_statistics_that_do_not_fit_their_reduction_are_refused(name: str) -> No
 def test_labels_that_are_no_numbers_of_labels_are_refused(label: float) -> None:
     with pytest.raises(ValidationError, match="numbers of labels"):
         RowStatistics(reduction="macro_f1", columns=([0.0, label], [0.0, 1.0]))
+
+
+@pytest.mark.parametrize("value", [10**400, 1e300, float("inf"), float("nan")])
+def test_a_number_that_no_statistic_has_is_refused(value: Any) -> None:
+    with pytest.raises(ValidationError, match="finite numbers"):
+        RowStatistics.model_validate({"reduction": "mean", "columns": [[value]]})

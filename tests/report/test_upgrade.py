@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from answers import hash_of, statistics
 from former_reports import signed, version_1, version_2
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from page_reports import REFERENCES, an_entry, full_report
 from page_reports import a_report as a_page_report
 
 from edgebert.report.compare.comparison import compare
+from edgebert.report.compare.pairing import match
 from edgebert.report.file import read_report, report_text, write_report
 from edgebert.report.report import Report
 from edgebert.report.upgrade import upgraded
@@ -107,3 +109,23 @@ def test_a_former_report_compares_with_one_of_today(tmp_path: Path) -> None:
             assert finding(compare(old, new), metric, pair).reason == "the same model gave the same answers"
     other = new.model_copy(update={"right_answers": "0" * 64})
     assert finding(compare(old, other), "accuracy").reason == "other eval data"
+
+
+def test_a_former_report_of_labels_in_another_order_than_the_alphabets_equals_the_new_one(tmp_path: Path) -> None:
+    labels, rows = ("positive", "negative", "neutral"), 300
+    right = [labels[row % 2] for row in range(rows)]
+    found = [labels[(row + (row % 11 == 0)) % 2] for row in range(rows)]
+    entry = an_entry("int8", rounds=0, predictions=None, statistics=statistics(found, right, found, labels))
+    baseline = an_entry("fp32", role="baseline", rounds=0, predictions=None, statistics=statistics(found, right, found, labels))
+    new = a_page_report(baseline, entry, labels=labels, right_answers=hash_of(right))
+    old = as_file(version_2(json.loads(report_text(new))), tmp_path / "old.json")
+    assert [item.statistics for item in old.entries] == [item.statistics for item in new.entries]
+    assert old.right_answers == new.right_answers
+    reasons = {item.metric: item.reason for pair in compare(old, new).pairs for item in pair.findings}
+    assert reasons["macro_f1"] == reasons["accuracy"] == "the same model gave the same answers"
+
+
+def test_a_former_report_keeps_its_checksum_by_which_it_is_known_as_one_run(tmp_path: Path) -> None:
+    old = as_file(version_2(json.loads(report_text(full_report()))), tmp_path / "old.json")
+    assert old.sha256 and old.sha256 == read_report(tmp_path / "old.json").sha256
+    assert all(pair.one_run for pair in match(old, read_report(tmp_path / "old.json")).pairs)

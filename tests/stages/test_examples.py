@@ -12,10 +12,11 @@ from edgebert.core.progress import Silent
 from edgebert.core.store import ArtifactStore
 from edgebert.data.prepared import prepare_data
 from edgebert.data.spec import DataSpec
+from edgebert.errors import StageError
 from edgebert.runtimes.serving import Serving
-from edgebert.stages.examples import Examples, coarse_length
+from edgebert.stages.examples import Examples, coarse_length, same_tokens
 from edgebert.tasks import TASKS, get_task
-from edgebert.tasks.base import IGNORED
+from edgebert.tasks.base import IGNORED, Encoded
 
 LABELS = ("negative", "positive")
 
@@ -71,7 +72,7 @@ def test_a_long_row_is_several_examples_that_share_it(store: ArtifactStore, mode
     assert batch["labels"][0].tolist() == [IGNORED, 1, 2] + [IGNORED] * 5
     words = {word for item in found.encoded([1, 2]) for word in item.words if word >= 0}
     assert words == set(range(10))
-    assert (batch["labels"][1] == 0).sum() == 6
+    assert (batch["labels"][1] == 0).sum() == 5  # the word that the window begins with began in the one before
 
 
 def test_sample_is_drawn_by_the_seed_and_shortest_first(examples: Examples) -> None:
@@ -100,3 +101,23 @@ def test_coarse_batches_are_padded_further_but_never_beyond_what_the_model_takes
         assert (coarse["labels"] == plain["labels"]).all()
     odd = dataclasses.replace(examples, serving=dataclasses.replace(examples.serving, max_length=7))
     assert odd.batch([0], coarse=True)["input_ids"].shape[1] == 7
+
+
+def test_tokens_of_two_tokenizers_correspond_where_they_have_the_same_characters() -> None:
+    cut = {"offsets": ((0, 0), (0, 3), (4, 6), (0, 0)), "words": (-1, 0, 1, -1)}
+    other = {"offsets": ((0, 0), (0, 1), (1, 3), (0, 0)), "words": (-1, 0, 0, -1)}
+    ours, same, theirs = (Encoded((1, 2, 3, 4), (0,) * 4, **found) for found in (cut, cut, other))
+    assert same_tokens([ours, ours], [same, theirs]) == [True, False]
+
+
+def test_examples_of_tokenizers_that_make_other_windows_are_refused(
+    store: ArtifactStore, model_template: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "train.conll").write_text("\n".join(f"{letter} O" for letter in "abcdefghij") + "\n\na B-x\n")
+    task, labels = get_task("token-classification"), ("O", "B-x")
+    data = prepare_data(DataSpec(path="train.conll"), "train", base=tmp_path, task=task, store=store, progress=Silent())
+    tokenizer = model_template / "tokenizer.json"
+    ours, longer = (Examples((data,), Serving(task, labels, length, 0, tokenizer)) for length in (8, 32))
+    ours.require_same_windows(Examples((data,), Serving(task, labels, 8, 0, tokenizer)), "the teacher")
+    with pytest.raises(StageError, match="The tokenizer of the teacher makes other windows"):
+        ours.require_same_windows(longer, "the teacher")

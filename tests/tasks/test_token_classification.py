@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,35 @@ def test_a_word_without_a_token_is_outside() -> None:
     row = {"words": ["Ada", "\u200b", "London"], "tags": ["B-person", "B-city", "B-city"]}
     encoded = TASK.encode(TOKENIZERS["WordPiece"], [row], 64)
     assert TASK.decode(saying(encoded, {0: "B-person", 2: "B-city"}), encoded, [row], LABELS) == [["B-person", "O", "B-city"]]
+
+
+@every_tokenizer
+@pytest.mark.parametrize("words", [["\u200bfoo", "Ada"], ["\u3000x", "in"], ["\U0001f600" * 9, "Ada"], ["Ada"] * 3])
+def test_every_word_with_a_token_has_one_target_and_the_label_that_it_says(tokenizer: Tokenizer, words: list[str]) -> None:
+    row = {"words": words, "tags": ["B-city", "B-person", "I-city"][: len(words)]}
+    for length in (6, 9, 64):
+        encoded = TASK.encode(tokenizer, [row], length)
+        targets = [TASK.targets(item, row, INDICES) for item in encoded]
+        outputs = [{"logits": np.eye(len(LABELS), dtype=np.float32)[np.maximum(found, 0)]} for found in targets]
+        with_tokens = {word for item in encoded for word in item.words} - {-1}
+        decoded = TASK.decode(outputs, encoded, [row], LABELS)[0]
+        assert [decoded[word] for word in with_tokens] == [row["tags"][word] for word in with_tokens]
+
+
+def test_long_texts_take_time_in_proportion_to_their_length() -> None:
+    counts = []
+    for words in (2_000, 4_000):
+        calls = 0
+
+        def count(frame: Any, event: str, _: Any) -> None:
+            nonlocal calls
+            calls += event == "call"
+
+        sys.setprofile(count)
+        TASK.encode(TOKENIZERS["Unigram"], [{"text": "\u6f22" * words}, {"words": ["Ada"] * words}], 64)
+        sys.setprofile(None)
+        counts.append(calls)
+    assert counts[1] < 2.5 * counts[0]
 
 
 def test_a_row_without_tags_has_no_targets() -> None:

@@ -92,7 +92,8 @@ class DataFile:
         wanted: dict[str, str] = {}
         for number, row in enumerate(itertools.islice(source, MOST_ROWS + 1), start=1):
             wanted = wanted or self._wanted(row, task)
-            rows.append({name: self._value(row.get(column), task, name, column, number) for name, column in wanted.items()})
+            values = {name: self._value(row.get(column), task, name, column, number) for name, column in wanted.items()}
+            rows.append(self._checked(values, task, number))
         return self._some(rows)
 
     def _wanted(self, row: Mapping[str, Any], task: Task) -> dict[str, str]:
@@ -113,6 +114,13 @@ class DataFile:
                 option = "--label COLUMN" if column == self.label else f"--data {self.path}:COLUMN"
                 raise DataError(f"{self.path} has no column `{column}`; it has {shown}.", hint=f"Say which holds it: {option}")
         return wanted
+
+    def _checked(self, row: Row, task: Task, number: int) -> Row:
+        try:
+            task.check_row(row)
+        except ValueError as fault:
+            raise DataError(f"{self.path}, row {number}: {fault}.", hint="Correct or remove the row.") from None
+        return row
 
     def _own_columns(self, row: Mapping[str, Any], task: Task) -> list[Column]:
         """The columns that go into the model. Of two that may stand for each other, the one that the first row has."""

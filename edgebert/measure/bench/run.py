@@ -141,7 +141,9 @@ def _entry(item: Planned, rounds: Sequence[Round], predictions: Sequence[Any], r
         artifact=model.artifact,
         target=item.target,
         size_bytes=model.size_bytes,
-        statistics=statistics_of(get_task(model.task), predictions, references) if predictions and model.task else {},
+        statistics=statistics_of(get_task(model.task), predictions, references, model.labels)
+        if predictions and model.task
+        else {},
         rounds=tuple(rounds),
         setting=item.setting,
         tokenizer=hash_file(model.tokenizer) if model.tokenizer and item.asked.is_text else None,

@@ -57,6 +57,10 @@ def references(rows: Sequence[Row], model: BenchModel) -> list[Any]:
         hint = "--label needs a classifier with its config.json and its tokenizer; drop it to measure latency alone."
         raise InputError(f"{model.name} does not say what its answers mean.", hint=hint)
     task = get_task(model.task)
+    try:
+        task.check_model_labels(model.labels)
+    except ValueError as fault:
+        raise DataError(f"{model.name}: {fault}.", hint="Drop --label to measure latency alone.") from None
     indices = _indices(rows, task, model)
     return [task.reference(row, indices, model.labels) for row in rows]
 

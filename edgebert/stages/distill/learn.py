@@ -17,7 +17,7 @@ from edgebert.models.surgery import encoder_of
 from edgebert.stages.distill.losses import Learner, Pairing, loss
 from edgebert.stages.distill.settings import Objective, QuantizationAware
 from edgebert.stages.distill.teacher_outputs import LOGITS, Teacher
-from edgebert.stages.examples import Examples
+from edgebert.stages.examples import Examples, same_tokens
 from edgebert.stages.training import EarlyStopping, Schedule, train
 
 
@@ -56,7 +56,7 @@ def learn(
         device = next(module.parameters()).device
         batch = {name: value.to(device) for name, value in examples.batch(indices, coarse=coarse).items()}
         targets = batch.pop("labels")
-        return loss(settings, task, paired, module(**batch), _outputs(teachers, indices), batch, targets)
+        return loss(settings, task, paired, module(**batch), _outputs(teachers, indices, examples), batch, targets)
 
     def watched(module: Any) -> float:
         size = settings.batch_size
@@ -98,11 +98,30 @@ def _early_stopping(settings: Objective, count: int, watched: Any) -> EarlyStopp
     return EarlyStopping(watched, every=every, patience=settings.early_stopping.patience)
 
 
-def _outputs(teachers: Sequence[Teacher], indices: Sequence[int]) -> dict[str, list[torch.Tensor]]:
+def _outputs(teachers: Sequence[Teacher], indices: Sequence[int], examples: Examples) -> dict[str, list[torch.Tensor]]:
     """The first teacher's outputs, but with the mean of all teachers' logits."""
-    outputs = [teacher.outputs(indices) for teacher in teachers]
-    logits = [torch.stack(values).mean(dim=0) for values in zip(*(one[LOGITS] for one in outputs), strict=True)]
+    outputs = [_corresponding(teacher, indices, examples) for teacher in teachers]
+    logits = [_mean(values) for values in zip(*(one[LOGITS] for one in outputs), strict=True)]
     return {**outputs[0], LOGITS: logits}
+
+
+def _corresponding(teacher: Teacher, indices: Sequence[int], examples: Examples) -> dict[str, list[torch.Tensor]]:
+    """A teacher's outputs; none, of zero tokens, for examples that its tokenizer cuts into other tokens than the student's, if
+    the task labels tokens."""
+    outputs = teacher.outputs(indices)
+    if not examples.serving.task.outputs[0].of_tokens or teacher.reads_as(examples):
+        return outputs
+    same = same_tokens(examples.encoded(indices), teacher.examples.encoded(indices))
+    return {
+        name: [value if kept else value[:0] for value, kept in zip(values, same, strict=True)]
+        for name, values in outputs.items()
+    }
+
+
+def _mean(values: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Mean over the teachers that have an output for the example."""
+    known = [value for value in values if len(value)]
+    return torch.stack(known).mean(dim=0) if known else values[0]
 
 
 @contextlib.contextmanager

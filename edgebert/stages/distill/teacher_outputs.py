@@ -50,6 +50,13 @@ class Teacher:
     requested: RequestedOutputs
     folder: Path
     _arrays: dict[str, Halfs] = field(default_factory=dict)
+    _same_tokenizer: bool | None = None
+
+    def reads_as(self, examples: Examples) -> bool:
+        """Whether its tokenizer is that of other examples."""
+        if self._same_tokenizer is None:
+            self._same_tokenizer = self.examples.serving.equals(examples.serving)
+        return self._same_tokenizer
 
     @property
     def cached(self) -> int:

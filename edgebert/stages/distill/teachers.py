@@ -52,20 +52,11 @@ def open_teachers(
         names_inside = pairing(settings, student, model).teacher if index == 0 else ()
         requested = RequestedOutputs(names_inside, int(settings.cache_gb * 1e9), settings.precision)
         own_examples = Examples(examples.sets, context.serving(artifact))
-        _require_same_windows(name, own_examples, examples)
+        examples.require_same_windows(own_examples, f"the teacher {name}")
         opened.append(
             Teacher(model, own_examples, requested, _outputs(name, artifact, model, own_examples, requested, context).path)
         )
     return opened
-
-
-def _require_same_windows(name: str, theirs: Examples, ours: Examples) -> None:
-    """Raises StageError where the teacher's tokenizer makes other windows of a long row: examples would not correspond."""
-    if len(theirs) != len(ours):
-        raise StageError(
-            f"distill: the tokenizer of {name} makes {len(theirs)} windows of the examples, the student's makes {len(ours)}.",
-            hint="Raise task.max_length so that no row needs several windows, or take a teacher with the student's tokenizer.",
-        )
 
 
 def _outputs(

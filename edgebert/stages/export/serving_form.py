@@ -129,8 +129,8 @@ class _Embeddings(nn.Module):
             return rows
         # As Transformers counts: by the id and not by the mask, so that a padding token within a text is skipped as well.
         counted = (input_ids != self.padding).int()
-        places = (torch.cumsum(counted, dim=1).type_as(counted) * counted).long() + self.padding
-        looked_up: torch.Tensor = self.position_embeddings(places)
+        positions = (torch.cumsum(counted, dim=1).type_as(counted) * counted).long() + self.padding
+        looked_up: torch.Tensor = self.position_embeddings(positions)
         return looked_up
 
 

@@ -110,7 +110,7 @@ def score(model: Any, data: PreparedData, serving: Serving, metric: str | None =
     by_length = list(outputs_of(_predictor(model, task), serving, [encoded[index] for index in order], target))
     outputs = [output for _, output in sorted(zip(order, by_length, strict=True), key=lambda pair: pair[0])]
     predictions = task.decode(outputs, encoded, rows, serving.labels)
-    return score_of(task, predictions, right_answers(data, task, serving.labels), metric)
+    return score_of(task, predictions, right_answers(data, task, serving.labels), serving.labels, metric)
 
 
 def _predictor(model: Any, task: Task) -> Predict:

@@ -15,7 +15,7 @@ from edgebert.core.progress import Progress
 from edgebert.errors import StageError
 from edgebert.models.load import run_model
 from edgebert.models.surgery import Units, everything, prune, shape_of
-from edgebert.stages.examples import Examples
+from edgebert.stages.examples import Examples, same_tokens
 from edgebert.stages.prune import importance as importances
 from edgebert.stages.prune.importance import Importance, LossOf, mean_loss
 from edgebert.stages.prune.reconstruct import reconstruct
@@ -90,22 +90,22 @@ def _labelled(examples: Examples, indices: Sequence[int], teacher: Any, theirs: 
     batch = examples.batch(indices)
     missing = (batch["labels"] == IGNORED).reshape(len(indices), -1).all(dim=1)
     if teacher is not None and missing.any():  # a window of a labelled row may begin no word
-        asked = theirs.batch([index for index, gone in zip(indices, missing.tolist(), strict=True) if gone])
+        gone = [index for index, unlabelled in zip(indices, missing.tolist(), strict=True) if unlabelled]
+        asked = theirs.batch(gone)
         with torch.no_grad():
             outputs = run_model(teacher, asked)
         made = examples.serving.task.pseudo_targets(outputs, asked["attention_mask"].bool())
-        batch["labels"][missing] = _fitted(made, asked, {name: value[missing] for name, value in batch.items()})
+        same = same_tokens(examples.encoded(gone), theirs.encoded(gone))
+        batch["labels"][missing] = _fitted(made, batch["labels"].shape[-1], same)
     return batch
 
 
-def _fitted(made: torch.Tensor, asked: Batch, batch: Batch) -> torch.Tensor:
-    """Targets of shape (batch,), or (batch, the teacher's length) cut or padded to the student's length."""
+def _fitted(made: torch.Tensor, length: int, same: Sequence[bool]) -> torch.Tensor:
+    """Targets of shape (batch,), or (batch, tokens) cut or padded to a length, IGNORED for examples of other tokens."""
     if made.ndim == 1:
         return made
-    length = batch["attention_mask"].shape[1]
     fitted = functional.pad(made[:, :length], (0, max(0, length - made.shape[1])), value=IGNORED)
-    same = asked["attention_mask"].sum(dim=1) == batch["attention_mask"].sum(dim=1)
-    return fitted.masked_fill(~same[:, None], IGNORED)
+    return fitted.masked_fill(~torch.tensor(list(same))[:, None], IGNORED)
 
 
 def summed_loss(task: Task, model: Any, batch: Batch) -> torch.Tensor:

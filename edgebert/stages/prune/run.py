@@ -70,6 +70,8 @@ class _PruneWork:
         assert self.context.teacher is not None
         teacher = None if self.examples.labelled else self.teacher
         theirs = Examples(self.examples.sets, self.context.serving(self.context.teacher))
+        if teacher is not None:
+            self.examples.require_same_windows(theirs, "the teacher")
         return draw(self.examples, teacher, self.stage.samples, self.context.seed, theirs)
 
     @cached_property

@@ -119,7 +119,7 @@ class MeasuredTrials:
 
     def _metrics(self, predictions: Sequence[Any]) -> dict[str, float]:
         task, count = self.serving.task, len(predictions)
-        statistics = statistics_of(task, predictions, self._references[:count])
+        statistics = statistics_of(task, predictions, self._references[:count], self.serving.labels)
         statistics[AGREEMENT.name] = agreement_of(predictions, self._fp32_predictions[:count])
         return {name: value for name, item in statistics.items() if (value := item.value()) is not None}
 

@@ -15,7 +15,7 @@ from edgebert.tasks.reductions import Rows
 
 @dataclass(frozen=True)
 class AnswerMetric:
-    """One metric of predictions against the right answers."""
+    """One metric of predictions against the right answers. More is better."""
 
     name: str
     """Name in gates, reports and `--metric`."""
@@ -27,6 +27,6 @@ class AnswerMetric:
     """Kind of predictions that it scores, as a task names its own: `label`, `tags`."""
     reduction: str
     """Name in `edgebert.tasks.reductions.REDUCTIONS`."""
-    statistics: Callable[[Sequence[Any], Sequence[Any]], Rows]
-    """(predictions, right answers) -> statistics of each example, of shape (examples, columns of the reduction)."""
-    higher_is_better: bool = True
+    statistics: Callable[[Sequence[Any], Sequence[Any], Sequence[Any]], Rows]
+    """(predictions, right answers, the model's labels) -> statistics of each example, of shape (examples, columns of the
+    reduction)."""

@@ -43,10 +43,16 @@ def entities_of(tags: Sequence[str]) -> list[TaggedEntity]:
     return entities
 
 
-def entity_counts(predictions: Sequence[Any], references: Sequence[Any]) -> Rows:
-    """Hits, predicted entities and right entities of each sentence, of shape (sentences, 3)."""
+def entity_counts(predictions: Sequence[Any], references: Sequence[Any], labels: Sequence[Any] = ()) -> Rows:
+    """Hits, predicted entities and right entities of each sentence, of shape (sentences, 3). The labels do not matter.
+
+    Raises:
+        ValueError: a sentence has more or fewer predicted tags than right ones.
+    """
     rows = []
     for prediction, reference in zip(predictions, references, strict=True):
+        if len(prediction) != len(reference):
+            raise ValueError(f"a sentence of {len(reference)} words has {len(prediction)} predicted tags")
         found, right = set(entities_of(prediction)), set(entities_of(reference))
         rows.append([len(found & right), len(found), len(right)])
     return np.array(rows, dtype=np.float64).reshape(-1, 3)

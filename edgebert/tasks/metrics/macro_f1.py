@@ -11,12 +11,12 @@ from edgebert.tasks.metrics.base import AnswerMetric
 from edgebert.tasks.reductions import Rows
 
 
-def label_pairs(predictions: Sequence[Any], references: Sequence[Any]) -> Rows:
+def label_pairs(predictions: Sequence[Any], references: Sequence[Any], labels: Sequence[Any]) -> Rows:
     """The number of the predicted and of the right label of each example, of shape (examples, 2).
 
-    Labels are numbered in sorted order among those that occur.
+    Labels are numbered in the model's order, the same for every model of a comparison, because rows are compared by them.
     """
-    numbers = {label: number for number, label in enumerate(sorted({*predictions, *references}))}
+    numbers = {label: number for number, label in enumerate(labels)}
     pairs = zip(predictions, references, strict=True)
     return np.array([[numbers[one], numbers[other]] for one, other in pairs], dtype=np.float64).reshape(-1, 2)
 

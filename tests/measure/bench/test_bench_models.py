@@ -287,7 +287,7 @@ def test_answers_of_a_graph_of_fixed_batch_are_those_of_any_other(graph: Path, f
     target = Target(runtime="onnxruntime", padding="max_length")
     wanted = predict(replace(free, max_length=16), target, source.rows(free), Silent())
     right = references(source.rows(free), free)
-    assert report.entries[0].statistics == statistics_of(get_task("text-classification"), wanted, right)
+    assert report.entries[0].statistics == statistics_of(get_task("text-classification"), wanted, right, free.labels)
     streams = BenchOptions(scenarios=("multi-stream",), queries=2)
     with pytest.raises(InputError, match=r"8 streams are not a multiple of it") as caught:
         make_plan([(fixed, "candidate")], streams, source, Silent())

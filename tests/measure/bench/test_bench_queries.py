@@ -21,6 +21,7 @@ from edgebert.measure.bench.out_file import command_line
 from edgebert.measure.bench.queries import Lengths, QuerySource, all_lengths, parse_lengths
 from edgebert.measure.bench.sweep import BenchOptions
 from edgebert.runtimes.serving import Serving
+from edgebert.tasks import get_task
 
 TEXTS = ["a good film", 'she said "not very good", twice', "line with \u2028 a strange break", "awful"]
 LABELS = ["positive", "negative", "negative", "negative"]
@@ -250,3 +251,25 @@ def test_a_bundle_is_asked_what_it_was_made_for(bench_model: BenchModel, tmp_pat
 )
 def test_command_is_kept_without_the_folders_of_files(given: list[str], kept: str) -> None:
     assert command_line(given) == kept
+
+
+TOKENS = get_task("token-classification")
+
+
+def test_words_and_tags_are_read_of_conll_and_of_json_lines(tmp_path: Path) -> None:
+    row = {"words": ["Ada", "lived"], "tags": ["B-x", "O"]}
+    (tmp_path / "d.conll").write_text("Ada B-x\nlived O\n")
+    (tmp_path / "d.jsonl").write_text(json.dumps({"tokens": row["words"], "tags": row["tags"]}) + "\n")
+    (tmp_path / "text.jsonl").write_text('{"text": "Ada lived"}\n')
+    for name in ("d.conll", "d.jsonl"):
+        assert DataFile.parse(str(tmp_path / name), label="tags").rows(TOKENS) == [row]
+    assert DataFile.parse(str(tmp_path / "text.jsonl")).rows(TOKENS) == [{"text": "Ada lived"}]
+
+
+def test_words_and_tags_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text('{"words": ["Ada", "lived"], "tags": ["O"]}\n')
+    with pytest.raises(DataError, match="row 1: has 2 words and 1 tags"):
+        DataFile.parse(str(tmp_path / "d.jsonl"), label="tags").rows(TOKENS)
+    (tmp_path / "t.jsonl").write_text('{"text": "Ada lived", "tags": ["O", "O"]}\n')
+    with pytest.raises(DataError, match="no `words`"):
+        DataFile.parse(str(tmp_path / "t.jsonl"), label="tags").rows(TOKENS)

@@ -137,7 +137,7 @@ def test_intervals_of_shares_hold_the_truth_as_often_as_they_say() -> None:
 def macro_f1(predictions: Sequence[int], references: Sequence[int]) -> RowStatistics:
     """The statistics of macro F1."""
     metric = MACRO_F1
-    return RowStatistics.of(metric.reduction, metric.statistics(list(predictions), list(references)))
+    return RowStatistics.of(metric.reduction, metric.statistics(list(predictions), list(references), range(9)))
 
 
 @settings(max_examples=8)

@@ -565,8 +565,8 @@ def test_several_teachers_answer_with_the_mean_of_their_logits(
     taught: list[Any] = []
     real = learn._outputs
 
-    def noting(teachers: Any, indices: Any) -> Any:
-        found = real(teachers, indices)
+    def noting(teachers: Any, indices: Any, examples: Any) -> Any:
+        found = real(teachers, indices, examples)
         taught.append((list(teachers), list(indices), found))
         return found
 
