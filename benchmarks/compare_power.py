@@ -121,7 +121,6 @@ class Bench:
             artifact=hash_file(self.model),
             target=Target(runtime="onnxruntime"),
             size_bytes=self.model.stat().st_size,
-            predictions=None,
             rounds=tuple(rounds),
             setting=setting,
         )
@@ -130,7 +129,6 @@ class Bench:
             task="text-classification",
             labels=LABELS,
             eval_data=None,
-            references=(),
             environment=read_environment(),
             gates=(),
             entries=(entry,),

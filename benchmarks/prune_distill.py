@@ -45,6 +45,8 @@ from edgebert.measure.latency.latency import measure_rounds, query_order, write_
 from edgebert.measure.machine.environment import read_environment
 from edgebert.models.load import load_model, save_model
 from edgebert.models.surgery import shape_of
+from edgebert.report.file import read_report
+from edgebert.report.report import Report
 from edgebert.runtimes.target import Target
 from edgebert.stages.examples import Examples
 from edgebert.stages.export import export_onnx
@@ -128,20 +130,19 @@ class Made:
     folder: Path
 
     @cached_property
-    def report(self) -> dict[str, Any]:
+    def report(self) -> Report:
         """report.json."""
-        found: dict[str, Any] = json.loads((self.folder / "report.json").read_text())
-        return found
+        return read_report(self.folder / "report.json")
 
     def accuracy(self, kind: str) -> float:
         """Dev accuracy of the last entry of a kind: fp32, prune, distill or int8."""
-        entry = [entry for entry in self.report["entries"] if entry["name"].partition("/")[2].startswith(kind)][-1]
-        return float(np.mean(np.array(entry["predictions"]) == np.array(self.report["references"])))
+        entry = [entry for entry in self.report.entries if entry.name.partition("/")[2].startswith(kind)][-1]
+        return entry.score("accuracy") or 0.0
 
     @property
     def macs_cut(self) -> float:
         """Encoder MACs of FP32 over those of the smallest model."""
-        macs = [entry["macs"] for entry in self.report["entries"]]
+        macs = [entry.macs for entry in self.report.entries if entry.macs]
         return max(macs) / min(macs)
 
     def minutes(self, *steps: str) -> float:

@@ -26,6 +26,7 @@ from edgebert.core.packages import quiet_libraries
 from edgebert.core.progress import progress_for
 from edgebert.measure.latency.job import RoundJob
 from edgebert.measure.latency.latency import measure_rounds, query_order, write_rows
+from edgebert.measure.predictions import predict_rows
 from edgebert.report.rounds import Round
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.serving import Serving
@@ -214,9 +215,8 @@ def accuracy(model: Model, serving: Serving, rows: list[dict[str, str]]) -> floa
     """Share of dev sentences that a model answers right, at batch 1."""
     target = Target(runtime=model.runtime)
     session = get_runtime(model.runtime).open(model.file, target)
-    encoded = serving.encode(serving.open_tokenizer(), rows)
-    found = [int(serving.task.predict(session.predict(batch))[0]) for batch in serving.batches(encoded, target)]
-    return float(np.mean(np.array(found) == np.array([int(row["label"]) for row in rows])))
+    found = predict_rows(session.predict, serving, [rows], target, name=model.name)
+    return float(np.mean([label == serving.labels[int(row["label"])] for label, row in zip(found, rows, strict=True)]))
 
 
 def latencies(

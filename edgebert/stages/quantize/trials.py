@@ -97,15 +97,15 @@ class MeasuredTrials:
             rows: number of rows to use, from the first; None: all.
         """
         chosen = self.rows[:rows]
-        return self._judged(self._outputs(file, target, self.serving, chosen), self._encoded, len(chosen))
+        return self.judged(self._outputs(file, target, self.serving, chosen), self._encoded, len(chosen))
 
     def baseline(self, rows: int | None = None) -> Scored:
         """FP32's own answers, judged."""
         count = len(self.rows[:rows])
         outputs = [output for output, item in zip(self.fp32, self._fp32_encoded, strict=True) if item.row < count]
-        return self._judged(outputs, self._fp32_encoded, count)
+        return self.judged(outputs, self._fp32_encoded, count)
 
-    def _judged(self, outputs: Sequence[Outputs], encoded: Sequence[Encoded], rows: int) -> Scored:
+    def judged(self, outputs: Sequence[Outputs], encoded: Sequence[Encoded], rows: int) -> Scored:
         """The metrics of answers to the first rows, and a reason for each gate that they miss."""
         name = self.serving.task.outputs[0].name
         flat = np.concatenate([np.atleast_2d(output[name]) for output in outputs])

@@ -40,8 +40,10 @@ def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def test_a_method_quantises_a_model_of_the_family(method: type[Method], source: Path, tmp_path: Path) -> None:
     model = inspect_model(source)
     serving = Serving(TASK, model.labels, 32, int(model.config["pad_token_id"]), source / "tokenizer.json")
-    encoded = tuple(serving.encode(serving.open_tokenizer(), [{"text": text} for text in TEXTS]))
-    settings = Settings(calibration=encoded, task=TASK, score=Scorer(TASK, encoded, (0, 1, 0, 1, 0)))
+    rows = tuple({"text": text} for text in TEXTS)
+    encoded = tuple(serving.encode(serving.open_tokenizer(), rows))
+    right = tuple(model.labels[number] for number in (0, 1, 0, 1, 0))
+    settings = Settings(calibration=encoded, task=TASK, score=Scorer(TASK, model.labels, rows, encoded, right))
     file = {"onnx": "model.onnx", "openvino": "openvino_model.xml"}[method.format]
     method().quantize(source / file if method.from_graph else source, tmp_path, settings)
     runtime = openers(Path(file).suffix)[0].name

@@ -46,9 +46,9 @@ def test_a_model_that_answers_like_fp32_holds_the_gates(recipe: Path) -> None:
 @pytest.mark.slow
 def test_answers_that_are_no_numbers_fail_every_gate_and_end_nothing(recipe: Path) -> None:
     trials = trials_of(recipe, "[{metric: accuracy, min: 0.0}, {metric: agreement, min: 0.0}]")
-    outputs = trials.fp32.copy()
-    outputs[3, 0] = np.nan
-    found = trials.judged(outputs)
+    outputs = [dict(output) for output in trials.fp32]
+    outputs[3] = {"logits": np.array([np.nan, 0.0])}
+    found = trials.judged(outputs, trials._fp32_encoded, len(outputs))
     assert len(found.failures) == 2 and "NaN" in found.failures[0]
     assert found.score == -np.inf
 
