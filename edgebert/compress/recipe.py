@@ -126,9 +126,16 @@ def normalise(raw: Any) -> Any:
             recipe[field] = {key: recipe[field]}
     if isinstance(recipe.get("data"), dict):
         recipe["data"] = {name: {"path": entry} if isinstance(entry, str) else entry for name, entry in recipe["data"].items()}
+    recipe.setdefault("gates", _default_gates(recipe.get("task")))  # a default of the model would add a fault to each other one
     if isinstance(recipe.get("stages"), list):
         recipe["stages"] = [_normalise_stage(entry) for entry in recipe["stages"]]
     return recipe
+
+
+def _default_gates(task: Any) -> list[dict[str, Any]]:
+    """The gates of a recipe without any; none where its task is not known, which is an error of its own."""
+    name = task.get("name") if isinstance(task, dict) else None
+    return [default_gate(name).model_dump(exclude_none=True)] if name in TASK_NAMES else []
 
 
 def _normalise_stage(entry: Any) -> Any:

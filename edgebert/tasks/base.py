@@ -182,8 +182,11 @@ class Task(ABC):
     def check_label(self, label: str) -> None:  # noqa: B027 - most tasks take any label
         """Raises ValueError with the fault of a label, or tag, that cannot be one of this task."""
 
-    def check_model_labels(self, labels: Sequence[str]) -> None:  # noqa: B027 - most tasks take any labels
-        """Raises ValueError with the fault of a model's labels, of which answers could not be made."""
+    def check_model_labels(self, labels: Sequence[str]) -> None:
+        """Raises ValueError with the fault of the labels: answers are names, so two outputs of one name would be equal."""
+        twice = next((label for index, label in enumerate(labels) if label in labels[:index]), None)
+        if twice is not None:
+            raise ValueError(f"two of the model's outputs have the label {twice!r}, and answers would not tell them apart")
 
     def label_index(self, label: str, labels: Sequence[str]) -> int | None:
         """Index of a data set's label among the model's labels, by name, else by number; None when it is not one of them."""

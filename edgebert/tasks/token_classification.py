@@ -78,7 +78,8 @@ class TokenClassification(Task):
             raise ValueError(f"the tag {label!r} is not of the BIO scheme: O, B-type, I-type, and at will E-type, S-type")
 
     def check_model_labels(self, labels: Sequence[str]) -> None:
-        """Raises ValueError for a label that is not of the scheme, so that its words would be of no entity."""
+        """Also raises ValueError for a label that is not of the scheme, so that its words would be of no entity."""
+        super().check_model_labels(labels)
         strange = next((label for label in labels if not TAG.fullmatch(label)), None)
         if strange is not None:
             raise ValueError(f"the model's label {strange!r} is not of the BIO scheme: O, B-type, I-type, and at will E-, S-")

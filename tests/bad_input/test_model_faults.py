@@ -124,3 +124,12 @@ def lose_layer(weights: dict[str, Any]) -> None:
 )
 def test_compress_refuses_a_model(case: Case, cli: Any, recipe: Path) -> None:
     assert_case(case, cli, recipe.parent)
+
+
+def test_two_outputs_of_one_label_are_refused_because_answers_would_not_tell_them_apart(cli: Any, recipe: Path) -> None:
+    file = recipe.parent / "model" / "config.json"
+    names = {"id2label": {"0": "same", "1": "same"}, "label2id": {"same": 1}}
+    file.write_text(json.dumps({**json.loads(file.read_text()), **names}))
+    refused = cli("validate", "recipe.yaml")
+    assert refused.code == 2
+    assert "two of the model's outputs have the label 'same'" in refused.err and "task.labels" in refused.err

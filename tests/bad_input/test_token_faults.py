@@ -11,6 +11,7 @@ from breaks import assert_nothing_left, assert_refused
 from tiny_families import tiny_folder
 
 from edgebert.compress.init import recipe_text
+from edgebert.compress.recipe_file import load_recipe
 from edgebert.errors import EXIT_INPUT
 
 LABELS = ("B-person", "I-person", "O")
@@ -114,3 +115,16 @@ def test_init_writes_a_recipe_of_the_models_task(cli: Any, tmp_path: Path) -> No
     assert "{metric: entity_f1, min_ratio: 0.99}" in text
     (tmp_path / "mine.yaml").write_text(text.replace("./train.csv", "./eval.jsonl"))
     assert cli("validate", "mine.yaml").code == 0
+
+
+def test_a_wrong_recipe_without_gates_has_its_own_fault_alone(cli: Any, tmp_path: Path) -> None:
+    written(tmp_path, GOOD, stages=[{"quantize": {"method": "dinamic"}}])
+    refused = cli("validate", "recipe.yaml")
+    assert "1 problem" in refused.err and "Did you mean `dynamic`?" in refused.err
+    written(tmp_path, GOOD, task="token-clasification")
+    assert "1 problem" in cli("validate", "recipe.yaml").err
+
+
+def test_without_gates_the_tasks_first_metric_has_one(tmp_path: Path) -> None:
+    recipe = load_recipe(str(written(tmp_path, GOOD) / "recipe.yaml")).recipe
+    assert [str(gate) for gate in recipe.gates] == ["entity_f1 >= 0.99 of FP32"]

@@ -1,4 +1,4 @@
-"""A runtime of another: its graphs are ONNX in files of its own name, and ONNX Runtime runs them."""
+"""A runtime that somebody else might add: its graphs are ONNX in files of its own name, and ONNX Runtime runs them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A quantisation method of another: ONNX Runtime's dynamic quantisation of all but the products that it is told to leave."""
+"""A quantisation method that somebody might add: ONNX Runtime's dynamic one, which leaves the products that it is told to."""
 
 from __future__ import annotations
 
