@@ -93,6 +93,8 @@ def judge_gate(gate: Gate, candidate: float | None, baseline: float | None) -> G
         if value is None or not math.isfinite(value):
             return GateResult(gate, False, f"{gate}: not measured on the {who}")
     assert candidate is not None
+    if kind == "min_ratio" and baseline == 0:
+        return GateResult(gate, False, f"{gate}: FP32 has 0, and every candidate has a share of nothing")
     limit = _limit(kind, bound, baseline)
     # A bound that is met exactly in decimals must not fail by the last bit of a division.
     passed = candidate >= limit - 1e-12 if kind in ("min", "min_ratio", "max_drop") else candidate <= limit + 1e-12

@@ -65,7 +65,7 @@ def test_judge_gate_holds_exactly_on_the_allowed_side_of_each_bound(candidate: f
     expected = {
         "min": candidate >= bound,
         "max": candidate <= bound,
-        "min_ratio": candidate >= baseline * bound,
+        "min_ratio": baseline != 0 and candidate >= baseline * bound,
         "max_ratio": candidate <= baseline * bound,
         "max_drop": baseline - candidate <= bound,
         "max_rise": candidate - baseline <= bound,
@@ -245,3 +245,8 @@ def test_every_metric_of_a_gate_can_be_read_from_a_report() -> None:
     assert missing - of_other_tasks == {"p90_ms", "p95_ms", "p99_ms"}  # 20 queries
     assert values["speedup"] == pytest.approx(2.0)
     assert values["size_mb"] == 1.0
+
+
+def test_a_share_of_an_fp32_of_nothing_holds_for_no_candidate() -> None:
+    found = judge_gate(Gate(metric="accuracy", min_ratio=0.99), 0.0, 0.0)
+    assert not found.passed and "FP32 has 0" in found.reason
