@@ -110,6 +110,10 @@ class Entry(Frozen):
         """Proportional set size in units of 10^6 bytes: median over the processes."""
         return _median([item.pss_bytes for item in self.rounds], 1e6)
 
+    def isas(self) -> list[str]:
+        """Strongest instruction sets for INT8 of its processes, sorted; one where all are alike."""
+        return sorted({item.isa for item in self.rounds if item.isa})
+
     def energy_mj(self) -> float | None:
         """Millijoules of the whole CPU package for one text: median over the processes."""
         energies = [(item.energy_uj, item.examples) for item in self.rounds]

@@ -47,6 +47,9 @@ class Round(Frozen):
     """Microjoules that the energy counter of the whole CPU package added within `wall_ns`."""
     pinned: tuple[int, ...] = ()
     """Numbers of the cores that the process was pinned to; empty: it was not pinned."""
+    isa: str | None = None
+    """Strongest instruction set that the process could use for INT8: of the CPU's flags, AMX only where the kernel had granted
+    it to the process after the first answer. A runtime does not tell which of its kernels ran."""
     throttled: bool | None = None
     """Whether the machine throttled while this process measured; where it does not report that, whether it was too hot."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -115,3 +116,12 @@ class Runtime(ABC):
         """Raises MissingPackage when it is not."""
         if not self.available():
             raise MissingPackage(self.package, needed_for=f"The runtime {self.name}", extra=self.extra)
+
+    def import_package(self) -> None:
+        """Imports its package, as a service does when it starts: before the process is kept to some cores.
+
+        Raises:
+            MissingPackage: it is not installed.
+        """
+        self.require()
+        importlib.import_module(self.package)

@@ -13,6 +13,7 @@ signed products in 16 bits (smull, smlal, `aarch64/QgemmS8S8KernelNeon.S`), of w
 
 from __future__ import annotations
 
+import ctypes
 import platform
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -36,6 +37,10 @@ BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
 """Flags any of which means that the CPU multiplies in bfloat16."""
 EXACT: tuple[Isa, ...] = ("avx_vnni", "avx512_vnni", "amx", "arm-neon", "arm-dotprod", "arm-i8mm")
 """Instruction sets any of which sums 8-bit products exactly, so that weights may use all 8 bits."""
+
+ARCH_PRCTL, ARCH_GET_XCOMP_PERM, XTILEDATA = 158, 0x1022, 18
+"""The system call arch_prctl on x86-64, its request for the features that this process was granted, and AMX's bit among them
+(the kernel's arch/x86/xstate.rst)."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,25 @@ def parse_cpuinfo(text: str) -> Cpu:
         isas=tuple(isa for flag, isa in ISA_FLAGS.items() if flag in flags),
         bfloat16=bool(flags & BFLOAT16),
     )
+
+
+def usable_isa(cpu: Cpu, amx: bool) -> Isa | None:
+    """The strongest instruction set that INT8 products of a process can use, by the CPU's flags; None: it has none of them.
+
+    Args:
+        amx: whether the process may use AMX.
+    """
+    return next((isa for isa in ISA_FLAGS.values() if isa in cpu.isas and (isa != "amx" or amx)), None)
+
+
+def amx_granted() -> bool:
+    """Whether this process may use AMX's registers. Linux grants them on request, and ONNX Runtime and OpenVINO request them
+    where they multiply with AMX: so after a model's first answer this tells whether it can."""
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        return False
+    granted = ctypes.c_ulong(0)
+    failed = ctypes.CDLL(None).syscall(ARCH_PRCTL, ARCH_GET_XCOMP_PERM, ctypes.byref(granted))
+    return not failed and bool(granted.value >> XTILEDATA & 1)
 
 
 def saturates(isas: Collection[Isa]) -> bool:

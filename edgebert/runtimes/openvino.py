@@ -144,6 +144,11 @@ class OpenVino(Runtime):
     # Compiles every model at every length in every round, and NNCF takes seconds for each model.
     layer_effort = LayerEffort(rounds=2, heads=5, widths=6, seconds=15)
 
+    def import_package(self) -> None:
+        """Imports openvino, which sends no telemetry afterwards."""
+        switch_off_telemetry()
+        super().import_package()
+
     def open(self, model: Path, target: Target) -> Session:
         """Opens an OpenVINO IR."""
         self.require()

@@ -71,6 +71,7 @@ def a_round(number: int, ms: float, count: int = 60, **changes: Any) -> Round:
         "reference_workload_ns": Samples([1000, 1001, 1002, 1001]),
         "energy_uj": 5000,
         "pinned": (1,),
+        "isa": "avx512_vnni",
         "throttled": False,
     }
     return Round(**{**fields, **changes})

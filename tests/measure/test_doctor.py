@@ -158,6 +158,13 @@ TABLE: list[tuple[Callable[[Facts], Diagnosis], Facts, str, str]] = [
     (software.instructions, facts(isa=("avx512", "avx2")), "note", "weights of 7 bits"),
     (software.instructions, facts(isa=("avx512_vnni", "avx2")), "ok", "weights of 8 bits"),
     (software.instructions, facts(isa=("arm-neon",)), "ok", "weights of 8 bits"),
+    (
+        software.instructions,
+        facts(isa=("amx", "avx512_vnni"), topology=Topology(online=(0, 1), usable=(1,))),
+        "note",
+        "this process has one core",
+    ),
+    (software.instructions, facts(isa=("amx",), topology=Topology(online=(0, 1), usable=(0, 1))), "ok", "weights of 8 bits"),
     (software.energy, facts(), "note", "no counter"),
     (software.energy, facts(energy="forbidden"), "note", "only root"),
     (software.energy, facts(energy="readable"), "ok", "a counter"),

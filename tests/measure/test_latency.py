@@ -6,6 +6,7 @@ import gc
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from conftest import review_rows
 from processes import alive, measuring, wait_for
 from pydantic import ValidationError
 
+import edgebert
 from edgebert.core.progress import Silent
 from edgebert.errors import InputError, StageError
 from edgebert.measure.latency import process
@@ -32,6 +34,7 @@ from edgebert.measure.machine.cores import choose_cores
 from edgebert.measure.machine.energy import Counter, EnergyMeter
 from edgebert.measure.machine.kernel_files import KernelFiles
 from edgebert.report.rounds import Round, Setting
+from edgebert.runtimes.isa import amx_granted, host_cpu, usable_isa
 from edgebert.runtimes.target import Target
 
 TARGET = Target(runtime="onnxruntime")
@@ -75,6 +78,7 @@ def test_a_round_tells_all_that_a_process_can_measure(job: Callable[..., RoundJo
     cores = choose_cores(1)
     found = run_job(job(queries=40, settle=True, end_to_end=True, pin=cores, process=3, round=1))
     assert (found.round, found.process, found.pinned) == (1, 3, cores)
+    assert found.isa == usable_isa(host_cpu(), amx_granted())
     assert len(found.latencies_ns) == len(found.tokenise_ns) == len(found.end_to_end_ns) == len(found.lengths) == 40
     assert found.examples == 40
     assert found.wall_ns is not None and sum(found.latencies_ns) <= found.wall_ns
@@ -273,10 +277,13 @@ def test_threads_of_the_runtime_keep_to_the_cores(
     script = """
 import os, sys
 from edgebert.measure.machine.cores import pin
-pin((int(sys.argv[1]),))
 from edgebert.measure.latency.first_answer import answer_first
 from edgebert.measure.latency.job import RoundJob
-answer_first(RoundJob.model_validate_json(sys.stdin.read()))
+from edgebert.runtimes import get_runtime
+job = RoundJob.model_validate_json(sys.stdin.read())
+get_runtime(job.target.runtime).import_package()
+pin((int(sys.argv[1]),))
+answer_first(job)
 print({core for thread in os.listdir("/proc/self/task") for core in os.sched_getaffinity(int(thread))})
 """
     command = [sys.executable, "-c", script, str(asked.pin[0])]
@@ -309,10 +316,40 @@ print(*sys.modules)
     assert not BEFORE_THE_FIRST_ANSWER & set(done.stdout.split())
 
 
-def test_nothing_with_threads_of_its_own_is_imported_before_the_process_is_pinned() -> None:
-    script = "import sys, edgebert.measure.latency.worker; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert not {"numpy", "pydantic", "onnxruntime", "tokenizers", "torch"} & set(done.stdout.split())
+@LINUX
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_runtime_is_imported_before_its_process_is_pinned(runtime: str, job: Callable[..., RoundJob], finished: Path) -> None:
+    """ONNX Runtime that is imported by a process that is pinned already does without AMX."""
+    name = {"onnxruntime": "onnx/model.onnx", "openvino": "openvino/openvino_model.xml"}[runtime]
+    asked = job(target=Target(runtime=runtime), pin=choose_cores(1), model=str(finished / "runs/recipe/bundle" / name))
+    script = """
+import os, sys
+from edgebert.measure.latency import worker
+real, whole = os.sched_setaffinity, os.sched_getaffinity(0)
+def pinned(thread, cores):
+    there = {"numpy", sys.argv[2]} & set(sys.modules)
+    print("pinned with", *sorted(there), "imported on all cores", os.sched_getaffinity(0) == whole, file=sys.stderr)
+    os.sched_setaffinity = real
+    real(thread, cores)
+os.sched_setaffinity = pinned
+sys.exit(worker.main())
+"""
+    command = [sys.executable, "-c", script, str(os.getpid()), runtime]
+    done = subprocess.run(command, input=asked.model_dump_json(), capture_output=True, text=True, check=True)
+    there = " ".join(sorted(["numpy", runtime]))
+    assert f"pinned with {there} imported on all cores True" in done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["pinned"] == list(asked.pin)
+
+
+def test_only_the_worker_that_times_a_model_pins_itself_and_imports_the_runtime_first() -> None:
+    """The other workers keep to the cores of their parent, which no code of edgebert narrows."""
+    places = {
+        (file.name, call)
+        for file in Path(edgebert.__file__).parent.rglob("*.py")
+        for call in re.findall(r"(?<!def )\b(pin|os\.sched_setaffinity|import_package)\(", file.read_text(encoding="utf-8"))
+        if "measure" in file.parts or "stages" in file.parts
+    }
+    assert places == {("worker.py", "pin"), ("worker.py", "import_package"), ("cores.py", "os.sched_setaffinity")}
 
 
 def test_what_libraries_print_does_not_reach_the_parent(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from edgebert.core.progress import Silent
 from edgebert.core.store import ArtifactStore
 from edgebert.errors import EnvironmentFault
 from edgebert.runtimes import RUNTIMES, isa
-from edgebert.runtimes.isa import EXACT, host_cpu, overflows, parse_cpuinfo, saturates
+from edgebert.runtimes.isa import EXACT, host_cpu, overflows, parse_cpuinfo, saturates, usable_isa
 from edgebert.runtimes.target import Target
 
 HASWELL = "fpu sse4_2 avx avx2 fma bmi2"
@@ -69,6 +70,38 @@ def test_instruction_sets_are_read_from_the_flags(flags: str, word: str, found: 
     cpu = parse_cpuinfo(cpuinfo(flags, flags, word=word))
     assert (cpu.model, set(cpu.isas)) == ("A CPU", found)
     assert saturates(cpu.isas) == (flags in (HASWELL, SKYLAKE_SERVER, ""))
+
+
+@pytest.mark.parametrize(
+    ("flags", "amx", "found"),
+    [
+        (SAPPHIRE_RAPIDS, True, "amx"),
+        (SAPPHIRE_RAPIDS, False, "avx512_vnni"),
+        (CASCADE_LAKE, True, "avx512_vnni"),
+        (ALDER_LAKE, False, "avx_vnni"),
+        (HASWELL, False, "avx2"),
+        (NEOVERSE_V1, False, "arm-i8mm"),
+        ("", False, None),
+    ],
+)
+def test_the_strongest_set_for_int8_is_amx_only_where_the_kernel_granted_it(flags: str, amx: bool, found: str | None) -> None:
+    cpu = parse_cpuinfo(cpuinfo(flags, word="Features" if "asimd" in flags else "flags"))
+    assert usable_isa(cpu, amx) == found
+
+
+@pytest.mark.skipif(platform.system() != "Linux" or platform.machine() != "x86_64", reason="Linux on x86-64 grants AMX")
+@pytest.mark.parametrize(("mask", "failed", "granted"), [(1 << 18, 0, True), (0b111, 0, False), (1 << 18, -1, False)])
+def test_amx_is_granted_where_the_kernel_says_so(
+    mask: int, failed: int, granted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Kernel:
+        def syscall(self, number: int, request: int, answer: Any) -> int:
+            assert (number, request) == (158, 0x1022)
+            answer._obj.value = mask
+            return failed
+
+    monkeypatch.setattr("ctypes.CDLL", lambda name: Kernel())
+    assert isa.amx_granted() == granted
 
 
 def test_only_what_every_core_has_counts() -> None:

@@ -27,6 +27,10 @@ def instructions(facts: Facts) -> Diagnosis:
     known = [isa for isa in ISA_FLAGS.values() if isa in found]
     if not known:
         return Diagnosis("INT8", "note", NOT_TOLD, "without knowing its instructions, weights get 7 bits")
+    if "amx" in known and len(facts.topology.usable) == 1 < facts.all_cores:
+        why = "ONNX Runtime that is imported by a process that is pinned to one core already does without AMX"
+        mend = "start on all cores (no taskset, no cpuset), and pin the process once onnxruntime is imported, as bench does"
+        return Diagnosis("INT8", "note", f"{', '.join(known)}; this process has one core", why, mend)
     if not saturates(known):
         return Diagnosis("INT8", "ok", f"{', '.join(known)}: weights of 8 bits")
     why = "without dot products of bytes sums of 8-bit products overflow, so that INT8 is less exact and gains less"

@@ -25,7 +25,7 @@ UNTIMED, UNTIMED_NS = 0.05, 1_000_000
 
 
 def measure(job: RoundJob, opened: OpenedModel, expect: Callable[[float], None], meter: EnergyMeter | None = None) -> Round:
-    """The measurements of one round, without the cores that it was pinned to.
+    """The measurements of one round, without the cores that it was pinned to and its instruction set.
 
     Args:
         expect: called before long work with the seconds that it may take.

@@ -1,7 +1,7 @@
 """The process that serves one model and times it. Imports only what a device has.
 
-The time of imports is measured, too: until the first answer only what serving needs is imported. Before that the process is
-pinned, because threads keep to the cores that they were started on.
+The time of imports is measured, too: until the first answer only what serving needs is imported. The runtime is imported
+before the process is pinned, as in a service: a library may choose its kernels by the cores that it finds at its import.
 """
 
 from __future__ import annotations
@@ -14,7 +14,11 @@ from typing import Any
 
 from edgebert.core.interrupts import end_with
 from edgebert.errors import EdgebertError
+from edgebert.measure.latency.first_answer import answer_first
+from edgebert.measure.latency.job import RoundJob
 from edgebert.measure.machine.cores import pin
+from edgebert.runtimes import get_runtime
+from edgebert.runtimes.isa import amx_granted, host_cpu, usable_isa
 
 
 def main() -> int:
@@ -23,17 +27,15 @@ def main() -> int:
     given = sys.stdin.read()
     write = _line_writer()
     try:
-        cores = pin(json.loads(given)["pin"])
-        # Only now: these imports bring numpy, whose threads would keep to all cores if they were started before the pin.
-        from edgebert.measure.latency.first_answer import answer_first
-        from edgebert.measure.latency.job import RoundJob
-
         job = RoundJob.model_validate_json(given)
+        get_runtime(job.target.runtime).import_package()
+        cores = pin(job.pin)
         opened = answer_first(job)
         from edgebert.measure.latency.timed import measure
 
         measured = measure(job, opened, lambda seconds: write({"lasts_s": seconds}))
-        write(measured.model_copy(update={"pinned": cores}).model_dump(mode="json"))
+        isa = usable_isa(host_cpu(), amx_granted())
+        write(measured.model_copy(update={"pinned": cores, "isa": isa}).model_dump(mode="json"))
     except EdgebertError as error:
         write({"failure": error.message, "hint": error.hint})
         return error.exit_code

@@ -5,9 +5,11 @@ From the kernel's files: admin-guide/pm/cpufreq.rst, intel_pstate.rst, amd-pstat
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from edgebert.errors import InputError
 from edgebert.measure.machine.kernel_files import THIS_MACHINE, KernelFiles
@@ -166,7 +168,10 @@ def usable() -> tuple[int, ...]:
 
 
 def pin(cores: Sequence[int]) -> tuple[int, ...]:
-    """Pins this process, and the threads that it starts from now on, to the cores.
+    """Pins every thread of this process, and those that they start from now on, to the cores.
+
+    A runtime is imported before: ONNX Runtime that is imported by a process that is pinned already does without AMX, which
+    no service does, and libraries' threads that run by then are pinned with the others.
 
     Returns:
         The cores that it is pinned to; empty where `cores` is empty or the system has no such call.
@@ -177,8 +182,18 @@ def pin(cores: Sequence[int]) -> tuple[int, ...]:
     check_cores(cores)
     if not cores or not hasattr(os, "sched_setaffinity"):
         return ()
-    os.sched_setaffinity(0, cores)
+    for thread in _threads():
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.sched_setaffinity(thread, cores)
     return usable()
+
+
+def _threads() -> list[int]:
+    """Numbers of this process's threads; 0, the calling one, where the system does not list them."""
+    try:
+        return [int(thread.name) for thread in Path("/proc/self/task").iterdir()]
+    except OSError:
+        return [0]
 
 
 def check_cores(cores: Sequence[int]) -> None:

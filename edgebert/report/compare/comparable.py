@@ -103,6 +103,9 @@ def notes(ref: Report, changed: Report, pair: Pair) -> tuple[str, ...]:
         )
     pinned = [any(item.pinned for item in entry.rounds) for entry in (pair.ref, pair.changed)]
     remarks += ["only one side kept to its own cores"] if pinned[0] != pinned[1] else []
+    isas = [entry.isas() for entry in (pair.ref, pair.changed)]
+    if all(isas) and isas[0] != isas[1]:
+        remarks.append(f"INT8 could use {' or '.join(isas[0])} -> {' or '.join(isas[1])}, which may be the reason")
     if pair.ref.setting.queries is None or pair.changed.setting.queries is None:
         remarks.append("a report does not say which texts were asked")
     return tuple(remarks)

@@ -82,6 +82,7 @@ def _marks(source: PageSource) -> Table:
         PageColumn("loop µs", meaning="what the measuring loop itself costs for each query"),
         PageColumn("reference spread", meaning="slowest over fastest process in the reference workload, less 1"),
         PageColumn("cores", numeric=False, meaning="cores that the process was pinned to"),
+        PageColumn("INT8 with", numeric=False, meaning="strongest instruction set that the process could use"),
     )
     return Table("The measurement of each model", *filled_columns(columns, rows))
 
@@ -90,6 +91,7 @@ def _mark_row(label: str, entry: Entry) -> tuple[Cell, ...]:
     warmups = [item.warmup for item in entry.rounds if item.warmup is not None]
     overhead = _overhead_ns(entry)
     pinned = sorted({item.pinned for item in entry.rounds})
+    isas = entry.isas()
     return (
         words(label),
         number(float(len(entry.rounds)), "{:.0f}"),
@@ -100,6 +102,7 @@ def _mark_row(label: str, entry: Entry) -> tuple[Cell, ...]:
         number(overhead / 1e3 if overhead is not None else None, "{:.2f}"),
         number(_reference_spread(entry), "{:.1%}"),
         words("; ".join(", ".join(map(str, cores)) for cores in pinned)) if any(pinned) else Cell("n/a"),
+        words(" or ".join(isas)) if isas else Cell("n/a"),
     )
 
 

@@ -187,6 +187,8 @@ def _overhead(report: Report) -> str:
     parts = [f"the loop itself costs {np.median(known) / 1e3:.2f} us a query, not subtracted"] if known else []
     pinned = sorted({item.pinned for item in every if item.pinned})
     parts += ["pinned to core " + " or ".join(",".join(map(str, cores)) for cores in pinned)] if pinned else []
+    isas = sorted({isa for entry in report.entries for isa in entry.isas()})
+    parts += [f"INT8 could use {' or '.join(isas)}"] if isas else []
     return "; ".join(parts)
 
 

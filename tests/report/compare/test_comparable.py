@@ -112,6 +112,12 @@ def test_the_state_of_the_machine_is_a_note() -> None:
     assert "turbo False -> True, which may be the reason" in pair.notes
 
 
+def test_other_instruction_sets_for_int8_are_a_note() -> None:
+    with_amx, without = (a_report(an_entry(rounds(seed=seed, isa=isa))) for seed, isa in enumerate(["amx", "avx512_vnni"]))
+    assert "INT8 could use amx -> avx512_vnni, which may be the reason" in compare(with_amx, without, FEW).pairs[0].notes
+    assert not any("INT8" in note for note in compare(with_amx, with_amx, FEW).pairs[0].notes)
+
+
 def test_processes_that_had_not_settled_are_a_note() -> None:
     unsettled = a_report(an_entry(rounds(seed=1, stable=False)))
     assert "8 of 8 processes of CHANGED had not settled after warm-up" in compare(measured(0), unsettled, FEW).pairs[0].notes

@@ -197,6 +197,7 @@ def test_disturbances_are_named_at_the_top() -> None:
     assert "the machine throttled in 1 of 3 processes" in words
     assert "had not settled after warm-up in 1 of 3 processes" in words
     assert "the loop itself costs 1,000 µs a query" in words
+    assert "INT8 with" in words and "avx512_vnni" in words
 
 
 def test_models_of_the_same_name_have_labels_of_their_own() -> None:
