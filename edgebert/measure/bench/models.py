@@ -74,6 +74,8 @@ class BenchModel:
     tokenizer: Path | None
     checked_at: Target | None = None
     """Target that its answers were checked on, for a bundle's variant."""
+    is_described: bool = True
+    """Whether a config.json says its longest input, pad id and vocabulary; without one they are BERT's usual ones."""
 
     @property
     def serving(self) -> Serving | None:
@@ -255,6 +257,7 @@ def _graph_model(file: Path, path: Path, wanted: ModelRequest) -> BenchModel:
         **known,
         columns=("text",),
         tokenizer=tokenizer,
+        is_described=config is not None,
     )
 
 

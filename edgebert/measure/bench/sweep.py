@@ -12,6 +12,7 @@ import numpy as np
 
 from edgebert.core.progress import Progress
 from edgebert.errors import InputError
+from edgebert.measure.bench.alike import asked_like_the_bundle, run_alike
 from edgebert.measure.bench.models import BenchModel
 from edgebert.measure.bench.probe import probe
 from edgebert.measure.bench.probe_worker import Probe
@@ -140,9 +141,13 @@ def make_plan(
     options.check()
     if options.driver == "mlcommons-loadgen":
         loadgen.require()
-    seen = [_look(model, options, source, progress) for model, _ in models]
-    if any(role == "baseline" for _, role in models):
-        seen = _alike(seen, options, progress)
+    compared = any(role == "baseline" for _, role in models)
+    wanted = [model for model, _ in models]
+    if compared:
+        wanted = asked_like_the_bundle(wanted, progress, of_data=any(item.name == "data" for item in options.lengths))
+    seen = [_look(model, options, source, progress) for model in wanted]
+    if compared:
+        seen = run_alike(seen, progress, threads=not options.threads, batch=not options.batches)
     plan = []
     for (setting, lengths), (threads, batch) in itertools.product(options.settings(), _threads_and_batches(options)):
         for (model, found), (_, role) in zip(seen, models, strict=True):
@@ -152,35 +157,6 @@ def make_plan(
             setting_asked = setting.model_copy(update={"queries": asked.sha256})
             plan.append(Planned(model, role, target, setting_asked, asked, found, lengths))
     return plan
-
-
-def _alike(
-    seen: Sequence[tuple[BenchModel, Probe]], options: BenchOptions, progress: Progress
-) -> list[tuple[BenchModel, Probe]]:
-    """With a baseline: a model without threads or batch of its own takes those of the first that has some, to be comparable.
-
-    A bundle has both, a graph of a fixed batch has a batch.
-    """
-    settled = {
-        "threads": None if options.threads else next((item.target.threads for item, _ in seen if item.checked_at), None),
-        "batch": None
-        if options.batches
-        else next((item.target.batch for item, found in seen if _has_batch(item, found)), None),
-    }
-    alike = []
-    for model, found in seen:
-        open_ones = {} if model.checked_at else {"threads": settled["threads"]}
-        open_ones |= {} if _has_batch(model, found) else {"batch": settled["batch"]}
-        changes = {name: value for name, value in open_ones.items() if value not in (None, getattr(model.target, name))}
-        if changes:
-            what = " and ".join(f"{name} {value}" for name, value in changes.items())
-            progress.note(f"{model.name} is measured at {what}, like the model that it is compared with")
-        alike.append((replace(model, target=model.target.model_copy(update=changes)), found))
-    return alike
-
-
-def _has_batch(model: BenchModel, found: Probe) -> bool:
-    return model.checked_at is not None or found.fixed_batch is not None
 
 
 def _threads_and_batches(options: BenchOptions) -> list[tuple[int | None, int | None]]:
