@@ -10,6 +10,7 @@ import tempfile
 if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="edgebert-tests-config-")
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="edgebert-tests-cache-")
+    os.environ["EDGEBERT_TEST_EXPORTS"] = tempfile.mkdtemp(prefix="edgebert-tests-exports-")  # exports_once.py
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports the Hub client
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch: tiny models are no work to share
 
@@ -22,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import exports_once
 import pytest
 from hypothesis import settings
 from made_once import made_once, run_folder
@@ -37,6 +39,7 @@ switch_off_telemetry()
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores Ctrl-C, and so would its children
 settings.register_profile("edgebert", deadline=None)  # how long an example takes says nothing on a busy machine
 settings.load_profile("edgebert")
+exports_once.install()
 
 SENTENCES = Path(__file__).parent.parent / "calibration" / "sentences-en" / "sentences.txt"
 REVIEWS = Path(__file__).parent.parent / "calibration" / "reviews-en"
@@ -69,6 +72,13 @@ def pytest_unconfigure() -> None:
     if "PYTEST_XDIST_WORKER" not in os.environ:
         shutil.rmtree(os.environ["XDG_CONFIG_HOME"], ignore_errors=True)
         shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+        shutil.rmtree(os.environ["EDGEBERT_TEST_EXPORTS"], ignore_errors=True)
+
+
+@pytest.fixture
+def real_exports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every export of the test is made, although another test exported an equal model."""
+    monkeypatch.delenv(exports_once.FOLDER, raising=False)
 
 
 def make_tokenizer(folder: Path) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import make_model, review_rows, write_table
+from plugged_fakes import FAKES
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -33,7 +34,7 @@ def quick(name: str, assets: Path, folder: Path, *options: str) -> str:
     """What a benchmark prints in a quick run. Those that take a store share one."""
     store = [] if name in ("kill", "ptq") else ["--store", str(assets / "store")]
     command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--assets", str(assets), "--quick", *store, *options]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(map(str, (FAKES / "plugged", FAKES)))}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -289,6 +289,7 @@ def test_run_leaves_its_source_unchanged(step: Stage, bench: Bench, first_run: C
 
 
 @every_run
+@pytest.mark.usefixtures("real_exports")
 def test_run_makes_the_same_files_and_facts_when_it_runs_twice(
     step: Stage, bench: Bench, first_run: Callable[[Stage], Run], tmp_path: Path
 ) -> None:

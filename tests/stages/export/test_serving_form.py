@@ -25,7 +25,7 @@ from edgebert.stages.export import (
 from edgebert.stages.export.serving_form import BOUND, serving_form
 from edgebert.tasks import get_task
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("real_exports")]
 TASK = get_task("text-classification")
 BATCH = batch_of([2, 9, 5], padding=2)
 PRUNED = {0: Units((0, 2, 3), (1, 5, 20)), 1: Units((3,), tuple(range(0, 24, 2)))}
