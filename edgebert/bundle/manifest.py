@@ -17,7 +17,8 @@ from edgebert.runtimes.target import Isa, Target
 
 MANIFEST = "edgebert.json"
 TOLERANCE = {"fp32": 1e-3, "int8": 0.1}
-"""Largest absolute difference of a golden output on another CPU: INT8 kernels round differently, a saturating one errs more."""
+"""How far outputs, or the probabilities of labels, may be from the goldens on another CPU or with another version of a runtime:
+INT8 kernels round differently, a saturating one errs more."""
 LENGTH_LIMIT = 1 << 20
 TOKEN_LIMIT = (1 << 31) - 1
 """More tokens in a text, and a larger token id, than any BERT has."""
@@ -54,7 +55,7 @@ class ManifestEntry(Frozen):
     status: Literal["BASELINE", "PASSED", "FAILED"]
     reasons: Texts
     requires: dict[str, str]
-    """Python package -> version that the variant was measured with."""
+    """Python package -> version that the variant was made and measured with. Others may run it as well: the goldens decide."""
     requires_isa: Annotated[tuple[Isa, ...], FailFast()] = Field(
         default_factory=lambda known: EXACT if known.get("precision") == "int8" else ()
     )

@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from edgebert.bundle.golden_answers import Comparison, compare_goldens
 from edgebert.bundle.manifest import BundleManifest, ManifestEntry
 from edgebert.bundle.read import read_bundle, serving_of
+from edgebert.core.packages import package_version
 from edgebert.errors import BundleError, EnvironmentFault
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.base import Session
@@ -21,18 +23,44 @@ from edgebert.tasks.base import Encoded, Task
 
 @dataclass(frozen=True)
 class SelfTest:
-    """Result for one variant: the largest absolute difference from its golden outputs, or None and why it cannot run."""
+    """Result for one variant: its outputs beside its golden outputs, or None and why it cannot run."""
 
     variant: ManifestEntry
-    difference: float | None
+    compared: Comparison | None
     obstacle: str | None = None
 
     @property
+    def difference(self) -> float | None:
+        """Largest absolute difference of an output from its golden."""
+        return None if self.compared is None else self.compared.difference
+
+    @property
     def state(self) -> Literal["ok", "differs", "untested"]:
-        """Whether the difference is within the variant's tolerance; untested if it cannot run here."""
-        if self.difference is None:
+        """Whether it answers as it did, to the variant's tolerance; untested if it cannot run here."""
+        if self.compared is None:
             return "untested"
-        return "ok" if self.difference <= self.variant.tolerance else "differs"
+        return "ok" if self.compared.within(self.variant.tolerance) else "differs"
+
+    @property
+    def result(self) -> str:
+        """What was found, in words."""
+        if self.compared is None:
+            return self.obstacle or "it cannot run here"
+        shares, turned = self.compared.shares, self.compared.turned
+        found = [f"outputs differ by {self.compared.difference:.2g}"]
+        found += [] if shares is None else [f"probabilities by {shares:.2g}"]
+        found += [f"{turned} label{'s' if turned > 1 else ''} changed"] if turned else []
+        return f"{', '.join(found)}, {self.variant.tolerance:g} is allowed{other_versions(self.variant)}"
+
+
+def other_versions(variant: ManifestEntry) -> str:
+    """Which versions a variant was made with, and which are here, as the end of a sentence; empty where they are the same.
+
+    Another version is no obstacle: the goldens show whether it answers alike.
+    """
+    here = {package: package_version(package) for package in variant.requires}
+    other = [f"{package} {made}, here {here[package]}" for package, made in variant.requires.items() if here[package] != made]
+    return f" (made with {', '.join(other)})" if other else ""
 
 
 def obstacle(variant: ManifestEntry) -> str | None:
@@ -89,7 +117,7 @@ def replay(folder: Path, manifest: BundleManifest, variant: ManifestEntry, encod
 def ask_goldens(session: Session, serving: Serving, variant: ManifestEntry, encoded: Sequence[Encoded]) -> SelfTest:
     """Compares the outputs of an opened variant with the goldens, at batch size 1 as the goldens were made."""
     answers = [_alone(session.predict(serving.batch([item], variant.target)), serving.task, len(item)) for item in encoded]
-    return SelfTest(variant, _difference(answers, variant.golden_outputs))
+    return SelfTest(variant, compare_goldens(answers, variant.golden_outputs, serving.task, variant.tolerance))
 
 
 def _alone(outputs: Mapping[str, Any], task: Task, tokens: int) -> dict[str, Any]:
@@ -97,20 +125,6 @@ def _alone(outputs: Mapping[str, Any], task: Task, tokens: int) -> dict[str, Any
     of_tokens = {output.name for output in task.outputs if output.of_tokens}
     rows: dict[str, Any] = {name: value[0] if np.ndim(value) and len(value) else None for name, value in outputs.items()}
     return {name: row[:tokens] if name in of_tokens and row is not None and np.ndim(row) else row for name, row in rows.items()}
-
-
-def _difference(answers: Sequence[Mapping[str, Any]], goldens: Mapping[str, Sequence[Any]]) -> float:
-    """Largest absolute difference over all outputs; infinite if one is missing, not finite or of another shape."""
-    if not goldens or any(len(expected) != len(answers) for expected in goldens.values()):
-        return float("inf")
-    worst = 0.0
-    for name, expected in goldens.items():
-        for answer, value in zip(answers, expected, strict=True):
-            found, wanted = np.asarray(answer.get(name)), np.asarray(value)
-            if found.dtype == object or found.shape != wanted.shape or not np.isfinite(found - wanted).all():
-                return float("inf")
-            worst = max(worst, float(np.abs(found - wanted).max(initial=0)))
-    return worst
 
 
 def open_variant(folder: Path, variant: ManifestEntry, threads: int | None = None) -> Session:

@@ -42,13 +42,23 @@ def _signer_line(signer: Signer) -> str:
 
 
 def _test_line(test: SelfTest) -> str:
-    result = test.obstacle if test.difference is None else f"largest difference {test.difference:.2g}"
-    return f"{test.state:8} {test.variant.name}: {result} (allowed {test.variant.tolerance:g})"
+    return f"{test.state:8} {test.variant.name}: {test.result}"
 
 
 def _as_json(signer: Signer, tests: Sequence[SelfTest]) -> dict[str, Any]:
+    from edgebert.core.packages import package_version
+
     variants = [
-        {"variant": test.variant.name, "difference": test.difference, "state": test.state, "obstacle": test.obstacle}
+        {
+            "variant": test.variant.name,
+            "difference": test.difference,
+            "probabilities": test.compared and test.compared.shares,
+            "labels_changed": test.compared and test.compared.turned,
+            "state": test.state,
+            "obstacle": test.obstacle,
+            "made_with": test.variant.requires,
+            "here": {package: package_version(package) for package in test.variant.requires},
+        }
         for test in tests
     ]
     return {"signer": {"name": signer.name, "identity": signer.identity}, "variants": variants}

@@ -64,6 +64,8 @@ def is_installed(name: str) -> bool:
 
 def package_version(name: str) -> str:
     """Version of an installed package by its import name; `none` when it is not there."""
+    import importlib.metadata  # slow to import, and few processes ask
+
     other = "onnxruntime-gpu" if name == "onnxruntime" else name.replace("_", "-")
     for distribution in (name, other):
         try:

@@ -208,7 +208,7 @@ def ruin(root: Root) -> None:
     ("damage", "reason"),
     [
         (alter, "was altered"),
-        (lie, "answers its goldens with a difference of"),
+        (lie, "does not answer its goldens as where it was made"),
         (strip, "is not signed"),
         (forget, "is missing or of another bundle"),
         (ruin, "model_quantized.onnx"),

@@ -1,0 +1,91 @@
+"""golden_answers: how far outputs are from a bundle's goldens, and whether a variant still answers what it should.
+
+INT8 kernels round differently from one version of a runtime, and from one CPU, to the next. What that does to logits grows
+with their size, so that no bound on logits alone tells such rounding from a kernel whose sums overflow: outputs over labels
+are judged by what people read of them, labels and probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgebert.tasks.base import Array, Task
+from edgebert.tasks.probabilities import softmax
+
+NEVER = float("inf")
+"""The difference of outputs that cannot be compared: one is missing, not finite or of another shape."""
+UNFELT = 2.0
+"""Logits that are off by this many tolerances, in either direction, move no probability by more than one tolerance."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Outputs compared with goldens."""
+
+    difference: float
+    """Largest absolute difference of a value."""
+    shares: float | None = None
+    """Largest difference of a label's probability; None where no output is over labels."""
+    turned: int = 0
+    """Number of labels that changed though the golden's probability leads by more than the tolerance."""
+    span: float = 0.0
+    """Largest distance between two golden logits of one answer."""
+
+    def within(self, tolerance: float) -> bool:
+        """Whether the answers are the same: labels but for near ties, probabilities to the tolerance, and logits to the
+        tolerance as a share of their span, since a confident model's probabilities hide what its logits have lost."""
+        if self.difference <= tolerance:
+            return True
+        if self.shares is None or self.turned or self.shares > tolerance:
+            return False
+        return self.difference <= tolerance * max(UNFELT, self.span)
+
+
+def compare_goldens(
+    answers: Sequence[Mapping[str, Any]], goldens: Mapping[str, Sequence[Any]], task: Task, tolerance: float
+) -> Comparison:
+    """Compares a variant's outputs with its goldens.
+
+    Args:
+        answers: for each window, name -> output without the batch's axis and without padding.
+        goldens: name -> the outputs for all windows.
+        tolerance: lead in probability from which a label may not change.
+    """
+    if not goldens or any(len(expected) != len(answers) for expected in goldens.values()):
+        return Comparison(NEVER)
+    pairs = {
+        name: [(np.asarray(answer.get(name)), np.asarray(value)) for answer, value in zip(answers, expected, strict=True)]
+        for name, expected in goldens.items()
+    }
+    difference = max(_difference(found, wanted) for both in pairs.values() for found, wanted in both)
+    judged = {output.name for output in task.outputs if output.axes[-1:] == ("labels",)}
+    if not np.isfinite(difference) or pairs.keys() - judged:
+        return Comparison(difference)
+    return _of_labels(difference, [pair for both in pairs.values() for pair in both], tolerance)
+
+
+def _difference(found: Array, wanted: Array) -> float:
+    if found.dtype == object or found.shape != wanted.shape or not np.isfinite(found - wanted).all():
+        return NEVER
+    return float(np.abs(found - wanted).max(initial=0))
+
+
+def _of_labels(difference: float, pairs: Sequence[tuple[Array, Array]], tolerance: float) -> Comparison:
+    """The comparison of finite logits, of shape (labels,) or (tokens, labels)."""
+    found, wanted = (np.concatenate([np.atleast_2d(pair[side]) for pair in pairs]) for side in (0, 1))
+    ours, theirs = softmax(found), softmax(wanted)
+    turned = (ours.argmax(axis=-1) != theirs.argmax(axis=-1)) & (_lead(theirs) > tolerance)
+    shares = float(np.abs(ours - theirs).max(initial=0))
+    return Comparison(difference, shares, int(turned.sum()), float(np.ptp(wanted, axis=-1).max(initial=0)))
+
+
+def _lead(shares: Array) -> Array:
+    """Distance of the largest probability of each row from the next, shape (rows,); 1 where there is one label."""
+    if shares.shape[-1] < 2:
+        return np.ones(len(shares))
+    ordered = np.sort(shares, axis=-1)
+    return np.asarray(ordered[:, -1] - ordered[:, -2])
