@@ -1,22 +1,87 @@
-"""edgebert: a fine-tuned BERT in, the fastest INT8 model that still passes its gates out."""
+"""edgebert: a fine-tuned BERT in, the fastest INT8 model that still passes its gates out.
+
+    run = edgebert.compress("recipe.yaml")
+    edgebert.load(run.bundle)("a fine film")
+
+What else there is, is imported when it is first used: `import edgebert` is quick, and brings no torch.
+"""
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgebert.core.former_names import forward_former_names
 from edgebert.version import __version__
 
 if TYPE_CHECKING:
     from edgebert.bundle.predictor import Predictor
+    from edgebert.compress import CompressRoom
+    from edgebert.compress.call import plan
+    from edgebert.compress.plan import Plan
+    from edgebert.compress.recipe import Recipe
+    from edgebert.compress.run import Run
+    from edgebert.errors import EdgebertError
+    from edgebert.measure.bench.call import bench
+    from edgebert.report.compare.call import compare
+    from edgebert.report.compare.findings import Comparison
+    from edgebert.report.file import read_report
+    from edgebert.report.report import Report
+    from edgebert.report.verdict import Verdict
+
+    compress: CompressRoom
+else:
+    from edgebert import compress  # the room, which can be called; it imports nothing
 
 # ONNX Runtime's builds for Linux and macOS send telemetry to Microsoft unless this is set when they are imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 forward_former_names()
 
-__all__ = ["__version__", "load"]
+__all__ = [
+    "Comparison",
+    "EdgebertError",
+    "Plan",
+    "Predictor",
+    "Recipe",
+    "Report",
+    "Run",
+    "Verdict",
+    "__version__",
+    "bench",
+    "compare",
+    "compress",
+    "load",
+    "plan",
+    "read_report",
+]
+PLACES = {
+    "Comparison": "report.compare.findings",
+    "EdgebertError": "errors",
+    "Plan": "compress.plan",
+    "Predictor": "bundle.predictor",
+    "Recipe": "compress.recipe",
+    "Report": "report.report",
+    "Run": "compress.run",
+    "Verdict": "report.verdict",
+    "bench": "measure.bench.call",
+    "compare": "report.compare.call",
+    "plan": "compress.call",
+    "read_report": "report.file",
+}
+"""Name -> the module that has it, which is imported when the name is first used."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(f"{__name__}.{PLACES[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def load(

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "core": (),
 }
 """Room -> the rooms that it may import, lazily or for types alike; errors.py and version.py are for all."""
-FACE = {"core.former_names", "version", "bundle.predictor", "bundle.watching_predictor"}
+FACE = {"core.former_names", "version", "compress", "bundle.watching_predictor", *edgebert.PLACES.values()}
 """What `import edgebert` offers and nothing else imports it."""
 TORCH = {
     *(f"models.{name}" for name in ("capture", "embeddings", "fake_quant", "pruned", "surgery")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,8 +14,6 @@ from edgebert.core import interrupts
 from edgebert.errors import InputError, MissingPackage
 
 if TYPE_CHECKING:
-    from edgebert.core.progress import Progress
-    from edgebert.measure.bench.models import BenchModel
     from edgebert.report.report import Report
     from edgebert.report.rounds import Scenario
 
@@ -28,7 +26,7 @@ def bench(
     baseline: Annotated[str | None, typer.Option(metavar="MODEL", help="Measured in turns with the others.")] = None,
     variants: Annotated[
         list[str] | None,
-        typer.Option("--variant", metavar="NAME", help="Variant of a bundle; default: the selected one. Repeatable."),
+        typer.Option("--variant", metavar="NAME,NAME", help="Variants of a bundle; default: the selected one. Repeatable."),
     ] = None,
     baseline_variant: Annotated[
         str | None,
@@ -39,7 +37,7 @@ def bench(
         typer.Option(metavar="NAME", help="onnxruntime, openvino ...: for a MODEL that more than one runtime can run."),
     ] = None,
     scenario: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help=f"{', '.join(SCENARIOS)}; default the first. Repeatable.")
+        list[str] | None, typer.Option(metavar="NAME,NAME", help=f"{', '.join(SCENARIOS)}; default the first. Repeatable.")
     ] = None,
     streams: Annotated[int | None, typer.Option(min=1, max=4096, help="multi-stream: texts in one query; default 8.")] = None,
     instances: Annotated[int, typer.Option(min=1, max=256, help="Sessions in one process, each with its own threads.")] = 1,
@@ -80,19 +78,15 @@ def bench(
     quiet: QuietOption = False,
 ) -> None:
     """Measures models: latency, throughput, start and memory, in alternating fresh processes, into a report."""
-    from edgebert.measure.bench.data_file import DataFile
-    from edgebert.measure.bench.models import ModelRequest
+    from edgebert.measure.bench.call import Asked, measure, scenario_named
     from edgebert.measure.bench.out_file import check_out, command_line
-    from edgebert.measure.bench.queries import QuerySource, all_lengths
-    from edgebert.measure.bench.run import run
-    from edgebert.measure.bench.sweep import BenchOptions, make_plan
+    from edgebert.measure.bench.queries import all_lengths
+    from edgebert.measure.bench.sweep import BenchOptions
 
-    if label and not data:
-        raise InputError("--label names a column of --data, which is not given.", hint="--data FILE --label COLUMN")
     if bound_percent is not None and bound is None:
         raise InputError("--bound-percent says at which percentile --bound must hold.", hint="Add --bound MS, or drop it.")
     options = BenchOptions(
-        scenarios=tuple(map(_scenario, scenario or SCENARIOS[:1])),
+        scenarios=tuple(map(scenario_named, _parts(scenario) or SCENARIOS[:1])),
         streams=streams,
         instances=instances,
         rates=_rates(rate or ()),
@@ -114,21 +108,10 @@ def bench(
     options.check()
     progress = open_progress(quiet)
     file = check_out(out, progress, force=force)
-    source = QuerySource(DataFile.parse(data, label) if data else None, seed)
-    wanted = ModelRequest(tuple(variants or ()), _runtime(runtime), _tokenizer(tokenizer))
-    models = _bench_models(bench_models, baseline, baseline_variant, wanted, progress)
-    outcome = run(make_plan(models, options, source, progress), options, source, progress)
+    asked = Asked(tuple(bench_models), baseline, _parts(variants), baseline_variant, runtime, tokenizer)
+    outcome = measure(asked, options, data=data, label=label, progress=progress)
     report = outcome.report.model_copy(update={"command": command_line(sys.argv[1:])})
     _leave(report, file if out else None, outcome.fault, rounds, json_output=json_output)
-
-
-def _runtime(name: str | None) -> str | None:
-    from edgebert.runtimes import RUNTIMES
-
-    names = [runtime.name for runtime in RUNTIMES]
-    if name is not None and name not in names:
-        raise InputError(f"--runtime {name!r} is no runtime.", hint=f"Take one of {', '.join(names)}.")
-    return name
 
 
 def _leave(report: Report, file: Path | None, cut: BaseException | None, rounds: int, *, json_output: bool) -> None:
@@ -155,35 +138,9 @@ def _leave(report: Report, file: Path | None, cut: BaseException | None, rounds:
         raise fault
 
 
-def _bench_models(
-    paths: list[str], baseline: str | None, baseline_variant: str | None, wanted: Any, progress: Progress
-) -> list[tuple[BenchModel, Literal["baseline", "candidate"]]]:
-    """The models to measure with their roles, the baseline first."""
-    from dataclasses import replace
-
-    from edgebert.measure.bench.models import find_models, named_apart
-
-    theirs: list[BenchModel] = []
-    if baseline or baseline_variant:
-        of_baseline = replace(wanted, variants=(baseline_variant,) if baseline_variant else (), must=False)
-        theirs = find_models(baseline or paths[0], of_baseline, progress)
-    ours = [model for path in paths for model in find_models(path, wanted, progress)]
-    if wanted.variants and not any(model.checked_at for model in ours):
-        raise InputError("--variant names a part of a bundle, and there is none.", hint="Drop it.")
-    if baseline_variant and not theirs[0].checked_at:
-        raise InputError(f"--baseline-variant names a part of a bundle, and {baseline or paths[0]} is none.", hint="Drop it.")
-    named = named_apart([*theirs, *ours])
-    for model in named:
-        if wanted.tokenizer and model.tokenizer != wanted.tokenizer:
-            progress.note(f"{model.name} has its own tokenizer: --tokenizer is not used for it")
-    return [(model, "baseline" if index < len(theirs) else "candidate") for index, model in enumerate(named)]
-
-
-def _scenario(name: str) -> Scenario:
-    known = next((item for item in SCENARIOS if item == name), None)
-    if known is None:
-        raise InputError(f"There is no scenario {name}.", hint=f"There are {', '.join(SCENARIOS)}.")
-    return known
+def _parts(texts: Iterable[str] | None) -> tuple[str, ...]:
+    """The values of a repeatable option, each of which may be several with commas between them."""
+    return tuple(part.strip() for text in texts or () for part in text.split(","))
 
 
 def _rates(texts: Iterable[str]) -> tuple[float, ...]:
@@ -229,18 +186,6 @@ def _cores(text: str) -> tuple[int, ...] | None:
         raise InputError("This system cannot keep a process to some cores.", hint="Drop --pin.")
     check_cores(cores)
     return cores
-
-
-def _tokenizer(path: Path | None) -> Path | None:
-    if path is None:
-        return None
-    from edgebert.core.files import local_path
-
-    file = local_path(str(path), Path.cwd())
-    file = file / "tokenizer.json" if file.is_dir() else file
-    if not file.is_file():
-        raise InputError(f"There is no tokenizer {path}.", hint="Name a tokenizer.json, or a folder that has one.")
-    return file
 
 
 def _lines(report: Report, name: str | None) -> list[str]:

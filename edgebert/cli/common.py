@@ -41,8 +41,9 @@ def open_progress(quiet: bool) -> Progress:
 def open_store(folder: Path | None) -> ArtifactStore:
     """The store of finished stages at a folder, by default $EDGEBERT_HOME, else `.edgebert` here."""
     from edgebert.core.store import ArtifactStore
+    from edgebert.core.store_folder import store_folder
 
-    return ArtifactStore((folder or Path(os.environ.get("EDGEBERT_HOME") or ".edgebert")).absolute())
+    return ArtifactStore(store_folder(folder))
 
 
 def visible(text: str) -> str:

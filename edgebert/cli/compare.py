@@ -69,25 +69,15 @@ def compare(
 
 def _options(band: str, accuracy_band: str, metrics: list[str], across_devices: bool, seed: int) -> CompareOptions:
     from edgebert.report.compare.amounts import parse_points, parse_share
+    from edgebert.report.compare.call import known_metrics
     from edgebert.report.compare.findings import CompareOptions
 
     bands = {"band": parse_share(band, "--band"), "accuracy_band": parse_points(accuracy_band, "--accuracy-band")}
     for name, value in bands.items():
         if not value:
             raise InputError(f"--{name.replace('_', '-')} is 0, and no measurement is that exact.", hint="Write 2% or 0.02.")
-    return CompareOptions(**bands, across_devices=across_devices, metrics=tuple(_metrics(metrics)), seed=seed)
-
-
-def _metrics(names: list[str]) -> list[str]:
-    from edgebert.report.compare.compared_metrics import MEASURED
-    from edgebert.tasks.metrics import AGREEMENT, ANSWER_METRICS
-
-    known = [*MEASURED, *(metric.name for metric in (*ANSWER_METRICS, AGREEMENT))]
-    asked = [name.strip() for text in names for name in text.split(",") if name.strip()]
-    for name in asked:
-        if name not in known:
-            raise InputError(f"There is no metric {name}.", hint=f"Known: {', '.join(known)}.")
-    return asked
+    asked = [name.strip() for text in metrics for name in text.split(",") if name.strip()]
+    return CompareOptions(**bands, across_devices=across_devices, metrics=known_metrics(asked), seed=seed)
 
 
 def _policy(words: list[str], threshold: str | None, accuracy_threshold: str | None) -> Policy | None:

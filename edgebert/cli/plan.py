@@ -14,11 +14,6 @@ def plan(
     from edgebert.compress.plan import make_plan
     from edgebert.compress.recipe_file import load_recipe
 
-    lines = make_plan(load_recipe(recipe, overrides or ()), open_store(store))
-    width = max(len(line.name) for line in lines)
-    print_result(
-        json_output,
-        lambda: [line.__dict__ for line in lines],
-        lambda: (f"{line.name:{width}}  {line.state:8}  {line.note}".rstrip() for line in lines),
-    )
-    raise typer.Exit(next((line.exit_code for line in lines if line.exit_code), 0))
+    found = make_plan(load_recipe(recipe, overrides or ()), open_store(store))
+    print_result(json_output, lambda: [line.__dict__ for line in found.lines], lambda: [str(found)])
+    raise typer.Exit(found.exit_code)

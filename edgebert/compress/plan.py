@@ -33,7 +33,28 @@ class PlanLine:
         return EXIT_INPUT if self.name.startswith("data.") else EXIT_ENVIRONMENT
 
 
-def make_plan(file: RecipeFile, store: ArtifactStore) -> list[PlanLine]:
+@dataclass(frozen=True)
+class Plan:
+    """Every piece of work of a recipe, in order."""
+
+    lines: tuple[PlanLine, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of compress: that of the first line that has one."""
+        return next((line.exit_code for line in self.lines if line.exit_code), EXIT_OK)
+
+    @property
+    def ready(self) -> bool:
+        """Whether nothing is missing."""
+        return self.exit_code == EXIT_OK
+
+    def __str__(self) -> str:
+        width = max(len(line.name) for line in self.lines)
+        return "\n".join(f"{line.name:{width}}  {line.state:8}  {line.note}".rstrip() for line in self.lines)
+
+
+def make_plan(file: RecipeFile, store: ArtifactStore) -> Plan:
     """Every piece of work in order. Faults of the environment become lines; faults of the recipe are raised.
 
     Raises:
@@ -45,7 +66,7 @@ def make_plan(file: RecipeFile, store: ArtifactStore) -> list[PlanLine]:
     data = _data_lines(resolved, store, lines)
     lines += _step_lines(resolved, store, base, data)
     lines += _target_lines(resolved)
-    return lines
+    return Plan(tuple(lines))
 
 
 def _data_lines(resolved: ResolvedRecipe, store: ArtifactStore, lines: list[PlanLine]) -> dict[str, Artifact | None]:

@@ -91,7 +91,19 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> RecipeFile:
         InputError: there is no such file.
     """
     path = find_recipe(name)
-    document = parse_yaml(read_text(path, RECIPE), name, RECIPE)
+    return _overridden(parse_yaml(read_text(path, RECIPE), name, RECIPE), name, path, overrides)
+
+
+def load_content(content: dict[str, Any], overrides: Sequence[str] = ()) -> RecipeFile:
+    """Overrides and validates a recipe that is no file; its name is `recipe`, and its paths count from the working folder.
+
+    Raises:
+        RecipeError: the recipe has problems; the error contains all of them.
+    """
+    return _overridden(YamlDocument(content), "the recipe", Path.cwd() / "recipe.yaml", overrides)
+
+
+def _overridden(document: YamlDocument, name: str, path: Path, overrides: Sequence[str]) -> RecipeFile:
     if not isinstance(document.value, dict):
         hint = "Start from one with: edgebert init MODEL_DIR"
         raise RecipeError(name, [Problem("", "a recipe is a mapping with model, task, data and stages.", 1, hint)])

@@ -31,6 +31,9 @@ MOST_TEXTS = 1_000_000
 PROCESS_S, SETTLING = 0.5, 100
 """For the estimate of a plan's time: seconds of a process beside the probe's, and queries until latency has settled."""
 
+LEAST = {"queries": 1, "rounds": 1, "warmup": 0, "instances": 1, "streams": 1, "seed": 0, "cool_down_s": 0}
+"""Name of an option -> the least number that it may be."""
+
 
 @dataclass(frozen=True)
 class BenchOptions:
@@ -60,6 +63,7 @@ class BenchOptions:
 
     def check(self) -> None:
         """Raises InputError for options that do not go together."""
+        self._check_numbers()
         server = "server" in self.scenarios
         if server and not self.rates:
             raise InputError("The server scenario needs a rate.", hint="Say how many queries arrive a second: --rate 50")
@@ -77,6 +81,14 @@ class BenchOptions:
         if self.bound_percent not in SAMPLES_FOR:
             known = ", ".join(str(percent) for percent in SAMPLES_FOR if percent == int(percent))
             raise InputError(f"--bound-percent {self.bound_percent} is not measured.", hint=f"Take one of {known}.")
+
+    def _check_numbers(self) -> None:
+        """Raises InputError for a number that is too small."""
+        given = [(name, getattr(self, name), least) for name, least in LEAST.items()]
+        given += [(name, value, 1) for name in ("batches", "threads") for value in getattr(self, name)]
+        for name, value, least in given:
+            if value is not None and value < least:
+                raise InputError(f"{name} is {value}: it has to be {least} or more.", hint="Leave it out for the default.")
 
     def settings(self) -> list[tuple[Setting, Lengths]]:
         """Every load with its lengths, without the queries."""

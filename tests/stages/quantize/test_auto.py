@@ -156,7 +156,7 @@ def test_a_second_run_finds_everything_and_another_gate_searches_again(plain: tu
     assert all(step["found_in_store"] for step in record["steps"])
     assert search_of(again) == search_of(outcome)
     other = load_recipe(str(folder / "recipe.yaml"), ["gates=[{metric: agreement, min: 0.4}]"])
-    states = {line.name: line.state for line in make_plan(other, ArtifactStore(folder / "store"))}
+    states = {line.name: line.state for line in make_plan(other, ArtifactStore(folder / "store")).lines}
     assert states["int8-auto-onnxruntime"] == "runs" and states["export-onnx"] == "found"
 
 
