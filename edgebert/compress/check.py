@@ -18,7 +18,8 @@ from edgebert.core.files import sentences
 from edgebert.core.packages import package_version, quiet_libraries
 from edgebert.core.progress import Progress
 from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_file, hash_json
-from edgebert.data.prepared import PreparedData, right_answers
+from edgebert.data.labels import right_answers
+from edgebert.data.prepared import PreparedData
 from edgebert.errors import StageError
 from edgebert.measure.coverage.coverage import measure_coverage
 from edgebert.measure.latency.job import RoundJob

@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgebert.bundle.parts import PlannedEntry
+from edgebert.compress.labels import SAME_LABELS, label_fault, renamed
 from edgebert.compress.layout import BASE, PlannedStep, numbered
-from edgebert.compress.resolve import SAME_LABELS, ResolvedRecipe, calibration_samples, label_fault, resolve_labels
+from edgebert.compress.resolve import ResolvedRecipe, calibration_samples, resolve_labels
 from edgebert.compress.step_keys import step_key
 from edgebert.core.progress import Progress
 from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_json
 from edgebert.data.drift import EVAL_ROWS, Texts, drift
-from edgebert.data.prepared import PreparedData, indices_of_labels, prepare_data
+from edgebert.data.labels import label_match, label_notes
+from edgebert.data.prepared import PreparedData, prepare_data
 from edgebert.errors import DataError, EdgebertError, SourceError, StageError
 from edgebert.measure.machine.environment import read_environment
 from edgebert.models.import_model import import_model
@@ -77,7 +79,13 @@ class Compression:
         """Every data set that is needed, read and checked."""
         prepared = {
             role: prepare_data(
-                spec, role, base=self.inputs.file.base, task=self.inputs.task, store=self.store, progress=self.progress
+                spec,
+                role,
+                base=self.inputs.file.base,
+                task=self.inputs.task,
+                store=self.store,
+                progress=self.progress,
+                seed=self.inputs.file.recipe.seed,
             )
             for role, spec in self.inputs.specs.items()
         }
@@ -97,11 +105,18 @@ class Compression:
             hint = "Write the tags by name, or name them in the recipe: task.labels: [...]"
             raise DataError(f"{error}.", hint=hint) from None
         for data in self.data.values():
-            indices_of_labels(data, self.inputs.task, labels)
+            label_match(data, self.inputs.task, labels)
         for name, model in self.inputs.models.items():  # where finetune makes the head, only the data names the labels
             if fault := label_fault(name, model, labels):
                 raise SourceError(fault, hint=SAME_LABELS)
         return labels
+
+    def _note_labels(self) -> None:
+        """Says which outputs have other names, which labels were read as numbers, and which have no rows."""
+        line = None if self.inputs.finetunes else renamed(self.labels, self.inputs.model.labels)
+        notes = [note for data in self.data.values() for note in label_notes(data, self.inputs.task, self.labels)]
+        for note in [line, *notes] if line else notes:
+            self.progress.note(note)
 
     def _note_long_rows(self) -> None:
         """Says which data sets have rows of more words than an input has tokens."""
@@ -117,6 +132,7 @@ class Compression:
         """Makes the artifact of every step."""
         self.require_packages()
         _ = self.base, self.models, self.data, self.labels  # report faults in the input before the first minute of work
+        self._note_labels()
         self._note_long_rows()
         for index in range(len(self.inputs.layout.steps)):
             self._make(index)

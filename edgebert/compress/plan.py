@@ -74,7 +74,8 @@ def _data_lines(resolved: ResolvedRecipe, store: ArtifactStore, lines: list[Plan
     for role, spec in resolved.specs.items():
         address = str(data_path(spec, resolved.file.base)) if spec.path else f"Hub: {spec.hub}"
         try:
-            artifact = store.get(data_key(spec, resolved.file.base, resolved.task, labelled=is_labelled(role)))
+            key = data_key(spec, resolved.file.base, resolved.task, labelled=is_labelled(role), seed=resolved.file.recipe.seed)
+            artifact = store.get(key)
             lines.append(PlanLine(f"data.{role}", "found" if artifact else "runs", address))
             artifacts[role] = artifact
         except DataError as error:

@@ -34,7 +34,9 @@ class TaskSpec(Strict):
 
     name: Literal[TASK_NAMES]  # type: ignore[valid-type]
     labels: tuple[str, ...] | None = Field(
-        None, description="Label names in the order of the model's outputs. By default those of the model's config.json."
+        None,
+        description="Label names in the order of the model's outputs. By default those of the model's config.json, or, where "
+        "finetune makes the head, of data.train: in the file's own order, else numbers in turn and then names from a to z.",
     )
     max_length: int | None = Field(
         None,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgebert.compress.cells import cell_problems
+from edgebert.compress.labels import SAME_LABELS, label_fault, label_problems, learned_labels
 from edgebert.compress.layout import Layout, lay_out
 from edgebert.compress.recipe_file import RecipeFile
 from edgebert.data.prepared import PreparedData, with_split
@@ -22,7 +23,6 @@ from edgebert.tasks.base import Task
 
 WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """Environment variables in which launchers (torchrun, several kinds of MPI) set the number of processes."""
-SAME_LABELS = "Name a teacher with the same labels in the same order."
 
 
 @dataclass(frozen=True)
@@ -79,23 +79,10 @@ def resolve_recipe(file: RecipeFile) -> ResolvedRecipe:
     models, faults = _other_models(file, task, model)
     problems += faults
     trains = any(stage.makes_teacher for stage in recipe.stages)
-    if recipe.task.labels and not trains and len(recipe.task.labels) != len(model.labels):
-        problems.append(
-            Problem("task.labels", f"has {len(recipe.task.labels)} names, but the model has {len(model.labels)} outputs")
-        )
-    problems += _label_problems(recipe.task.labels or (model.labels if model.has_head(task) and not trains else ()), task)
+    problems += label_problems(recipe.task.labels, model, task, trains=trains)
     if problems or layout is None:
         raise RecipeError(str(file.path), [file.placed(problem) for problem in problems])
     return ResolvedRecipe(file, task, model, layout, max_length, models)
-
-
-def _label_problems(labels: Sequence[str], task: Task) -> list[Problem]:
-    try:
-        task.check_model_labels(labels)
-    except ValueError as fault:
-        hint = "Name them, in the order of the model's outputs: task.labels: [...]"
-        return [Problem("task.labels", f"{fault}", suggestion=hint)]
-    return []
 
 
 def require_one_process() -> None:
@@ -145,25 +132,13 @@ def _other_models(file: RecipeFile, task: Task, model: ModelFolder) -> tuple[dic
     return models, problems
 
 
-def label_fault(name: str, model: ModelFolder, labels: Sequence[str]) -> str | None:
-    """The fault in another teacher's labels, if any. Their names may differ, but equal names must have the same order."""
-    theirs = [label.casefold() for label in model.labels]
-    ours = [label.casefold() for label in labels]
-    if len(theirs) != len(ours):
-        return f"{name} has {len(theirs)} labels, the task {len(ours)}."
-    if theirs != ours and sorted(theirs) == sorted(ours):
-        return f"{name} has the labels in another order: {', '.join(model.labels)}; the task has {', '.join(labels)}."
-    return None
-
-
 def resolve_labels(resolved: ResolvedRecipe, train: PreparedData | None) -> tuple[str, ...]:
-    """The recipe's labels, else a fine-tuned model's labels, else the training data's labels in their natural order."""
-    declared = resolved.file.recipe.task.labels
-    if declared:
+    """The recipe's labels, else a fine-tuned model's, else those that a head learns from the training data."""
+    if declared := resolved.file.recipe.task.labels:
         return declared
     if resolved.model.has_head(resolved.task) or train is None:
         return resolved.model.labels
-    return tuple(sorted(train.labels, key=lambda label: (not label.isdecimal(), int(label) if label.isdecimal() else 0, label)))
+    return learned_labels(train)
 
 
 def calibration_samples(spec: CalibrationSpec | None) -> int:

@@ -39,7 +39,7 @@ def step_key(
     read = [role for role in _roles(needed) if role in resolved.specs]
     if read:
         parts["labels"] = labels
-        parts |= {role: source_hash(resolved.specs[role], resolved.file.base) for role in read}
+        parts |= {role: source_hash(resolved.specs[role], resolved.file.base, resolved.file.recipe.seed) for role in read}
     if "target" in needed:
         environment = read_environment()
         parts |= {"target": resolved.layout.target.identity(), "machine": [environment.cpu, *environment.isa]}
@@ -52,7 +52,7 @@ def step_key(
     if "calibration" in needed:
         spec = resolved.specs.get("calibration") or resolved.specs["train"]
         samples = calibration_samples(resolved.file.recipe.data.calibration)
-        parts |= {"calibration": source_hash(spec, resolved.file.base), "samples": samples}
+        parts |= {"calibration": source_hash(spec, resolved.file.base, resolved.file.recipe.seed), "samples": samples}
     return hash_json(parts)
 
 

@@ -6,10 +6,14 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgebert.data.label_match import plain_label
 from edgebert.tasks.base import Column, Kind
 
 MAX_CHARACTERS = 1_000_000
 MAX_WORDS = 100_000
+MAX_LABEL = 1_000
+LARGEST = 10**15
+"""Numbers from here on are no labels; beyond 2^53 a float is not the number that was written."""
 MISSING_MARKS = ("nan", "NaN")  # what pandas and numpy write for a missing value
 
 
@@ -45,9 +49,15 @@ def _text(value: Any) -> str:
 
 
 def _label(value: Any) -> str:
-    if isinstance(value, bool | int | float) and not _missing(value):
-        return str(int(value)) if float(value).is_integer() else str(value)
-    return _text(value).strip()
+    """A label as text, the same from every format: 1, 1.0, "1.0" and " 1 " are `1`; true is `True`, as pandas writes it."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= LARGEST:
+        raise ValueError(f"is a number of more than {len(str(LARGEST)) - 1} digits")
+    if isinstance(value, float) and not _missing(value) and abs(value) >= LARGEST:
+        raise ValueError(f"is {value:g}, which is no label")
+    text = str(value) if isinstance(value, bool | int | float) and not _missing(value) else _text(value)
+    if len(label := plain_label(text)) > MAX_LABEL:
+        raise ValueError(f"has {len(label):,} characters, too many for a label (at most {MAX_LABEL:,})")
+    return label
 
 
 def _items(value: Any) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,21 +11,24 @@ from typing import Any
 import numpy as np
 
 from edgebert.core.files import local_path
-from edgebert.core.progress import Progress, ProgressStep
+from edgebert.core.progress import Progress
 from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_file, hash_json
-from edgebert.data.column_kinds import KINDS, source_of
-from edgebert.data.readers import Rows, read_hub, read_rows
+from edgebert.data.arrow_files import is_saved, saved_files
+from edgebert.data.checked_rows import PreparedRow, checked_rows, file_column
+from edgebert.data.class_names import class_names
+from edgebert.data.column_kinds import KINDS
+from edgebert.data.readers import Rows, is_quoted_tsv, read_hub, read_rows
+from edgebert.data.sampling import Census, drawn_rows, take_census
 from edgebert.data.spec import CalibrationSpec, DataSpec
-from edgebert.data.text_files import require_file
+from edgebert.data.text_open import require_file
 from edgebert.errors import DataError
-from edgebert.tasks.base import Column, Task
+from edgebert.tasks.base import Task
 
 VERSION = 1
+HUB_VERSION = 2
+"""Since 2, the names that a data set on the Hub gives its labels are kept."""
 FILE = "data.arrow"
 BLOCK_ROWS = 1000
-MAX_FAULTS = 5
-PreparedRow = dict[str, Any]
-"""Column of the task -> str, list of str, or None where the row has no such value."""
 _MAPPED: dict[Path, Any] = {}
 """Arrow files that are mapped into this process."""
 DEFAULT_SPLITS = {"train": "train", "eval": "validation", "calibration": "train", "transfer": "unsupervised"}
@@ -50,6 +53,16 @@ class PreparedData:
     def labels(self) -> Mapping[str, int]:
         """Label -> number of times that it occurs; empty if the set has no labels."""
         return dict(self.artifact.facts["labels"])
+
+    @property
+    def own_names(self) -> tuple[str, ...]:
+        """The names that the file gives the numbers 0, 1, ... in its label column; empty where it names none."""
+        return tuple(self.artifact.facts.get("names", ()))
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Labels of the file that none of the rows has which `limit` drew."""
+        return tuple(self.artifact.facts.get("left_out", ()))
 
     @property
     def longest_row(self) -> int:
@@ -84,49 +97,41 @@ class PreparedData:
         return self.rows(sorted(int(index) for index in chosen))
 
 
-def indices_of_labels(data: PreparedData, task: Task, labels: Sequence[str]) -> dict[str, int]:
-    """Label of a data set -> its index among the model's labels.
-
-    Raises:
-        DataError: a label is not one of the model's.
-    """
-    tagged = task.label_column is not None and task.label_column.kind == "tags"
-    what, unit = ("tag", "words") if tagged else ("label", "rows")
-    indices: dict[str, int] = {}
-    for label, count in data.labels.items():
-        index = task.label_index(label, labels)
-        if index is None:
-            raise DataError(
-                f"data.{data.role}: the {what} {label!r} ({count} {unit}) is not one of the model's: {', '.join(labels)}.",
-                hint="Correct the rows, or name the labels in the order of the model's outputs: task.labels: [...]",
-            )
-        indices[label] = index
-    return indices
-
-
-def right_answers(data: PreparedData, task: Task, labels: Sequence[str]) -> list[Any]:
-    """The right answer of each row, in the form of a prediction. Raises what `indices_of_labels` raises."""
-    indices = indices_of_labels(data, task, labels)
-    return [task.reference(row, indices, labels) for block in data.blocks() for row in block]
-
-
 def with_split(spec: DataSpec, role: str) -> DataSpec:
     """A Hub data set with its default split filled in, so that train and eval of one name are two sets."""
     return spec.model_copy(update={"split": DEFAULT_SPLITS[role]}) if spec.hub and not spec.split else spec
 
 
-def source_hash(spec: DataSpec, base: Path) -> str:
+def source_hash(spec: DataSpec, base: Path, seed: int = 0) -> str:
     """Hash of a data set: the file's content or the Hub's name and revision, and how it is read.
+
+    Args:
+        seed: the recipe's, which draws the rows of a `limit`.
 
     Raises:
         DataError: the file does not exist.
     """
-    reading = {**spec.model_dump(exclude={"path", "samples"}), "reader": VERSION}
+    reading = {**spec.model_dump(exclude={"path", "samples", "header"}), "reader": VERSION}
+    if spec.header:
+        reading["header"] = spec.header  # absent from the keys of stores that were made before
+    if spec.limit:
+        reading["drawn_by"] = seed  # before, a limit took the first rows
     if spec.path is None:
-        return hash_json(reading)
+        return hash_json({**reading, "reader": HUB_VERSION})
     path = data_path(spec, base)
+    content = _content_hash(path)
+    if names := class_names(spec, path):
+        reading["names"] = {column: list(of) for column, of in names.items()}
+    if is_quoted_tsv(spec, path):
+        reading["quoting"] = "standard"
+    return hash_json({**reading, "ending": path.suffix.lower(), "sha256": content})
+
+
+def _content_hash(path: Path) -> str:
+    if is_saved(path):
+        return hash_json({file.name: hash_file(file) for file in saved_files(path)})
     require_file(path)
-    return hash_json({**reading, "ending": path.suffix.lower(), "sha256": hash_file(path)})
+    return hash_file(path)
 
 
 def data_path(spec: DataSpec, base: Path) -> Path:
@@ -135,18 +140,19 @@ def data_path(spec: DataSpec, base: Path) -> Path:
     return local_path(spec.path, base)
 
 
-def data_key(spec: DataSpec, base: Path, task: Task, *, labelled: bool) -> str:
+def data_key(spec: DataSpec, base: Path, task: Task, *, labelled: bool, seed: int = 0) -> str:
     """Key of the prepared set in the store."""
-    return hash_json({"data": source_hash(spec, base), "task": task.name, "labelled": labelled, "version": VERSION})
+    return hash_json({"data": source_hash(spec, base, seed), "task": task.name, "labelled": labelled, "version": VERSION})
 
 
 def prepare_data(
-    spec: DataSpec, role: str, *, base: Path, task: Task, store: ArtifactStore, progress: Progress
+    spec: DataSpec, role: str, *, base: Path, task: Task, store: ArtifactStore, progress: Progress, seed: int = 0
 ) -> PreparedData:
     """The prepared data set from the store, or read and checked if it is not there yet.
 
     Args:
         role: `train`, `eval`, `calibration` or `transfer`; names it in messages, and calibration and transfer need no labels.
+        seed: draws the rows of a `limit`.
 
     Raises:
         DataError: with the first faults of the file, by row.
@@ -155,14 +161,22 @@ def prepare_data(
     path = data_path(spec, base) if spec.path else None
     name = f"data.{role} ({path.name if path else spec.hub})"
 
+    def read() -> Rows:
+        return read_rows(spec, path) if path else read_hub(spec, DEFAULT_SPLITS[role])
+
     def make(draft: Draft) -> Mapping[str, Any]:
+        names = class_names(spec, path, DEFAULT_SPLITS[role])
+        column = task.label_column if labelled else None
+        source = file_column(column, spec, names) if column else ""
         with progress.step(f"read {name}") as step:
-            source = read_rows(spec, path) if path else read_hub(spec, DEFAULT_SPLITS[role])
-            rows = _checked(source, spec, task, name, step, labelled=labelled)
-            return write_rows(rows, draft.out / FILE, task, name, labelled=labelled)
+            census = take_census(read(), column, _label_source(read, task, spec)) if spec.limit else None
+            numbered = drawn_rows(read, census.rows, spec.limit, seed) if census and spec.limit else enumerate(read(), start=1)
+            rows = checked_rows(numbered, spec, task, name, step, labelled=labelled)
+            facts = write_rows(rows, draft.out / FILE, task, name, labelled=labelled)
+        return {**facts, **_more_facts(facts, census, names.get(source, ()))}
 
     made_by = MadeBy(name="data", version=VERSION, parameters=spec.model_dump(exclude_none=True), packages={})
-    key = data_key(spec, base, task, labelled=labelled)
+    key = data_key(spec, base, task, labelled=labelled, seed=seed)
     data = PreparedData(store.get_or_make(key, format="data", parent=None, made_by=made_by, make=make), role)
     if isinstance(spec, CalibrationSpec) and spec.samples > len(data):
         raise DataError(
@@ -172,83 +186,19 @@ def prepare_data(
     return data
 
 
-def _columns(task: Task, *, labelled: bool) -> list[Column]:
-    return [column for column in task.columns if labelled or not column.is_label]
+def _label_source(read: Callable[[], Rows], task: Task, spec: DataSpec) -> str:
+    """The file's column with labels."""
+    return file_column(task.label_column, spec, next(read(), {})) if task.label_column else ""
 
 
-def _checked(rows: Rows, spec: DataSpec, task: Task, name: str, step: ProgressStep, *, labelled: bool) -> Iterator[PreparedRow]:
-    """The task's columns of each row. Raises DataError with the first MAX_FAULTS unusable rows."""
-    columns = {column.name: column for column in _columns(task, labelled=labelled)}
-    wanted: dict[str, str] | None = None
-    absent: set[str] = set()
-    faults: list[str] = []
-    for number, row in enumerate(rows, start=1):
-        if wanted is None:
-            wanted = _wanted_columns(spec, task, name, list(row), labelled=labelled)
-            absent = {spec.columns.get(column, column) for column in columns} - {*row}
-        try:
-            if late := sorted(absent & {*row}):
-                raise ValueError(f"`{late[0]}` is there, but row 1 has no such column")
-            yield _read_row(row, wanted, columns, task)
-        except ValueError as error:
-            faults.append(f"row {number}: {error}")
-        if len(faults) >= MAX_FAULTS:
-            break
-        if spec.limit and number >= spec.limit:
-            break
-        step.advance()
-    if faults:
-        more = " (and perhaps more)" if len(faults) == MAX_FAULTS else ""
-        listed = "\n  ".join(faults)
-        counted = f"{len(faults)} unusable row{'s' if len(faults) > 1 else ''}{more}, counted without the header"
-        raise DataError(f"{name}: {counted}:\n  {listed}", hint="Correct or remove them.")
+def _more_facts(facts: Mapping[str, Any], census: Census | None, names: Sequence[str]) -> dict[str, Any]:
+    """Facts that only some sets have: `left_out`, labels that no drawn row has, and `names`, the file's own for its numbers."""
+    left = [names[int(label)] if label.isdecimal() and int(label) < len(names) else label for label in _left(facts, census)]
+    return {**({"left_out": left} if left else {}), **({"names": list(names)} if names else {})}
 
 
-def _read_row(row: Mapping[str, Any], wanted: Mapping[str, str], columns: Mapping[str, Column], task: Task) -> PreparedRow:
-    """Column of the task -> its value. Raises ValueError with the row's fault."""
-    values: PreparedRow = {}
-    for name, source in wanted.items():
-        kind = KINDS[columns[name].kind]
-        try:
-            values[name] = kind.read(row.get(source))
-        except ValueError as fault:
-            raise ValueError(f"`{source}` {fault}") from None
-        for label in kind.labels(values[name]):
-            task.check_label(label)
-    task.check_row(values)
-    return values
-
-
-def _wanted_columns(spec: DataSpec, task: Task, name: str, present: list[str], *, labelled: bool) -> dict[str, str]:
-    known = {column.name for column in task.columns}
-    columns = ", ".join(f"`{column}`" for column in present)
-    if strange := sorted(set(spec.columns) - known):
-        listed = ", ".join(f"`{column}`" for column in sorted(known))
-        raise DataError(
-            f"{name}: `{strange[0]}` is no column of {task.name}.",
-            hint=f"The left side of `columns` is one of {listed}.",
-        )
-    wanted: dict[str, str] = {}
-    for column in _columns(task, labelled=labelled):
-        source = _source_of(column, spec, present)
-        if source in present:
-            wanted[column.name] = source
-        elif (column.required and not _has_other(column, task, spec, present)) or column.name in spec.columns:
-            raise DataError(
-                f"{name} has no column `{source}`; it has {columns}.",
-                hint=f"Say which one holds it: columns: {{{column.name}: NAME}}",
-            )
-    return wanted
-
-
-def _source_of(column: Column, spec: DataSpec, present: Sequence[str]) -> str:
-    """Name of a column in the file: what the recipe says, else as `source_of`."""
-    return spec.columns.get(column.name) or source_of(column, present)
-
-
-def _has_other(column: Column, task: Task, spec: DataSpec, present: Sequence[str]) -> bool:
-    """Whether the file has the column that may be there instead."""
-    return any(_source_of(other, spec, present) in present for other in task.columns if other.name == column.or_else)
+def _left(facts: Mapping[str, Any], census: Census | None) -> list[str]:
+    return sorted(set(census.labels) - set(facts["labels"])) if census else []
 
 
 def write_rows(rows: Iterator[PreparedRow], path: Path, task: Task, name: str, *, labelled: bool) -> dict[str, Any]:

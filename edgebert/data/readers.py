@@ -1,54 +1,32 @@
 """Reads data sets row by row, so that memory does not grow with the file. Every row is a plain dict.
 
-`text_files` reads CSV, TSV, JSON Lines and CoNLL; this module reads Parquet, SQuAD's nested JSON, and data sets on the Hub,
-which `datasets` streams.
+`text_files` reads CSV, TSV, JSON Lines and CoNLL, `arrow_files` what Arrow wrote; this module reads SQuAD's nested JSON, and
+data sets on the Hub, which `datasets` streams.
 """
 
 from __future__ import annotations
 
-import codecs
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from edgebert.data.spec import DATA_FORMATS, DataSpec
-from edgebert.data.text_files import check_file, read_conll, read_delimited, read_json_lines
+from edgebert.data.arrow_files import read_arrow, read_parquet, read_saved
+from edgebert.data.formats import BINARY, file_format
+from edgebert.data.json_values import Nesting
+from edgebert.data.spec import DataSpec
+from edgebert.data.text_files import (
+    check_file,
+    open_text,
+    own_separator,
+    quoted_as_pandas,
+    read_conll,
+    read_delimited,
+    read_json_lines,
+)
 from edgebert.errors import DataError, EnvironmentFault, MissingPackage
 
 Rows = Iterator[dict[str, Any]]
-
-BLOCK_ROWS = 1000
-BLOCK_BYTES = 1 << 20
-
-ENDINGS = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".txt": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-    ".conll": "conll",
-    ".bio": "conll",
-}
-SNIFFED_BYTES = 1 << 16
-
-
-def file_format(spec: DataSpec, path: Path) -> str:
-    """The format that the recipe names, otherwise the format of the file's ending.
-
-    Raises:
-        DataError: the ending is unknown.
-    """
-    if spec.format:
-        return str(spec.format)
-    if path.suffix.lower() == ".json" and path.is_file():
-        with path.open("rb") as file:
-            return "squad" if b'"paragraphs"' in file.read(SNIFFED_BYTES) else "jsonl"
-    if path.suffix.lower() not in ENDINGS:
-        known = ", ".join(sorted(DATA_FORMATS))
-        raise DataError(f"{path}: the ending {path.suffix!r} does not say what it is.", hint=f"Add `format:` ({known}).")
-    return ENDINGS[path.suffix.lower()]
 
 
 def read_rows(spec: DataSpec, path: Path) -> Rows:
@@ -58,20 +36,35 @@ def read_rows(spec: DataSpec, path: Path) -> Rows:
         DataError: while reading, with the fault and its line.
     """
     kind = file_format(spec, path)
-    quotes = (spec.quoting or ("none" if kind == "tsv" else "standard")) == "standard"
-    separator = spec.delimiter or ("\t" if kind == "tsv" else ",")
     readers: dict[str, Callable[[], Rows]] = {
-        "csv": lambda: read_delimited(path, separator, quotes=quotes),
-        "tsv": lambda: read_delimited(path, separator, quotes=quotes),
+        "csv": lambda: _read_table(spec, path, ","),
+        "tsv": lambda: _read_table(spec, path, "\t"),
         "jsonl": lambda: read_json_lines(path),
         "parquet": lambda: read_parquet(path),
+        "arrow": lambda: read_arrow(path),
+        "saved": lambda: read_saved(path),
         "squad": lambda: read_squad(path),
         "conll": lambda: read_conll(path),
     }
-    check_file(path, text=kind != "parquet")
-    if kind in ("csv", "tsv", "jsonl"):
-        _require_datasets(path.name)  # not to read the rows, but to keep them afterwards
+    if kind != "saved":
+        check_file(path, text=kind not in BINARY)
+    if kind not in ("squad", "conll"):
+        _require_datasets(path.name)  # if not to read the rows, then to keep them afterwards
     yield from readers[kind]()
+
+
+def _read_table(spec: DataSpec, path: Path, separator: str) -> Rows:
+    """Rows of CSV, or of TSV, whose quotes are ordinary characters unless the recipe or pandas says otherwise."""
+    plain = separator == "\t" and not is_quoted_tsv(spec, path)
+    quotes = spec.quoting == "standard" if spec.quoting else not plain
+    return read_delimited(path, spec.delimiter or own_separator(path) or separator, quotes=quotes, header=spec.header is None)
+
+
+def is_quoted_tsv(spec: DataSpec, path: Path) -> bool:
+    """Whether pandas wrote a TSV file, with quotes around fields, and the recipe does not say how it is quoted."""
+    if spec.quoting or path.is_dir() or file_format(spec, path) != "tsv":
+        return False
+    return quoted_as_pandas(path, spec.delimiter or "\t")
 
 
 def _require_datasets(what: str) -> None:
@@ -85,6 +78,22 @@ def _reason(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [error.__class__.__name__])[0][:300]
 
 
+def hub_features(spec: DataSpec, default_split: str) -> Mapping[str, Any]:
+    """Column -> description of its values, as `datasets` writes it; empty where the Hub names none. Faults are `read_hub`'s."""
+    try:
+        features = _hub_set(spec, default_split).features
+    except Exception:  # the rows cannot be read either, which names the fault
+        return {}
+    return dict(features.to_dict()) if features else {}
+
+
+def _hub_set(spec: DataSpec, default_split: str) -> Any:
+    _require_datasets(f"the Hub data set {spec.hub}")
+    from datasets import load_dataset
+
+    return load_dataset(spec.hub, spec.config, split=spec.split or default_split, revision=spec.revision, streaming=True)
+
+
 def read_hub(spec: DataSpec, default_split: str) -> Rows:
     """The rows of a data set on the Hub, streamed.
 
@@ -92,13 +101,8 @@ def read_hub(spec: DataSpec, default_split: str) -> Rows:
         DataError: the data set has no such configuration or split.
         EnvironmentFault: the Hub cannot be reached, or has no such data set.
     """
-    _require_datasets(f"the Hub data set {spec.hub}")
-    from datasets import load_dataset
-
     try:
-        yield from load_dataset(
-            spec.hub, spec.config, split=spec.split or default_split, revision=spec.revision, streaming=True
-        )
+        yield from _hub_set(spec, default_split)
     except ValueError as error:  # an unknown configuration or split
         hint = "Check its name, config and split in the recipe."
         raise DataError(f"The Hub data set {spec.hub} could not be read: {_reason(error)}", hint=hint) from error
@@ -107,21 +111,6 @@ def read_hub(spec: DataSpec, default_split: str) -> Rows:
             f"The Hub data set {spec.hub} could not be read: {_reason(error)}",
             hint="With a network, check the name, config and split. Without one, give a file: --set data.eval=FILE",
         ) from error
-
-
-def read_parquet(path: Path) -> Rows:
-    """Rows of a Parquet file, read through a small buffer: `datasets` would keep whole row groups in memory."""
-    _require_datasets(path.name)
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path, buffer_size=BLOCK_BYTES, pre_buffer=False) as file:
-            for block in file.iter_batches(batch_size=BLOCK_ROWS):
-                yield from block.to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        hint = "It may be a partial copy: fetch or write it again."
-        raise DataError(f"{path} cannot be read as PARQUET: {_reason(error)}", hint=hint) from error
 
 
 def read_squad(path: Path) -> Rows:
@@ -134,10 +123,8 @@ def read_squad(path: Path) -> Rows:
     except ImportError as error:
         raise MissingPackage("ijson", needed_for=f"Reading {path.name}") from error
     try:
-        with path.open("rb") as file:
-            if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
-                file.seek(0)
-            for article in ijson.items(file, "data.item"):
+        with open_text(path) as file:
+            for article in ijson.items(_Utf8(file), "data.item"):
                 yield from _questions(article)
     except ijson.JSONError as error:
         raise DataError(f"{path} is not valid JSON: {_reason(error)}") from error
@@ -145,6 +132,20 @@ def read_squad(path: Path) -> Rows:
         raise DataError(f"{path} is not in SQuAD's format: an article lacks {error}.") from error
     except (TypeError, AttributeError, ValueError) as error:
         raise DataError(f"{path} is not in SQuAD's format: {_reason(error)}.") from error
+
+
+class _Utf8:
+    """A text file as bytes of UTF-8, whatever its encoding."""
+
+    def __init__(self, file: TextIO) -> None:
+        """Reads from a file that is open."""
+        self._file, self._nesting = file, Nesting()
+
+    def read(self, size: int) -> bytes:
+        """The next characters, about `size` bytes. Raises ValueError where they are nested so deeply that it crashes."""
+        text = self._file.read(size)
+        self._nesting.read(text)
+        return text.encode()
 
 
 def _questions(article: dict[str, Any]) -> Rows:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from edgebert.core.strict import Strict
 
-DATA_FORMATS = ("csv", "tsv", "jsonl", "parquet", "squad", "conll")
+DATA_FORMATS = ("csv", "tsv", "jsonl", "parquet", "arrow", "squad", "conll")
 
 
 class DataSpec(Strict):
     """One data set: a file, or a data set on the Hub."""
 
-    path: str | None = Field(None, min_length=1, description="A file, relative to the recipe.")
+    path: str | None = Field(None, min_length=1, description="A file, or a folder of `save_to_disk`, relative to the recipe.")
     hub: str | None = Field(None, min_length=1, description="A Hub data set, for example `nyu-mll/glue`.")
     config: str | None = Field(None, description="Hub only: the configuration, for example `sst2`.")
     split: str | None = Field(None, description="Hub only: the split. By default `train` for train, `validation` for eval.")
@@ -27,9 +27,23 @@ class DataSpec(Strict):
     delimiter: str | None = Field(None, min_length=1, max_length=1, description="CSV and TSV: the separator.")
     quoting: Literal["standard", "none"] | None = Field(
         None,
-        description='CSV and TSV: `none` reads " as an ordinary character. By default standard for .csv, none for .tsv.',
+        description=(
+            'CSV and TSV: `none` reads " as an ordinary character. '
+            "By default standard for .csv, and none for .tsv unless pandas wrote it."
+        ),
     )
-    limit: int | None = Field(None, ge=1, description="Only the first rows.")
+    header: Literal["none"] | None = Field(
+        None, description="CSV and TSV: `none` where the first line is a row; the columns are then `1`, `2`, ..."
+    )
+    limit: int | None = Field(None, ge=1, description="Only so many rows, drawn by the seed.")
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _names(cls, columns: object) -> object:
+        """Columns of a file without a header are numbers, which YAML reads as such."""
+        if not isinstance(columns, dict):
+            return columns
+        return {name: str(column) if type(column) is int else column for name, column in columns.items()}
 
     @model_validator(mode="after")
     def _one_origin(self) -> DataSpec:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgebert.data.prepared import PreparedData, indices_of_labels
+from edgebert.data.labels import indices_of_labels
+from edgebert.data.prepared import PreparedData
 from edgebert.errors import StageError
 from edgebert.runtimes.serving import Serving
 from edgebert.tasks.base import Encoded, Row, collate, padded_targets

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgebert.data.prepared import PreparedData, right_answers
+from edgebert.data.labels import right_answers
+from edgebert.data.prepared import PreparedData
 from edgebert.measure.predictions import Predict
 from edgebert.runtimes.serving import Serving
 from edgebert.tasks.base import Array, Batch, Encoded, Row, Task, collate, split_outputs

@@ -188,12 +188,6 @@ class Task(ABC):
         if twice is not None:
             raise ValueError(f"two of the model's outputs have the label {twice!r}, and answers would not tell them apart")
 
-    def label_index(self, label: str, labels: Sequence[str]) -> int | None:
-        """Index of a data set's label among the model's labels, by name, else by number; None when it is not one of them."""
-        if label in labels:
-            return labels.index(label)
-        return next((index for index in range(len(labels)) if label == str(index)), None)
-
     def row_of(self, text: str) -> Row:
         """One line of input as a row; a tab separates its columns.
 

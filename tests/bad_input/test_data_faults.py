@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from breaks import SQUAD, Case, assert_case, both, cases, evaluation, folder_at, swap
+from breaks import SQUAD, Case, assert_case, both, cases, evaluation, folder_at, pipe_at, swap
 
 from edgebert.data.readers import read_rows
 from edgebert.data.spec import DataSpec
@@ -38,7 +39,11 @@ def parquet(rows: int = 100) -> bytes:
     Case("other column", evaluation("sentence,label\n" + GOOD), ("no column `text`; it has `sentence`, `label`", "columns:")),
     Case("unknown left-hand column", evaluation(HEAD + GOOD, columns={"txt": "text"}), ("`txt` is no column", "`text_pair`")),
     Case("unknown right-hand column", evaluation(HEAD + GOOD, columns={"text": "txt"}), ("no column `txt`; it has `text`",)),
-    Case("other separator", evaluation("text;label\ngood;positive\n"), ("no column `text`; it has `text;label`",)),
+    Case(
+        "other separator",
+        evaluation("text;label\ngood;positive\n"),
+        ("no column `text`; it has `text;label`", 'delimiter: ";"'),
+    ),
     Case("column twice", evaluation("text,text,label\na,b,positive\n"), ("two columns `text`", "Rename one")),
     Case("header too short", evaluation("text,label\n1,good,positive\n"), ("first row has 3 fields", "header line names 2")),
     Case("label not in the model", evaluation(HEAD + GOOD + "x,meh\n"), ("data.eval", "'meh' (1 rows)", "task.labels")),
@@ -52,14 +57,37 @@ def parquet(rows: int = 100) -> bytes:
     Case("one label only", evaluation(HEAD + "a,positive\nb,positive\n"), ("only one label: 'positive'", "judge")),
     Case("10 MB line", evaluation(HEAD + GOOD + f"{LONG},positive\n"), ("row 3", "10,485,760 characters", "never closes")),
     Case("10 MB header", evaluation(f"{LONG},label\n{GOOD}"), ("data/eval.csv has no header line",)),
-    Case("latin-1", evaluation(HEAD.encode() + b"caf\xe9,positive\n"), ("not UTF-8 text, near line 1 (byte 0xe9)", "iconv")),
-    Case("UTF-16", evaluation((HEAD + GOOD).encode("utf-16")), ("data/eval.csv is not UTF-8 text", "iconv")),
+    Case(
+        "latin-1",
+        evaluation(HEAD.encode() + b"caf\xe9,positive\n"),
+        ("not UTF-8 text, near line 1 (byte 0xe9)", "iconv", "windows-1252", "gb18030"),
+    ),
+    Case("UTF-16 without a mark", evaluation((HEAD + GOOD).encode("utf-16le")), ("holds NUL bytes", "iconv -f utf-16le")),
+    Case("UTF-16 cut", evaluation((HEAD + GOOD).encode("utf-16")[:-1]), ("data/eval.csv is not UTF-16 text",)),
     Case("NUL bytes", evaluation(HEAD + "a\0b,positive\n"), ("data/eval.csv holds NUL bytes near line", "`format:`")),
     Case("open quote", evaluation(HEAD + GOOD + '"good,positive\nbad,negative\n'), ("EOF inside string", "quoting: none")),
     Case("row too long", evaluation(HEAD + GOOD + "a,b,positive\n"), ("Expected 2 fields in line 4, saw 3", "separator")),
     Case("row too short", evaluation(HEAD + GOOD + "lonely\n"), ("row 3: `label` is empty",)),
     Case("line break as delimiter", evaluation(HEAD + GOOD, delimiter="\n"), ("eval.csv cannot be read as CSV", "separator")),
-    Case("unknown ending", evaluation(HEAD + GOOD, "eval.xlsx"), ("the ending '.xlsx'", "Add `format:`", "csv, jsonl")),
+    Case("unknown ending", evaluation(HEAD + GOOD, "eval.dat"), ("the ending '.dat'", "Add `format:`", "csv, jsonl")),
+    Case("Excel", evaluation("x", "eval.xlsx"), ("the ending '.xlsx'", "Save its rows as CSV")),
+    Case("pickle", evaluation("x", "eval.pkl"), ("the ending '.pkl'", "could run code", "df.to_parquet")),
+    Case("archive", evaluation("x", "eval.csv.zip"), ("the ending '.zip'", "Unpack it")),
+    Case("packed in secret", evaluation(gzip.compress(b"x")), ("is packed with gzip, not text", "the ending .gz")),
+    Case("Excel named CSV", evaluation(b"PK\x03\x04 and so on"), ("a ZIP archive or an Excel file",)),
+    Case("Parquet named CSV", evaluation(parquet()), ("is a Parquet file", "format: parquet")),
+    Case("pointer", evaluation("version https://git-lfs.github.com/spec/v1\n"), ("a pointer of Git LFS", "git lfs pull")),
+    Case("web page", evaluation("<!doctype html>\n<html>"), ("is a web page", "raw file")),
+    Case("not packed", evaluation(HEAD + GOOD, "eval.csv.gz"), ("eval.csv.gz cannot be unpacked", "Not a gzipped file")),
+    Case("packed and cut", evaluation(gzip.compress(HEAD.encode() * 9)[:-9], "e.csv.gz"), ("e.csv.gz cannot be unpacked",)),
+    Case("packed Parquet", evaluation(gzip.compress(parquet()), "e.parquet.gz"), ("is packed", "gunzip")),
+    Case("pipe", pipe_at("data/eval.csv"), ("data/eval.csv is a pipe or a device", "write the rows into a file")),
+    Case("device", swap("data/eval.csv", "/dev/zero"), ("/dev/zero is a pipe or a device",)),
+    Case("no header", evaluation("a good film,positive\na bad film,negative\n"), ("no column `text`", "header: none")),
+    Case("no header, same twice", evaluation("good,good\nbad,bad\n"), ("two columns `good`", "header: none")),
+    Case("numbered columns", evaluation(GOOD, header="none"), ("no column `text`; it has `1`, `2`", "columns: {text: 1}")),
+    Case("table in an object", evaluation('{"text": {"0": "a"}, "label": {"0": "b"}}', "e.json"), ("a whole table", "records")),
+    Case("data in an object", evaluation('{"data": [{"text": "a", "label": "b"}]}', "e.json"), ("a whole table", "records")),
     Case("no ending", evaluation(HEAD + GOOD, "eval"), ("the ending ''", "Add `format:`")),
     Case("other format", evaluation(HEAD + GOOD, format="jsonl"), ("eval.csv cannot be read as JSON", "one JSON object")),
     Case("JSONL null", evaluation(JSONL + '{"text": null, "label": "positive"}', "e.jsonl"), ("row 3: `text` is missing",)),

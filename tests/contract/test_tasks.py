@@ -293,25 +293,6 @@ def test_pseudo_targets_are_the_teachers_labels(task: Task, tokenizer: Tokenizer
 
 
 @every_task
-def test_label_index_finds_a_label_by_its_name_or_by_its_number(task: Task) -> None:
-    names = ("negative", "neutral", "positive")
-    assert [task.label_index(label, names) for label in names] == [0, 1, 2]
-    assert [task.label_index(label, names) for label in ("0", "1", "2")] == [0, 1, 2]
-
-
-@every_task
-def test_label_index_prefers_the_name_when_names_are_numbers(task: Task) -> None:
-    assert task.label_index("1", ("1", "2")) == 0
-    assert task.label_index("2", ("1", "2")) == 1
-
-
-@every_task
-@pytest.mark.parametrize("label", ["", "Positive", "3", "-1", "1.5", "²", "九", "9" * 5000])
-def test_label_index_is_none_when_the_label_is_not_one_of_the_models(task: Task, label: str) -> None:
-    assert task.label_index(label, ("negative", "neutral", "positive")) is None
-
-
-@every_task
 def test_a_row_with_what_it_needs_is_taken(task: Task) -> None:
     for row in labelled_rows(task):
         task.check_row(row)

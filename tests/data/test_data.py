@@ -17,6 +17,7 @@ from conftest import write_table
 from edgebert.compress.recipe import CalibrationSpec, DataSpec
 from edgebert.core.progress import Silent
 from edgebert.core.store import ArtifactStore
+from edgebert.data.labels import indices_of_labels, label_notes
 from edgebert.data.prepared import PreparedData, data_key, prepare_data, source_hash, with_split
 from edgebert.data.readers import read_conll, read_rows, read_squad
 from edgebert.data.text_files import read_json_lines
@@ -127,8 +128,7 @@ def test_delimiter_and_format_of_the_recipe_win_over_the_ending(tmp_path: Path, 
 @pytest.mark.parametrize(
     ("kind", "labels"),
     [
-        *((kind, labels) for kind in WRITERS for labels in [(0, 1), ("0", "1"), (" 0", "1 ")]),
-        *((kind, labels) for kind in ("jsonl", "parquet") for labels in [(0.0, 1.0), (False, True)]),
+        *((kind, labels) for kind in WRITERS for labels in [(0, 1), ("0", "1"), (" 0", "1 "), ("0.0", "1.0"), (0.0, 1.0)]),
     ],
 )
 def test_labels_are_the_same_text_whether_the_file_holds_numbers_or_text(
@@ -138,6 +138,17 @@ def test_labels_are_the_same_text_whether_the_file_holds_numbers_or_text(
     data = prepared(WRITERS[kind](rows, tmp_path), store)
     assert [row["label"] for row in data.rows()] == ["0", "1"]
     assert data.labels == {"0": 1, "1": 1}
+
+
+@every_format
+@pytest.mark.parametrize("labels", [(False, True), ("False", "True"), (" False", "True ")])
+def test_truth_is_the_same_label_from_every_format(
+    kind: str, labels: tuple[Any, Any], tmp_path: Path, store: ArtifactStore
+) -> None:
+    data = prepared(WRITERS[kind]([{"text": "bad", "label": labels[0]}, {"text": "good", "label": labels[1]}], tmp_path), store)
+    assert [row["label"] for row in data.rows()] == ["False", "True"]
+    assert indices_of_labels(data, TASKS[0], ("negative", "positive")) == {"False": 0, "True": 1}
+    assert indices_of_labels(data, TASKS[0], ("true", "false")) == {"False": 1, "True": 0}
 
 
 @every_format
@@ -157,12 +168,39 @@ def test_calibration_needs_no_labels(kind: str, tmp_path: Path, store: ArtifactS
 
 
 @every_format
-def test_limit_reads_only_the_first_rows(kind: str, tmp_path: Path, store: ArtifactStore) -> None:
-    path = WRITERS[kind]([*ROWS, {"text": "   ", "label": "unusable"}], tmp_path)
-    assert prepared(path, store, limit=4).rows() == ROWS[:4]
-    assert prepared(path, store, limit=len(ROWS)).rows() == ROWS
+def test_limit_draws_rows_by_the_seed_from_the_whole_file(kind: str, tmp_path: Path, store: ArtifactStore) -> None:
+    rows = [{"text": f"text {index:03d}", "label": f"class {index // 30}"} for index in range(300)]  # sorted by class
+    path = WRITERS[kind](rows, tmp_path)
+    drawn = prepared(path, store, limit=60)
+    assert len(drawn) == 60 and len(drawn.labels) == 10
+    assert drawn.rows() == [row for row in rows if row in drawn.rows()]
+    assert prepared(path, store, limit=60).artifact.key == drawn.artifact.key
+    assert drawn_with(path, store, seed=1).rows() != drawn.rows()
+    assert prepared(path, store, limit=300).rows() == prepared(path, store, limit=900).rows() == rows
+
+
+def drawn_with(path: Path, store: ArtifactStore, seed: int) -> PreparedData:
+    spec = DataSpec(path=path.name, limit=60)
+    return prepare_data(spec, "train", base=path.parent, task=TASKS[0], store=store, progress=Silent(), seed=seed)
+
+
+def test_labels_that_no_drawn_row_has_are_named(tmp_path: Path, store: ArtifactStore) -> None:
+    rows = [{"text": f"text {index}", "label": f"class {index:02d}"} for index in range(50)]
+    data = prepared(as_csv(rows, tmp_path), store, limit=8)
+    assert {*data.left_out} == {row["label"] for row in rows} - {*data.labels} and len(data.left_out) == 42
+    names = tuple(row["label"] for row in rows)
+    notes = label_notes(data, TASKS[0], names)
+    assert any("no row has 42 of the model's 50 labels" in note for note in notes)
+    assert any("the 8 rows that `limit` drew lack 42 of the file's labels" in note for note in notes)
+
+
+@every_format
+def test_a_row_that_limit_did_not_draw_may_be_unusable(kind: str, tmp_path: Path, store: ArtifactStore) -> None:
+    rows = [*ROWS, {"text": "   ", "label": "positive"}]
+    drawn = {len(prepared(WRITERS[kind](rows, tmp_path), store, limit=5)) for _ in range(1)}
+    assert drawn == {5}
     with pytest.raises(DataError, match="row 11: `text` is empty"):
-        prepared(path, store)
+        prepared(WRITERS[kind](rows, tmp_path), store)
 
 
 def test_set_of_more_than_one_block_keeps_every_row_in_order(tmp_path: Path, store: ArtifactStore) -> None:
@@ -193,7 +231,15 @@ def test_prepared_set_is_found_in_the_store_when_nothing_changed(tmp_path: Path,
 
 
 @pytest.mark.parametrize(
-    "change", [{"limit": 3}, {"columns": {"text": "label"}}, {"delimiter": ";"}, {"quoting": "none"}, {"format": "tsv"}]
+    "change",
+    [
+        {"limit": 3},
+        {"columns": {"text": "label"}},
+        {"delimiter": ";"},
+        {"quoting": "none"},
+        {"format": "tsv"},
+        {"header": "none"},
+    ],
 )
 def test_source_hash_changes_with_everything_that_changes_the_rows(change: dict[str, Any], tmp_path: Path) -> None:
     as_csv(ROWS, tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,16 @@ def drop(*files: str) -> Break:
 
 def folder_at(path: str) -> Break:
     return lambda folder: (folder / path).mkdir()
+
+
+def pipe_at(path: str) -> Break:
+    """A named pipe in place of a file."""
+
+    def broken(folder: Path) -> None:
+        (folder / path).unlink(missing_ok=True)
+        os.mkfifo(folder / path)
+
+    return broken
 
 
 def both(*steps: Break) -> Break:

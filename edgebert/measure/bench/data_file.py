@@ -11,7 +11,17 @@ from typing import Any
 
 from edgebert.core.files import local_path
 from edgebert.data.column_kinds import KINDS, source_of
-from edgebert.data.text_files import check_file, read_conll, read_delimited, read_json_lines
+from edgebert.data.text_files import (
+    check_file,
+    ending_of,
+    open_text,
+    own_separator,
+    quoted_as_pandas,
+    read_conll,
+    read_delimited,
+    read_json_lines,
+    require_file,
+)
 from edgebert.errors import DataError, InputError
 from edgebert.tasks import TASKS
 from edgebert.tasks.base import Column, Row, Task
@@ -48,6 +58,8 @@ class DataFile:
         whole = local_path(text, Path.cwd()).is_file()
         name, columns = (text, "") if whole or ":" not in text else text.rsplit(":", 1)
         path = local_path(name, Path.cwd())
+        if path.exists() and not path.is_dir():
+            require_file(path)
         if not path.is_file():
             raise DataError(f"There is no data file {name}.", hint="--data FILE, or --data FILE:COLUMN")
         return cls(path, tuple(filter(None, columns.split(","))), label)
@@ -66,7 +78,7 @@ class DataFile:
 
     def _read(self, task: Task) -> list[Row]:
         check_text(self.path)
-        kind = FORMATS.get(self.path.suffix.lower())
+        kind = FORMATS.get(ending_of(self.path))
         if kind is None:
             raise DataError(f"{self.path}: the ending says nothing of its format.", hint=f"Known: {', '.join(FORMATS)}.")
         if kind == "txt":
@@ -75,14 +87,16 @@ class DataFile:
             return self._chosen(read_conll(self.path), task)
         if kind == "jsonl":
             return self._chosen(read_json_lines(self.path), task)
-        return self._chosen(read_delimited(self.path, "\t" if kind == "tsv" else ",", quotes=kind == "csv"), task)
+        separator = own_separator(self.path) or ("\t" if kind == "tsv" else ",")
+        quotes = kind == "csv" or quoted_as_pandas(self.path, separator)
+        return self._chosen(read_delimited(self.path, separator, quotes=quotes), task)
 
     def _lines(self, task: Task) -> list[Row]:
         if self.columns or self.label:
             raise DataError(
                 f"{self.path} has no columns: every line is a text.", hint="Name the file alone, or a .tsv or .csv."
             )
-        with self.path.open(encoding="utf-8-sig", newline="\n") as file:
+        with open_text(self.path, newline="\n") as file:
             lines = (line.rstrip("\r\n") for line in file)
             rows = [task.row_of(line) for line in itertools.islice(filter(str.strip, lines), MOST_ROWS + 1)]
         return self._some(rows)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from edgebert.core.packages import quiet_libraries
 from edgebert.core.progress import Progress
 from edgebert.data.column_kinds import KINDS
+from edgebert.data.label_match import match_labels
 from edgebert.errors import DataError, InputError
 from edgebert.measure.bench.models import BenchModel
 from edgebert.measure.bench.queries import QuerySource
@@ -69,17 +71,9 @@ def _indices(rows: Sequence[Row], task: Task, model: BenchModel) -> dict[str, in
     """Label of the data -> its index among the model's labels. Raises DataError for a label that is not one of them."""
     column = task.label_column
     assert column is not None  # rows are labelled
-    indices: dict[str, int] = {}
-    for number, row in enumerate(rows, start=1):
-        for label in KINDS[column.kind].labels(row[column.name]):
-            if label not in indices:
-                index = task.label_index(label, model.labels)
-                if index is None:
-                    known = ", ".join(model.labels)
-                    fault = f"Row {number} has the label {label!r}; {model.name} knows {known}."
-                    raise DataError(fault, hint="Correct the row.")
-                indices[label] = index
-    return indices
+    counts = Counter(label for row in rows for label in KINDS[column.kind].labels(row[column.name]))
+    what = "tag" if column.kind == "tags" else "label"
+    return match_labels(counts, model.labels, subject=f"--data, for {model.name}", what=what).indices
 
 
 def predict_plan(rows: Sequence[Row], plan: Sequence[Planned], progress: Progress) -> Predictions:

@@ -8,7 +8,8 @@ from typing import Any, Self
 
 import torch
 
-from edgebert.data.prepared import PreparedData, right_answers
+from edgebert.data.labels import right_answers
+from edgebert.data.prepared import PreparedData
 from edgebert.errors import StageError
 from edgebert.measure.predictions import Predict, outputs_of
 from edgebert.models.load import run_model

@@ -13,7 +13,8 @@ import numpy as np
 
 from edgebert.core.packages import quiet_libraries
 from edgebert.core.progress import Progress
-from edgebert.data.prepared import PreparedData, indices_of_labels
+from edgebert.data.labels import indices_of_labels
+from edgebert.data.prepared import PreparedData
 from edgebert.measure.latency.turns import take_turns
 from edgebert.measure.latency.turns_worker import Timings
 from edgebert.measure.predictions import agreement_of, outputs_of, statistics_of
