@@ -1,120 +1,62 @@
-"""The files of a bundle folder: listed without following links, opened only if they are plain files, hashed within limits."""
+"""The files of a bundle folder, compared with its manifest: names and sizes, contents by their sha256, all within limits."""
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import stat
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 
+from edgebert.bundle.folder import AGAIN, BundleFolder, shown
 from edgebert.core.store import HASH_BLOCK, FileEntry
 from edgebert.errors import BundleError
 
-FILES_LIMIT = 1000
-DEPTH_LIMIT = 8
-PATH_LIMIT = 240
-"""Bytes of a name within the bundle: other systems allow little more, and the folder's own path comes on top."""
-AGAIN = "Fetch the bundle again."
 SIZE_LIMITS = {"edgebert.json": 2 << 20, "config.json": 4 << 20, "tokenizer_config.json": 16 << 20, "tokenizer.json": 64 << 20}
 """Most bytes of files that are parsed as a whole: far more than real ones have."""
 XML_LIMIT = 128 << 20
 """Most bytes of an OpenVINO graph without its weights."""
-Stamp = tuple[int, int, int]
-"""Inode, size in bytes and time of change (ctime, ns) of a file: another file at its path has another stamp."""
 
 
-def list_files(folder: Path, left_out: Iterable[str] = ()) -> dict[str, int]:
-    """Name -> size in bytes of every file below a folder, names with `/`.
-
-    Args:
-        left_out: names directly in the folder that are skipped.
-
-    Raises:
-        BundleError: there is a link, a pipe, a device or a socket, or more files than a bundle may have.
-    """
-    found: dict[str, int] = {}
-    for name, status in _walk(folder, "", frozenset(left_out), 1):
-        found[name] = status.st_size
-        if len(found) > FILES_LIMIT:
-            raise BundleError(f"{folder} holds more than {FILES_LIMIT} files, which no bundle does.", hint=AGAIN)
-    return found
-
-
-def _walk(folder: Path, prefix: str, left_out: frozenset[str], depth: int) -> Iterator[tuple[str, os.stat_result]]:
-    try:
-        with os.scandir(folder / prefix) as found:
-            entries = sorted((entry.name, entry.stat(follow_symlinks=False)) for entry in found)
-    except OSError as error:
-        raise BundleError(f"{folder / prefix} cannot be read: {error.strerror}.") from error
-    for base, status in entries:
-        name = prefix + base
-        if base in left_out:
-            continue
-        if stat.S_ISDIR(status.st_mode):
-            if depth >= DEPTH_LIMIT or len(os.fsencode(name)) > PATH_LIMIT:
-                raise BundleError(f"{folder} holds folders deeper than a bundle's: {shown(name)}.", hint=AGAIN)
-            yield from _walk(folder, f"{name}/", frozenset(), depth + 1)
-        elif stat.S_ISREG(status.st_mode):
-            yield name, status
-        else:
-            raise BundleError(f"{folder} holds {shown(name)}, which is {_kind(status.st_mode)}; bundles hold files only.")
-
-
-def _kind(mode: int) -> str:
-    kinds = {stat.S_IFLNK: "a link", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-    return kinds.get(stat.S_IFMT(mode), "a device")
-
-
-def check_files(folder: Path, files: Mapping[str, FileEntry], present: Mapping[str, int]) -> dict[str, Stamp]:
-    """Compares files with a manifest: names and sizes first, then sha256.
+def check_names(folder: BundleFolder, files: Mapping[str, FileEntry], present: Mapping[str, int]) -> None:
+    """Compares names and sizes of files with a manifest; reads no file.
 
     Args:
         files: the manifest's entries.
-        present: result of `list_files` without the manifest and the signature.
-
-    Returns:
-        Name -> stamp of each file, from the file descriptor that was hashed.
+        present: name -> size of every file, without the manifest and the signature.
 
     Raises:
-        BundleError: a file is missing, unlisted, too large or altered.
+        BundleError: a file is missing, unlisted, too large or of another size.
     """
     for name in sorted(present.keys() - files.keys()):
         raise BundleError(
-            f"{folder} holds {shown(name)}, which its manifest does not list.", hint="Remove it, or fetch the bundle again."
+            f"{folder.path} holds {shown(name)}, which its manifest does not list.",
+            hint="Remove it, or fetch the bundle again.",
         )
     for name, entry in files.items():
         if name not in present:
-            raise BundleError(f"{folder / name} is missing.", hint=AGAIN)
+            raise BundleError(f"{folder.path / name} is missing.", hint=AGAIN)
         if present[name] != entry.size:
-            raise altered(folder / name)
+            raise altered(folder, name)
         if entry.size > size_limit(name):
-            raise BundleError(f"{folder / name} is larger than {size_limit(name) >> 20} MB, which no such file is.")
-    stamps = {}
-    for name, entry in files.items():
-        sha256, stamps[name] = hash_plain_file(folder / name, entry.size)
-        if sha256 != entry.sha256:
-            raise altered(folder / name)
-    return stamps
+            raise BundleError(f"{folder.path / name} is larger than {size_limit(name) >> 20} MB, which no such file is.")
 
 
-def stamp(path: Path) -> Stamp:
-    """The stamp of the file at a path now; a link is not followed.
+def check_contents(folder: BundleFolder, files: Mapping[str, FileEntry]) -> None:
+    """Compares the sha256 of files with a manifest.
 
     Raises:
-        OSError: there is no file.
+        BundleError: a file was altered, is no plain file, or cannot be read.
     """
-    return _stamp(path.lstat())
+    for name, entry in files.items():
+        digest = hashlib.sha256()
+        for block in blocks_of(folder, name, entry.size):
+            digest.update(block)
+        if digest.hexdigest() != entry.sha256:
+            raise altered(folder, name)
 
 
-def _stamp(status: os.stat_result) -> Stamp:
-    return status.st_ino, status.st_size, status.st_ctime_ns
-
-
-def altered(path: Path) -> BundleError:
-    """The error for a file whose content changed."""
-    return BundleError(f"{path} was altered after it was written.", hint=AGAIN)
+def altered(folder: BundleFolder, name: str) -> BundleError:
+    """The error for a file whose content is not the one that the manifest lists."""
+    return BundleError(f"{folder.path / name} was altered after it was written.", hint=AGAIN)
 
 
 def size_limit(name: str) -> int:
@@ -122,8 +64,8 @@ def size_limit(name: str) -> int:
     return SIZE_LIMITS.get(name, XML_LIMIT if name.endswith(".xml") else 1 << 40)
 
 
-def hash_plain_file(path: Path, size: int) -> tuple[str, Stamp]:
-    """sha256 of a file, and its stamp before it was read.
+def blocks_of(folder: BundleFolder, name: str, size: int) -> Iterator[memoryview]:
+    """The content of a plain file, block by block; each block is overwritten by the next one.
 
     Args:
         size: bytes that the file should have; at most one byte more is read.
@@ -131,57 +73,28 @@ def hash_plain_file(path: Path, size: int) -> tuple[str, Stamp]:
     Raises:
         BundleError: it is not a plain file, or cannot be read.
     """
-    digest, left = hashlib.sha256(), size + 1
-    with os.fdopen(open_plain(path), "rb", buffering=0) as file:
-        seen = _stamp(os.fstat(file.fileno()))
+    left = size + 1
+    with os.fdopen(folder.open(name), "rb", buffering=0) as file:
         block = memoryview(bytearray(min(HASH_BLOCK, left)))
         try:
             while left and (count := file.readinto(block[:left])):
-                digest.update(block[:count])
+                yield block[:count]
                 left -= count
         except OSError as error:
-            raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
-    return digest.hexdigest(), seen
+            raise BundleError(f"{folder.path / name} cannot be read: {error.strerror}.") from error
 
 
-def read_plain_file(path: Path, limit: int) -> bytes:
-    """The content of a file of at most `limit` bytes.
+def read_plain_file(folder: BundleFolder, name: str, limit: int) -> bytes:
+    """The content of a plain file of at most `limit` bytes.
 
     Raises:
         BundleError: it is not a plain file, cannot be read, or is larger.
     """
-    with os.fdopen(open_plain(path), "rb") as file:
+    with os.fdopen(folder.open(name), "rb") as file:
         try:
             data = file.read(limit + 1)
         except OSError as error:
-            raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
+            raise BundleError(f"{folder.path / name} cannot be read: {error.strerror}.") from error
     if len(data) > limit:
-        raise BundleError(f"{path} is larger than {limit >> 20} MB, which no such file is.", hint=AGAIN)
+        raise BundleError(f"{folder.path / name} is larger than {limit >> 20} MB, which no such file is.", hint=AGAIN)
     return data
-
-
-def open_plain(path: Path) -> int:
-    """Opens a plain file. It does not wait for a pipe, touch a device or follow a link.
-
-    Returns:
-        The file descriptor.
-
-    Raises:
-        BundleError: it is not a plain file, or cannot be read.
-    """
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    try:
-        descriptor = os.open(path, flags)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise BundleError(f"{path} is a link; bundles hold files only.") from error
-        raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise BundleError(f"{path} is {_kind(path.lstat().st_mode)}; bundles hold files only.")
-    return descriptor
-
-
-def shown(name: str) -> str:
-    """A name that somebody else chose, escaped if it holds characters that control a terminal."""
-    return name if name.isprintable() else ascii(name)

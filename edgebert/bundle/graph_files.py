@@ -1,4 +1,4 @@
-"""Finds the files that a graph would load, before any runtime opens it: they must be files that the manifest lists.
+"""Finds the files that a graph loads, before any runtime opens it: they must be files that the manifest lists.
 
 An ONNX file may keep tensors in other files, at any path. This module walks the few kinds of protobuf messages that can name
 one, in the mapped file: weights are skipped, so that 400 MB take no longer than 4 MB.
@@ -7,15 +7,15 @@ one, in the mapped file: weights are skipped, so that 400 MB take no longer than
 from __future__ import annotations
 
 import mmap
-import os
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
-from edgebert.bundle.files import XML_LIMIT, open_plain, read_plain_file, shown
+from edgebert.bundle.folder import shown
 from edgebert.bundle.manifest import inside
 from edgebert.errors import BundleError
 from edgebert.runtimes import openers
 
+Data = mmap.mmap | bytes
 MESSAGES: dict[str, dict[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
@@ -39,11 +39,13 @@ DEPTH_LIMIT = 100
 """Levels of messages in messages: the limit of protobuf's own parsers."""
 
 
-def check_graph(folder: Path, name: str, listed: Collection[str]) -> None:
-    """Refuses a graph that loads files which the manifest does not list.
+def files_beside(folder: Path, name: str, data: Data, listed: Collection[str]) -> frozenset[str]:
+    """The files that a graph loads, by their names in the bundle. A graph that loads other files is refused.
 
     Args:
+        folder: the bundle's folder, for messages.
         name: file of the graph in the bundle; its ending says which runtime it is for.
+        data: content of that file.
         listed: names of all files in the manifest.
 
     Raises:
@@ -52,54 +54,51 @@ def check_graph(folder: Path, name: str, listed: Collection[str]) -> None:
     found = openers(PurePosixPath(name).suffix)
     container = found[0].container if found else "onnx"  # a file of no runtime is refused with its variant
     if container == "xml":
-        _check_xml(folder, name, listed)
-    elif container == "onnx":
-        for location in _locations(folder / name):
-            _check_location(folder, name, location, listed)
+        return frozenset({_weights_of(folder, name, data, listed)})
+    if container == "onnx":
+        return frozenset(_listed(folder, name, location, listed) for location in _locations(folder / name, data))
+    return frozenset()
 
 
-def _check_location(folder: Path, name: str, location: bytes, listed: Collection[str]) -> None:
+def _listed(folder: Path, name: str, location: bytes, listed: Collection[str]) -> str:
+    """Name in the bundle of the file at a location beside the graph."""
     try:
-        file = inside(location.decode())
+        file = (PurePosixPath(name).parent / inside(location.decode())).as_posix()
     except ValueError:
         file = ""
-    if not file or (PurePosixPath(name).parent / file).as_posix() not in listed:
+    if file not in listed:
         raise BundleError(
             f"{folder / name} loads {shown(location.decode(errors='replace'))}, which is no file that the manifest lists.",
             hint="Do not use this bundle: whoever made it reaches for files outside.",
         )
+    return file
 
 
-def _check_xml(folder: Path, name: str, listed: Collection[str]) -> None:
+def _weights_of(folder: Path, name: str, data: Data, listed: Collection[str]) -> str:
     """An OpenVINO graph is plain XML without declarations, and its weights are in the .bin beside it."""
     weights = PurePosixPath(name).with_suffix(".bin").as_posix()
     if weights not in listed:
         raise BundleError(f"The manifest of {folder} lists {name}, but not {weights}, which it loads.")
-    data = read_plain_file(folder / name, XML_LIMIT)
-    if b"\0" in data[:1024] or not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+    start = data[:1024]
+    if b"\0" in start or not start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
         raise BundleError(f"{folder / name} is not XML in UTF-8.")
-    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+    if data.find(b"<!DOCTYPE") >= 0 or data.find(b"<!ENTITY") >= 0:
         raise BundleError(f"{folder / name} declares entities, which no OpenVINO graph does.")
+    return weights
 
 
-def _locations(path: Path) -> Iterator[bytes]:
+def _locations(path: Path, data: Data) -> Iterator[bytes]:
     """The file names of all external tensors of an ONNX file."""
-    with os.fdopen(open_plain(path), "rb") as file:
-        try:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError as error:
-            raise BundleError(f"{path} is empty.") from error
-        except OSError as error:  # a file system that cannot map files
-            raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
-        with data:
-            try:
-                yield from _walk(data)
-            except (ValueError, IndexError) as error:
-                reason = "it ends too soon" if isinstance(error, IndexError) else error
-                raise BundleError(f"{path} is not a whole ONNX file: {reason}.") from error
+    if not data:
+        raise BundleError(f"{path} is empty.")
+    try:
+        yield from _walk(data)
+    except (ValueError, IndexError) as error:
+        reason = "it ends too soon" if isinstance(error, IndexError) else error
+        raise BundleError(f"{path} is not a whole ONNX file: {reason}.") from error
 
 
-def _walk(data: mmap.mmap) -> Iterator[bytes]:
+def _walk(data: Data) -> Iterator[bytes]:
     """The file names in all messages that can lead to external data. Without recursion, because the sender chooses the depth.
 
     Raises:
@@ -120,7 +119,7 @@ def _walk(data: mmap.mmap) -> Iterator[bytes]:
                 waiting.append((inner[field], first, last, depth + 1))
 
 
-def _entry(data: mmap.mmap, start: int, end: int) -> Iterator[bytes]:
+def _entry(data: Data, start: int, end: int) -> Iterator[bytes]:
     """The value of a key-value pair of a tensor's external data, if its key is `location`."""
     parts = [(field, data[first:last]) for field, first, last in _fields(data, start, end)]
     if any(field == 1 and value == MARK for field, value in parts):
@@ -128,7 +127,7 @@ def _entry(data: mmap.mmap, start: int, end: int) -> Iterator[bytes]:
         yield from values or [b""]
 
 
-def _fields(data: mmap.mmap, position: int, end: int) -> Iterator[tuple[int, int, int]]:
+def _fields(data: Data, position: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Number, start and end of each length-delimited field of the message in [position, end); other fields are skipped."""
     while position < end:
         tag, position = _varint(data, position, TAG_BYTES)
@@ -152,7 +151,7 @@ def _fields(data: mmap.mmap, position: int, end: int) -> Iterator[tuple[int, int
             raise ValueError("a part is longer than what it is in")
 
 
-def _varint(data: mmap.mmap, position: int, longest: int = NUMBER_BYTES) -> tuple[int, int]:
+def _varint(data: Data, position: int, longest: int = NUMBER_BYTES) -> tuple[int, int]:
     byte = data[position]
     if byte < 0x80:
         return byte, position + 1

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from edgebert.bundle.device_folder import Root, is_file, resolve
-from edgebert.bundle.files import Stamp
+from edgebert.bundle.folder import Identity
 from edgebert.bundle.manifest import BundleManifest, ManifestEntry
-from edgebert.bundle.read import read_stamped_bundle, serving_of, stamps_of
+from edgebert.bundle.read import open_bundle_folder
 from edgebert.bundle.self_test import ask_goldens, golden_inputs, obstacle, open_variant
 from edgebert.errors import BundleError, EnvironmentFault, InputError
 from edgebert.runtimes import get_runtime
@@ -139,7 +139,7 @@ class Predictor:
 
 
 def load_predictor(path: Path, *, variant: str | None = None, threads: int | None = None) -> Predictor:
-    """Opens a bundle after checking every file of it.
+    """Opens a bundle after checking its signature, its names and sizes, and the content of every file that is opened.
 
     Args:
         path: a bundle, a device's folder, or the link `current` in it, which is followed once.
@@ -155,44 +155,43 @@ def load_predictor(path: Path, *, variant: str | None = None, threads: int | Non
 
 
 def open_path(path: Path, *, variant: str | None = None, threads: int | None = None) -> OpenedVariant:
-    """As `load_predictor`. A slot that is exchanged meanwhile is opened again, so that the result is of one bundle."""
+    """As `load_predictor`. A slot that is exchanged meanwhile is opened again, so that the result is what serves."""
     threads = None if threads is None else checked("threads", threads, MAX_THREADS)
     for _ in range(ATTEMPTS):
         before = _leads_to(path)
         try:
             folder, chosen = resolve(path)
-            opened, stamps = open_bundle(folder, preferred=chosen, variant=variant, threads=threads)
+            opened, identity = open_bundle(folder, preferred=chosen, variant=variant, threads=threads)
         except (BundleError, OSError):
             if _leads_to(path) == before:
                 raise
         else:
-            # The parsed files are the hashed files: one that was exchanged in between has another stamp.
-            if _identity(folder) == before and stamps_of(folder, stamps) == stamps:
+            if identity == before == _identity(folder):
                 return opened
     raise EnvironmentFault(f"{path} was exchanged each time that it was being opened.", hint="Try again.")
 
 
 def open_bundle(
     folder: Path, *, preferred: str | None, variant: str | None, threads: int | None
-) -> tuple[OpenedVariant, dict[str, Stamp]]:
-    """Reads, checks and opens the bundle in a folder.
+) -> tuple[OpenedVariant, Identity]:
+    """Checks the bundle in a folder and opens a variant of it, from contents that were hashed before.
 
     Returns:
-        The opened variant, and name -> stamp of each file when it was hashed.
+        The opened variant, and the identity of the folder that all of it is from.
     """
-    manifest, stamps = read_stamped_bundle(folder)
-    serving = serving_of(folder, manifest)
-    chosen = choose_variant(manifest, preferred if variant is None else variant)
-    opened = OpenedVariant(
-        folder=folder,
-        manifest=manifest,
-        preferred=preferred or manifest.selected,
-        variant=chosen,
-        serving=serving,
-        tokenizer=serving.open_tokenizer(),
-        session=open_variant(folder, chosen, threads),
-    )
-    return opened, stamps
+    with open_bundle_folder(folder) as bundle:
+        manifest = bundle.manifest
+        chosen = choose_variant(manifest, preferred if variant is None else variant)
+        opened = OpenedVariant(
+            folder=folder,
+            manifest=manifest,
+            preferred=preferred or manifest.selected,
+            variant=chosen,
+            serving=bundle.serving,
+            tokenizer=bundle.open_tokenizer(),
+            session=open_variant(bundle, chosen, threads),
+        )
+        return opened, bundle.identity
 
 
 def check_answers(opened: OpenedVariant) -> None:
@@ -201,7 +200,8 @@ def check_answers(opened: OpenedVariant) -> None:
     Raises:
         BundleError: its outputs differ from the goldens by more than its tolerance.
     """
-    test = ask_goldens(opened.session, opened.serving, opened.variant, golden_inputs(opened.folder, opened.manifest))
+    encoded = golden_inputs(opened.serving, opened.tokenizer, opened.manifest)
+    test = ask_goldens(opened.session, opened.serving, opened.variant, encoded)
     if test.state != "ok":
         raise BundleError(
             f"{opened.variant.name} in {opened.folder} does not answer its goldens as where it was made: {test.result}.",
@@ -229,13 +229,13 @@ def checked(name: str, value: object, most: int) -> int:
     return value
 
 
-def _leads_to(path: Path) -> tuple[int, int] | None:
+def _leads_to(path: Path) -> Identity | None:
     """Identity of the folder that a path leads to now."""
     root = Root(path)
     return _identity(root.current if is_file(root.marker) else path)
 
 
-def _identity(folder: Path) -> tuple[int, int] | None:
+def _identity(folder: Path) -> Identity | None:
     """Device and inode of a folder, which another folder at the same path does not have; None if there is none."""
     try:
         status = folder.stat()

@@ -1,29 +1,47 @@
-"""Reads a bundle folder: checks files, consistency, signature and graphs before any runtime opens them."""
+"""Reads a bundle folder: checks names, consistency, signature, contents and graphs before any runtime opens them."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from edgebert.bundle.consistency import check_consistency
-from edgebert.bundle.files import Stamp, check_files, list_files, read_plain_file, size_limit, stamp
-from edgebert.bundle.graph_files import check_graph
+from edgebert.bundle.files import check_contents, check_names, read_plain_file, size_limit
+from edgebert.bundle.folder import BundleFolder
 from edgebert.bundle.manifest import MANIFEST, BundleManifest, parse_manifest
+from edgebert.bundle.opened import OpenBundle, check_graphs
 from edgebert.bundle.trust.envelope import LEFT_BY_THE_HUB as LEFT_BY_THE_HUB
 from edgebert.bundle.trust.envelope import SIGNATURE, strict_json
 from edgebert.bundle.trust.policy import Signer, check_trust
 from edgebert.errors import BundleError
-from edgebert.runtimes.serving import Serving
-from edgebert.tasks import TASKS, get_task
+from edgebert.tasks import TASKS
 
 UNLISTED = (MANIFEST, SIGNATURE)
 
 
+@contextmanager
+def open_bundle_folder(folder: Path) -> Iterator[OpenBundle]:
+    """A bundle whose manifest, names, sizes and signature were checked, to open its files from.
+
+    The manifest lists the hash of each file, and the signature is for all of these. A content is compared with its hash when
+    the `OpenBundle` takes it, so that what nobody opens is not read.
+
+    Raises:
+        BundleError: it is not a bundle; a file is missing, unlisted, of another size, or not a plain file.
+        TrustError: it is not signed by anybody whom this machine trusts.
+    """
+    with _opened(folder) as opened:
+        manifest, hashes = _listed(opened)
+        signer = check_trust(folder, hashes, at=opened.descriptor)
+        with OpenBundle(opened, manifest, hashes[MANIFEST], signer) as bundle:
+            yield bundle
+
+
 def read_bundle(folder: Path) -> BundleManifest:
-    """Reads and checks a bundle, before any runtime parses a byte of it.
+    """Reads and checks a bundle with all its contents, before any runtime parses a byte of it.
 
     Raises:
         BundleError: it is not a bundle; a file is missing, unlisted, not a plain file or altered; or a graph loads other files.
@@ -34,30 +52,12 @@ def read_bundle(folder: Path) -> BundleManifest:
 
 def read_signed_bundle(folder: Path) -> tuple[BundleManifest, Signer]:
     """As `read_bundle`, with the signer."""
-    manifest, signer, _ = _signed(folder)
+    with _opened(folder) as opened:
+        manifest, hashes = _whole(opened)
+        # Before graphs are parsed, whose maker decides how long that takes.
+        signer = check_trust(folder, hashes, at=opened.descriptor)
+        check_graphs(opened, manifest)
     return manifest, signer
-
-
-def read_stamped_bundle(folder: Path) -> tuple[BundleManifest, dict[str, Stamp]]:
-    """As `read_bundle`, with the stamps of the files: compare them with `stamps_of` after a runtime has opened the files."""
-    manifest, _, stamps = _signed(folder)
-    return manifest, stamps
-
-
-def stamps_of(folder: Path, names: Iterable[str]) -> dict[str, Stamp]:
-    """The stamps that files of a bundle have now; a missing file has none."""
-    found = {}
-    for name in names:
-        with contextlib.suppress(OSError):
-            found[name] = stamp(folder / name)
-    return found
-
-
-def _signed(folder: Path) -> tuple[BundleManifest, Signer, dict[str, Stamp]]:
-    manifest, hashes, stamps = _whole(folder)
-    signer = check_trust(folder, hashes)  # before graphs are parsed, whose maker decides how long that takes
-    _check_graphs(folder, manifest)
-    return manifest, signer, stamps
 
 
 def read_whole_bundle(folder: Path) -> tuple[BundleManifest, dict[str, str]]:
@@ -69,22 +69,10 @@ def read_whole_bundle(folder: Path) -> tuple[BundleManifest, dict[str, str]]:
     Raises:
         BundleError: as `read_bundle`.
     """
-    manifest, hashes, _ = _whole(folder)
-    _check_graphs(folder, manifest)
+    with _opened(folder) as opened:
+        manifest, hashes = _whole(opened)
+        check_graphs(opened, manifest)
     return manifest, hashes
-
-
-def _whole(folder: Path) -> tuple[BundleManifest, dict[str, str], dict[str, Stamp]]:
-    """The manifest, and the sha256 and stamps of the files, which match it."""
-    manifest, sha256 = _read_manifest(folder)
-    present = list_files(folder, LEFT_BY_THE_HUB)
-    stamps = check_files(folder, manifest.files, {name: size for name, size in present.items() if name not in UNLISTED})
-    return manifest, {**{name: entry.sha256 for name, entry in manifest.files.items()}, MANIFEST: sha256}, stamps
-
-
-def _check_graphs(folder: Path, manifest: BundleManifest) -> None:
-    for name in sorted({variant.file for variant in manifest.variants}):
-        check_graph(folder, name, manifest.files)
 
 
 def read_manifest(folder: Path) -> BundleManifest:
@@ -93,20 +81,40 @@ def read_manifest(folder: Path) -> BundleManifest:
     Raises:
         BundleError: there is no such file, or it is not valid.
     """
-    return _read_manifest(folder)[0]
+    with _opened(folder) as opened:
+        return _read_manifest(opened)[0]
 
 
-def _read_manifest(folder: Path) -> tuple[BundleManifest, str]:
-    """The manifest, and the sha256 of its file."""
+def _opened(folder: Path) -> BundleFolder:
     _require_bundle(folder)
-    data = read_plain_file(folder / MANIFEST, size_limit(MANIFEST))
+    return BundleFolder(folder)
+
+
+def _whole(folder: BundleFolder) -> tuple[BundleManifest, dict[str, str]]:
+    """The manifest, and the sha256 of the files, whose contents match it."""
+    manifest, hashes = _listed(folder)
+    check_contents(folder, manifest.files)
+    return manifest, hashes
+
+
+def _listed(folder: BundleFolder) -> tuple[BundleManifest, dict[str, str]]:
+    """The manifest, whose names and sizes match the files, and the sha256 that every file should have."""
+    manifest, sha256 = _read_manifest(folder)
+    present = folder.sizes(LEFT_BY_THE_HUB)
+    check_names(folder, manifest.files, {name: size for name, size in present.items() if name not in UNLISTED})
+    return manifest, {**{name: entry.sha256 for name, entry in manifest.files.items()}, MANIFEST: sha256}
+
+
+def _read_manifest(folder: BundleFolder) -> tuple[BundleManifest, str]:
+    """The manifest, and the sha256 of its file."""
+    data = read_plain_file(folder, MANIFEST, size_limit(MANIFEST))
     try:
         manifest = parse_manifest(strict_json(data))
         if manifest.task not in [task.name for task in TASKS]:
-            raise BundleError(f"{folder} is for the task {manifest.task}, which this version of edgebert does not know.")
-        check_consistency(folder, manifest)
+            raise BundleError(f"{folder.path} is for the task {manifest.task}, which this version of edgebert does not know.")
+        check_consistency(folder.path, manifest)
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"{folder / MANIFEST} is not valid: {error}") from error
+        raise BundleError(f"{folder.path / MANIFEST} is not valid: {error}") from error
     return manifest, hashlib.sha256(data).hexdigest()
 
 
@@ -118,14 +126,3 @@ def _require_bundle(folder: Path) -> None:
         inner = folder / "bundle"
         hint = f"Did you mean {inner}?" if (inner / MANIFEST).is_file() else makes
         raise BundleError(f"{folder} has no {MANIFEST}, so it is not a bundle.", hint=hint)
-
-
-def serving_of(folder: Path, manifest: BundleManifest) -> Serving:
-    """How text becomes input of the bundle's models."""
-    return Serving(
-        task=get_task(manifest.task),
-        labels=manifest.labels,
-        max_length=manifest.max_length,
-        pad_id=manifest.pad_id,
-        tokenizer=folder / "tokenizer.json",
-    )

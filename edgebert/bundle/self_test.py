@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from edgebert.bundle.golden_answers import Comparison, compare_goldens
 from edgebert.bundle.manifest import BundleManifest, ManifestEntry
-from edgebert.bundle.read import read_bundle, serving_of
+from edgebert.bundle.opened import OpenBundle
+from edgebert.bundle.read import open_bundle_folder
 from edgebert.core.packages import package_version
 from edgebert.errors import BundleError, EnvironmentFault
 from edgebert.runtimes import get_runtime
@@ -19,6 +20,9 @@ from edgebert.runtimes.base import Session
 from edgebert.runtimes.isa import host_cpu, of_this_architecture
 from edgebert.runtimes.serving import Serving
 from edgebert.tasks.base import Encoded, Task
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -80,38 +84,42 @@ def verify_bundle(folder: Path) -> tuple[BundleManifest, list[SelfTest]]:
         BundleError: a file was altered, or the tokenizer makes other tokens here.
         TrustError: it is not signed by anybody whom this machine trusts.
     """
-    manifest = read_bundle(folder)
-    return manifest, replay_all(folder, manifest)
+    with open_bundle_folder(folder) as bundle:
+        bundle.check_contents()
+        return bundle.manifest, replay_all(bundle)
 
 
-def replay_all(folder: Path, manifest: BundleManifest) -> list[SelfTest]:
-    """Replays the goldens of every variant of a bundle that `read_bundle` has checked.
+def replay_all(bundle: OpenBundle) -> list[SelfTest]:
+    """Replays the goldens of every variant.
 
     Raises:
         BundleError: the tokenizer makes other tokens here.
     """
-    encoded = golden_inputs(folder, manifest)
-    return [replay(folder, manifest, variant, encoded) for variant in manifest.variants]
+    encoded = golden_inputs(bundle.serving, bundle.open_tokenizer(), bundle.manifest)
+    return [replay(bundle, variant, encoded) for variant in bundle.manifest.variants]
 
 
-def golden_inputs(folder: Path, manifest: BundleManifest) -> list[Encoded]:
+def golden_inputs(serving: Serving, tokenizer: Tokenizer, manifest: BundleManifest) -> list[Encoded]:
     """The golden rows as tokens.
 
+    Args:
+        tokenizer: the bundle's own.
+
     Raises:
         BundleError: the tokenizer makes other tokens here.
     """
-    serving = serving_of(folder, manifest)
-    encoded = serving.encode(serving.open_tokenizer(), manifest.goldens.rows)
+    encoded = serving.encode(tokenizer, manifest.goldens.rows)
     if tuple(item.ids for item in encoded) != manifest.goldens.token_ids:
-        raise BundleError(f"The tokenizer of {folder} makes other tokens here than where the bundle was made.")
+        place = serving.tokenizer.parent
+        raise BundleError(f"The tokenizer of {place} makes other tokens here than where the bundle was made.")
     return encoded
 
 
-def replay(folder: Path, manifest: BundleManifest, variant: ManifestEntry, encoded: Sequence[Encoded]) -> SelfTest:
+def replay(bundle: OpenBundle, variant: ManifestEntry, encoded: Sequence[Encoded]) -> SelfTest:
     """Opens one variant, if it can run here, and compares its outputs with the goldens."""
     if reason := obstacle(variant):
         return SelfTest(variant, None, reason)
-    return ask_goldens(open_variant(folder, variant), serving_of(folder, manifest), variant, encoded)
+    return ask_goldens(open_variant(bundle, variant), bundle.serving, variant, encoded)
 
 
 def ask_goldens(session: Session, serving: Serving, variant: ManifestEntry, encoded: Sequence[Encoded]) -> SelfTest:
@@ -127,10 +135,11 @@ def _alone(outputs: Mapping[str, Any], task: Task, tokens: int) -> dict[str, Any
     return {name: row[:tokens] if name in of_tokens and row is not None and np.ndim(row) else row for name, row in rows.items()}
 
 
-def open_variant(folder: Path, variant: ManifestEntry, threads: int | None = None) -> Session:
-    """Opens one variant's graph.
+def open_variant(bundle: OpenBundle, variant: ManifestEntry, threads: int | None = None) -> Session:
+    """Opens the checked content of one variant's graph.
 
     Raises:
+        BundleError: a file of the graph was altered, or it loads a file that the manifest does not list.
         EnvironmentFault: its runtime is not installed, or this CPU lacks the instructions that its INT8 weights need.
     """
     get_runtime(variant.target.runtime).require()
@@ -140,4 +149,4 @@ def open_variant(folder: Path, variant: ManifestEntry, threads: int | None = Non
             hint="Take a variant whose `requires_isa` in edgebert.json is empty.",
         )
     target = variant.target if threads is None else variant.target.model_copy(update={"threads": threads})
-    return get_runtime(target.runtime).open(folder / variant.file, target)
+    return get_runtime(target.runtime).open(bundle.folder / variant.file, target, bundle.held_graph(variant.file))

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 def verify(bundle: BundleArgument, json_output: JsonOption = False) -> None:
     """Checks who signed a bundle, rehashes it and replays its goldens. Exits 1 when a variant answers differently."""
     from edgebert.bundle.predictor import choose_variant
-    from edgebert.bundle.read import read_signed_bundle
+    from edgebert.bundle.read import open_bundle_folder
     from edgebert.bundle.self_test import replay_all
     from edgebert.runtimes import get_runtime
 
-    manifest, signer = read_signed_bundle(bundle)
-    tests = replay_all(bundle, manifest)
+    with open_bundle_folder(bundle) as opened:
+        opened.check_contents()
+        manifest, signer, tests = opened.manifest, opened.signer, replay_all(opened)
     files = f"{len(manifest.files)} files as the manifest says"
     print_result(json_output, lambda: _as_json(signer, tests), lambda: [files, _signer_line(signer), *map(_test_line, tests)])
     if any(test.state == "differs" for test in tests):

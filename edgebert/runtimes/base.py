@@ -16,6 +16,8 @@ from edgebert.runtimes.facts import Container, HubNames, LayerEffort, RuntimeOpt
 from edgebert.runtimes.target import Target
 
 Array = npt.NDArray[Any]
+Held = Mapping[str, Path]
+"""Name of a graph's file, and of each file that it loads, relative to its folder -> a path that opens a checked copy."""
 Shapes = Mapping[str, list[Any]]
 """Name of an input -> its sizes, whole numbers where they are fixed; empty where any size will do."""
 
@@ -71,8 +73,11 @@ class Runtime(ABC):
     layer_effort: ClassVar[LayerEffort] = LayerEffort(rounds=4, heads=5, widths=6, seconds=20)
 
     @abstractmethod
-    def open(self, model: Path, target: Target) -> Session:
+    def open(self, model: Path, target: Target, held: Held | None = None) -> Session:
         """Opens a model file.
+
+        Args:
+            held: the copies to open instead of the files at and beside `model`, which may be exchanged meanwhile.
 
         Raises:
             MissingPackage: the runtime is not installed.

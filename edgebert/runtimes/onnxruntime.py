@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from mmap import ACCESS_COPY, mmap
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from edgebert.errors import BundleError
-from edgebert.runtimes.base import Array, Runtime, Session, Shapes
+from edgebert.errors import BundleError, EnvironmentFault
+from edgebert.runtimes.base import Array, Held, Runtime, Session, Shapes
 from edgebert.runtimes.facts import ONNX, HubNames, LayerEffort, RuntimeOptions, Tunable
 from edgebert.runtimes.target import Target
 
@@ -48,26 +50,52 @@ def session_options(target: Target) -> Any:
     return options
 
 
-def open_session(model: Path, target: Target, options: Any) -> Any:
+def open_session(model: Path, target: Target, options: Any, held: Held | None = None) -> Any:
     """An onnxruntime.InferenceSession, without the optimisers that the target disables.
+
+    Args:
+        held: see `Runtime.open`.
 
     Raises:
         BundleError: ONNX Runtime cannot open the file.
+        EnvironmentFault: this version cannot be given the weights that a graph keeps in other files.
     """
     import onnxruntime as ort
 
     off = list(options_of(target).disabled_optimizers)
+    path = held[model.name] if held else model
     try:
-        return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"], disabled_optimizers=off)
+        with _given(options, {name: file for name, file in (held or {}).items() if name != model.name}):
+            return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=off)
+    except EnvironmentFault:
+        raise
     except Exception as error:  # ONNX Runtime has a class of its own for every kind of bad file
         raise BundleError(f"ONNX Runtime cannot open {model}: {_first_line(error)}") from error
+
+
+@contextmanager
+def _given(options: Any, weights: Held) -> Iterator[None]:
+    """Gives a session the content of the files that its graph keeps weights in: by itself it would look for them by name."""
+    if not weights:
+        yield
+        return
+    if not hasattr(options, "add_external_initializers_from_files_in_memory"):
+        raise EnvironmentFault(
+            "The graph keeps weights in files of their own, which this version of ONNX Runtime opens by name only.",
+            hint="Update it: pip install --upgrade onnxruntime",
+        )
+    with ExitStack() as stack:
+        files = [stack.enter_context(path.open("rb")) for path in weights.values()]
+        data = [stack.enter_context(mmap(file.fileno(), 0, access=ACCESS_COPY)) for file in files]
+        options.add_external_initializers_from_files_in_memory(list(weights), data, list(map(len, data)))
+        yield
 
 
 class OnnxRuntimeSession(Session):
     """One InferenceSession."""
 
-    def __init__(self, model: Path, target: Target) -> None:
-        self._session = open_session(model, target, session_options(target))
+    def __init__(self, model: Path, target: Target, held: Held | None = None) -> None:
+        self._session = open_session(model, target, session_options(target), held)
         self._inputs = {value.name for value in self._session.get_inputs()}
         self._outputs = [value.name for value in self._session.get_outputs()]
 
@@ -95,10 +123,10 @@ class OnnxRuntime(Runtime):
     products_reader = "edgebert.measure.coverage.onnx_products"
     layer_effort = LayerEffort(rounds=8, heads=None, widths=8, seconds=25)
 
-    def open(self, model: Path, target: Target) -> Session:
-        """Opens an ONNX file; its external data, if any, lies beside it."""
+    def open(self, model: Path, target: Target, held: Held | None = None) -> Session:
+        """Opens an ONNX file; its external data, if any, lies beside it or is held."""
         self.require()
-        return OnnxRuntimeSession(model, target)
+        return OnnxRuntimeSession(model, target, held)
 
     def tunables(self, target: Target) -> Sequence[Tunable]:
         """Fusions that slow small INT8 models down, and settings of threads and memory."""

@@ -17,7 +17,7 @@ from pydantic import Field
 from edgebert.core.interrupts import signal_stack_kept
 from edgebert.core.packages import quiet_libraries, switch_off_telemetry
 from edgebert.errors import BundleError, SourceError, StageError
-from edgebert.runtimes.base import Array, Runtime, Session, Shapes
+from edgebert.runtimes.base import Array, Held, Runtime, Session, Shapes
 from edgebert.runtimes.facts import HubNames, LayerEffort, RuntimeOptions, Tunable
 from edgebert.runtimes.isa import host_cpu
 from edgebert.runtimes.target import Target
@@ -61,14 +61,14 @@ class Graph:
 class OpenVinoSession(Session):
     """One model, compiled for each shape that it is asked."""
 
-    def __init__(self, model: Path, threads: int, precision: str) -> None:
+    def __init__(self, model: Path, threads: int, precision: str, held: Held | None = None) -> None:
         switch_off_telemetry()
         import openvino as ov
 
         self._core = ov.Core()
         self._settings = compile_settings(threads, precision)
         try:
-            self._model = self._core.read_model(str(model))
+            self._model = self._core.read_model(*_paths(model, held))
         except RuntimeError as error:
             raise BundleError(f"OpenVINO cannot open {model}: {str(error).splitlines()[0]}") from error
         self._inputs = {port.get_any_name() for port in self._model.inputs}
@@ -123,6 +123,13 @@ class OpenVinoSession(Session):
         return graph.request
 
 
+def _paths(model: Path, held: Held | None) -> list[str]:
+    """Paths of a graph and, where they are held, of its weights, which OpenVINO would look for beside it."""
+    if held is None:
+        return [str(model)]
+    return [str(held[name]) for name in (model.name, model.with_suffix(".bin").name) if name in held]
+
+
 class OpenVino(Runtime):
     """Opens `openvino_model.xml`, its weights in the .bin beside it."""
 
@@ -149,10 +156,10 @@ class OpenVino(Runtime):
         switch_off_telemetry()
         super().import_package()
 
-    def open(self, model: Path, target: Target) -> Session:
+    def open(self, model: Path, target: Target, held: Held | None = None) -> Session:
         """Opens an OpenVINO IR."""
         self.require()
-        return OpenVinoSession(model, target.threads, options_of(target).precision)
+        return OpenVinoSession(model, target.threads, options_of(target).precision, held)
 
     def convert(self, graph: Path, folder: Path) -> None:
         """Writes an FP32 IR."""

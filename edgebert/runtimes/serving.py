@@ -26,8 +26,11 @@ class Serving:
     pad_id: int
     tokenizer: Path
 
-    def open_tokenizer(self) -> Tokenizer:
+    def open_tokenizer(self, held: Path | None = None) -> Tokenizer:
         """Reads tokenizer.json.
+
+        Args:
+            held: opens a checked copy of it; by default it is read where it lies.
 
         Raises:
             BundleError: it is not a tokenizer.
@@ -35,7 +38,7 @@ class Serving:
         from tokenizers import Tokenizer
 
         with _panics_are_errors(f"{self.tokenizer} is not a tokenizer"):
-            return Tokenizer.from_file(str(self.tokenizer))
+            return Tokenizer.from_file(str(held or self.tokenizer))
 
     def equals(self, other: Serving) -> bool:
         """Whether the same text becomes the same batch: then both may share one bundle, which has one tokenizer."""

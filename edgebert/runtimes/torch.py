@@ -12,7 +12,7 @@ import numpy as np
 
 from edgebert.errors import SourceError
 from edgebert.models.families import find_family
-from edgebert.runtimes.base import Array, Runtime, Session
+from edgebert.runtimes.base import Array, Held, Runtime, Session
 from edgebert.runtimes.target import Target
 
 AUTO_CLASSES = {
@@ -66,7 +66,7 @@ class Torch(Runtime):
     package = "torch"
     extra = "compress"
 
-    def open(self, model: Path, target: Target) -> Session:
-        """Opens a folder of safetensors."""
+    def open(self, model: Path, target: Target, held: Held | None = None) -> Session:
+        """Opens a folder of safetensors, of which no bundle has copies."""
         self.require()
         return TorchSession(model, target.threads)

@@ -19,7 +19,8 @@ from conftest import Result
 from fake_stages import Cut, Retoken, compressed
 
 from edgebert import load
-from edgebert.bundle.read import UNLISTED, read_bundle, read_stamped_bundle, serving_of, stamps_of
+from edgebert.bundle.opened import serving_of
+from edgebert.bundle.read import UNLISTED, open_bundle_folder, read_bundle
 from edgebert.bundle.self_test import golden_inputs, open_variant, replay, verify_bundle
 from edgebert.bundle.trust.sign import sign_bundle
 from edgebert.bundle.write import variant_file
@@ -60,8 +61,9 @@ def our_logits(bundle: Path, name: str) -> list[np.ndarray[Any, Any]]:
     manifest = read_bundle(bundle)
     variant = manifest.variant(name)
     assert variant is not None
-    serving, session = serving_of(bundle, manifest), open_variant(bundle, variant)
-    encoded = serving.encode(serving.open_tokenizer(), [{"text": text} for text in TEXTS])
+    with open_bundle_folder(bundle) as opened:
+        serving, session = opened.serving, open_variant(opened, variant)
+        encoded = serving.encode(opened.open_tokenizer(), [{"text": text} for text in TEXTS])
     return [session.predict(serving.batch([item], variant.target))["logits"] for item in encoded]
 
 
@@ -177,9 +179,10 @@ def test_verify_exits_1_when_a_variant_does_not_answer_as_its_goldens_say(
     ids=["no outputs", "one too few", "not a number", "an output that it lacks", "another shape"],
 )
 def test_variant_differs_when_its_answers_cannot_be_compared_with_its_goldens(shared: Path, goldens: dict[str, Any]) -> None:
-    manifest = read_bundle(shared)
-    variant = manifest.variants[0].model_copy(update={"golden_outputs": goldens})
-    assert replay(shared, manifest, variant, golden_inputs(shared, manifest)).state == "differs"
+    with open_bundle_folder(shared) as bundle:
+        variant = bundle.manifest.variants[0].model_copy(update={"golden_outputs": goldens})
+        encoded = golden_inputs(bundle.serving, bundle.open_tokenizer(), bundle.manifest)
+        assert replay(bundle, variant, encoded).state == "differs"
 
 
 def test_verify_bundle_refuses_a_tokenizer_that_makes_other_tokens(bundle: Path) -> None:
@@ -348,16 +351,6 @@ def test_graphs_of_one_name_that_are_not_the_same_lie_apart() -> None:
     ]
     shared: Any = SimpleNamespace(variants=[variant(target, "one", 1.0) for target in targets])
     assert {variant_file(one, shared) for one in shared.variants} == {"onnx/model_quantized.onnx"}
-
-
-def test_a_file_exchanged_after_it_was_hashed_has_another_stamp(bundle: Path, tmp_path: Path) -> None:
-    manifest, stamps = read_stamped_bundle(bundle)
-    assert stamps.keys() == manifest.files.keys()
-    assert stamps_of(bundle, manifest.files) == stamps
-    (tmp_path / "other").write_bytes((bundle / "tokenizer.json").read_bytes())
-    (tmp_path / "other").replace(bundle / "tokenizer.json")
-    now = stamps_of(bundle, manifest.files)
-    assert [name for name in stamps if now.get(name) != stamps[name]] == ["tokenizer.json"]
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "a\0b"], ids=["too long", "NUL"])

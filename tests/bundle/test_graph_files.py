@@ -13,7 +13,7 @@ from bundles import listed_again
 from onnx import TensorProto, helper
 
 import edgebert
-from edgebert.bundle.graph_files import DEPTH_LIMIT, check_graph
+from edgebert.bundle.graph_files import DEPTH_LIMIT, files_beside
 from edgebert.bundle.read import read_bundle
 from edgebert.bundle.trust.envelope import SIGNATURE
 from edgebert.bundle.trust.sign import sign_bundle
@@ -120,9 +120,7 @@ MAKERS: dict[str, Maker] = {
 
 
 def check(folder: Path, data: bytes, listed: tuple[str, ...] = ("onnx/m.onnx", "onnx/w.bin", "w.bin")) -> None:
-    (folder / "onnx").mkdir(exist_ok=True)
-    (folder / "onnx/m.onnx").write_bytes(data)
-    check_graph(folder, "onnx/m.onnx", listed)
+    files_beside(folder, "onnx/m.onnx", data, listed)
 
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
@@ -230,9 +228,8 @@ XML: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize(("data", "reason"), XML.values(), ids=XML)
 def test_openvino_graph_is_refused_when_it_is_no_plain_xml(tmp_path: Path, data: bytes, reason: str) -> None:
-    (tmp_path / "m.xml").write_bytes(data)
     with pytest.raises(BundleError, match=reason):
-        check_graph(tmp_path, "m.xml", ("m.xml", "m.bin"))
+        files_beside(tmp_path, "m.xml", data, ("m.xml", "m.bin"))
 
 
 def moved_out(bundle: Path, location: str) -> None:

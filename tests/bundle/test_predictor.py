@@ -249,27 +249,6 @@ def test_a_slot_that_is_exchanged_each_time_is_given_up(shared: Path, tmp_path: 
         edgebert.load(root.folder)
 
 
-def test_a_file_that_is_exchanged_between_its_hash_and_its_use_is_not_used(
-    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = Path(shutil.copytree(shared, tmp_path / "bundle"))
-    other = (folder / "tokenizer.json").read_text().replace('"[UNK]"', '"[unk]"')
-    read, times = predictor_module.read_stamped_bundle, []
-
-    def exchanging(path: Path) -> object:
-        found = read(path)
-        times.append(path)
-        if len(times) == 1:
-            (tmp_path / "tokenizer.json").write_text(other)
-            (tmp_path / "tokenizer.json").replace(folder / "tokenizer.json")
-        return found
-
-    monkeypatch.setattr(predictor_module, "read_stamped_bundle", exchanging)
-    with pytest.raises(BundleError, match=r"tokenizer\.json"):  # the second look hashes what lies there now
-        edgebert.load(folder)
-    assert len(times) == 1
-
-
 def test_half_a_character_is_no_text(opened: Predictor) -> None:
     with pytest.raises(InputError, match="Text 2 is not whole Unicode"):
         opened.predict([TEXTS[0], "good \ud83d"])

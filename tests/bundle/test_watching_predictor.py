@@ -265,12 +265,12 @@ def test_a_file_that_cannot_be_read_for_a_moment_is_read_again(
     """The error is raised as a fault of the bundle, or of the slot's record."""
     troubles, open_, read = [OSError(number, os.strerror(number))], os.open, Path.read_bytes
 
-    def trouble(path: object) -> None:
-        if troubles and str(path).startswith(str(root.slots)) and Path(str(path)).name == name:
+    def trouble(path: object, *, inside: bool = False) -> None:
+        if troubles and (inside or str(path).startswith(str(root.slots))) and Path(str(path)).name == name:
             raise troubles.pop()
 
     def opening(path: object, *options: object, **more: object) -> object:
-        trouble(path)
+        trouble(path, inside="dir_fd" in more)
         return open_(path, *options, **more)
 
     def reading(path: Path) -> bytes:
@@ -324,7 +324,9 @@ def test_threads_that_were_asked_for_are_kept_through_switches(root: Root, monke
     asked: list[int] = []
     opening = OnnxRuntimeSession.__init__
     monkeypatch.setattr(
-        OnnxRuntimeSession, "__init__", lambda self, model, target: asked.append(target.threads) or opening(self, model, target)
+        OnnxRuntimeSession,
+        "__init__",
+        lambda self, model, target, held=None: asked.append(target.threads) or opening(self, model, target, held),
     )
     with edgebert.load(root.folder, threads=2, watch=OFTEN) as predictor:
         switch(root, "b")

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from edgebert.runtimes.base import Runtime, Session
+from edgebert.runtimes.base import Held, Runtime, Session
 from edgebert.runtimes.facts import HubNames, LayerEffort, RuntimeOptions, Tunable
 from edgebert.runtimes.onnxruntime import OnnxRuntimeSession
 from edgebert.runtimes.target import Target
@@ -41,10 +41,10 @@ class Copied(Runtime):
     compiles_each_shape = True
     layer_effort = LayerEffort(rounds=1, heads=1, widths=2, seconds=0.1)
 
-    def open(self, model: Path, target: Target) -> Session:
+    def open(self, model: Path, target: Target, held: Held | None = None) -> Session:
         """Opens it as ONNX."""
         self.require()
-        return OnnxRuntimeSession(model, target)
+        return OnnxRuntimeSession(model, target, held)
 
     def convert(self, graph: Path, folder: Path) -> None:
         """Copies it."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgebert.runtimes.base import Array, Runtime, Session
+from edgebert.runtimes.base import Array, Held, Runtime, Session
 from edgebert.runtimes.target import Target
 
 
@@ -40,6 +40,6 @@ class Fake(Runtime):
     def __init__(self, seconds_per_token: float = 0.0) -> None:
         self._seconds_per_token = seconds_per_token
 
-    def open(self, model: Path, target: Target) -> Session:
+    def open(self, model: Path, target: Target, held: Held | None = None) -> Session:
         """Opens nothing."""
         return FakeSession(self._seconds_per_token)

@@ -14,7 +14,7 @@ from conftest import RECIPE, Result, write_reviews
 
 from edgebert import load
 from edgebert.bundle.manifest import MANIFEST
-from edgebert.bundle.read import read_bundle
+from edgebert.bundle.read import open_bundle_folder, read_bundle
 from edgebert.bundle.self_test import open_variant, verify_bundle
 from edgebert.bundle.trust.sign import sign_bundle
 from edgebert.compress.layout import Layout, lay_out
@@ -234,9 +234,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for runtime in RUNTIMES:
         original = type(runtime).open
 
-        def spied(self: Any, model: Path, target: Target, original: Any = original) -> Any:
+        def spied(self: Any, model: Path, target: Target, held: Any = None, original: Any = original) -> Any:
             found.append(model.name)
-            return original(self, model, target)
+            return original(self, model, target, held)
 
         monkeypatch.setattr(type(runtime), "open", spied)
     return found
@@ -293,8 +293,8 @@ def test_named_variant_is_refused_with_what_the_cpu_lacks_and_what_runs_instead(
     assert f"{WIDE} cannot run here: this CPU has none of" in result.err and f"Use {NARROW}" in result.err
     variant = read_bundle(bundle).variant(WIDE)
     assert variant is not None
-    with pytest.raises(EnvironmentFault, match="cannot run here"):
-        open_variant(bundle, variant)
+    with open_bundle_folder(bundle) as found, pytest.raises(EnvironmentFault, match="cannot run here"):
+        open_variant(found, variant)
     assert opened == []
 
 

@@ -49,13 +49,16 @@ class Envelope:
     """The signature, written anew from what was read, so that no other reader can understand it differently."""
 
 
-def read_envelope(path: Path) -> Envelope | None:
+def read_envelope(path: Path, *, at: int | None = None) -> Envelope | None:
     """Reads a signature file; None where there is no file.
+
+    Args:
+        at: descriptor of its folder; by default the folder is found by its path.
 
     Raises:
         TrustError: it is not an OpenSSF model signature over the sha256 of whole files.
     """
-    raw = _read(path)
+    raw = _read(path, at)
     if raw is None:
         return None
     try:
@@ -65,9 +68,10 @@ def read_envelope(path: Path) -> Envelope | None:
         raise TrustError(f"{path} is no model signature: {reason}.", hint=SIGN_AGAIN) from error
 
 
-def _read(path: Path) -> bytes | None:
+def _read(path: Path, at: int | None) -> bytes | None:
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        descriptor = os.open(path, flags) if at is None else os.open(path.name, flags, dir_fd=at)
     except FileNotFoundError:
         return None
     except OSError as error:

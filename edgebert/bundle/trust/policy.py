@@ -28,17 +28,19 @@ class Signer:
     """Fingerprint of the key, subject of the certificate, or sigstore identity; `unsigned` without a signature."""
 
 
-def check_trust(folder: Path, files: Mapping[str, str]) -> Signer:
+def check_trust(folder: Path, files: Mapping[str, str], *, at: int | None = None) -> Signer:
     """Checks the signature of a bundle.
 
     Args:
-        files: name -> sha256 of each of its files as they are now, with edgebert.json, without edgebert.sig.
+        files: name -> sha256 of each of its files, with edgebert.json, without edgebert.sig. The caller compares contents with
+            these hashes before it uses them.
+        at: descriptor of the folder; by default it is found by its path.
 
     Raises:
         TrustError: there is no signature, it is for other content, or its signer is not trusted here.
     """
     trust = load_trust()
-    envelope = read_envelope(folder / SIGNATURE)
+    envelope = read_envelope(folder / SIGNATURE, at=at)
     if envelope is None:
         return _unsigned(folder, trust)
     key = receipt_key(files[MANIFEST], envelope.data, trust.digest)

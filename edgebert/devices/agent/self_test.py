@@ -33,14 +33,13 @@ def main() -> int:
     """Replays the goldens of one variant. Returns the exit code."""
     end_with(int(sys.argv[1]))
     job = json.loads(sys.stdin.read())
-    from edgebert.bundle.read import read_manifest
+    from edgebert.bundle.read import open_bundle_folder
     from edgebert.bundle.self_test import golden_inputs, replay
 
-    folder = Path(job["folder"])
     try:
-        manifest = read_manifest(folder)
-        variant = next(item for item in manifest.variants if item.name == job["variant"])
-        test = replay(folder, manifest, variant, golden_inputs(folder, manifest))
+        with open_bundle_folder(Path(job["folder"])) as bundle:
+            variant = next(item for item in bundle.manifest.variants if item.name == job["variant"])
+            test = replay(bundle, variant, golden_inputs(bundle.serving, bundle.open_tokenizer(), bundle.manifest))
     except EdgebertError as error:
         sys.stdout.write("\n" + json.dumps({"failure": error.message, "hint": error.hint}) + "\n")
         return error.exit_code

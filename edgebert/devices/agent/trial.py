@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Literal
 
 from edgebert.bundle.manifest import BundleManifest, ManifestEntry
+from edgebert.bundle.opened import OpenBundle
+from edgebert.bundle.read import open_bundle_folder
 from edgebert.bundle.self_test import golden_inputs, obstacle
 from edgebert.core.progress import Progress
 from edgebert.devices.agent.protocol import Tried, VariantTrial
@@ -63,8 +65,9 @@ def hold_trial(folder: Path, manifest: BundleManifest, device: str, trial: Varia
         BundleError: its report is missing or damaged, or its tokenizer makes other tokens here.
         StageError: a measuring process failed.
     """
-    shipped = _report_of(folder)
-    golden_inputs(folder, manifest)
+    with open_bundle_folder(folder) as bundle:
+        shipped = _report_of(bundle)
+        golden_inputs(bundle.serving, bundle.open_tokenizer(), bundle.manifest)
     trial = enough(trial, shipped.gates)
     tested = _self_tests(folder, manifest, progress)
     usable = [variant for variant in manifest.variants if tested[variant.name][0] == "ok"]
@@ -95,11 +98,15 @@ def enough(trial: VariantTrial, gates: Sequence[Gate]) -> VariantTrial:
     return trial.model_copy(update={"queries": max(trial.queries, math.ceil(samples / trial.rounds))})
 
 
-def _report_of(folder: Path) -> Report:
+def _report_of(bundle: OpenBundle) -> Report:
+    if NAME not in bundle.manifest.files:
+        raise BundleError(f"The bundle's gates cannot be judged, for it has no {NAME}.")
+    held = bundle.held(NAME)
     try:
-        return read_report(folder / NAME)
+        return read_report(held)
     except InputError as error:
-        raise BundleError(f"The bundle's gates cannot be judged, for its report cannot be used: {error.message}") from error
+        reason = error.message.replace(str(held), str(bundle.folder / NAME))
+        raise BundleError(f"The bundle's gates cannot be judged, for its report cannot be used: {reason}") from error
 
 
 def _self_tests(folder: Path, manifest: BundleManifest, progress: Progress) -> dict[str, tuple[State, str]]:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from edgebert.bundle.manifest import MANIFEST, BundleManifest, ManifestEntry
+from edgebert.bundle.opened import serving_of
 from edgebert.bundle.predictor import choose_variant
-from edgebert.bundle.read import UNLISTED, read_bundle, serving_of
+from edgebert.bundle.read import UNLISTED, read_bundle
 from edgebert.bundle.self_test import obstacle
 from edgebert.core.files import local_path
 from edgebert.core.progress import Progress

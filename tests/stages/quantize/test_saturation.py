@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from edgebert.bundle.read import read_bundle, serving_of
+from edgebert.bundle.opened import serving_of
+from edgebert.bundle.read import read_bundle
 from edgebert.runtimes import runtime_of_format
 from edgebert.runtimes.isa import host_cpu, saturates
 from edgebert.stages.quantize.methods import get_method
