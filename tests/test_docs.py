@@ -235,6 +235,17 @@ def test_reference_has_every_field_of_a_recipe() -> None:
             assert f"\n| `{field}` |" in TEXTS["docs/recipe-reference.md"]
 
 
+def test_every_field_of_a_recipe_has_a_description() -> None:
+    schema = json_schema()
+    parts = {"recipe": schema, **schema["$defs"]}
+    methods = {f"{name}.{part['then']['title']}": part["then"] for name in parts for part in parts[name].get("allOf", ())}
+    fields = {(name, field): its for name, part in parts.items() for field, its in part["properties"].items()}
+    own = {(name, field): its for name, part in methods.items() for field, its in part["properties"].items()}
+    fields |= {place: its for place, its in own.items() if place[1] not in ("stage", "method")}  # which say what it is
+    assert len(fields) > 100
+    assert [place for place, its in fields.items() if not its.get("description")] == []
+
+
 def literals(form: object) -> list[str]:
     return [str(value) for value in get_args(form)]
 

@@ -32,7 +32,7 @@ else:
 class TaskSpec(Strict):
     """The task of the model."""
 
-    name: Literal[TASK_NAMES]  # type: ignore[valid-type]
+    name: Literal[TASK_NAMES] = Field(description="What the model answers.")  # type: ignore[valid-type]
     labels: tuple[str, ...] | None = Field(
         None,
         description="Label names in the order of the model's outputs. By default those of the model's config.json, or, where "
@@ -85,17 +85,24 @@ def default_gate(task: str) -> Gate:
 class Recipe(Strict):
     """One compression run."""
 
-    model: ModelSource
-    task: TaskSpec
-    data: Data
-    stages: tuple[AnyStage, ...] = Field(min_length=1)
-    targets: tuple[Target, ...] = Field(default=(Target(runtime="onnxruntime"),), min_length=1)
+    model: ModelSource = Field(description="The model to compress: its source as text, or with a pin.")
+    task: TaskSpec = Field(description="What the model answers: the task's name, or with labels and lengths.")
+    data: Data = Field(description="Data sets, each a file or a mapping, of which eval is required.")
+    stages: tuple[AnyStage, ...] = Field(
+        min_length=1,
+        description="Techniques in their order, each a name or `name: {fields}`. The last make the candidates.",
+    )
+    targets: tuple[Target, ...] = Field(
+        default=(Target(runtime="onnxruntime"),),
+        min_length=1,
+        description="Where the model is to run: every candidate of a target is measured there and judged by the gates.",
+    )
     gates: tuple[Gate, ...] = Field(
         default_factory=lambda known: (default_gate(known["task"].name),) if "task" in known else (),
         description="Bounds that a candidate has to hold. By default 99 % of FP32's value of the task's first metric.",
     )
-    measure: Measure = Measure()
-    seed: int = Field(0, ge=0, lt=2**32)
+    measure: Measure = Field(Measure(), description="How latency is measured, and the inputs of the bundle's self-test.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of everything that is drawn: training, samples, orders of queries.")
 
     @field_validator("targets")
     @classmethod
@@ -158,7 +165,8 @@ def json_schema() -> dict[str, Any]:
     definitions = schema["$defs"]
     shorthand: dict[str, dict[str, Any]] = {"ModelSource": {"type": "string"}, "TaskSpec": {"enum": list(TASK_NAMES)}}
     for field, definition in (("model", "ModelSource"), ("task", "TaskSpec")):
-        schema["properties"][field] = {"anyOf": [shorthand[definition], {"$ref": f"#/$defs/{definition}"}]}
+        short = {"anyOf": [shorthand[definition], {"$ref": f"#/$defs/{definition}"}]}
+        schema["properties"][field] = {**short, "description": schema["properties"][field]["description"]}
     for field in ("train", "transfer", "eval", "calibration"):
         entry = definitions["Data"]["properties"][field]
         entry["anyOf"] = [{"type": "string"}, *entry.get("anyOf", [{"$ref": entry.pop("$ref", "#/$defs/DataSpec")}])]

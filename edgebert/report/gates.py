@@ -31,7 +31,10 @@ class Gate(Strict):
         - {metric: int8_coverage, min: 0.95}    # at least 95 % of the multiply-accumulates run in INT8
     """
 
-    metric: Literal[GATED]  # type: ignore[valid-type]
+    metric: Literal[GATED] = Field(  # type: ignore[valid-type]
+        description="What is bounded: a metric of the task's answers, agreement with FP32, latency, speed-up, size, memory or "
+        "arithmetic."
+    )
     min: float | None = Field(None, description="The candidate's value is at least this.")
     max: float | None = Field(None, description="The candidate's value is at most this.")
     min_ratio: float | None = Field(None, gt=0, description="The candidate's value is at least this share of FP32's.")

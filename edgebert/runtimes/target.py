@@ -42,7 +42,7 @@ class Target(Strict):
         - {runtime: openvino, threads: 1, length_bucket: 16}
     """
 
-    runtime: str = Field(description="What runs the graph.")
+    runtime: str = Field(description="What runs the graph on the device, which decides the graph's format.")
     threads: int = Field(1, ge=1, le=1024, description="Threads for one query.")
     batch: int = Field(1, ge=1, le=4096, description="Examples in one query.")
     padding: Literal["longest", "max_length"] = Field(

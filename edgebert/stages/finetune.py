@@ -22,9 +22,9 @@ class Finetune(Stage):
 
     stage: Literal["finetune"] = "finetune"
     epochs: float = Field(3.0, gt=0, le=1000, description="Passes over data.train; may be a fraction.")
-    batch_size: int = Field(16, ge=1)
-    learning_rate: float = Field(5e-5, gt=0, lt=1)
-    weight_decay: float = Field(0.01, ge=0)
+    batch_size: int = Field(16, ge=1, description="Rows in one step. Fewer take less memory.")
+    learning_rate: float = Field(5e-5, gt=0, lt=1, description="Highest learning rate, at the end of the warm-up.")
+    weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay (AdamW).")
     warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of the steps over which the learning rate rises.")
     checkpoint_seconds: float = Field(
         60.0, gt=0, description="Seconds between checkpoints: the most work that a kill can cost."

@@ -35,10 +35,10 @@ class Objective(Strict):
         description="Number of rows made up from each row for the teacher to label: another row is appended, a tenth of the "
         "words left out.",
     )
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(32, ge=1, description="Rows in one batch. Fewer take less memory; see `accumulate`.")
     accumulate: int = Field(1, ge=1, description="Batches whose gradients are added up for one step.")
-    learning_rate: float = Field(3e-4, gt=0, lt=1)
-    weight_decay: float = Field(0.01, ge=0)
+    learning_rate: float = Field(3e-4, gt=0, lt=1, description="Highest learning rate, at the end of the warm-up.")
+    weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay (AdamW).")
     warmup_share: float = Field(0.05, ge=0, lt=1, description="Share of the steps over which the learning rate rises.")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="Precision of forward passes, the teacher's too.")
     dropout: float = Field(
@@ -48,7 +48,9 @@ class Objective(Strict):
         False, description="Train the token embeddings too: most of a small BERT's weights, which hardly change."
     )
     soft: float = Field(1.0, ge=0, description="Weight of the teacher's logits (KL at `temperature`).")
-    temperature: float = Field(2.0, gt=0, le=100)
+    temperature: float = Field(
+        2.0, gt=0, le=100, description="Divides the logits of both before `soft` compares them: higher is softer."
+    )
     hard: float = Field(0.0, ge=0, description="Weight of the true labels (cross-entropy).")
     hidden: float = Field(1.0, ge=0, description="Weight of the hidden states (mean squared error) of the mapped layers.")
     hidden_map: Literal["auto", "learned", "none"] = Field(
@@ -62,7 +64,9 @@ class Objective(Strict):
         description="Which layer of the student learns from which of the teacher: the last from the last (last), each from the "
         "one that it was cut from (kept), evenly spread (uniform), or pairs [student, teacher], counted from 1.",
     )
-    early_stopping: EarlyStop | None = Field(None)
+    early_stopping: EarlyStop | None = Field(
+        None, description="End when the score on held-out rows no longer rises. By default after `epochs`."
+    )
     cache_gb: float = Field(
         4.0,
         ge=0,
