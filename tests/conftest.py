@@ -199,18 +199,21 @@ def recipe(tmp_path: Path, model_dir: Path, data_dir: Path) -> Path:
     return path
 
 
+FINISHED = (
+    "stages.quantize.method=[dynamic, static, nncf]",
+    "targets=[{runtime: onnxruntime}, {runtime: openvino}]",
+    "measure={rounds: 1, queries: 16, warmup: 1, golden_inputs: 3}",
+)
+"""Overrides of RECIPE with which `finished` was run."""
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, model_template: Path) -> Path:
     """A folder with recipe.yaml, model/, data/, store/ and runs/recipe/, a run of compress with a method of each kind
     on both runtimes. Do not write into it."""
 
     def make(folder: Path) -> None:
-        compress_recipe(
-            write_recipe(folder, model_template),
-            "stages.quantize.method=[dynamic, static, nncf]",
-            "targets=[{runtime: onnxruntime}, {runtime: openvino}]",
-            "measure={rounds: 1, queries: 16, warmup: 1, golden_inputs: 3}",
-        )
+        compress_recipe(write_recipe(folder, model_template), *FINISHED)
 
     return made_once(run_folder(tmp_path_factory) / "finished", make)
 

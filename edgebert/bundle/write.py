@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,8 +68,8 @@ def _sign(folder: Path, note: Callable[[str], None]) -> None:
 
 def _copy_model_files(parts: BundleParts, folder: Path) -> None:
     for name in MODEL_FILES:
-        if (parts.model.path / name).is_file():
-            shutil.copyfile(parts.model.path / name, folder / name)
+        if name in parts.model.manifest.files:
+            parts.model.copy_file(name, folder / name)
     config = plain_config(json.loads((folder / "config.json").read_text()))
     labels = parts.serving.labels
     config["id2label"] = {str(index): label for index, label in enumerate(labels)}
@@ -98,7 +97,7 @@ def _write_variant(folder: Path, variant: BundleEntry, file: str) -> ManifestEnt
     stem = Path(runtime.model_file).stem
     for name in planned.artifact.manifest.files:  # an .xml and its .bin have the same stem, before and after
         renamed = (folder / file).parent / name.replace(stem, Path(file).stem, 1)
-        shutil.copyfile(planned.artifact.path / name, renamed)
+        planned.artifact.copy_file(name, renamed)
     return ManifestEntry(
         name=planned.name,
         role="baseline" if judged is None else "candidate",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgebert.core import interrupts
+from edgebert.cli.streams import drop
+from edgebert.core import interrupts, library_caches
+from edgebert.core.faults import folder_fault
 
 if TYPE_CHECKING:
     from edgebert.core.progress import Progress
@@ -39,11 +40,19 @@ def open_progress(quiet: bool) -> Progress:
 
 
 def open_store(folder: Path | None) -> ArtifactStore:
-    """The store of finished stages at a folder, by default $EDGEBERT_HOME, else `.edgebert` here."""
+    """The store of finished stages at a folder, by default $EDGEBERT_HOME, else `.edgebert` here.
+
+    Raises:
+        EnvironmentFault: the current folder was deleted.
+    """
     from edgebert.core.store import ArtifactStore
     from edgebert.core.store_folder import store_folder
 
-    return ArtifactStore(store_folder(folder))
+    if fault := folder_fault():
+        raise fault
+    root = store_folder(folder)
+    library_caches.keep_in(root)
+    return ArtifactStore(root)
 
 
 def visible(text: str) -> str:
@@ -81,9 +90,4 @@ def reader_may_leave() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        drop_output()
-
-
-def drop_output() -> None:
-    """Sends what is still to be written to standard output to /dev/null."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop(sys.stdout)

@@ -6,16 +6,14 @@ Exit codes: 0 done and passed, 1 a gate failed, 2 the recipe or input has to cha
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from edgebert.cli.bench import bench
-from edgebert.cli.common import drop_output, visible
+from edgebert.cli.common import visible
 from edgebert.cli.compare import compare
 from edgebert.cli.compress import compress
 from edgebert.cli.devices import app as devices_app
@@ -29,10 +27,13 @@ from edgebert.cli.run import run_bundle
 from edgebert.cli.schema import schema
 from edgebert.cli.ship import ship
 from edgebert.cli.store import store_app
+from edgebert.cli.streams import drop, guarded, output_fault, reader_left
 from edgebert.cli.validate import validate
 from edgebert.cli.verify import verify
 from edgebert.core import interrupts
-from edgebert.errors import EXIT_ENVIRONMENT, EXIT_INPUT, EXIT_INTERRUPTED, EdgebertError
+from edgebert.core.faults import folder_fault, machine_fault
+from edgebert.core.threads import require_threads
+from edgebert.errors import EXIT_ENVIRONMENT, EXIT_INPUT, EXIT_INTERRUPTED, EdgebertError, EnvironmentFault
 
 app = typer.Typer(
     name="edgebert",
@@ -63,11 +64,19 @@ def _common(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Prints the version.")] = False,
 ) -> None:
     """Options before the verb."""
+    require_threads()
 
 
 def main() -> None:
     """Entry point: maps every error to its message and exit code."""
-    interrupts.listen()
+    with guarded() as fault:
+        interrupts.listen()
+        if fault:
+            _fail(fault)
+        _run()
+
+
+def _run() -> None:
     try:
         code = app(prog_name="edgebert", standalone_mode=False)
     except EdgebertError as error:
@@ -76,9 +85,8 @@ def main() -> None:
         _fail(error)
     except (KeyboardInterrupt, typer.Abort):
         _interrupted()
-    except (BrokenPipeError, SystemExit):  # the output is no longer read; newer versions of Typer exit by themselves
-        drop_output()
-        sys.exit(0)
+    except (BrokenPipeError, SystemExit) as error:  # newer versions of Typer exit by themselves where nobody reads
+        _left_by_reader(error)
     except Exception as error:
         if interrupts.asked():
             _interrupted()
@@ -89,22 +97,40 @@ def main() -> None:
         sys.exit(code or 0)
 
 
-def _interrupted() -> None:
+def _left_by_reader(error: BrokenPipeError | SystemExit) -> NoReturn:
+    """Ends quietly where the output is no longer read; another pipe may have broken, and another part have asked to exit."""
+    if isinstance(error, SystemExit) and not error.code:
+        sys.exit(0)
+    if not reader_left():
+        _fail_unexpected(error.__context__ or error)
+    drop(sys.stdout)
+    sys.exit(0)
+
+
+def _interrupted() -> NoReturn:
+    try:
+        require_threads()
+    except EnvironmentFault as fault:  # OpenBLAS sends the signal of Ctrl-C where it cannot start its threads
+        _fail(fault)
     resumes = "compress" in sys.argv[1:2]
     usual = "Finished stages are kept; run the same command again to go on." if resumes else "Nothing was written."
     left, code = interrupts.left() or usual, interrupts.exit_code()
-    with contextlib.suppress(OSError):  # a terminal that was closed
-        sys.stderr.write(f"\nerror: {'Interrupted' if code == EXIT_INTERRUPTED else 'Ended'}.\n  {left}\n")
+    sys.stderr.write(f"\nerror: {'Interrupted' if code == EXIT_INTERRUPTED else 'Ended'}.\n  {left}\n")
     sys.exit(code)
 
 
-def _fail(error: EdgebertError) -> None:
+def _fail(error: EdgebertError) -> NoReturn:
     _show_trace(error)
+    if error.exit_code == EXIT_INPUT and (fault := machine_fault(error)):  # the input may be right
+        error = fault
     sys.stderr.write(f"error: {visible(str(error))}\n")
+    if error.exit_code == EXIT_INPUT and (fault := folder_fault()):
+        sys.stderr.write(f"  {fault.message} {fault.hint}\n")
+        sys.exit(fault.exit_code)
     sys.exit(error.exit_code)
 
 
-def _show_trace(error: Exception) -> None:
+def _show_trace(error: BaseException) -> None:
     """For EDGEBERT_DEBUG=1; the exit code stays what it is without it."""
     if os.environ.get("EDGEBERT_DEBUG"):
         import traceback
@@ -112,7 +138,7 @@ def _show_trace(error: Exception) -> None:
         traceback.print_exception(error)
 
 
-def _fail_unexpected(error: Exception) -> None:
+def _fail_unexpected(error: BaseException) -> NoReturn:
     if error.__class__.__name__ == "NoArgsIsHelpError":
         sys.stderr.write(f"{error}\n")
         sys.exit(EXIT_INPUT)
@@ -120,12 +146,9 @@ def _fail_unexpected(error: Exception) -> None:
         command = getattr(getattr(error, "ctx", None), "command_path", "edgebert")
         sys.stderr.write(f"error: {error.format_message()}\n  {command} --help lists what can be asked.\n")
         sys.exit(EXIT_INPUT)
+    if fault := output_fault() or machine_fault(error) or folder_fault():
+        _fail(fault)
     _show_trace(error)
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        sys.stderr.write(f"error: {error.filename or 'Standard output'} cannot be written: the disk is full.\n  Make room.\n")
-        with contextlib.suppress(OSError):
-            drop_output()
-        sys.exit(EXIT_ENVIRONMENT)
     first = (str(error).strip().splitlines() or [""])[0]
     sys.stderr.write(
         f"error: {error.__class__.__name__}: {first}\n  This is a fault in edgebert. EDGEBERT_DEBUG=1 shows where.\n"

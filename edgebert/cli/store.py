@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgebert.cli.common import JsonOption, StoreOption, open_store, print_result
+from edgebert.core.text_table import aligned
 from edgebert.errors import EXIT_ENVIRONMENT, InputError
 
 if TYPE_CHECKING:
@@ -19,17 +20,41 @@ store_app = typer.Typer(help="Looks after the store of finished stages.", no_arg
 
 @store_app.command("ls")
 def store_ls(store: StoreOption = None, json_output: JsonOption = False) -> None:
-    """Lists the artifacts."""
-    artifacts = _existing_store(store).artifacts()
+    """Lists the artifacts, oldest first: when each was made, by what, its size, and the runs that use it."""
+    found = _existing_store(store)
+    artifacts, runs = found.artifacts(), found.runs()
     rows = [
-        f"{artifact.key[:12]}  {artifact.manifest.made_by.name:10} {artifact.format:13} "
-        f"{artifact.size / 1e6:9.1f} MB  {artifact.manifest.made_by.seconds:8.1f} s"
+        [
+            artifact.key[:12],
+            artifact.made,
+            artifact.manifest.made_by.name,
+            artifact.format,
+            f"{artifact.size / 1e6:.1f} MB",
+            f"{artifact.manifest.made_by.seconds:.1f} s",
+            ", ".join(map(_shown, runs.get(artifact.key, ["no run"]))),
+        ]
         for artifact in artifacts
     ]
     total = f"{len(artifacts)} artifacts, {sum(artifact.size for artifact in artifacts) / 1e6:.1f} MB"
     print_result(
-        json_output, lambda: [artifact.manifest.model_dump(mode="json") for artifact in artifacts], lambda: [*rows, total]
+        json_output,
+        lambda: [
+            {
+                **artifact.manifest.model_dump(mode="json"),
+                "made": artifact.made,
+                "size": artifact.size,
+                "runs": runs.get(artifact.key, []),
+            }
+            for artifact in artifacts
+        ],
+        lambda: [*(aligned(rows) if rows else []), total],
     )
+
+
+def _shown(folder: str) -> str:
+    """The path of a run from here, where it is below."""
+    path = Path(folder)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 @store_app.command("gc")

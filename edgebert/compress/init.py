@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgebert.core.files import write_whole
 from edgebert.errors import InputError, SourceError
 from edgebert.models.folder import ModelFolder, inspect_model
 from edgebert.tasks import TASKS
@@ -74,12 +75,7 @@ def write_recipe(text: str, out: Path, *, force: bool) -> None:
     """
     if out.exists() and not force:
         raise InputError(f"{out} exists.", hint="Name another file with --out, or overwrite it with --force.")
-    try:
-        partial = out.with_name(f".{out.name}.{os.getpid()}")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(out)
-    except OSError as error:
-        raise InputError(f"{out} cannot be written: {error.strerror}.") from error
+    write_whole(out, text)
 
 
 def _task_lines(folder: ModelFolder, task: Task, tuned: bool) -> Sequence[str]:

@@ -61,7 +61,7 @@ def make_plan(file: RecipeFile, store: ArtifactStore) -> Plan:
         RecipeError: the recipe cannot work.
     """
     resolved = resolve_recipe(file)
-    base = store.get(base_key(resolved.model))
+    base = store.find(base_key(resolved.model))
     lines = [PlanLine(f"model {resolved.model.origin['source']}", "found" if base else "runs", str(resolved.model.path))]
     data = _data_lines(resolved, store, lines)
     lines += _step_lines(resolved, store, base, data)
@@ -75,7 +75,7 @@ def _data_lines(resolved: ResolvedRecipe, store: ArtifactStore, lines: list[Plan
         address = str(data_path(spec, resolved.file.base)) if spec.path else f"Hub: {spec.hub}"
         try:
             key = data_key(spec, resolved.file.base, resolved.task, labelled=is_labelled(role), seed=resolved.file.recipe.seed)
-            artifact = store.get(key)
+            artifact = store.find(key)
             lines.append(PlanLine(f"data.{role}", "found" if artifact else "runs", address))
             artifacts[role] = artifact
         except DataError as error:
@@ -96,7 +96,7 @@ def _step_lines(
         try:
             teacher = made.get(resolved.layout.teacher) if "teacher" in step.stage.needed() else None
             ready = source and known and (teacher or "teacher" not in step.stage.needed())
-            made[index] = store.get(step_key(step, source, resolved, labels, teacher)) if source and ready else None
+            made[index] = store.find(step_key(step, source, resolved, labels, teacher)) if source and ready else None
         except EdgebertError:  # the step's data is missing, which has its own line
             made[index] = None
         if made[index]:

@@ -68,7 +68,7 @@ def find_recipe(name: str) -> Path:
     """
     path = Path(name)
     local_path(name, Path.cwd())  # raises where the system does not allow such a name
-    if path.is_file():
+    if path.exists() and not path.is_dir():
         return path.absolute()
     shipped = {file.stem: file for file in sorted(shipped_folder("recipes").glob("*.yaml"))}
     if name in shipped:

@@ -19,6 +19,7 @@ from edgebert.compress.compression import Compression
 from edgebert.compress.recipe_file import RecipeFile
 from edgebert.compress.resolve import resolve_recipe
 from edgebert.compress.run_folder import output_folder
+from edgebert.core import library_caches
 from edgebert.core.progress import Progress
 from edgebert.core.store import Artifact, ArtifactStore
 from edgebert.measure.machine.environment import read_environment
@@ -48,10 +49,12 @@ def compress(file: RecipeFile, *, store: ArtifactStore, out: Path, progress: Pro
         EdgebertError: the input, the environment or a stage prevents the run from finishing.
     """
     started = time.time()
+    library_caches.keep_in(store.root)
     resolved = resolve_recipe(file)
     for target in resolved.layout.idle_targets:
         progress.note(f"{target.name}: no stage makes a candidate for it; left out")
     store.prepare()
+    store.note = progress.note
     with store.lease(out), output_folder(out) as folder:
         run = Compression(resolved, store, progress, remeasure=remeasure)
         run.run_stages()

@@ -162,10 +162,10 @@ def progress_for(stream: TextIO | None = None, *, quiet: bool = False) -> Progre
 
 
 def print_line(stream: TextIO, line: str) -> None:
-    """Prints a line. The work goes on where nobody reads it any more (`2>&1 | head -1`)."""
+    """Prints a line. The work goes on where nobody reads it any more (`2>&1 | head -1`), or it cannot be written."""
     try:
         print(line, file=stream, flush=True)
-    except BrokenPipeError:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 

@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from edgebert.core.files import open_regular
 from edgebert.errors import InputError, MissingPackage, Problem, ProblemsError
 
 MAX_BYTES = 1 << 20
@@ -64,9 +65,11 @@ def read_text(path: Path, kind: Kind) -> str:
         InputError: it is too large, unreadable or not UTF-8.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
+        with open_regular(path) as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
             raise InputError(f"{path} is larger than 1 MB; that is not {kind.noun}.", hint="Name a YAML file.")
-        return path.read_text(encoding="utf-8-sig")
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text (byte {error.start}).", hint="Save it as UTF-8.") from error
     except FileNotFoundError as error:

@@ -214,8 +214,11 @@ def test_store_ls_json_lists_the_manifests(cli: Callable[..., Result], desk: Pat
     artifacts = ArtifactStore(desk / "store").artifacts()
     assert [entry["key"] for entry in found] == [artifact.key for artifact in artifacts]
     assert {entry["made_by"]["name"] for entry in found} >= {"model", "data", "export", "quantize", "predict", "latency"}
-    shown = cli("store", "ls")
-    assert shown.out.splitlines()[-1].startswith(f"{len(found)} artifacts, ")
+    assert all([Path(run).name for run in entry["runs"]] == ["recipe"] and entry["size"] > 0 for entry in found)
+    assert [entry["made"] for entry in found] == sorted(artifact.made for artifact in artifacts)
+    shown = cli("store", "ls").out.splitlines()
+    assert shown[-1].startswith(f"{len(found)} artifacts, ")
+    assert all(line.endswith("runs/recipe") and entry["made"] in line for line, entry in zip(shown, found, strict=False))
 
 
 def test_store_verify_exits_3_and_gc_altered_repairs_when_an_artifact_was_altered(

@@ -33,6 +33,7 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from edgebert.bundle.trust.folders import config_file, config_folder
 from edgebert.bundle.trust.keys import PublicKey, own_key_bytes, own_public_key, read_public_key, read_trusted, refuse_others
+from edgebert.core.files import open_regular
 from edgebert.core.strict import Strict
 from edgebert.errors import InputError, TrustError
 
@@ -174,7 +175,7 @@ def read_config() -> bytes:
         return b""
     path = folder / "trust.toml"
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             status = os.fstat(file.fileno())
             data = file.read(CONFIG_LIMIT + 1)
     except (FileNotFoundError, NotADirectoryError):

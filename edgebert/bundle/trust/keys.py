@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from edgebert.bundle.trust.folders import config_file, config_folder, others_may_write, write_private
+from edgebert.core.files import open_regular
 from edgebert.errors import EnvironmentFault, InputError, TrustError
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def read_small(path: Path) -> bytes:
         InputError: the file is larger than PEM_LIMIT.
         OSError: it cannot be read.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return _limited(path, file)
 
 
@@ -166,7 +167,7 @@ def read_trusted(path: Path) -> bytes:
     Raises:
         TrustError: other users may write the file.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         refuse_others(path, os.fstat(file.fileno()))
         return _limited(path, file)
 
@@ -229,7 +230,7 @@ def _new_key() -> bytes:
 
 def _hand_out(path: Path, key: PublicKey) -> None:
     with contextlib.suppress(OSError):
-        if path.read_text() == key.pem:
+        if read_small(path) == key.pem.encode():
             return
     write_private(path, key.pem.encode(), 0o644)
 
