@@ -15,6 +15,7 @@ from edgebert.core.store import hash_folder
 from edgebert.errors import EnvironmentFault, InputError, MissingPackage
 from edgebert.models.families import TOKENIZER_FILES, find_family
 from edgebert.report.file import write_report
+from edgebert.report.report import Report
 from edgebert.report.text.removed import removal_lines
 from edgebert.report.text.run_table import markdown_table, verdict_lines
 from edgebert.report.text.search import advice_lines, choice_lines, sensitivity_lines, trial_rows
@@ -171,7 +172,13 @@ def model_card(parts: BundleParts, variants: Sequence[ManifestEntry]) -> str:
         sensitivity_lines=sensitivity_lines,
         advice_lines=advice_lines(report, parts.verdict),
         intermediates=any(entry.role == "intermediate" for entry in report.entries),
+        cut_fp32=[variant.file for variant in variants if variant.role == "baseline" and _is_cut(variant, report)],
         missing_fp32=all(variant.role != "baseline" for variant in variants),
         queries=len(parts.verdict.best.entry.latencies_ms()),
         eval_examples=report.examples,
     )
+
+
+def _is_cut(variant: ManifestEntry, report: Report) -> bool:
+    """Whether an FP32 graph is that of a cut model, and not what candidates are compared with."""
+    return variant.name not in {entry.name for entry in report.entries if entry.role == "baseline"}

@@ -142,6 +142,10 @@ class Check:
         predictions = former_predictions(answers["predictions"], planned.serving.labels)
         return predictions, GoldenOutputs(**answers["goldens"])
 
+    def goldens(self, planned: PlannedEntry) -> GoldenOutputs:
+        """The goldens of an entry, measured or not."""
+        return self.predict(planned)[1]
+
     def queries(self, planned: PlannedEntry) -> str:
         """sha256 of the rows of the timed queries, in order."""
         batch = planned.target.batch

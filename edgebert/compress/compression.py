@@ -346,6 +346,27 @@ class Compression:
             intermediates = ()  # one target is enough to show the effect of a step
         return entries
 
+    def intermediates_everywhere(self) -> list[PlannedEntry]:
+        """The intermediates on every target for whose runtime a graph of them was made, measured or not."""
+        targets = {target.name: target for target in self.inputs.file.recipe.targets}
+        return [
+            self._planned(targets[name], "intermediate", graph, point.name, point.step)
+            for name in self.inputs.layout.baselines
+            for point in self.inputs.layout.intermediates
+            for graph in self._fp32_graphs(point.step, targets[name])
+        ]
+
+    def _fp32_graphs(self, model: int, target: Target) -> list[int]:
+        """Steps that exported the model that a step made, in the format of a target's runtime."""
+        wanted = get_runtime(target.runtime).format
+        return [
+            index
+            for index, artifact in self.made.items()
+            if artifact.format == wanted
+            and self.inputs.layout.steps[index].stage.graph_precision == "fp32"
+            and self.transformers_of(artifact).key == self.artifact(model).key
+        ]
+
     def _planned(self, target: Target, role: Role, graph: int, short: str, maker: int | None = None) -> PlannedEntry:
         """The entry of a graph on a target.
 

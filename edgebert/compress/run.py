@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgebert.bundle.parts import BundleEntry, BundleParts, PlannedEntry
 from edgebert.bundle.write import write_bundle
+from edgebert.compress.bundle_parts import bundle_parts
 from edgebert.compress.check import Check
 from edgebert.compress.compression import Compression
 from edgebert.compress.recipe_file import RecipeFile
@@ -21,7 +20,7 @@ from edgebert.compress.resolve import resolve_recipe
 from edgebert.compress.run_folder import output_folder
 from edgebert.core import library_caches
 from edgebert.core.progress import Progress
-from edgebert.core.store import Artifact, ArtifactStore
+from edgebert.core.store import ArtifactStore
 from edgebert.measure.machine.environment import read_environment
 from edgebert.report.file import write_report
 from edgebert.report.report import Report
@@ -63,47 +62,11 @@ def compress(file: RecipeFile, *, store: ArtifactStore, out: Path, progress: Pro
         report, outputs = check.run(planned_entries)
         verdict = judge(report)
         with progress.step("write the bundle"):
-            write_bundle(folder / "bundle", _parts(run, planned_entries, report, verdict, outputs), note=progress.note)
+            parts = bundle_parts(run, planned_entries, report, verdict, outputs, check.goldens)
+            write_bundle(folder / "bundle", parts, note=progress.note)
         write_report(folder / "report.json", report)
         (folder / "run.json").write_text(json.dumps(run_record(run, verdict, started), indent=1))
     return Run(verdict, report, out, out / "bundle")
-
-
-def _parts(
-    run: Compression, planned_entries: list[PlannedEntry], report: Report, verdict: Verdict, outputs: Mapping[str, Any]
-) -> BundleParts:
-    kept = {judged.entry.name for judged in verdict.judged_entries if judged.passed} | {verdict.best.entry.name}
-    judged_entries = {judged.entry.name: judged for judged in verdict.judged_entries}
-    best = next(planned for planned in planned_entries if planned.name == verdict.best.entry.name)
-    variants = [
-        BundleEntry(planned, judged_entries.get(planned.name), outputs[planned.name])
-        for planned in planned_entries
-        if (planned.role == "baseline" or planned.name in kept) and planned.serving.equals(best.serving)
-    ]
-    return BundleParts(
-        name=run.inputs.file.name,
-        model=run.transformers_of(best.artifact),
-        serving=best.serving,
-        variants=variants,
-        report=report,
-        verdict=verdict,
-        lineage=[_lineage_entry(artifact) for artifact in run.store.lineage(best.artifact)],
-    )
-
-
-def _lineage_entry(artifact: Artifact) -> dict[str, Any]:
-    made_by = artifact.manifest.made_by
-    parameters = dict(made_by.parameters)
-    if made_by.name == "model":
-        parameters["source"] = _without_folders(str(parameters["source"]))
-    if "teachers" in parameters:
-        parameters["teachers"] = [_without_folders(name) for name in parameters["teachers"]]
-    return {"stage": made_by.name, "parameters": parameters, "sha256": artifact.sha256, "packages": made_by.packages}
-
-
-def _without_folders(name: str) -> str:
-    """The name of a model without the folders of this machine, which a bundle must not reveal."""
-    return Path(name).name if Path(name).is_absolute() else name
 
 
 def run_record(run: Compression, verdict: Verdict, started: float) -> dict[str, Any]:

@@ -6,7 +6,8 @@ memory are measured here. The report that is judged and sent to the workstation 
 environment of this device; a metric that could not be measured here fails its gate.
 
 INT8 coverage and the roofline ratio need packages that a device does not have. Their gates keep the result of the machine that
-made the bundle, for a variant that failed there passes nowhere, and the report from here has neither.
+made the bundle, for a variant that failed there passes nowhere, and the report from here has neither. So do gates on times
+relative to FP32 where FP32 is not in the bundle, because a stage changed its tokenizer; its answers are in the report.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from edgebert.measure.bench.sweep import BenchOptions, Planned, make_plan
 from edgebert.report.entry import SAMPLES_FOR, Entry
 from edgebert.report.file import NAME, read_report
 from edgebert.report.gates import Gate
+from edgebert.report.metric_table import METRICS
 from edgebert.report.report import Report
 from edgebert.report.verdict import JudgedEntry, judge
 
@@ -77,7 +79,7 @@ def hold_trial(folder: Path, manifest: BundleManifest, device: str, trial: Varia
     outcome = run(plan, _options(trial), QuerySource(None, 0), progress)
     if outcome.fault:
         raise outcome.fault
-    report = _merged(shipped, outcome.report, f"{manifest.name} on {device}", manifest.selected)
+    report = _merged(shipped, outcome.report, manifest, device)
     judged = {item.entry.name: item for item in judge(report).judged_entries} if report.candidates() else {}
     entries = {entry.name: entry for entry in report.entries}
     tried = tuple(
@@ -140,20 +142,43 @@ def _plan(
     return plan, faults
 
 
-def _merged(shipped: Report, here: Report, name: str, selected: str) -> Report:
+def _merged(shipped: Report, here: Report, manifest: BundleManifest, device: str) -> Report:
     """The bundle's report with the measurements of this device in place of those of the machine that made it."""
     known = {entry.name: entry for entry in shipped.entries}
-    measured = sorted(here.entries, key=lambda entry: (entry.role != "baseline", entry.name != selected))
+    measured = sorted(here.entries, key=lambda entry: (entry.role != "baseline", entry.name != manifest.selected))
+    absent = [
+        _without_times(entry) for entry in shipped.entries if entry.role == "baseline" and not manifest.variant(entry.name)
+    ]
+    entries = [_merged_entry(known.get(entry.name), entry) for entry in measured]
+    if absent:
+        entries = [*absent, *(_of_a_cut_model(entry) for entry in entries)]
     return shipped.model_copy(
         update={
             "edgebert_version": here.edgebert_version,
-            "recipe": name,
+            "recipe": f"{manifest.name} on {device}",
             "environment": here.environment,
-            "gates": tuple(gate for gate in shipped.gates if gate.metric not in NOT_MEASURED),
-            "entries": tuple(_merged_entry(known.get(entry.name), entry) for entry in measured),
+            "gates": tuple(gate for gate in shipped.gates if gate.metric not in NOT_MEASURED and _judged_here(gate, absent)),
+            "entries": tuple(entries),
             "command": None,
         }
     )
+
+
+def _without_times(entry: Entry) -> Entry:
+    """An entry that is not measured here: what the machine that made it timed says nothing about this one."""
+    return entry.model_copy(update={"rounds": (), "coverage": None})
+
+
+def _of_a_cut_model(entry: Entry) -> Entry:
+    """An entry beside an absent FP32, which a cut model's FP32 graph does not stand for."""
+    return entry.model_copy(update={"role": "intermediate"}) if entry.role == "baseline" else entry
+
+
+def _judged_here(gate: Gate, absent: Sequence[Entry]) -> bool:
+    """Whether a gate can be judged on a device, given the baselines that are not in the bundle."""
+    metric = METRICS[gate.metric]
+    against_fp32 = metric.gate == "relative" or gate.bound[0] not in ("min", "max")
+    return not against_fp32 or all(metric.value(entry, entry) is not None for entry in absent)
 
 
 def _merged_entry(shipped: Entry | None, here: Entry) -> Entry:
@@ -167,7 +192,8 @@ def _merged_entry(shipped: Entry | None, here: Entry) -> Entry:
 def _tried(variant: ManifestEntry, state: State, entry: Entry, judged: JudgedEntry | None) -> Tried:
     times = {"variant": variant.name, "self_test": state, "p50_ms": entry.percentile_ms(50), "p90_ms": entry.percentile_ms(90)}
     if variant.role == "baseline" or judged is None:
-        return Tried(**times, passed=False, reason="FP32, which the others are compared with")
+        reason = "FP32, which the others are compared with" if entry.role == "baseline" else "FP32 of the model that was cut"
+        return Tried(**times, passed=False, reason=reason)
     if variant.status != "PASSED":
         return Tried(**times, passed=False, reason=f"it failed where it was made: {'; '.join(variant.reasons) or 'no reason'}")
     reasons = judged.failures or tuple(result.reason for result in judged.results)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from agents import Said, ask, files_of, install, send, ship, tree
-from bundles import FP32, INT8, changed, renamed, signed, small_bundle, variant, with_gates
+from bundles import FP32, INT8, changed, renamed, signed, small_bundle, variant, with_gates, with_selected_alone
 
 import edgebert
 from edgebert.bundle.device_folder import MANIFEST, Root, resolve
@@ -249,6 +249,29 @@ def test_a_bundle_of_which_no_variant_passes_is_refused_with_the_reason(
     assert (said["report"] is None) == (tested == "untested")
     assert lasting(root) == before and leftovers(root) == []
     assert send(root, other) == 0  # what arrived is kept: nothing travels again once the reason is gone
+
+
+@pytest.mark.parametrize(
+    ("gates", "outcome", "why"),
+    [
+        (
+            (Gate(metric="accuracy", min_ratio=0.5), Gate(metric="agreement", min=0.0), Gate(metric="speedup", min=99.0)),
+            "switched",
+            "",
+        ),
+        ((Gate(metric="p50_ms", max_ratio=1e-6), Gate(metric="size_mb", max_ratio=1.0)), "switched", ""),
+        ((Gate(metric="accuracy", min_ratio=99.0),), "refused", "accuracy >= 99 of FP32"),
+        ((Gate(metric="p50_ms", max=1e-6), Gate(metric="speedup", min=99.0)), "refused", "p50_ms <= 1e-06"),
+    ],
+    ids=["answers", "sizes", "answers that miss", "times that miss"],
+)
+def test_a_bundle_without_fp32_is_judged_by_the_answers_of_fp32_in_its_report(
+    root: Path, bundle: Path, tmp_path: Path, gates: tuple[Gate, ...], outcome: str, why: str
+) -> None:
+    """As where the vocabulary was cut: FP32 has another tokenizer. Times relative to it were judged where it could be timed."""
+    alone = with_selected_alone(bundle, tmp_path / "alone")
+    said = ship(root, with_gates(alone, tmp_path / "other", *gates)).value
+    assert said["outcome"] == outcome and why in str(said["reasons"]), said["reasons"]
 
 
 def test_a_gate_that_this_device_misses_or_cannot_measure_refuses_the_bundle(root: Path, bundle: Path, tmp_path: Path) -> None:
