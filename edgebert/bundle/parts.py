@@ -40,6 +40,8 @@ class BundleParts:
     report: Report
     verdict: Verdict
     lineage: Sequence[dict[str, Any]]
+    recipe: str
+    """sha256 of the recipe, as run.json has it."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgebert.bundle.manifest import MANIFEST, TOLERANCE, BundleManifest, GoldenInputs, ManifestEntry
 from edgebert.bundle.parts import BundleEntry, BundleParts, PlannedEntry
+from edgebert.bundle.stamp import stamp
 from edgebert.core.packages import package_version
 from edgebert.core.store import hash_folder
 from edgebert.errors import EnvironmentFault, InputError, MissingPackage
@@ -35,7 +36,7 @@ def write_bundle(folder: Path, parts: BundleParts, *, note: Callable[[str], None
     """
     folder.mkdir(parents=True)
     _copy_model_files(parts, folder)
-    variants = [_write_variant(folder, variant, variant_file(variant, parts)) for variant in parts.variants]
+    variants = [_write_variant(folder, variant, variant_file(variant, parts), parts.recipe) for variant in parts.variants]
     write_report(folder / "report.json", parts.report)
     (folder / "README.md").write_text(model_card(parts, variants), encoding="utf-8")
     goldens = next(item.goldens for item in parts.variants if item.planned.name == parts.verdict.best.entry.name)
@@ -91,7 +92,7 @@ def plain_config(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "model_type": family.model_type, "architectures": classes}
 
 
-def _write_variant(folder: Path, variant: BundleEntry, file: str) -> ManifestEntry:
+def _write_variant(folder: Path, variant: BundleEntry, file: str, recipe: str) -> ManifestEntry:
     planned, judged = variant.planned, variant.judged
     runtime = get_runtime(planned.target.runtime)
     (folder / file).parent.mkdir(exist_ok=True)
@@ -99,6 +100,8 @@ def _write_variant(folder: Path, variant: BundleEntry, file: str) -> ManifestEnt
     for name in planned.artifact.manifest.files:  # an .xml and its .bin have the same stem, before and after
         renamed = (folder / file).parent / name.replace(stem, Path(file).stem, 1)
         planned.artifact.copy_file(name, renamed)
+    if planned.precision == "int8":
+        stamp(folder / file, runtime.container, recipe)
     return ManifestEntry(
         name=planned.name,
         role="baseline" if judged is None else "candidate",
@@ -162,6 +165,7 @@ def model_card(parts: BundleParts, variants: Sequence[ManifestEntry]) -> str:
     return environment.from_string(Path(__file__).with_name("model_card.md.j2").read_text(encoding="utf-8")).render(
         parts=parts,
         report=report,
+        edgebert_version=__version__,
         variants=variants,
         table=markdown_table(report, parts.verdict),
         verdict_lines=verdict_lines(parts.verdict),

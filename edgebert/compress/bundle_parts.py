@@ -8,7 +8,7 @@ from typing import Any
 
 from edgebert.bundle.parts import BundleEntry, BundleParts, GoldenOutputs, PlannedEntry
 from edgebert.compress.compression import Compression
-from edgebert.core.store import Artifact
+from edgebert.core.store import Artifact, hash_json
 from edgebert.report.report import Report
 from edgebert.report.verdict import Verdict
 
@@ -47,6 +47,7 @@ def bundle_parts(
         report=report,
         verdict=verdict,
         lineage=[_lineage_entry(artifact) for artifact in run.store.lineage(best.artifact)],
+        recipe=recipe_hash(run),
     )
 
 
@@ -63,6 +64,11 @@ def _own_fp32(run: Compression, best: PlannedEntry, chosen: Sequence[PlannedEntr
         if runtime not in served and planned.model.key == best.model.key:
             found.setdefault(runtime, planned)
     return [found[runtime] for runtime in dict.fromkeys(planned.target.runtime for planned in chosen) if runtime in found]
+
+
+def recipe_hash(run: Compression) -> str:
+    """sha256 of the recipe with everything that it leaves to defaults, as canonical JSON."""
+    return hash_json(run.inputs.file.recipe.model_dump(mode="json"))
 
 
 def _lineage_entry(artifact: Artifact) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgebert.bundle.write import write_bundle
-from edgebert.compress.bundle_parts import bundle_parts
+from edgebert.compress.bundle_parts import bundle_parts, recipe_hash
 from edgebert.compress.check import Check
 from edgebert.compress.compression import Compression
 from edgebert.compress.recipe_file import RecipeFile
@@ -87,6 +87,7 @@ def run_record(run: Compression, verdict: Verdict, started: float) -> dict[str, 
         )
     return {
         "recipe": run.inputs.file.recipe.model_dump(mode="json"),
+        "recipe_sha256": recipe_hash(run),
         "model": {"origin": dict(run.inputs.model.origin), "sha256": run.base.sha256},
         "data": {role: {"rows": len(data), "sha256": data.artifact.sha256} for role, data in run.data.items()},
         "labels": list(run.labels),

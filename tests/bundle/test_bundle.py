@@ -22,6 +22,7 @@ from edgebert import load
 from edgebert.bundle.opened import serving_of
 from edgebert.bundle.read import UNLISTED, open_bundle_folder, read_bundle
 from edgebert.bundle.self_test import golden_inputs, open_variant, replay, verify_bundle
+from edgebert.bundle.stamp import stamp
 from edgebert.bundle.trust.sign import sign_bundle
 from edgebert.bundle.write import variant_file
 from edgebert.compress.run import Run
@@ -87,6 +88,54 @@ def test_bundle_holds_a_variant_for_fp32_and_every_method_on_both_runtimes(share
     assert manifest.files.keys() == {
         path.relative_to(shared).as_posix() for path in shared.rglob("*") if path.is_file() and path.name not in UNLISTED
     }
+
+
+def test_quantised_graphs_name_edgebert_and_the_recipe_and_fp32_graphs_their_exporter(finished: Path, shared: Path) -> None:
+    import onnx
+    import openvino
+
+    import edgebert
+
+    recipe = json.loads((finished / "runs" / "recipe" / "run.json").read_text())["recipe_sha256"]
+    assert len(recipe) == 64 and recipe in (shared / "README.md").read_text()
+    for variant in read_bundle(shared).variants:
+        if variant.target.runtime == "onnxruntime":
+            graph = onnx.load(shared / variant.file)
+            said = [graph.producer_name, graph.producer_version, graph.doc_string]
+            expected = ["edgebert", edgebert.__version__, f"recipe sha256:{recipe}"]
+        else:
+            model = openvino.Core().read_model(shared / variant.file)
+            known = model.has_rt_info(["edgebert", "version"])
+            said = [model.get_rt_info(["edgebert", name]).value for name in ("version", "recipe")] if known else []
+            expected = [edgebert.__version__, f"sha256:{recipe}"]
+        assert (said == expected) is (variant.precision == "int8"), said
+
+
+def test_stamped_graphs_are_the_same_bytes_from_run_to_run_and_those_of_the_store_but_for_the_stamp(
+    finished: Path, shared: Path, tmp_path: Path
+) -> None:
+    run = json.loads((finished / "runs" / "recipe" / "run.json").read_text())
+    keys = {step["step"]: step["key"] for step in run["steps"]}
+    for variant in read_bundle(shared).variants:
+        if variant.precision == "int8":
+            kept = finished / "store" / "artifacts" / keys[variant.name.split("/")[1]]
+            name = "model.onnx" if variant.file.endswith(".onnx") else "openvino_model.xml"
+            (copy := tmp_path / name).write_bytes((kept / name).read_bytes())
+            stamp(copy, "onnx" if variant.file.endswith(".onnx") else "xml", run["recipe_sha256"])
+            assert copy.read_bytes() == (shared / variant.file).read_bytes() != (kept / name).read_bytes()
+
+
+def test_an_ir_without_facts_of_its_own_gets_them(tmp_path: Path) -> None:
+    import openvino
+    from openvino import opset13
+
+    value = opset13.parameter([1, 2], name="x")
+    openvino.save_model(openvino.Model([opset13.relu(value)], [value], "m"), tmp_path / "m.xml")
+    bare = tmp_path / "m.xml"
+    layers, end, _ = bare.read_bytes().rpartition(b"</edges>")
+    bare.write_bytes(layers + end + b"</net>")
+    stamp(bare, "xml", "0" * 64)
+    assert openvino.Core().read_model(bare).get_rt_info(["edgebert", "recipe"]).value == f"sha256:{'0' * 64}"
 
 
 @pytest.mark.parametrize("name", [name for name in VARIANTS if name.startswith("onnxruntime")])
