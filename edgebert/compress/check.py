@@ -33,8 +33,8 @@ from edgebert.measure.predictions import (
     statistics_of,
     with_agreement,
 )
-from edgebert.models.folder import count_parameters
 from edgebert.models.sizes import EncoderSizes, mean_macs
+from edgebert.models.weight_files import count_parameters
 from edgebert.report.entry import Entry
 from edgebert.report.environment import Environment, MachineState
 from edgebert.report.report import Report

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from edgebert.compress.cells import cell_problems
 from edgebert.compress.labels import SAME_LABELS, label_fault, label_problems, learned_labels
 from edgebert.compress.layout import Layout, lay_out
+from edgebert.compress.recipe import Recipe
 from edgebert.compress.recipe_file import RecipeFile
+from edgebert.core.files import local_path
 from edgebert.data.prepared import PreparedData, with_split
 from edgebert.data.spec import CalibrationSpec, DataSpec
 from edgebert.errors import EnvironmentFault, Problem, RecipeError, SourceError
@@ -69,7 +71,8 @@ def resolve_recipe(file: RecipeFile) -> ResolvedRecipe:
     recipe = file.recipe
     task = get_task(recipe.task.name)
     model = find_model(recipe.model, file.base)
-    layout, problems = lay_out(recipe, has_head=model.has_head(task), headless=model.head_fault(task))
+    trains = any(stage.makes_teacher for stage in recipe.stages)
+    layout, problems = _laid_out(recipe, model, task, trains=trains)
     problems += cell_problems(recipe, task, family_of_config(model.config))
     max_length = recipe.task.max_length or model.max_length()
     if max_length > model.max_positions:
@@ -78,11 +81,18 @@ def resolve_recipe(file: RecipeFile) -> ResolvedRecipe:
         )
     models, faults = _other_models(file, task, model)
     problems += faults
-    trains = any(stage.makes_teacher for stage in recipe.stages)
     problems += label_problems(recipe.task.labels, model, task, trains=trains)
     if problems or layout is None:
         raise RecipeError(str(file.path), [file.placed(problem) for problem in problems])
     return ResolvedRecipe(file, task, model, layout, max_length, models)
+
+
+def _laid_out(recipe: Recipe, model: ModelFolder, task: Task, *, trains: bool) -> tuple[Layout | None, list[Problem]]:
+    """The layout. A model of a task that edgebert does not have is one problem of its own: no stage mends it."""
+    other = None if trains else model.task_fault(task)
+    fault = model.head_fault(task) if other is None else None
+    layout, problems = lay_out(recipe, has_head=fault is None, headless=fault or "")
+    return layout, [*([Problem("model", other)] if other else []), *problems]
 
 
 def require_one_process() -> None:
@@ -112,7 +122,8 @@ def _other_models(file: RecipeFile, task: Task, model: ModelFolder) -> tuple[dic
             try:
                 models[name] = find_model(ModelSource(source=name), file.base)
             except SourceError as error:
-                problems.append(Problem(path, error.message, suggestion=f"Correct the name {name}."))
+                there = local_path(name, file.base).is_dir()
+                problems.append(Problem(path, error.message, suggestion=error.hint if there else f"Correct the name {name}."))
                 continue
             positions = models[name].max_positions
             if positions < max_length:
@@ -121,7 +132,8 @@ def _other_models(file: RecipeFile, task: Task, model: ModelFolder) -> tuple[dic
                 problems.append(Problem(path, short, suggestion=hint))
             if not models[name].has_head(task):
                 hint = "Fine-tune it first, with a recipe of its own, or leave it out."
-                problems.append(Problem(path, f"{name} was not fine-tuned for {task.name}.", suggestion=hint))
+                why = f"{name} was not fine-tuned for {task.name}: {models[name].head_fault(task)}"
+                problems.append(Problem(path, why, suggestion=hint))
             elif known_labels and (fault := label_fault(name, models[name], known_labels)):
                 problems.append(Problem(path, fault, suggestion=SAME_LABELS))
         others = {name: with_sizes(models[name].config) for name in stage.models() if name in models}

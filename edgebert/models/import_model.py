@@ -11,6 +11,7 @@ from edgebert.core.progress import Progress
 from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_json
 from edgebert.errors import SourceError
 from edgebert.models.folder import ModelFolder
+from edgebert.models.tokenizer_limits import open_tokenizer, without_panic
 
 IMPORT_VERSION = 1
 
@@ -66,12 +67,10 @@ def check_tokenizer(file: Path, model: ModelFolder) -> None:
     Raises:
         SourceError: it cannot be used with the model.
     """
-    from tokenizers import Tokenizer
-
     try:
-        tokenizer = Tokenizer.from_file(str(file))
-        tokenizer.encode("\u2603 is a character that few vocabularies have")
-    except Exception as error:  # tokenizers raises plain Exception
+        tokenizer = open_tokenizer(file)
+        without_panic(lambda: tokenizer.encode("\u2603 is a character that few vocabularies have"))
+    except ValueError as error:
         raise unusable_tokenizer(model, f"cannot be read: {error}") from error
     largest, rows = max(tokenizer.get_vocab().values()), model.config.get("vocab_size", 0)
     if rows and largest >= rows:

@@ -9,11 +9,12 @@ from typing import Any
 
 from edgebert.core.packages import quiet_libraries
 from edgebert.errors import SourceError
+from edgebert.models.architecture import architecture_config
 from edgebert.models.families import TOKENIZER_FILES, find_family
+from edgebert.models.families.base import Family
 from edgebert.models.parts import family_of
+from edgebert.models.tensors import TOGETHER, misfit, plain_name, unexpected, unread
 from edgebert.tasks.base import Task
-
-TOGETHER = "Use the config.json and the weights that save_pretrained() wrote together."
 
 
 def auto_class(task: Task) -> Any:
@@ -26,7 +27,7 @@ def auto_class(task: Task) -> Any:
 
 
 def load_model(folder: Path, task: Task, labels: Sequence[str] | None = None) -> Any:
-    """Loads a Transformers folder as an FP32 torch module in evaluation mode.
+    """Loads a Transformers folder as an FP32 torch module in evaluation mode, whatever config.json says of calls.
 
     Args:
         labels: labels of a new head, one output each; None for the head in the folder.
@@ -34,41 +35,64 @@ def load_model(folder: Path, task: Task, labels: Sequence[str] | None = None) ->
     Raises:
         SourceError: the weights do not fit the config, or hold NaN.
     """
-    import torch
-
-    options: dict[str, Any] = {} if labels is None else {"num_labels": len(labels)}
     try:
-        with quiet_libraries():
-            # Eager attention: its graph exports without the NaN guards that SDPA's decomposition brings.
-            model, loading = auto_class(task).from_pretrained(
-                folder,
-                dtype=torch.float32,
-                local_files_only=True,
-                use_safetensors=True,
-                trust_remote_code=False,
-                attn_implementation="eager",
-                ignore_mismatched_sizes=True,  # reported below, with the name of the tensor
-                output_loading_info=True,
-                **options,
-            )
-    except (ImportError, MemoryError):
+        # Eager attention: its graph exports without the NaN guards that SDPA's decomposition brings.
+        model = open_folder(folder, auto_class(task), labels, attention="eager")
+    except (ImportError, MemoryError, SourceError):
         raise
     except Exception as error:  # transformers, safetensors and the Hub client have error classes of their own
-        first = (str(error).strip().splitlines() or [error.__class__.__name__])[0]
-        raise SourceError(f"{folder} cannot be loaded as {task.name}: {first}", hint=TOGETHER) from error
-    _require_weights(folder, loading, body=None if labels is None else _body(model))
+        raise SourceError(f"{folder} cannot be loaded as {task.name}: {_reason(error)}", hint=TOGETHER) from error
+    _require_finite(folder, model)
+    if type(model).__name__.endswith("ForSequenceClassification") and labels is not None:
+        model.config.problem_type = "single_label_classification"
+    return model.eval()
+
+
+def open_folder(folder: Path, auto: Any, labels: Sequence[str] | None = None, *, attention: str | None = None) -> Any:
+    """Opens a Transformers folder in FP32 with an Auto class, with every weight that its config asks for, and no other.
+
+    Args:
+        labels: as in `load_model`.
+        attention: Transformers' name of the way in which attention is computed; None for its own choice.
+
+    Raises:
+        SourceError: a weight is missing, left over or of another shape.
+        Exception: the folder cannot be opened; several libraries have several classes for that.
+    """
+    import torch
+
+    with quiet_libraries():
+        model, loading = auto.from_pretrained(
+            folder,
+            config=architecture_config(folder, labels),
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            attn_implementation=attention,
+            ignore_mismatched_sizes=True,  # reported below, with the name of the tensor
+            output_loading_info=True,
+        )
+    headless = labels is not None or model is getattr(model, "base_model", None)
+    _require_weights(folder, loading, family_of(model), body=_body(model) if headless else None)
+    return model
+
+
+def _reason(error: Exception) -> str:
+    """The first lines of an error; a config's say in the second what is wrong with the value that the first names."""
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()] or [error.__class__.__name__]
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+
+
+def _require_finite(folder: Path, model: Any) -> None:
+    import torch
+
     for name, tensor in model.named_parameters():
         if not torch.isfinite(tensor).all():
             raise SourceError(
                 f"The weights in {folder} hold NaN or infinity, first in {name}.",
                 hint="The training that made them diverged; use an earlier checkpoint.",
             )
-    if labels is not None:
-        model.config.id2label = dict(enumerate(labels))
-        model.config.label2id = {label: index for index, label in enumerate(labels)}
-        if type(model).__name__.endswith("ForSequenceClassification"):
-            model.config.problem_type = "single_label_classification"
-    return model.eval()
 
 
 def run_model(model: Any, batch: Mapping[str, Any]) -> Any:
@@ -84,26 +108,30 @@ def run_model(model: Any, batch: Mapping[str, Any]) -> Any:
 
 
 def _body(model: Any) -> tuple[str, str]:
-    """What the names of an encoder's embeddings and layers start with; the rest of a model is its pooler and its head."""
-    family = family_of(model)
-    return f"{family.prefix}.embeddings.", f"{family.prefix}.{family.layers}."
+    """What the plain names of an encoder's embeddings and layers start with; the rest of a model is its pooler and its head."""
+    return "embeddings.", f"{family_of(model).layers}."
 
 
-def _require_weights(folder: Path, loading: Mapping[str, Any], *, body: tuple[str, str] | None) -> None:
-    """Raises SourceError for weights that Transformers initialised at random.
+def _require_weights(folder: Path, loading: Mapping[str, Any], family: Family, *, body: tuple[str, str] | None) -> None:
+    """Raises SourceError for weights that Transformers initialised at random or left out.
 
     Args:
-        body: starts of the encoder's tensors if a new head is wanted: the head and the pooler may be missing then.
+        body: starts of the encoder's tensors if a new head is wanted, or none: the head and the pooler may be missing then.
     """
     faults = {name: f"{name} is missing" for name in loading["missing_keys"]}
     for name, shape, wanted in loading["mismatched_keys"]:
         faults[name] = f"{name} has the shape {tuple(shape)}, but config.json asks for {tuple(wanted)}"
-    needed = [name for name in sorted(faults) if body is None or name.startswith(body)]
+    needed = [name for name in sorted(faults) if body is None or plain_name(name, family).startswith(body)]
     if needed:
-        raise SourceError(
-            f"The weights in {folder} do not fit its config.json: {faults[needed[0]]}.",
-            hint=TOGETHER,
-        )
+        raise misfit(folder, faults[needed[0]])
+    left = [name for name in sorted(loading["unexpected_keys"]) if not _may_be_left(plain_name(name, family), family, body)]
+    if left:
+        raise unexpected(folder, left[0])
+
+
+def _may_be_left(name: str, family: Family, body: tuple[str, str] | None) -> bool:
+    """Whether a tensor may stay unread: of another head, or of any head where there is to be a new one, or none."""
+    return unread(name, family) or (body is not None and not name.startswith(body))
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pydantic import Field
 
@@ -14,7 +13,9 @@ from edgebert.core.store import hash_file
 from edgebert.core.strict import Strict
 from edgebert.errors import EnvironmentFault, MissingPackage, SourceError
 from edgebert.models.families import TOKENIZER_FILES
-from edgebert.models.folder import WEIGHTS_INDEX, ModelFolder, inspect_model
+from edgebert.models.folder import ModelFolder, inspect_model
+from edgebert.models.package_folder import folder_in_package
+from edgebert.models.weight_files import WEIGHTS_INDEX
 
 
 class ModelSource(Strict):
@@ -70,7 +71,7 @@ def find_model(source: ModelSource, base: Path) -> ModelFolder:
 
 def _locate(source: ModelSource, base: Path) -> Path:
     if source.source.startswith("package://"):
-        return _in_package(source.source)
+        return folder_in_package(source.source)
     if is_local(source.source, base):
         path = local_path(source.source, base)
         if path.is_file():
@@ -85,29 +86,6 @@ def _locate(source: ModelSource, base: Path) -> Path:
     return _from_hub(source)
 
 
-def _in_package(address: str) -> Path:
-    module, _, inner = address.removeprefix("package://").partition("/")
-    if not all(part.isidentifier() for part in module.split(".")):
-        raise SourceError(f"{address} names no package.", hint="Write package://package_name/folder/inside/it")
-    if inner.startswith("/") or ".." in PurePosixPath(inner).parts:
-        raise SourceError(f"{address} leaves the package.", hint="Name a folder inside it.")
-    try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None or not spec.submodule_search_locations:
-        raise EnvironmentFault(
-            f"The model {address} needs the Python package {module or '?'}, which is not installed.",
-            hint='The quickstart\'s model comes with: pip install "edgebert[demo]"'
-            if module.startswith("gt_")
-            else "Install it, or name a folder: --set model=PATH",
-        )
-    path = Path(next(iter(spec.submodule_search_locations))) / inner
-    if not path.is_dir():
-        raise SourceError(f"The package {module} has no folder {inner}.", hint="Name a folder inside it.")
-    return path
-
-
 def _from_hub(source: ModelSource) -> Path:
     try:
         from huggingface_hub import snapshot_download
@@ -119,7 +97,7 @@ def _from_hub(source: ModelSource) -> Path:
         )
     except ImportError as error:
         raise MissingPackage("huggingface_hub", needed_for=f"The Hub model {source.source}") from error
-    patterns = ["config.json", "*.safetensors", WEIGHTS_INDEX, *TOKENIZER_FILES]
+    patterns = ["config.json", "adapter_config.json", "*.safetensors", WEIGHTS_INDEX, *TOKENIZER_FILES]
     try:
         path = Path(snapshot_download(source.source, revision=source.revision, allow_patterns=patterns))
     except (LocalEntryNotFoundError, OSError, ValueError) as error:

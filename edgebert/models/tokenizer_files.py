@@ -18,7 +18,7 @@ from typing import Any
 
 from edgebert.errors import SourceError
 from edgebert.models.families import TOKENIZER_FILES
-from edgebert.models.folder import read_json
+from edgebert.models.json_file import read_json
 from edgebert.models.vocabulary import (
     OWN,
     added_tokens_decoder,

@@ -11,7 +11,7 @@ from typing import Any
 from edgebert.errors import SourceError
 from edgebert.models.families import FAMILIES
 from edgebert.models.families.bert import BERT
-from edgebert.models.folder import REWRITE, read_json
+from edgebert.models.json_file import REWRITE, read_json
 from edgebert.models.vocabulary_kinds import KINDS, VocabularyKind, kind_of
 
 OWN = "Take the tokenizer files that the model was trained with."

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgebert.errors import BundleError, EdgebertError
+from edgebert.models.tokenizer_limits import without_panic
 from edgebert.runtimes.target import Target
 from edgebert.tasks.base import Batch, Encoded, Row, Task, collate
 
@@ -38,7 +39,7 @@ class Serving:
         from tokenizers import Tokenizer
 
         with _panics_are_errors(f"{self.tokenizer} is not a tokenizer"):
-            return Tokenizer.from_file(str(held or self.tokenizer))
+            return without_panic(lambda: Tokenizer.from_file(str(held or self.tokenizer)))
 
     def equals(self, other: Serving) -> bool:
         """Whether the same text becomes the same batch: then both may share one bundle, which has one tokenizer."""

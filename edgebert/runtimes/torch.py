@@ -31,7 +31,9 @@ class TorchSession(Session):
         self._torch = torch
         torch.set_num_threads(threads)
         try:
-            self._model = _load(folder, torch.float32)
+            self._model = _load(folder)
+        except SourceError:
+            raise
         except Exception as error:  # torch, transformers and safetensors each have classes of their own for a bad file
             raise SourceError(f"torch cannot open {folder}: {(str(error).splitlines() or [''])[0]}") from error
         family = find_family(self._model.config.model_type)
@@ -45,15 +47,14 @@ class TorchSession(Session):
         return {name: np.asarray(value) for name, value in outputs.items()}
 
 
-def _load(folder: Path, dtype: Any) -> Any:
+def _load(folder: Path) -> Any:
     import transformers
 
-    import edgebert.models.pruned  # noqa: F401 - registers the pruned classes
+    from edgebert.models.load import open_folder
 
     named = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or [""]
     loader = getattr(transformers, next((AUTO_CLASSES[end] for end in AUTO_CLASSES if named[0].endswith(end)), "AutoModel"))
-    options = {"dtype": dtype, "local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
-    return loader.from_pretrained(folder, **options).eval()
+    return open_folder(folder, loader).eval()
 
 
 class Torch(Runtime):

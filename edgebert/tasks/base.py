@@ -6,6 +6,7 @@ The training half (targets, loss, imitate) imports torch inside its functions.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
@@ -184,7 +185,7 @@ class Task(ABC):
 
     def check_model_labels(self, labels: Sequence[str]) -> None:
         """Raises ValueError with the fault of the labels: answers are names, so two outputs of one name would be equal."""
-        twice = next((label for index, label in enumerate(labels) if label in labels[:index]), None)
+        twice = next((label for label, count in Counter(labels).items() if count > 1), None)
         if twice is not None:
             raise ValueError(f"two of the model's outputs have the label {twice!r}, and answers would not tell them apart")
 

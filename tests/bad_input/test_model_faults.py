@@ -27,6 +27,16 @@ def lose_layer(weights: dict[str, Any]) -> None:
         del weights[name]
 
 
+def one_output(weights: dict[str, Any]) -> None:
+    for name in ("classifier.weight", "classifier.bias"):
+        weights[name] = weights[name][:1].copy()
+
+
+def cut_table(weights: dict[str, Any]) -> None:
+    name = "bert.embeddings.word_embeddings.weight"
+    weights[name] = weights[name][:20].copy()
+
+
 @cases(
     Case("missing", model("./modl"), ("modl does not exist", "--set model=")),
     Case("file", model("./recipe.yaml"), ("recipe.yaml is a file", "Name the folder that holds config.json")),
@@ -47,6 +57,34 @@ def lose_layer(weights: dict[str, Any]) -> None:
         config(position_embedding_type="relative_key_query"),
         ('position_embedding_type is "relative_key_query"', "has dropped the weights", "absolute positions"),
     ),
+    Case(
+        "several labels at once",
+        config(problem_type="multi_label_classification"),
+        ("model: the model is of multi-label (problem_type is multi_label_classification)", "no multi-label task yet"),
+    ),
+    Case("a number for each text", config(problem_type="regression"), ("edgebert has no regression task yet",)),
+    Case(
+        "one output",
+        both(config(id2label={"0": "score"}, label2id={"score": 0}), tensors(one_output)),
+        ("the model has one output, which is a number and no label", "no regression task yet"),
+    ),
+    Case(
+        "class of another task",
+        config(architectures=["BertForQuestionAnswering"]),
+        ("the model is a BertForQuestionAnswering, which was made for another task", "`- finetune`"),
+    ),
+    Case(
+        "class of somebody's own",
+        config(architectures=["MeanBertForSequenceClassification"]),
+        ("the model is a MeanBertForSequenceClassification, which was made for another task",),
+    ),
+    Case(
+        "half a head",
+        tensors(lambda weights: weights.pop("bert.pooler.dense.bias")),
+        ("the model's head has no pooler.dense.bias, which Transformers would draw at random", "`- finetune`"),
+    ),
+    Case("ten thousand million labels", config(id2label=None, num_labels=10**10), ("num_labels is 10000000000",)),
+    Case("thousand million layers", config(num_hidden_layers=10**9), ("asks for 1000000000 layers", "layer.2 is missing")),
     Case("decoder", config(is_decoder=True), ("is_decoder is true; edgebert compresses encoders", "plain BERT")),
     Case("cross-attention", config(add_cross_attention=True), ("add_cross_attention is true", "plain BERT")),
     *(
@@ -90,7 +128,10 @@ def lose_layer(weights: dict[str, Any]) -> None:
         config(id2label={"0": "negative", "1": "positive", "2": "neutral"}),
         ("classifier.bias has the shape (2,)", "asks for (3,)", "save_pretrained()"),
     ),
-    Case("config that cannot be", config(hidden_size=33), ("/model cannot be loaded as text-classification", "33")),
+    Case("config that cannot be", config(hidden_size=33), ("hidden_size is 33, no multiple of num_attention_heads", "is 4")),
+    Case(
+        "activation that is none", config(hidden_act="softest"), ("/model cannot be loaded as text-classification", "softest")
+    ),
     Case(
         "pin of another file",
         model(f"{{source: ./model, sha256: {'a' * 64}}}"),
@@ -103,7 +144,7 @@ def lose_layer(weights: dict[str, Any]) -> None:
     Case(
         "vocabulary without [UNK]", both(drop("model/tokenizer.json"), put("model/vocab.txt", "")), ("/model cannot be read",)
     ),
-    Case("tokenizer of another model", config(vocab_size=20), ("token ids up to 103", "20 rows")),
+    Case("tokenizer of another model", both(config(vocab_size=20), tensors(cut_table)), ("token ids up to 103", "20 rows")),
     Case("damaged tokenizer_config", put("model/tokenizer_config.json", "{"), ("tokenizer_config.json is not valid JSON",)),
     Case("package that leaves itself", model("package://edgebert/../x"), ("leaves the package", "Name a folder inside it")),
     Case("package that starts at the root", model("package://edgebert//etc"), ("leaves the package",)),

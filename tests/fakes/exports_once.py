@@ -46,17 +46,17 @@ def _named(value: Any) -> str:
 def once(real: Callable[..., Any]) -> Callable[..., Any]:
     """An `onnx_program` that exports a model only if no other test did."""
 
-    def onnx_program(module: Any, task: Any, name: str, inputs: Any = None) -> Any:
+    def onnx_program(module: Any, task: Any, name: str, inputs: Any = None, **options: Any) -> Any:
         import onnx
 
         folder = os.environ.get(FOLDER)
         key = content(module, task) if folder and inputs is None else None
         if key is None:
-            return real(module, task, name, inputs)
+            return real(module, task, name, inputs, **options)
         file = Path(folder or "") / f"{key}.onnx"
         if not file.is_file():
             made = file.with_name(f"{key}.{os.getpid()}")
-            onnx.save(real(module, task, name), made)
+            onnx.save(real(module, task, name, **options), made)
             made.rename(file)
         return onnx.load(file)
 

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from edgebert.errors import SourceError
-from edgebert.models.folder import count_parameters
+from edgebert.models.weight_files import count_parameters
 
 
 def test_parameters_are_counted_without_buffers_of_whole_numbers(tmp_path: Path) -> None:

@@ -20,7 +20,9 @@ from edgebert.core.store import FileEntry, content_hash, hash_file
 from edgebert.errors import InputError, MissingPackage, SourceError
 from edgebert.measure.bench.model_files import graph_files
 from edgebert.models.families import find_family
-from edgebert.models.folder import WEIGHTS, WEIGHTS_INDEX, inspect_model, read_json
+from edgebert.models.folder import inspect_model
+from edgebert.models.json_file import read_json
+from edgebert.models.weight_files import WEIGHTS, WEIGHTS_INDEX
 from edgebert.runtimes import RUNTIMES, get_runtime, openers
 from edgebert.runtimes.serving import Serving
 from edgebert.runtimes.target import Target
@@ -200,6 +202,7 @@ def _torch_model(folder: Path) -> BenchModel:
         raise SourceError(f"{folder} has no tokenizer.json.", hint=hint)
     contents = {name: folder / name for name in (*model.weight_files, "config.json")}
     task = _task_of(model.config)
+    task = task if task and model.has_head(get_task(task)) else None  # answers of another head would be scored as labels
     return BenchModel(
         name=folder.name,
         path=folder,

@@ -83,6 +83,11 @@ class Family:
     vocabulary: Vocabulary
     vocabulary_files: tuple[str, ...]
     """Files that a tokenizer.json can be made from, all of them needed."""
+    heads: Mapping[str, tuple[str, ...]]
+    """Ending of a class's name -> the matrices of its head, below the model; a pooler is below the encoder. The last one has a
+    row for each label, the others are square."""
+    other_heads: tuple[str, ...]
+    """Starts of the names of tensors of other heads, which a head of these tasks does not read."""
     extra_tokenizer_files: tuple[str, ...] = ("added_tokens.json",)
     inputs: tuple[str, ...] = ALL_INPUTS
     """Inputs of its graphs, in order."""

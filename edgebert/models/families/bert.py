@@ -11,4 +11,6 @@ BERT = Family(
     language_head="cls.predictions.decoder",
     vocabulary="WordPiece",
     vocabulary_files=("vocab.txt",),
+    heads={"ForSequenceClassification": ("pooler.dense", "classifier"), "ForTokenClassification": ("classifier",)},
+    other_heads=("pooler.", "cls.", "qa_outputs."),
 )

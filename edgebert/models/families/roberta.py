@@ -11,6 +11,11 @@ SPECIAL_TOKENS = {
     "pad_token": "<pad>",
     "mask_token": "<mask>",
 }
+HEADS = {
+    "ForSequenceClassification": ("classifier.dense", "classifier.out_proj"),
+    "ForTokenClassification": ("classifier",),
+}
+OTHER_HEADS = ("pooler.", "lm_head.", "qa_outputs.")
 
 ROBERTA = Family(
     model_type="roberta",
@@ -21,6 +26,8 @@ ROBERTA = Family(
     language_head="lm_head.decoder",
     vocabulary="BPE",
     vocabulary_files=("vocab.json", "merges.txt"),
+    heads=HEADS,
+    other_heads=OTHER_HEADS,
     inputs=("input_ids", "attention_mask"),
     skips_padding=True,
     special_tokens=SPECIAL_TOKENS,

@@ -21,6 +21,8 @@ TOLERANCE = 1e-4
 """Largest difference between an exported graph and torch."""
 REWRITE_TOLERANCE = 1e-5
 """Largest difference between a rewritten graph and its source: it is the same arithmetic in another order."""
+EXAMPLE_LENGTH = 8
+"""Tokens of the texts that a graph is traced with."""
 Rewrite = Literal["mask", "scale", "qkv", "first_token", "attention"]
 REWRITES: tuple[Rewrite, ...] = ("mask", "scale", "qkv", "first_token", "attention")
 """Rewrites of the graph that `serving_form.py` knows, in the order in which they are tried."""
@@ -42,23 +44,25 @@ def export_model(model: Any, task: Task, target: Path, *, name: str, rewrites: S
         raise StageError(f"The rewrite {wrong[0]} would change the answers of {name}.")
     source = outputs_only(model, task.output_names)
     exported = outputs_only(serving_form(model, rewrites), task.output_names) if rewrites else source
-    write_clean(onnx_program(exported, task, name), target)
+    longest = family_of(model).longest_input(model.config.to_dict())
+    write_clean(onnx_program(exported, task, name, longest=longest), target)
     difference, allowed = compare(source, target, task), REWRITE_TOLERANCE if rewrites else TOLERANCE
     if not difference <= allowed:
         raise StageError(f"The exported graph differs from torch by {difference:.2g} (at most {allowed:g} is allowed).")
     return {"export_difference": float(f"{difference:.2e}")}
 
 
-def onnx_program(module: Any, task: Task, name: str, inputs: Sequence[str] | None = None) -> Any:
+def onnx_program(module: Any, task: Task, name: str, inputs: Sequence[str] | None = None, *, longest: int | None = None) -> Any:
     """A module as an onnx.ModelProto with dynamic batch and sequence.
 
     Args:
         inputs: names of what the module takes, in order; None for one that `outputs_only` made, which knows them.
+        longest: longest input in tokens that the model has positions for, 2 or more; None for 8 or more.
     """
     import torch
 
     inputs = module.inputs if inputs is None else inputs
-    example = example_inputs(inputs)
+    example = example_inputs(inputs, min(EXAMPLE_LENGTH, longest or EXAMPLE_LENGTH))
     dimensions = {name: {0: "batch", 1: "sequence"} for name in inputs}
     try:
         with quiet_libraries(), torch.no_grad():
@@ -84,11 +88,11 @@ def holding_rewrites(task: Task, family: Family) -> tuple[Rewrite, ...]:
     return tuple(rewrite for rewrite in held if rewrite != "first_token" or first_alone)
 
 
-def example_inputs(names: Sequence[str]) -> tuple[Any, ...]:
-    """Inputs of these names to export with: two texts of eight tokens, since the exporter takes a size of 1 for a constant."""
+def example_inputs(names: Sequence[str], length: int = EXAMPLE_LENGTH) -> tuple[Any, ...]:
+    """Inputs of these names to export with: two texts of a few tokens, since the exporter takes a size of 1 for a constant."""
     import torch
 
-    ids = torch.arange(16, dtype=torch.int64).reshape(2, 8)
+    ids = torch.arange(2 * length, dtype=torch.int64).reshape(2, length)
     values = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
     return tuple(values[name] for name in names)
 

@@ -16,7 +16,7 @@ from edgebert.core.store import Artifact, hash_json, sync_folder
 from edgebert.errors import EdgebertError, StageError
 from edgebert.models.families import family_of_config
 from edgebert.models.families.base import Family
-from edgebert.models.folder import read_json
+from edgebert.models.json_file import read_json
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.facts import ONNX
 from edgebert.runtimes.target import Target

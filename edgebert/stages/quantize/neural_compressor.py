@@ -92,10 +92,10 @@ class _NeuralCompressorWork:
         from neural_compressor.torch.export import export
 
         from edgebert.models.parts import family_of
-        from edgebert.stages.export.onnx_graph import example_inputs
+        from edgebert.stages.export.onnx_graph import EXAMPLE_LENGTH, example_inputs
 
-        example = example_inputs(self.module.inputs)
         longest = family_of(self.module.model).longest_input(self.module.model.config.to_dict())
+        example = example_inputs(self.module.inputs, min(EXAMPLE_LENGTH, longest))
         dimensions = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence", max=longest)}
         exported = export(self.module, example, tuple(dimensions for _ in example))
         ways = [self._config(algorithm, symmetric) for algorithm, symmetric in WAYS]
@@ -173,10 +173,12 @@ class _NeuralCompressorWork:
 
     def _write(self, model: Any) -> None:
         """Writes a converted model to the file."""
+        from edgebert.models.parts import family_of
         from edgebert.stages.export import onnx_program, write_clean
 
         assert self.settings.task is not None
-        proto = onnx_program(model, self.settings.task, "what neural-compressor made", self.module.inputs)
+        longest = family_of(self.module.model).longest_input(self.module.model.config.to_dict())
+        proto = onnx_program(model, self.settings.task, "what neural-compressor made", self.module.inputs, longest=longest)
         fold_weights(proto.graph, reduce_range=bool(self.method.reduce_range))
         _give_modules(proto.graph)
         write_clean(proto, self.graph)

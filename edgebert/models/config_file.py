@@ -1,0 +1,160 @@
+"""What config.json may say: the values that edgebert reads are checked, and models of other kinds are named and refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgebert.errors import SourceError
+from edgebert.models.families.base import Family
+from edgebert.models.json_file import REWRITE
+
+WHOLE_NUMBERS = (
+    "max_position_embeddings",
+    "vocab_size",
+    "type_vocab_size",
+    "num_labels",
+    "pad_token_id",
+    "attention_head_size",
+)
+MAY_BE_NULL = ("num_labels", "pad_token_id")
+AT_LEAST_ONE = ("attention_head_size", "vocab_size", "num_labels")
+ABSOLUTE = "absolute"
+"""The only `position_embedding_type` that Transformers still supports."""
+SHORTEST = 3
+"""Fewest tokens that a text needs room for: the first special token, one of its own, the last."""
+MOST_LABELS = 100_000
+"""Labels that config.json may number without naming them."""
+DECODERS = ("is_decoder", "add_cross_attention", "is_encoder_decoder")
+QUANTISED = ("quantization_config", "compression_config")
+ELSEWHERE = {
+    "per_layer_config": "gives layers settings of their own",
+    "transformers_weights": "names another weight file",
+}
+"""Keys that change which model Transformers builds, and that edgebert does not follow -> what they do."""
+
+
+def check_config(file: Path, config: Mapping[str, Any], family: Family) -> None:
+    """Checks a config.json.
+
+    Raises:
+        SourceError: a value that edgebert reads cannot be used, or the model is of a kind that it does not compress.
+    """
+    _check_sizes(file, config, family)
+    _refuse_other_kinds(file, config, family)
+    _check_class(file, config)
+    _check_numbers(file, config)
+    _check_positions(file, config, family)
+    if config.get("model_type") == family.pruned_type:
+        _check_layers(file, config, family)
+    labels = config.get("id2label") or {}
+    if not isinstance(labels, dict) or set(labels) != {str(index) for index in range(len(labels))}:
+        raise SourceError(f'{file}: id2label does not name the outputs "0", "1", ... in turn.', hint=REWRITE)
+
+
+def refuse_code(file: Path, config: Mapping[str, Any]) -> None:
+    """Raises SourceError for a file that names code of its own."""
+    if config.get("auto_map"):
+        raise SourceError(
+            f"{file.parent} wants to run code of its own (auto_map in {file.name}); edgebert never does that.",
+            hint="Where the model is a plain one of Transformers, remove auto_map.",
+        )
+
+
+def _check_sizes(file: Path, config: Mapping[str, Any], family: Family) -> None:
+    sizes = [getattr(family.names, name) for name in family.defaults]
+    for name in (*WHOLE_NUMBERS, *sizes):
+        if type(value := config.get(name, 0)) is not int and not (value is None and name in MAY_BE_NULL):
+            raise SourceError(f"{file}: {name} is {_short(value)}, not a whole number.", hint=REWRITE)
+    for name in (*sizes, *AT_LEAST_ONE):
+        if (value := config.get(name)) is not None and value < 1:
+            raise SourceError(f"{file}: {name} is {_short(value)}; it has to be 1 or more.", hint=REWRITE)
+    hidden, heads = (family.with_sizes(config)[name] for name in ("hidden_size", "num_attention_heads"))
+    if hidden % heads:
+        raise SourceError(
+            f"{file}: {family.names.hidden_size} is {_short(hidden)}, no multiple of {family.names.num_attention_heads}, "
+            f"which is {_short(heads)}.",
+            hint=REWRITE,
+        )
+
+
+def _short(value: Any) -> str:
+    """A value as JSON, cut where it is long."""
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _check_numbers(file: Path, config: Mapping[str, Any]) -> None:
+    """Raises SourceError for numbers with which Transformers would build a model that cannot answer, or none at all."""
+    epsilon = config.get("layer_norm_eps", 1e-12)
+    if type(epsilon) not in (int, float) or not math.isfinite(epsilon) or not 0 < epsilon < 1:
+        raise SourceError(f"{file}: layer_norm_eps is {_short(epsilon)}; it has to be above 0 and below 1.", hint=REWRITE)
+    padding, rows = config.get("pad_token_id"), config.get("vocab_size")
+    if padding is not None and rows is not None and not -rows <= padding < rows:
+        raise SourceError(
+            f"{file}: pad_token_id is {_short(padding)}, but the vocabulary has {_short(rows)} tokens.", hint=REWRITE
+        )
+    count = config.get("num_labels")
+    if count is not None and count > MOST_LABELS and not config.get("id2label"):
+        raise SourceError(f"{file}: num_labels is {_short(count)}, and id2label names none of them.", hint=REWRITE)
+
+
+def _check_class(file: Path, config: Mapping[str, Any]) -> None:
+    """Raises SourceError unless the config names classes as a list of names, or none."""
+    named = config.get("architectures") or []
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        raise SourceError(f"{file}: architectures is {_short(named)}, not a list of names.", hint=REWRITE)
+
+
+def _check_positions(file: Path, config: Mapping[str, Any], family: Family) -> None:
+    """Raises SourceError where positions cannot be counted, or the position table has rows for no text."""
+    if family.skips_padding and (config.get("pad_token_id") is None or config["pad_token_id"] < 0):
+        raise SourceError(
+            f"{file} has no pad_token_id, from which {family.title} counts its positions.",
+            hint="Add the id of the tokenizer's padding token; it is 1 in nearly all such models.",
+        )
+    if family.longest_input(config) < SHORTEST:
+        raise SourceError(
+            f"{file}: max_position_embeddings is {_short(config.get('max_position_embeddings'))}; "
+            f"a text needs {SHORTEST + family.first_position(config)} rows or more.",
+            hint=REWRITE,
+        )
+
+
+def _refuse_other_kinds(file: Path, config: Mapping[str, Any], family: Family) -> None:
+    """Raises SourceError for models whose weights Transformers would drop silently, or run as another model."""
+    positions = config.get("position_embedding_type") or ABSOLUTE
+    if positions != ABSOLUTE:
+        raise SourceError(
+            f"{file}: position_embedding_type is {_short(positions)}; Transformers has dropped the weights that it needs.",
+            hint=f"Name a {family.title} with absolute positions, as nearly all have.",
+        )
+    for name in DECODERS:
+        if config.get(name):
+            raise SourceError(
+                f"{file}: {name} is {_short(config[name])}; edgebert compresses encoders.", hint=f"Name a plain {family.title}."
+            )
+    for name in QUANTISED:
+        if config.get(name):
+            raise SourceError(
+                f"{file} has {name}: the weights are quantised already.",
+                hint="Name the model that it was made from, in FP32 or 16 bits; edgebert quantises it.",
+            )
+    for name, what in ELSEWHERE.items():
+        if config.get(name):
+            raise SourceError(f"{file} has {name}, which {what}; edgebert does not follow it.", hint="Save a plain model.")
+
+
+def _check_layers(file: Path, config: Mapping[str, Any], family: Family) -> None:
+    """Raises SourceError if the sizes of a pruned model's layers are not one whole number for each layer."""
+    layers = config.get(family.names.num_hidden_layers)
+    for name in ("layer_heads", "layer_intermediate_sizes"):
+        sizes = config.get(name)
+        if not isinstance(sizes, list) or not all(type(size) is int and size >= 1 for size in sizes) or len(sizes) != layers:
+            raise SourceError(
+                f"{file}: {name} is {_short(sizes)}, not a list of {layers} whole numbers from 1 on, one for each layer.",
+                hint=REWRITE,
+            )

@@ -1,0 +1,189 @@
+"""The tensors that config.json asks for, compared with those of the weight files before a model is built. No torch.
+
+Transformers drops a tensor that it has no place for, and draws one that is missing at random: both make another model than the
+one that was trained, and neither is an error there. Here every tensor has to be of the encoder, of a head, or named below.
+
+Names are those below the encoder (`encoder.layer.0...`) and below the model (`classifier.weight`): a checkpoint may have the
+family's prefix or leave it out, and Transformers reads both.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from edgebert.errors import SourceError
+from edgebert.models.families.base import Family
+from edgebert.models.sizes import Shape
+from edgebert.models.weight_files import Tensor
+
+TOGETHER = "Use the config.json and the weights that save_pretrained() wrote together."
+FORMER = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+"""Names of TensorFlow's checkpoints, which Transformers still reads."""
+BUFFER = re.compile(r"(^|\.)position_ids$")
+"""Numbers from 0 on, which old checkpoints hold."""
+Sizes = tuple[int | None, ...]
+"""A shape; None where config.json leaves a size to Transformers' default."""
+
+
+def plain_name(name: str, family: Family) -> str:
+    """A tensor's name without the family's prefix, as Transformers has it today."""
+    for former, today in FORMER.items():
+        name = name.replace(former, today)
+    return name.removeprefix(f"{family.prefix}.")
+
+
+def unread(name: str, family: Family) -> bool:
+    """Whether no model of these tasks reads the tensor, so that it may be dropped: another head, a pooler, position_ids.
+
+    Args:
+        name: as `plain_name` gives it.
+    """
+    return BUFFER.search(name) is not None or name.startswith(family.other_heads)
+
+
+def check_tensors(path: Path, family: Family, config: Mapping[str, Any], found: Mapping[str, Tensor]) -> None:
+    """Compares the tensors of a folder with its config.json.
+
+    Args:
+        found: name -> tensor, as `read_tensors` gives them.
+
+    Raises:
+        SourceError: one is missing, unexpected, of another shape, or quantised. A head may be missing.
+    """
+    names = _plain_names(path, family, found)
+    _check_layers(path, family, config, names)
+    wanted = dict(encoder_shapes(family, config))
+    heads = head_shapes(family, config)
+    for name, sizes in wanted.items():
+        if name not in names:
+            raise misfit(path, f"{_shown(family, name)} is missing")
+        _check_tensor(path, names[name], found[names[name]], sizes)
+    for name in sorted(set(names) - set(wanted)):
+        if name in heads:
+            _check_tensor(path, names[name], found[names[name]], heads[name])
+        elif not unread(name, family) and not _of_another_head(name, family, config):
+            raise unexpected(path, names[name])
+
+
+def _plain_names(path: Path, family: Family, found: Mapping[str, Tensor]) -> dict[str, str]:
+    """Plain name -> name in the file."""
+    names: dict[str, str] = {}
+    for name in sorted(found):
+        plain = plain_name(name, family)
+        if plain in names:
+            raise misfit(path, f"{names[plain]} and {name} are the same tensor of the model")
+        names[plain] = name
+    return names
+
+
+def _check_layers(path: Path, family: Family, config: Mapping[str, Any], names: Mapping[str, str]) -> None:
+    """Compares the number of layers first, because every other size is counted once a layer."""
+    wanted, start = family.with_sizes(config)["num_hidden_layers"], f"{family.layers}."
+    held = {name.removeprefix(start).partition(".")[0] for name in names if name.startswith(start)}
+    missing = next((index for index in range(min(wanted, len(held) + 1)) if str(index) not in held), None)
+    if missing is not None:
+        raise misfit(path, f"it asks for {wanted} layers, and {_shown(family, start)}{missing} is missing")
+    if len(held) > wanted:
+        raise SourceError(
+            f"The weights in {path} hold {len(held)} layers, but config.json asks for {wanted} "
+            f"({family.names.num_hidden_layers}): the others would be dropped.",
+            hint=TOGETHER,
+        )
+
+
+def _check_tensor(path: Path, name: str, tensor: Tensor, sizes: Sizes) -> None:
+    if len(tensor.shape) != len(sizes) or any(want not in (None, have) for have, want in zip(tensor.shape, sizes, strict=True)):
+        asked = tuple(have if want is None else want for have, want in zip(tensor.shape, sizes, strict=False))
+        raise misfit(path, f"{name} has the shape {tensor.shape}, but config.json asks for {asked}")
+    if not tensor.floating:
+        raise SourceError(
+            f"The weights in {path} are quantised: {name} holds {tensor.dtype}.",
+            hint="Name the model that it was made from, in FP32 or 16 bits; edgebert quantises it.",
+        )
+
+
+def encoder_shapes(family: Family, config: Mapping[str, Any]) -> Iterator[tuple[str, Sizes]]:
+    """Plain name and shape of every tensor of an encoder, without its pooler.
+
+    Args:
+        config: the content of config.json, whose number of layers is that of the weights.
+    """
+    shape, hidden = Shape.from_config(dict(config)), family.with_sizes(config)["hidden_size"]
+    tables = {"word": config.get("vocab_size"), "position": config.get("max_position_embeddings")}
+    for table, rows in {**tables, "segment": config.get("type_vocab_size")}.items():
+        if path := getattr(family.embedding, table):
+            yield f"embeddings.{path}.weight", (rows, hidden)
+    yield from _norm(f"embeddings.{family.embedding.norm}", hidden)
+    for index, (heads, neurons) in enumerate(zip(shape.heads, shape.intermediate_sizes, strict=True)):
+        yield from _layer_shapes(family, f"{family.layers}.{index}.", hidden, heads * shape.head_size, neurons)
+
+
+def _layer_shapes(family: Family, start: str, hidden: int, width: int, neurons: int) -> Iterator[tuple[str, Sizes]]:
+    paths = family.layer
+    for path in (paths.query, paths.key, paths.value):
+        yield from _linear(start + path, width, hidden)
+    yield from _linear(start + paths.attention_output, hidden, width)
+    yield from _norm(start + paths.attention_norm, hidden)
+    yield from _linear(start + paths.up, neurons, hidden)
+    yield from _linear(start + paths.down, hidden, neurons)
+    yield from _norm(start + paths.norm, hidden)
+
+
+def _linear(path: str, rows: int | None, columns: int) -> Iterator[tuple[str, Sizes]]:
+    yield f"{path}.weight", (rows, columns)
+    yield f"{path}.bias", (rows,)
+
+
+def _norm(path: str, hidden: int) -> Iterator[tuple[str, Sizes]]:
+    yield f"{path}.weight", (hidden,)
+    yield f"{path}.bias", (hidden,)
+
+
+def head_shapes(family: Family, config: Mapping[str, Any], ending: str | None = None) -> dict[str, Sizes]:
+    """Plain name -> shape of every tensor of the head; empty for a class that has none of these tasks' heads.
+
+    Args:
+        ending: ending of the class's name; None for the class that config.json names, or for any where it names none.
+    """
+    hidden, named = family.with_sizes(config)["hidden_size"], str((config.get("architectures") or [""])[0])
+    wanted = [
+        head for end, head in family.heads.items() if (named.endswith(end) or not named if ending is None else end == ending)
+    ]
+    return {
+        name: sizes
+        for head in wanted
+        for module in head
+        for name, sizes in _linear(module, label_count(config) if module == head[-1] else hidden, hidden)
+    }
+
+
+def label_count(config: Mapping[str, Any]) -> int:
+    """Number of labels: of names, else the number that config.json gives, else Transformers' default of two."""
+    return len(config.get("id2label") or ()) or int(config.get("num_labels") or 2)
+
+
+def _of_another_head(name: str, family: Family, config: Mapping[str, Any]) -> bool:
+    """Whether the tensor is of a head under a name of these tasks' heads, of a model of another class: a multiple choice's."""
+    return not head_shapes(family, config) and name in {
+        name for end in family.heads for name in head_shapes(family, config, end)
+    }
+
+
+def _shown(family: Family, name: str) -> str:
+    return f"{family.prefix}.{name}"
+
+
+def misfit(path: Path, why: str) -> SourceError:
+    """The error for weights and a config.json that are of two models."""
+    return SourceError(f"The weights in {path} do not fit its config.json: {why}.", hint=TOGETHER)
+
+
+def unexpected(path: Path, name: str) -> SourceError:
+    """The error for a tensor that Transformers would drop."""
+    return SourceError(
+        f"The weights in {path} hold {name}, which a model of its config.json has no place for; Transformers would drop it.",
+        hint="Where the model works without it: AutoModel...from_pretrained(FOLDER).save_pretrained(NEW) leaves it out.",
+    )
