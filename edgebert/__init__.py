@@ -85,7 +85,12 @@ def __dir__() -> list[str]:
 
 
 def load(
-    place: str | Path, *, variant: str | None = None, threads: int | None = None, watch: bool | float = False
+    place: str | Path,
+    *,
+    variant: str | None = None,
+    threads: int | None = None,
+    spinning: bool | None = None,
+    watch: bool | float = False,
 ) -> Predictor:
     """Opens a model for prediction: `edgebert.load("runs/quickstart/bundle")("a fine film")`.
 
@@ -94,6 +99,8 @@ def load(
             its `current`. The link is followed once: a later switch changes nothing for this predictor, unless it watches.
         variant: name of the variant to run; by default the one that the device chose, or that the bundle's verdict selected.
         threads: threads for one query; by default the number that the variant was measured with.
+        spinning: whether several threads wait for work in a loop, which ONNX Runtime's do by default; `False` where other
+            programs need the cores. By default as the variant was measured, so that it is as fast as its report says.
         watch: on a device, load each bundle that it switches to, without losing a call: `True`, or the seconds between two
             checks (`True`: 1). See `edgebert.bundle.watching_predictor.WatchingPredictor`.
 
@@ -106,7 +113,7 @@ def load(
     if watch is False:
         from edgebert.bundle.predictor import load_predictor
 
-        return load_predictor(Path(place), variant=variant, threads=threads)
+        return load_predictor(Path(place), variant=variant, threads=threads, spinning=spinning)
     from edgebert.bundle.watching_predictor import watch_device
 
-    return watch_device(Path(place), variant=variant, threads=threads, watch=watch)
+    return watch_device(Path(place), variant=variant, threads=threads, spinning=spinning, watch=watch)

@@ -2,73 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from edgebert.bundle.device_folder import Root, is_file, resolve
 from edgebert.bundle.folder import Identity
 from edgebert.bundle.manifest import BundleManifest, ManifestEntry
+from edgebert.bundle.opened_variant import OpenedVariant
 from edgebert.bundle.read import open_bundle_folder
 from edgebert.bundle.self_test import ask_goldens, golden_inputs, obstacle, open_variant
 from edgebert.errors import BundleError, EnvironmentFault, InputError
 from edgebert.runtimes import get_runtime
-from edgebert.runtimes.base import Session
-from edgebert.runtimes.serving import Serving
-from edgebert.tasks.base import Answer, Outputs, Row, split_outputs
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+from edgebert.tasks.answers import Answer, Detail
+from edgebert.tasks.base import Text
 
 MAX_THREADS, MAX_BATCH = 1024, 4096  # a recipe's targets allow as much
+MAX_LABELS = 1 << 30
+BATCHES_AT_ONCE = 16
+"""Batches of a long file between two signs of progress."""
 ATTEMPTS = 3
 """Times that a slot is opened if it is exchanged while it is being opened."""
-
-
-@dataclass(frozen=True)
-class OpenedVariant:
-    """One model, ready to answer. Everything about it is in one object, so that one assignment exchanges it."""
-
-    folder: Path
-    """The bundle itself, not a link to it, which may be switched."""
-    manifest: BundleManifest
-    preferred: str
-    """Name of the variant that should answer: the device's choice in a slot, otherwise the verdict's."""
-    variant: ManifestEntry
-    serving: Serving
-    tokenizer: Tokenizer
-    session: Session
-
-    def answer(self, texts: Sequence[str], batch: int) -> list[Answer]:
-        """Answers texts in batches of up to `batch`."""
-        rows = [self._row(text, number) for number, text in enumerate(texts, start=1)]
-        task, encoded = self.serving.task, self.serving.encode(self.tokenizer, rows)
-        outputs: list[Outputs] = []
-        for start in range(0, len(encoded), batch):
-            part = encoded[start : start + batch]
-            outputs += split_outputs(task, self.session.predict(self.serving.batch(part, self.variant.target)), part)
-        return task.answer(outputs, encoded, rows, self.serving.labels)
-
-    def _row(self, text: str, number: int) -> Row:
-        if not isinstance(text, str):
-            raise InputError(
-                f"Text {number} is {type(text).__name__}, not text.", hint="A tab separates the two sentences of a pair."
-            )
-        if not text.strip():
-            raise InputError(f"Text {number} is empty.", hint="Leave it out, or write something in it.")
-        if not text.isascii() and not _is_whole(text):
-            raise InputError(
-                f"Text {number} is not whole Unicode: it holds half of a character.", hint="Read it as UTF-8, or leave it out."
-            )
-        row, columns = self.serving.task.row_of(text), set(self.manifest.goldens.rows[0])
-        if set(row) != columns:
-            wanted, given = (" and ".join(sorted(names)) for names in (columns, row))
-            raise InputError(
-                f"Text {number} has {given}, but this model was made for {wanted}.",
-                hint="A tab separates the sentences of a pair; a single sentence holds none.",
-            )
-        return row
 
 
 class Predictor:
@@ -80,28 +34,67 @@ class Predictor:
     def __init__(self, opened: OpenedVariant) -> None:
         self._opened: OpenedVariant | None = opened
 
-    def __call__(self, text: str) -> Answer:
-        """Answers one text; a tab separates the two sentences of a pair."""
-        if not isinstance(text, str):
+    def __call__(self, text: Text, *, top_k: int | None = None, logits: bool = False) -> Answer:
+        """Answers one text. A pair is a tuple of two texts, or one with a tab between its two sentences; see `predict`."""
+        if not isinstance(text, str | tuple):
             raise InputError(f"A text is asked for, not {type(text).__name__}.", hint="Many texts: predictor.predict([...])")
-        return self.predict([text])[0]
+        return self.predict([text], top_k=top_k, logits=logits)[0]
 
-    def predict(self, texts: Sequence[str], batch: int | None = None) -> list[Answer]:
+    def predict(
+        self, texts: Sequence[Text], batch: int | None = None, *, top_k: int | None = None, logits: bool = False
+    ) -> list[Answer]:
         """Answers many texts, in their order.
 
         Args:
-            texts: a tab separates the two sentences of a pair.
+            texts: a pair is a tuple of two texts, or one with a tab between its two sentences. For a model that was made for
+                single texts, a tab is a space.
+            top_k: labels that get their probability, the most probable first; by default all of them for a text's label, and
+                none for the tags of its words.
+            logits: whether answers hold the model's logits as well.
             batch: texts in one batch, padded to the longest of them; by default the number that the variant was measured
                 with, usually 1. Larger batches are faster on several threads. Dynamic quantisation has one range for a
                 whole batch, so there the other texts of a batch change an answer a little.
 
         Raises:
-            InputError: a text is empty or not a str, or `batch` is not a whole number from 1 to 4096.
+            InputError: a text is empty or no text, `batch` is not a whole number from 1 to 4096, or `top_k` is not one of at
+                least 1.
+            BundleError: the model answers NaN or infinity.
         """
         if isinstance(texts, str):
             raise InputError("A list of texts is asked for, not one text.", hint="One text: predictor(text)")
         opened = self._now()  # read once, so that one model answers the whole call
-        return opened.answer(texts, opened.variant.target.batch if batch is None else checked("batch", batch, MAX_BATCH))
+        asked = [opened.asked(text, number) for number, text in enumerate(texts, start=1)]
+        return opened.answer(asked, _batch(opened, batch), _detail(top_k, logits))
+
+    def predict_lines(
+        self,
+        lines: Sequence[str],
+        batch: int | None = None,
+        *,
+        top_k: int | None = None,
+        logits: bool = False,
+        advance: Callable[[int], object] = lambda count: None,
+    ) -> list[Answer | None]:
+        """One answer for each line of a file, None for a blank line. All lines are looked at before the first is answered.
+
+        Args:
+            lines: as texts of `predict`.
+            advance: called with a number of lines when that many more have their answers.
+
+        Raises:
+            InputError: as `predict`; it names the line by its number.
+        """
+        opened = self._now()
+        size, detail = _batch(opened, batch), _detail(top_k, logits)
+        asked = [opened.asked(line, number) for number, line in enumerate(lines, start=1) if line.strip()]
+        answers: list[Answer | None] = [None] * len(lines)
+        advance(len(lines) - len(asked))
+        for start in range(0, len(asked), size * BATCHES_AT_ONCE):
+            block = asked[start : start + size * BATCHES_AT_ONCE]
+            for item, answer in zip(block, opened.answer(block, size, detail), strict=True):
+                answers[item.number - 1] = answer
+            advance(len(block))
+        return answers
 
     @property
     def variant(self) -> ManifestEntry:
@@ -138,30 +131,43 @@ class Predictor:
         return opened
 
 
-def load_predictor(path: Path, *, variant: str | None = None, threads: int | None = None) -> Predictor:
+def _batch(opened: OpenedVariant, batch: int | None) -> int:
+    return opened.variant.target.batch if batch is None else checked("batch", batch, MAX_BATCH)
+
+
+def _detail(top_k: int | None, logits: bool) -> Detail:
+    return Detail(None if top_k is None else checked("top_k", top_k, MAX_LABELS), logits)
+
+
+def load_predictor(
+    path: Path, *, variant: str | None = None, threads: int | None = None, spinning: bool | None = None
+) -> Predictor:
     """Opens a bundle after checking its signature, its names and sizes, and the content of every file that is opened.
 
     Args:
         path: a bundle, a device's folder, or the link `current` in it, which is followed once.
         variant: name of the variant; by default the slot's, otherwise the one that the verdict selected.
         threads: threads for one query; by default the number that the variant was measured with.
+        spinning: whether threads wait for work in a loop; by default as the variant was measured.
 
     Raises:
         BundleError: the bundle is damaged, is not trusted, has no such variant, or the device serves no model yet.
         EnvironmentFault: no runtime here can open it.
         InputError: `threads` is not a whole number from 1 to 1024.
     """
-    return Predictor(open_path(path, variant=variant, threads=threads))
+    return Predictor(open_path(path, variant=variant, threads=threads, spinning=spinning))
 
 
-def open_path(path: Path, *, variant: str | None = None, threads: int | None = None) -> OpenedVariant:
+def open_path(
+    path: Path, *, variant: str | None = None, threads: int | None = None, spinning: bool | None = None
+) -> OpenedVariant:
     """As `load_predictor`. A slot that is exchanged meanwhile is opened again, so that the result is what serves."""
     threads = None if threads is None else checked("threads", threads, MAX_THREADS)
     for _ in range(ATTEMPTS):
         before = _leads_to(path)
         try:
             folder, chosen = resolve(path)
-            opened, identity = open_bundle(folder, preferred=chosen, variant=variant, threads=threads)
+            opened, identity = open_bundle(folder, preferred=chosen, variant=variant, threads=threads, spinning=spinning)
         except (BundleError, OSError):
             if _leads_to(path) == before:
                 raise
@@ -172,7 +178,7 @@ def open_path(path: Path, *, variant: str | None = None, threads: int | None = N
 
 
 def open_bundle(
-    folder: Path, *, preferred: str | None, variant: str | None, threads: int | None
+    folder: Path, *, preferred: str | None, variant: str | None, threads: int | None, spinning: bool | None = None
 ) -> tuple[OpenedVariant, Identity]:
     """Checks the bundle in a folder and opens a variant of it, from contents that were hashed before.
 
@@ -189,7 +195,7 @@ def open_bundle(
             variant=chosen,
             serving=bundle.serving,
             tokenizer=bundle.open_tokenizer(),
-            session=open_variant(bundle, chosen, threads),
+            session=open_variant(bundle, chosen, threads, spinning),
         )
         return opened, bundle.identity
 
@@ -207,15 +213,6 @@ def check_answers(opened: OpenedVariant) -> None:
             f"{opened.variant.name} in {opened.folder} does not answer its goldens as where it was made: {test.result}.",
             hint="Ship the bundle again, or go back: edgebert rollback",
         )
-
-
-def _is_whole(text: str) -> bool:
-    """Whether a text is valid Unicode. A str has half of a surrogate pair where its bytes were not UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def checked(name: str, value: object, most: int) -> int:

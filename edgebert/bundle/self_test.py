@@ -135,8 +135,14 @@ def _alone(outputs: Mapping[str, Any], task: Task, tokens: int) -> dict[str, Any
     return {name: row[:tokens] if name in of_tokens and row is not None and np.ndim(row) else row for name, row in rows.items()}
 
 
-def open_variant(bundle: OpenBundle, variant: ManifestEntry, threads: int | None = None) -> Session:
-    """Opens the checked content of one variant's graph.
+def open_variant(
+    bundle: OpenBundle, variant: ManifestEntry, threads: int | None = None, spinning: bool | None = None
+) -> Session:
+    """Opens the checked content of one variant's graph, as it was measured but for what is named.
+
+    Args:
+        threads: threads for one query.
+        spinning: whether they wait for work in a loop; runtimes that do not know this do as they do.
 
     Raises:
         BundleError: a file of the graph was altered, or it loads a file that the manifest does not list.
@@ -148,5 +154,7 @@ def open_variant(bundle: OpenBundle, variant: ManifestEntry, threads: int | None
             f"{variant.name} cannot run here: {reason}. INT8 accumulation would saturate without them.",
             hint="Take a variant whose `requires_isa` in edgebert.json is empty.",
         )
+    runtime = get_runtime(variant.target.runtime)
     target = variant.target if threads is None else variant.target.model_copy(update={"threads": threads})
-    return get_runtime(target.runtime).open(bundle.folder / variant.file, target, bundle.held_graph(variant.file))
+    target = target if spinning is None else runtime.with_spinning(target, spinning)
+    return runtime.open(bundle.folder / variant.file, target, bundle.held_graph(variant.file))

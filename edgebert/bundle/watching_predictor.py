@@ -12,7 +12,8 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from edgebert.bundle.device_folder import Root, is_file
-from edgebert.bundle.predictor import OpenedVariant, Predictor, check_answers, open_path
+from edgebert.bundle.opened_variant import OpenedVariant
+from edgebert.bundle.predictor import Predictor, check_answers, open_path
 from edgebert.errors import BundleError, EdgebertError, EnvironmentFault, InputError
 
 LOG = logging.getLogger("edgebert")
@@ -40,10 +41,13 @@ class WatchingPredictor(Predictor):
     The thread ends with `close`, or when the predictor is freed. After a fork, calls in the child raise EnvironmentFault.
     """
 
-    def __init__(self, link: Path, *, variant: str | None, threads: int | None, every: float) -> None:
+    def __init__(
+        self, link: Path, *, variant: str | None, threads: int | None, spinning: bool | None = None, every: float
+    ) -> None:
         self.fault: str | None = None
         """Why the slot that serves now does not answer here; None if it does."""
-        self._link, self._variant, self._threads, self._every = link, variant, threads, every
+        self._link, self._every = link, every
+        self._variant, self._threads, self._spinning = variant, threads, spinning
         self._process = os.getpid()
         self._seen = _served(link)
         self._logged: Served | None = None
@@ -97,7 +101,7 @@ class WatchingPredictor(Predictor):
             self._seen = served  # read before the slot was opened: the next look sees a switch since then
 
     def _open(self) -> OpenedVariant:
-        return open_path(self._link.parent, variant=self._variant, threads=self._threads)
+        return open_path(self._link.parent, variant=self._variant, threads=self._threads, spinning=self._spinning)
 
     def _report(self, error: BaseException, served: Served | None) -> None:
         self.fault = str(error) if isinstance(error, EdgebertError) else f"{error.__class__.__name__}: {error}"
@@ -107,13 +111,16 @@ class WatchingPredictor(Predictor):
         LOG.warning("%s was switched, but the old model goes on answering: %s", self._link, self.fault)
 
 
-def watch_device(path: Path, *, variant: str | None, threads: int | None, watch: bool | float) -> WatchingPredictor:
+def watch_device(
+    path: Path, *, variant: str | None, threads: int | None, spinning: bool | None = None, watch: bool | float
+) -> WatchingPredictor:
     """Opens the model that a device serves, and follows its switches.
 
     Args:
         path: a device's folder, or the link `current` in it.
         variant: name of a variant that every bundle there has; by default the one that the device chose for each.
         threads: threads for one query; by default the number that the variant was measured with.
+        spinning: whether threads wait for work in a loop; by default as the variant was measured.
         watch: True, or the seconds between two looks at the link.
 
     Raises:
@@ -122,7 +129,7 @@ def watch_device(path: Path, *, variant: str | None, threads: int | None, watch:
         EnvironmentFault: no runtime here can open it.
     """
     every = EVERY if watch is True else seconds(watch)
-    return WatchingPredictor(link_of(path), variant=variant, threads=threads, every=every)
+    return WatchingPredictor(link_of(path), variant=variant, threads=threads, spinning=spinning, every=every)
 
 
 def seconds(watch: object) -> float:

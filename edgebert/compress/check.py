@@ -121,7 +121,7 @@ class Check:
 
         def make(draft: Draft) -> Mapping[str, Any]:
             with self.progress.step(f"predict with {planned.name}", len(self.data)) as step, quiet_libraries():
-                session = get_runtime(planned.target.runtime).open(planned.model_file, planned.target)
+                session = get_runtime(planned.target.runtime).open_for_answers(planned.model_file, planned.target)
                 blocks = self.data.blocks(planned.target.batch * BATCHES_AT_ONCE)
                 predictions = predict_rows(session.predict, planned.serving, blocks, planned.target, step, name=planned.name)
                 goldens = make_goldens(session, planned, self.data.columns, self.settings.golden_inputs, self.seed)

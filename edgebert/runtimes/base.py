@@ -84,6 +84,11 @@ class Runtime(ABC):
             EdgebertError: the file is not one that it can open.
         """
 
+    def open_for_answers(self, model: Path, target: Target) -> Session:
+        """Opens a model file for work whose latency nobody reads, such as scoring. The answers are those of `open`, but threads
+        sleep while they wait: on a busy machine, threads that wait in a loop take the cores from those that work."""
+        return self.open(model, self.with_spinning(target, False))
+
     def refuses(self, task: str, model_type: str) -> str | None:
         """Why models of a family (its `model_type`) for a task do not go to this runtime; None where they do."""
         return None
@@ -99,6 +104,10 @@ class Runtime(ABC):
     def tunables(self, target: Target) -> Sequence[Tunable]:
         """Settings that may be faster on the target."""
         return ()
+
+    def with_spinning(self, target: Target, spinning: bool) -> Target:
+        """The target with threads that wait for work in a loop, or asleep; as it is where the runtime knows no difference."""
+        return target
 
     def input_shapes(self, model: Path, target: Target) -> Shapes:
         """Shapes of a model's inputs; empty where it takes any.

@@ -141,6 +141,10 @@ class OnnxRuntime(Runtime):
             options.append(Tunable(f"{target.threads // 2} of {target.threads} threads", {"threads": target.threads // 2}))
         return options
 
+    def with_spinning(self, target: Target, spinning: bool) -> Target:
+        """The target with that option."""
+        return target.model_copy(update={"options": options_of(target).model_copy(update={"spinning": spinning})})
+
     def input_shapes(self, model: Path, target: Target) -> Shapes:
         """Shapes as the session tells them."""
         inputs = open_session(model, target, session_options(target)).get_inputs()

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from edgebert.errors import InputError
+from edgebert.tasks.answers import PLAIN, Detail
+from edgebert.tasks.answers import Answer as Answer
 from edgebert.tasks.metrics import AnswerMetric, metrics_of
 
 if TYPE_CHECKING:
@@ -86,20 +88,10 @@ class Encoded:
         return len(self.ids)
 
 
+Text = str | tuple[str, ...]
+"""What people ask about: a text whose columns a tab separates where the model takes several, or the columns as a tuple."""
 Outputs = Mapping[str, Array]
 """Name -> output for one window, without the batch's axis and without padding."""
-
-
-class Answer(ABC):
-    """A prediction as a person reads it. Subclasses are frozen dataclasses, whose fields are its JSON."""
-
-    @abstractmethod
-    def cells(self) -> tuple[str, ...]:
-        """Its columns in a terminal."""
-
-    def as_json(self) -> dict[str, Any]:
-        """Its fields, as JSON values."""
-        return asdict(cast(Any, self))
 
 
 class Task(ABC):
@@ -157,9 +149,14 @@ class Task(ABC):
 
     @abstractmethod
     def answer(
-        self, outputs: Sequence[Outputs], encoded: Sequence[Encoded], rows: Sequence[Row], labels: Sequence[str]
+        self,
+        outputs: Sequence[Outputs],
+        encoded: Sequence[Encoded],
+        rows: Sequence[Row],
+        labels: Sequence[str],
+        detail: Detail = PLAIN,
     ) -> list[Answer]:
-        """As `decode`, but for people."""
+        """As `decode`, but for people, and with as much beside it as `detail` says."""
 
     @abstractmethod
     def reference(self, row: Row, indices: Mapping[str, int], labels: Sequence[str]) -> Any:
@@ -189,18 +186,23 @@ class Task(ABC):
         if twice is not None:
             raise ValueError(f"two of the model's outputs have the label {twice!r}, and answers would not tell them apart")
 
-    def row_of(self, text: str) -> Row:
-        """One line of input as a row; a tab separates its columns.
+    def row_of(self, text: Text, columns: Collection[str] | None = None) -> Row:
+        """One line of input, or a tuple of texts, as a row.
+
+        Args:
+            text: a tab separates its columns where there are several; a tab in a single text is a space.
+            columns: those that the model was made for; by default all texts of the task.
 
         Raises:
-            InputError: it has more columns than the task has texts.
+            InputError: it has more columns than that.
         """
-        parts = text.split("\t")
-        names = [column.name for column in self.columns if column.kind == "text"]
+        names = [item.name for item in self.columns if item.kind == "text" and (columns is None or item.name in columns)]
+        parts = text if isinstance(text, tuple) else text.split("\t") if len(names) > 1 else [text]
         if len(parts) > len(names):
             meant = f"A tab separates {' and '.join(names)}; write" if len(names) > 1 else "Write"
             hint = f"{meant} a space where no such separation is meant."
-            raise InputError(f"A text has {len(parts)} parts between tabs, but {self.name} takes {len(names)}.", hint=hint)
+            where = "" if isinstance(text, tuple) else " between tabs"
+            raise InputError(f"A text has {len(parts)} parts{where}, but {self.name} takes {len(names)} here.", hint=hint)
         return dict(zip(names, parts, strict=False))
 
     def loss(self, outputs: Any, targets: Any, reduction: Literal["mean", "sum"] = "mean") -> Any:
@@ -241,6 +243,12 @@ class Task(ABC):
         """
         best = outputs[self.outputs[0].name].argmax(dim=-1)
         return best.masked_fill(~mask, IGNORED) if self.outputs[0].of_tokens else best
+
+
+def without_tabs(text: str) -> str:
+    """The text as every model sees it, with a space for each tab: lines of input cannot hold a tab within a text, and a
+    vocabulary may tell the two apart."""
+    return text.replace("\t", " ")
 
 
 def cut_at(tokenizer: Tokenizer, max_length: int, stride: int = 0) -> None:

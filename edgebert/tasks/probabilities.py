@@ -1,7 +1,8 @@
-"""softmax: logits as probabilities, in NumPy."""
+"""softmax: logits as probabilities, in NumPy, and the labels that they belong to."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,3 +14,14 @@ def softmax(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     values = logits.astype(np.float64)
     shares = np.exp(values - values.max(axis=-1, keepdims=True))
     return np.asarray(shares / shares.sum(axis=-1, keepdims=True))
+
+
+def ranked(labels: Sequence[str], values: npt.NDArray[Any], top_k: int | None = None) -> dict[str, float]:
+    """Label -> value, the largest first; of equal ones, that of the first label.
+
+    Args:
+        values: one for each label.
+        top_k: number of labels; None: all.
+    """
+    order = np.argsort(-values, kind="stable")[:top_k]
+    return {labels[index]: float(values[index]) for index in order.tolist()}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgebert.tasks.base import IGNORED, Answer, Array, Column, Encoded, Output, Outputs, Row, Task, cut_at
-from edgebert.tasks.probabilities import softmax
+from edgebert.tasks.answers import PLAIN, Answer, Detail
+from edgebert.tasks.base import IGNORED, Array, Column, Encoded, Output, Outputs, Row, Task, cut_at, without_tabs
+from edgebert.tasks.probabilities import ranked, softmax
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -17,10 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PredictedLabel(Answer):
-    """The most probable label and its probability."""
+    """The most probable label and its probability, and those of all labels or of the first `top_k`."""
 
     label: str
     score: float
+    probabilities: dict[str, float] = field(default_factory=dict, hash=False)
+    """Label -> probability, the most probable first."""
+    logits: dict[str, float] | None = field(default=None, hash=False)
+    """Label -> logit, in the model's order, where they were asked for."""
 
     def cells(self) -> tuple[str, ...]:
         """Label and probability."""
@@ -42,8 +47,7 @@ class TextClassification(Task):
     def encode(self, tokenizer: Tokenizer, rows: Sequence[Row], max_length: int) -> list[Encoded]:
         """Tokenises `text`, or `text` and `text_pair` cut longest first; one window a row."""
         cut_at(tokenizer, max_length)
-        inputs = [(row["text"], row["text_pair"]) if row.get("text_pair") is not None else row["text"] for row in rows]
-        found = enumerate(tokenizer.encode_batch(inputs))
+        found = enumerate(tokenizer.encode_batch([_input_of(row) for row in rows]))
         return [Encoded(tuple(item.ids), tuple(item.type_ids), row) for row, item in found]
 
     def decode(
@@ -53,13 +57,15 @@ class TextClassification(Task):
         return [labels[int(item["logits"].argmax())] for item in outputs]
 
     def answer(
-        self, outputs: Sequence[Outputs], encoded: Sequence[Encoded], rows: Sequence[Row], labels: Sequence[str]
+        self,
+        outputs: Sequence[Outputs],
+        encoded: Sequence[Encoded],
+        rows: Sequence[Row],
+        labels: Sequence[str],
+        detail: Detail = PLAIN,
     ) -> list[Answer]:
-        """The most probable label and its softmax probability."""
-        if not outputs:
-            return []
-        shares = softmax(np.stack([item["logits"] for item in outputs]))
-        return [PredictedLabel(labels[int(row.argmax())], float(row.max())) for row in shares]
+        """The most probable label and the softmax probabilities."""
+        return [_labelled(item["logits"], labels, detail) for item in outputs]
 
     def reference(self, row: Row, indices: Mapping[str, int], labels: Sequence[str]) -> Any:
         """The model's name of the row's label."""
@@ -76,3 +82,16 @@ class TextClassification(Task):
             return [{"text": sentence} for sentence in sentences]
         followers = [*sentences[1:], *sentences[:1]]
         return [{"text": text, "text_pair": pair} for text, pair in zip(sentences, followers, strict=True)]
+
+
+def _input_of(row: Row) -> str | tuple[str, str]:
+    """What the tokenizer is given: a text, or a pair."""
+    text = without_tabs(row["text"])
+    return text if row.get("text_pair") is None else (text, without_tabs(row["text_pair"]))
+
+
+def _labelled(logits: Array, labels: Sequence[str], detail: Detail) -> PredictedLabel:
+    shares = softmax(logits)
+    named = dict(zip(labels, map(float, logits), strict=True)) if detail.logits else None
+    best = int(shares.argmax())
+    return PredictedLabel(labels[best], float(shares[best]), ranked(labels, shares, detail.top_k), named)

@@ -8,15 +8,16 @@ surroundings.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgebert.tasks.base import IGNORED, NO_WORD, Answer, Array, Column, Encoded, Output, Outputs, Row, Task, cut_at
+from edgebert.tasks.answers import PLAIN, Answer, Detail
+from edgebert.tasks.base import IGNORED, NO_WORD, Array, Column, Encoded, Output, Outputs, Row, Task, cut_at, without_tabs
 from edgebert.tasks.metrics.entity_f1 import OUTSIDE, entities_of
-from edgebert.tasks.probabilities import softmax
+from edgebert.tasks.probabilities import ranked, softmax
 from edgebert.tasks.words import Span, WordIndex, whole_words, word_spans
 
 if TYPE_CHECKING:
@@ -37,10 +38,24 @@ class Entity:
 
 
 @dataclass(frozen=True)
+class TaggedWord:
+    """A word, its characters [start, end) in the text, and what the model says of its tag."""
+
+    text: str
+    start: int
+    end: int
+    probabilities: dict[str, float] = field(hash=False)
+    """Tag -> probability, the most probable first."""
+    logits: dict[str, float] | None = field(default=None, hash=False)
+
+
+@dataclass(frozen=True)
 class Entities(Answer):
     """The entities of a text, in order. A list of words is the text of these words with a space between."""
 
     entities: tuple[Entity, ...]
+    words: tuple[TaggedWord, ...] | None = None
+    """Every word that has a token, where probabilities or logits were asked for."""
 
     def cells(self) -> tuple[str, ...]:
         """All entities in one column."""
@@ -90,7 +105,8 @@ class TokenClassification(Task):
         cut_at(tokenizer, max_length, stride=max(0, min(max_length // 4, room - 1)))
         texts = [_text_of(row) for row in rows]
         encoded: list[Encoded] = []
-        for number, (row, text, first) in enumerate(zip(rows, texts, tokenizer.encode_batch(texts), strict=True)):
+        found = tokenizer.encode_batch(list(map(without_tabs, texts)))
+        for number, (row, text, first) in enumerate(zip(rows, texts, found, strict=True)):
             encoded += _windows(text, row, number, first)
         return encoded
 
@@ -104,12 +120,21 @@ class TokenClassification(Task):
         ]
 
     def answer(
-        self, outputs: Sequence[Outputs], encoded: Sequence[Encoded], rows: Sequence[Row], labels: Sequence[str]
+        self,
+        outputs: Sequence[Outputs],
+        encoded: Sequence[Encoded],
+        rows: Sequence[Row],
+        labels: Sequence[str],
+        detail: Detail = PLAIN,
     ) -> list[Answer]:
-        """The entities of each row."""
+        """The entities of each row; its words as well where `detail` asks for more."""
         groups = _windows_of_rows(encoded, len(rows))
-        found = zip(rows, groups, _logits_of_words(outputs, encoded, rows), strict=True)
-        return [Entities(tuple(_entities(row, windows, words, labels))) for row, windows, words in found]
+        answers: list[Answer] = []
+        for row, windows, words in zip(rows, groups, _logits_of_words(outputs, encoded, rows), strict=True):
+            spans = _spans_of(row, windows)
+            tagged = tuple(_tagged(_text_of(row), spans, words, labels, detail)) if detail.is_asked else None
+            answers.append(Entities(tuple(_entities(_text_of(row), spans, words, labels)), tagged))
+        return answers
 
     def reference(self, row: Row, indices: Mapping[str, int], labels: Sequence[str]) -> Any:
         """The model's names of the row's tags."""
@@ -193,10 +218,17 @@ def _best(words: Sequence[Array | None]) -> list[int | None]:
     return [None if logits is None else int(logits.argmax()) for logits in words]
 
 
-def _entities(
-    row: Row, windows: Sequence[tuple[int, Encoded]], words: Sequence[Array | None], labels: Sequence[str]
-) -> list[Entity]:
-    text, spans = _text_of(row), _spans_of(row, windows)
+def _tagged(
+    text: str, spans: Mapping[int, Span], words: Sequence[Array | None], labels: Sequence[str], detail: Detail
+) -> Iterator[TaggedWord]:
+    for word, logits in enumerate(words):
+        if logits is not None:
+            start, end = spans[word]
+            named = dict(zip(labels, map(float, logits), strict=True)) if detail.logits else None
+            yield TaggedWord(text[start:end], start, end, ranked(labels, softmax(logits), detail.top_k), named)
+
+
+def _entities(text: str, spans: Mapping[int, Span], words: Sequence[Array | None], labels: Sequence[str]) -> list[Entity]:
     tags = [labels[best] if best is not None else OUTSIDE for best in _best(words)]
     found = []
     for item in entities_of(tags):

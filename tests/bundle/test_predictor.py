@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from bundles import FP32, INT8, fill, make_root, switch, with_labels
 from conftest import Result, review_rows
@@ -17,7 +18,9 @@ from edgebert.bundle import predictor as predictor_module
 from edgebert.bundle.device_folder import Root
 from edgebert.bundle.predictor import Predictor
 from edgebert.errors import BundleError, EdgebertError, EnvironmentFault, InputError
+from edgebert.runtimes import get_runtime, onnxruntime
 from edgebert.runtimes.serving import Serving
+from edgebert.runtimes.target import Target
 from edgebert.tasks import TASKS
 from edgebert.tasks.base import Answer
 
@@ -95,13 +98,73 @@ def test_predict_says_which_batches_there_are(opened: Predictor, batch: int) -> 
         (lambda predictor: predictor.predict(["a film", None]), "Text 2 is NoneType, not text"),
         (lambda predictor: predictor.predict(["a film", b"x"]), "Text 2 is bytes, not text"),
         (lambda predictor: predictor.predict(["a film", " \n"]), "Text 2 is empty"),
-        (lambda predictor: predictor("a\tb"), "Text 1 has text and text_pair, but this model was made for text"),
-        (lambda predictor: predictor("a\tb\tc"), "A text has 3 parts between tabs"),
+        (lambda predictor: predictor(("a", "b")), "Text 1: A text has 2 parts, but text-classification takes 1 here"),
+        (lambda predictor: predictor.predict(["a", ("b", None)]), "Text 2 is NoneType, not text"),
+        (lambda predictor: predictor(()), "Text 1 is empty"),
+        (lambda predictor: predictor.predict_lines(["a", "", "half \ud83d"]), "Text 3 is not whole Unicode"),
+        (lambda predictor: predictor("a", top_k=0), "top_k is 0, but has to be a whole number"),
+        (lambda predictor: predictor("a", top_k=True), "top_k is True"),
     ],
 )
 def test_predict_says_what_is_no_text(opened: Predictor, ask: Callable[[Predictor], object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         ask(opened)
+
+
+def test_a_tab_in_a_single_text_is_a_space(opened: Predictor) -> None:
+    assert opened("a good\tfilm\tis") == opened("a good film is") == opened(("a good\tfilm is",))
+    assert opened.predict_lines(["a good\tfilm", "\t"]) == [opened("a good film"), None]
+
+
+def test_lines_are_answered_as_texts_whatever_the_batch(shared: Path) -> None:
+    predictor, advanced = edgebert.load(shared, variant=FP32), list[int]()
+    lines = [*TEXTS[:20], "", *TEXTS[20:], "  "]
+    found = predictor.predict_lines(lines, batch=1, top_k=1, logits=True, advance=advanced.append)
+    assert [answer is None for answer in found] == [not line.strip() for line in lines]
+    assert [answer for answer in found if answer] == predictor.predict(TEXTS, top_k=1, logits=True)
+    assert sum(advanced) == len(lines) and len(advanced) == 3
+
+
+def test_an_answer_has_every_labels_probability_and_logits_on_request(opened: Predictor) -> None:
+    plain, full = opened(TEXTS[0]), opened(TEXTS[0], logits=True)
+    assert list(plain.probabilities.values()) == sorted(plain.probabilities.values(), reverse=True)
+    assert set(plain.probabilities) == {"negative", "positive"} and plain.logits is None
+    assert plain.probabilities[plain.label] == plain.score
+    assert list(full.logits) == ["negative", "positive"]
+    shares = np.exp(list(full.logits.values()))
+    assert dict(zip(full.logits, shares / shares.sum(), strict=True)) == pytest.approx(plain.probabilities, abs=1e-6)
+    assert len(opened(TEXTS[0], top_k=1).probabilities) == 1 and len(opened(TEXTS[0], top_k=9).probabilities) == 2
+    assert len({plain, full}) == 2  # answers go into sets
+
+
+def test_an_answer_that_is_no_number_is_refused_with_its_text(opened: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = opened._now().session
+    outputs = [np.array([[0.0, 1.0]]), np.array([[np.nan, 1.0]])]
+    monkeypatch.setattr(session, "predict", lambda batch: {"logits": outputs.pop(0)})
+    with pytest.raises(BundleError, match="answers NaN or infinity to text 3"):
+        opened.predict_lines([TEXTS[0], "", TEXTS[1]])
+
+
+@pytest.mark.parametrize("spinning", [None, True, False])
+def test_threads_spin_as_measured_unless_asked_otherwise(
+    shared: Path, monkeypatch: pytest.MonkeyPatch, spinning: bool | None
+) -> None:
+    made: list[Target] = []
+    real = onnxruntime.session_options
+    monkeypatch.setattr(onnxruntime, "session_options", lambda target: made.append(target) or real(target))
+    edgebert.load(shared, variant=INT8, threads=2, spinning=spinning)
+    assert [(target.threads, target.options.spinning) for target in made] == [(2, spinning is not False)]
+    edgebert.load(shared, variant=OPENVINO, spinning=spinning)(TEXTS[0])  # which knows no difference
+
+
+def test_what_scores_lets_threads_sleep_and_answers_the_same(shared: Path) -> None:
+    runtime = get_runtime("onnxruntime")
+    graph, target = shared / "onnx/model.onnx", Target(runtime="onnxruntime", threads=2)
+    batch = {name: np.full((1, 7), value) for name, value in (("input_ids", 5), ("attention_mask", 1), ("token_type_ids", 0))}
+    asleep, spinning = (opens(graph, target) for opens in (runtime.open_for_answers, runtime.open))
+    key = "session.intra_op.allow_spinning"
+    assert asleep._session.get_session_options().get_session_config_entry(key) == "0"
+    assert (asleep.predict(batch)["logits"] == spinning.predict(batch)["logits"]).all()
 
 
 def at_once(work: Callable[[int], object], threads: int = THREADS) -> None:

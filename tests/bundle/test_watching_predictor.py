@@ -24,7 +24,7 @@ from conftest import review_rows
 import edgebert
 from edgebert.bundle.device_folder import Root, SlotName, link_to
 from edgebert.bundle.manifest import MANIFEST
-from edgebert.bundle.predictor import OpenedVariant
+from edgebert.bundle.opened_variant import OpenedVariant
 from edgebert.bundle.watching_predictor import WatchingPredictor, watch_device
 from edgebert.errors import BundleError, EnvironmentFault, InputError
 from edgebert.runtimes.onnxruntime import OnnxRuntimeSession

@@ -175,13 +175,53 @@ def test_run_json_answers_the_texts_in_their_order(cli: Callable[..., Result], d
 def test_run_reads_one_text_a_line_from_a_file_or_from_standard_input(
     cli: Callable[..., Result], desk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = "a good film\r\n\n  \nan awful\u2028soup\nlast one".encode()
+    data = "\ufeffa good film\r\n\n  \nan awful\u2028soup\na\rreturn\nlast\tone".encode()
     (desk / "texts.txt").write_bytes(data)
     from_file = parsed(cli("run", "runs/recipe/bundle", "--file", "texts.txt", "--json"))
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
     from_input = parsed(cli("run", "runs/recipe/bundle", "--json"))
-    assert [answer["text"] for answer in from_file] == ["a good film", "an awful\u2028soup", "last one"]
+    texts = ["a good film", "", "  ", "an awful\u2028soup", "a\rreturn", "last\tone"]
+    assert [(answer["index"], answer["text"]) for answer in from_file] == list(enumerate(texts))
     assert from_input == from_file
+    answered = [text for text in texts if text.strip()]
+    scores = iter(answer.score for answer in load("runs/recipe/bundle").predict(answered))
+    assert [answer["score"] for answer in from_file] == [next(scores) if text.strip() else None for text in texts]
+    assert all(from_file[index].keys() == from_file[0].keys() and from_file[index]["label"] is None for index in (1, 2))
+
+
+def test_run_prints_one_line_for_each_line(cli: Callable[..., Result], desk: Path) -> None:
+    lines = ["a good film", "", "an awful\u2028soup", "two\x0bparts\x1b[2J", "", "ninety", *["more"] * 94]
+    (desk / "lines.txt").write_text("\n".join(lines) + "\n", newline="")
+    result = cli("run", "runs/recipe/bundle", "--in", "lines.txt", "--batch", "8", "--top-k", "2")
+    assert result.code == 0, result.err
+    printed = result.out.splitlines()
+    assert len(printed) == len(lines) == 100
+    assert printed[1].split() == printed[4].split() == ["-", "-", "-"]
+    assert re.fullmatch(r"(\w+)\s+(0\.\d{4})  \1 \2, \w+ 0\.\d{4}  two\\x0bparts\\x1b\[2J", printed[3])
+    assert "note: 2 of 100 lines are blank and have no answer" in result.err
+    assert "answer 100 lines" in result.err
+    quiet = cli("run", "runs/recipe/bundle", "--in", "lines.txt", "--quiet")
+    assert quiet.err == "note: 2 of 100 lines are blank and have no answer\n"
+
+
+def test_run_names_the_line_that_cannot_be_answered_before_it_answers_any(cli: Callable[..., Result], desk: Path) -> None:
+    (desk / "lines.txt").write_bytes(b"good\n\n" + "half \ud83d".encode("utf-8", "surrogatepass") + b"\n")
+    assert "lines.txt is not UTF-8 text" in cli("run", "runs/recipe/bundle", "--file", "lines.txt").err
+    (desk / "lines.txt").write_text("good\n\nbad\n")
+    refused = cli("run", "runs/recipe/bundle", "--file", "lines.txt", "--batch", "5000")
+    assert refused.code == 2
+
+
+def test_run_json_has_all_labels_and_the_logits_that_were_asked_for(cli: Callable[..., Result], desk: Path) -> None:
+    plain, more, one = (
+        parsed(cli("run", "runs/recipe/bundle", "a good film", "--json", *options))[0]
+        for options in ((), ("--logits",), ("--top-k", "1"))
+    )
+    assert list(plain) == ["index", "text", "label", "score", "probabilities"]
+    assert sum(plain["probabilities"].values()) == pytest.approx(1)
+    assert next(iter(plain["probabilities"].items())) == (plain["label"], plain["score"])
+    assert max(more["logits"], key=more["logits"].get) == plain["label"]
+    assert one["probabilities"] == {plain["label"]: plain["score"]}
 
 
 def test_run_takes_a_tab_between_the_sentences_of_a_pair(cli: Callable[..., Result], desk: Path) -> None:
@@ -191,6 +231,11 @@ def test_run_takes_a_tab_between_the_sentences_of_a_pair(cli: Callable[..., Resu
     assert made.code == 0, made.err
     one, other = parsed(cli("run", "runs/pair/bundle", "a good film\tnot bad", "a good film\tan awful soup", "--json"))
     assert one["score"] != other["score"]
+    predictor = load("runs/pair/bundle")
+    assert predictor(("a good film", "not bad")).score == predictor(("a\tgood film", "not bad")).score == one["score"]
+    assert predictor.predict([("a good film", "an awful soup")])[0].score == other["score"]
+    three = cli("run", "runs/pair/bundle", "a\tb\tc")
+    assert three.code == EXIT_INPUT and "Text 1: A text has 3 parts between tabs" in three.err
     alone = cli("run", "runs/pair/bundle", "a good film")
     assert alone.code == EXIT_INPUT
     assert "made for text and text_pair" in alone.err

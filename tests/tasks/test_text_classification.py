@@ -10,10 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from edgebert.errors import InputError
+from edgebert.tasks.answers import Detail
 from edgebert.tasks.reductions import reduce_rows
 from edgebert.tasks.text_classification import PredictedLabel, TextClassification
+from edgebert.tasks.token_classification import TokenClassification
 
 TASK = TextClassification()
 SCIKIT: dict[str, Callable[[Any, Any], float]] = {
@@ -50,6 +53,34 @@ def test_the_reference_is_the_models_name_of_the_label() -> None:
     row = {"text": "a", "label": "1"}
     assert TASK.reference(row, {"0": 0, "1": 1}, ("no", "yes")) == "yes"
     assert TASK.targets(None, row, {"0": 0, "1": 1}).tolist() == 1  # type: ignore[arg-type] - reads no tokens
+
+
+def test_a_tab_has_the_tokens_of_a_space_where_a_vocabulary_tells_them_apart() -> None:
+    letters = {letter: index for index, letter in enumerate("ab\u0120\u0109")}  # as byte-level BPE writes a space and a tab
+    tokenizer = Tokenizer(models.BPE(letters, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    assert tokenizer.encode("a\tb").ids != tokenizer.encode("a b").ids
+    rows = [{"text": "a\tb"}, {"text": "a b"}, {"text": "a\tb", "text_pair": "b\ta"}, {"text": "a b", "text_pair": "b a"}]
+    for task, inputs in ((TASK, rows), (TokenClassification(), rows[:2])):
+        ids = [item.ids for item in task.encode(tokenizer, inputs, 16)]
+        assert ids[0::2] == ids[1::2]
+    (answer,) = TokenClassification().answer(
+        [{"logits": np.array([[9.0, 0.0], [9.0, 0.0], [9.0, 0.0]])}],
+        TokenClassification().encode(tokenizer, rows[:1], 16),
+        rows[:1],
+        ("S-X", "O"),
+        Detail(top_k=1, logits=True),
+    )
+    assert [(word.text, word.start, list(word.probabilities)) for word in answer.words] == [
+        ("a", 0, ["S-X"]),
+        ("b", 2, ["S-X"]),
+    ]
+    assert answer.words[0].logits == {"S-X": 9.0, "O": 0.0}
+
+
+def test_one_line_is_one_text_where_the_model_takes_one() -> None:
+    assert TASK.row_of("a\tb\tc", {"text"}) == {"text": "a\tb\tc"}
+    assert TASK.row_of(("a", "b"), {"text", "text_pair"}) == TASK.row_of("a\tb") == {"text": "a", "text_pair": "b"}
 
 
 def test_a_line_of_three_texts_is_refused() -> None:

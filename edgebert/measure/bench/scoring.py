@@ -99,5 +99,5 @@ def predict(
     assert serving is not None  # `references` saw to it
     blocks = (rows[start : start + size] for start in range(0, len(rows), size))
     with progress.step(f"predict with {model.name}", len(rows)) as step, quiet_libraries():
-        session = get_runtime(target.runtime).open(model.file, target)
+        session = get_runtime(target.runtime).open_for_answers(model.file, target)
         return predict_rows(session.predict, serving, blocks, target, step, name=model.name, whole_batches=whole_batches)

@@ -140,7 +140,7 @@ class MeasuredTrials:
 
     def _outputs(self, file: Path, target: Target, serving: Serving, rows: Sequence[Row]) -> list[Outputs]:
         with quiet_libraries():
-            session = get_runtime(target.runtime).open(file, target)
+            session = get_runtime(target.runtime).open_for_answers(file, target)
             encoded = serving.encode(serving.open_tokenizer(), rows)
             return list(outputs_of(session.predict, serving, encoded, target))
 
