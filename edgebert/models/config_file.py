@@ -28,6 +28,7 @@ SHORTEST = 3
 """Fewest tokens that a text needs room for: the first special token, one of its own, the last."""
 MOST_LABELS = 100_000
 """Labels that config.json may number without naming them."""
+LAYER_SIZES = ("layer_heads", "layer_intermediate_sizes")
 DECODERS = ("is_decoder", "add_cross_attention", "is_encoder_decoder")
 QUANTISED = ("quantization_config", "compression_config")
 ELSEWHERE = {
@@ -50,6 +51,12 @@ def check_config(file: Path, config: Mapping[str, Any], family: Family) -> None:
     _check_positions(file, config, family)
     if config.get("model_type") == family.pruned_type:
         _check_layers(file, config, family)
+        _check_sources(file, config, family)
+    elif (name := next((name for name in LAYER_SIZES if config.get(name)), None)) is not None:
+        raise SourceError(
+            f"{file} has {name}, which only models of the type {family.pruned_type} have.",
+            hint="Remove it, or write that model_type where the layers have these sizes.",
+        )
     labels = config.get("id2label") or {}
     if not isinstance(labels, dict) or set(labels) != {str(index) for index in range(len(labels))}:
         raise SourceError(f'{file}: id2label does not name the outputs "0", "1", ... in turn.', hint=REWRITE)
@@ -151,10 +158,25 @@ def _refuse_other_kinds(file: Path, config: Mapping[str, Any], family: Family) -
 def _check_layers(file: Path, config: Mapping[str, Any], family: Family) -> None:
     """Raises SourceError if the sizes of a pruned model's layers are not one whole number for each layer."""
     layers = config.get(family.names.num_hidden_layers)
-    for name in ("layer_heads", "layer_intermediate_sizes"):
+    for name in LAYER_SIZES:
         sizes = config.get(name)
         if not isinstance(sizes, list) or not all(type(size) is int and size >= 1 for size in sizes) or len(sizes) != layers:
             raise SourceError(
                 f"{file}: {name} is {_short(sizes)}, not a list of {layers} whole numbers from 1 on, one for each layer.",
                 hint=REWRITE,
             )
+
+
+def _check_sources(file: Path, config: Mapping[str, Any], family: Family) -> None:
+    """Raises SourceError unless a pruned model says of each layer, or of none, where it comes from."""
+    layers, heads = config.get("source_layers") or [], config.get("source_heads") or []
+    count = config[family.names.num_hidden_layers]
+    lists = [layers] + (heads if isinstance(heads, list) else [None])
+    if not all(isinstance(part, list) and all(type(index) is int and index >= 0 for index in part) for part in lists) or any(
+        len(part) not in (0, count) for part in (layers, heads)
+    ):
+        raise SourceError(
+            f"{file}: source_layers and source_heads do not name a source for each of {count} layers.", hint=REWRITE
+        )
+    if type(config.get("source_num_hidden_layers", 0)) is not int:
+        raise SourceError(f"{file}: source_num_hidden_layers is not a whole number.", hint=REWRITE)

@@ -110,6 +110,10 @@ REFUSED: dict[str, tuple[Break, str]] = {
     "epsilon that is none": (config(layer_norm_eps=float("nan")), "layer_norm_eps is NaN"),
     "padding beyond the table": (config(pad_token_id=10**6), "pad_token_id is 1000000, but the vocabulary has 104"),
     "heads that do not divide": (config(num_attention_heads=5), "hidden_size is 32, no multiple of num_attention_heads"),
+    "sizes of a pruned model": (
+        config(layer_heads=True),
+        "has layer_heads, which only models of the type edgebert_pruned_bert",
+    ),
     "yes for a number": (config(num_hidden_layers=True), "num_hidden_layers is true, not a whole number"),
     **{
         f"{name} of 10^12": (config(**{name: 10**12}), f"{part} has the shape .*asks for .*1000000000000")
@@ -173,6 +177,29 @@ def test_the_advice_for_pruned_heads_gives_the_model_that_they_mean(model_templa
     (tmp_path / "config.json").write_text(json.dumps(former | sizes))
     assert inspect_model(tmp_path).has_head(TASK)
     torch.testing.assert_close(answers(tmp_path), right)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"source_layers": [0]}, "do not name a source for each of 2 layers"),
+        ({"source_heads": [[0, 3], "12"]}, "do not name a source for each of 2 layers"),
+        ({"source_heads": 3}, "do not name a source"),
+        ({"source_num_hidden_layers": "2"}, "is not a whole number"),
+        ({"layer_heads": [2, 10**12]}, "query.weight has the shape .* asks for"),
+        ({"attention_head_size": 10**12}, "query.weight has the shape .* asks for"),
+    ],
+)
+def test_a_pruned_model_of_strange_sizes_is_refused(
+    changes: dict[str, Any], message: str, model_template: Path, tmp_path: Path
+) -> None:
+    pruned = prune(load_model(model_template, TASK), {0: Units((0, 3), (1, 2)), 1: Units((1,), (3, 4, 5))})
+    save_model(pruned, tmp_path)
+    copy_tokenizer(model_template, tmp_path)
+    assert inspect_model(tmp_path).has_head(TASK)
+    config(**changes)(tmp_path)
+    with pytest.raises(SourceError, match=message):
+        inspect_model(tmp_path)
 
 
 def test_pruned_heads_of_weights_that_have_all_heads_are_to_be_removed(model_dir: Path) -> None:
