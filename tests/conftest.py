@@ -92,6 +92,7 @@ def make_tokenizer(folder: Path) -> int:
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", vocab["[SEP]"]), ("[CLS]", vocab["[CLS]"]))
+    tokenizer.add_special_tokens(pieces[:5])  # as all tokenizers of Transformers have them
     tokenizer.save(str(folder / "tokenizer.json"))
     marks = {
         name: f"[{name.split('_')[0].upper()}]" for name in ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")

@@ -15,6 +15,7 @@ from edgebert.core.packages import package_version
 from edgebert.core.store import hash_folder
 from edgebert.errors import EnvironmentFault, InputError, MissingPackage
 from edgebert.models.families import TOKENIZER_FILES, find_family
+from edgebert.models.served_tokenizer import write_served_tokenizer
 from edgebert.report.file import write_report
 from edgebert.report.report import Report
 from edgebert.report.text.removed import removal_lines
@@ -77,6 +78,7 @@ def _copy_model_files(parts: BundleParts, folder: Path) -> None:
     config["id2label"] = {str(index): label for index, label in enumerate(labels)}
     config["label2id"] = {label: index for index, label in enumerate(labels)}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    write_served_tokenizer(folder, parts.serving.max_length)
 
 
 def plain_config(config: dict[str, Any]) -> dict[str, Any]:

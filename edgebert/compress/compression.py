@@ -131,7 +131,8 @@ class Compression:
     def run_stages(self) -> None:
         """Makes the artifact of every step."""
         self.require_packages()
-        _ = self.base, self.models, self.data, self.labels  # report faults in the input before the first minute of work
+        # Report faults in the input before the first minute of work; those of the data before torch is loaded.
+        _ = self.data, self.base, self.models, self.labels
         self._note_labels()
         self._note_long_rows()
         for index in range(len(self.inputs.layout.steps)):
@@ -167,7 +168,8 @@ class Compression:
     def key_of(self, step: PlannedStep) -> str:
         """The key of a step whose source has been made."""
         teacher = self.artifact(self.inputs.layout.teacher) if "teacher" in step.stage.needed() else None
-        return step_key(step, self.artifact(step.source), self.inputs, self.labels, teacher)
+        models = {name: self.models[name] for name in step.stage.models()}
+        return step_key(step, self.artifact(step.source), self.inputs, self.labels, teacher, models)
 
     def _run(self, index: int, step: PlannedStep) -> Artifact:
         stage, source, key = step.stage, self.artifact(step.source), self.key_of(step)
@@ -321,7 +323,7 @@ class Compression:
             task=self.inputs.task,
             labels=self.labels,
             max_length=self.inputs.max_length,
-            pad_id=config.get("pad_token_id") or 0,
+            pad_id=max(config.get("pad_token_id") or 0, 0),  # some write -1 for none
             tokenizer=model.path / "tokenizer.json",
         )
 

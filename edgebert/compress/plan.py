@@ -13,7 +13,7 @@ from edgebert.compress.step_keys import step_key
 from edgebert.core.store import Artifact, ArtifactStore
 from edgebert.data.prepared import PreparedData, data_key, data_path, is_labelled
 from edgebert.errors import EXIT_ENVIRONMENT, EXIT_INPUT, EXIT_OK, DataError, EdgebertError
-from edgebert.models.import_model import base_key
+from edgebert.models.import_model import find_imported
 from edgebert.runtimes import get_runtime
 
 
@@ -61,7 +61,7 @@ def make_plan(file: RecipeFile, store: ArtifactStore) -> Plan:
         RecipeError: the recipe cannot work.
     """
     resolved = resolve_recipe(file)
-    base = store.find(base_key(resolved.model))
+    base = find_imported(resolved.model, store)
     lines = [PlanLine(f"model {resolved.model.origin['source']}", "found" if base else "runs", str(resolved.model.path))]
     data = _data_lines(resolved, store, lines)
     lines += _step_lines(resolved, store, base, data)
@@ -90,13 +90,14 @@ def _step_lines(
     known = not resolved.finetunes or train is not None or resolved.file.recipe.task.labels is not None
     labels = resolve_labels(resolved, PreparedData(train, "train") if train else None) if known else ()
     made: dict[int, Artifact | None] = {BASE: base}
+    others = {name: find_imported(model, store) for name, model in resolved.models.items()}
     lines = []
     for index, step in enumerate(resolved.layout.steps):
         source = made.get(step.source)
         try:
             teacher = made.get(resolved.layout.teacher) if "teacher" in step.stage.needed() else None
             ready = source and known and (teacher or "teacher" not in step.stage.needed())
-            made[index] = store.find(step_key(step, source, resolved, labels, teacher)) if source and ready else None
+            made[index] = store.find(step_key(step, source, resolved, labels, teacher, others)) if source and ready else None
         except EdgebertError:  # the step's data is missing, which has its own line
             made[index] = None
         if made[index]:

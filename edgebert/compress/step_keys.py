@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from edgebert.compress.layout import PlannedStep
@@ -9,14 +11,24 @@ from edgebert.compress.resolve import ResolvedRecipe, calibration_samples
 from edgebert.core.store import Artifact, hash_json
 from edgebert.data.prepared import source_hash
 from edgebert.measure.machine.environment import read_environment
+from edgebert.models.import_model import imported_contents
 from edgebert.report.gates import answer_gates
 from edgebert.stages.examples import ROLES
 
 
 def step_key(
-    step: PlannedStep, source: Artifact, resolved: ResolvedRecipe, labels: tuple[str, ...], teacher: Artifact | None = None
+    step: PlannedStep,
+    source: Artifact,
+    resolved: ResolvedRecipe,
+    labels: tuple[str, ...],
+    teacher: Artifact | None = None,
+    models: Mapping[str, Artifact | None] = MappingProxyType({}),
 ) -> str:
-    """The hash of everything that decides a step's result."""
+    """The hash of everything that decides a step's result.
+
+    Args:
+        models: name of each model that the stage names -> the store's copy.
+    """
     stage, needed = step.stage, step.stage.needed()
     parts: dict[str, Any] = {
         "source": source.sha256,
@@ -33,7 +45,7 @@ def step_key(
     if teacher:
         parts |= {"teacher": teacher.sha256, "lineage": source.key}  # an earlier result may be the assistant
     if stage.models():
-        parts["models"] = {name: resolved.models[name].contents() for name in stage.models()}
+        parts["models"] = {name: imported_contents(resolved.models[name], models.get(name)) for name in stage.models()}
     if needed & {"train", "examples", "eval", "calibration"}:
         parts |= {"seed": resolved.file.recipe.seed, "max_length": resolved.max_length}
     read = [role for role in _roles(needed) if role in resolved.specs]

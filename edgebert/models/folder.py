@@ -11,7 +11,7 @@ from typing import Any
 
 from edgebert.core.store import hash_file
 from edgebert.errors import SourceError
-from edgebert.models.config_file import check_config, refuse_code
+from edgebert.models.config_file import SHORTEST, check_config, refuse_code
 from edgebert.models.families import FAMILIES, family_of_config, find_family
 from edgebert.models.families.base import Family
 from edgebert.models.foreign_weights import refuse_adapters, refuse_foreign_names, refuse_pruned_heads
@@ -20,6 +20,8 @@ from edgebert.models.tensors import check_tensors, head_shapes, label_count, pla
 from edgebert.models.weight_files import WEIGHTS_INDEX, read_tensors, weight_files
 from edgebert.tasks.base import Task
 
+UNLIMITED = 1e9
+"""Tokens from which on a limit is none."""
 OF_FIRST_TOKEN = re.compile(r"(^|\.)(pooler|pre_classifier)\.")
 """Tensors of models whose head reads the first token."""
 SAVE_TOKENIZER = "Save it there: tokenizer.save_pretrained(...)"
@@ -49,8 +51,9 @@ class ModelFolder:
 
     def max_length(self) -> int:
         """Longest input, in tokens, that both the position table and the tokenizer allow."""
-        limit = read_json(self.path / "tokenizer_config.json").get("model_max_length") if self.has_tokenizer_config else None
-        return min(self.max_positions, int(limit)) if isinstance(limit, int | float) and limit < 1e9 else self.max_positions
+        config = read_json(self.path / "tokenizer_config.json") if self.has_tokenizer_config else {}
+        limit = longest_text(config)
+        return self.max_positions if limit is None else min(self.max_positions, limit)
 
     @property
     def has_tokenizer_config(self) -> bool:
@@ -120,8 +123,26 @@ class ModelFolder:
 
     def copy_to(self, folder: Path) -> None:
         """Copies the files that edgebert uses."""
-        for name in self.files():
-            shutil.copyfile(self.path / name, folder / name)
+        self._copy(self.files(), folder)
+
+    def copy_tokenizer_to(self, folder: Path) -> None:
+        """Copies config.json and the tokenizer's files."""
+        self._copy(("config.json", *self.family.tokenizer_files), folder)
+
+    def _copy(self, names: Iterable[str], folder: Path) -> None:
+        for name in names:
+            if (self.path / name).is_file():
+                shutil.copyfile(self.path / name, folder / name)
+
+
+def longest_text(config: Mapping[str, Any]) -> int | None:
+    """Longest text in tokens that a tokenizer_config.json allows; None where it sets no limit, as many do with 1e30.
+
+    Transformers reads the former name `max_len` as well.
+    """
+    limit = next((config[name] for name in ("model_max_length", "max_len") if config.get(name) is not None), None)
+    usable = isinstance(limit, int | float) and not isinstance(limit, bool) and SHORTEST <= limit < UNLIMITED
+    return int(limit) if usable and limit is not None else None
 
 
 def inspect_model(path: Path, origin: Mapping[str, Any] | None = None) -> ModelFolder:

@@ -1,43 +1,119 @@
-"""Copies a model into the store, and makes sure that it has a tokenizer.json that works."""
+"""Copies a model into the store, and makes sure that it has a tokenizer.json that makes the tokens that Transformers makes."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgebert.core.packages import is_installed, quiet_libraries
+from edgebert.core.packages import is_installed, package_version, quiet_libraries
 from edgebert.core.progress import Progress
-from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_json
+from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_file, hash_json
 from edgebert.errors import SourceError
 from edgebert.models.folder import ModelFolder
 from edgebert.models.tokenizer_limits import open_tokenizer, without_panic
 
-IMPORT_VERSION = 1
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+IMPORT_VERSION, CHECK_VERSION = 1, 1
+TOKENIZER = "tokenizer.json"
 
 
 def import_model(model: ModelFolder, store: ArtifactStore, progress: Progress) -> Artifact:
     """The store's copy of a model, which is made if there is none.
 
     Raises:
-        SourceError: the tokenizer cannot be used with the model.
+        SourceError: the tokenizer cannot be used with the model, or Transformers reads it in a way that devices cannot.
     """
+    checked = check_against_transformers(model, store, progress)
 
     def make(draft: Draft) -> Mapping[str, Any]:
         with progress.step("read the model"):
             model.copy_to(draft.out)
-            if not (draft.out / "tokenizer.json").is_file():
-                write_fast_tokenizer(draft.out, model)
-            check_tokenizer(draft.out / "tokenizer.json", model)
-        return {"origin": dict(model.origin)}
+            usable_tokenizer(draft.out, model)
+            if (checked.path / TOKENIZER).is_file():
+                shutil.copyfile(checked.path / TOKENIZER, draft.out / TOKENIZER)
+        return {"origin": dict(model.origin), **_written(checked)}
 
+    for line in checked.facts["notes"]:
+        progress.note(line)
     made_by = MadeBy(name="model", version=IMPORT_VERSION, parameters=dict(model.origin), packages={})
-    return store.get_or_make(base_key(model), format="transformers", parent=None, made_by=made_by, make=make)
+    return store.get_or_make(_base_key(model, checked), format="transformers", parent=None, made_by=made_by, make=make)
 
 
-def base_key(model: ModelFolder) -> str:
-    """Key of a model in the store."""
-    return hash_json({"model": model.contents(), "version": IMPORT_VERSION})
+def find_imported(model: ModelFolder, store: ArtifactStore) -> Artifact | None:
+    """The store's copy of a model; None if there is none."""
+    checked = store.find(_check_key(model))
+    return store.find(_base_key(model, checked)) if checked else None
+
+
+def imported_contents(model: ModelFolder, imported: Artifact | None) -> dict[str, str]:
+    """Name -> sha256 of the files that decide what a model answers: its own, and the tokenizer.json in place of its own.
+
+    Args:
+        imported: the store's copy of the model, if there is one.
+    """
+    written = imported.facts.get("written_tokenizer") if imported else None
+    return {**model.contents(), **({"written_tokenizer": written} if written else {})}
+
+
+def _written(checked: Artifact) -> dict[str, str]:
+    """sha256 of the tokenizer.json that a model has in place of its own, where its own is not right."""
+    file = checked.manifest.files.get(TOKENIZER)
+    return {"written_tokenizer": file.sha256} if file else {}
+
+
+def _base_key(model: ModelFolder, checked: Artifact) -> str:
+    """Key of a model in the store. Where its own tokenizer.json is right, the key is that of the model's files alone."""
+    return hash_json({"model": model.contents(), "version": IMPORT_VERSION, **_written(checked)})
+
+
+def _check_key(model: ModelFolder) -> str:
+    """Key of the comparison with Transformers: the tokenizer's files and config.json, and the packages that read them."""
+    names = [name for name in ("config.json", *model.family.tokenizer_files) if (model.path / name).is_file()]
+    packages = {name: package_version(name) for name in ("transformers", "tokenizers")}
+    files = {name: hash_file(model.path / name) for name in names}
+    return hash_json({"tokenizer": files, "packages": packages, "version": CHECK_VERSION})
+
+
+def check_against_transformers(model: ModelFolder, store: ArtifactStore, progress: Progress) -> Artifact:
+    """Compares the model's tokenizer.json with what Transformers makes of its folder.
+
+    Returns:
+        An artifact with the tokenizer.json to use instead, if the model's own makes other tokens; else without a file. Its
+        fact `notes` has lines for the user.
+
+    Raises:
+        SourceError: as `import_model`.
+    """
+    from edgebert.models.matched_tokenizer import match_tokenizer
+
+    def make(draft: Draft) -> Mapping[str, Any]:
+        with progress.step("compare the tokenizer with Transformers'"):
+            model.copy_tokenizer_to(draft.work)
+            tokenizer = usable_tokenizer(draft.work, model)
+            matched = match_tokenizer(tokenizer, model)
+            for file in draft.work.iterdir():
+                file.unlink()
+        if matched.written is not None:
+            (draft.out / TOKENIZER).write_text(matched.written, encoding="utf-8", newline="\n")
+        return {"notes": list(matched.notes)}
+
+    made_by = MadeBy(name="tokenizer", version=CHECK_VERSION, parameters={}, packages={})
+    return store.get_or_make(_check_key(model), format="measurement", parent=None, made_by=made_by, make=make)
+
+
+def usable_tokenizer(folder: Path, model: ModelFolder) -> Tokenizer:
+    """The tokenizer of a copy of the model's files, whose tokenizer.json is made if there is none.
+
+    Raises:
+        SourceError: it cannot be used with the model.
+    """
+    if not (folder / TOKENIZER).is_file():
+        write_fast_tokenizer(folder, model)
+    return check_tokenizer(folder / TOKENIZER, model)
 
 
 def write_fast_tokenizer(folder: Path, model: ModelFolder) -> None:
@@ -61,7 +137,7 @@ def write_fast_tokenizer(folder: Path, model: ModelFolder) -> None:
             raise unusable_tokenizer(model, f"cannot be read: {error}") from error
 
 
-def check_tokenizer(file: Path, model: ModelFolder) -> None:
+def check_tokenizer(file: Path, model: ModelFolder) -> Tokenizer:
     """Loads the tokenizer and encodes a text, because it would fail later in the middle of the work.
 
     Raises:
@@ -72,9 +148,31 @@ def check_tokenizer(file: Path, model: ModelFolder) -> None:
         without_panic(lambda: tokenizer.encode("\u2603 is a character that few vocabularies have"))
     except ValueError as error:
         raise unusable_tokenizer(model, f"cannot be read: {error}") from error
-    largest, rows = max(tokenizer.get_vocab().values()), model.config.get("vocab_size", 0)
+    check_ids(tokenizer, model)
+    return tokenizer
+
+
+def check_ids(tokenizer: Tokenizer, model: ModelFolder) -> None:
+    """Checks that the model's embedding table has a row for every id: of the vocabulary, of what is put around a text and a
+    pair, and of the padding.
+
+    Raises:
+        SourceError: an id has no row.
+    """
+    rows, own = model.config.get("vocab_size", 0), tokenizer.truncation
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    around = tokenizer.encode("a", "b")
+    if own is not None:
+        tokenizer.enable_truncation(**own)
+    largest = max([*tokenizer.get_vocab().values(), *around.ids], default=0)
     if rows and largest >= rows:
         raise unusable_tokenizer(model, f"has token ids up to {largest}, but the model's embedding table has {rows} rows")
+    if rows and (padding := model.config.get("pad_token_id") or 0) >= rows:
+        raise SourceError(
+            f"{model.path / 'config.json'}: pad_token_id is {padding}, but the model's embedding table has {rows} rows.",
+            hint="Name the id of the tokenizer's padding token.",
+        )
 
 
 def unusable_tokenizer(model: ModelFolder, why: str) -> SourceError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgebert.errors import BundleError, EdgebertError
+from edgebert.errors import BundleError, EdgebertError, InputError
 from edgebert.models.tokenizer_limits import without_panic
 from edgebert.runtimes.target import Target
 from edgebert.tasks.base import Batch, Encoded, Row, Task, collate
@@ -47,9 +47,19 @@ class Serving:
         return ours == theirs and self.tokenizer.read_bytes() == other.tokenizer.read_bytes()
 
     def encode(self, tokenizer: Tokenizer, rows: Sequence[Row]) -> list[Encoded]:
-        """Tokenises rows for the task."""
+        """Tokenises rows for the task.
+
+        Raises:
+            InputError: the tokenizer makes no token of a row, so that there is nothing for the model to read.
+        """
         with _panics_are_errors(f"{self.tokenizer} cannot read a text"):
-            return self.task.encode(tokenizer, rows, self.max_length)
+            encoded = self.task.encode(tokenizer, rows, self.max_length)
+        if nothing := next((item for item in encoded if not item.ids), None):
+            raise InputError(
+                f"Text {nothing.row + 1} has no token: the model's tokenizer drops all of its characters, and adds none.",
+                hint="Leave it out, or write something in it that the model knows.",
+            )
+        return encoded
 
     def batch(self, encoded: Sequence[Encoded], target: Target) -> Batch:
         """One padded batch, as the target wants it."""

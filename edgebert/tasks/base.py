@@ -251,18 +251,26 @@ def without_tabs(text: str) -> str:
     return text.replace("\t", " ")
 
 
-def cut_at(tokenizer: Tokenizer, max_length: int, stride: int = 0) -> None:
-    """Sets a tokenizer to cut texts, the longer of a pair first, and not to pad them. One that is set so already stays as
-    it is: while one thread changes it, tokenizers refuses the others.
+def cut_at(tokenizer: Tokenizer, max_length: int) -> None:
+    """Sets a tokenizer to cut texts on the side that its file names, the longer of a pair first, and not to pad them."""
+    set_truncation(tokenizer, max_length, direction=(tokenizer.truncation or {}).get("direction", "right"))
 
-    Args:
-        stride: tokens that two windows of a cut text share.
-    """
+
+def cut_into_windows(tokenizer: Tokenizer, max_length: int, stride: int) -> None:
+    """Sets a tokenizer to cut texts into windows from left to right, of which two share `stride` tokens, and not to pad."""
+    set_truncation(tokenizer, max_length, stride=stride)
+
+
+def set_truncation(
+    tokenizer: Tokenizer, max_length: int, *, stride: int = 0, direction: Literal["left", "right"] = "right"
+) -> None:
+    """Sets how a tokenizer cuts texts, and that it does not pad. One that is set so already stays as it is: while one thread
+    changes it, tokenizers refuses the others."""
     if tokenizer.padding is not None:
         tokenizer.no_padding()
-    truncation = {"max_length": max_length, "stride": stride, "strategy": "longest_first", "direction": "right"}
+    truncation = {"max_length": max_length, "stride": stride, "strategy": "longest_first", "direction": direction}
     if tokenizer.truncation != truncation:
-        tokenizer.enable_truncation(max_length, stride=stride, strategy="longest_first")
+        tokenizer.enable_truncation(max_length, stride=stride, strategy="longest_first", direction=direction)
 
 
 def collate(encoded: Sequence[Encoded], *, length: int, pad_id: int) -> Batch:

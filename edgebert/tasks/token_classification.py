@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgebert.tasks.answers import PLAIN, Answer, Detail
-from edgebert.tasks.base import IGNORED, NO_WORD, Array, Column, Encoded, Output, Outputs, Row, Task, cut_at, without_tabs
+from edgebert.tasks.base import IGNORED, NO_WORD, Array, Column, Encoded, Output, Outputs, Row, Task, cut_into_windows, without_tabs
 from edgebert.tasks.metrics.entity_f1 import OUTSIDE, entities_of
 from edgebert.tasks.probabilities import ranked, softmax
 from edgebert.tasks.words import Span, WordIndex, whole_words, word_spans
@@ -102,7 +102,7 @@ class TokenClassification(Task):
     def encode(self, tokenizer: Tokenizer, rows: Sequence[Row], max_length: int) -> list[Encoded]:
         """Tokenises `words`, joined by spaces, or `text`; one or more windows a row, with offsets and words."""
         room = max_length - tokenizer.num_special_tokens_to_add(False)
-        cut_at(tokenizer, max_length, stride=max(0, min(max_length // 4, room - 1)))
+        cut_into_windows(tokenizer, max_length, stride=max(0, min(max_length // 4, room - 1)))
         texts = [_text_of(row) for row in rows]
         encoded: list[Encoded] = []
         found = tokenizer.encode_batch(list(map(without_tabs, texts)))

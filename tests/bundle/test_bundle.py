@@ -281,6 +281,8 @@ def test_bundle_has_the_tokenizer_of_its_own_model_when_another_one_made_the_sam
     tokenizer = json.loads((desk / "model" / "tokenizer.json").read_text())
     tokenizer["normalizer"]["lowercase"] = False
     (desk / "model" / "tokenizer.json").write_text(json.dumps(tokenizer))
+    config = json.loads((desk / "model" / "tokenizer_config.json").read_text())
+    (desk / "model" / "tokenizer_config.json").write_text(json.dumps({**config, "do_lower_case": False}))
     assert is_lowercasing(shared) and not is_lowercasing(compressed(desk, Export(), Quantize()).bundle)
 
 
