@@ -82,8 +82,8 @@ def check_against_transformers(model: ModelFolder, store: ArtifactStore, progres
     """Compares the model's tokenizer.json with what Transformers makes of its folder.
 
     Returns:
-        An artifact with the tokenizer.json to use instead, if the model's own makes other tokens; else without a file. Its
-        fact `notes` has lines for the user.
+        An artifact with the tokenizer.json to use instead, if the model's own makes other tokens. Its fact `notes`, and
+        notes.txt, have lines for the user.
 
     Raises:
         SourceError: as `import_model`.
@@ -99,6 +99,7 @@ def check_against_transformers(model: ModelFolder, store: ArtifactStore, progres
                 file.unlink()
         if matched.written is not None:
             (draft.out / TOKENIZER).write_text(matched.written, encoding="utf-8", newline="\n")
+        (draft.out / "notes.txt").write_text("".join(f"{line}\n" for line in matched.notes) or "equal\n", encoding="utf-8")
         return {"notes": list(matched.notes)}
 
     made_by = MadeBy(name="tokenizer", version=CHECK_VERSION, parameters={}, packages={})
