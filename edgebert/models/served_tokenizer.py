@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgebert.models.families import family_of_config
-from edgebert.models.folder import read_json
+from edgebert.models.json_file import read_json
 from edgebert.models.vocabulary import special_tokens, token_ids
 
 LENGTHS = ("model_max_length", "max_length", "max_len")
