@@ -15,7 +15,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgebert.tasks.answers import PLAIN, Answer, Detail
-from edgebert.tasks.base import IGNORED, NO_WORD, Array, Column, Encoded, Output, Outputs, Row, Task, cut_into_windows, without_tabs
+from edgebert.tasks.base import (
+    IGNORED,
+    NO_WORD,
+    Array,
+    Column,
+    Encoded,
+    Output,
+    Outputs,
+    Row,
+    Task,
+    cut_into_windows,
+    without_tabs,
+)
 from edgebert.tasks.metrics.entity_f1 import OUTSIDE, entities_of
 from edgebert.tasks.probabilities import ranked, softmax
 from edgebert.tasks.words import Span, WordIndex, whole_words, word_spans
