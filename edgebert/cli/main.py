@@ -121,13 +121,13 @@ def _interrupted() -> NoReturn:
 
 def _fail(error: EdgebertError) -> NoReturn:
     _show_trace(error)
-    if error.exit_code == EXIT_INPUT and (fault := machine_fault(error)):  # the input may be right
-        error = fault
-    sys.stderr.write(f"error: {visible(str(error))}\n")
-    if error.exit_code == EXIT_INPUT and (fault := folder_fault()):
-        sys.stderr.write(f"  {fault.message} {fault.hint}\n")
-        sys.exit(fault.exit_code)
-    sys.exit(error.exit_code)
+    fault = machine_fault(error) if error.exit_code == EXIT_INPUT else None  # the input may be right
+    shown = error if fault is None or "cannot be written" in error.message else fault
+    sys.stderr.write(f"error: {visible(str(shown))}\n")
+    if error.exit_code == EXIT_INPUT and (gone := folder_fault()):
+        sys.stderr.write(f"  {gone.message} {gone.hint}\n")
+        sys.exit(gone.exit_code)
+    sys.exit((fault or error).exit_code)
 
 
 def _show_trace(error: BaseException) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -103,6 +104,9 @@ def machine_fault(error: BaseException) -> EnvironmentFault | None:
             return fault
         if isinstance(cause, FileNotFoundError) and "No usable temporary directory" in str(cause):
             return EnvironmentFault("There is no folder for temporary files that this user may write.", hint="Name one: TMPDIR")
+        if isinstance(cause, OSError) and cause.errno in FORBIDDEN and _is_of_the_home(cause.filename):
+            hint = "Name a home that this user may write: HOME, XDG_CONFIG_HOME and XDG_CACHE_HOME."
+            return EnvironmentFault(f"{cause.filename} cannot be written: {cause.strerror}.", hint=hint)
         if isinstance(cause, OSError) and cause.errno in FULL + GONE:
             what = cause.filename or "A file"
             hint = "Make room." if cause.errno in FULL else "Is the disk, or the network share, still there?"
@@ -110,11 +114,23 @@ def machine_fault(error: BaseException) -> EnvironmentFault | None:
     return None
 
 
+def _is_of_the_home(name: object) -> bool:
+    """Whether a path is a hidden one in the user's home, where libraries and programs keep what is theirs: `~/.cache`."""
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() fails for a user without one
+    if not isinstance(name, str) or not Path(name).is_relative_to(home):
+        return False
+    return any(part.startswith(".") for part in Path(name).relative_to(home).parts[:1])
+
+
 def _chain(error: BaseException) -> Sequence[BaseException]:
     chain = [error]
-    while (cause := chain[-1].__cause__) and cause not in chain:
+    while (cause := _cause(chain[-1])) and cause not in chain:
         chain.append(cause)
     return chain
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    return error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def folder_fault() -> EnvironmentFault | None:

@@ -6,6 +6,7 @@ A checkpoint that cannot be read, or that belongs to another training, is ignore
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -56,9 +57,20 @@ def _write(file: Path, tensors: Mapping[str, Any], facts: Mapping[str, Any]) -> 
 
     partial = file.with_name(f"{file.name}.partial")
     whole = {name: value.contiguous() for name, value in tensors.items()}
-    save_file(whole, partial, metadata={"edgebert": json.dumps(facts)})
+    save_file(whole, partial, metadata={"edgebert": json.dumps(facts), "sha256": _digest(whole, facts)})
     sync_folder(file.parent)
     partial.replace(file)
+
+
+def _digest(tensors: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """sha256 over facts, names and bytes: weights that were altered must not be learned from."""
+    import torch
+
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _read(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -72,8 +84,12 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if not file.is_file():
         raise FileNotFoundError(file)
     with safe_open(file, framework="pt") as opened:
-        facts = json.loads(opened.metadata()["edgebert"])
-        return {name: opened.get_tensor(name) for name in opened.keys()}, facts  # noqa: SIM118 - not a mapping
+        metadata = opened.metadata()
+        facts = json.loads(metadata["edgebert"])
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
+    if metadata.get("sha256", "") not in ("", _digest(tensors, facts)):  # those of version 0.1 have none
+        raise ValueError("the checkpoint was altered after it was written")
+    return tensors, facts
 
 
 def resume(work: Path, model: Any, optimizer: Any) -> State:

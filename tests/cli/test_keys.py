@@ -208,6 +208,15 @@ def test_comments_and_words_of_the_user_stay(keys: Callable[..., Result], machin
     assert "Unsigned bundles LOAD: trust.toml says so." in done(keys("list"))
 
 
+def test_trust_toml_that_is_a_link_stays_one(keys: Callable[..., Result], machine: Path, tmp_path: Path) -> None:
+    machine.mkdir(parents=True)
+    (tmp_path / "dotfiles.toml").write_text("# ours\n")
+    (machine / "trust.toml").symlink_to(tmp_path / "dotfiles.toml")
+    done(keys("trust", new_key(tmp_path / "other.pem").with_suffix(".pub"), "--name", "a"))
+    assert (machine / "trust.toml").is_symlink()
+    assert (tmp_path / "dotfiles.toml").read_text().startswith("# ours\n\n[keys.a]")
+
+
 def test_entry_that_was_written_in_another_form_is_left_alone(
     keys: Callable[..., Result], machine: Path, tmp_path: Path
 ) -> None:

@@ -76,9 +76,10 @@ def raising(error: BaseException, cause: BaseException | None = None) -> Callabl
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "no memory left"),
         (MemoryError(), "no memory left"),
         (OSError(errno.EIO, "Input/output error", "/data/x"), "/data/x cannot be read or written: Input/output error"),
+        (PermissionError(errno.EACCES, "Permission denied", str(Path("~/.cache").expanduser())), ".cache cannot be written"),
         (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), "no folder for temporary files"),
     ],
-    ids=["threads", "processes", "files", "memory", "python's memory", "disk", "temporary files"],
+    ids=["threads", "processes", "files", "memory", "python's memory", "disk", "home", "temporary files"],
 )
 @pytest.mark.parametrize("wrapped", [None, DataError, SourceError], ids=["alone", "in the data", "in the model"])
 def test_a_limit_of_the_machine_is_named_and_is_never_a_fault_of_the_input(
@@ -118,6 +119,12 @@ def as_unknown(line: str, folder: Path, **environment: str) -> subprocess.Comple
         text=True,
         check=False,
     )
+
+
+def test_a_file_of_the_user_that_may_not_be_read_is_a_fault_of_the_input(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    denied = PermissionError(errno.EACCES, "Permission denied", "/data/eval.csv")
+    monkeypatch.setattr("edgebert.compress.recipe.json_schema", raising(DataError("eval.csv cannot be read."), denied))
+    assert cli("schema").code == 2
 
 
 def test_a_limit_of_threads_is_named_before_libraries_are_imported(tmp_path: Path) -> None:

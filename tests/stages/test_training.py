@@ -132,6 +132,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "cut by a byte": lambda data: data[:-1],
     "zeros": lambda data: bytes(len(data)),
     "another file": lambda data: b"not a checkpoint",
+    "a bit of a weight": lambda data: data[:-9] + bytes([data[-9] ^ 64]) + data[-8:],
     "another program's": lambda data: serialize_tensors({"weight": torch.zeros(2)}),
 }
 

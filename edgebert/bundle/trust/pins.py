@@ -152,7 +152,7 @@ def _write(text: str, wanted: dict[str, Any], by_hand: str) -> None:
             raise InputError("A name holds letters, digits, - and _ only, 64 at most.", hint="Take another with --name.")
         raise InputError(f"{path} is not written as `edgebert keys` writes it.", hint=f"{by_hand} by hand.")
     try:
-        write_private(path, text.encode(), 0o644)
+        write_private(Path(os.path.realpath(path)), text.encode(), 0o644)  # a link, as dotfiles are, stays one
     except OSError as error:
         raise _unwritable(path, error) from error
 

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import json
 import os
+import platform
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +39,7 @@ def locked(root: Root, doing: str) -> Iterator[None]:
             os.fchmod(handle, 0o600)  # whoever may read it may hold it
         _take(handle, root)
         os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps({"pid": os.getpid(), "doing": doing}).encode(), 0)
+        os.pwrite(handle, json.dumps({"pid": os.getpid(), "host": platform.node(), "doing": doing}).encode(), 0)
         try:
             yield
         finally:
@@ -69,7 +70,9 @@ def _take(handle: int, root: Root) -> None:
 def _holder(handle: int) -> str:
     try:
         held = json.loads(os.pread(handle, 4096, 0))
-        return f"process {int(held['pid'])}, {str(held['doing'])[:80]}"
+        host = str(held.get("host", platform.node()))[:80]
+        where = "" if host == platform.node() else f" of {host}"  # another container's, in which numbers are others
+        return f"process {int(held['pid'])}{where}, {str(held['doing'])[:80]}"
     except (ValueError, KeyError, TypeError):
         return "it does not say which"
 
