@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgebert.core.store import sync_folder
+from edgebert.core.artifact import content_hash, hash_folder, sync_folder
 from edgebert.errors import SourceError
 from edgebert.models.load import load_model, save_model
 from edgebert.tasks.base import Task
+
+SEAL = ".sha256"
+"""File with the hash of a model's other files; those of version 0.1 have none."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,12 @@ class Finished:
     task: Task
 
     def model(self, name: str) -> Any | None:
-        """The model of that name; None where there is none that can be read."""
-        if not (self.folder / name).is_dir():
+        """The model of that name; None where there is none that can be read, or it was altered after it was written."""
+        folder = self.folder / name
+        if not folder.is_dir() or ((folder / SEAL).is_file() and (folder / SEAL).read_bytes() != _hash(folder)):
             return None
         try:
-            return load_model(self.folder / name, self.task)
+            return load_model(folder, self.task)
         except SourceError:
             return None
 
@@ -39,6 +43,7 @@ class Finished:
         partial = self.folder / f"{name}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         save_model(model, partial)
+        (partial / SEAL).write_bytes(_hash(partial))
         sync_folder(partial)
         self.drop(name)
         partial.replace(self.folder / name)
@@ -64,3 +69,8 @@ class Finished:
         for name in names:
             shutil.rmtree(self.folder / name, ignore_errors=True)
             (self.folder / f"{name}.json").unlink(missing_ok=True)
+
+
+def _hash(folder: Path) -> bytes:
+    files = hash_folder(folder)
+    return content_hash({name: entry for name, entry in files.items() if name != SEAL}).encode()

@@ -312,6 +312,12 @@ def zeroed(file: Path) -> None:
     file.write_bytes(bytes(file.stat().st_size))
 
 
+def flipped(file: Path) -> None:
+    """A bit of the last weight, which can be read as well as any other."""
+    data = file.read_bytes()
+    file.write_bytes(data[:-1] + bytes([data[-1] ^ 64]))
+
+
 def killed_store(bench: Path, store: Path, module: Any, name: str, calls: int, settings: dict[str, Any]) -> Path:
     """A store with the work of a run that was killed when a function had been called so often."""
     with pytest.MonkeyPatch.context() as patch:
@@ -335,7 +341,7 @@ def one_step(bench: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
         )
 
 
-@pytest.mark.parametrize("damage", [truncated, zeroed, Path.unlink])
+@pytest.mark.parametrize("damage", [truncated, zeroed, Path.unlink, flipped])
 @pytest.mark.parametrize("name", ["step-1/model.safetensors", "step-1/config.json", "score-1.json"])
 def test_step_that_a_power_cut_damaged_is_done_again(
     name: str,
