@@ -8,10 +8,9 @@ from edgebert.cli.common import RecipeArgument, SetOption
 
 
 def validate(recipe: RecipeArgument, overrides: SetOption = None) -> None:
-    """Checks a recipe, its model and the order of its stages; reads no data."""
+    """Checks a recipe, its model, the order of its stages and the first rows of its data files, and reports all faults."""
+    from edgebert.compress.inputs import checked_recipe
     from edgebert.compress.recipe_file import load_recipe
-    from edgebert.compress.resolve import resolve_recipe
 
-    file = load_recipe(recipe, overrides or ())
-    resolve_recipe(file)
+    checked_recipe(load_recipe(recipe, overrides or ()))
     typer.echo(f"{recipe}: valid")

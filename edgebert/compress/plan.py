@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from edgebert.compress.layout import BASE
+from edgebert.compress.inputs import resolved_with_faults
+from edgebert.compress.layout import BASE, Layout, PlannedStep, numbered
 from edgebert.compress.recipe_file import RecipeFile
-from edgebert.compress.resolve import ResolvedRecipe, resolve_labels, resolve_recipe
+from edgebert.compress.resolve import ResolvedRecipe, resolve_labels
 from edgebert.compress.step_keys import step_key
 from edgebert.core.store import Artifact, ArtifactStore
 from edgebert.data.prepared import PreparedData, data_key, data_path, is_labelled
-from edgebert.errors import EXIT_ENVIRONMENT, EXIT_INPUT, EXIT_OK, DataError, EdgebertError
+from edgebert.errors import EXIT_ENVIRONMENT, EXIT_INPUT, EXIT_OK, EdgebertError
 from edgebert.models.import_model import find_imported
 from edgebert.runtimes import get_runtime
 
 
 @dataclass(frozen=True)
 class PlanLine:
-    """One piece of work. State: `found` (in the store), `runs`, `left out`, or `missing`, with a way out in `note`."""
+    """One piece of work. State: `found` (in the store), `runs`, `left out`, or with a way out in `note`: `missing`, or
+    `unusable` for a data set that cannot be read."""
 
     name: str
     state: str
@@ -28,7 +30,7 @@ class PlanLine:
     @property
     def exit_code(self) -> int:
         """The exit code of compress for this line: a missing file is a fault of the input, a missing package of the machine."""
-        if self.state != "missing":
+        if self.state not in ("missing", "unusable"):
             return EXIT_OK
         return EXIT_INPUT if self.name.startswith("data.") else EXIT_ENVIRONMENT
 
@@ -55,31 +57,35 @@ class Plan:
 
 
 def make_plan(file: RecipeFile, store: ArtifactStore) -> Plan:
-    """Every piece of work in order. Faults of the environment become lines; faults of the recipe are raised.
+    """Every piece of work in order. Faults of the environment and of data become lines; faults of the recipe are raised.
 
     Raises:
         RecipeError: the recipe cannot work.
     """
-    resolved = resolve_recipe(file)
-    base = find_imported(resolved.model, store)
+    resolved, faults = resolved_with_faults(file)
+    base = store.find(base_key(resolved.model))
     lines = [PlanLine(f"model {resolved.model.origin['source']}", "found" if base else "runs", str(resolved.model.path))]
-    data = _data_lines(resolved, store, lines)
+    data = _data_lines(resolved, faults, store, lines)
     lines += _step_lines(resolved, store, base, data)
     lines += _target_lines(resolved)
     return Plan(tuple(lines))
 
 
-def _data_lines(resolved: ResolvedRecipe, store: ArtifactStore, lines: list[PlanLine]) -> dict[str, Artifact | None]:
+def _data_lines(
+    resolved: ResolvedRecipe, faults: Mapping[str, EdgebertError], store: ArtifactStore, lines: list[PlanLine]
+) -> dict[str, Artifact | None]:
     artifacts: dict[str, Artifact | None] = {}
     for role, spec in resolved.specs.items():
+        name = f"data.{role}"
         address = str(data_path(spec, resolved.file.base)) if spec.path else f"Hub: {spec.hub}"
-        try:
-            key = data_key(spec, resolved.file.base, resolved.task, labelled=is_labelled(role), seed=resolved.file.recipe.seed)
-            artifact = store.find(key)
-            lines.append(PlanLine(f"data.{role}", "found" if artifact else "runs", address))
-            artifacts[role] = artifact
-        except DataError as error:
-            lines.append(PlanLine(f"data.{role}", "missing", error.message))
+        if fault := faults.get(name):
+            state = "unusable" if spec.path and data_path(spec, resolved.file.base).exists() else "missing"
+            lines.append(PlanLine(name, state, str(fault).replace("\n ", "")))
+            continue
+        key = data_key(spec, resolved.file.base, resolved.task, labelled=is_labelled(role), seed=resolved.file.recipe.seed)
+        artifact = store.find(key)
+        lines.append(PlanLine(name, "found" if artifact else "runs", address))
+        artifacts[role] = artifact
     return artifacts
 
 
@@ -100,13 +106,27 @@ def _step_lines(
             made[index] = store.find(step_key(step, source, resolved, labels, teacher, others)) if source and ready else None
         except EdgebertError:  # the step's data is missing, which has its own line
             made[index] = None
-        if made[index]:
-            lines.append(PlanLine(step.stage.label, "found"))
-        elif packages := step.stage.missing_packages():
+        if not made[index] and (packages := step.stage.missing_packages()):
             lines.append(PlanLine(step.stage.label, "missing", _install(packages)))
         else:
-            lines.append(PlanLine(step.stage.label, "runs"))
+            lines.append(PlanLine(step.stage.label, "found" if made[index] else "runs", _made_of(resolved.layout, step)))
     return lines
+
+
+def _made_of(layout: Layout, step: PlannedStep) -> str:
+    """The model that a step makes a graph of, because a recipe with several exports each; empty for other steps."""
+    if step.stage.output_format() == "transformers":
+        return ""
+    index = step.source
+    while index != BASE and layout.steps[index].stage.output_format() != "transformers":
+        index = layout.steps[index].source
+    trained = [number for number, one in enumerate(layout.steps) if one.stage.output_format() == "transformers"]
+    names = dict(zip(trained, numbered([layout.steps[number].stage.label for number in trained]), strict=True))
+    return f"of {names.get(index, 'the model')}{', the FP32 baseline' if _is_baseline(layout, step) else ''}"
+
+
+def _is_baseline(layout: Layout, step: PlannedStep) -> bool:
+    return layout.steps.index(step) in layout.baselines.values()
 
 
 def _target_lines(resolved: ResolvedRecipe) -> list[PlanLine]:

@@ -15,8 +15,8 @@ from edgebert.bundle.write import write_bundle
 from edgebert.compress.bundle_parts import bundle_parts, recipe_hash
 from edgebert.compress.check import Check
 from edgebert.compress.compression import Compression
+from edgebert.compress.inputs import checked_recipe
 from edgebert.compress.recipe_file import RecipeFile
-from edgebert.compress.resolve import resolve_recipe
 from edgebert.compress.run_folder import output_folder
 from edgebert.core import library_caches
 from edgebert.core.progress import Progress
@@ -49,7 +49,7 @@ def compress(file: RecipeFile, *, store: ArtifactStore, out: Path, progress: Pro
     """
     started = time.time()
     library_caches.keep_in(store.root)
-    resolved = resolve_recipe(file)
+    resolved = checked_recipe(file)
     for target in resolved.layout.idle_targets:
         progress.note(f"{target.name}: no stage makes a candidate for it; left out")
     store.prepare()

@@ -140,6 +140,11 @@ def data_path(spec: DataSpec, base: Path) -> Path:
     return local_path(spec.path, base)
 
 
+def set_name(spec: DataSpec, role: str, base: Path) -> str:
+    """The data set in messages: `data.train (train.csv)`."""
+    return f"data.{role} ({data_path(spec, base).name if spec.path else spec.hub})"
+
+
 def data_key(spec: DataSpec, base: Path, task: Task, *, labelled: bool, seed: int = 0) -> str:
     """Key of the prepared set in the store."""
     return hash_json({"data": source_hash(spec, base, seed), "task": task.name, "labelled": labelled, "version": VERSION})
@@ -159,7 +164,7 @@ def prepare_data(
     """
     labelled = is_labelled(role)
     path = data_path(spec, base) if spec.path else None
-    name = f"data.{role} ({path.name if path else spec.hub})"
+    name = set_name(spec, role, base)
 
     def read() -> Rows:
         return read_rows(spec, path) if path else read_hub(spec, DEFAULT_SPLITS[role])

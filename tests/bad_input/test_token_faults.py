@@ -113,8 +113,9 @@ def test_init_writes_a_recipe_of_the_models_task(cli: Any, tmp_path: Path) -> No
     text = recipe_text(tmp_path / "model", out=tmp_path / "mine.yaml", evaluation=tmp_path / "eval.jsonl")
     assert "name: token-classification" in text and "words: words, tags: tags" in text
     assert "{metric: entity_f1, min_ratio: 0.99}" in text
-    (tmp_path / "mine.yaml").write_text(text.replace("./train.csv", "./eval.jsonl"))
-    assert cli("validate", "mine.yaml").code == 0
+    (tmp_path / "mine.yaml").write_text(text.replace("train.csv", "eval.jsonl"))
+    checked = cli("validate", "mine.yaml")
+    assert checked.code == 0, checked.err
 
 
 def test_a_wrong_recipe_without_gates_has_its_own_fault_alone(cli: Any, tmp_path: Path) -> None:

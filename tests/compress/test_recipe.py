@@ -341,7 +341,8 @@ def test_init_puts_finetune_first_when_the_model_has_no_head(
     (tmp_path / "deep folder").mkdir()
     made = cli("init", encoder_template, "--out", "deep folder/new.yaml")
     assert made.code == 0, made.err
-    assert cli("validate", "deep folder/new.yaml").code == 0
+    checked = cli("validate", "deep folder/new.yaml")
+    assert checked.code == 2 and "deep folder/train.csv does not exist" in checked.err and "deep folder/eval.csv" in checked.err
     assert [stage.stage_name() for stage in load_recipe("deep folder/new.yaml").recipe.stages] == [
         "finetune",
         "export",
@@ -354,4 +355,4 @@ def test_init_leaves_an_existing_file_alone_unless_forced(cli: Callable[..., Res
     assert cli("init", model_dir, "--out", "new.yaml").code == 2
     assert (tmp_path / "new.yaml").read_text() == "mine"
     assert cli("init", model_dir, "--out", "new.yaml", "--force").code == 0
-    assert cli("validate", "new.yaml").code == 0
+    assert load_recipe("new.yaml").recipe.task.labels == ("negative", "positive")
