@@ -63,7 +63,7 @@ def make_plan(file: RecipeFile, store: ArtifactStore) -> Plan:
         RecipeError: the recipe cannot work.
     """
     resolved, faults = resolved_with_faults(file)
-    base = store.find(base_key(resolved.model))
+    base = find_imported(resolved.model, store)
     lines = [PlanLine(f"model {resolved.model.origin['source']}", "found" if base else "runs", str(resolved.model.path))]
     data = _data_lines(resolved, faults, store, lines)
     lines += _step_lines(resolved, store, base, data)
