@@ -33,6 +33,7 @@ from edgebert.measure.predictions import (
     statistics_of,
     with_agreement,
 )
+from edgebert.measure.text_counts import count_texts
 from edgebert.models.sizes import EncoderSizes, mean_macs
 from edgebert.models.weight_files import count_parameters
 from edgebert.report.entry import Entry
@@ -40,6 +41,7 @@ from edgebert.report.environment import Environment, MachineState
 from edgebert.report.report import Report
 from edgebert.report.rounds import Coverage, Round, Setting
 from edgebert.report.search_record import SearchRecord
+from edgebert.report.text_counts import TextCounts
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.serving import Serving
 from edgebert.stages.prune.latency.layer_latency import served_lengths
@@ -95,6 +97,7 @@ class Check:
                 rounds=tuple(measured),
                 setting=Setting(queries=self.queries(planned)),
                 tokenizer=hash_file(planned.serving.tokenizer),
+                texts=self.texts(planned.serving),
                 parameters=count_parameters(planned.model.path),
                 macs=self.macs(planned.serving, encoders[planned.name]),
                 encoder=encoders[planned.name],
@@ -110,6 +113,7 @@ class Check:
             labels=serving.labels,
             eval_data=self.data.artifact.sha256,
             right_answers=hash_json(right),
+            guess=statistics_of(serving.task, serving.task.guesses(right), right, serving.labels),
             environment=self.environment.model_copy(update=states),
             gates=self.recipe.recipe.gates,
             entries=with_agreement(entries, [answers[entry.name][0] for entry in entries]),
@@ -171,15 +175,29 @@ class Check:
             (draft.out / "lengths.json").write_text(json.dumps(lengths))
             return {}
 
-        identity = {
+        artifact = self._kept("lengths", self._texts_identity(serving), None, make)  # counting again would give the same
+        return [int(length) for length in json.loads((artifact.path / "lengths.json").read_text())]
+
+    def texts(self, serving: Serving) -> TextCounts:
+        """How well that serving's tokenizer and longest input fit the eval texts."""
+
+        def make(draft: Draft) -> Mapping[str, Any]:
+            with self.progress.step("count unknown tokens", len(self.data)) as step:
+                counts = count_texts(serving, self.data.blocks(), step)
+            (draft.out / "texts.json").write_text(counts.model_dump_json())
+            return {}
+
+        artifact = self._kept("texts", {**self._texts_identity(serving), "check": "texts"}, None, make)
+        return TextCounts.model_validate_json((artifact.path / "texts.json").read_text())
+
+    def _texts_identity(self, serving: Serving) -> dict[str, Any]:
+        return {
             "check": "lengths",
             "data": self.data.artifact.sha256,
             "task": serving.task.name,
             "max_length": serving.max_length,
             "tokenizer": hash_file(serving.tokenizer),
         }
-        artifact = self._kept("lengths", identity, None, make)  # counting again would give the same
-        return [int(length) for length in json.loads((artifact.path / "lengths.json").read_text())]
 
     def coverage(self, planned: PlannedEntry) -> Coverage | None:
         """The INT8 coverage of one query of median length; None, with a note, where it cannot be counted."""

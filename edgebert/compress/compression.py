@@ -27,6 +27,7 @@ from edgebert.data.labels import label_match, label_notes
 from edgebert.data.prepared import PreparedData, prepare_data
 from edgebert.errors import DataError, EdgebertError, SourceError, StageError
 from edgebert.measure.machine.environment import read_environment
+from edgebert.measure.text_counts import count_texts
 from edgebert.models.import_model import import_model
 from edgebert.report.entry import Role
 from edgebert.runtimes import get_runtime
@@ -118,6 +119,13 @@ class Compression:
         for note in [line, *notes] if line else notes:
             self.progress.note(note)
 
+    def _note_texts(self) -> None:
+        """Says, before the first minute of work, how many eval texts are cut and how many of their tokens are unknown."""
+        data = self.data["eval"]
+        rows = data.sample(min(EVAL_ROWS, len(data)), self.inputs.file.recipe.seed)
+        for line in count_texts(self.serving(self.base), [rows]).concerns(self.inputs.max_length):
+            self.progress.note(line)
+
     def _note_long_rows(self) -> None:
         """Says which data sets have rows of more words than an input has tokens."""
         most = self.inputs.max_length
@@ -135,6 +143,7 @@ class Compression:
         _ = self.data, self.base, self.models, self.labels
         self._note_labels()
         self._note_long_rows()
+        self._note_texts()
         for index in range(len(self.inputs.layout.steps)):
             self._make(index)
 

@@ -12,10 +12,13 @@ from edgebert.compress.recipe_file import RecipeFile
 from edgebert.compress.resolve import ResolvedRecipe, resolve_labels
 from edgebert.compress.step_keys import step_key
 from edgebert.core.store import Artifact, ArtifactStore
+from edgebert.data.drift import EVAL_ROWS
 from edgebert.data.prepared import PreparedData, data_key, data_path, is_labelled
 from edgebert.errors import EXIT_ENVIRONMENT, EXIT_INPUT, EXIT_OK, EdgebertError
+from edgebert.measure.text_counts import count_texts
 from edgebert.models.import_model import find_imported
 from edgebert.runtimes import get_runtime
+from edgebert.runtimes.serving import Serving
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ def make_plan(file: RecipeFile, store: ArtifactStore) -> Plan:
     base = find_imported(resolved.model, store)
     lines = [PlanLine(f"model {resolved.model.origin['source']}", "found" if base else "runs", str(resolved.model.path))]
     data = _data_lines(resolved, faults, store, lines)
+    lines += [PlanLine("data.eval", "found", concern) for concern in _concerns(resolved, store, base, data.get("eval"))]
     lines += _step_lines(resolved, store, base, data)
     lines += _target_lines(resolved)
     return Plan(tuple(lines))
@@ -87,6 +91,18 @@ def _data_lines(
         lines.append(PlanLine(name, "found" if artifact else "runs", address))
         artifacts[role] = artifact
     return artifacts
+
+
+def _concerns(resolved: ResolvedRecipe, store: ArtifactStore, base: Artifact | None, evaluation: Artifact | None) -> list[str]:
+    """What the model's tokenizer and the longest input make doubtful about the eval set, counted on some of its rows; empty
+    where one of them is not in the store yet."""
+    base, evaluation = (artifact and store.get(artifact.key) for artifact in (base, evaluation))
+    if base is None or evaluation is None:  # or was altered: compress makes it anew
+        return []
+    serving = Serving(resolved.task, (), resolved.max_length, 0, base.path / "tokenizer.json")
+    data = PreparedData(evaluation, "eval")
+    rows = data.sample(min(EVAL_ROWS, len(data)), resolved.file.recipe.seed)
+    return count_texts(serving, [rows]).concerns(resolved.max_length)
 
 
 def _step_lines(

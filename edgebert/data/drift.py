@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,8 +39,7 @@ class Texts:
     @classmethod
     def of(cls, encoded: Sequence[Encoded], tokenizer: Tokenizer) -> Texts:
         """The numbers of tokenised texts."""
-        name = getattr(tokenizer.model, "unk_token", None)
-        unknown = tokenizer.token_to_id(name) if name else None
+        unknown = unknown_id(tokenizer)
         return cls(tuple(map(len, encoded)), sum(item.ids.count(unknown) for item in encoded) if unknown is not None else 0)
 
     @property
@@ -51,6 +51,14 @@ class Texts:
     def share(self) -> float:
         """Share of unknown tokens, 0 to 1."""
         return self.unknown / sum(self.lengths)
+
+
+def unknown_id(tokenizer: Tokenizer) -> int | None:
+    """Id of the token that stands for what the vocabulary lacks; None where there is none, as in byte-level BPE."""
+    if name := getattr(tokenizer.model, "unk_token", None):
+        return tokenizer.token_to_id(name)
+    found = json.loads(tokenizer.to_str())["model"].get("unk_id")  # Unigram names it nowhere else
+    return found if isinstance(found, int) else None
 
 
 def drift(calibration: Texts, served: Texts) -> str | None:

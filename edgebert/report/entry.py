@@ -15,6 +15,7 @@ from edgebert.report.rounds import Coverage, Round, Setting
 from edgebert.report.row_statistics import RowStatistics
 from edgebert.report.samples import Samples
 from edgebert.report.search_record import SearchRecord
+from edgebert.report.text_counts import TextCounts
 from edgebert.runtimes.target import Target
 
 Values = npt.NDArray[np.float64]
@@ -52,6 +53,8 @@ class Entry(Frozen):
     """Load under which it was measured."""
     tokenizer: str | None = None
     """sha256 of its tokenizer's file; None where it was measured without text."""
+    texts: TextCounts | None = None
+    """How well its tokenizer and longest input fit the eval texts; None where it was measured without, or before."""
     parameters: int | None = None
     """Number of weights of the Transformers model that the graph was made from; quantising removes none."""
     macs: float | None = None

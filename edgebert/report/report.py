@@ -12,6 +12,7 @@ from edgebert.report.entry import Entry
 from edgebert.report.environment import Environment
 from edgebert.report.gates import Gate
 from edgebert.report.metric_table import METRICS
+from edgebert.report.row_statistics import RowStatistics
 from edgebert.tasks.metrics import ANSWER_METRICS
 
 
@@ -32,6 +33,9 @@ class Report(Frozen):
     """sha256 of the prepared eval set; None where no answers were scored."""
     right_answers: str | None = None
     """sha256 of the right answers to the eval set; None where no answers were scored."""
+    guess: dict[str, RowStatistics] = Field(default_factory=dict)
+    """Name of a metric of answers -> the statistics of predictions that need no model; empty where none were scored, and in
+    reports that were made before."""
     environment: Environment
     gates: tuple[Gate, ...]
     entries: tuple[Entry, ...] = Field(min_length=1)

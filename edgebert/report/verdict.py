@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from edgebert.report.entry import Entry
 from edgebert.report.gates import GateResult, judge_gate
 from edgebert.report.report import Report
+from edgebert.report.worthless import worthless
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def _judged(report: Report, entry: Entry) -> JudgedEntry:
         judge_gate(gate, report.value(entry, gate.metric), report.value(baseline, gate.metric) if baseline else None)
         for gate in report.gates
     ]
-    return JudgedEntry(entry, tuple(results))
+    return JudgedEntry(entry, (*results, *worthless(report, baseline)))
 
 
 def _rank(report: Report, judged: JudgedEntry) -> tuple[float, float, float]:

@@ -83,6 +83,8 @@ class Encoded:
     """Index of the word that each token belongs to, -1 for special tokens, where the task needs them."""
     continued: int = NO_WORD
     """Index of the word that the window goes on with and that an earlier window began; -1 where there is none."""
+    cut: bool = False
+    """Whether tokens of its row were left out, because the row has more than fit and the task reads no second window."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -165,6 +167,11 @@ class Task(ABC):
         Args:
             indices: label of the data set -> its index among the model's labels.
         """
+
+    @abstractmethod
+    def guesses(self, references: Sequence[Any]) -> list[Any]:
+        """Predictions that need no model: the best answer, always the same, to rows with these right answers, one or more. A
+        model that scores no better is worth nothing."""
 
     @abstractmethod
     def rows_from(self, sentences: Sequence[str], columns: Sequence[str]) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,7 @@ class TextClassification(Task):
         """Tokenises `text`, or `text` and `text_pair` cut longest first; one window a row."""
         cut_at(tokenizer, max_length)
         found = enumerate(tokenizer.encode_batch([_input_of(row) for row in rows]))
-        return [Encoded(tuple(item.ids), tuple(item.type_ids), row) for row, item in found]
+        return [Encoded(tuple(item.ids), tuple(item.type_ids), row, cut=bool(item.overflowing)) for row, item in found]
 
     def decode(
         self, outputs: Sequence[Outputs], encoded: Sequence[Encoded], rows: Sequence[Row], labels: Sequence[str]
@@ -70,6 +71,10 @@ class TextClassification(Task):
     def reference(self, row: Row, indices: Mapping[str, int], labels: Sequence[str]) -> Any:
         """The model's name of the row's label."""
         return labels[indices[row["label"]]]
+
+    def guesses(self, references: Sequence[Any]) -> list[Any]:
+        """The commonest label, for every row."""
+        return [Counter(references).most_common(1)[0][0]] * len(references)
 
     def targets(self, encoded: Encoded, row: Row, indices: Mapping[str, int]) -> Array:
         """The index of the row's label, of shape ()."""

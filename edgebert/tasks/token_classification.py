@@ -152,6 +152,10 @@ class TokenClassification(Task):
         """The model's names of the row's tags."""
         return [labels[indices[tag]] for tag in row["tags"]]
 
+    def guesses(self, references: Sequence[Any]) -> list[Any]:
+        """No entity in any row."""
+        return [[OUTSIDE] * len(tags) for tags in references]
+
     def targets(self, encoded: Encoded, row: Row, indices: Mapping[str, int]) -> Array:
         """The index of the tag at the first token of each word, IGNORED elsewhere; shape (tokens,)."""
         targets = np.full(len(encoded), IGNORED, dtype=np.int64)

@@ -83,3 +83,22 @@ def test_compress_says_how_labels_were_read(cli: Any, recipe: Path) -> None:
     relabelled(recipe, "1", "0")
     refused = compressed(cli, recipe, rows)
     assert refused.code == 2 and "A number could mean the name or the output" in refused.err
+
+
+def test_a_run_on_a_worthless_baseline_fails_and_says_what_it_saw(cli: Any, recipe: Path) -> None:
+    gates = ["--set=gates=[{metric: accuracy, min_ratio: 0.9}]", "--set=task.max_length=16"]
+    result = cli("compress", "recipe.yaml", *gates)
+    assert result.code == 1, result.err
+    assert "100% of the texts of data.eval are longer than task.max_length 16 tokens and were cut" in result.err
+    assert "FP32 is worthless here: its accuracy of 0.4167 is no better than 0.5833" in result.out
+    assert "what to try next" not in result.out
+    bundle = recipe.parent / "runs" / "recipe" / "bundle"
+    card, manifest = (bundle / "README.md").read_text(), json.loads((bundle / "edgebert.json").read_text())
+    assert "FP32 is worthless here" in card and "100% of the texts of data.eval are longer" in card
+    assert manifest["verdict"] == "FAILED" and any("FP32 is worthless here" in reason for reason in manifest["reasons"])
+    plan = cli("plan", "recipe.yaml", *gates)
+    assert "100% of the texts of data.eval" in next(line for line in plan.out.splitlines() if line.startswith("data.eval"))
+    page = cli("report", str(bundle.parent / "report.json"), "--out", "page.html")
+    assert page.code == 0, page.err
+    html = (recipe.parent / "page.html").read_text()
+    assert "FP32 is worthless here" in html and "100% of the texts of data.eval are longer" in html

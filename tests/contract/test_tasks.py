@@ -209,6 +209,15 @@ def test_metrics_have_a_row_for_each_example_and_right_answers_are_the_best(task
             assert metric.statistics([], [], labels).shape == (0, REDUCTIONS[metric.reduction].columns)
 
 
+@every_task
+def test_guesses_are_one_answer_to_all_rows_and_no_better_than_the_right_ones(task: Task) -> None:
+    references = [task.reference(row, indices_of(task), labels_of(task)) for row in labelled_rows(task)]
+    guesses = task.guesses(references)
+    assert len(guesses) == len(references) and task.guesses(references[:1] * 3) == task.guesses(references[:1]) * 3
+    for index in range(len(task.metrics)):
+        assert value_of(task, index, guesses, references) < value_of(task, index, references, references)
+
+
 def padded(task: Task, tokenizer: Tokenizer, *, labelled: bool = True) -> tuple[Any, Any, Any]:
     """(outputs, targets, mask) of a padded batch, as tensors."""
     rows = labelled_rows(task)

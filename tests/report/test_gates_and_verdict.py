@@ -17,6 +17,7 @@ from edgebert.report.gates import BOUNDS, Gate, judge_gate
 from edgebert.report.metric_table import GATED
 from edgebert.report.report import Report
 from edgebert.report.rounds import Coverage, Round
+from edgebert.report.text_counts import TextCounts
 from edgebert.report.verdict import judge
 from edgebert.runtimes.target import Target
 from edgebert.tasks.metrics import ANSWER_METRICS
@@ -237,7 +238,12 @@ def test_judge_keeps_one_that_passes_exactly_when_there_is_one_and_no_faster_one
 
 
 def test_every_metric_of_a_gate_can_be_read_from_a_report() -> None:
-    counted = {"macs": 5e8, "parameters": 22_000_000, "coverage": COUNTS}
+    counted = {
+        "macs": 5e8,
+        "parameters": 22_000_000,
+        "coverage": COUNTS,
+        "texts": TextCounts(texts=4, cut=1, tokens=9, unknown=0),
+    }
     full = report([], entry("a").model_copy(update=counted))
     values = {metric: full.value(full.entries[1], metric) for metric in GATED}
     of_other_tasks = {metric.name for metric in ANSWER_METRICS if metric.of != "label"}

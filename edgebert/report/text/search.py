@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from edgebert.report.entry import Entry
 from edgebert.report.report import Report
 from edgebert.report.search_record import LayerSensitivity, SearchRecord
+from edgebert.report.text.concerns import concern_lines
 from edgebert.report.verdict import Verdict
+from edgebert.report.worthless import worthless
 from edgebert.tasks.metrics import AGREEMENT
 
 BAR_WIDTH = 24
@@ -50,12 +52,14 @@ def _price(search: SearchRecord) -> str:
 
 
 def advice_lines(report: Report, verdict: Verdict) -> list[str]:
-    """The most sensitive layers, and what to try next, where no candidate passes the gates on answers; else empty."""
+    """What makes the scores doubtful; and the most sensitive layers and what to try next, where no candidate passes the gates
+    on answers although FP32's are worth something."""
     best = verdict.best.entry
-    if verdict.passed or not _answers_missed(verdict, report):
-        return []
+    concerns = concern_lines(report, verdict)
+    if verdict.passed or not _answers_missed(verdict, report) or worthless(report, report.baseline_of(best)):
+        return concerns
     search = best.search
-    lines = []
+    lines = concerns
     if search and search.sensitivity:
         named = ", ".join(layer.name for layer in search.sensitivity[:NAMED])
         lines.append(f"most sensitive to INT8: {named}")
