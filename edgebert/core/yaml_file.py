@@ -14,11 +14,10 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from edgebert.core.files import open_regular
+from edgebert.core.yaml_bounds import MAX_DEPTH, MAX_VALUES, UnusableValue, refuse_number, refuse_tag, require_small
 from edgebert.errors import InputError, MissingPackage, Problem, ProblemsError
 
 MAX_BYTES = 1 << 20
-MAX_VALUES = 20_000
-MAX_DEPTH = 50
 SUFFIXES = (".yaml", ".yml")
 
 UNUSABLE = re.compile("[\0\ud800-\udfff]")  # NUL and lone surrogates
@@ -100,17 +99,24 @@ def parse_yaml(text: str, source: str, kind: Kind) -> YamlDocument:
     except ImportError as error:
         raise MissingPackage("ruamel.yaml", needed_for=f"Reading {kind.noun}", extra=kind.extra) from error
     try:
+        require_small(text)
         tree = YAML(typ="rt", pure=True).load(text)
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         raise kind.error(source, [Problem("", f"not valid YAML: {error.problem}", line)]) from error
     except RecursionError as error:
         raise kind.error(source, [Problem("", f"nested too deeply; that is not {kind.noun}")]) from error
-    except (YAMLError, ValueError) as error:
-        raise kind.error(source, [Problem("", f"not valid YAML: {str(error).splitlines()[0]}")]) from error
+    except OverflowError as error:
+        raise kind.error(source, [Problem("", f"{error}; that is not {kind.noun}")]) from error
+    except (YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:  # of a tag that does not fit its value
+        first = (str(error).splitlines() or [""])[0][:200]
+        raise kind.error(source, [Problem("", f"not valid YAML: {type(error).__name__}: {first}")]) from error
     document = YamlDocument(None)
     try:
         document.value = _plain(tree, (), document.lines)
+    except UnusableValue as error:
+        place = ".".join(map(str, error.path))
+        raise kind.error(source, [Problem(place, str(error), document.line(error.path) or _line_of(tree))]) from error
     except OverflowError as error:
         raise kind.error(source, [Problem("", f"{error}; that is not {kind.noun}")]) from error
     if problems := list(_unusable_texts(document.value, ())):
@@ -119,11 +125,17 @@ def parse_yaml(text: str, source: str, kind: Kind) -> YamlDocument:
     return document
 
 
+def _line_of(node: Any) -> int | None:
+    line = getattr(getattr(node, "lc", None), "line", None)
+    return line + 1 if isinstance(line, int) else None
+
+
 def _plain(node: Any, path: Path_, lines: dict[Path_, int]) -> Any:
     if len(lines) > MAX_VALUES:
         raise OverflowError(f"more than {MAX_VALUES} values")
     if len(path) > MAX_DEPTH:
         raise OverflowError("nested too deeply")
+    refuse_tag(node, path)
     if isinstance(node, Mapping):
         for key in node:
             lines[(*path, str(key))] = _line_of_key(node, key)
@@ -131,14 +143,22 @@ def _plain(node: Any, path: Path_, lines: dict[Path_, int]) -> Any:
     if isinstance(node, list):
         marks: Any = node  # ruamel's list knows the line of each item
         for index in range(len(node)):
-            lines[(*path, index)] = marks.lc.item(index)[0] + 1
+            lines[(*path, index)] = _line_of_item(marks, index)
         return [_plain(value, (*path, index), lines) for index, value in enumerate(node)]
     if node is None or isinstance(node, bool):
         return node
     for kind in (int, float):
         if isinstance(node, kind):
+            refuse_number(node, path)
             return kind(node)
     return str(node)
+
+
+def _line_of_item(node: Any, index: int) -> int:
+    try:
+        return int(node.lc.item(index)[0]) + 1
+    except (TypeError, KeyError):  # ruamel loses the lines of some tagged lists
+        return int(node.lc.line or 0) + 1
 
 
 def _unusable_texts(value: Any, path: Path_) -> Iterator[tuple[Path_, str]]:
@@ -153,8 +173,8 @@ def _unusable_texts(value: Any, path: Path_) -> Iterator[tuple[Path_, str]]:
 def _line_of_key(node: Any, key: Any) -> int:
     try:
         return int(node.lc.key(key)[0]) + 1
-    except KeyError:  # a key that came in by a merge (<<)
-        return int(node.lc.line) + 1
+    except (KeyError, TypeError):  # a key that came in by a merge (<<), or one of a tagged list of pairs
+        return int(node.lc.line or 0) + 1
 
 
 def problems_of(document: YamlDocument, error: ValidationError, fields_at: Callable[[Path_], Sequence[str]]) -> list[Problem]:

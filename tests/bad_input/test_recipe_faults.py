@@ -73,7 +73,7 @@ MANY_FAULTS = (
     Case("overflow", swap("min: 0.0", "min: 1e999"), ("line 13: gates.0.min", "finite number, got inf")),
     Case("NUL in a path", model('"a\\0b"'), ("line 1: model: holds the character U+0000",)),
     Case("surrogate in a label", swap("max_length: 32", 'labels: [a, "\\ud800"]'), ("line 2: task.labels.1", "U+D800")),
-    Case("code in YAML", swap("seed: 0", "seed: !!python/object/apply:os.getpid []"), ("line 15: seed", "valid integer")),
+    Case("code in YAML", swap("seed: 0", "seed: !!python/object/apply:os.getpid []"), ("line 15: seed", "has the tag")),
     Case("unknown stage", stages("exporte"), ("line 8: stages.0: there is no stage `exporte`", "`export`")),
     Case("far-off stage", stages("zzz"), ("line 8: stages.0: there is no stage `zzz`", "Known: finetune, prune,")),
     Case("two stages in one", stages("export:\n    quantize:"), ("one entry holds one stage", "export, quantize", "`-`")),

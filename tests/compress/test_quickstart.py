@@ -20,7 +20,7 @@ def test_quickstart_ends_with_a_bundle_and_a_verdict(cli: Any, tmp_path: Path) -
     settings = [
         *SHORT,
         "stages.quantize.method=dynamic",
-        "gates=[{metric: agreement, min: 0.8}, {metric: size_mb, max_ratio: 0.27}]",
+        "gates=[{metric: agreement, min: 0.8}, {metric: size_mb, max_ratio: 0.27}, {metric: accuracy, min: 0.0}]",
     ]
     result = cli("compress", "quickstart", *(word for setting in settings for word in ("--set", setting)))
     assert result.code == 0, result.err

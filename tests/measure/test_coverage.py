@@ -358,7 +358,8 @@ def test_a_run_goes_on_and_its_gate_fails_when_coverage_cannot_be_read(model_dir
 
     write_reviews(tmp_path / "data")
     (tmp_path / "recipe.yaml").write_text(RECIPE)
-    gates = (Gate.model_validate({"metric": "int8_coverage", "min": 0.0}),)
+    bounds = ({"metric": "int8_coverage", "min": 0.0}, {"metric": "accuracy", "min": 0.0})
+    gates = tuple(map(Gate.model_validate, bounds))
     file, notes = with_stages(tmp_path / "recipe.yaml", Export(), Uncounted(), gates=gates), Notes()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=NOT_IN_A_RECIPE)
