@@ -29,6 +29,9 @@ TOLERANCE_LIMIT = 1.0
 NOT_IN_NAMES = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"|?*\\]')
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 """Names that mean a device on Windows."""
+MADE = "made"
+"""Key in the first entry of the lineage; see `BundleManifest.made`."""
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 APART = (MANIFEST, "edgebert.sig", ".gitattributes", ".git", ".cache")
 """Names that no manifest lists: the manifest, the signature, and what the Hub and its client put there."""
 
@@ -101,6 +104,20 @@ class BundleManifest(Frozen):
         if len({same_file(name) for name in files}) < len(files):
             raise ValueError("two names are one file on systems that do not tell their letters apart")
         return files
+
+    @property
+    def made(self) -> str | None:
+        """When it was written, as ISO 8601 in UTC by the clock of the machine that wrote it; None where it does not say.
+
+        It stands in the lineage, whose entries devices with an older edgebert take as they are.
+        """
+        said = self.lineage[0].get(MADE) if self.lineage else None
+        return said if isinstance(said, str) and TIME.fullmatch(said) else None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the columns that its models take."""
+        return tuple(sorted(self.goldens.rows[0]))
 
     def variant(self, name: str) -> ManifestEntry | None:
         """The variant of that name; None if there is none."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgebert.bundle.manifest import MANIFEST, TOLERANCE, BundleManifest, GoldenInputs, ManifestEntry
+from edgebert.bundle.manifest import MADE, MANIFEST, TOLERANCE, BundleManifest, GoldenInputs, ManifestEntry
 from edgebert.bundle.parts import BundleEntry, BundleParts, PlannedEntry
 from edgebert.bundle.stamp import stamp
 from edgebert.core.packages import package_version
@@ -54,10 +55,16 @@ def write_bundle(folder: Path, parts: BundleParts, *, note: Callable[[str], None
         verdict="PASSED" if parts.verdict.passed else "FAILED",
         reasons=parts.verdict.best.failures,
         goldens=GoldenInputs(rows=tuple(goldens.rows), token_ids=tuple(map(tuple, goldens.token_ids))),
-        lineage=tuple(parts.lineage),
+        lineage=_dated(parts.lineage),
     )
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1))
     _sign(folder, note)
+
+
+def _dated(lineage: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """The lineage, whose first entry says when the bundle was written."""
+    now = {MADE: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    return tuple({**entry, **(now if index == 0 else {})} for index, entry in enumerate(lineage))
 
 
 def _sign(folder: Path, note: Callable[[str], None]) -> None:

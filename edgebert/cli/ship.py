@@ -26,6 +26,10 @@ def ship(
     reports: Annotated[
         Path | None, typer.Option(metavar="DIR", help="For the devices' measurements. Default: ships/<bundle>.")
     ] = None,
+    replace: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CHANGE", help="What may change for those who ask: task, inputs, labels, older. Repeatable."),
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, max=100, help="Processes that measure each variant there.")] = 5,
     queries: Annotated[int, typer.Option(min=1, max=100_000, help="Queries that each of them is asked.")] = 64,
     attempts: Annotated[
@@ -36,10 +40,11 @@ def ship(
     from edgebert.devices.agent.protocol import VariantTrial
     from edgebert.devices.ship.delivery import Order, open_folder
     from edgebert.devices.ship.payload import load_payload
+    from edgebert.devices.ship.replacing import read_changes
     from edgebert.devices.ship.rollout import Rollout, exit_code
     from edgebert.devices.ship.text import delivery_data, delivery_lines
 
-    chosen = devices.chosen
+    chosen, changes = devices.chosen, read_changes(replace or ())
     if canary and canary >= len(chosen.devices):
         count = "there is 1 device" if len(chosen.devices) == 1 else f"there are {len(chosen.devices)} devices"
         raise InputError(
@@ -52,6 +57,7 @@ def ship(
         parallel=chosen.parallel,
         canary=canary or 0,
         reports=open_folder(reports, payload.manifest.name),
+        replace=changes,
     )
     devices.run(
         lambda progress: Rollout(chosen.devices, payload, order, progress),

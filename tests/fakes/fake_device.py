@@ -14,12 +14,14 @@ from pydantic import BaseModel
 from edgebert.devices.agent.protocol import (
     PROTOCOL,
     About,
+    AskKind,
     AskStatus,
     Have,
     Held,
     Hello,
     Install,
     Installed,
+    Kind,
     Receive,
     Received,
     Rollback,
@@ -49,6 +51,8 @@ class FakeDevice(Device):
     """sha256 of the manifests in its slots; the last one serves."""
     parts: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    kind: Kind | None = field(default_factory=Kind)
+    """Of the model that serves; None: its agent is older than the question."""
     during: Callable[[], Any] | None = None
     """Awaited while it installs."""
 
@@ -144,6 +148,11 @@ class FakeDevice(Device):
             raise DeviceError(f"{self.name} has no other slot.")
         self.manifests.pop()
         return await self._status(AskStatus())
+
+    async def _kind(self, request: AskKind, *_: Any) -> Kind:
+        if self.kind is None:
+            raise DeviceError("The agent does not know this request (protocol 1): op: unknown.", hint="Set it up again.")
+        return self.kind
 
     async def _status(self, request: AskStatus, *_: Any) -> Status:
         slots = tuple(

@@ -22,6 +22,7 @@ from edgebert.devices.agent.disk import fault
 from edgebert.devices.agent.protocol import (
     PROTOCOL,
     REQUEST,
+    AskKind,
     AskStatus,
     Have,
     Hello,
@@ -107,6 +108,12 @@ class Agent:
         """Reports which bundle serves, and what the slots hold."""
         return self._status(root, thorough=request.thorough)
 
+    def kind(self, root: Root, request: AskKind) -> Answer:
+        """Says what kind of model serves."""
+        from edgebert.devices.agent.status import read_kind
+
+        return read_kind(root)
+
     def pin(self, root: Root, request: Pin) -> Answer:
         """Trusts a public key."""
         from edgebert.bundle.trust.pins import pin_key
@@ -127,6 +134,7 @@ OPERATIONS: Mapping[type[BaseModel], Callable[[Agent, Root, Any], Answer]] = {
     Install: Agent.install,
     Rollback: Agent.rollback,
     AskStatus: Agent.status,
+    AskKind: Agent.kind,
     Pin: Agent.pin,
 }
 

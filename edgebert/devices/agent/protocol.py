@@ -105,6 +105,13 @@ class AskStatus(Message):
     sizes of files are checked."""
 
 
+class AskKind(Message):
+    """Asks what kind of model serves. -> `Kind`. Agents of version 0.1 do not know this request."""
+
+    op: Literal["kind"] = "kind"
+    root: str = DEFAULT_ROOT
+
+
 class Pin(Message):
     """Trusts a public key (PEM) from now on, under that name. -> `{}`."""
 
@@ -113,8 +120,8 @@ class Pin(Message):
     pem: str
 
 
-AnyRequest = Annotated[Hello | Have | Receive | Install | Rollback | AskStatus | Pin, Field(discriminator="op")]
-REQUEST: TypeAdapter[Hello | Have | Receive | Install | Rollback | AskStatus | Pin] = TypeAdapter(AnyRequest)
+AnyRequest = Annotated[Hello | Have | Receive | Install | Rollback | AskStatus | AskKind | Pin, Field(discriminator="op")]
+REQUEST: TypeAdapter[Hello | Have | Receive | Install | Rollback | AskStatus | AskKind | Pin] = TypeAdapter(AnyRequest)
 
 
 class About(Message):
@@ -191,6 +198,19 @@ class Status(Message):
     root: str
     serving: Literal["a", "b"] | None
     slots: tuple[Slot, ...]
+
+
+class Kind(Message):
+    """Answer to `kind`: what whoever asks the model has to know of it. Without a bundle that serves, all fields are empty."""
+
+    bundle: str = ""
+    """Name of the bundle."""
+    task: str = ""
+    inputs: tuple[str, ...] = ()
+    """Names of the columns that a request has."""
+    labels: tuple[str, ...] = ()
+    made: str | None = None
+    """When the bundle was written, ISO 8601 in UTC; None where it does not say."""
 
 
 class Note(Message):

@@ -15,7 +15,7 @@ from edgebert.core.packages import package_version
 from edgebert.core.store import hash_file
 from edgebert.devices.agent.contents import regular_size
 from edgebert.devices.agent.disk import free_bytes
-from edgebert.devices.agent.protocol import PROTOCOL, About, Slot, Status
+from edgebert.devices.agent.protocol import PROTOCOL, About, Kind, Slot, Status
 from edgebert.devices.agent.record import SHIP_AGAIN, Record, read_record
 from edgebert.errors import BundleError, EdgebertError, EnvironmentFault
 from edgebert.measure.machine.environment import read_environment
@@ -84,6 +84,25 @@ def read_about(root: Root) -> About:
         trusted=trusted_fingerprints(),
         serving=hash_file(root.slot(slot) / MANIFEST) if slot else None,
     )
+
+
+def read_kind(root: Root) -> Kind:
+    """The kind of the model that serves. A bundle that is damaged is of none: it is replaced by whatever comes.
+
+    Raises:
+        DeviceError: the folder holds something else, or was made by a newer edgebert.
+    """
+    check_marker(root)
+    slot = root.serving()
+    try:
+        return kind_of(read_manifest(root.slot(slot))) if slot else Kind()
+    except BundleError:
+        return Kind()
+
+
+def kind_of(manifest: BundleManifest) -> Kind:
+    """The kind of a bundle's models."""
+    return Kind(bundle=manifest.name, task=manifest.task, inputs=manifest.inputs, labels=manifest.labels, made=manifest.made)
 
 
 def check_slot(root: Root, slot: SlotName, *, thorough: bool) -> ManifestEntry:

@@ -37,6 +37,8 @@ class Order:
     """Number of devices that go first; the others follow only if all of these serve the bundle."""
     reports: Path | None = None
     """Folder for the reports of the devices."""
+    replace: frozenset[str] = frozenset()
+    """Changes to what serves that are meant; see replacing.py."""
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,14 @@ from edgebert.core.parallel_progress import ProgressLine
 from edgebert.devices.agent.protocol import (
     About,
     Advance,
+    AskKind,
     AskStatus,
     Have,
     Held,
     Hello,
     Install,
     Installed,
+    Kind,
     Note,
     Piece,
     Receive,
@@ -27,16 +29,20 @@ from edgebert.devices.agent.protocol import (
     Slot,
     Status,
 )
+from edgebert.devices.agent.status import kind_of
 from edgebert.devices.concurrently import as_edgebert_error
 from edgebert.devices.ship.delivery import Delivery, Order, Outcome, write_device_report
 from edgebert.devices.ship.payload import Counted, Payload, Sent
 from edgebert.devices.ship.preflight import check_fits, check_room, needed_bytes
-from edgebert.devices.transport.answers import parse, printable_installed, printable_status
+from edgebert.devices.ship.replacing import check_replaces
+from edgebert.devices.transport.answers import parse, printable_installed, printable_kind, printable_status
 from edgebert.devices.transport.base import Device
 from edgebert.devices.transport.conversation import printable
 from edgebert.errors import EXIT_GATE_FAILED, DeviceError, DeviceLost
 
 LONGEST_WAIT_S = 30.0
+UNKNOWN_REQUEST = "does not know this request"
+"""Words of an agent that is older than a request."""
 Done = TypeVar("Done")
 
 
@@ -130,6 +136,8 @@ class Deployment:
                 check_fits(about, self._payload, self._device.name)
                 if already := await self._already(channel, about):
                     return already
+                if not self._installing:
+                    await self._check_replaces(channel, about)
             await self._send(channel, about)
             return await self._install(channel)
 
@@ -156,6 +164,19 @@ class Deployment:
         if same and self._is_healthy(status) and not self._installing:
             return self._delivery("unchanged", **_what_serves(status))
         return None
+
+    async def _check_replaces(self, channel: Counted, about: About) -> None:
+        """Refuses a bundle of another kind than the one that serves, before a byte of it is sent."""
+        if about.serving is None:
+            return
+        try:
+            serving = printable_kind(parse(Kind, await channel.ask(AskKind(root=self._device.root)), self._device.name))
+        except DeviceError as error:
+            if UNKNOWN_REQUEST not in error.message:
+                raise
+            self._line.note("edgebert there is older: whether this bundle is of the kind that serves there is not known")
+            return
+        check_replaces(serving, kind_of(self._payload.manifest), self._order.replace, self._device.name)
 
     async def _status(self, channel: Counted, *, thorough: bool = False) -> Status:
         request = AskStatus(root=self._device.root, thorough=thorough)

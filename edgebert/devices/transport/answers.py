@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
-from edgebert.devices.agent.protocol import About, Installed, Status, first_fault
+from edgebert.devices.agent.protocol import About, Installed, Kind, Status, first_fault
 from edgebert.devices.transport.base import Device
 from edgebert.devices.transport.conversation import printable
 from edgebert.errors import DeviceError
@@ -87,6 +87,12 @@ def printable_installed(installed: Installed) -> Installed:
     tried = tuple(_printable(item, "variant", "reason") for item in installed.tried)
     reasons = tuple(map(printable, installed.reasons))
     return _printable(installed, "variant").model_copy(update={"tried": tried, "reasons": reasons})
+
+
+def printable_kind(kind: Kind) -> Kind:
+    """The answer of `kind` with texts that cannot control a terminal."""
+    lists = {name: tuple(map(printable, getattr(kind, name))) for name in ("inputs", "labels")}
+    return _printable(kind, "bundle", "task", "made").model_copy(update=lists)
 
 
 def _printable(answer: Answer, *names: str) -> Answer:

@@ -33,6 +33,7 @@ AFTER_READING_S = 300.0
 ANSWERS_WITHIN_S = {
     "hello": SOON_S,
     "pin": SOON_S,
+    "kind": SOON_S,
     "status": AFTER_READING_S,
     "have": AFTER_READING_S,
     "rollback": AFTER_READING_S,

@@ -33,6 +33,8 @@ from edgebert.errors import EXIT_ENVIRONMENT, EXIT_INPUT
 
 pytestmark = [needs_sshd, pytest.mark.slow]
 QUICK = VariantTrial(rounds=1, queries=4, warmup=1)
+USUAL: dict[str, Any] = {"trial": QUICK, "wait_s": 0.0, "replace": frozenset({"labels"})}
+"""As little measuring as there can be; the new bundle has other labels than the old one."""
 OLD, NEW = {"negative", "positive"}, {"minus", "plus"}
 
 
@@ -79,7 +81,10 @@ async def pin(device: Device) -> None:
 def ship(device: Device, bundle: Path, **order: Any) -> list[Delivery]:
     """Ships with as little measuring as there can be."""
     rollout = Rollout(
-        [device], load_payload(bundle), Order(**{"trial": QUICK, "wait_s": 0.0, **order}), SilentParallelProgress()
+        [device],
+        load_payload(bundle),
+        Order(**{**USUAL, **order}),
+        SilentParallelProgress(),
     )
     asyncio.run(rollout.run())
     return rollout.results

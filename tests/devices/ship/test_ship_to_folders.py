@@ -32,6 +32,8 @@ from edgebert.errors import EXIT_ENVIRONMENT, DeviceLost
 from edgebert.report.file import read_report
 
 QUICK = VariantTrial(rounds=1, queries=4, warmup=1)
+USUAL: dict[str, Any] = {"trial": QUICK, "wait_s": 0.0, "replace": frozenset({"labels"})}
+"""As little measuring as there can be; the new bundle has other labels than the old one."""
 TEXT = "a good film"
 
 
@@ -51,7 +53,10 @@ def new(old: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ship(devices: Sequence[Device], bundle: Path, **order: Any) -> list[Delivery]:
     """Ships with as little measuring as there can be."""
     rollout = Rollout(
-        devices, load_payload(bundle), Order(**{"trial": QUICK, "wait_s": 0.0, **order}), SilentParallelProgress()
+        devices,
+        load_payload(bundle),
+        Order(**{**USUAL, **order}),
+        SilentParallelProgress(),
     )
     asyncio.run(rollout.run())
     return rollout.results
@@ -85,8 +90,8 @@ def words(bundle: Path) -> list[str]:
 def test_what_comes_back_is_a_report_of_that_device(serving: Path, old: Path) -> None:
     report = read_report(serving.parent / "kitchen.json")
     assert report.recipe.endswith("on kitchen")
-    assert [entry.name for entry in report.entries] == ["onnxruntime/int8-dynamic"]
-    assert len(report.entries[0].latencies_ms()) >= QUICK.queries
+    assert [entry.name for entry in report.candidates()] == ["onnxruntime/int8-dynamic"]
+    assert len(report.candidates()[0].latencies_ms()) >= QUICK.queries
 
 
 @pytest.mark.slow
@@ -120,7 +125,7 @@ def test_a_bundle_that_was_altered_after_it_was_read_is_refused_there(
     data = bytearray((bundle / INT8_FILE).read_bytes())
     data[len(data) // 2] ^= 1
     (bundle / INT8_FILE).write_bytes(data)
-    rollout = Rollout([LocalDevice("kitchen", folder)], payload, Order(trial=QUICK), SilentParallelProgress())
+    rollout = Rollout([LocalDevice("kitchen", folder)], payload, Order(**USUAL), SilentParallelProgress())
     asyncio.run(rollout.run())
     (delivery,) = rollout.results
     assert (delivery.outcome, delivery.exit_code) == ("failed", EXIT_ENVIRONMENT)

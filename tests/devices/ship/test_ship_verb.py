@@ -25,6 +25,8 @@ from edgebert.report.gates import Gate
 
 QUICK = ("--rounds", 1, "--queries", 4)
 OLD, NEW = {"negative", "positive"}, {"minus", "plus"}
+MEANT = ("--replace", "labels")
+"""The new bundle has other labels than the old one."""
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,13 @@ def answer(folder: Path) -> str:
 
 @pytest.mark.slow
 def test_ship_status_and_rollback_of_a_folder(cli: Callable[..., Any], desk: Path) -> None:
-    result = cli("ship", "new", "./device", *QUICK, "--reports", "r")
+    refused = cli("ship", "new", "./device", *QUICK)
+    assert refused.code == EXIT_INPUT
+    assert "the labels are minus, plus instead of negative, positive" in refused.out
+    assert "If that is meant: --replace labels" in refused.out
+    assert answer(desk / "device") in OLD
+
+    result = cli("ship", "new", "./device", *QUICK, *MEANT, "--reports", "r")
     assert result.code == 0, result.err
     header, row = result.out.splitlines()
     assert header.split()[:3] == ["device", "outcome", "variant"]
@@ -75,7 +83,7 @@ def test_ship_status_and_rollback_of_a_folder(cli: Callable[..., Any], desk: Pat
     assert "./device: switched to onnxruntime/int8-dynamic" in result.err
     assert answer(desk / "device") in NEW
     (report,) = (desk / "r").iterdir()
-    assert read_report(report).entries[0].name == "onnxruntime/int8-dynamic"
+    assert "onnxruntime/int8-dynamic" in [entry.name for entry in read_report(report).candidates()]
 
     (again,) = json.loads(cli("ship", "new", "./device", "--json", "-q").out)
     assert (again["outcome"], again["sent_bytes"], again["variant"]) == ("unchanged", 0, "onnxruntime/int8-dynamic")
@@ -117,7 +125,7 @@ def test_status_says_what_is_wrong_with_a_device(cli: Callable[..., Any], desk: 
 @pytest.mark.slow
 def test_a_gate_that_fails_on_the_device_leaves_it_as_it_is(cli: Callable[..., Any], desk: Path) -> None:
     with_gates(desk / "new", desk / "strict", Gate(metric="p50_ms", max=1e-6))
-    result = cli("ship", "strict", "./device", "--rounds", 1, "--queries", 16)
+    result = cli("ship", "strict", "./device", "--rounds", 1, "--queries", 16, *MEANT)
     assert result.code == EXIT_GATE_FAILED
     assert re.search(r"^\./device +refused .* no variant passed there$", result.out, re.M)
     assert re.search(r"^  \./device, onnxruntime/int8-dynamic: p50_ms <= 1e-06: .*missed", result.out, re.M)
@@ -135,7 +143,7 @@ def test_canaries_go_back_when_one_of_them_fails(cli: Callable[..., Any], desk: 
         "  other: {address: ./other}\n"
         "  three: {address: ./three, labels: {room: kitchen}}\n"
     )
-    command = ("new", "--fleet", "fleet.yaml", "--only", "room=kitchen", "--canary", 2, "--attempts", 1, *QUICK)
+    command = ("new", "--fleet", "fleet.yaml", "--only", "room=kitchen", "--canary", 2, "--attempts", 1, *QUICK, *MEANT)
     result = cli("ship", *command, "--json", "-q")
     assert result.code == EXIT_ENVIRONMENT
     found = {item["device"]: item for item in json.loads(result.out)}
@@ -152,6 +160,7 @@ def test_canaries_go_back_when_one_of_them_fails(cli: Callable[..., Any], desk: 
 @pytest.mark.slow
 def test_ctrl_c_leaves_the_devices_as_they_are_and_prints_what_is_done(desk: Path) -> None:
     command = [sys.executable, "-m", "edgebert", "ship", "new", "./device", "./later", "--rounds", "100", "--reports", "r"]
+    command += MEANT
     with subprocess.Popen(command, cwd=desk, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr and process.stdout
         while "measure latency" not in (line := process.stderr.readline()):
@@ -192,6 +201,7 @@ def agents_of(pid: int) -> list[int]:
         (("ship", "old", "--fleet", "nosuch.yaml"), ("nosuch.yaml",)),
         (("ship", "old", "--fleet", "fleet.yaml", "--only", "room"), ("is no label=value",)),
         (("ship", "old", "--fleet", "fleet.yaml", "--only", "room=attic"), ("No device of fleet.yaml has room=attic",)),
+        (("ship", "old", "./d", "--replace", "everything"), ("names no change", "task, inputs, labels, older")),
         (("ship", "old", "./d", "--canary", "1"), ("--canary 1, but there is 1 device", "leave it out")),
         (("ship", "old", "./d", "./e", "--canary", "2"), ("--canary 2, but there are 2 devices",)),
         (("ship", "old", "./d", "--canary", "0"), ("--canary", "greater than")),

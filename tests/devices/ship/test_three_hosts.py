@@ -68,7 +68,7 @@ def test_ship_run_compare_and_roll_back_on_three_hosts(
     result = cli("devices", "setup", *fleet, "--wheels", made_environment.wheels)
     assert result.code == 0, result.out + result.err
 
-    for bundle, canary in (("old", ()), ("new", ("--canary", 1))):
+    for bundle, canary in (("old", ()), ("new", ("--canary", 1, "--replace", "labels"))):
         result = cli("ship", bundle, *fleet, *canary, *QUICK, "--reports", f"reports-{bundle}", "--json")
         assert result.code == 0, result.err
         found = json.loads(result.out)
