@@ -35,12 +35,18 @@ def a_round(
     generator: np.random.Generator,
     queries: int = 150,
     slower: float = 1.0,
-    between: float = 0.008,
+    between: float = 0.001,
+    wander: float = 0.0003,
     **changes: Any,
 ) -> Round:
-    """A process with its own level, and drifting, heavy-tailed noise."""
+    """A process with its own level, and drifting, heavy-tailed noise.
+
+    Args:
+        between: standard deviation of the level between processes, as a share.
+        wander: standard deviation of the level's step from one query to the next, as a share.
+    """
     level = slower * np.exp(generator.normal(0, between))
-    drift = np.cumsum(generator.normal(0, 0.002, queries))
+    drift = np.cumsum(generator.normal(0, wander, queries))
     tails = (generator.random(queries) < 0.02) * generator.exponential(0.3, queries)
     times = 2e6 * level * LENGTHS[:queries] * np.exp(drift - drift.mean() + generator.normal(0, 0.02, queries) + tails)
     wall = int(times.sum())

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgebert.report.compare.pairing import Pair, is_tuned
+from edgebert.report.compare.sameness import repeated_process
 from edgebert.report.entry import Entry
 from edgebert.report.environment import Environment
 from edgebert.report.report import Report
@@ -49,13 +50,14 @@ def obstacles(ref: Report, changed: Report, pair: Pair, *, across_devices: bool)
     reasons += [f"other service: {text}" for text in _differing(pair.ref.target, pair.changed.target, _service(pair))]
     reasons += [f"other load: {text}" for text in _differing(pair.ref.setting, pair.changed.setting, LOAD)]
     queries = _other_queries(pair.ref, pair.changed)
-    return (*reasons, queries) if queries else tuple(reasons)
+    return (*reasons, *([queries] if queries else []), *_repeats(pair))
 
 
-def same_measurement(pair: Pair) -> bool:
-    """Whether both sides are the samples of the same processes: a report, or a part of one, compared with itself."""
-    sides = [[item.latencies_ns.values.tobytes() for item in entry.rounds] for entry in (pair.ref, pair.changed)]
-    return any(sides[0]) and sides[0] == sides[1]
+def _repeats(pair: Pair) -> Iterator[str]:
+    """Sides on which one process counts as two, which makes intervals too narrow."""
+    for side, entry in (("REF", pair.ref), ("CHANGED", pair.changed)):
+        if rounds := repeated_process(entry):
+            yield f"{side} holds the samples of one process twice ({rounds})"
 
 
 def accuracy_obstacle(ref: Report, changed: Report, pair: Pair) -> str | None:

@@ -39,8 +39,9 @@ SIZE = MEASURED["size_mb"]
 def side_of(entry: Entry, series: Series, rounds: tuple[Round, ...] | None = None) -> Side | None:
     """The values of a series from each process of an entry; None where there are none, or where a process has none.
 
-    Processes without a single query are left out.
+    Processes without a single query are left out. The others are in the order of `rounds`, else in that in which they ran.
     """
-    started = [item for item in (entry.rounds if rounds is None else rounds) if len(item.latencies_ns)]
+    ordered = sorted(entry.rounds, key=lambda item: item.round) if rounds is None else rounds
+    started = [item for item in ordered if len(item.latencies_ns)]
     blocks = tuple(series.read(item) for item in started)
     return Side(blocks) if blocks and all(map(len, blocks)) else None

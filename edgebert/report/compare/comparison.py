@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from edgebert.report.compare import comparable
 from edgebert.report.compare.answers import answer_findings
 from edgebert.report.compare.compared_metrics import SERIES, SIZE
 from edgebert.report.compare.findings import CompareOptions, Comparison, Finding, PairFindings
 from edgebert.report.compare.measured import Circumstances, findings_of, machine_of, sides_of, thinning_note, throttled_of
-from edgebert.report.compare.pairing import Matched, Pair, baselines_and_candidates, match
+from edgebert.report.compare.pairing import Matched, Pair, baselines_and_candidates, match, require_distinct
+from edgebert.report.compare.sameness import shared_samples
 from edgebert.report.compare.verdicts import judge_size, machine_note
 from edgebert.report.entry import Entry
 from edgebert.report.metric_table import LATENCY
@@ -21,12 +22,24 @@ DEFAULTS = CompareOptions()
 def compare(
     ref: Report, changed: Report, options: CompareOptions = DEFAULTS, *, names: tuple[str, str] | None = None
 ) -> Comparison:
-    """Compares every entry of REF with its counterpart in CHANGED, metric by metric."""
-    return _compared(ref, changed, match(ref, changed), options, names or (ref.recipe, changed.recipe))
+    """Compares every entry of REF with its counterpart in CHANGED, metric by metric.
+
+    Raises:
+        InputError: a report has two entries of one model under one load.
+    """
+    named = names or (ref.recipe, changed.recipe)
+    for report, name in zip((ref, changed), named, strict=True):
+        require_distinct(report, name)
+    return _compared(ref, changed, match(ref, changed), options, named)
 
 
 def compare_within(report: Report, options: CompareOptions = DEFAULTS, *, name: str | None = None) -> Comparison:
-    """Compares the candidates of one report with their baselines."""
+    """Compares the candidates of one report with their baselines.
+
+    Raises:
+        InputError: the report has two entries of one model under one load.
+    """
+    require_distinct(report, name or report.recipe, within=True)
     comparison = _compared(report, report, baselines_and_candidates(report), options, (name or report.recipe,) * 2)
     return comparison.model_copy(update={"within": True})
 
@@ -60,10 +73,15 @@ def _pair_findings(ref: Report, changed: Report, pair: Pair, options: CompareOpt
         machine=None if another else machine_of(pair, options.seed),
         throttled=throttled_of(pair, (ref.environment.cpu_quota, changed.environment.cpu_quota)),
     )
-    findings = [*_measured(pair, circumstances), *_size(pair, options), *answer_findings(ref, changed, pair, options)]
-    same = comparable.same_measurement(pair)
+    findings = [
+        *_measured(pair, circumstances, options.metrics),
+        *_size(pair, options),
+        *answer_findings(ref, changed, pair, options),
+    ]
+    shared = shared_samples(pair)
+    same = shared is not None
     notes = [*comparable.notes(ref, changed, pair), thinning_note(sides_of(pair, LATENCY))]
-    notes += ["both sides are the same measurement, which shows nothing"] if same else []
+    notes += [f"both sides are the same measurement, which shows nothing: {shared}"] if same else []
     if not circumstances.paired and not obstacles and not same:
         notes.append("measured apart; one run of both (edgebert bench --baseline) tells smaller differences")
     if circumstances.machine:
@@ -87,9 +105,10 @@ def _pair_findings(ref: Report, changed: Report, pair: Pair, options: CompareOpt
     )
 
 
-def _measured(pair: Pair, circumstances: Circumstances) -> Iterator[Finding]:
+def _measured(pair: Pair, circumstances: Circumstances, wanted: Sequence[str]) -> Iterator[Finding]:
     for series, metrics in SERIES.items():
-        yield from findings_of(series, metrics, sides_of(pair, series), circumstances)
+        if asked := [metric for metric in metrics if not wanted or metric.name in wanted]:
+            yield from findings_of(series, asked, sides_of(pair, series), circumstances)
 
 
 def _size(pair: Pair, options: CompareOptions) -> Iterator[Finding]:

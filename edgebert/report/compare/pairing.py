@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from edgebert.errors import InputError
 from edgebert.report.entry import Entry
 from edgebert.report.report import Report
 from edgebert.report.rounds import Round
@@ -38,6 +39,27 @@ class Matched:
     pairs: tuple[Pair, ...]
     missing: tuple[Entry, ...] = ()
     extra: tuple[Entry, ...] = ()
+
+
+def require_distinct(report: Report, name: str, *, within: bool = False) -> None:
+    """Checks that no two entries of a report are one model under one load: either could be the counterpart.
+
+    Args:
+        name: what the report is called in the message.
+        within: whether its candidates are compared with its baselines, of which each has to be one.
+
+    Raises:
+        InputError: two are.
+    """
+
+    entries = [entry for entry in report.entries if entry.role == "baseline" or not within]
+    for group in _grouped(entries, _service, nameless=False).values():
+        if len(group) > 1:
+            raise InputError(
+                f"{name} has {len(group)} entries {group[0].name} ({group[0].target.name}, {group[0].setting.name}); which of "
+                "them is meant is not known.",
+                hint="Measure each model once in a report, or give them different names.",
+            )
 
 
 def match(ref: Report, changed: Report) -> Matched:

@@ -5,7 +5,8 @@ neighbours, the state of the machine. Whole processes are therefore resampled an
 strategy 1 of Davison & Hinkley (1997), Bootstrap Methods and their Application, sec. 3.8. A bootstrap of few processes cannot
 reach beyond its observed extremes (with four, an interval of percentiles covers 87 % at most), so the bootstrap gives the
 standard error alone, its variance enlarged by n / (n - 1), and Student's t with Welch's degrees of freedom gives the interval,
-on the logarithm of the ratio. tests/report/compare/test_interval_coverage.py checks its coverage.
+on the logarithm of the ratio. tests/report/compare/test_interval_coverage.py checks its coverage. Sides that were measured
+apart have at least the interval that a drift over their processes allows (drift.py).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgebert.errors import MissingPackage
+from edgebert.report.compare.drift import drift_variance, sampling_variance
 
 Values = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -35,7 +37,7 @@ MIN_KEPT = 16
 
 @dataclass(frozen=True)
 class Side:
-    """The values of one side: an array for each process, none empty."""
+    """The values of one side: an array for each process in the order in which they ran, none empty."""
 
     blocks: tuple[Values, ...]
 
@@ -74,24 +76,48 @@ def compare_sides(ref: Side, changed: Side, percents: Sequence[float], *, paired
     """An estimate for each percentile.
 
     Paired: block i of both sides is the same round, and rounds are resampled jointly, so that a slowdown of a whole round
-    cancels. Otherwise the order of the blocks does not matter. With too few processes, or where a value is 0 and has no
-    ratio, the interval is infinite.
+    cancels. Otherwise the interval is wide enough for the drift that the order of the blocks shows. With too few processes, or
+    where a value is 0 and has no ratio, the interval is infinite.
     """
     points = [_percentiles(side, percents) for side in (ref, changed)]
     own = [np.array([np.percentile(block, percents) for block in side.blocks]) for side in (ref, changed)]
     if min(len(ref.blocks), len(changed.blocks)) < FEWEST_PROCESSES or min(values.min() for values in own) <= 0:
         return [_without_interval(*pair) for pair in zip(*points, strict=True)]
     errors, freedom = _errors(ref, changed, percents, paired=paired, seed=seed)
+    drifts = [0.0] * len(percents) if paired else _drifts((ref, changed), own, percents)
     return [
         Estimate(
             ref=float(points[0][index]),
             changed=float(points[1][index]),
             log_ratio=math.log(points[1][index] / points[0][index]),
-            half_width=_t_quantile(freedom[index]) * errors[index] if errors[index] else 0.0,
+            half_width=max(drifts[index], _t_quantile(freedom[index]) * errors[index] if errors[index] else 0.0),
             p_value=second_opinion(own[0][:, index], own[1][:, index]),
         )
         for index in range(len(percents))
     ]
+
+
+def _drifts(sides: Sequence[Side], own: Sequence[Floats], percents: Sequence[float]) -> list[float]:
+    """Half the interval of each log ratio under a drift over the processes of each side, measured apart."""
+    quantile = _t_quantile(sum(map(len, own)) - len(own))
+    halves = [_halves(side, percents) for side in sides]
+    found = []
+    for index in range(len(percents)):
+        sampling = sampling_variance([(ours[:, index], theirs[:, index]) for ours, theirs in halves])
+        found.append(quantile * math.sqrt(drift_variance([np.log(values[:, index]) for values in own], sampling)))
+    return found
+
+
+def _halves(side: Side, percents: Sequence[float]) -> tuple[Floats, Floats]:
+    """Log percentiles of every other sample of each process and of the rest, each of shape (processes, percentiles).
+
+    Processes of a single sample have no halves, and zeros here: nothing is known of their sampling.
+    """
+    if min(map(len, side.blocks)) < 2:
+        nothing = np.zeros((len(side.blocks), len(percents)))
+        return nothing, nothing
+    parts = [[np.log(np.percentile(block[start::2], percents)) for block in side.blocks] for start in (0, 1)]
+    return np.array(parts[0]), np.array(parts[1])
 
 
 def _without_interval(ref: float, changed: float) -> Estimate:

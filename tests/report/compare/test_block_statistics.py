@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgebert.report.compare import statistics
+from edgebert.report.compare.drift import drift_variance
 from edgebert.report.compare.statistics import FEWEST_PROCESSES, Estimate, Side, compare_sides, second_opinion, thinned_to
 
 values = st.lists(st.integers(1, 10**9), min_size=1, max_size=12).map(np.array)
@@ -48,17 +50,44 @@ def test_scaling_all_times_changes_nothing(side: Side, factor: int) -> None:
 
 @settings(max_examples=40)
 @given(sides, st.randoms(use_true_random=False))
-def test_the_order_of_processes_does_not_matter_when_reports_were_measured_apart(side: Side, random: object) -> None:
+def test_the_order_of_processes_decides_nothing_but_the_width_for_a_drift(side: Side, random: object) -> None:
     shuffled = list(side.blocks)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    other = noisy(2)
-    assert estimate(Side(tuple(shuffled)), other).half_width == pytest.approx(estimate(side, other).half_width)
+    found = [estimate(Side(blocks), noisy(2)) for blocks in (side.blocks, tuple(shuffled))]
+    assert found[0].log_ratio == found[1].log_ratio
+    assert found[0].p_value == pytest.approx(found[1].p_value)
+
+
+def in_order(levels: Sequence[float]) -> Side:
+    return Side(tuple(np.array([level]) for level in levels))
+
+
+def test_a_side_that_drifts_has_a_wider_interval_than_the_same_values_in_another_order() -> None:
+    levels = np.exp(0.02 * np.array([0, 1, 2, 3, 4, 5, 6, 7])) * 1e6
+    steady = in_order(np.exp(0.001 * np.array([1, -1, 1, 1, -1, -1, 1, -1])) * 1e6)
+    mixed = levels[[3, 6, 0, 5, 2, 7, 1, 4]]
+    drifted, shuffled = (estimate(in_order(order), steady) for order in (levels, mixed))
+    assert drifted.ratio == pytest.approx(shuffled.ratio)
+    assert drifted.half_width > 1.2 * shuffled.half_width
+    assert abs(drifted.log_ratio) < drifted.half_width  # the speed at the start was the same
+    backwards = estimate(in_order(levels[::-1]), steady)
+    assert backwards.half_width == pytest.approx(drifted.half_width)
+
+
+def test_variance_of_a_drift_is_that_of_a_random_walk_and_of_noise_where_there_is_none() -> None:
+    generator = np.random.default_rng(0)
+    walks = [np.cumsum(generator.normal(0, 0.02, 200)) for _ in range(2)]
+    assert drift_variance(walks) == pytest.approx(2 * 0.02**2 * 201 * 401 / 1200, rel=0.3)
+    noise = [generator.normal(0, 0.02, 400) for _ in range(2)]
+    assert drift_variance(noise) == pytest.approx(2 * 0.02**2 / 400, rel=2.0)
+    assert drift_variance([np.ones(8), np.full(5, 2.0)]) == 0.0
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_a_near_one() -> None:
-    first, again = (compare_sides(noisy(1), noisy(2), [50], paired=False, seed=0)[0] for _ in range(2))
+    rounds = {"processes": 9}
+    first, again = (compare_sides(noisy(1, **rounds), noisy(2, **rounds), [50], paired=True, seed=0)[0] for _ in range(2))
     assert first == again
-    other = compare_sides(noisy(1), noisy(2), [50], paired=False, seed=1)[0]
+    other = compare_sides(noisy(1, **rounds), noisy(2, **rounds), [50], paired=True, seed=1)[0]
     assert other.half_width != first.half_width
     assert other.half_width == pytest.approx(first.half_width, rel=0.2)
 

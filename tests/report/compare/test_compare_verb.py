@@ -53,7 +53,7 @@ def test_compare_writes_json_markdown_and_junit(cli: Cli, three: tuple[Path, ...
 
 
 def test_compare_takes_one_report_with_baselines(cli: Cli, tmp_path: Path) -> None:
-    fp32 = an_entry(rounds(slower=3.0), name="onnxruntime/fp32", role="baseline")
+    fp32 = an_entry(rounds(slower=3.05), name="onnxruntime/fp32", role="baseline")
     write_report(tmp_path / "runs" / "report.json", a_report(fp32, an_entry(rounds(seed=1), name="onnxruntime/int8")))
     done = cli("compare", "runs")
     assert done.code == 0
@@ -64,7 +64,7 @@ def test_compare_takes_the_reports_of_two_folders_by_their_names(cli: Cli, tmp_p
     for folder, names in (("old", ("a", "b", "gone")), ("new", ("a", "b"))):
         for number, name in enumerate(names):
             write_report(tmp_path / folder / f"{name}.json", measured(number + 10 * len(names), queries=70))
-    done = cli("compare", "old", "new", "--json", "--fail-on", "slower")
+    done = cli("compare", "old", "new", "--json", "--fail-on", "slower", "--threshold", "20%")
     found = json.loads(done.out)
     assert [(item["ref"], item["changed"]) for item in found["comparisons"]] == [
         ("old/a.json", "new/a.json"),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
-from made_reports import MACHINE, a_report, an_entry, measured, rounds
+from made_reports import MACHINE, a_report, a_round, an_entry, measured, rounds
 
+from edgebert.errors import InputError
 from edgebert.report.compare.comparison import compare, compare_within
 from edgebert.report.compare.findings import CompareOptions, Comparison, Finding, PairFindings, Policy
 from edgebert.report.compare.policy import REQUIRED, failures
+from edgebert.report.report import Report
 from edgebert.report.rounds import Setting
 from edgebert.report.samples import Samples
 from edgebert.runtimes.target import Target
@@ -218,13 +221,90 @@ def test_a_real_loss_of_answers_fails() -> None:
     assert reasons(compare(*sides[::-1]), "less-accurate") == []
 
 
+def disguised(report: Report) -> list[Report]:
+    """The report with its samples in another order, divided otherwise, or with a few of them changed, left out or added."""
+    processes = report.entries[0].rounds
+    samples = [item.latencies_ns.values for item in processes]
+    generator = np.random.default_rng(0)
+
+    def with_samples(values: Sequence[Any]) -> Report:
+        given = [
+            item.model_copy(update={"latencies_ns": Samples(np.asarray(times)), "lengths": Samples([7] * len(times))})
+            for item, times in zip(processes, values, strict=False)
+        ]
+        return a_report(an_entry(given))
+
+    other = [item.latencies_ns.values for item in rounds(seed=99)]
+    return [
+        with_samples([generator.permutation(times) for times in samples]),
+        with_samples([np.sort(times) for times in samples]),
+        a_report(an_entry([item.model_copy(update={"round": 7 - item.round}) for item in processes])),
+        with_samples(np.array_split(generator.permutation(np.concatenate(samples)), 8)),
+        with_samples([times[1:] for times in samples]),
+        with_samples([[*times[:-1], times[-1] + 1] for times in samples]),
+        with_samples([samples[0], *other[1:]]),
+        a_report(an_entry(processes[:5])),
+    ]
+
+
 def test_the_same_measurement_twice_shows_nothing() -> None:
     report = measured(1)
     copied = a_report(an_entry(report.entries[0].rounds, name="copy"))
-    for other in (report, copied):
+    for other in (report, copied, *disguised(report)):
         comparison = compare(report, other)
         assert any("the same measurement" in note for note in comparison.pairs[0].notes)
         assert reasons(comparison) == ["not shown: both sides are the same measurement; measure again"]
+
+
+def test_a_process_that_counts_twice_shows_nothing() -> None:
+    ref, changed = measured(1), measured(2)
+    copies = [item.model_copy(update={"round": at}) for at, item in enumerate(2 * changed.entries[0].rounds[:4])]
+    comparison = compare(ref, a_report(an_entry(copies)))
+    assert comparison.pairs[0].obstacles == ("CHANGED holds the samples of one process twice (rounds 0 and 4)",)
+    assert reasons(comparison)
+
+
+def test_coarse_clocks_and_equal_times_are_no_sign_of_the_same_measurement() -> None:
+    coarse = [
+        [
+            item.model_copy(update={"latencies_ns": Samples(item.latencies_ns.values // 10**5 * 10**5)})
+            for item in rounds(seed=seed)
+        ]
+        for seed in (1, 2)
+    ]
+    flat = [
+        [a_round(at, generator=np.random.default_rng(at), latencies_ns=Samples([level] * 150)) for at in range(8)]
+        for level in (2_000_000, 2_100_000)
+    ]
+    for ref, changed in (coarse, flat):
+        assert not compare(a_report(an_entry(ref)), a_report(an_entry(changed))).pairs[0].same_measurement
+
+
+SLOW = {"seed": 2, "slower": 2.0}
+
+
+@pytest.mark.parametrize(
+    "added",
+    [{}, {"size_bytes": 1}, {"artifact": "b" * 64}, {"stage": "other"}, {"role": "baseline"}],
+    ids=lambda changes: "".join(changes) or "all equal",
+)
+def test_two_entries_of_one_name_are_refused_whichever_comes_first(added: dict[str, Any]) -> None:
+    fast, slow = an_entry(rounds(seed=1)), an_entry(rounds(**SLOW), **added)
+    for entries in ((fast, slow), (slow, fast)):
+        for sides in ((measured(3), a_report(*entries)), (a_report(*entries), measured(3))):
+            with pytest.raises(InputError, match=r"has 2 entries int8 .*; which of them is meant"):
+                compare(*sides)
+
+
+def test_two_baselines_of_one_name_are_refused() -> None:
+    baselines = [an_entry(rounds(seed=seed), name="fp32", role="baseline") for seed in (1, 2)]
+    with pytest.raises(InputError, match="has 2 entries fp32"):
+        compare_within(a_report(*baselines, an_entry(rounds(seed=3))))
+
+
+def test_one_name_under_several_loads_is_compared() -> None:
+    swept = [an_entry(rounds(seed=seed), target=Target(runtime="onnxruntime", threads=seed)) for seed in (1, 2)]
+    assert len(compare(a_report(*swept), a_report(*swept)).pairs) == 2
 
 
 def test_an_exact_number_holds_at_the_threshold() -> None:
