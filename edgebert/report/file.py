@@ -12,13 +12,14 @@ from pydantic import ValidationError
 from edgebert.core.files import write_whole
 from edgebert.core.store import hash_json
 from edgebert.errors import InputError
+from edgebert.report.bounded import parse, read_plain
 from edgebert.report.packed import MOST, packed_count
 from edgebert.report.report import Report
 from edgebert.report.upgrade import upgraded
 
 NAME = "report.json"
-LARGEST_BYTES = 1_000_000_000
-"""10^7 packed samples take 43 MB, the same as a list 120 MB."""
+MOST_ENTRIES = 5000
+"""Most entries of a report: sweeps have hundreds."""
 AGAIN = "Take the file as it was written, or measure again."
 VERSION: int = Report.model_fields["schema_version"].default
 CHECKSUM = "sha256"
@@ -75,8 +76,8 @@ def read_reports(paths: Sequence[Path]) -> Iterator[tuple[Path, Report]]:
 def is_report(path: Path) -> bool:
     """Whether a file is a report of edgebert, of any version, valid or not."""
     try:
-        content = json.loads(path.read_bytes()) if path.is_file() and path.stat().st_size <= LARGEST_BYTES else None
-    except (OSError, ValueError, RecursionError):
+        content = parse(read_plain(path))
+    except (OSError, ValueError):
         return False
     return isinstance(content, dict) and "schema_version" in content and "entries" in content
 
@@ -100,12 +101,11 @@ def report_files(path: Path) -> list[Path]:
 
 
 def _read(path: Path) -> bytes:
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path} is not a file.", hint="Name a report.json, or the folder of a run.")
     try:
-        if path.stat().st_size > LARGEST_BYTES:
-            raise InputError(f"{path} is larger than {LARGEST_BYTES / 1e9:.0f} GB; no report is.")
-        return path.read_bytes()
+        return read_plain(path)
+    except ValueError as fault:
+        named = str(fault).removeprefix("it ")
+        raise InputError(f"{path} {named}.", hint="Name a report.json, or the folder of a run.") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
 
@@ -113,10 +113,10 @@ def _read(path: Path) -> bytes:
 def _checked_content(path: Path, raw: bytes) -> dict[str, Any]:
     """The parsed file, which is a whole and unaltered report of a known version; its fields are not validated yet."""
     try:
-        content: Any = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        reason = "it ends too early, or is not JSON" if raw.strip() else "it is empty"
-        raise InputError(f"{path} is not a report: {reason}.", hint=AGAIN) from error
+        content: Any = parse(raw)
+    except ValueError as fault:
+        reason = str(fault) if raw.strip() else "it is empty"
+        raise InputError(f"{path} is not a report: {reason}.", hint=AGAIN) from None
     version = content.get("schema_version") if isinstance(content, dict) else None
     if not isinstance(version, int) or isinstance(version, bool) or version < 1 or "entries" not in content:
         raise InputError(f"{path} is not a report of edgebert.", hint=f"Name a {NAME} that compress or bench wrote.")
@@ -127,6 +127,8 @@ def _checked_content(path: Path, raw: bytes) -> dict[str, Any]:
         )
     if version > 1 and content.pop(CHECKSUM, None) != hash_json(content):
         raise InputError(f"{path} was altered after it was written: its checksum is another.", hint=AGAIN)
+    if isinstance(content["entries"], list) and len(content["entries"]) > MOST_ENTRIES:
+        raise InputError(f"{path} has more than {MOST_ENTRIES} entries; no report does.", hint=AGAIN)
     if (samples := packed_count(content)) > MOST:
         raise InputError(f"{path} says that it holds {samples} samples, more than {MOST}; no report does.", hint=AGAIN)
     return dict(content)

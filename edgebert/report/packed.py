@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-MOST = 50_000_000
+MOST = 25_000_000
 """Most numbers in one list, and in all packed lists of a file, so that a file that claims more cannot fill the memory."""
 
 

@@ -22,7 +22,7 @@ LARGEST = 1e15
 """Largest absolute statistic: sums of 5 * 10^7 of them, and their products, stay finite."""
 
 
-MOST_LABELS = 1_000_000
+MOST_LABELS = 100_000
 """More labels than any classifier has."""
 
 

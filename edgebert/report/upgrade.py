@@ -10,6 +10,8 @@ from edgebert.core.store import hash_json
 from edgebert.runtimes.target import Target
 from edgebert.tasks.metrics import AGREEMENT, AnswerMetric, metrics_of
 
+MOST_LABELS = 10_000
+"""More labels than any model of those versions has; a table of all numbers is made."""
 KIND = "label"
 """Kind of the predictions in such reports: they are all of text classification."""
 
@@ -40,6 +42,8 @@ def _checked(entry: dict[str, Any], references: Sequence[Any]) -> list[int]:
     entry.pop("predictions", None)
     if not all(type(value) is int for value in (*predictions, *references)):
         raise ValueError(f"{entry.get('name')} has predictions that are no whole numbers")
+    if any(not 0 <= value < MOST_LABELS for value in (*predictions, *references)):
+        raise ValueError(f"{entry.get('name')}: its statistics number a label that no model has")
     if predictions and references and len(predictions) != len(references):
         raise ValueError(f"{entry.get('name')} has {len(predictions)} predictions and there are {len(references)} references")
     return predictions

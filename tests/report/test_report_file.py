@@ -21,6 +21,7 @@ from page_reports import full_report
 
 from edgebert.core.store import hash_json
 from edgebert.errors import InputError
+from edgebert.report.bounded import LARGEST_BYTES
 from edgebert.report.file import read_report, read_reports, report_text, write_report
 from edgebert.report.gates import Gate
 from edgebert.report.packed import MOST, packed_count
@@ -190,7 +191,17 @@ FAULTS: dict[str, tuple[Callable[[str], str], str]] = {
     "not JSON": (lambda text: "\x00\x01", "not JSON"),
     "a list": (lambda text: "[]", "not a report of edgebert"),
     "another file": (lambda text: '{"recipe": 1}', "not a report of edgebert"),
-    "endless": (lambda text: "[" * 200_000, "not a report"),
+    "endless": (lambda text: "[" * 200_000, "more than 40 levels"),
+    "nested": (edited(lambda found: found.update(recipe=json.loads("[" * 300 + "]" * 300))), "more than 40 levels"),
+    "nested objects": (
+        edited(lambda found: found.update(recipe=json.loads('{"a":' * 50 + "1" + "}" * 50))),
+        "more than 40 levels",
+    ),
+    "many lists": (lambda text: text.replace('"cpu": "', '"cpu": "' + "[" * 2_000_001, 1), "more than 12000000 values or"),
+    "many values": (lambda text: text.replace('"cpu": "', '"cpu": "' + "," * 12_000_001, 1), "more than 12000000 values or"),
+    "many entries": (edited(lambda found: found.update(entries=found["entries"][:1] * 5001)), "more than 5000 entries"),
+    "endless version": (lambda text: text.replace('"schema_version": 3', f'"schema_version": {10**309}'), "beyond 2\\^63"),
+    "more digits than Python reads": (lambda text: text.replace('"size_bytes": ', '"size_bytes": 1' + "0" * 5000, 1), "beyond"),
     "newer": (lambda text: text.replace('"schema_version": 3', '"schema_version": 4'), "reads versions 1 to 3"),
     "version is text": (lambda text: text.replace('"schema_version": 3', '"schema_version": "3"'), "not a report of edgebert"),
     "version 0": (lambda text: text.replace('"schema_version": 3', '"schema_version": 0'), "not a report of edgebert"),
@@ -199,12 +210,15 @@ FAULTS: dict[str, tuple[Callable[[str], str], str]] = {
     "no such key": (edited(lambda found: found.update(color="red")), "color"),
     "no entries": (edited(lambda found: found.update(entries=[])), "entries"),
     "negative": (edited(lambda found: first_round(found).update(latencies_ns=[-5] * 16)), "negative"),
-    "not a number": (edited(lambda found: first_round(found).update(latencies_ns=[float("nan")] * 16)), "whole numbers"),
+    "not a number": (
+        edited(lambda found: first_round(found).update(latencies_ns=[float("nan")] * 16)),
+        "latencies_ns: it is not a finite",
+    ),
     "zero": (edited(lambda found: first_round(found).update(latencies_ns=[0] * 16)), "a latency is 0"),
     "too few lengths": (edited(lambda found: first_round(found).update(lengths=[5])), "as many lengths"),
     "endless load": (edited(lambda found: first_round(found).update(load_ns=float("inf"))), "load_ns"),
     "negative memory": (edited(lambda found: first_round(found).update(peak_rss_bytes=-1)), "peak_rss_bytes"),
-    "first version, NaN": (old(lambda found: first_round(found)["latencies_ns"].__setitem__(0, float("nan"))), "whole numbers"),
+    "first version, NaN": (old(lambda found: first_round(found)["latencies_ns"].__setitem__(0, float("nan"))), "not a finite"),
     "first version, negative": (old(lambda found: first_round(found)["latencies_ns"].__setitem__(3, -1)), "negative"),
     "predictions of version 2": (edited(lambda found: found["entries"][0].update(predictions=[0, 1, 1, 0])), "predictions"),
     "statistics of too few examples": (
@@ -212,7 +226,10 @@ FAULTS: dict[str, tuple[Callable[[str], str], str]] = {
         "numbers of examples",
     ),
     "statistics of no metric's form": (edited(lambda found: accuracy(found).update(columns=[])), "not those of mean"),
-    "NaN in statistics": (edited(lambda found: accuracy(found).update(columns=[[float("nan")]])), "finite numbers"),
+    "NaN in statistics": (
+        edited(lambda found: accuracy(found).update(columns=[[float("nan")]])),
+        "columns: it is not a finite",
+    ),
     "unknown reduction": (edited(lambda found: accuracy(found).update(reduction="median")), "is no reduction that this"),
     "second version, altered": (
         lambda text: json.dumps(signed(version_2(json.loads(text)) | {"recipe": "x"}) | {"recipe": "y"}),
@@ -237,6 +254,40 @@ FAULTS: dict[str, tuple[Callable[[str], str], str]] = {
 }
 
 
+def numbers_of(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Paths of all numbers in parsed JSON."""
+    if isinstance(content, dict | list):
+        parts = content.items() if isinstance(content, dict) else enumerate(content)
+        return [found for key, part in parts for found in numbers_of(part, (*path, key))]
+    return [path] if isinstance(content, int | float) and not isinstance(content, bool) else []
+
+
+@pytest.mark.parametrize("version", [version_1, version_2, lambda content: content], ids=["first", "second", "third"])
+def test_a_number_of_309_digits_anywhere_is_refused_in_one_sentence(version: Any, written: Path, tmp_path: Path) -> None:
+    content = version(json.loads(written.read_text()))
+    kinds = {tuple(key for key in path if isinstance(key, str)): path for path in numbers_of(content)}
+    assert len(kinds) > 15
+    for path in kinds.values():
+        for huge in (10**309, -(10**309), 1e300):
+            changed = json.loads(json.dumps(content))
+            place = changed
+            for key in path[:-1]:
+                place = place[key]
+            place[path[-1]] = huge
+            file = tmp_path / "report.json"
+            file.write_text(json.dumps(changed if version is version_1 else signed(changed)))
+            with pytest.raises(InputError, match=r"beyond 2\^63"):
+                read_report(file)
+
+
+def test_labels_of_earlier_versions_are_no_bomb(written: Path, tmp_path: Path) -> None:
+    content = version_2(json.loads(written.read_text()))
+    content["entries"][0]["predictions"][0] = 10**18
+    (tmp_path / "report.json").write_text(json.dumps(signed(content)))
+    with pytest.raises(InputError, match="number a label that no model has"):
+        read_report(tmp_path / "report.json")
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_report_is_refused_in_one_sentence_when_no_measurement_wrote_it(name: str, written: Path, tmp_path: Path) -> None:
     change, message = FAULTS[name]
@@ -251,7 +302,13 @@ def test_report_is_refused_in_one_sentence_when_no_measurement_wrote_it(name: st
 
 def test_report_is_refused_when_it_is_no_plain_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for name, message in (("pipe", "not a file"), ("absent.json", "cannot be read")):
+    (tmp_path / "link").symlink_to("pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", LARGEST_BYTES + 1)
+    plain = "is not a file"
+    files = {"pipe": plain, "link": plain, "device": plain, ".": plain, "large": "larger than", "absent.json": "cannot be read"}
+    for name, message in files.items():
         with pytest.raises(InputError, match=message):
             read_report(tmp_path / name)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edgebert.errors import InputError
+from edgebert.report.bounded import parse, read_plain
 from edgebert.report.compare.findings import Comparison, numbered
 from edgebert.report.compare.pairing import baseline_under_load, load_of
 from edgebert.report.entry import Entry
@@ -167,8 +167,8 @@ def read_record(file: Path) -> RunRecord | None:
     if file.name != NAME or not path.is_file():
         return None
     try:
-        return RunRecord.model_validate(json.loads(path.read_bytes()))
-    except (OSError, ValueError, ValidationError, RecursionError) as error:
+        return RunRecord.model_validate(parse(read_plain(path)))
+    except (OSError, ValueError, ValidationError) as error:
         raise InputError(
             f"{path} is damaged: it is not what compress writes.", hint=f"Name the report alone: {file}, elsewhere."
         ) from error
