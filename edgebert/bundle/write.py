@@ -19,8 +19,10 @@ from edgebert.models.families import TOKENIZER_FILES, find_family
 from edgebert.models.served_tokenizer import write_served_tokenizer
 from edgebert.report.file import write_report
 from edgebert.report.report import Report
+from edgebert.report.text.disturbances import disturbance_lines
+from edgebert.report.text.labels import label_rows, named_labels
 from edgebert.report.text.removed import removal_lines
-from edgebert.report.text.run_table import markdown_table, verdict_lines
+from edgebert.report.text.run_table import markdown_table, unsure_line, verdict_lines
 from edgebert.report.text.search import advice_lines, choice_lines, sensitivity_lines, trial_rows
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.isa import EXACT
@@ -177,6 +179,9 @@ def model_card(parts: BundleParts, variants: Sequence[ManifestEntry]) -> str:
         edgebert_version=__version__,
         variants=variants,
         table=markdown_table(report, parts.verdict),
+        doubts=[line for line in (unsure_line(parts.verdict), *disturbance_lines(report)) if line],
+        named_labels=named_labels(parts.serving.labels),
+        label_rows=label_rows(report, parts.verdict.best.entry),
         verdict_lines=verdict_lines(parts.verdict),
         removal_lines=removal_lines(report, parts.verdict.best.entry),
         searched=[entry for entry in report.entries if entry.search],

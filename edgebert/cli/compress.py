@@ -46,36 +46,44 @@ def compress(
 
 
 def _outcome_lines(outcome: Run) -> list[str]:
+    from edgebert.report.text.disturbances import disturbance_lines
     from edgebert.report.text.removed import marks_for, removal_lines
-    from edgebert.report.text.run_table import text_table, verdict_lines
+    from edgebert.report.text.run_table import text_table, unsure_line, verdict_lines
     from edgebert.report.text.search import advice_lines, choice_lines
 
     table, gone = text_table(outcome.report, outcome.verdict, table_width())
     lines = [line.rstrip() for line in table]
     if gone:
         lines.append(f"(no room for {', '.join(gone)}: widen the terminal, or see the model card in the bundle)")
+    lines += [line for line in (unsure_line(outcome.verdict), *disturbance_lines(outcome.report)) if line]
     lines.append("")
     best = outcome.verdict.best.entry
     if picture := removal_lines(outcome.report, best, marks_for(sys.stdout.encoding)):
         lines += [f"What is left of the encoder in {best.name}:", *picture, ""]
     if chosen := [line for entry in outcome.report.entries for line in choice_lines(entry)]:
         lines += [*chosen, ""]
-    lines += [*verdict_lines(outcome.verdict), *advice_lines(outcome.report, outcome.verdict)]
+    selection = outcome.report.selection
+    lines += [*verdict_lines(outcome.verdict), *([f"  {selection.sentence}"] if selection else [])]
+    lines += advice_lines(outcome.report, outcome.verdict)
     return [*lines, f"bundle: {outcome.bundle}"]
 
 
 def _outcome_json(outcome: Run) -> dict[str, Any]:
     from edgebert.report.metric_table import GATED
+    from edgebert.report.text.disturbances import disturbance_lines
 
-    report = outcome.report
+    report, speedups = outcome.report, outcome.verdict.speedups
     return {
         "verdict": outcome.verdict.status,
         "best": outcome.verdict.best.entry.name,
         "bundle": str(outcome.bundle),
         "models": [
             {"name": entry.name, "role": entry.role, **{metric: report.value(entry, metric) for metric in GATED}}
+            | ({"speedup_interval": known.interval, "speedup_sure": known.sure} if (known := speedups.get(entry.name)) else {})
             for entry in report.entries
         ],
+        "disturbances": disturbance_lines(report),
+        "selection": report.selection.model_dump(mode="json") if report.selection else None,
         "gates": {
             judged.entry.name: [
                 {"gate": str(result.gate), "passed": result.passed, "reason": result.reason} for result in judged.results

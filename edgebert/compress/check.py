@@ -41,6 +41,7 @@ from edgebert.report.environment import Environment, MachineState
 from edgebert.report.report import Report
 from edgebert.report.rounds import Coverage, Round, Setting
 from edgebert.report.search_record import SearchRecord
+from edgebert.report.selection import Selection
 from edgebert.report.text_counts import TextCounts
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.serving import Serving
@@ -62,6 +63,8 @@ class Check:
     progress: Progress
     environment: Environment
     remeasure: bool = False
+    selection: Selection | None = None
+    """The rows that chose among models."""
 
     @property
     def settings(self) -> Measure:
@@ -116,6 +119,7 @@ class Check:
             guess=statistics_of(serving.task, serving.task.guesses(right), right, serving.labels),
             environment=self.environment.model_copy(update=states),
             gates=self.recipe.recipe.gates,
+            selection=self.selection,
             entries=with_agreement(entries, [answers[entry.name][0] for entry in entries]),
         )
         return report, {name: goldens for name, (_, goldens) in answers.items()}

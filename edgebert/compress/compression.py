@@ -19,6 +19,7 @@ from edgebert.bundle.parts import PlannedEntry
 from edgebert.compress.labels import SAME_LABELS, label_fault, renamed
 from edgebert.compress.layout import BASE, PlannedStep, numbered
 from edgebert.compress.resolve import ResolvedRecipe, calibration_samples, resolve_labels
+from edgebert.compress.selection import Choice, choice_of, selection_of, with_select
 from edgebert.compress.step_keys import step_key
 from edgebert.core.progress import Progress
 from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_json
@@ -30,6 +31,7 @@ from edgebert.measure.machine.environment import read_environment
 from edgebert.measure.text_counts import count_texts
 from edgebert.models.import_model import import_model
 from edgebert.report.entry import Role
+from edgebert.report.selection import Selection
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.serving import Serving
 from edgebert.runtimes.target import Target
@@ -77,7 +79,24 @@ class Compression:
 
     @cached_property
     def data(self) -> dict[str, PreparedData]:
-        """Every data set that is needed, read and checked."""
+        """Every data set that is needed; rows that choose among models are not in `train`."""
+        if self.choice is None:
+            return self.given_data
+        return with_select(self.given_data, self.choice, self.inputs, self.store)
+
+    @cached_property
+    def choice(self) -> Choice | None:
+        """Which rows choose among models; None where nothing is chosen by scores."""
+        return choice_of(self.inputs, len(self.given_data["train"]) if "train" in self.given_data else 0)
+
+    @cached_property
+    def selection(self) -> Selection | None:
+        """What the report says of the rows that chose."""
+        return selection_of(self.data, self.choice)
+
+    @cached_property
+    def given_data(self) -> dict[str, PreparedData]:
+        """Every data set that is needed as the recipe gives it, read and checked."""
         prepared = {
             role: prepare_data(
                 spec,
@@ -99,13 +118,13 @@ class Compression:
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """Label names in the order of the model's outputs. The labels of every data set are checked against them."""
-        labels = resolve_labels(self.inputs, self.data.get("train"))
+        labels = resolve_labels(self.inputs, self.given_data.get("train"))
         try:
             self.inputs.task.check_model_labels(labels)
         except ValueError as error:
             hint = "Write the tags by name, or name them in the recipe: task.labels: [...]"
             raise DataError(f"{error}.", hint=hint) from None
-        for data in self.data.values():
+        for data in self.given_data.values():
             label_match(data, self.inputs.task, labels)
         for name, model in self.inputs.models.items():  # where finetune makes the head, only the data names the labels
             if fault := label_fault(name, model, labels):
@@ -115,7 +134,7 @@ class Compression:
     def _note_labels(self) -> None:
         """Says which outputs have other names, which labels were read as numbers, and which have no rows."""
         line = None if self.inputs.finetunes else renamed(self.labels, self.inputs.model.labels)
-        notes = [note for data in self.data.values() for note in label_notes(data, self.inputs.task, self.labels)]
+        notes = [note for data in self.given_data.values() for note in label_notes(data, self.inputs.task, self.labels)]
         for note in [line, *notes] if line else notes:
             self.progress.note(note)
 
@@ -144,6 +163,8 @@ class Compression:
         self._note_labels()
         self._note_long_rows()
         self._note_texts()
+        if self.selection:
+            self.progress.note(self.selection.sentence)
         for index in range(len(self.inputs.layout.steps)):
             self._make(index)
 
@@ -178,7 +199,8 @@ class Compression:
         """The key of a step whose source has been made."""
         teacher = self.artifact(self.inputs.layout.teacher) if "teacher" in step.stage.needed() else None
         models = {name: self.models[name] for name in step.stage.models()}
-        return step_key(step, self.artifact(step.source), self.inputs, self.labels, teacher, models)
+        source = self.artifact(step.source)
+        return step_key(step, source, self.inputs, self.labels, teacher, models, choice=self.choice)
 
     def _run(self, index: int, step: PlannedStep) -> Artifact:
         stage, source, key = step.stage, self.artifact(step.source), self.key_of(step)
@@ -303,7 +325,7 @@ class Compression:
             return Reference(file, target.for_baseline(), self.serving(graph))
 
         recipe = self.inputs.file.recipe
-        return MeasuredTrials(reference, self.serving(model), self.data["eval"], recipe.gates, recipe.seed, self.progress)
+        return MeasuredTrials(reference, self.serving(model), self.data["select"], recipe.gates, recipe.seed, self.progress)
 
     def calibration(self, step: PlannedStep) -> list[Encoded]:
         """The tokenised calibration rows."""

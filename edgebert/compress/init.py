@@ -33,9 +33,15 @@ def recipe_text(model: Path, *, out: Path, train: Path | None = None, evaluation
         *_task_lines(folder, task, tuned),
         "data:",
         *_data_lines(
-            task, "train", train, base, "quantising calibrates on 128 rows of it" if tuned else "finetune trains on it"
+            task,
+            "train",
+            train,
+            base,
+            "the search chooses on a tenth of it, and calibrates on 128 rows"
+            if tuned
+            else "finetune trains on it, the search chooses on a tenth",
         ),
-        *_data_lines(task, "eval", evaluation, base, "decides the gates; never trained or calibrated on"),
+        *_data_lines(task, "eval", evaluation, base, "decides the gates, once; never trained or calibrated on"),
         "stages:",
         *([] if tuned else ["  - finetune: {epochs: 3, learning_rate: 5.0e-5}"]),
         "  - export",

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgebert.compress.gate_problems import metric_problems, speedup_problems
 from edgebert.compress.recipe import Recipe
 from edgebert.errors import Problem
 from edgebert.runtimes import get_runtime, runtime_of_format
@@ -13,11 +14,8 @@ from edgebert.runtimes.isa import overflows
 from edgebert.runtimes.target import Target
 from edgebert.stages.base import Stage
 from edgebert.stages.export import Export
-from edgebert.stages.prune import Prune
 from edgebert.stages.quantize import Quantize
 from edgebert.stages.quantize.methods import usual_method
-from edgebert.tasks import get_task
-from edgebert.tasks.metrics import ANSWER_METRICS
 
 BASE = -1
 """Index of the model that the recipe starts from."""
@@ -133,7 +131,7 @@ def lay_out(
         path = f"stages.{index}.{entry.stage_name()}"
         for stage in entry.expand(recipe.targets):
             builder.add(stage, path)
-    late = _late_problems(builder) + _metric_problems(recipe)
+    late = _late_problems(builder) + metric_problems(recipe)
     if builder.changed_by is not None:
         builder.export(recipe.targets, builder.changed_by)
     late += _width_problems(recipe) + _unsearched_problems(recipe)
@@ -143,6 +141,8 @@ def lay_out(
     baselines = {target.name: _baseline(builder, target) for target in recipe.targets}
     candidates = {target.name: _candidates(builder, target) for target in recipe.targets}
     if not any(candidates.values()):
+        if problems := speedup_problems(recipe):
+            return None, problems
         candidates = {name: (index,) for name, index in baselines.items()}
     idle = tuple(target for target in recipe.targets if not candidates[target.name])
     kept = {target.name for target in recipe.targets} - {target.name for target in idle}
@@ -228,30 +228,6 @@ def _late_problems(builder: _LayoutBuilder) -> list[Problem]:
         return []
     hint = "Put it before them."
     return [Problem(builder.changed_by, "changes the model after the stages that quantise it.", suggestion=hint)]
-
-
-def _metric_problems(recipe: Recipe) -> list[Problem]:
-    """Metrics that a prune stage is to keep, or that have a gate, and that the task does not have."""
-    known = [metric.name for metric in get_task(recipe.task.name).metrics]
-    of_others = {metric.name for metric in ANSWER_METRICS} - {*known}
-    gates = [
-        Problem(
-            f"gates.{index}.metric",
-            f"{recipe.task.name} has no metric `{gate.metric}`.",
-            suggestion=f"Take one of {', '.join(known)}.",
-        )
-        for index, gate in enumerate(recipe.gates)
-        if gate.metric in of_others
-    ]
-    return gates + [
-        Problem(
-            f"stages.{index}.prune.to.metric",
-            f"{recipe.task.name} has no metric `{stage.to.metric}`.",
-            suggestion=f"Take one of {', '.join(known)}.",
-        )
-        for index, stage in enumerate(recipe.stages)
-        if isinstance(stage, Prune) and stage.to and stage.to.metric not in (None, *known)
-    ]
 
 
 def _width_problems(recipe: Recipe) -> list[Problem]:

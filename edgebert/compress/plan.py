@@ -10,6 +10,7 @@ from edgebert.compress.inputs import resolved_with_faults
 from edgebert.compress.layout import BASE, Layout, PlannedStep, numbered
 from edgebert.compress.recipe_file import RecipeFile
 from edgebert.compress.resolve import ResolvedRecipe, resolve_labels
+from edgebert.compress.selection import Choice, choice_of
 from edgebert.compress.step_keys import step_key
 from edgebert.core.store import Artifact, ArtifactStore
 from edgebert.data.drift import EVAL_ROWS
@@ -111,6 +112,7 @@ def _step_lines(
     train = data.get("train")
     known = not resolved.finetunes or train is not None or resolved.file.recipe.task.labels is not None
     labels = resolve_labels(resolved, PreparedData(train, "train") if train else None) if known else ()
+    decided, choice = _choice(resolved, train)
     made: dict[int, Artifact | None] = {BASE: base}
     others = {name: find_imported(model, store) for name, model in resolved.models.items()}
     lines = []
@@ -118,8 +120,12 @@ def _step_lines(
         source = made.get(step.source)
         try:
             teacher = made.get(resolved.layout.teacher) if "teacher" in step.stage.needed() else None
-            ready = source and known and (teacher or "teacher" not in step.stage.needed())
-            made[index] = store.find(step_key(step, source, resolved, labels, teacher, others)) if source and ready else None
+            ready = source and known and decided and (teacher or "teacher" not in step.stage.needed())
+            made[index] = (
+                store.find(step_key(step, source, resolved, labels, teacher, others, choice=choice))
+                if source and ready
+                else None
+            )
         except EdgebertError:  # the step's data is missing, which has its own line
             made[index] = None
         if not made[index] and (packages := step.stage.missing_packages()):
@@ -143,6 +149,18 @@ def _made_of(layout: Layout, step: PlannedStep) -> str:
 
 def _is_baseline(layout: Layout, step: PlannedStep) -> bool:
     return layout.steps.index(step) in layout.baselines.values()
+
+
+def _choice(resolved: ResolvedRecipe, train: Artifact | None) -> tuple[bool, Choice | None]:
+    """Whether it is known which rows choose among models, and which do: that depends on the number of data.train's rows."""
+    if not resolved.searches:
+        return True, None
+    if train is None and "train" in resolved.specs and "select" not in resolved.specs:
+        return False, None
+    try:
+        return True, choice_of(resolved, int(train.facts["rows"]) if train else 0)
+    except EdgebertError:  # a file is missing, which has its own line
+        return False, None
 
 
 def _target_lines(resolved: ResolvedRecipe) -> list[PlanLine]:

@@ -60,6 +60,12 @@ class Data(Strict):
         None, description="Rows without labels for distill and prune, answered by the teacher. Used beside train, or alone."
     )
     eval: DataSpec = Field(description="Rows on which the gates are decided. Never used for training or calibration.")
+    select: DataSpec | None = Field(
+        None,
+        description="Rows on which quantize auto, methods that use the score, and prune to a share of the score choose, so "
+        "that eval decides only once. By default a tenth of train, held out of it by the seed (256 to 2,000 rows, at most a "
+        "quarter); without train, or with fewer than 256 rows of it, eval.",
+    )
     calibration: CalibrationSpec | None = Field(None, description="Rows for calibration. By default 128 rows of train.")
 
 
@@ -167,7 +173,7 @@ def json_schema() -> dict[str, Any]:
     for field, definition in (("model", "ModelSource"), ("task", "TaskSpec")):
         short = {"anyOf": [shorthand[definition], {"$ref": f"#/$defs/{definition}"}]}
         schema["properties"][field] = {**short, "description": schema["properties"][field]["description"]}
-    for field in ("train", "transfer", "eval", "calibration"):
+    for field in ("train", "transfer", "eval", "select", "calibration"):
         entry = definitions["Data"]["properties"][field]
         entry["anyOf"] = [{"type": "string"}, *entry.get("anyOf", [{"$ref": entry.pop("$ref", "#/$defs/DataSpec")}])]
     names = definitions["Target"]["properties"]["runtime"]

@@ -30,7 +30,7 @@ from edgebert.stages import STAGES
 from edgebert.stages.distill.settings import OWN_TEACHERS
 
 RECIPE = Kind("a recipe", RecipeError, "compress")
-FILE_KEYS = ("path", "source", "model", "train", "transfer", "eval", "calibration")
+FILE_KEYS = ("path", "source", "model", "train", "transfer", "eval", "select", "calibration")
 """Keys below `model` and `data` whose value is a file or folder."""
 STAGE_NAMES = tuple(stage.stage_name() for stage in STAGES)
 
@@ -171,7 +171,7 @@ def _assign(node: Any, keys: Sequence[str], value: Any) -> None:
     if not rest:
         node[key] = value
         return
-    if isinstance(node.get(key), str) and key in ("model", "task", "train", "eval", "calibration"):
+    if isinstance(node.get(key), str) and key in ("model", "task", "train", "eval", "select", "calibration"):
         node[key] = {{"model": "source", "task": "name"}.get(key, "path"): node[key]}
     if node.get(key) is None:
         node[key] = {}

@@ -45,6 +45,11 @@ class ResolvedRecipe:
         return any(step.stage.makes_teacher for step in self.layout.steps)
 
     @property
+    def searches(self) -> bool:
+        """Whether a stage chooses among models by their scores."""
+        return any("select" in step.stage.needed() for step in self.layout.steps)
+
+    @property
     def specs(self) -> dict[str, DataSpec]:
         """Role -> data set, for the data sets that the run needs."""
         data = self.file.recipe.data
@@ -52,7 +57,10 @@ class ResolvedRecipe:
         specs: dict[str, DataSpec] = {"eval": data.eval}
         if "calibration" in needs and data.calibration:
             specs["calibration"] = data.calibration
-        if data.train and (needs & {"train", "examples"} or ("calibration" in needs and not data.calibration)):
+        if "select" in needs and data.select:
+            specs["select"] = data.select
+        held_out = "select" in needs and not data.select
+        if data.train and (held_out or needs & {"train", "examples"} or ("calibration" in needs and not data.calibration)):
             specs["train"] = data.train
         if data.transfer and "examples" in needs:
             specs["transfer"] = data.transfer

@@ -58,7 +58,7 @@ def compress(file: RecipeFile, *, store: ArtifactStore, out: Path, progress: Pro
         run = Compression(resolved, store, progress, remeasure=remeasure)
         run.run_stages()
         planned_entries = run.planned_entries()
-        check = Check(file, run.data["eval"], store, progress, read_environment(), remeasure)
+        check = Check(file, run.data["eval"], store, progress, read_environment(), remeasure, run.selection)
         report, outputs = check.run(planned_entries)
         verdict = judge(report)
         with progress.step("write the bundle"):

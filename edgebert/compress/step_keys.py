@@ -8,6 +8,7 @@ from typing import Any
 
 from edgebert.compress.layout import PlannedStep
 from edgebert.compress.resolve import ResolvedRecipe, calibration_samples
+from edgebert.compress.selection import Choice
 from edgebert.core.store import Artifact, hash_json
 from edgebert.data.prepared import source_hash
 from edgebert.measure.machine.environment import read_environment
@@ -23,11 +24,13 @@ def step_key(
     labels: tuple[str, ...],
     teacher: Artifact | None = None,
     models: Mapping[str, Artifact | None] = MappingProxyType({}),
+    choice: Choice | None = None,
 ) -> str:
     """The hash of everything that decides a step's result.
 
     Args:
         models: name of each model that the stage names -> the store's copy.
+        choice: the rows on which the run chooses.
     """
     stage, needed = step.stage, step.stage.needed()
     parts: dict[str, Any] = {
@@ -46,12 +49,16 @@ def step_key(
         parts |= {"teacher": teacher.sha256, "lineage": source.key}  # an earlier result may be the assistant
     if stage.models():
         parts["models"] = {name: imported_contents(resolved.models[name], models.get(name)) for name in stage.models()}
-    if needed & {"train", "examples", "eval", "calibration"}:
+    if needed & {"train", "examples", "eval", "select", "calibration"}:
         parts |= {"seed": resolved.file.recipe.seed, "max_length": resolved.max_length}
     read = [role for role in _roles(needed) if role in resolved.specs]
-    if read:
+    if read or "select" in needed:
         parts["labels"] = labels
         parts |= {role: source_hash(resolved.specs[role], resolved.file.base, resolved.file.recipe.seed) for role in read}
+    if "select" in needed and choice:
+        parts |= choice.key_parts(resolved)
+    if choice and choice.held_out and _reads_train(needed, resolved):
+        parts["held_out"] = choice.held_out
     if "target" in needed:
         environment = read_environment()
         parts |= {"target": resolved.layout.target.identity(), "machine": [environment.cpu, *environment.isa]}
@@ -66,6 +73,11 @@ def step_key(
         samples = calibration_samples(resolved.file.recipe.data.calibration)
         parts |= {"calibration": source_hash(spec, resolved.file.base, resolved.file.recipe.seed), "samples": samples}
     return hash_json(parts)
+
+
+def _reads_train(needed: frozenset[str], resolved: ResolvedRecipe) -> bool:
+    """Whether a step learns from data.train, or is calibrated on it."""
+    return bool({"train", "examples"} & needed) or ("calibration" in needed and "calibration" not in resolved.specs)
 
 
 def _roles(needed: frozenset[str]) -> list[str]:

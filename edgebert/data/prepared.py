@@ -31,12 +31,18 @@ FILE = "data.arrow"
 BLOCK_ROWS = 1000
 _MAPPED: dict[Path, Any] = {}
 """Arrow files that are mapped into this process."""
-DEFAULT_SPLITS = {"train": "train", "eval": "validation", "calibration": "train", "transfer": "unsupervised"}
+DEFAULT_SPLITS = {
+    "train": "train",
+    "eval": "validation",
+    "select": "validation",
+    "calibration": "train",
+    "transfer": "unsupervised",
+}
 
 
 def is_labelled(role: str) -> bool:
     """Whether a data set needs labels for its role."""
-    return role in ("train", "eval")
+    return role in ("train", "eval", "select")
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,8 @@ def prepare_data(
     """The prepared data set from the store, or read and checked if it is not there yet.
 
     Args:
-        role: `train`, `eval`, `calibration` or `transfer`; names it in messages, and calibration and transfer need no labels.
+        role: `train`, `eval`, `select`, `calibration` or `transfer`; names it in messages. Calibration and transfer need no
+            labels.
         seed: draws the rows of a `limit`.
 
     Raises:

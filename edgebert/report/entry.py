@@ -83,6 +83,13 @@ class Entry(Frozen):
         ours, theirs = self.percentile_ms(50), baseline.percentile_ms(50)
         return theirs / ours if ours and theirs else None
 
+    def repeats(self, baseline: Entry | None) -> bool:
+        """Whether a candidate is FP32's own graph on its own target: it is as fast as FP32, whatever was measured."""
+        if baseline is None or self.role != "candidate":
+            return False
+        ours, theirs = ((item.artifact, item.target, item.setting) for item in (self, baseline))
+        return ours == theirs
+
     def score(self, metric: str) -> float | None:
         """Value of a metric of answers; None where it was not scored."""
         statistics = self.statistics.get(metric)

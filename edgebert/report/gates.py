@@ -88,8 +88,12 @@ class GateResult:
     reason: str
 
 
-def judge_gate(gate: Gate, candidate: float | None, baseline: float | None) -> GateResult:
-    """Judges one metric. A value that was not measured, on either side, fails the gate: a gate never fails open."""
+def judge_gate(gate: Gate, candidate: float | None, baseline: float | None, *, beside: str = "") -> GateResult:
+    """Judges one metric. A value that was not measured, on either side, fails the gate: a gate never fails open.
+
+    Args:
+        beside: what the reason says beside the candidate's value, such as its interval.
+    """
     kind, bound = gate.bound
     against_baseline = kind not in ("min", "max")
     for value, who in ((candidate, "candidate"), (baseline if against_baseline else 0.0, "FP32")):
@@ -101,7 +105,7 @@ def judge_gate(gate: Gate, candidate: float | None, baseline: float | None) -> G
     limit = _limit(kind, bound, baseline)
     # A bound that is met exactly in decimals must not fail by the last bit of a division.
     passed = candidate >= limit - 1e-12 if kind in ("min", "min_ratio", "max_drop") else candidate <= limit + 1e-12
-    beside = f" (FP32 {baseline:.4g})" if against_baseline else ""
+    beside += f" (FP32 {baseline:.4g})" if against_baseline else ""
     return GateResult(gate, passed, f"{gate}: {candidate:.4g}{beside}, {'holds' if passed else 'missed'}")
 
 

@@ -116,6 +116,11 @@ def _of(read: Callable[[Entry], float | None]) -> Value:
     return lambda entry, _: read(entry)
 
 
+def _speedup(entry: Entry, baseline: Entry | None) -> float | None:
+    """1 for FP32's own graph, of which two measurements differ by noise alone."""
+    return None if baseline is None else 1.0 if entry.repeats(baseline) else entry.times_as_fast(baseline)
+
+
 DECIDING = tuple(metrics_of(kind)[0] for kind in {metric.of for metric in ANSWER_METRICS})
 """The metric of each kind of prediction that decides where one has to."""
 _RUN: tuple[Table, ...] = ("run",)
@@ -131,7 +136,7 @@ _ALL = (
     _percentile(99, "99th percentile of the latency of one query", tables=_BENCH, leaves=15),
     _percentile(99.9, "99.9th percentile of the latency of one query", gate=False),
     Metric("speedup", "faster", "FP32's median latency over the candidate's, on the same runtime and threads",
-           lambda entry, baseline: entry.times_as_fast(baseline) if baseline else None, "{:.2f}x",
+           _speedup, "{:.2f}x",
            tables=_BOTH, gate="relative"),
     Metric("throughput", "texts/s", "texts that one process answers in a second", _of(Entry.throughput), "{:.1f}",
            tables=_BENCH, leaves=12, compared=Compared("rate", THROUGHPUT, strict=True), key="texts_per_second"),

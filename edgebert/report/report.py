@@ -13,6 +13,7 @@ from edgebert.report.environment import Environment
 from edgebert.report.gates import Gate
 from edgebert.report.metric_table import METRICS
 from edgebert.report.row_statistics import RowStatistics
+from edgebert.report.selection import Selection
 from edgebert.tasks.metrics import ANSWER_METRICS
 
 
@@ -36,6 +37,8 @@ class Report(Frozen):
     guess: dict[str, RowStatistics] = Field(default_factory=dict)
     """Name of a metric of answers -> the statistics of predictions that need no model; empty where none were scored, and in
     reports that were made before."""
+    selection: Selection | None = None
+    """The rows on which the run chose among models; None where nothing was chosen by scores, and in reports of bench."""
     environment: Environment
     gates: tuple[Gate, ...]
     entries: tuple[Entry, ...] = Field(min_length=1)

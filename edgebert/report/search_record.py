@@ -18,7 +18,7 @@ class SearchTrial(Frozen):
     ratio: float | None = None
     """Median latency of the best so far over this one's, measured in turns: above 1 is faster."""
     score: float | None = None
-    """The task's first metric on the eval rows of the search."""
+    """The task's first metric on the rows of the search."""
     note: str = ""
 
 
@@ -27,7 +27,7 @@ class LayerSensitivity(Frozen):
 
     name: str
     lost: float
-    """Loss in the task's first metric, on the eval rows of the search."""
+    """Loss in the task's first metric, on the rows of the search."""
     divergence: float
     """Mean over these rows of KL(FP32 || this) of the class probabilities, in nats."""
     weights_share: float
@@ -48,7 +48,7 @@ class SearchRecord(Frozen):
     passed: bool
     """Whether the gates on answers held during the search."""
     rows: int
-    """Number of eval rows that the search used."""
+    """Number of rows that the search used: of `Report.selection`; in earlier reports, of the eval set."""
     trials: tuple[SearchTrial, ...]
     sensitivity: tuple[LayerSensitivity, ...] = ()
     """Sensitivity of each matrix product, most sensitive first; empty when nothing was repaired."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from edgebert.report.entry import Entry
 from edgebert.report.gates import GateResult, judge_gate
 from edgebert.report.report import Report
+from edgebert.report.speedups import Speedup, speedups_of
 from edgebert.report.worthless import worthless
+
+SAME_GRAPH = " (the graph is FP32's own)"
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Verdict:
 
     judged_entries: tuple[JudgedEntry, ...]
     best: JudgedEntry
+    speedups: Mapping[str, Speedup] = field(default_factory=dict)
+    """Name of a candidate -> what is known of its speed-up beside the value."""
 
     @property
     def passed(self) -> bool:
@@ -53,18 +59,29 @@ def judge(report: Report) -> Verdict:
     The best is the fastest (p50) of those that pass. When none passes: the one with the fewest failed gates, then the
     highest score, then the fastest.
     """
-    judged_entries = tuple(_judged(report, entry) for entry in report.candidates())
+    known = speedups_of(report)
+    judged_entries = tuple(_judged(report, entry, known.get(entry.name)) for entry in report.candidates())
     best = min(judged_entries, key=lambda judged: _rank(report, judged))
-    return Verdict(judged_entries, best)
+    return Verdict(judged_entries, best, known)
 
 
-def _judged(report: Report, entry: Entry) -> JudgedEntry:
+def _judged(report: Report, entry: Entry, speedup: Speedup | None) -> JudgedEntry:
     baseline = report.baseline_of(entry)
-    results = [
-        judge_gate(gate, report.value(entry, gate.metric), report.value(baseline, gate.metric) if baseline else None)
-        for gate in report.gates
-    ]
+    again = entry.repeats(baseline)
+    results = []
+    for gate in report.gates:
+        value, theirs = report.value(entry, gate.metric), report.value(baseline, gate.metric) if baseline else None
+        beside = "" if gate.metric != "speedup" else SAME_GRAPH if again else _beside(speedup, gate.bound[1])
+        results.append(judge_gate(gate, value, theirs, beside=beside))
     return JudgedEntry(entry, (*results, *worthless(report, baseline)))
+
+
+def _beside(speedup: Speedup | None, bound: float) -> str:
+    """The interval of a speed-up, and whether the bound lies in it."""
+    if speedup is None or speedup.interval is None:
+        return ""
+    low, high = speedup.interval
+    return f" ({low:.3g} to {high:.3g}{', so noise decides: measure more rounds' if speedup.across(bound) else ''})"
 
 
 def _rank(report: Report, judged: JudgedEntry) -> tuple[float, float, float]:

@@ -94,7 +94,7 @@ class CandidateTrials(Protocol):
 
     @property
     def rows(self) -> Sequence[Any]:
-        """The eval rows that candidates answer."""
+        """The rows that choose, which candidates answer."""
         ...
 
     @property
@@ -171,8 +171,8 @@ class Stage(Strict, ABC):
     produces: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset()
     """What it needs besides its source: any of `train`, `examples` (train, or rows without labels: transfer), `eval`,
-    `calibration`, `teacher`, `target` (the first that has a candidate), `machine`, `gates` (on answers), `head` (a model
-    that was fine-tuned for the task)."""
+    `select` (rows to choose on), `calibration`, `teacher`, `target` (the first that has a candidate), `machine`, `gates` (on
+    answers), `head` (a model that was fine-tuned for the task)."""
     packages: ClassVar[tuple[str, ...]] = ()
     """Packages that must be installed."""
     keyed_by_packages: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""Scorer: the task's first metric on the eval set, for quantisation methods that measure it while they work."""
+"""Scorer: the task's first metric on the rows that choose, for quantisation methods that measure it while they work."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def score_of(
 
 @dataclass(frozen=True)
 class Scorer:
-    """The tokenised eval set, with the right answer to each row."""
+    """The tokenised rows that choose, with the right answer to each row."""
 
     task: Task
     labels: tuple[str, ...]
@@ -50,7 +50,7 @@ class Scorer:
             yield collate([item], length=len(item), pad_id=0)
 
     def __call__(self, predict: Predict) -> float:
-        """Score of a predictor on the whole eval set."""
+        """Score of a predictor on all rows."""
         return self.score([predict(batch) for batch in self.batches()])
 
     def score(self, outputs: Sequence[Mapping[str, Array]]) -> float:

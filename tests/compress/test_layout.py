@@ -16,13 +16,14 @@ from edgebert.stages.finetune import Finetune
 from edgebert.stages.quantize import Quantize
 
 
-def recipe_of(stages: Sequence[Any], runtimes: Sequence[str] = ("onnxruntime",), **data: str) -> Recipe:
+def recipe_of(stages: Sequence[Any], runtimes: Sequence[str] = ("onnxruntime",), *, gates: Any = None, **data: str) -> Recipe:
     raw = {
         "model": "./model",
         "task": "text-classification",
         "data": {"eval": "eval.csv", **(data or {"train": "train.csv"})},
         "stages": list(stages),
         "targets": [{"runtime": runtime} for runtime in runtimes],
+        **({"gates": gates} if gates else {}),
     }
     return Recipe.model_validate(normalise(raw), strict=False)
 
@@ -85,6 +86,17 @@ def test_lay_out_compares_the_export_with_itself_when_nothing_compresses() -> No
     layout = laid_out(["export"])
     assert layout.baselines == {"onnxruntime": 0}
     assert layout.candidates == {"onnxruntime": (0,)}
+
+
+def test_lay_out_refuses_a_speedup_of_fp32_over_itself() -> None:
+    for least, refused in ((1.0, False), (1.2, True)):
+        for stages in (["export"], ["finetune", "export"], ["finetune"]):
+            gates = [{"metric": "accuracy", "min_ratio": 0.99}, {"metric": "speedup", "min": least}]
+            _, problems = lay_out(recipe_of(stages, gates=gates), has_head=True)
+            assert [problem.path for problem in problems] == (["gates.1.metric"] if refused else [])
+    recipe = recipe_of(["export", "quantize"], gates=[{"metric": "speedup", "min": 1.2}])
+    assert not lay_out(recipe, has_head=True)[1]
+    assert [gate.metric for gate in recipe_of(["export"]).gates] == ["accuracy"]
 
 
 def test_lay_out_runs_an_equal_step_once_when_the_recipe_names_it_twice() -> None:

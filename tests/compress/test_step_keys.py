@@ -137,9 +137,9 @@ def test_prune_needs_what_its_fields_ask_for() -> None:
     assert Prune(vocabulary=VocabularyCut()).needed() == least | {"examples"}
     assert Prune(sizes=Sizes(heads=2), positions=32).needed() == least | {"examples", "teacher"} == PRUNE.needed()
     assert Prune(to=Goal(speedup=2)).needed() == PRUNE.needed() | {"target"}
-    for gradual in ({"to": Goal(macs=0.5), "steps": 2}, {"to": Goal(keep=0.9)}):
-        assert Prune.model_validate(gradual).needed() == PRUNE.needed()
-        assert Prune.model_validate({**gradual, "recover": labelled}).needed() == PRUNE.needed() | {"train"}
+    for gradual, more in (({"to": Goal(macs=0.5), "steps": 2}, set()), ({"to": Goal(keep=0.9)}, {"select"})):
+        assert Prune.model_validate(gradual).needed() == PRUNE.needed() | more
+        assert Prune.model_validate({**gradual, "recover": labelled}).needed() == PRUNE.needed() | more | {"train"}
 
 
 def test_key_of_a_speedup_goal_changes_with_the_target_and_no_other(bench: Path) -> None:

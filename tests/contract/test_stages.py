@@ -36,7 +36,7 @@ from edgebert.stages.quantize import METHODS, Quantize
 from edgebert.tasks import TASKS
 
 FORMATS = {"transformers", *(runtime.format for runtime in RUNTIMES)}
-NEEDS = {"train", "examples", "eval", "calibration", "head", "teacher", "target", "machine", "gates"}
+NEEDS = {"train", "examples", "eval", "select", "calibration", "head", "teacher", "target", "machine", "gates"}
 TARGETS = [Target(runtime=runtime.name) for runtime in RUNTIMES]
 LABELS = ("negative", "positive")
 
@@ -173,6 +173,7 @@ class Bench:
             )
             for role in ("train", "eval")
         }
+        data["select"] = data["eval"]
         serving = Serving(TASKS[0], LABELS, 32, 0, base.path / "tokenizer.json")
         return RunContext(
             out=out,

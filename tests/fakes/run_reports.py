@@ -40,7 +40,7 @@ def entry(
         name=f"{role}-{threads}",
         role=role,
         stage="int8-dynamic",
-        artifact="a" * 64,
+        artifact=("b" if role == "baseline" else "a") * 64,
         target=Target(runtime="onnxruntime", threads=threads),
         size_bytes=1_500_000,
         statistics=statistics(predictions, REFERENCES, fp32),

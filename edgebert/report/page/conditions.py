@@ -21,6 +21,7 @@ from edgebert.report.page.parts import (
     words,
 )
 from edgebert.report.page.source import PageSource
+from edgebert.report.text.disturbances import machine_lines
 
 BESIDE = 0.05
 """Share of the median beyond which the loop's own cost is a warning."""
@@ -43,7 +44,9 @@ def section(source: PageSource) -> Section:
 
 def warnings(source: PageSource) -> list[str]:
     """Disturbances that make the numbers less reliable, a sentence for each model and kind."""
-    lines = []
+    selection = source.report.selection
+    lines = [f"{line[0].upper()}{line[1:]}." for line in machine_lines(source.report)]
+    lines += [selection.sentence] if selection and selection.source == "data.eval" else []
     for label, entry in source.labelled:
         count = len(entry.rounds)
         throttled = sum(item.throttled is True for item in entry.rounds)

@@ -13,6 +13,7 @@ from edgebert.core.files import write_whole
 from edgebert.errors import InputError, MissingPackage
 from edgebert.report.page import (
     arithmetic,
+    classes,
     conditions,
     differences,
     distribution,
@@ -36,6 +37,7 @@ GENERATOR = "edgebert report"
 """Generator in the page's meta element, which identifies a page of edgebert."""
 SECTIONS = (
     summary.models,
+    classes.section,
     differences.section,
     tradeoff.section,
     distribution.section,

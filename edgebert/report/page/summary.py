@@ -185,7 +185,9 @@ def models(source: PageSource) -> Section:
         *(["bound"] if _bounded(source) else []),
     ]
     every = (*text_columns(*titles), *columns)
-    return Section("models", "All models", tables=(Table("Every model that was measured", every, tuple(rows)),))
+    selection = source.report.selection
+    lead = (selection.sentence,) if selection and selection.source != "data.eval" else ()
+    return Section("models", "All models", lead, tables=(Table("Every model that was measured", every, tuple(rows)),))
 
 
 def _measured(source: PageSource) -> tuple[list[PageColumn], list[list[Cell]]]:
@@ -196,7 +198,7 @@ def _measured(source: PageSource) -> tuple[list[PageColumn], list[list[Cell]]]:
         rows = [
             [
                 Cell(text, report.value(entry, column.name))
-                for column, text in zip(shared, cells(report, entry, shared), strict=True)
+                for column, text in zip(shared, cells(report, entry, shared, source.verdict), strict=True)
             ]
             for entry in report.entries
         ]

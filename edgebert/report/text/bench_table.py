@@ -17,6 +17,7 @@ from edgebert.report.compare.pairing import Pair, baseline_under_load
 from edgebert.report.entry import SAMPLES_FOR, Entry
 from edgebert.report.metric_table import Metric, first_to_leave, in_table
 from edgebert.report.report import Report
+from edgebert.report.text.disturbances import machine_lines
 from edgebert.tasks.metrics import ANSWER_METRICS
 
 NOT_KNOWN = "n/a"
@@ -134,6 +135,7 @@ def remark_lines(report: Report) -> list[str]:
         _few_samples(report),
         *_bounds(report),
         *(_marks(entry) for entry in report.entries),
+        *machine_lines(report),
         _overhead(report),
         _apart(report),
     ]

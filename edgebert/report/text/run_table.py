@@ -25,9 +25,22 @@ def columns_for(report: Report) -> list[Metric]:
     return [*answers, *(metric for metric in in_table("run") if metric.name not in unchanged)]
 
 
-def cells(report: Report, entry: Entry, columns: Sequence[Metric]) -> list[str]:
-    """The cells of one row; n/a: not measured."""
-    return [_cell(report, entry, column) for column in columns]
+def cells(report: Report, entry: Entry, columns: Sequence[Metric], verdict: Verdict | None = None) -> list[str]:
+    """The cells of one row; n/a: not measured. `~`: a speed-up that is not told from noise, by the verdict's comparison."""
+    return [_unsure(entry, column, verdict) + _cell(report, entry, column) for column in columns]
+
+
+def _unsure(entry: Entry, column: Metric, verdict: Verdict | None) -> str:
+    known = verdict.speedups.get(entry.name) if verdict and column.name == "speedup" else None
+    return "~" if known and not known.sure else ""
+
+
+def unsure_line(verdict: Verdict) -> str:
+    """What `~` means, with the interval of each speed-up that has one; empty where no speed-up has it."""
+    unsure = {name: known for name, known in verdict.speedups.items() if not known.sure}
+    shown = [f"{name} {known.interval[0]:.2f}x to {known.interval[1]:.2f}x" for name, known in unsure.items() if known.interval]
+    intervals = f": {'; '.join(shown)} (95 %)" if shown else ", for too few processes were measured"
+    return f"~ not told from noise{intervals}" if unsure else ""
 
 
 def _cell(report: Report, entry: Entry, column: Metric) -> str:
@@ -65,7 +78,7 @@ def text_table(report: Report, verdict: Verdict, width: int) -> tuple[list[str],
 
 def _lines(report: Report, verdict: Verdict, columns: Sequence[Metric]) -> list[str]:
     rows = [["model", *(column.title for column in columns), "verdict"]]
-    rows += [[entry.name, *cells(report, entry, columns), status_of(verdict, entry)] for entry in report.entries]
+    rows += [[entry.name, *cells(report, entry, columns, verdict), status_of(verdict, entry)] for entry in report.entries]
     return aligned(rows, right=range(1, len(columns) + 1))
 
 
@@ -73,7 +86,7 @@ def markdown_table(report: Report, verdict: Verdict) -> str:
     """The table in Markdown, for the model card."""
     columns = columns_for(report)
     lines = [["model", *(column.title for column in columns), "verdict"], ["---", *("--:" for _ in columns), "---"]]
-    lines += [[entry.name, *cells(report, entry, columns), status_of(verdict, entry)] for entry in report.entries]
+    lines += [[entry.name, *cells(report, entry, columns, verdict), status_of(verdict, entry)] for entry in report.entries]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -81,9 +81,9 @@ class _PruneWork:
         return load_model(self.context.teacher.path, self.context.task)
 
     def score(self, model: Any, artifact: Artifact) -> float:
-        """Score on data.eval of a model that has the artifact's tokenizer; `to: {keep: ...}` keeps a share of it."""
+        """Score on the rows that choose of a model that has the artifact's tokenizer; `to: {keep: ...}` keeps a share of it."""
         metric = self.stage.to.metric if self.stage.to else None
-        return score(model, self.context.data["eval"], self.context.serving(artifact), metric)
+        return score(model, self.context.data["select"], self.context.serving(artifact), metric)
 
     def teachers(self, student: Any) -> list[Teacher]:
         """Teachers of the recovery between steps."""
@@ -181,9 +181,10 @@ def _cut(work: _PruneWork, model: Any, costs: Costs, limit: float, number: int) 
 
 
 def _to_gate(work: _PruneWork, model: Any, keep: float) -> tuple[Any, dict[str, Any]]:
-    """Prunes and recovers until the score on data.eval falls below the share of the teacher's; returns the last model above it.
+    """Prunes and recovers until the score on the rows that choose falls below the share of the teacher's.
 
-    Where no step is above it, that is the model as it came; the recipe's gates then judge the result of later stages.
+    Returns the last model above it. Where no step is above it, that is the model as it came; the recipe's gates then judge the
+    result of later stages.
     """
     context = work.context
     assert context.teacher is not None

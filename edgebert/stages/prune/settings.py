@@ -38,8 +38,8 @@ class Goal(Strict):
         None,
         gt=0,
         le=1,
-        description="Share of the teacher's score on data.eval to keep; pruning stops before the score falls below it. If the "
-        "first step already does, nothing is removed.",
+        description="Share of the teacher's score to keep, on the rows that choose (data.select); pruning stops before the "
+        "score falls below it. If the first step already does, nothing is removed.",
     )
     metric: str | None = Field(
         None,
@@ -229,6 +229,8 @@ class PruneSettings(Stage):
             needs.add("examples")
         if self.weighs:
             needs.add("teacher")
+        if self.to and self.to.keep is not None:
+            needs.add("select")
         if self.to and self.to.speedup:
             needs.add("target")
         if self.recovers and self.recovery.hard:

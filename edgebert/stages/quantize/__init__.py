@@ -178,8 +178,8 @@ class Quantize(Stage):
         return self.only.format
 
     def needed(self) -> frozenset[str]:
-        """Calibration data where ranges are fixed beforehand, the eval set where the score decides, a head to export."""
-        conditions = {"calibration": self.only.calibrated, "eval": self.only.scored, "head": not self.only.from_graph}
+        """Calibration data where ranges are fixed beforehand, rows to choose on where the score decides, a head to export."""
+        conditions = {"calibration": self.only.calibrated, "select": self.only.scored, "head": not self.only.from_graph}
         return frozenset(need for need, is_needed in conditions.items() if is_needed)
 
     def required_packages(self) -> tuple[str, ...]:
@@ -192,7 +192,7 @@ class Quantize(Stage):
         settings = Settings(
             calibration=tuple(context.calibration) if method.calibrated else (),
             embeddings=self.embeddings,
-            score=Scorer.of(context.serving(source), context.data["eval"]) if method.scored else None,
+            score=Scorer.of(context.serving(source), context.data["select"]) if method.scored else None,
             task=context.task,
             labels=context.labels,
         )

@@ -1,7 +1,7 @@
 """quantize: auto. The stage that searches, for one target, the fastest INT8 model that passes the gates on answers.
 
 1. It tries settings of the runtime and rewrites of the graph, and keeps those that are measured to be faster.
-2. It tries every method that fits the target on the best graph, scores them on eval rows and times them in turns.
+2. It tries every method that fits the target on the best graph, scores them on rows that choose and times them in turns.
 3. The fastest candidate that passes wins. If none passes, the model is repaired, and its weakest layers stay float.
 """
 
@@ -34,7 +34,7 @@ class QuantizeAuto(Stage):
     version: ClassVar[int] = 2
     accepts: ClassVar[str] = "transformers"
     produces: ClassVar[str] = "onnx"
-    needs: ClassVar[frozenset[str]] = frozenset({"head", "eval", "calibration", "teacher", "machine", "gates"})
+    needs: ClassVar[frozenset[str]] = frozenset({"head", "select", "calibration", "teacher", "machine", "gates"})
     graph_precision: ClassVar[Literal["fp32", "int8"]] = "int8"
     final: ClassVar[bool] = True
     keyed_by_packages: ClassVar[bool] = True

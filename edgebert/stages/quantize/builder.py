@@ -152,7 +152,7 @@ class Builder:
             StageError: the method fails.
         """
         method = self.method(plan)
-        score = Scorer.of(self.context.serving(self.source), self.context.data["eval"]) if method.scored else None
+        score = Scorer.of(self.context.serving(self.source), self.context.data["select"]) if method.scored else None
         settings = self.settings(score=score, excluded_nodes=plan.excluded_nodes)
 
         def make(folder: Path) -> None:

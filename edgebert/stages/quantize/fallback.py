@@ -16,7 +16,7 @@ from edgebert.stages.quantize.builder import Plan
 from edgebert.stages.quantize.search_log import Candidate, SearchLog
 
 SENSITIVITY_ROWS = 256
-"""Number of eval rows that the sensitivity of a product is measured on."""
+"""Number of rows that the sensitivity of a product is measured on."""
 STEPS = (1, 2, 3, 5, 8, 12, 16, 24, 32, 48)
 """Numbers of products that are left in float, one try after another."""
 

@@ -1,4 +1,4 @@
-"""Trials: measures candidates of a search: their answers on eval rows, and their speed in turns with other models."""
+"""Trials: measures candidates of a search: their answers on rows that choose, and their speed in turns with other models."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from edgebert.tasks.base import Encoded, Outputs, Row
 from edgebert.tasks.metrics import AGREEMENT
 
 MOST_ROWS = 4000
-"""Most eval rows that a trial uses, drawn by the seed. The final check uses all rows."""
+"""Most rows that a trial uses, drawn by the seed. The final check uses all rows."""
 TIMED_TEXTS = 64
 """Number of queries that models take turns at."""
 SECONDS = 2.0
@@ -58,7 +58,7 @@ class MeasuredTrials:
 
     @cached_property
     def rows(self) -> list[Row]:
-        """The eval rows that trials use."""
+        """The rows that trials use."""
         order = np.random.default_rng(self.seed).permutation(len(self.data))  # a file may be sorted by label
         return list(self.data.rows([int(index) for index in order[:MOST_ROWS]]))
 

@@ -448,10 +448,10 @@ def test_each_method_takes_the_parameters_that_are_its_own() -> None:
 def test_neural_compressor_starts_from_the_model_and_looks_at_calibration_and_eval_rows() -> None:
     (step,) = Quantize(method="neural-compressor").expand([])
     assert (step.input_format(), step.output_format()) == ("transformers", "onnx")
-    assert step.needed() == {"calibration", "eval", "head"}
+    assert step.needed() == {"calibration", "select", "head"}
     (step,) = Quantize(method="nncf-accuracy").expand([])
     assert (step.input_format(), step.output_format()) == ("openvino", "openvino")
-    assert step.needed() == {"calibration", "eval"}
+    assert step.needed() == {"calibration", "select"}
     (step,) = Quantize(method="weight-only").expand([])
     assert (step.input_format(), step.output_format()) == ("onnx", "onnx") and not step.needed()
 

@@ -1,0 +1,46 @@
+"""Gates, and metrics that stages are to keep, that cannot be judged in a recipe."""
+
+from __future__ import annotations
+
+from edgebert.compress.recipe import Recipe
+from edgebert.errors import Problem
+from edgebert.stages.prune import Prune
+from edgebert.tasks import get_task
+from edgebert.tasks.metrics import ANSWER_METRICS
+
+
+def metric_problems(recipe: Recipe) -> list[Problem]:
+    """Metrics that a prune stage is to keep, or that have a gate, and that the task does not have."""
+    known = [metric.name for metric in get_task(recipe.task.name).metrics]
+    of_others = {metric.name for metric in ANSWER_METRICS} - {*known}
+    gates = [
+        Problem(
+            f"gates.{index}.metric",
+            f"{recipe.task.name} has no metric `{gate.metric}`.",
+            suggestion=f"Take one of {', '.join(known)}.",
+        )
+        for index, gate in enumerate(recipe.gates)
+        if gate.metric in of_others
+    ]
+    return gates + [
+        Problem(
+            f"stages.{index}.prune.to.metric",
+            f"{recipe.task.name} has no metric `{stage.to.metric}`.",
+            suggestion=f"Take one of {', '.join(known)}.",
+        )
+        for index, stage in enumerate(recipe.stages)
+        if isinstance(stage, Prune) and stage.to and stage.to.metric not in (None, *known)
+    ]
+
+
+def speedup_problems(recipe: Recipe) -> list[Problem]:
+    """Gates that ask a recipe without a compressed candidate for a speed-up: it compares FP32 with itself."""
+    return [
+        Problem(
+            f"gates.{index}.metric",
+            "no stage compresses the model, and FP32 is no faster than itself.",
+            suggestion="Add `- quantize`, or drop this gate.",
+        )
+        for index, gate in enumerate(recipe.gates)
+        if gate.metric == "speedup" and (gate.min is not None and gate.min > 1)
+    ]
