@@ -200,6 +200,7 @@ def fleets(page: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(TEXTS[page], "yaml")])
 def test_recipes_and_parts_of_recipes_are_valid(page: str, tmp_path: Path) -> None:
     whole = next(parts("README.md"))
+    whole["gates"] = [gate for gate in whole["gates"] if gate["metric"] != "speedup"]  # parts of recipes may compress nothing
     for part in parts(page):
         if "devices" in part:
             continue

@@ -24,6 +24,7 @@ from edgebert.report.text.labels import label_rows, named_labels
 from edgebert.report.text.removed import removal_lines
 from edgebert.report.text.run_table import markdown_table, unsure_line, verdict_lines
 from edgebert.report.text.search import advice_lines, choice_lines, sensitivity_lines, trial_rows
+from edgebert.report.text.selection import selection_lines
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.isa import EXACT
 from edgebert.runtimes.target import Isa
@@ -179,6 +180,7 @@ def model_card(parts: BundleParts, variants: Sequence[ManifestEntry]) -> str:
         edgebert_version=__version__,
         variants=variants,
         table=markdown_table(report, parts.verdict),
+        selection_lines=selection_lines(report),
         doubts=[line for line in (unsure_line(parts.verdict), *disturbance_lines(report)) if line],
         named_labels=named_labels(parts.serving.labels),
         label_rows=label_rows(report, parts.verdict.best.entry),

@@ -50,6 +50,7 @@ def _outcome_lines(outcome: Run) -> list[str]:
     from edgebert.report.text.removed import marks_for, removal_lines
     from edgebert.report.text.run_table import text_table, unsure_line, verdict_lines
     from edgebert.report.text.search import advice_lines, choice_lines
+    from edgebert.report.text.selection import selection_lines
 
     table, gone = text_table(outcome.report, outcome.verdict, table_width())
     lines = [line.rstrip() for line in table]
@@ -62,8 +63,7 @@ def _outcome_lines(outcome: Run) -> list[str]:
         lines += [f"What is left of the encoder in {best.name}:", *picture, ""]
     if chosen := [line for entry in outcome.report.entries for line in choice_lines(entry)]:
         lines += [*chosen, ""]
-    selection = outcome.report.selection
-    lines += [*verdict_lines(outcome.verdict), *([f"  {selection.sentence}"] if selection else [])]
+    lines += [*verdict_lines(outcome.verdict), *(f"  {line}" for line in selection_lines(outcome.report))]
     lines += advice_lines(outcome.report, outcome.verdict)
     return [*lines, f"bundle: {outcome.bundle}"]
 

@@ -17,7 +17,9 @@ class DataSpec(Strict):
     path: str | None = Field(None, min_length=1, description="A file, or a folder of `save_to_disk`, relative to the recipe.")
     hub: str | None = Field(None, min_length=1, description="A Hub data set, for example `nyu-mll/glue`.")
     config: str | None = Field(None, description="Hub only: the configuration, for example `sst2`.")
-    split: str | None = Field(None, description="Hub only: the split. By default `train` for train, `validation` for eval.")
+    split: str | None = Field(
+        None, description="Hub only: the split. By default `train` for train, `validation` for eval and select."
+    )
     revision: str | None = Field(None, description="Hub only: a commit, tag or branch.")
     format: Literal[DATA_FORMATS] | None = Field(None, description="By default what the file's ending says.")  # type: ignore[valid-type]
     columns: dict[str, str] = Field(

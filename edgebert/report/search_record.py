@@ -49,6 +49,8 @@ class SearchRecord(Frozen):
     """Whether the gates on answers held during the search."""
     rows: int
     """Number of rows that the search used: of `Report.selection`; in earlier reports, of the eval set."""
+    baseline_score: float | None = None
+    """FP32's score on these rows, by the task's first metric; None in earlier reports."""
     trials: tuple[SearchTrial, ...]
     sensitivity: tuple[LayerSensitivity, ...] = ()
     """Sensitivity of each matrix product, most sensitive first; empty when nothing was repaired."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgebert.errors import MissingPackage
+from edgebert.errors import InputError, MissingPackage
 from edgebert.report.compare.comparison import compare_within
 from edgebert.report.compare.findings import CompareOptions, Finding
+from edgebert.report.compare.statistics import scipy_stats
 from edgebert.report.report import Report
 
 DECIDED = ("faster", "slower", "equivalent")
@@ -34,8 +35,9 @@ def speedups_of(report: Report) -> dict[str, Speedup]:
     if len({entry.name for entry in candidates}) < len(candidates):
         return {}  # bench gives a model under several loads one name
     try:
+        scipy_stats()  # before any work: a device has none
         compared = compare_within(report, CompareOptions(metrics=("p50_ms",)))
-    except MissingPackage:
+    except (MissingPackage, InputError):  # two baselines of one name: each is judged, and none is compared
         return {}
     return {pair.changed: _speedup(finding) for pair in compared.pairs for finding in pair.findings}
 

@@ -13,14 +13,17 @@ from edgebert.report import speedups
 from edgebert.report.entry import Entry
 from edgebert.report.environment import MachineState
 from edgebert.report.gates import Gate
+from edgebert.report.page import conditions
 from edgebert.report.page.source import PageSource
 from edgebert.report.page.summary import facts
 from edgebert.report.report import Report
 from edgebert.report.samples import Samples
+from edgebert.report.search_record import SearchRecord
 from edgebert.report.selection import Selection
 from edgebert.report.text.bench_table import remark_lines
 from edgebert.report.text.disturbances import disturbance_lines
 from edgebert.report.text.run_table import markdown_table, text_table, unsure_line
+from edgebert.report.text.selection import selection_lines
 from edgebert.report.verdict import judge
 
 FP32 = "onnxruntime/fp32"
@@ -184,3 +187,28 @@ def test_selection_says_which_rows_chose(source: Any) -> None:
 def test_selection_says_that_eval_holds_some_of_its_rows() -> None:
     sentence = Selection(source="data.select", rows=300, data="d" * 64, also_in_eval=12).sentence
     assert "300 rows of data.select, of which 12 are in data.eval, too;" in sentence
+
+
+def searched(fp32_score: float, source: Any = "data.train") -> Report:
+    """FP32 that is right in 80 of 100 eval examples, and scored so much on the rows of the search."""
+    references = (0, 1) * 50
+    given = {"references": references, "predictions": (1,) * 40 + references[40:]}
+    fp32 = an_entry(rounds(count=4), name=FP32, role="baseline", artifact="b" * 64, **given)
+    search = SearchRecord(
+        method="dynamic", rewrites=(), repairs=(), excluded_nodes=(), tuning={}, passed=True, rows=1000,
+        baseline_score=fp32_score, trials=(),
+    )  # fmt: skip
+    selection = Selection(source=source, rows=1000, data="d" * 64)
+    int8 = an_entry(rounds(count=4, seed=1), name=INT8, search=search, **given)
+    return a_report(fp32, int8, references=references, selection=selection)
+
+
+def test_rows_that_fp32_was_trained_on_are_no_rows_to_choose_on() -> None:
+    (_, warning) = selection_lines(searched(0.995))
+    assert warning.startswith(
+        "FP32 has accuracy 0.9950 on the rows that chose and 0.8000 on data.eval: it was probably trained"
+    )
+    assert any(line == warning for line in conditions.warnings(PageSource("r", None, searched(0.995))))  # type: ignore[arg-type]
+    for other in (searched(0.82), searched(0.7), searched(0.995, "data.eval")):
+        assert len(selection_lines(other)) == 1
+    assert selection_lines(quiet()) == []

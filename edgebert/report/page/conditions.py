@@ -22,6 +22,7 @@ from edgebert.report.page.parts import (
 )
 from edgebert.report.page.source import PageSource
 from edgebert.report.text.disturbances import machine_lines
+from edgebert.report.text.selection import selection_lines
 
 BESIDE = 0.05
 """Share of the median beyond which the loop's own cost is a warning."""
@@ -46,7 +47,7 @@ def warnings(source: PageSource) -> list[str]:
     """Disturbances that make the numbers less reliable, a sentence for each model and kind."""
     selection = source.report.selection
     lines = [f"{line[0].upper()}{line[1:]}." for line in machine_lines(source.report)]
-    lines += [selection.sentence] if selection and selection.source == "data.eval" else []
+    lines += selection_lines(source.report)[0 if selection and selection.source == "data.eval" else 1 :]
     for label, entry in source.labelled:
         count = len(entry.rounds)
         throttled = sum(item.throttled is True for item in entry.rounds)

@@ -27,7 +27,7 @@ class Method(Strict, ABC):
     calibrated: ClassVar[bool] = False
     """Whether it takes ranges from calibration data."""
     scored: ClassVar[bool] = False
-    """Whether it uses the score on the eval set."""
+    """Whether it uses the score."""
     packages: ClassVar[tuple[str, ...]] = ()
     """Packages that must be installed."""
     searched: ClassVar[tuple[tuple[tuple[str, Any], ...], ...]] = ()
@@ -154,7 +154,7 @@ class ScoredProducts(IntegerProducts):
 
     scored: ClassVar[bool] = True
     max_drop: float = Field(
-        0.01, ge=0, lt=1, description="Largest drop of the task's first metric below FP32's, on the eval set."
+        0.01, ge=0, lt=1, description="Largest drop of the task's first metric below FP32's, on the rows that choose."
     )
 
     def marks(self, shared: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 torch.export -> prepare, calibrate, convert -> torch.onnx.export -> weights folded to INT8. Linear layers are quantised,
 weights to 8 bits by channel and activations to 8 bits by tensor; residual Adds, LayerNorm, softmax and the products inside
 attention stay float.
-Of four ways to find ranges, neural-compressor's `autotune` takes the first whose score on the eval set drops by at most
+Of four ways to find ranges, neural-compressor's `autotune` takes the first whose score on the rows that choose drops by at most
 `max_drop`, else the best. The file that would ship is scored, in ONNX Runtime.
 
 SmoothQuant is not offered: in neural-compressor 3.10, `quantize` with a SmoothQuantConfig imports Intel's extension for

@@ -1,6 +1,6 @@
 """NNCF with accuracy control: groups of operators return to FP32, one by one, until the score drops by at most `max_drop`.
 
-`nncf.quantize_with_accuracy_control` quantises all and scores on the eval set. While the drop is too large, it ranks the
+`nncf.quantize_with_accuracy_control` quantises all and scores on rows that choose. While the drop is too large, it ranks the
 groups of quantisers by how much the logits change without each, and removes the group that matters most.
 
 SmoothQuant is off here: NNCF 3.4 restores weights from before it, while the activations stay divided by its scales, so that
@@ -82,7 +82,7 @@ class _Validation:
 
     scorer: Scorer
     scores: list[float] = field(default_factory=list)
-    """Scores on the whole eval set, in order: of FP32, of INT8, and of each graph with fewer groups in INT8."""
+    """Scores on all rows that choose, in order: of FP32, of INT8, and of each graph with fewer groups in INT8."""
 
     def __call__(self, compiled: Any, batches: Iterable[Any]) -> tuple[float, list[list[Any]]]:
         names = [port.get_any_name() for port in compiled.outputs]

@@ -155,6 +155,7 @@ class Search:
             tuning=changes(self.target, tuned),
             passed=not best.scored.failures,
             rows=len(self.log.trials.rows),
+            baseline_score=round(self.log.trials.baseline().score, 6),
             trials=tuple(self.log.tried),
             sensitivity=self.sensitivity,
         )

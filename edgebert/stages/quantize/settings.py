@@ -23,7 +23,7 @@ class Settings:
     """Names of nodes, as `export` gives them, that stay FP32."""
     task: Task | None = None
     score: Scorer | None = None
-    """Computes the task's first metric on the eval set, for methods that use the score."""
+    """Computes the task's first metric on the rows that choose, for methods that use the score."""
     labels: tuple[str, ...] = ()
 
     def batches(self) -> list[dict[str, object]]:

@@ -177,7 +177,7 @@ def test_page_of_bench_names_the_fastest_of_each_load_and_the_bounds() -> None:
 
 
 def test_every_section_is_there_when_there_is_something_to_show(full: tuple[str, Element]) -> None:
-    first = ["models", "differences", "tradeoff", "distribution", "structure", "scaling", "resources", "arithmetic"]
+    first = ["models", "labels", "differences", "tradeoff", "distribution", "structure", "scaling", "resources", "arithmetic"]
     assert sections(full[1]) == [*first, "conditions", "lineage"]
 
 
