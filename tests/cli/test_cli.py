@@ -107,7 +107,10 @@ def test_compress_json_holds_the_verdict_the_metrics_and_the_gates(cli: Callable
     assert found["bundle"] == str(Path("runs/recipe/bundle"))
     names = [model["name"] for model in found["models"]]
     assert found["best"] in names and len(names) == 5
-    assert all(model.keys() == {"name", "role", *GATED} for model in found["models"])
+    sure = {"speedup_interval", "speedup_sure"}
+    for model in found["models"]:
+        assert model.keys() == {"name", "role", *GATED, *(sure if model["role"] == "candidate" else ())}
+    assert isinstance(found["disturbances"], list) and found["selection"] is None
     assert found["gates"][found["best"]] == [
         {"gate": "accuracy >= 0", "passed": True, "reason": found["gates"][found["best"]][0]["reason"]}
     ]

@@ -26,9 +26,9 @@ def recipe(tmp_path_factory: pytest.TempPathFactory, model_template: Path) -> Pa
 
 
 def trials_of(recipe: Path, gates: str) -> MeasuredTrials:
-    compression = Compression(
-        resolve_recipe(load_recipe(str(recipe), [f"gates={gates}"])), ArtifactStore(recipe.parent / "store"), Silent()
-    )
+    overrides = [f"gates={gates}", "stages=[{quantize: {method: auto}}]"]
+    resolved = resolve_recipe(load_recipe(str(recipe), overrides))
+    compression = Compression(resolved, ArtifactStore(recipe.parent / "store"), Silent())
     compression.store.prepare()
     return compression._trials(TARGET, compression.base)
 
