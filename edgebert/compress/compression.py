@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from edgebert.bundle.parts import PlannedEntry
 from edgebert.compress.labels import SAME_LABELS, label_fault, renamed
 from edgebert.compress.layout import BASE, PlannedStep, numbered
+from edgebert.compress.readable_rows import check_readable
 from edgebert.compress.resolve import ResolvedRecipe, calibration_samples, resolve_labels
 from edgebert.compress.selection import Choice, choice_of, selection_of, with_select
 from edgebert.compress.step_keys import step_key
@@ -160,6 +161,7 @@ class Compression:
         self.require_packages()
         # Report faults in the input before the first minute of work; those of the data before torch is loaded.
         _ = self.data, self.base, self.models, self.labels
+        check_readable(self.data.values(), self.serving(self.base), self.inputs.model.config)
         self._note_labels()
         self._note_long_rows()
         self._note_texts()

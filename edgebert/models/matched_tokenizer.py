@@ -82,8 +82,8 @@ def _notes(theirs: TransformersTokenizer, tokenizer: Tokenizer, model: ModelFold
     nothing = [text for text, found in zip(SINGLE, tokenizer.encode_batch(list(SINGLE)), strict=True) if not found.ids]
     if nothing:
         yield f"the tokenizer makes no token of some texts, such as {shortened(nothing[0])}; they are refused where they come"
-    if theirs.tokenizer.padding_side == "left" and not model.family.skips_padding:
+    if theirs.tokenizer.padding_side == "left":
         yield (
-            f"the tokenizer pads on the left, which moves the positions of {model.family.title}'s tokens, so that an answer "
-            "depends on the texts beside it; here texts are padded on the right: each has the answer that it has alone"
+            "the tokenizer pads on the left, where heads read the first token and BERT counts positions, so that an answer would "
+            "depend on the texts beside it; here texts are padded on the right: each has the answer that Transformers gives it alone"
         )

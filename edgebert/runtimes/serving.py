@@ -54,7 +54,7 @@ class Serving:
         """
         with _panics_are_errors(f"{self.tokenizer} cannot read a text"):
             encoded = self.task.encode(tokenizer, rows, self.max_length)
-        if nothing := next((item for item in encoded if not item.ids), None):
+        if (nothing := next((item for item in encoded if not item.ids), None)) is not None:  # an empty one is false
             raise InputError(
                 f"Text {nothing.row + 1} has no token: the model's tokenizer drops all of its characters, and adds none.",
                 hint="Leave it out, or write something in it that the model knows.",

@@ -19,6 +19,7 @@ from edgebert.core.progress import Progress
 from edgebert.core.store import FileEntry, content_hash, hash_file
 from edgebert.errors import InputError, MissingPackage, SourceError
 from edgebert.measure.bench.model_files import graph_files
+from edgebert.measure.bench.read_tokenizer import tokenizer_of
 from edgebert.models.families import find_family
 from edgebert.models.folder import inspect_model
 from edgebert.models.json_file import read_json
@@ -215,7 +216,7 @@ def _torch_model(folder: Path) -> BenchModel:
         max_length=model.max_length(),
         pad_id=int(model.config.get("pad_token_id") or 0),
         vocabulary=int(model.config.get("vocab_size", VOCABULARY)),
-        tokenizer=tokenizer,
+        tokenizer=tokenizer_of(model),
     )
 
 
