@@ -84,6 +84,7 @@ def _notes(theirs: TransformersTokenizer, tokenizer: Tokenizer, model: ModelFold
         yield f"the tokenizer makes no token of some texts, such as {shortened(nothing[0])}; they are refused where they come"
     if theirs.tokenizer.padding_side == "left":
         yield (
-            "the tokenizer pads on the left, where heads read the first token and BERT counts positions, so that an answer would "
-            "depend on the texts beside it; here texts are padded on the right: each has the answer that Transformers gives it alone"
+            "the tokenizer pads on the left, where heads read the first token and BERT counts positions, so that an answer "
+            "would depend on the texts beside it; here texts are padded on the right: each has the answer that Transformers "
+            "gives to it alone"
         )
