@@ -123,7 +123,7 @@ def test_a_graph_has_the_hash_of_its_artifact_wherever_it_lies(bundle: Path) -> 
         assert bench_model.target == Target(runtime=variant.target.runtime)
         assert bench_model.tokenizer == bundle / "tokenizer.json"  # one folder up, as in a Hub folder
         assert (bench_model.task, bench_model.labels) == ("text-classification", ("negative", "positive"))
-        assert bench_model.max_length == 64
+        assert bench_model.max_length == 32  # as it is served, by tokenizer_config.json
 
 
 def test_a_graph_that_stands_alone_is_asked_without_text(graph: Path, tmp_path: Path) -> None:
