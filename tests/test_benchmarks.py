@@ -119,6 +119,16 @@ def test_device_start_prints_its_tables_and_its_figures(assets: Path, tmp_path: 
     assert "first load peak MB=" in lines[-1]
 
 
+@pytest.mark.slow
+def test_clients_prints_every_client_and_its_figures(assets: Path, tmp_path: Path) -> None:
+    """A quick run makes Node's environment where npm reaches its registry; the others are asked where they are there."""
+    lines = quick("clients", assets, tmp_path, "--peers", str(tmp_path / "peers")).splitlines()
+    names = [line.split("  ")[0].partition(": left out")[0] for line in lines]
+    for name in ("Transformers.js, as the card says", "onnxruntime-node", "optimum-intel, by itself"):
+        assert name in names
+    assert lines[-1].startswith("figures: clients=") and lines[-1].endswith("; all hold")
+
+
 def test_every_benchmark_is_described_and_finds_what_it_imports(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(BENCHMARKS)
     described = (BENCHMARKS / "README.md").read_text()

@@ -12,6 +12,7 @@ from typing import Any
 from edgebert.bundle.manifest import MADE, MANIFEST, TOLERANCE, BundleManifest, GoldenInputs, ManifestEntry
 from edgebert.bundle.parts import BundleEntry, BundleParts, PlannedEntry
 from edgebert.bundle.stamp import stamp
+from edgebert.bundle.usage import snippets
 from edgebert.core.packages import package_version
 from edgebert.core.store import hash_folder
 from edgebert.errors import EnvironmentFault, InputError, MissingPackage
@@ -30,6 +31,7 @@ from edgebert.runtimes.isa import EXACT
 from edgebert.runtimes.target import Isa
 from edgebert.version import __version__
 
+HERE = Path(__file__).parent
 MODEL_FILES = ("config.json", *(name for name in TOKENIZER_FILES if name != "added_tokens.json"))
 
 
@@ -171,13 +173,27 @@ def model_card(parts: BundleParts, variants: Sequence[ManifestEntry]) -> str:
     except ImportError as error:
         raise MissingPackage("jinja2", needed_for="Writing the model card") from error
     # The text is Markdown, where HTML escapes would be visible.
-    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, autoescape=False)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([HERE, HERE / "usage"]),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,
+    )
     environment.filters["oneline"] = lambda text: " ".join(str(text).replace("|", "/").split())
     report = parts.report
-    return environment.from_string(Path(__file__).with_name("model_card.md.j2").read_text(encoding="utf-8")).render(
+    row = parts.variants[0].goldens.rows[0]
+    return environment.get_template("model_card.md.j2").render(
         parts=parts,
         report=report,
         edgebert_version=__version__,
+        snippets=snippets(
+            parts.serving,
+            variants,
+            parts.verdict.best.entry.name,
+            row,
+            lambda name, **values: environment.get_template(name).render(**values),
+        ),
         variants=variants,
         table=markdown_table(report, parts.verdict),
         selection_lines=selection_lines(report),

@@ -43,11 +43,19 @@ def session_options(target: Target) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = wanted.arena
-    if not wanted.spinning:
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if wanted.denormals_as_zero:
-        options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    for name, value in session_entries(target).items():
+        options.add_session_config_entry(name, value)
     return options
+
+
+def session_entries(target: Target) -> dict[str, str]:
+    """Entries of a session's configuration, by ONNX Runtime's names, that a target's options ask for."""
+    wanted = options_of(target)
+    asked = {
+        "session.intra_op.allow_spinning": None if wanted.spinning else "0",
+        "session.set_denormal_as_zero": "1" if wanted.denormals_as_zero else None,
+    }
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def open_session(model: Path, target: Target, options: Any, held: Held | None = None) -> Any:
