@@ -48,6 +48,8 @@ class Environment:
     requirements: tuple[str, ...]
     package: str
     """The package whose version is the client's."""
+    without: tuple[str, ...] = ()
+    """Packages that are taken out again."""
 
     def folder(self, peers: Path) -> Path:
         """Where it is."""
@@ -69,6 +71,8 @@ class Environment:
         done = self._run(["bin/pip", "install", "--quiet", *self.requirements], peers)
         if done.returncode:
             sys.exit(f"{self.name}: {(done.stdout + done.stderr)[-3000:]}")
+        if self.without:
+            self._run(["bin/pip", "uninstall", "--quiet", "--yes", *self.without], peers)
         (self.folder(peers) / "made").touch()
 
     def _run(self, command: Sequence[str], peers: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -216,7 +220,8 @@ PINS = (TORCH, "sentence-transformers[onnx]==5.7.0", "optimum-onnx[onnxruntime]=
 """optimum-onnx needs Transformers below 4.58, and sentence-transformers brings it for its back end."""
 OPTIMUM = Environment("clients-onnx", (*PINS, "transformers==4.57.6"), "optimum-onnx")
 SENTENCE = Environment("clients-onnx", (*PINS, "transformers==4.57.6"), "sentence-transformers")
-INTEL = Environment("clients-openvino", (TORCH, "optimum-intel[openvino]==2.2.0"), "optimum-intel")
+# It requires torchvision, which texts do not need, and whose wheels do not load beside a CPU build of torch.
+INTEL = Environment("clients-openvino", (TORCH, "optimum-intel[openvino]==2.2.0"), "optimum-intel", without=("torchvision",))
 CLIENTS = (
     OtherClient("Transformers.js, as the card says", TRANSFORMERS, "Transformers.js"),
     OtherClient("Transformers.js, by itself", TRANSFORMERS, own_code=TRANSFORMERS_JS, file=FP32),

@@ -182,7 +182,7 @@ def model_card(parts: BundleParts, variants: Sequence[ManifestEntry]) -> str:
     )
     environment.filters["oneline"] = lambda text: " ".join(str(text).replace("|", "/").split())
     report = parts.report
-    row = parts.variants[0].goldens.rows[0]
+    row = min(parts.variants[0].goldens.rows, key=lambda texts: sum(map(len, texts.values())))
     return environment.get_template("model_card.md.j2").render(
         parts=parts,
         report=report,

@@ -62,7 +62,7 @@ def test_pasted_code_answers_as_edgebert_does(shared: Path, title: str) -> None:
     label, score = ast.literal_eval(done.stdout)
     manifest = read_bundle(shared)
     variant = next(one for one in manifest.variants if one.file == file_of(shared, title))
-    ours = load(shared, variant=variant.name)(manifest.goldens.rows[0]["text"])
+    ours = load(shared, variant=variant.name)(min((row["text"] for row in manifest.goldens.rows), key=len))
     assert label == ours.label and score == pytest.approx(ours.score, abs=1e-4)  # type: ignore[attr-defined]
 
 
