@@ -11,8 +11,8 @@ import pytest
 
 from edgebert.bundle.golden_answers import compare_goldens
 from edgebert.bundle.manifest import BundleManifest
-from edgebert.bundle.read import read_bundle
-from edgebert.bundle.self_test import SelfTest, other_versions, replay_all
+from edgebert.bundle.read import open_bundle_folder, read_bundle
+from edgebert.bundle.self_test import SelfTest, golden_inputs, other_versions, replay
 from edgebert.tasks import get_task
 from edgebert.tasks.base import Output, Task
 from edgebert.tasks.text_classification import TextClassification
@@ -86,9 +86,11 @@ def with_versions(manifest: BundleManifest, **versions: str) -> BundleManifest:
 def test_versions_are_said_where_they_are_others_and_decide_nothing(shared: Path) -> None:
     import onnxruntime
 
-    manifest = read_bundle(shared)
-    assert [other_versions(variant) for variant in manifest.variants] == [""] * 5
-    tests = replay_all(shared, with_versions(manifest, onnxruntime="1.99.0"))
+    with open_bundle_folder(shared) as bundle:
+        assert [other_versions(variant) for variant in bundle.manifest.variants] == [""] * 5
+        encoded = golden_inputs(bundle.serving, bundle.open_tokenizer(), bundle.manifest)
+        variants = with_versions(bundle.manifest, onnxruntime="1.99.0").variants
+        tests = [replay(bundle, variant, encoded) for variant in variants]
     said = [test.result.partition("(")[2] for test in tests]
     made = f"made with onnxruntime 1.99.0, here {onnxruntime.__version__})"
     assert said == [made, made, made, "", ""]
