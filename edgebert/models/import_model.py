@@ -92,11 +92,12 @@ def check_against_transformers(model: ModelFolder, store: ArtifactStore, progres
 
     def make(draft: Draft) -> Mapping[str, Any]:
         with progress.step("compare the tokenizer with Transformers'"):
-            model.copy_tokenizer_to(draft.work)
-            tokenizer = usable_tokenizer(draft.work, model)
-            matched = match_tokenizer(tokenizer, model)
-            for file in draft.work.iterdir():
-                file.unlink()
+            try:
+                model.copy_tokenizer_to(draft.work)
+                matched = match_tokenizer(usable_tokenizer(draft.work, model), model)
+            finally:
+                for file in draft.work.iterdir():  # of a refused model as well: nothing here is gone on with
+                    file.unlink()
         if matched.written is not None:
             (draft.out / TOKENIZER).write_text(matched.written, encoding="utf-8", newline="\n")
         (draft.out / "notes.txt").write_text("".join(f"{line}\n" for line in matched.notes) or "equal\n", encoding="utf-8")
