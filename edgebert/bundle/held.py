@@ -7,6 +7,7 @@ copy in a temporary folder that only this user can open.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import mmap
 import os
@@ -25,6 +26,9 @@ from edgebert.errors import EnvironmentFault
 DESCRIPTORS = Path("/proc/self/fd")
 NO_MORE_WRITES = 0x10
 """F_SEAL_FUTURE_WRITE of Linux 5.1. F_SEAL_WRITE, for older kernels, forbids even mappings for reading if they are shared."""
+
+NO_FILES_IN_MEMORY = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EINVAL)
+"""What a sandbox or a kernel answers that has no sealed files in memory; other errors say that there is no room for one."""
 
 
 class HeldFiles:
@@ -107,11 +111,13 @@ def _sha256(path: Path) -> str:
 
 
 def _memory_file() -> int | None:
-    if sys.platform != "linux" or not DESCRIPTORS.is_dir():
-        return None
+    if sys.platform != "linux" or not hasattr(os, "memfd_create") or not DESCRIPTORS.is_dir():
+        return None  # a Python that was built for an old glibc has no memfd_create
     try:
         return os.memfd_create("edgebert", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    except PermissionError:  # a sandbox that forbids it
+    except OSError as error:
+        if error.errno not in NO_FILES_IN_MEMORY:
+            raise
         return None
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Self
 
@@ -62,6 +64,16 @@ class OpenBundle:
             BundleError: it was altered, or is not a tokenizer.
         """
         return self.serving.open_tokenizer(self.held(TOKENIZER))
+
+    @contextmanager
+    def copies_of_its_own(self) -> Iterator[None]:
+        """Drops the copies that are made within at its end, so that the graphs of a bundle are not held all at once."""
+        former = self._held
+        with HeldFiles() as self._held:
+            try:
+                yield
+            finally:
+                self._held = former
 
     def held(self, name: str) -> Path:
         """A path that opens the checked content of a listed file, whatever lies in the folder by then.

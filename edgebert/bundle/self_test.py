@@ -116,10 +116,11 @@ def golden_inputs(serving: Serving, tokenizer: Tokenizer, manifest: BundleManife
 
 
 def replay(bundle: OpenBundle, variant: ManifestEntry, encoded: Sequence[Encoded]) -> SelfTest:
-    """Opens one variant, if it can run here, and compares its outputs with the goldens."""
+    """Opens one variant, if it can run here, and compares its outputs with the goldens. Nothing of it stays in memory."""
     if reason := obstacle(variant):
         return SelfTest(variant, None, reason)
-    return ask_goldens(open_variant(bundle, variant), bundle.serving, variant, encoded)
+    with bundle.copies_of_its_own():
+        return ask_goldens(open_variant(bundle, variant), bundle.serving, variant, encoded)
 
 
 def ask_goldens(session: Session, serving: Serving, variant: ManifestEntry, encoded: Sequence[Encoded]) -> SelfTest:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from mmap import ACCESS_COPY, mmap
@@ -66,14 +68,13 @@ def open_session(model: Path, target: Target, options: Any, held: Held | None = 
 
     Raises:
         BundleError: ONNX Runtime cannot open the file.
-        EnvironmentFault: this version cannot be given the weights that a graph keeps in other files.
+        EnvironmentFault: there is no room for a copy of the weights that a graph keeps in other files.
     """
     import onnxruntime as ort
 
     off = list(options_of(target).disabled_optimizers)
-    path = held[model.name] if held else model
     try:
-        with _given(options, {name: file for name, file in (held or {}).items() if name != model.name}):
+        with _given(options, model, held or {model.name: model}) as path:
             return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=off)
     except EnvironmentFault:
         raise
@@ -82,16 +83,40 @@ def open_session(model: Path, target: Target, options: Any, held: Held | None = 
 
 
 @contextmanager
-def _given(options: Any, weights: Held) -> Iterator[None]:
-    """Gives a session the content of the files that its graph keeps weights in: by itself it would look for them by name."""
+def _given(options: Any, model: Path, held: Held) -> Iterator[Path]:
+    """A path that opens a graph, of which a session also gets the files of weights: by itself it looks for them by name."""
+    weights = {name: file for name, file in held.items() if name != model.name}
+    if weights and not hasattr(options, "add_external_initializers_from_files_in_memory"):
+        with _in_one_folder(held) as folder:
+            yield folder / model.name
+        return
+    with _given_weights(options, weights):
+        yield held[model.name]
+
+
+@contextmanager
+def _in_one_folder(held: Held) -> Iterator[Path]:
+    """Copies files under their names into a folder of this user alone; before 1.24 no weights are taken from memory.
+
+    Raises:
+        EnvironmentFault: there is no room.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgebert-", ignore_cleanup_errors=True) as folder:
+        try:
+            for name, file in held.items():
+                (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, Path(folder) / name)
+        except OSError as error:
+            reason = f"The graph's weights cannot be copied into {folder}: {error.strerror}."
+            raise EnvironmentFault(reason, hint="pip install --upgrade onnxruntime takes them from memory.") from error
+        yield Path(folder)
+
+
+@contextmanager
+def _given_weights(options: Any, weights: Held) -> Iterator[None]:
     if not weights:
         yield
         return
-    if not hasattr(options, "add_external_initializers_from_files_in_memory"):
-        raise EnvironmentFault(
-            "The graph keeps weights in files of their own, which this version of ONNX Runtime opens by name only.",
-            hint="Update it: pip install --upgrade onnxruntime",
-        )
     with ExitStack() as stack:
         files = [stack.enter_context(path.open("rb")) for path in weights.values()]
         data = [stack.enter_context(mmap(file.fileno(), 0, access=ACCESS_COPY)) for file in files]

@@ -67,6 +67,8 @@ class OpenVinoSession(Session):
 
         self._core = ov.Core()
         self._settings = compile_settings(threads, precision)
+        if held is not None:  # a mapped copy would stay in memory, beside the weights, for as long as the session
+            self._core.set_property({"ENABLE_MMAP": False})
         try:
             self._model = self._core.read_model(*_paths(model, held))
         except RuntimeError as error:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -102,14 +102,44 @@ def test_weights_beside_an_onnx_graph_are_held_with_it(
     assert edgebert.load(bundle, variant=FP32)(TEXT).score == pytest.approx(kinds[FP32], abs=1e-6)
 
 
-def test_weights_in_files_of_their_own_need_a_runtime_that_takes_them(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import onnxruntime
+def test_a_runtime_that_takes_no_weights_from_memory_opens_copies_in_a_folder_of_this_user(
+    bundle: Path, tmp_path: Path, kinds: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from onnxruntime import SessionOptions
 
     moved_out(bundle, "weights.data")
-    plain = SimpleNamespace(add_session_config_entry=lambda *entry: None)
-    monkeypatch.setattr(onnxruntime, "SessionOptions", lambda: plain)
-    with pytest.raises(EnvironmentFault, match="which this version of ONNX Runtime opens by name only"):
-        edgebert.load(bundle, variant=FP32)
+    evil = Path(shutil.copytree(bundle, tmp_path / "evil"))
+    (evil / "onnx/weights.data").write_bytes(bytes((evil / "onnx/weights.data").stat().st_size))
+    swap = lambda: exchange(bundle / "onnx", evil / "onnx")  # noqa: E731
+    opened = while_opened(monkeypatch, swap, swap)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    for owner in SessionOptions.__mro__[:-1]:
+        if "add_external_initializers_from_files_in_memory" in vars(owner):
+            monkeypatch.delattr(owner, "add_external_initializers_from_files_in_memory")
+    assert edgebert.load(bundle, variant=FP32)(TEXT).score == pytest.approx(kinds[FP32], abs=1e-6)
+    assert opened == ["model.onnx"]
+    assert list(tmp_path.glob("edgebert-*")) == []
+
+
+def test_verify_holds_the_copies_of_one_variant_at_a_time(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[int] = []
+
+    def counted() -> None:
+        links = [entry.readlink() for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
+        held.append(sum("memfd:edgebert" in str(link) for link in links))
+
+    while_opened(monkeypatch, counted, lambda: None)
+    with open_bundle_folder(bundle) as found:
+        replay_all(found)
+        counted()
+    assert held == [2, 2, 2, 3, 3, 1]  # the tokenizer, one graph, and the weights of OpenVINO
+
+
+def test_openvino_keeps_no_copy_in_memory_after_it_opened_one(bundle: Path) -> None:
+    predictor = edgebert.load(bundle, variant=OPENVINO)
+    assert "memfd:edgebert" not in Path("/proc/self/maps").read_text()
+    assert predictor(TEXT).label
 
 
 def test_a_file_written_in_place_between_hash_and_use_is_not_what_answers(
@@ -230,18 +260,20 @@ def test_a_file_that_is_not_opened_is_checked_by_verify(bundle: Path, cli: Calla
     assert refused.code == 2 and "README.md was altered" in refused.err
 
 
-@pytest.mark.parametrize("name", ["nothing in memory", "no path to it"])
+@pytest.mark.parametrize("name", ["forbidden", "unknown to the kernel", "unknown to Python", "no path to it"])
 @pytest.mark.parametrize("variant", [FP32, OPENVINO])
 def test_a_system_without_files_in_memory_copies_into_a_folder_of_this_user(
     bundle: Path, kinds: dict[str, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, variant: str
 ) -> None:
     def forbidden(*arguments: object) -> int:
-        raise PermissionError(1, "Operation not permitted")
+        raise OSError(errno.EPERM if name == "forbidden" else errno.ENOSYS, "no files in memory")
 
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     if name == "no path to it":
         monkeypatch.setattr(held_module, "DESCRIPTORS", tmp_path / "nowhere")
+    elif name == "unknown to Python":
+        monkeypatch.delattr(os, "memfd_create")
     else:
         monkeypatch.setattr(os, "memfd_create", forbidden)
     assert edgebert.load(bundle, variant=variant)(TEXT).score == pytest.approx(kinds[variant], abs=1e-6)
@@ -266,6 +298,15 @@ def test_a_copy_that_finds_no_memory_is_a_fault_of_the_machine(bundle: Path, mon
 
     monkeypatch.setattr(held_module, "_write", full)
     with pytest.raises(EnvironmentFault, match="cannot be copied before it is opened: Cannot allocate memory"):
+        edgebert.load(bundle)
+
+
+def test_too_many_open_files_are_no_reason_for_a_folder(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "memfd_create", full)
+    with pytest.raises(EnvironmentFault, match="Too many open files"):
         edgebert.load(bundle)
 
 
