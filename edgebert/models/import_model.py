@@ -12,7 +12,8 @@ from edgebert.core.progress import Progress
 from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_file, hash_json
 from edgebert.errors import SourceError
 from edgebert.models.folder import ModelFolder
-from edgebert.models.tokenizer_limits import open_tokenizer, without_panic
+from edgebert.models.panics import without_panic
+from edgebert.models.tokenizer_limits import open_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from edgebert.errors import SourceError
 from edgebert.models.folder import ModelFolder
 from edgebert.models.hard_texts import ORDINARY, SINGLE, shortened
-from edgebert.models.tokenizer_limits import without_panic
+from edgebert.models.panics import without_panic
 from edgebert.models.transformers_tokenizer import TransformersTokenizer, first_difference
 
 if TYPE_CHECKING:

@@ -7,22 +7,19 @@ padding to 10^10 tokens is allocated, and a bad regular expression ends in a Rus
 from __future__ import annotations
 
 import base64
-import contextlib
 import math
-import os
 import re
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from edgebert.models.json_file import read_json
+from edgebert.models.panics import without_panic
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-Made = TypeVar("Made")
 MOST_STEPS = 64
 """Normalisers, pre-tokenizers or post-processors of a chain; tokenizers in use have ten."""
 MOST_GROWTH = 100
@@ -36,8 +33,6 @@ LONGEST_WORD = 1000
 PARTS = ("normalizer", "pre_tokenizer", "post_processor")
 CHAINS = ("normalizers", "pretokenizers", "processors")
 """Where each part's `Sequence` holds its steps."""
-PANIC = "PanicException"
-"""Class of a Rust panic; it is no Exception, so that `except Exception` lets it through."""
 
 
 def open_tokenizer(file: Path) -> Tokenizer:
@@ -51,58 +46,6 @@ def open_tokenizer(file: Path) -> Tokenizer:
 
     check_limits(read_json(file))
     return without_panic(lambda: Tokenizer.from_file(str(file)))
-
-
-def without_panic(call: Callable[[], Made]) -> Made:
-    """The result of a call into the library; a panic becomes a ValueError, and what Rust prints about it is not shown.
-
-    Raises:
-        ValueError: the library panicked, or raised an error.
-    """
-    try:
-        with _silent():
-            return call()
-    except (KeyboardInterrupt, SystemExit, MemoryError):
-        raise
-    except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != PANIC:
-            raise
-        raise ValueError(_told(str(error))) from None
-
-
-def _told(text: str) -> str:
-    """The first line of an error that says something."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[0][:200] if lines else "the library tokenizers refuses it"
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Within it nothing reaches the descriptor of standard error, which Rust writes to past `sys.stderr`."""
-    kept = _copy_of_standard_error()
-    if kept is None:
-        yield
-        return
-    sink = os.open(os.devnull, os.O_WRONLY)
-    with contextlib.suppress(ValueError, OSError):
-        sys.stderr.flush()
-    try:
-        os.dup2(sink, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(sink)
-        os.close(kept)
-
-
-def _copy_of_standard_error() -> int | None:
-    """Another descriptor of it; None where it is closed, or everything is to be shown."""
-    if os.environ.get("EDGEBERT_DEBUG"):
-        return None
-    try:
-        return os.dup(2)
-    except OSError:
-        return None
 
 
 def check_limits(content: Mapping[str, Any]) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgebert.errors import BundleError, EdgebertError, InputError
-from edgebert.models.tokenizer_limits import without_panic
 from edgebert.runtimes.target import Target
 from edgebert.tasks.base import Batch, Encoded, Row, Task, collate
 
@@ -28,7 +27,7 @@ class Serving:
     tokenizer: Path
 
     def open_tokenizer(self, held: Path | None = None) -> Tokenizer:
-        """Reads tokenizer.json.
+        """Reads tokenizer.json. Nothing of the process changes meanwhile: other threads may be at work in it.
 
         Args:
             held: opens a checked copy of it; by default it is read where it lies.
@@ -39,7 +38,7 @@ class Serving:
         from tokenizers import Tokenizer
 
         with _panics_are_errors(f"{self.tokenizer} is not a tokenizer"):
-            return without_panic(lambda: Tokenizer.from_file(str(held or self.tokenizer)))
+            return Tokenizer.from_file(str(held or self.tokenizer))
 
     def equals(self, other: Serving) -> bool:
         """Whether the same text becomes the same batch: then both may share one bundle, which has one tokenizer."""

@@ -96,6 +96,6 @@ def test_a_bad_regular_expression_prints_no_backtrace(pattern: str, model_dir: P
     file.write_text(json.dumps({**json.loads(file.read_text()), "pre_tokenizer": split}))
     with pytest.raises(SourceError, match=r"The tokenizer in .* cannot be read: .*\w"):
         check_tokenizer(file, inspect_model(model_dir))
+    assert capfd.readouterr() == ("", "")
     with pytest.raises(BundleError, match="is not a tokenizer"):
         Serving(get_task("text-classification"), ("a", "b"), 16, 0, file).open_tokenizer()
-    assert capfd.readouterr() == ("", "")
