@@ -100,7 +100,7 @@ def test_report_leaves_nothing_where_it_cannot_write(cli: Cli, file: Path, tmp_p
 
     monkeypatch.setattr(Path, "replace", full)
     done = cli("report", file)
-    assert done.code == 2 and "No space left on device" in done.err
+    assert done.code == 3 and "No space left on device" in done.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r.json"]
 
 
