@@ -85,6 +85,10 @@ def write_recipe(text: str, out: Path, *, force: bool) -> None:
     """
     if out.exists() and not force:
         raise InputError(f"{out} exists.", hint="Name another file with --out, or overwrite it with --force.")
+    if not out.parent.is_dir():  # a misspelt folder is not made into one
+        raise InputError(
+            f"{out} cannot be written: there is no folder {out.parent}.", hint="Make it, or name another with --out."
+        )
     write_whole(out, text)
 
 

@@ -27,6 +27,11 @@ NO_FOLDER = "The current folder was deleted"
 OTHER_FOLDER = "Change to a folder that exists: cd"
 
 
+def _is_gone(folder: Path) -> bool:
+    """Whether a folder is not there, and no file is in its stead or in that of a folder above it."""
+    return not folder.is_dir() and not any(path.is_file() for path in (folder, *folder.parents))
+
+
 @contextlib.contextmanager
 def store_faults(path: Path, option: str = "--store or EDGEBERT_HOME", *, base: Path | None = None) -> Iterator[None]:
     """Turns an operating system's error about a path into a StoreError with a way on.
@@ -40,7 +45,7 @@ def store_faults(path: Path, option: str = "--store or EDGEBERT_HOME", *, base: 
     except EdgebertError:
         raise
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR) and not (base or path).is_dir():
+        if error.errno in (errno.ENOENT, errno.ENOTDIR) and _is_gone(base or path):
             hint = f"Run again, or name another with {option}."
             raise StoreError(f"{base or path} is gone: somebody moved or removed it.", hint=hint) from error
         if fault := _path_fault(error, path, option) or limit_fault(error):

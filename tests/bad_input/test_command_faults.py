@@ -21,7 +21,7 @@ from edgebert.errors import EXIT_ENVIRONMENT, EXIT_INPUT
     Case("out that is no run", both(folder_at("o"), put("o/x", "")), ("was not written by a run", "--out"), ("--out", "o")),
     Case("out that is a file", put("o", ""), ("o exists and was not written by a run", "--out"), ("--out", "o")),
     Case("out below a file", put("o", ""), ("a file stands in its way", "--out"), ("--out", "o/x"), EXIT_ENVIRONMENT),
-    Case("out that is this folder", nothing, ("was not written by a run; it is left alone",), ("--out", ".")),
+    Case("out that is this folder", nothing, ("is the current folder, or holds it",), ("--out", ".")),
     Case("out with an endless name", nothing, ("too long", "--out"), ("--out", "x" * 300), EXIT_ENVIRONMENT),
     Case("unknown option", nothing, ("No such option: --sets", "edgebert compress --help"), ("--sets", "x=1")),
     Case("option without a value", nothing, ("--store", "edgebert --help"), ("--store",)),
