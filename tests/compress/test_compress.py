@@ -101,14 +101,11 @@ def test_bundle_does_not_reveal_where_it_was_made(cli: Any, recipe: Path, tmp_pa
         assert file.is_dir() or str(tmp_path).encode() not in file.read_bytes(), file
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [("one\ttwo\tthree", "3 parts"), ("one\ttwo", "Text 1 has text and text_pair, but this model was made for text.")],
-)
-def test_run_refuses_a_text_with_more_parts_than_the_model_takes(cli: Any, plain_run: Path, text: str, message: str) -> None:
-    result = cli("run", plain_run / "runs/recipe/bundle", text)
-    assert result.code == 2
-    assert message in result.err
+def test_run_reads_a_tab_as_a_space_where_the_model_takes_one_text(cli: Any, plain_run: Path) -> None:
+    answers = [cli("run", plain_run / "runs/recipe/bundle", text, "--json") for text in ("good film", "good\tfilm")]
+    assert [answer.code for answer in answers] == [0, 0]
+    spaced, tabbed = (json.loads(answer.out)[0] for answer in answers)
+    assert spaced["score"] == tabbed["score"]
 
 
 def test_compress_refuses_to_judge_a_model_on_its_training_rows(cli: Any, recipe: Path) -> None:
