@@ -86,6 +86,9 @@ class BundleManifest(Frozen):
     labels: Texts
     max_length: int = Field(ge=1, le=LENGTH_LIMIT)
     pad_id: int = Field(ge=0, le=TOKEN_LIMIT)
+    truncation_side: Literal["left", "right"] = "right"
+    """Side of a long text that is cut off. Bundles without the key were measured with texts cut on the right, whatever their
+    tokenizer.json says; the key is written only for the left, which versions that cut on the right refuse to load."""
     files: dict[str, FileEntry]
     """Name -> size and sha256 of every file but the manifest and the signature."""
     variants: Annotated[tuple[ManifestEntry, ...], FailFast(), Field(min_length=1)]

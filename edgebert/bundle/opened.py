@@ -128,4 +128,5 @@ def serving_of(folder: Path, manifest: BundleManifest) -> Serving:
         max_length=manifest.max_length,
         pad_id=manifest.pad_id,
         tokenizer=folder / TOKENIZER,
+        truncation_side=manifest.truncation_side,
     )

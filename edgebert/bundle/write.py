@@ -16,6 +16,7 @@ from edgebert.bundle.usage import snippets
 from edgebert.core.packages import package_version
 from edgebert.core.store import hash_folder
 from edgebert.errors import EnvironmentFault, InputError, MissingPackage
+from edgebert.models.cut_side import cut_side
 from edgebert.models.families import TOKENIZER_FILES, find_family
 from edgebert.models.served_tokenizer import write_served_tokenizer
 from edgebert.report.file import write_report
@@ -54,6 +55,7 @@ def write_bundle(folder: Path, parts: BundleParts, *, note: Callable[[str], None
         labels=parts.serving.labels,
         max_length=parts.serving.max_length,
         pad_id=parts.serving.pad_id,
+        truncation_side=cut_side(folder / "tokenizer.json"),
         files=hash_folder(folder),
         variants=tuple(variants),
         selected=parts.verdict.best.entry.name,
@@ -62,7 +64,8 @@ def write_bundle(folder: Path, parts: BundleParts, *, note: Callable[[str], None
         goldens=GoldenInputs(rows=tuple(goldens.rows), token_ids=tuple(map(tuple, goldens.token_ids))),
         lineage=_dated(parts.lineage),
     )
-    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1))
+    usual = {"truncation_side"} if manifest.truncation_side == "right" else None  # older versions refuse what they do not know
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1, exclude=usual))
     _sign(folder, note)
 
 

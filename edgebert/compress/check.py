@@ -200,7 +200,7 @@ class Check:
             "data": self.data.artifact.sha256,
             "task": serving.task.name,
             "max_length": serving.max_length,
-            "tokenizer": hash_file(serving.tokenizer),
+            **serving.tokenizer_key(),
         }
 
     def coverage(self, planned: PlannedEntry) -> Coverage | None:
@@ -298,7 +298,7 @@ def _serving_identity(planned: PlannedEntry) -> dict[str, Any]:
         "labels": list(serving.labels),
         "max_length": serving.max_length,
         "pad_id": serving.pad_id,
-        "tokenizer": hash_file(serving.tokenizer),
+        **serving.tokenizer_key(),
     }
 
 

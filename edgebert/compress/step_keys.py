@@ -12,6 +12,7 @@ from edgebert.compress.selection import Choice
 from edgebert.core.store import Artifact, hash_json
 from edgebert.data.prepared import source_hash
 from edgebert.measure.machine.environment import read_environment
+from edgebert.models.cut_side import side_key
 from edgebert.models.import_model import imported_contents
 from edgebert.report.gates import answer_gates
 from edgebert.stages.examples import ROLES
@@ -43,10 +44,12 @@ def step_key(
     if source.format != "transformers":
         # A graph has no tokenizer of its own. Two models may share a graph, but each is served by its own tokenizer.
         parts["lineage"] = source.key
+    parts |= side_key(source.path / "tokenizer.json")
     if stage.keyed_by_packages:
         parts["packages"] = stage.package_versions()
     if teacher:
         parts |= {"teacher": teacher.sha256, "lineage": source.key}  # an earlier result may be the assistant
+        parts |= side_key(teacher.path / "tokenizer.json", "teacher_truncation_side")
     if stage.models():
         parts["models"] = {name: imported_contents(resolved.models[name], models.get(name)) for name in stage.models()}
     if needed & {"train", "examples", "eval", "select", "calibration"}:

@@ -11,6 +11,7 @@ from edgebert.core.packages import is_installed, package_version, quiet_librarie
 from edgebert.core.progress import Progress
 from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_file, hash_json
 from edgebert.errors import SourceError
+from edgebert.models.cut_side import side_key
 from edgebert.models.folder import ModelFolder
 from edgebert.models.panics import without_panic
 from edgebert.models.tokenizer_limits import open_tokenizer
@@ -57,7 +58,8 @@ def imported_contents(model: ModelFolder, imported: Artifact | None) -> dict[str
         imported: the store's copy of the model, if there is one.
     """
     written = imported.facts.get("written_tokenizer") if imported else None
-    return {**model.contents(), **({"written_tokenizer": written} if written else {})}
+    side = side_key(imported.path / TOKENIZER) if imported else {}
+    return {**model.contents(), **({"written_tokenizer": written} if written else {}), **side}
 
 
 def _written(checked: Artifact) -> dict[str, str]:

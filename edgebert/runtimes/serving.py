@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgebert.errors import BundleError, EdgebertError, InputError
+from edgebert.models.cut_side import Side, side_key
 from edgebert.runtimes.target import Target
-from edgebert.tasks.base import Batch, Encoded, Row, Task, collate
+from edgebert.tasks.base import Batch, Encoded, Row, Task, collate, set_truncation
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -25,6 +26,8 @@ class Serving:
     max_length: int
     pad_id: int
     tokenizer: Path
+    truncation_side: Side | None = None
+    """Side of a long text that is cut off; None: as the tokenizer says."""
 
     def open_tokenizer(self, held: Path | None = None) -> Tokenizer:
         """Reads tokenizer.json. Nothing of the process changes meanwhile: other threads may be at work in it.
@@ -38,7 +41,16 @@ class Serving:
         from tokenizers import Tokenizer
 
         with _panics_are_errors(f"{self.tokenizer} is not a tokenizer"):
-            return Tokenizer.from_file(str(held or self.tokenizer))
+            tokenizer = Tokenizer.from_file(str(held or self.tokenizer))
+            if self.truncation_side is not None:  # tasks that cut ask the tokenizer for the side
+                set_truncation(tokenizer, self.max_length, direction=self.truncation_side)
+            return tokenizer
+
+    def tokenizer_key(self) -> dict[str, str]:
+        """What keys of results say of the tokenizer: all that decides the tokens of a text."""
+        from edgebert.core.artifact import hash_file  # the process that answers makes no keys
+
+        return {"tokenizer": hash_file(self.tokenizer), **side_key(self.tokenizer)}
 
     def equals(self, other: Serving) -> bool:
         """Whether the same text becomes the same batch: then both may share one bundle, which has one tokenizer."""

@@ -29,6 +29,8 @@ from edgebert.tasks import get_task
 from edgebert.tasks.base import Row
 
 MAX_LENGTH = 24
+LEFT = ("left", "vocabulary_alone", "padded")
+"""Set-ups that cut on the left; `padded` says so in its own tokenizer.json."""
 Seen = list[tuple[list[int], list[int]]]
 """Ids and segments of each text."""
 every_setup = pytest.mark.parametrize("name", SETUPS)
@@ -137,7 +139,9 @@ def test_a_right_tokenizer_and_the_keys_of_its_model_stay_as_they_are(name: str,
     source, copy = found.model.path / "tokenizer.json", found.artifact.path / "tokenizer.json"
     former_key = hash_json({"model": found.model.contents(), "version": 1})
     assert (found.artifact.key == former_key) == (name in RIGHT)
-    assert (imported_contents(found.model, found.artifact) == found.model.contents()) == (name in RIGHT)
+    contents = imported_contents(found.model, found.artifact)
+    assert (contents == found.model.contents()) == (name in RIGHT and name != "padded")
+    assert (contents.get("truncation_side") == "left") == (name in LEFT)  # results of before 0.2 were cut on the right
     if name in RIGHT:
         assert hash_file(copy) == hash_file(source)
 
@@ -146,7 +150,7 @@ def test_a_right_tokenizer_and_the_keys_of_its_model_stay_as_they_are(name: str,
 def test_a_bundle_says_what_is_served(name: str, made: dict[str, Imported]) -> None:
     folder = made[name].bundle
     main, config = (json.loads((folder / file).read_text()) for file in ("tokenizer.json", "tokenizer_config.json"))
-    side = "left" if name in ("left", "vocabulary_alone", "padded") else "right"
+    side = "left" if name in LEFT else "right"
     assert (config["model_max_length"], config["truncation_side"], config["padding_side"]) == (MAX_LENGTH, side, "right")
     assert main["padding"] is None
     assert (

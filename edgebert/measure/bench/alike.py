@@ -63,6 +63,7 @@ def _asked_like(bundle: BenchModel, model: BenchModel, progress: Progress, *, of
         columns=bundle.columns,
         max_length=min(model.max_length, bundle.max_length) if model.is_described else bundle.max_length,
         tokenizer=model.tokenizer or bundle.tokenizer,
+        truncation_side=model.truncation_side if model.tokenizer else bundle.truncation_side,
         target=target,
     )
     if not model.is_described:

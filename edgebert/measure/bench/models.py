@@ -20,6 +20,7 @@ from edgebert.core.store import FileEntry, content_hash, hash_file
 from edgebert.errors import InputError, MissingPackage, SourceError
 from edgebert.measure.bench.model_files import graph_files
 from edgebert.measure.bench.read_tokenizer import tokenizer_of
+from edgebert.models.cut_side import Side
 from edgebert.models.families import find_family
 from edgebert.models.folder import inspect_model
 from edgebert.models.json_file import read_json
@@ -78,6 +79,8 @@ class BenchModel:
     tokenizer: Path | None
     checked_at: Target | None = None
     """Target that its answers were checked on, for a bundle's variant."""
+    truncation_side: Side | None = None
+    """Side of a long text that a bundle cuts off; None: as the tokenizer says."""
     is_described: bool = True
     """Whether a config.json says its longest input, pad id and vocabulary; without one they are BERT's usual ones."""
 
@@ -87,7 +90,7 @@ class BenchModel:
         if self.tokenizer is None:
             return None
         task = get_task(self.task) if self.task else TASKS[0]
-        return Serving(task, self.labels, self.max_length, self.pad_id, self.tokenizer)
+        return Serving(task, self.labels, self.max_length, self.pad_id, self.tokenizer, self.truncation_side)
 
 
 def find_models(name: str, wanted: ModelRequest, progress: Progress) -> list[BenchModel]:
@@ -184,6 +187,7 @@ def _variant_model(folder: Path, path: Path, manifest: BundleManifest, variant: 
         pad_id=manifest.pad_id,
         vocabulary=int(read_json(folder / "config.json").get("vocab_size", VOCABULARY)),
         tokenizer=serving.tokenizer,
+        truncation_side=serving.truncation_side,
         checked_at=variant.target,
     )
 

@@ -114,6 +114,7 @@ def _job(item: Planned, options: BenchOptions, file: Path) -> RoundJob:
         max_length=model.max_length,
         pad_id=model.pad_id,
         tokenizer=str(model.tokenizer) if is_text else None,
+        truncation_side=model.truncation_side,
         rows=str(file),
         warmup=options.warmup,
         setting=item.setting,

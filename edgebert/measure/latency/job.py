@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from edgebert.core.strict import Frozen
+from edgebert.models.cut_side import Side
 from edgebert.report.rounds import Setting
 from edgebert.runtimes.target import Target
 
@@ -26,6 +27,8 @@ class RoundJob(Frozen):
     pad_id: int
     tokenizer: str | None
     """Path of tokenizer.json; None where `rows` holds lists of token ids."""
+    truncation_side: Side | None = None
+    """Side of a long text that is cut off; None: as the tokenizer says."""
     rows: str
     """Path of a file of `write_rows`: rows of text, or lists of token ids without a tokenizer, `texts_per_query` of them for
     each query, in order. The first `warmup` queries are served but not timed."""

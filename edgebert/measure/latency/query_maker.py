@@ -34,7 +34,8 @@ class QueryMaker:
         self._max_length, self._pad_id = job.max_length, job.pad_id
         self._serving: Serving | None = None
         if job.tokenizer is not None and job.task is not None:
-            self._serving = Serving(get_task(job.task), job.labels, job.max_length, job.pad_id, Path(job.tokenizer))
+            task, tokenizer = get_task(job.task), Path(job.tokenizer)
+            self._serving = Serving(task, job.labels, job.max_length, job.pad_id, tokenizer, job.truncation_side)
             self._tokenizer = self._serving.open_tokenizer()
 
     @property
