@@ -1,4 +1,4 @@
-"""`edgebert init`: writes a recipe for a model folder."""
+"""`edgebert init`: writes a recipe for a model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import typer
 
 
 def init(
-    model: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="Folder with config.json and model.safetensors.")],
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="Folder with config.json and model.safetensors, package://..., or a Hub name."),
+    ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The recipe to write.")] = Path("recipe.yaml"),
     train: Annotated[Path | None, typer.Option(metavar="FILE", help="Training data.")] = None,
     evaluation: Annotated[
@@ -17,9 +20,10 @@ def init(
     ] = None,
     force: Annotated[bool, typer.Option(help="Overwrite.")] = False,
 ) -> None:
-    """Writes a recipe for a model folder."""
+    """Writes a recipe for a model, with columns, labels and lengths of the data."""
     from edgebert.compress.init import recipe_text, write_recipe
 
-    write_recipe(recipe_text(model, out=out, train=train, evaluation=evaluation), out, force=force)
-    first = "" if train and evaluation else "name your data in it, then: "
+    text = recipe_text(model, out=out, train=train, evaluation=evaluation)
+    write_recipe(text, out, force=force)
+    first = "name your data in it, then: " if "# EDIT" in text else "check its columns, then: " if "guessed" in text else ""
     typer.echo(f"Wrote {out}. Next: {first}edgebert plan {out}")

@@ -1,47 +1,65 @@
-"""init: writes a recipe for a model folder, with the task, labels and lengths of the model's own files."""
+"""init: writes a recipe for a model, with the task of its own files, and with columns, labels and lengths of the data."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from edgebert.compress.proposal import SHARE, Proposal, propose, proposed_labels, proposed_length
 from edgebert.core.files import write_whole
-from edgebert.errors import InputError, SourceError
-from edgebert.models.folder import ModelFolder, inspect_model
+from edgebert.errors import DataError, EdgebertError, InputError, SourceError
+from edgebert.models.folder import ModelFolder
+from edgebert.models.source import ModelSource, find_model, is_local
 from edgebert.tasks import TASKS
 from edgebert.tasks.base import Task
 
 DEFAULT_LENGTH = 128
+PLAIN = re.compile(r"[A-Za-z_./][\w./-]*")
+YAML_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
+HINT = "Name a folder that save_pretrained() wrote, package://module/path, or a model on the Hub."
+PURPOSE = {
+    "eval": "decides the gates, once; never trained or calibrated on",
+    "tuned": "the search chooses on a tenth of it, and calibrates on 128 rows",
+    "train": "finetune trains on it, the search chooses on a tenth",
+}
+"""Role of a data set, `tuned` for train of a model with a head -> what it is for."""
 
 
-def recipe_text(model: Path, *, out: Path, train: Path | None = None, evaluation: Path | None = None) -> str:
+def recipe_text(model: str | Path, *, out: Path, train: Path | None = None, evaluation: Path | None = None) -> str:
     """A commented recipe for the model, valid as soon as the data files exist.
 
+    Args:
+        model: a folder, `package://module/path`, or a name on the Hub.
+        out: the recipe's file, from which its paths count.
+        train: training data, which propose columns, labels and the longest input.
+        evaluation: labelled data that decide the gates.
+
     Raises:
-        SourceError: the folder is not a model that edgebert can use.
+        SourceError, EnvironmentFault: the model cannot be found, or is none that edgebert can use.
+        DataError: a data file does not exist, or its rows cannot be used.
     """
-    folder = inspect_model(model)
+    given = {role: path for role, path in (("train", train), ("eval", evaluation)) if path}
+    _require_files(given)
+    folder = _find(str(model))
     task = task_of(folder)
     tuned = folder.has_head(task)
     base = out.absolute().parent
+    data = {role: propose(path.absolute(), role, task) for role, path in given.items()}
+    purpose = {**PURPOSE, "train": PURPOSE["tuned" if tuned else "train"]}
     lines = [
         f"# edgebert compress {out.name}",
         "# yaml-language-server: $schema=recipe.schema.json   (write it with: edgebert schema > recipe.schema.json)",
-        f"model: {_quoted(_relative(model, base))}",
-        *_task_lines(folder, task, tuned),
+        f"model: {_model_value(str(model), folder, base)}",
+        *_task_lines(folder, task, tuned, data, given),
         "data:",
-        *_data_lines(
-            task,
-            "train",
-            train,
-            base,
-            "the search chooses on a tenth of it, and calibrates on 128 rows"
-            if tuned
-            else "finetune trains on it, the search chooses on a tenth",
+        *(
+            line
+            for role in ("train", "eval")
+            for line in _data_lines(task, role, given.get(role), data.get(role), base, purpose[role])
         ),
-        *_data_lines(task, "eval", evaluation, base, "decides the gates, once; never trained or calibrated on"),
         "stages:",
         *([] if tuned else ["  - finetune: {epochs: 3, learning_rate: 5.0e-5}"]),
         "  - export",
@@ -55,6 +73,33 @@ def recipe_text(model: Path, *, out: Path, train: Path | None = None, evaluation
         "seed: 0",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _find(model: str) -> ModelFolder:
+    try:
+        return find_model(ModelSource(source=model), Path.cwd())
+    except EdgebertError as error:
+        error.hint = HINT if "--set" in (error.hint or "") else error.hint  # there is no recipe yet
+        raise
+
+
+def _require_files(given: Mapping[str, Path]) -> None:
+    """Raises DataError where data files do not exist, or are one and the same."""
+    if absent := [str(path) for path in given.values() if not path.exists()]:
+        hint = "Name files with rows after --train and --eval, or leave the options out and write the paths into the recipe."
+        raise DataError(f"There is no data file {' and no '.join(absent)}.", hint=hint)
+    if len(given) == 2 and given["train"].resolve() == given["eval"].resolve():
+        raise DataError("--train and --eval name the same file.", hint="A model is judged on rows that it was not trained on.")
+
+
+def _model_value(model: str, folder: ModelFolder, base: Path) -> str:
+    """The recipe's `model`: a path from the recipe, an address in a package, or a Hub name with the commit that was found."""
+    if model.startswith("package://"):
+        return model
+    if is_local(model, Path.cwd()):
+        return _quoted(_relative(folder.path, base))
+    revision = folder.origin.get("revision")
+    return f"{{source: {model}, revision: {revision}}}" if revision else model
 
 
 def task_of(folder: ModelFolder) -> Task:
@@ -92,25 +137,46 @@ def write_recipe(text: str, out: Path, *, force: bool) -> None:
     write_whole(out, text)
 
 
-def _task_lines(folder: ModelFolder, task: Task, tuned: bool) -> Sequence[str]:
-    length = min(folder.max_length(), DEFAULT_LENGTH)
+def _task_lines(
+    folder: ModelFolder, task: Task, tuned: bool, data: Mapping[str, Proposal], given: Mapping[str, Path]
+) -> Sequence[str]:
+    role = next((role for role in ("train", "eval") if role in data and data[role].found), None)
+    found = data[role].found if role else None
+    labels = folder.labels if tuned else proposed_labels(found) if found and role == "train" else ()
     lines = ["task:", f"  name: {task.name}"]
-    if tuned:
-        lines.append(f"  labels: {json.dumps(list(folder.labels), ensure_ascii=False)}   # in the order of the model's outputs")
-    return [*lines, f"  max_length: {length}   # tokens; the model allows {folder.max_positions}"]
+    if labels:
+        whose = "in the order of the model's outputs" if tuned else f"of {given['train'].name}; finetune gives each an output"
+        lines.append(f"  labels: {json.dumps(list(labels), ensure_ascii=False)}   # {whose}")
+    length = proposed_length(found, folder, task, labels) if found else None
+    allowed = f"the model allows {folder.max_positions}"
+    if length and role:
+        return [*lines, f"  max_length: {length}   # tokens: {SHARE:.0%} of {given[role].name} have no more; {allowed}"]
+    return [*lines, f"  max_length: {min(folder.max_length(), DEFAULT_LENGTH)}   # tokens; {allowed}"]
 
 
-def _data_lines(task: Task, role: str, path: Path | None, base: Path, comment: str) -> list[str]:
+def _data_lines(task: Task, role: str, path: Path | None, proposal: Proposal | None, base: Path, comment: str) -> list[str]:
     shown = _quoted(_relative(path, base)) if path else f"{role}.csv"
     todo = "" if path else f"   # EDIT: your file ({FILES[task.columns[0].kind]})"
-    named = ", ".join(f"{column.name}: {column.name}" for column in task.columns if column.required or column.is_label)
-    extra = [column.name for column in task.columns if column.kind == "text" and not column.required]
-    more = f"; there may be {' and '.join(extra)}, too" if extra else ""
+    columns = proposal.columns if proposal else {}
+    wanted = {column.name: column.name for column in task.columns if column.required or column.is_label}
+    alternatives = {column.or_else for column in task.columns if column.name in wanted and column.name not in columns}
+    named = {**wanted, **columns} if not alternatives & {*columns} else columns
+    listed = ", ".join(f"{name}: {_quoted(source)}" for name, source in named.items())
     return [
         f"  {role}:   # {comment}",
         f"    path: {shown}{todo}",
-        f"    columns: {{{named}}}   # left the task's, right the file's{more}",
+        f"    columns: {{{listed}}}   # {_remark(task, proposal)}",
     ]
+
+
+def _remark(task: Task, proposal: Proposal | None) -> str:
+    """What to know of the columns: which have to be named, which were guessed, which there may be."""
+    if proposal and proposal.absent:
+        return f"EDIT: {' and '.join(proposal.absent)}; the file has {', '.join(proposal.present)}"
+    if proposal and proposal.guessed:
+        return f"left the task's, right the file's; guessed from the rows: {' and '.join(proposal.guessed)}"
+    extra = [] if proposal else [column.name for column in task.columns if column.kind == "text" and not column.required]
+    return "left the task's, right the file's" + (f"; there may be {' and '.join(extra)}, too" if extra else "")
 
 
 FILES = {"text": "csv, tsv, jsonl, parquet", "words": "conll, jsonl, parquet"}
@@ -123,4 +189,6 @@ def _relative(path: Path, base: Path) -> str:
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False) if any(mark in text for mark in " #:'\"{}[]&*!|>%@`") else text
+    """The text as YAML reads it back: as it is, or in quotes where it would be a number, a truth value or a mark."""
+    plain = PLAIN.fullmatch(text) and text.lower() not in YAML_WORDS
+    return text if plain else json.dumps(text, ensure_ascii=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgebert.data.first_rows import FirstRows
 from edgebert.data.label_match import listed, number_of, without_meaning
 from edgebert.data.prepared import PreparedData
 from edgebert.errors import Problem
@@ -73,7 +74,7 @@ def label_fault(name: str, model: ModelFolder, labels: Sequence[str]) -> str | N
     return None
 
 
-def learned_labels(train: PreparedData) -> tuple[str, ...]:
+def learned_labels(train: PreparedData | FirstRows) -> tuple[str, ...]:
     """The labels of a head that is trained on this data: in the order of the file's own names where it has such, else sorted,
     numbers first."""
     return train.own_names or tuple(sorted(train.labels, key=_natural))
