@@ -49,6 +49,8 @@ app.add_typer(devices_app, name="devices")
 for verb in (compress, plan, validate, schema, init, verify, compare, report, bench, doctor, ship, rollback):
     app.command()(verb)
 app.command("run")(run_bundle)
+WITHOUT_THREADS = ("store", "keys", "devices", "rollback")
+"""Verbs that import no library that starts threads by itself."""
 
 
 def _version(show: bool) -> None:
@@ -61,10 +63,12 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def _common(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Prints the version.")] = False,
 ) -> None:
     """Options before the verb."""
-    require_threads()
+    if context.invoked_subcommand not in WITHOUT_THREADS:
+        require_threads()
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from edgebert.core.text_table import aligned
 from edgebert.errors import EXIT_ENVIRONMENT, InputError
 
 if TYPE_CHECKING:
-    from edgebert.core.store import ArtifactStore
+    from edgebert.core.store import Artifact, ArtifactStore
 
 
 store_app = typer.Typer(help="Looks after the store of finished stages.", no_args_is_help=True, rich_markup_mode=None)
@@ -22,33 +22,42 @@ store_app = typer.Typer(help="Looks after the store of finished stages.", no_arg
 def store_ls(store: StoreOption = None, json_output: JsonOption = False) -> None:
     """Lists the artifacts, oldest first: when each was made, by what, its size, and the runs that use it."""
     found = _existing_store(store)
-    artifacts, runs = found.artifacts(), found.runs()
+    runs = found.runs()
+    made = [(artifact, when) for artifact in found.artifacts() if (when := _made(artifact))]
     rows = [
         [
             artifact.key[:12],
-            artifact.made,
+            when,
             artifact.manifest.made_by.name,
             artifact.format,
             f"{artifact.size / 1e6:.1f} MB",
             f"{artifact.manifest.made_by.seconds:.1f} s",
             ", ".join(map(_shown, runs.get(artifact.key, ["no run"]))),
         ]
-        for artifact in artifacts
+        for artifact, when in made
     ]
-    total = f"{len(artifacts)} artifacts, {sum(artifact.size for artifact in artifacts) / 1e6:.1f} MB"
+    total = f"{len(made)} artifacts, {sum(artifact.size for artifact, _ in made) / 1e6:.1f} MB"
     print_result(
         json_output,
         lambda: [
             {
                 **artifact.manifest.model_dump(mode="json"),
-                "made": artifact.made,
+                "made": when,
                 "size": artifact.size,
                 "runs": runs.get(artifact.key, []),
             }
-            for artifact in artifacts
+            for artifact, when in made
         ],
         lambda: [*(aligned(rows) if rows else []), total],
     )
+
+
+def _made(artifact: Artifact) -> str | None:
+    """When an artifact was made; None where a collection has removed it since."""
+    try:
+        return artifact.made
+    except FileNotFoundError:
+        return None
 
 
 def _shown(folder: str) -> str:

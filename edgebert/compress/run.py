@@ -54,7 +54,7 @@ def compress(file: RecipeFile, *, store: ArtifactStore, out: Path, progress: Pro
         progress.note(f"{target.name}: no stage makes a candidate for it; left out")
     store.prepare()
     store.note = progress.note
-    with store.lease(out), output_folder(out) as folder:
+    with store.lease(out) as hand_over, output_folder(out, hand_over) as folder:
         run = Compression(resolved, store, progress, remeasure=remeasure)
         run.run_stages()
         planned_entries = run.planned_entries()

@@ -14,7 +14,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from edgebert.core.artifact import sync_folder
@@ -32,11 +32,12 @@ FILLED = (errno.ENOTEMPTY, errno.EEXIST)
 
 
 @contextlib.contextmanager
-def output_folder(out: Path) -> Iterator[Path]:
+def output_folder(out: Path, then: Callable[[Path | None], None] = lambda former: None) -> Iterator[Path]:
     """Yields an empty folder beside the target; when the block ends well, it takes the target's place.
 
     Args:
         out: the target, or a link to it.
+        then: called with the folder that was replaced, or None, before another run can replace this one.
 
     Raises:
         InputError: the target contains something that no run wrote, or cannot be replaced, such as a mount point.
@@ -44,6 +45,7 @@ def output_folder(out: Path) -> Iterator[Path]:
     """
     target = Path(os.path.realpath(out))
     with store_faults(target, "--out"):
+        _check_place(target)
         _check(target)
         target.parent.mkdir(parents=True, exist_ok=True)
     with store_faults(target, "--out", base=target.parent):
@@ -60,7 +62,7 @@ def output_folder(out: Path) -> Iterator[Path]:
                 sync_folder(place / "new")
                 with _alone(target):
                     _check(target)
-                    _replace(target, place)
+                    then(_replace(target, place))
             finally:
                 _clean(target, place)
 
@@ -74,13 +76,17 @@ def is_run(folder: Path) -> bool:
         return False
 
 
-def _check(target: Path) -> None:
-    """Raises InputError for a folder that a run must not take the place of."""
+def _check_place(target: Path) -> None:
+    """Raises InputError for the current folder and those around it: asked once, for it may be gone when the run ends."""
     if Path.cwd().is_relative_to(target):
         raise InputError(
             f"{target} is the current folder, or holds it: a run replaces the whole folder.",
             hint="Name another folder with --out, or start from the folder above.",
         )
+
+
+def _check(target: Path) -> None:
+    """Raises InputError for what no run wrote."""
     if os.path.lexists(target) and not is_run(target) and (not target.is_dir() or any(target.iterdir())):
         raise InputError(
             f"{target} exists and was not written by a run; it is left alone.", hint="Name another folder with --out."
@@ -115,17 +121,21 @@ def _try_to_replace(target: Path, place: Path) -> None:
             raise
 
 
-def _replace(target: Path, place: Path) -> None:
+def _replace(target: Path, place: Path) -> Path | None:
+    """Puts the new folder at the target. Returns where the former one is now, if there was one."""
     new, old = place / "new", place / "old"
     if not target.exists():
         new.replace(target)
-    elif not exchange(new, target):
-        target.replace(old)
-        try:
-            new.replace(target)
-        except BaseException:
-            old.replace(target)
-            raise
+        return None
+    if exchange(new, target):
+        return new
+    target.replace(old)
+    try:
+        new.replace(target)
+    except BaseException:
+        old.replace(target)
+        raise
+    return old
 
 
 def _clean(target: Path, place: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgebert.core.artifact import seal_of
-from edgebert.core.artifact_folders import TRIAL, artifacts_in, bury, fault_of, folders_in
+from edgebert.core.artifact_folders import TRIAL, artifacts_in, bury, fault_of, folders_in, may_be_whole, move_away
 from edgebert.core.faults import store_faults
 from edgebert.core.leases import clear, collecting, leased_keys
 from edgebert.core.locks import HeldElsewhere, locked
@@ -25,13 +25,16 @@ def collect(root: Path, *, everything: bool) -> tuple[int, int]:
     leases = root / "leases"
     with store_faults(root):
         (root / "locks").mkdir(exist_ok=True)
-        with collecting(leases):
+        graves: list[Path] = []
+        with collecting(leases):  # runs wait meanwhile: nothing is deleted here
             keep = leased_keys(leases, finished=not everything)
             dropped = [artifact for artifact in artifacts_in(root) if artifact.path.name not in keep]
             for artifact in dropped:
                 seal_of(artifact.path).unlink(missing_ok=True)
-                bury(root, artifact.path)
+                graves += move_away(root, artifact.path)
             clear(leases)
+        for grave in graves:
+            shutil.rmtree(grave, ignore_errors=True)
         return len(dropped), sum(artifact.size for artifact in dropped) + sum(_swept(root))
 
 
@@ -50,12 +53,18 @@ def _swept(root: Path) -> Iterator[int]:
 
 
 def remove_altered(root: Path) -> int:
-    """Drops every artifact that fails its verification. Returns their number."""
+    """Drops every artifact that fails its verification. Returns their number.
+
+    Raises:
+        StoreError: one cannot be read, which does not say that it was altered.
+    """
     count = 0
     with store_faults(root):
         for folder in filter(fault_of, folders_in(root)):
             with locked(root / "locks" / f"{folder.name}.lock"):
-                if fault_of(folder):  # no run has made it again
+                if fault := fault_of(folder):  # no run has made it again
+                    if may_be_whole(fault):
+                        raise fault
                     bury(root, folder)
                     count += 1
     return count

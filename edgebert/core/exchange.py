@@ -10,8 +10,9 @@ from pathlib import Path
 
 RENAME_EXCHANGE = 2
 AT_FDCWD = -100
-UNABLE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
-"""What renameat2(2) reports where the kernel or the file system cannot exchange."""
+UNABLE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM)
+"""What renameat2(2) reports where the kernel or the file system cannot exchange. EPERM is also the answer of a container
+whose seccomp profile does not know the call; where rights are missing, rename(2) says so as well."""
 
 
 def exchange(first: Path, second: Path) -> bool:

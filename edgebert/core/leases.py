@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import secrets
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ DAY_S = 86_400
 UNLOCKED_S = 7 * DAY_S
 """Seconds that a lease without a lock counts after it was last written: of an older version's run, which may be at work."""
 ELSEWHERE_S = 30 * DAY_S
-"""Seconds that a lease of a run that finished on another host counts: its folder cannot be looked for here."""
+"""Seconds that a lease of a run that finished on another host counts where its folder cannot be seen."""
 
 
 class Lease:
@@ -63,13 +64,22 @@ class Lease:
                 self._write(self._mine, {"pid": os.getpid(), "lock": self._lock.name})
         return True
 
-    def hand_over(self) -> None:
-        """Keeps the keys for the output folder from now on, instead of those of the run before."""
+    def hand_over(self, replaced: Path | None) -> None:
+        """Keeps the keys for the output folder from now on, instead of those of the run before.
+
+        Args:
+            replaced: where the run is that was in the output folder before, if there was one.
+        """
+        former = _steps_of(replaced) if replaced else set()
         with store_faults(self._folder.parent), taking(self._folder):
             before = self._folder / f"{hash_json(str(self._out))[:32]}.json"
-            self._write(self._folder / f"{hash_json([platform.node(), str(self._out)])[:32]}.json", {"pid": None})
+            mine = self._folder / f"{hash_json([platform.node(), str(self._out)])[:32]}.json"
+            self._write(mine, {"pid": None})
             if not _read(before).get("host"):  # the same folder's, of an older version
                 before.unlink(missing_ok=True)
+            for file in self._folder.glob("*.json"):
+                if former and file != mine and self._is_of(_read(file), former):
+                    file.unlink(missing_ok=True)
 
     def drop(self) -> None:
         """Releases the keys of the run."""
@@ -78,6 +88,12 @@ class Lease:
             self._lock.unlink(missing_ok=True)
             os.close(self._held)
             self._held = None
+
+    def _is_of(self, lease: dict[str, Any], former: set[str]) -> bool:
+        """Whether it is of the run that was replaced: each start of a container has another host name, but other containers
+        may have another folder at this path."""
+        finished = lease.get("pid", 0) is None and lease["out"] == str(self._out)
+        return finished and former <= set(lease["keys"])
 
     def _write(self, file: Path, how: dict[str, Any]) -> None:
         lease = {"out": str(self._out), "host": platform.node(), **how, "keys": sorted(self._keys)}
@@ -139,9 +155,22 @@ def _is_at_work(file: Path, lease: dict[str, Any]) -> bool:
 def _is_kept(file: Path, lease: dict[str, Any]) -> bool:
     if lease.get("pid", 0) is not None:
         return False
-    if lease.get("host") not in (None, platform.node()):
-        return _age(file) < ELSEWHERE_S
-    return (Path(lease["out"]) / "run.json").is_file()
+    out, elsewhere = Path(lease["out"]), lease.get("host") not in (None, platform.node())
+    recent = _age(file) < ELSEWHERE_S
+    try:
+        return stat.S_ISREG((out / "run.json").stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return elsewhere and recent and not os.path.lexists(out)
+    except OSError:  # of another user, or on a share that does not answer
+        return recent or not elsewhere
+
+
+def _steps_of(run: Path) -> set[str]:
+    """Keys of the steps of the run in a folder; empty where its record says none."""
+    try:
+        return {step["key"] for step in json.loads(read_regular(run / "run.json"))["steps"]}
+    except (OSError, ValueError, TypeError, KeyError):
+        return set()
 
 
 def _age(file: Path) -> float:

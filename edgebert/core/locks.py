@@ -37,7 +37,7 @@ def take(path: Path, *, shared: bool = False, wait: bool = True) -> int:
         OSError: the file cannot be opened.
     """
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = _opened(path)
         try:
             _lock(descriptor, path, shared=shared, wait=wait)
             if _is_at(descriptor, path):
@@ -46,6 +46,18 @@ def take(path: Path, *, shared: bool = False, wait: bool = True) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)  # whoever held it before has removed the file: a lock on it would exclude nobody
+
+
+def _opened(path: Path) -> int:
+    """Opens a lock's file, for reading alone where another user made it: flock(2) needs no more on a disk of this machine."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EROFS):
+            raise
+        with contextlib.suppress(OSError):
+            return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        raise
 
 
 def _lock(descriptor: int, path: Path, *, shared: bool, wait: bool) -> None:
@@ -88,11 +100,20 @@ def locked(path: Path, *, shared: bool = False, wait: bool = True, passing: bool
 
 
 def is_held(path: Path) -> bool:
-    """Whether somebody holds the lock of a file; not where there is no such file."""
-    if not path.is_file():
-        return False
+    """Whether somebody holds the lock of a file alone; not where there is no such file.
+
+    It asks for a share, and makes no file: those who ask at the same time do not take each other for a holder.
+    """
     try:
-        with locked(path, wait=False):
-            return False
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except PermissionError:  # another user's, who may be at work
+        return True
+    try:
+        _lock(descriptor, path, shared=True, wait=False)
     except HeldElsewhere:
         return True
+    finally:
+        os.close(descriptor)
+    return False

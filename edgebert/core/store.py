@@ -143,14 +143,13 @@ class ArtifactStore:
             return None
 
     @contextlib.contextmanager
-    def lease(self, out: Path) -> Iterator[None]:
-        """Within it, every artifact in use is kept for this run; after a successful end, for the output folder."""
+    def lease(self, out: Path) -> Iterator[Callable[[Path | None], None]]:
+        """Within it, every artifact in use is kept for this run. Yields what keeps them for the output folder: `hand_over`."""
         lease = Lease(self.root / "leases", Path(os.path.realpath(out)))
         lease.open()
         self._lease = lease
         try:
-            yield
-            lease.hand_over()
+            yield lease.hand_over
         finally:
             self._lease = None
             lease.drop()
@@ -210,7 +209,8 @@ class ArtifactStore:
 
     def artifacts(self) -> list[Artifact]:
         """Every artifact, oldest first. A folder with an unreadable manifest is left out."""
-        return artifacts_in(self.root)
+        with store_faults(self.root):
+            return artifacts_in(self.root)
 
     def runs(self) -> dict[str, list[str]]:
         """Key -> output folders of the runs that use the artifact."""
@@ -218,7 +218,8 @@ class ArtifactStore:
 
     def verify(self) -> list[str]:
         """One line for every artifact that differs from its manifest."""
-        return [fault.message for folder in folders_in(self.root) if (fault := fault_of(folder))]
+        with store_faults(self.root):
+            return [fault.message for folder in folders_in(self.root) if (fault := fault_of(folder))]
 
     def remove(self, artifact: Artifact) -> None:
         """Drops one artifact; its key never has half of one."""

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from edgebert.cli.main import WITHOUT_THREADS
 from edgebert.cli.streams import Unfailing
 from edgebert.core.library_caches import FOLDERS, HUB
 from edgebert.errors import DataError, SourceError
@@ -130,6 +131,30 @@ def test_a_file_of_the_user_that_may_not_be_read_is_a_fault_of_the_input(cli: An
 def test_a_limit_of_threads_is_named_before_libraries_are_imported(tmp_path: Path) -> None:
     done = as_unknown(f"ulimit -u 1; exec {EDGEBERT} compare a.json b.json", tmp_path)
     assert (done.returncode, "ulimit -u" in done.stderr) == (3, True), done.stderr
+
+
+def test_a_verb_that_starts_no_threads_runs_where_few_are_allowed(tmp_path: Path) -> None:
+    """On a machine of many cores with a small --pids-limit."""
+    (tmp_path / "store" / "artifacts").mkdir(parents=True)
+    done = as_unknown(f"ulimit -u 1; exec {EDGEBERT} store ls", tmp_path, EDGEBERT_HOME="store", OMP_NUM_THREADS="64")
+    assert (done.returncode, done.stdout) == (0, "0 artifacts, 0.0 MB\n"), done.stderr
+
+
+IMPORTED = """
+import sys
+from edgebert.cli.main import app
+app(sys.argv[1:], prog_name="edgebert", standalone_mode=False)
+print({"numpy", "torch", "scipy", "onnxruntime"} & set(sys.modules), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("verb", ["store ls --store store", "store gc --store store", "keys list"])
+def test_verbs_without_threads_import_no_library_that_starts_them(verb: str, tmp_path: Path) -> None:
+    (tmp_path / "store" / "artifacts").mkdir(parents=True)
+    command = [sys.executable, "-c", IMPORTED, *verb.split()]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert verb.split()[0] in WITHOUT_THREADS
+    assert (done.returncode, done.stderr) == (0, "set()\n")
 
 
 WHERE = """

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import json
 import os
 import shutil
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -143,6 +146,55 @@ def test_output_folder_is_replaced_by_one_run_at_a_time(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert is_run(tmp_path / "run")
     assert torn == [] or not exchanges(tmp_path)
+
+
+def test_the_run_in_the_folder_is_the_one_that_was_handed_over_last(tmp_path: Path) -> None:
+    """Two runs into one folder: what a run is told after it took the place comes before the next run takes it."""
+    told: list[tuple[str, str]] = []
+
+    def write(mark: str) -> None:
+        def then(former: Path | None) -> None:
+            was = (former / "report.json").read_text() if former else "nothing"
+            time.sleep(0.001)  # another run would come between
+            assert (tmp_path / "run" / "report.json").read_text() == mark
+            told.append((was, mark))
+
+        with output_folder(tmp_path / "run", then) as draft:
+            (draft / "run.json").write_text(RECORD)
+            (draft / "report.json").write_text(mark)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, map(str, range(20))))
+    assert [was for was, _ in told] == ["nothing", *(mark for _, mark in told[:-1])]
+    assert (tmp_path / "run" / "report.json").read_text() == told[-1][1]
+
+
+def test_a_current_folder_that_is_deleted_during_the_run_does_not_discard_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with output_folder(tmp_path / "run") as draft:
+        (draft / "run.json").write_text(RECORD)
+        (tmp_path / "here").rmdir()
+    assert is_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "number", [errno.ENOSYS, errno.EINVAL, errno.EPERM], ids=["old kernel", "file system", "seccomp profile of a container"]
+)
+def test_a_system_that_cannot_exchange_gets_two_renames(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Library:
+        def renameat2(self, *words: object) -> int:
+            ctypes.set_errno(number)
+            return -1
+
+    write_run(tmp_path / "run", "first")
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr(ctypes, "CDLL", lambda *words, **named: Library())
+    write_run(tmp_path / "run", "second")
+    assert (tmp_path / "run" / "report.json").read_text() == "second"
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def exchanges(folder: Path) -> bool:

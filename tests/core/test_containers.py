@@ -133,20 +133,43 @@ def test_leases_of_version_0_1_count_by_their_age_because_they_name_a_process(
     assert bool(list((store.root / "leases").iterdir())) == kept
 
 
-@pytest.mark.parametrize(("days", "kept"), [(1, True), (31, False)])
-def test_lease_of_a_run_that_finished_on_another_host_counts_for_a_month(
-    days: int, kept: bool, store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def finished_on(host: str, store: ArtifactStore, out: Path, key: str, *, days: int, replaced: Path | None = None) -> None:
+    """A run that used an artifact and finished on a host some days ago."""
+    with pytest.MonkeyPatch.context() as there:
+        there.setattr("platform.node", lambda: host)
+        before = set((store.root / "leases").glob("*.json"))
+        with store.lease(out) as hand_over:
+            put(store, key)
+            hand_over(replaced)
+    for file in {*(store.root / "leases").glob("*.json")} - before:
+        os.utime(file, (file.stat().st_mtime - days * 86_400,) * 2)
+
+
+@pytest.mark.parametrize(
+    ("days", "folder", "kept"), [(1, None, True), (31, None, False), (31, "run.json", True), (1, "other.txt", False)]
+)
+def test_lease_of_a_run_that_finished_on_another_host_counts_by_its_age_only_where_its_folder_is_not_seen(
+    days: int, folder: str | None, kept: bool, store: ArtifactStore, tmp_path: Path
 ) -> None:
-    """Its folder cannot be looked for here, and another of that path is another one."""
-    with monkeypatch.context() as elsewhere:
-        elsewhere.setattr("platform.node", lambda: "elsewhere")
-        with store.lease(tmp_path / "out"):
-            put(store)
-    [file] = (store.root / "leases").iterdir()
-    os.utime(file, (file.stat().st_mtime - days * 86_400,) * 2)
-    with store.lease(tmp_path / "out"):
-        here = put(store, hash_json("here"))
-    finish(tmp_path / "out")
+    finished_on("elsewhere", store, tmp_path / "out", hash_json("a key"), days=days)
+    if folder:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / folder).write_text("{}")
     store.collect()
-    assert {artifact.key for artifact in store.artifacts()} == {here.key} | ({hash_json("a key")} if kept else set())
-    assert store.collect(everything=True)[0] == 1 + int(kept)
+    assert {artifact.key for artifact in store.artifacts()} == ({hash_json("a key")} if kept else set())
+    assert store.collect(everything=True)[0] == int(kept)
+
+
+def test_a_run_that_replaces_that_of_another_host_ends_its_lease_and_no_other_of_the_same_path(
+    store: ArtifactStore, tmp_path: Path
+) -> None:
+    """Each start of a container has another host name, and two containers may have different folders at one path."""
+    out, former = tmp_path / "out", tmp_path / "former"
+    keys = {name: hash_json(name) for name in ("replaced", "of another folder", "new")}
+    finished_on("first start", store, out, keys["replaced"], days=1)
+    finished_on("other container", store, out, keys["of another folder"], days=1)
+    former.mkdir()
+    (former / "run.json").write_text(json.dumps({"steps": [{"key": keys["replaced"]}]}))
+    finished_on("second start", store, out, keys["new"], days=1, replaced=former)
+    store.collect()
+    assert {artifact.key for artifact in store.artifacts()} == {keys["of another folder"], keys["new"]}

@@ -24,8 +24,43 @@ def test_a_lock_is_held_by_one_and_shared_by_those_who_share_it(tmp_path: Path) 
         with pytest.raises(HeldElsewhere), locked(file, shared=True, wait=False):
             pytest.fail("two hold it")
     with locked(file, shared=True), locked(file, shared=True, wait=False):
-        assert is_held(file)
+        assert not is_held(file)  # several who ask at once are no holder
+        with pytest.raises(HeldElsewhere), locked(file, wait=False):
+            pytest.fail("one holds it alone beside those who share it")
     assert not is_held(file)
+
+
+def test_asking_whether_a_lock_is_held_makes_no_file_and_needs_no_folder(tmp_path: Path) -> None:
+    assert not is_held(tmp_path / "lock") and not is_held(tmp_path / "gone" / "lock")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_lock_of_another_user_is_taken_for_reading(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    really = os.open
+
+    def as_other_user(path: Path, flags: int, *mode: int) -> int:
+        if flags & (os.O_RDWR | os.O_CREAT):
+            raise OSError(number, os.strerror(number), str(path))
+        return really(path, flags, *mode)
+
+    file = tmp_path / "lock"
+    with locked(file):
+        pass
+    monkeypatch.setattr(os, "open", as_other_user)
+    with locked(file):
+        assert is_held(file)
+    with pytest.raises(OSError, match=os.strerror(number)), locked(tmp_path / "none"):
+        pytest.fail("nobody can hold what is not there")
+    file.unlink()
+
+
+def test_a_lock_that_may_not_be_read_counts_as_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*words: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert is_held(tmp_path / "lock")
 
 
 def test_a_lock_whose_file_is_removed_by_its_holder_still_excludes_those_who_waited(tmp_path: Path) -> None:

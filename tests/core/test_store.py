@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -17,9 +19,10 @@ import pytest
 
 from edgebert.compress.recipe_file import load_recipe
 from edgebert.compress.run import compress
+from edgebert.core.locks import is_held
 from edgebert.core.progress import ProgressStep, Silent
 from edgebert.core.store import MANIFEST, Artifact, ArtifactStore, Draft, MadeBy, content_hash, hash_folder, hash_json
-from edgebert.errors import StoreError
+from edgebert.errors import EnvironmentFault, StoreError
 
 KEY = hash_json("a key")
 MADE_BY = MadeBy(name="test", version=1, parameters={}, packages={})
@@ -201,25 +204,28 @@ def finish(out: Path) -> None:
 def test_collect_keeps_what_a_finished_run_was_made_from_and_drops_the_rest(store: ArtifactStore, tmp_path: Path) -> None:
     loose = put(store, hash_json("loose"))
     found = put(store, hash_json("found"))
-    with store.lease(tmp_path / "out"):
+    with store.lease(tmp_path / "out") as hand_over:
         made = put(store, hash_json("made"))
         store.get(found.key)
+        hand_over(None)
     finish(tmp_path / "out")
     assert store.collect() == (1, loose.size)
     assert {artifact.key for artifact in store.artifacts()} == {made.key, found.key}
 
 
 def test_collect_drops_everything_when_asked(store: ArtifactStore, tmp_path: Path) -> None:
-    with store.lease(tmp_path / "out"):
+    with store.lease(tmp_path / "out") as hand_over:
         put(store)
+        hand_over(None)
     finish(tmp_path / "out")
     assert store.collect(everything=True)[0] == 1
     assert store.artifacts() == []
 
 
 def test_collect_drops_the_artifacts_of_a_run_when_its_folder_is_gone(store: ArtifactStore, tmp_path: Path) -> None:
-    with store.lease(tmp_path / "out"):
+    with store.lease(tmp_path / "out") as hand_over:
         put(store)
+        hand_over(None)
     assert store.collect()[0] == 1
 
 
@@ -253,6 +259,66 @@ def test_collect_removes_what_a_killed_run_left(store: ArtifactStore) -> None:
     (store.root / "work" / KEY / "checkpoint").write_bytes(b"x" * 10)
     assert store.collect() == (0, 110)
     assert leftovers(store) == []
+
+
+def test_collect_deletes_nothing_while_runs_wait_for_it(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    really, held = shutil.rmtree, []
+
+    def deletes(path: Path, *words: Any, **named: Any) -> None:
+        held.append(is_held(store.root / "locks" / "leases"))
+        really(path, *words, **named)
+
+    made = put(store)
+    monkeypatch.setattr(shutil, "rmtree", deletes)
+    assert store.collect() == (1, made.size)
+    assert held == [False]
+    assert leftovers(store) == []
+
+
+def test_verify_and_gc_pass_over_what_a_collection_removes_meanwhile(
+    store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really, reached = Artifact.verify, []
+
+    def removed(artifact: Artifact) -> None:
+        reached.append(artifact.key)
+        shutil.rmtree(artifact.path)
+        really(artifact)
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(artifact.path / "a.txt"))
+
+    monkeypatch.setattr(Artifact, "verify", removed)
+    put(store, hash_json(1)), put(store, hash_json(2))
+    assert store.verify() == [] and len(reached) == 2
+    put(ArtifactStore(store.root), hash_json(3))
+    assert store.remove_altered() == 0 and len(reached) == 3
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_what_cannot_be_read_is_named_and_not_dropped_as_altered(
+    number: int, store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> bytes:
+        raise OSError(number, os.strerror(number), str(path))
+
+    put(store)
+    for part in ("hash_file", "read_regular"):
+        with monkeypatch.context() as unreadable:
+            unreadable.setattr(f"edgebert.core.artifact.{part}", refuse)
+            [line] = store.verify()
+            assert "cannot be read" in line
+            with pytest.raises(StoreError, match="cannot be read"):
+                store.remove_altered()
+    assert store.verify() == [] and len(store.artifacts()) == 1
+
+
+def test_verify_names_a_limit_of_the_machine(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bytes:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+
+    put(store)
+    monkeypatch.setattr("edgebert.core.artifact.hash_file", refuse)
+    with pytest.raises(EnvironmentFault, match="may open no more files"):
+        store.verify()
 
 
 def test_collect_does_not_touch_a_draft_that_is_being_written(store: ArtifactStore) -> None:

@@ -49,8 +49,9 @@ def make(place: Path, mark: str) -> None:
         return {}
 
     store = ArtifactStore(place)
-    with store.lease(place / "out"):
+    with store.lease(place / "out") as hand_over:
         store.get_or_make(KEY, format="data", parent=None, made_by=MADE_BY, make=write)
+        hand_over(None)
 
 
 def found_artifact(place: Path) -> str | None:
