@@ -13,6 +13,7 @@ from edgebert.bundle.folder import BundleFolder, Identity
 from edgebert.bundle.graph_files import files_beside
 from edgebert.bundle.held import HeldFiles, mapped
 from edgebert.bundle.manifest import BundleManifest
+from edgebert.bundle.signed_graph import SignedGraph
 from edgebert.bundle.trust.policy import Signer
 from edgebert.errors import BundleError
 from edgebert.runtimes.serving import Serving
@@ -95,6 +96,18 @@ class OpenBundle:
             beside = files_beside(self.folder, name, data, self.manifest.files)
         parent = PurePosixPath(name).parent
         return {str(PurePosixPath(file).relative_to(parent)): self.held(file) for file in (name, *sorted(beside))}
+
+    def signed_graph(self, name: str) -> SignedGraph:
+        """A graph for another process, which hashes it anew. Keeps no copies.
+
+        Raises:
+            BundleError: as `held_graph`.
+            EnvironmentFault: there is no memory for a copy.
+        """
+        parent = PurePosixPath(name).parent
+        with self.copies_of_its_own():
+            names = [str(parent / short) for short in self.held_graph(name)]
+        return SignedGraph(folder=str(self.folder), graph=name, files={file: self.manifest.files[file] for file in names})
 
     def check_contents(self) -> None:
         """Hashes every file, and looks at what every graph would load.

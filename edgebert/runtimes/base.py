@@ -84,10 +84,10 @@ class Runtime(ABC):
             EdgebertError: the file is not one that it can open.
         """
 
-    def open_for_answers(self, model: Path, target: Target) -> Session:
+    def open_for_answers(self, model: Path, target: Target, held: Held | None = None) -> Session:
         """Opens a model file for work whose latency nobody reads, such as scoring. The answers are those of `open`, but threads
         sleep while they wait: on a busy machine, threads that wait in a loop take the cores from those that work."""
-        return self.open(model, self.with_spinning(target, False))
+        return self.open(model, self.with_spinning(target, False), held)
 
     def refuses(self, task: str, model_type: str) -> str | None:
         """Why models of a family (its `model_type`) for a task do not go to this runtime; None where they do."""
@@ -109,8 +109,11 @@ class Runtime(ABC):
         """The target with threads that wait for work in a loop, or asleep; as it is where the runtime knows no difference."""
         return target
 
-    def input_shapes(self, model: Path, target: Target) -> Shapes:
+    def input_shapes(self, model: Path, target: Target, held: Held | None = None) -> Shapes:
         """Shapes of a model's inputs; empty where it takes any.
+
+        Args:
+            held: as in `open`.
 
         Raises:
             EdgebertError: the file is not one that it can open.

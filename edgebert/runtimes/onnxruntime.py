@@ -178,9 +178,9 @@ class OnnxRuntime(Runtime):
         """The target with that option."""
         return target.model_copy(update={"options": options_of(target).model_copy(update={"spinning": spinning})})
 
-    def input_shapes(self, model: Path, target: Target) -> Shapes:
+    def input_shapes(self, model: Path, target: Target, held: Held | None = None) -> Shapes:
         """Shapes as the session tells them."""
-        inputs = open_session(model, target, session_options(target)).get_inputs()
+        inputs = open_session(model, target, session_options(target), held).get_inputs()
         return {value.name: list(value.shape) for value in inputs}
 
 

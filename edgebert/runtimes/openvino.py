@@ -174,12 +174,12 @@ class OpenVino(Runtime):
         coarse = Tunable("bfloat16 beside INT8", {"precision": "bf16"}, changes_answers=True)
         return [*options, *([coarse] if host_cpu().bfloat16 else [])]
 
-    def input_shapes(self, model: Path, target: Target) -> Shapes:
+    def input_shapes(self, model: Path, target: Target, held: Held | None = None) -> Shapes:
         """Shapes as the IR has them; None for a size that is not fixed."""
         import openvino as ov
 
         try:
-            ports = ov.Core().read_model(str(model)).inputs
+            ports = ov.Core().read_model(*_paths(model, held)).inputs
         except RuntimeError as error:  # its first lines name its own source, the last one what it could not do
             hint = "Write it again with openvino.save_model(), and copy the .xml and the .bin together."
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]

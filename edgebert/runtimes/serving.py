@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,8 @@ class Serving:
     tokenizer: Path
     truncation_side: Side | None = None
     """Side of a long text that is cut off; None: as the tokenizer says."""
+    tokenizer_sha256: str | None = None
+    """What its content must be, for a bundle's that is opened by another process than the one that checked it."""
 
     def open_tokenizer(self, held: Path | None = None) -> Tokenizer:
         """Reads tokenizer.json. Nothing of the process changes meanwhile: other threads may be at work in it.
@@ -36,12 +39,13 @@ class Serving:
             held: opens a checked copy of it; by default it is read where it lies.
 
         Raises:
-            BundleError: it is not a tokenizer.
+            BundleError: it is not a tokenizer, or was altered.
         """
         from tokenizers import Tokenizer
 
+        content = None if self.tokenizer_sha256 is None else _unaltered(self.tokenizer, self.tokenizer_sha256)
         with _panics_are_errors(f"{self.tokenizer} is not a tokenizer"):
-            tokenizer = Tokenizer.from_file(str(held or self.tokenizer))
+            tokenizer = Tokenizer.from_file(str(held or self.tokenizer)) if content is None else Tokenizer.from_buffer(content)
             if self.truncation_side is not None:  # tasks that cut ask the tokenizer for the side
                 set_truncation(tokenizer, self.max_length, direction=self.truncation_side)
             return tokenizer
@@ -81,6 +85,17 @@ class Serving:
         """All examples in order, `target.batch` at a time."""
         for start in range(0, len(encoded), target.batch):
             yield self.batch(encoded[start : start + target.batch], target)
+
+
+def _unaltered(file: Path, sha256: str) -> bytes:
+    """The content of a file, read once, so that what is hashed is what is opened. Raises BundleError where it is another."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{file} cannot be read: {error.strerror}.") from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise BundleError(f"{file} was altered after it was written.", hint="Fetch the bundle again.")
+    return content
 
 
 @contextlib.contextmanager

@@ -322,3 +322,17 @@ def test_where_nothing_is_opened_relative_to_a_folder_exchanges_are_found_all_th
             found.held_graph("onnx/model.onnx")
     assert edgebert.load(evil)(TEXT) == before
     assert signed(bundle)
+
+
+def test_a_signed_graph_has_the_files_that_it_loads(bundle: Path) -> None:
+    moved_out(bundle, "weights.data")
+    with open_bundle_folder(bundle) as found:
+        graphs = [found.signed_graph(name) for name in ("onnx/model.onnx", "openvino/openvino_model.xml")]
+    assert [set(graph.files) for graph in graphs] == [
+        {"onnx/model.onnx", "onnx/weights.data"},
+        {"openvino/openvino_model.xml", "openvino/openvino_model.bin"},
+    ]
+    with graphs[0].held() as held:
+        assert {name: path.read_bytes() for name, path in held.items()} == {
+            name: (bundle / "onnx" / name).read_bytes() for name in ("model.onnx", "weights.data")
+        }

@@ -64,6 +64,7 @@ def _asked_like(bundle: BenchModel, model: BenchModel, progress: Progress, *, of
         max_length=min(model.max_length, bundle.max_length) if model.is_described else bundle.max_length,
         tokenizer=model.tokenizer or bundle.tokenizer,
         truncation_side=model.truncation_side if model.tokenizer else bundle.truncation_side,
+        tokenizer_sha256=model.tokenizer_sha256 if model.tokenizer else bundle.tokenizer_sha256,
         target=target,
     )
     if not model.is_described:

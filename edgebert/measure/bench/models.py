@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from edgebert.bundle.manifest import MANIFEST, BundleManifest, ManifestEntry
-from edgebert.bundle.opened import serving_of
+from edgebert.bundle.opened import TOKENIZER, OpenBundle
 from edgebert.bundle.predictor import choose_variant
-from edgebert.bundle.read import UNLISTED, read_bundle
+from edgebert.bundle.read import UNLISTED, open_bundle_folder
 from edgebert.bundle.self_test import obstacle
+from edgebert.bundle.signed_graph import SignedGraph
 from edgebert.core.files import local_path
 from edgebert.core.progress import Progress
 from edgebert.core.store import FileEntry, content_hash, hash_file
@@ -81,6 +82,10 @@ class BenchModel:
     """Target that its answers were checked on, for a bundle's variant."""
     truncation_side: Side | None = None
     """Side of a long text that a bundle cuts off; None: as the tokenizer says."""
+    signed: SignedGraph | None = None
+    """Its files by their signed hashes, for a bundle's: every process that opens it hashes them."""
+    tokenizer_sha256: str | None = None
+    """What the content of the tokenizer must be, for a bundle's."""
     is_described: bool = True
     """Whether a config.json says its longest input, pad id and vocabulary; without one they are BERT's usual ones."""
 
@@ -90,7 +95,8 @@ class BenchModel:
         if self.tokenizer is None:
             return None
         task = get_task(self.task) if self.task else TASKS[0]
-        return Serving(task, self.labels, self.max_length, self.pad_id, self.tokenizer, self.truncation_side)
+        known = (self.labels, self.max_length, self.pad_id, self.tokenizer, self.truncation_side, self.tokenizer_sha256)
+        return Serving(task, *known)
 
 
 def find_models(name: str, wanted: ModelRequest, progress: Progress) -> list[BenchModel]:
@@ -144,13 +150,19 @@ def _prefixes(models: Sequence[BenchModel]) -> list[str]:
 
 
 def _bundle_models(folder: Path, path: Path, wanted: ModelRequest, progress: Progress) -> list[BenchModel]:
-    manifest = read_bundle(folder)
-    chosen = _variants(manifest, wanted)
+    with open_bundle_folder(folder) as bundle:
+        bundle.check_contents()
+        chosen = _variants(bundle.manifest, wanted)
+        _tell_another(bundle.manifest, chosen, wanted, progress)
+        return [_variant_model(bundle, path, variant) for variant in chosen]
+
+
+def _tell_another(manifest: BundleManifest, chosen: Sequence[ManifestEntry], wanted: ModelRequest, progress: Progress) -> None:
+    """A note where the selected variant cannot run here, and nobody asked for another."""
     if not wanted.variants and wanted.runtime is None and chosen[0].name != manifest.selected:
         selected = manifest.variant(manifest.selected)
-        assert selected is not None  # read_bundle saw to it
+        assert selected is not None  # `open_bundle_folder` saw to it
         progress.note(f"{selected.name} was selected, but {obstacle(selected)}; {chosen[0].name} is measured instead")
-    return [_variant_model(folder, path, manifest, variant) for variant in chosen]
 
 
 def _variants(manifest: BundleManifest, wanted: ModelRequest) -> list[ManifestEntry]:
@@ -171,15 +183,16 @@ def _variants(manifest: BundleManifest, wanted: ModelRequest) -> list[ManifestEn
     return [choose_variant(manifest, best[0].name)]
 
 
-def _variant_model(folder: Path, path: Path, manifest: BundleManifest, variant: ManifestEntry) -> BenchModel:
-    serving = serving_of(folder, manifest)
+def _variant_model(bundle: OpenBundle, path: Path, variant: ManifestEntry) -> BenchModel:
+    folder, manifest, serving = bundle.folder, bundle.manifest, bundle.serving
+    signed = bundle.signed_graph(variant.file)
     return BenchModel(
         name=variant.name,
         path=path,
         file=folder / variant.file,
         target=variant.target,
         artifact=variant.artifact,
-        size_bytes=sum(file.stat().st_size for file in graph_files(folder / variant.file).values()),
+        size_bytes=sum(entry.size for entry in signed.files.values()),
         task=manifest.task,
         labels=manifest.labels,
         columns=tuple(sorted(manifest.goldens.rows[0])),
@@ -188,6 +201,8 @@ def _variant_model(folder: Path, path: Path, manifest: BundleManifest, variant: 
         vocabulary=int(read_json(folder / "config.json").get("vocab_size", VOCABULARY)),
         tokenizer=serving.tokenizer,
         truncation_side=serving.truncation_side,
+        signed=signed,
+        tokenizer_sha256=manifest.files[TOKENIZER].sha256,
         checked_at=variant.target,
     )
 

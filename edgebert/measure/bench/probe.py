@@ -30,7 +30,13 @@ def probe(model: BenchModel, target: Target, *, usual: int, longest: int) -> Pro
         StageError: the process failed, was ended or went silent.
     """
     job = ProbeJob(
-        model=str(model.file), target=target, usual=usual, longest=longest, vocabulary=model.vocabulary, pad_id=model.pad_id
+        model=str(model.file),
+        signed=model.signed,
+        target=target,
+        usual=usual,
+        longest=longest,
+        vocabulary=model.vocabulary,
+        pad_id=model.pad_id,
     )
     started = time.monotonic()
     output = run_worker(probe_worker, job.model_dump_json(), f"opens {model.file}")

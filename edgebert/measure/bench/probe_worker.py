@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from edgebert.bundle.signed_graph import SignedGraph, held_files
 from edgebert.core.packages import quiet_libraries
 from edgebert.core.strict import Frozen
 from edgebert.errors import EdgebertError, EnvironmentFault
 from edgebert.runtimes import get_runtime
-from edgebert.runtimes.base import Session, Shapes
+from edgebert.runtimes.base import Held, Session, Shapes
 from edgebert.runtimes.target import Target
 from edgebert.tasks.base import Batch, Encoded, collate
 
@@ -26,6 +27,8 @@ class ProbeJob(Frozen):
     """The work of the process, on its standard input."""
 
     model: str
+    signed: SignedGraph | None = None
+    """As in a RoundJob."""
     target: Target
     usual: int
     """Tokens of a usual query."""
@@ -62,10 +65,15 @@ def look(job: ProbeJob) -> Probe:
     """Opens the model, and asks it a usual and the longest query.
 
     Raises:
-        EdgebertError: the model cannot be opened.
+        EdgebertError: the model cannot be opened, or was altered after its signature was checked.
     """
+    with held_files(job.signed) as held:
+        return _look(job, held)
+
+
+def _look(job: ProbeJob, held: Held | None) -> Probe:
     runtime = get_runtime(job.target.runtime)
-    shapes = runtime.input_shapes(Path(job.model), job.target)
+    shapes = runtime.input_shapes(Path(job.model), job.target, held)
     if strange := sorted(set(shapes) - set(NAMES)):
         asked = ", ".join(NAMES)
         return Probe(fault=f"{job.model} wants the input {strange[0]}; what can be asked are models that take {asked}.")
@@ -73,7 +81,7 @@ def look(job: ProbeJob) -> Probe:
     texts = batch or job.target.batch
     usual = _query(job, texts, length or job.usual)
     clock = [time.perf_counter()]
-    session = runtime.open(Path(job.model), job.target)
+    session = runtime.open(Path(job.model), job.target, held)
     clock.append(time.perf_counter())
     for _ in range(2):
         if fault := _fault(session, usual):

@@ -114,7 +114,9 @@ def _job(item: Planned, options: BenchOptions, file: Path) -> RoundJob:
         max_length=model.max_length,
         pad_id=model.pad_id,
         tokenizer=str(model.tokenizer) if is_text else None,
+        tokenizer_sha256=model.tokenizer_sha256,
         truncation_side=model.truncation_side,
+        signed=model.signed,
         rows=str(file),
         warmup=options.warmup,
         setting=item.setting,
@@ -147,7 +149,7 @@ def _entry(item: Planned, rounds: Sequence[Round], predictions: Sequence[Any], r
         else {},
         rounds=tuple(rounds),
         setting=item.setting,
-        tokenizer=hash_file(model.tokenizer) if model.tokenizer and item.asked.is_text else None,
+        tokenizer=(model.tokenizer_sha256 or hash_file(model.tokenizer)) if model.tokenizer and item.asked.is_text else None,
     )
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from edgebert.bundle.signed_graph import held_files
 from edgebert.core.packages import quiet_libraries
 from edgebert.core.progress import Progress
 from edgebert.data.column_kinds import KINDS
@@ -99,5 +100,6 @@ def predict(
     assert serving is not None  # `references` saw to it
     blocks = (rows[start : start + size] for start in range(0, len(rows), size))
     with progress.step(f"predict with {model.name}", len(rows)) as step, quiet_libraries():
-        session = get_runtime(target.runtime).open_for_answers(model.file, target)
+        with held_files(model.signed) as held:
+            session = get_runtime(target.runtime).open_for_answers(model.file, target, held)
         return predict_rows(session.predict, serving, blocks, target, step, name=model.name, whole_batches=whole_batches)

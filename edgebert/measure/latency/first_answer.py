@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgebert.bundle.signed_graph import held_files
 from edgebert.errors import StageError
 from edgebert.measure.latency.query_maker import QueryMaker, read_rows
 from edgebert.measure.latency.scenarios import wait_until
 from edgebert.runtimes import get_runtime
-from edgebert.runtimes.base import Array, Session
+from edgebert.runtimes.base import Array, Held, Session
 
 if TYPE_CHECKING:
     from edgebert.measure.latency.job import RoundJob
@@ -41,19 +42,24 @@ def answer_first(job: RoundJob) -> OpenedModel:
     """
     maker = QueryMaker(job)
     query = maker.query_of(read_rows(Path(job.rows), job.texts_per_query))
-    before = time.perf_counter_ns()
-    session = open_session(job)
-    outputs = [session.predict(batch) for batch in query.batches]
-    load_ns = time.perf_counter_ns() - before
+    with held_files(job.signed) as held:
+        before = time.perf_counter_ns()
+        session = open_session(job, held)
+        outputs = [session.predict(batch) for batch in query.batches]
+        load_ns = time.perf_counter_ns() - before
     maker.answer(outputs, query)
     cold_start_ns = _since(job.started_ns)
     _check_finite(outputs[0], job.model)
     return OpenedModel(session, maker, load_ns, cold_start_ns)
 
 
-def open_session(job: RoundJob) -> Session:
-    """One session of the job's model, slowed as the job says."""
-    session = get_runtime(job.target.runtime).open(Path(job.model), job.target)
+def open_session(job: RoundJob, held: Held | None) -> Session:
+    """One session of the job's model, slowed as the job says.
+
+    Args:
+        held: the copies of a signed graph.
+    """
+    session = get_runtime(job.target.runtime).open(Path(job.model), job.target, held)
     return Slowed(session, job.slowdown) if job.slowdown else session
 
 

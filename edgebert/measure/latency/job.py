@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
+from edgebert.bundle.signed_graph import SignedGraph
 from edgebert.core.strict import Frozen
 from edgebert.models.cut_side import Side
 from edgebert.report.rounds import Setting
@@ -19,6 +20,8 @@ class RoundJob(Frozen):
     started_ns: int | None = None
     """The system's monotonic clock just before the process was started; set when it is."""
     model: str
+    signed: SignedGraph | None = None
+    """The model's files by their hashes, for a bundle's; None: they are opened where they lie."""
     target: Target
     task: str | None
     """Name of the task; None where the queries are token ids and nobody reads the answers."""
@@ -27,6 +30,8 @@ class RoundJob(Frozen):
     pad_id: int
     tokenizer: str | None
     """Path of tokenizer.json; None where `rows` holds lists of token ids."""
+    tokenizer_sha256: str | None = None
+    """What its content must be, for a bundle's."""
     truncation_side: Side | None = None
     """Side of a long text that is cut off; None: as the tokenizer says."""
     rows: str

@@ -34,8 +34,15 @@ class QueryMaker:
         self._max_length, self._pad_id = job.max_length, job.pad_id
         self._serving: Serving | None = None
         if job.tokenizer is not None and job.task is not None:
-            task, tokenizer = get_task(job.task), Path(job.tokenizer)
-            self._serving = Serving(task, job.labels, job.max_length, job.pad_id, tokenizer, job.truncation_side)
+            self._serving = Serving(
+                task=get_task(job.task),
+                labels=job.labels,
+                max_length=job.max_length,
+                pad_id=job.pad_id,
+                tokenizer=Path(job.tokenizer),
+                truncation_side=job.truncation_side,
+                tokenizer_sha256=job.tokenizer_sha256,
+            )
             self._tokenizer = self._serving.open_tokenizer()
 
     @property

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgebert.bundle.signed_graph import held_files
 from edgebert.errors import StageError
 from edgebert.measure.latency.driver import Driver, open_driver, shapes_of
 from edgebert.measure.latency.first_answer import OpenedModel, open_session
@@ -95,7 +96,9 @@ def _open_all(job: RoundJob, session: Session, shapes: Sequence[tuple[int, int]]
     before = time.perf_counter_ns()
     session.prepare(shapes)
     prepare_ns = time.perf_counter_ns() - before
-    others = [open_session(job) for _ in range(job.setting.instances - 1)]
+    count = job.setting.instances - 1
+    with held_files(job.signed if count else None) as held:
+        others = [open_session(job, held) for _ in range(count)]
     for other in others:
         other.prepare(shapes)
     return [session, *others], prepare_ns
