@@ -32,7 +32,7 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def quick(name: str, assets: Path, folder: Path, *options: str) -> str:
     """What a benchmark prints in a quick run. Those that take a store share one."""
-    store = [] if name in ("kill", "ptq") else ["--store", str(assets / "store")]
+    store = [] if name in ("robustness", "ptq") else ["--store", str(assets / "store")]
     command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--assets", str(assets), "--quick", *store, *options]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(map(str, (FAKES / "plugged", FAKES)))}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -49,9 +49,11 @@ def test_ptq_prints_both_sides_and_its_figures(assets: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_kill_survives_and_prints_its_figures(assets: Path, tmp_path: Path) -> None:
-    lines = quick("kill", assets, tmp_path).splitlines()
-    assert lines[0].startswith("kill ")
+def test_robustness_loses_nothing_and_prints_its_counts(assets: Path, tmp_path: Path) -> None:
+    lines = quick("robustness", assets, tmp_path).splitlines()
+    starts = [line.split("  ")[0] for line in lines]
+    for name in ("broken off", "compress", "install", "switch", "model folders", "bundles", "loads during exchanges"):
+        assert name in starts
     assert lines[-1].endswith("all hold")
 
 
