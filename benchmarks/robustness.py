@@ -54,7 +54,11 @@ def main() -> None:
         given.kills, given.inputs, given.loads = 12, 50, 20
     with tempfile.TemporaryDirectory() as name:
         os.environ.update(
-            XDG_CONFIG_HOME=f"{name}/config", XDG_CACHE_HOME=f"{name}/cache", OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1"
+            XDG_CONFIG_HOME=f"{name}/config",
+            XDG_CACHE_HOME=f"{name}/cache",
+            OMP_NUM_THREADS="1",
+            HF_HUB_OFFLINE="1",
+            TOKENIZERS_PARALLELISM="false",
         )
         warm_up()
         folder = Path(name)
@@ -104,7 +108,7 @@ def prepared(folder: Path) -> tuple[Path, list[Path]]:
 
 def killed(workspace: Path, bundles: list[Path], count: int, draw: random.Random, figures: Figures) -> None:
     """Part one."""
-    compressions = compress_killed(workspace, count * 3 // 10, draw)
+    compressions = compress_killed(workspace, count * 3 // 20, draw)
     rest = count - compressions.all
     installs, switches = installs_killed(workspace.parent / "devices", bundles, (rest + 1) // 2, draw)
     tallies = {"compress": compressions, "install": installs, "switch": switches}

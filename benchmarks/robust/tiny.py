@@ -20,7 +20,6 @@ data:
   calibration: {{path: data/train.csv, samples: 8}}
 stages:
   - finetune: {{epochs: 2, batch_size: 8, checkpoint_seconds: 0.05}}
-  - prune: {{to: {{macs: 0.7}}, block: 8, samples: 8}}
   - export
   - quantize: {{method: [dynamic, static]}}
 targets:
@@ -30,7 +29,7 @@ gates:
 measure: {QUICK_MEASURE}
 seed: 0
 """
-"""A stage of each kind, on a model that takes seconds."""
+"""Training with checkpoints, an export and two methods, on a model that takes seconds."""
 
 
 def command(*words: object) -> Callable[[], object]:
