@@ -438,6 +438,7 @@ def mutate(kind: Kind, count: int, draw: random.Random) -> Counts:
     """Mutates a copy of the template so many times. The template is left as it is."""
     counts = Counts()
     folder = kind.template.parent / "mutated"
+    answer = bounded(_reader(kind.readers[-1]), kind.template, limit=60).out
     for number in range(count):
         mutation = kind.mutations[number % len(kind.mutations)]
         shutil.copytree(kind.template, folder, ignore=shutil.ignore_patterns("store", "out"))
@@ -448,6 +449,7 @@ def mutate(kind: Kind, count: int, draw: random.Random) -> Counts:
         for index, words in enumerate(kind.readers):
             judges = index >= len(kind.readers) - kind.judging
             outcome = bounded(_reader(words), folder, limit=SECONDS + 5)
+            judges = judges and not (words[0] == "run" and outcome.out == answer)  # it opened nothing that was changed
             counts.note(
                 f"{mutation.name} ({done or ''}): {words[0]}", outcome, must_refuse=mutation.must_refuse and changed and judges
             )
