@@ -17,7 +17,7 @@ from conftest import make_model, review_rows, write_table
 from fake_stages import Cut, Retoken
 from stage_runs import Killed, counted, inputs_of, kill_after, make_bench, measurements, run, tensors
 
-from edgebert.compress.run import _lineage_entry
+from edgebert.compress.bundle_parts import _lineage_entry
 from edgebert.core.store import Artifact
 from edgebert.errors import RecipeError, SourceError, StageError, StoreError
 from edgebert.models.load import load_model
