@@ -7,6 +7,7 @@ import os
 import random
 import re
 import shutil
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -466,11 +467,11 @@ def _remove(folder: Path) -> None:
 
 
 def _contents(folder: Path) -> dict[str, Any]:
-    """What lies in a folder, byte by byte, kinds and rights included."""
+    """What lies in a folder, byte by byte, with its kind; rights do not count, since an administrator reads all."""
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
         content = str(path.readlink()) if path.is_symlink() else path.read_bytes() if path.is_file() else None
-        found[str(path.relative_to(folder))] = (path.lstat().st_mode, content)
+        found[str(path.relative_to(folder))] = (stat.S_IFMT(path.lstat().st_mode), content)
     return found
 
 
