@@ -25,7 +25,7 @@ from edgebert.compress.step_keys import step_key
 from edgebert.core.progress import Progress
 from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_json
 from edgebert.data.drift import EVAL_ROWS, Texts, drift
-from edgebert.data.labels import label_match, label_notes
+from edgebert.data.labels import label_notes, require_one_reading
 from edgebert.data.prepared import PreparedData, prepare_data
 from edgebert.errors import DataError, EdgebertError, SourceError, StageError
 from edgebert.measure.machine.environment import read_environment
@@ -125,8 +125,7 @@ class Compression:
         except ValueError as error:
             hint = "Write the tags by name, or name them in the recipe: task.labels: [...]"
             raise DataError(f"{error}.", hint=hint) from None
-        for data in self.given_data.values():
-            label_match(data, self.inputs.task, labels)
+        require_one_reading(self.given_data.values(), self.inputs.task, labels)
         for name, model in self.inputs.models.items():  # where finetune makes the head, only the data names the labels
             if fault := label_fault(name, model, labels):
                 raise SourceError(fault, hint=SAME_LABELS)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from edgebert.data.label_match import LabelMatch, listed, match_labels, without_meaning
+from edgebert.data.label_match import LabelMatch, listed, match_labels, number_of, without_meaning
 from edgebert.data.prepared import PreparedData
+from edgebert.errors import DataError
 from edgebert.tasks.base import Task
 
 
@@ -17,6 +18,29 @@ def label_match(data: PreparedData, task: Task, labels: Sequence[str]) -> LabelM
         DataError: a label is not one of the model's, or the labels could mean different outputs.
     """
     return match_labels(data.labels, labels, data.own_names, subject=f"data.{data.role}", what=_what(task))
+
+
+def require_one_reading(sets: Iterable[PreparedData], task: Task, labels: Sequence[str]) -> None:
+    """Checks that the labels of all sets of a run mean outputs of the model, and that a number means the same one in each.
+
+    A set is read by name where all of its labels are names, so that of a model with the names 1 to 5 a set without the
+    label 0 would be read by name, and one with it by number.
+
+    Raises:
+        DataError: as `label_match`; or one set is read by number, and in another the same numbers mean other outputs.
+    """
+    read = [(data, label_match(data, task, labels)) for data in sets if data.labels]
+    counted = next((data for data, match in read if match.by == "number"), None)
+    for data, match in read if counted else ():
+        moved = next((label for label, index in match.indices.items() if number_of(label) not in (None, index)), None)
+        if counted and moved is not None:
+            what = _what(task)
+            raise DataError(
+                f"data.{counted.role} has its {what}s as numbers of the model's outputs, data.{data.role} as names, by which "
+                f"{moved!r} is output {match.indices[moved]}. Either could be meant.",
+                hint=f"Write the {what}s of both as words that the model has, or give its outputs names without numbers: "
+                "task.labels: [...]",
+            )
 
 
 def indices_of_labels(data: PreparedData, task: Task, labels: Sequence[str]) -> dict[str, int]:

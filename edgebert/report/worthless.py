@@ -1,6 +1,7 @@
 """A baseline that is worthless: a share of its score proves nothing, so that every candidate fails, with the reason.
 
-A recipe that sets an absolute bound itself, `min` on a metric of answers or any on `unknown_share`, has said what is enough.
+A recipe that sets an absolute bound itself has said what is enough: any bound on `unknown_share`, and on a metric of answers
+a `min` of 0, which asks for nothing, or one above what guessing reaches. A `min` between the two is held by guessing as well.
 """
 
 from __future__ import annotations
@@ -38,10 +39,18 @@ def guessing_reason(report: Report, baseline: Entry) -> str | None:
 
 def _no_better_than_guessing(report: Report, baseline: Entry) -> GateResult | None:
     reason = guessing_reason(report, baseline)
-    if reason is None or any(gate.metric in report.task_metrics and gate.min is not None for gate in report.gates):
+    if reason is None or any(_says_what_is_enough(gate, report) for gate in report.gates):
         return None
     metric = report.task_metrics[0]
     return GateResult(Gate(metric=metric, min=report.guess[metric].value()), False, reason)
+
+
+def _says_what_is_enough(gate: Gate, report: Report) -> bool:
+    """Whether a gate on a metric of answers asks for nothing, or for more than the commonest answer to every text reaches."""
+    if gate.metric not in report.task_metrics or gate.min is None:
+        return False
+    guess = report.guess[gate.metric].value() if gate.metric in report.guess else None
+    return gate.min <= 0 or guess is None or gate.min > guess
 
 
 def _does_not_read(report: Report, baseline: Entry) -> GateResult | None:

@@ -70,13 +70,15 @@ def test_one_of_many_classes_is_compared_with_the_commonest() -> None:
     ("gates", "passed"),
     [
         ([{"metric": "accuracy", "min": 0.0}], True),
-        ([RELATIVE, {"metric": "macro_f1", "min": 0.1}], True),
+        ([RELATIVE, {"metric": "macro_f1", "min": 0.0}], True),
+        ([RELATIVE, {"metric": "macro_f1", "min": 0.1}], False),
+        ([{"metric": "accuracy", "min": 0.6}], False),
         ([RELATIVE, {"metric": "accuracy", "min": 0.9}], False),
         ([{"metric": "agreement", "min": 1.0}], False),
         ([{"metric": "accuracy", "max_drop": 0.5}], False),
         ([], False),
     ],
-    ids=["absolute", "absolute on another metric", "absolute and missed", "agreement", "drop", "none"],
+    ids=["nothing asked", "nothing of another metric", "less than a guess", "a guess", "missed", "agreement", "drop", "none"],
 )
 def test_a_recipe_that_says_how_much_is_enough_decides_itself(gates: list[dict[str, Any]], passed: bool) -> None:
     report = reported(RIGHT, ["yes"] * 10, *gates)
@@ -85,6 +87,13 @@ def test_a_recipe_that_says_how_much_is_enough_decides_itself(gates: list[dict[s
     assert verdict.passed is passed and agreeing
     said = [*concern_lines(report, verdict), *verdict.best.failures]
     assert sum("no better than 0.6" in line for line in said) == 1
+
+
+def test_a_bound_above_a_guess_of_another_metric_is_enough() -> None:
+    """Rare classes: no better by accuracy, better by the mean of the classes."""
+    right, fp32 = ["yes"] * 8 + ["no"] * 2, ["yes"] * 6 + ["no"] * 4
+    assert judge(reported(right, fp32, RELATIVE, {"metric": "macro_f1", "min": 0.5})).passed
+    assert not judge(reported(right, fp32, RELATIVE, {"metric": "macro_f1", "min": 0.4})).passed
 
 
 @pytest.mark.parametrize(("hits", "passed"), [(0, False), (1, True)])
