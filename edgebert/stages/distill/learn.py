@@ -15,8 +15,9 @@ from edgebert.errors import StageError
 from edgebert.models.fake_quant import fake_quantized
 from edgebert.models.surgery import encoder_of
 from edgebert.stages.distill.losses import Learner, Pairing, loss
+from edgebert.stages.distill.output_blocks import LOGITS
 from edgebert.stages.distill.settings import Objective, QuantizationAware
-from edgebert.stages.distill.teacher_outputs import LOGITS, Teacher
+from edgebert.stages.distill.teacher_outputs import Teacher
 from edgebert.stages.examples import Examples, same_tokens
 from edgebert.stages.training import EarlyStopping, Schedule, train
 

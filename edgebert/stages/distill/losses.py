@@ -15,8 +15,8 @@ from edgebert.errors import StageError
 from edgebert.models.capture import PROJECTIONS, captured, width_of
 from edgebert.models.load import run_model
 from edgebert.models.surgery import shape_of
+from edgebert.stages.distill.output_blocks import LOGITS
 from edgebert.stages.distill.settings import LayerMap, Objective
-from edgebert.stages.distill.teacher_outputs import LOGITS
 from edgebert.tasks.base import IGNORED, Task
 
 

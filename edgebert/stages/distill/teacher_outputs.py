@@ -14,20 +14,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from edgebert.core.progress import Progress
 from edgebert.core.store import Artifact, Draft
+from edgebert.stages.distill.output_blocks import LOGITS, Halfs, hash_of, of_tokens, rows_of, whole_blocks
 from edgebert.stages.examples import Examples
-from edgebert.tasks.base import Task
 
 BLOCK = 1024
 """Examples between two records of progress."""
 BATCH = 32
 HEADER = 1024
 """Most bytes of a .npy file's header."""
-LOGITS = "logits"
-Halfs = npt.NDArray[np.float16]
 
 
 @dataclass(frozen=True)
@@ -91,11 +88,6 @@ class Teacher:
         return self._arrays[name]
 
 
-def of_tokens(name: str, task: Task) -> bool:
-    """Whether an output has a row for each token, and not one for the example."""
-    return name != LOGITS or task.outputs[0].of_tokens
-
-
 def compute(
     model: Any, examples: Examples, indices: Sequence[int], requested: RequestedOutputs
 ) -> Iterator[tuple[int, dict[str, Halfs]]]:
@@ -153,25 +145,25 @@ def _half(value: Any) -> Halfs:
 def write_outputs(
     model: Any, examples: Examples, requested: RequestedOutputs, draft: Draft, progress: Progress, title: str
 ) -> dict[str, Any]:
-    """Fills the artifact block by block; after a kill, the next run continues after the last whole block."""
+    """Fills the artifact block by block; after a kill, the next run continues after the last block that is as it was."""
     task, count = examples.serving.task, fitting(model, examples, requested)
     offsets = np.zeros(count + 1, dtype=np.int64)
     offsets[1:] = np.cumsum(examples.lengths[:count])
     arrays = _open(model, examples, requested, count, int(offsets[-1]), draft.work)
     record = draft.work / "done.json"
-    done = min(_finished_examples(record), count)
+    hashes = whole_blocks(record, _blocks(0, count), arrays, offsets, task)
+    done = min(len(hashes) * BLOCK, count)
     with progress.step(title, count) as bar:
         bar.skip_to(done)
         for start, stop in _blocks(done, count):
             for index, values in compute(model, examples, range(start, stop), requested):
                 for name, value in values.items():
-                    tokens = slice(int(offsets[index]), int(offsets[index + 1]))
-                    rows: Any = tokens if of_tokens(name, task) else index
-                    arrays[name][rows] = value
+                    arrays[name][rows_of(name, offsets, index, index + 1, task)] = value
             for array in arrays.values():
                 array.flush()
             partial = record.with_suffix(".partial")
-            partial.write_text(json.dumps({"examples": stop}))
+            hashes.append(hash_of(arrays, offsets, start, stop, task))
+            partial.write_text(json.dumps({"blocks": hashes}))
             partial.replace(record)
             bar.advance(stop - start)
     del arrays
@@ -179,14 +171,6 @@ def write_outputs(
     for name in (LOGITS, *requested.names):
         (draft.work / f"{name}.npy").replace(draft.out / f"{name}.npy")
     return {"examples": count, "of": len(examples)}
-
-
-def _finished_examples(record: Path) -> int:
-    """Number of examples that a killed run had finished."""
-    try:
-        return int(json.loads(record.read_text())["examples"])
-    except (OSError, ValueError, KeyError, TypeError):  # there is none, or a power cut left half a record
-        return 0
 
 
 def _blocks(done: int, count: int) -> Iterator[tuple[int, int]]:

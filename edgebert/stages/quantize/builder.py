@@ -204,11 +204,14 @@ class Builder:
     def remembered(self, name: str, measure: Callable[[], Any]) -> Any:
         """The measurement of that name, as JSON values: one from before a kill, or made now."""
         file = self.folder / f"{hash_json(name)[:16]}.json"
-        with contextlib.suppress(OSError, json.JSONDecodeError):  # a power cut leaves an empty file
-            return json.loads(file.read_text())
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # a power cut leaves an empty file
+            kept = json.loads(file.read_text())
+            if hash_json([name, kept["value"]]) == kept["sha256"]:
+                return kept["value"]
         measured = measure()
+        value = json.loads(json.dumps(measured))
         draft = file.with_suffix(".draft")
-        draft.write_text(json.dumps(measured))
+        draft.write_text(json.dumps({"value": value, "sha256": hash_json([name, value])}))
         draft.replace(file)
         return measured
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import make_model, review_rows, write_table
@@ -288,11 +289,19 @@ def test_teacher_outputs_go_on_after_the_last_whole_block(
     ]
 
 
+def altered(file: Path) -> None:
+    array = np.load(file, mmap_mode="r+")
+    array[0] += 1
+    array.flush()
+
+
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "array that was just opened": lambda work: (work / "logits.npy").write_bytes(b""),
     "array cut in half": lambda work: (work / "hidden-2.npy").write_bytes((work / "hidden-2.npy").read_bytes()[:1000]),
     "array that is gone": lambda work: (work / "hidden-2.npy").unlink(),
     "mark of a power cut": lambda work: (work / "done.json").write_text(""),
+    "mark of an older version": lambda work: (work / "done.json").write_text('{"examples": 30}'),
+    "other numbers in the first block": lambda work: altered(work / "logits.npy"),
 }
 
 

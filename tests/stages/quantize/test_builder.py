@@ -84,6 +84,15 @@ def test_a_measurement_is_found_again_and_an_empty_file_is_none(builder: Builder
     assert builder.remembered("a", lambda: [2.5]) == [2.5]
 
 
+@pytest.mark.parametrize("text", ["[2.5]", "null", None], ids=["of an older version", "of another program", "altered"])
+def test_a_measurement_that_was_altered_is_made_again(text: str | None, builder: Builder) -> None:
+    builder.remembered("a", lambda: {"speed": (1.5, 2)})
+    (kept,) = builder.folder.glob("*.json")
+    kept.write_text(kept.read_text().replace("1.5", "9.5") if text is None else text)
+    assert builder.remembered("a", lambda: [3.5]) == [3.5]
+    assert builder.remembered("a", lambda: [4.5]) == [3.5]
+
+
 def test_plans_that_differ_have_keys_that_differ() -> None:
     one = method(writes)
     plans = [
