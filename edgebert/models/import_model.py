@@ -14,6 +14,7 @@ from edgebert.errors import SourceError
 from edgebert.models.cut_side import side_key
 from edgebert.models.folder import ModelFolder
 from edgebert.models.panics import without_panic
+from edgebert.models.token_rows import check_ids, unusable_tokenizer
 from edgebert.models.tokenizer_limits import open_tokenizer
 
 if TYPE_CHECKING:
@@ -155,34 +156,3 @@ def check_tokenizer(file: Path, model: ModelFolder) -> Tokenizer:
         raise unusable_tokenizer(model, f"cannot be read: {error}") from error
     check_ids(tokenizer, model)
     return tokenizer
-
-
-def check_ids(tokenizer: Tokenizer, model: ModelFolder) -> None:
-    """Checks that the model's embedding table has a row for every id: of the vocabulary, of what is put around a text and a
-    pair, and of the padding.
-
-    Raises:
-        SourceError: an id has no row.
-    """
-    rows, own = model.config.get("vocab_size", 0), tokenizer.truncation
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    around = tokenizer.encode("a", "b")
-    if own is not None:
-        tokenizer.enable_truncation(**own)
-    largest = max([*tokenizer.get_vocab().values(), *around.ids], default=0)
-    if rows and largest >= rows:
-        raise unusable_tokenizer(model, f"has token ids up to {largest}, but the model's embedding table has {rows} rows")
-    if rows and (padding := model.config.get("pad_token_id") or 0) >= rows:
-        raise SourceError(
-            f"{model.path / 'config.json'}: pad_token_id is {padding}, but the model's embedding table has {rows} rows.",
-            hint="Name the id of the tokenizer's padding token.",
-        )
-
-
-def unusable_tokenizer(model: ModelFolder, why: str) -> SourceError:
-    """The error for a tokenizer that cannot be used with the model."""
-    first = (why.strip().splitlines() or [""])[0]
-    return SourceError(
-        f"The tokenizer in {model.path} {first.rstrip('.')}.", hint="Save the model's own there: tokenizer.save_pretrained(...)"
-    )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from edgebert.core.packages import quiet_libraries
 from edgebert.models.folder import ModelFolder
 from edgebert.models.hard_texts import Texts, long_list, short_list, shortened
+from edgebert.models.token_rows import rows_of
 from edgebert.tasks import get_task
 from edgebert.tasks.base import Row, without_tabs
 
@@ -115,7 +116,7 @@ class TransformersTokenizer:
         content: ParsedTokenizer = json.loads(self.tokenizer.backend_tokenizer.to_str())
         cut = {"direction": "Left", "max_length": self._model.max_length(), "strategy": "LongestFirst", "stride": 0}
         content |= {"padding": None, "truncation": cut if self.cuts_left else None}
-        rows = self._model.config.get("vocab_size") or UNCUT**2
+        rows = rows_of(self._model.config)
         content["added_tokens"] = [token for token in content["added_tokens"] if token["id"] < rows]
         if self.tokenizer.split_special_tokens:  # a flag that tokenizer.json has no place for
             content["added_tokens"] = [token for token in content["added_tokens"] if not token["special"]]
@@ -191,7 +192,7 @@ def _compared(
     texts = [(without_tabs(text), None if pair is None else without_tabs(pair)) for text, pair in texts]
     rows: list[Row] = [{"text": text, "text_pair": pair} for text, pair in texts]
     served = get_task("text-classification").encode(ours, rows, max_length)
-    segmented, limit = "token_type_ids" in model.family.inputs, model.config.get("vocab_size") or UNCUT**2
+    segmented, limit = "token_type_ids" in model.family.inputs, rows_of(model.config)
     for text, wanted, item in zip(texts, theirs.encode(texts, max_length), served, strict=True):
         found = Tokens(item.ids, item.type_ids if segmented else ())
         # With ids beyond the table Transformers gives no answer that ours could equal.
