@@ -237,11 +237,26 @@ def _template(setups: Setups) -> ModelFolder:
     return model
 
 
+def _cls_in_config(setups: Setups) -> ModelFolder:
+    """tokenizer.json starts a text with [CLS], tokenizer_config.json with [MASK]."""
+    model = setups.bert("cls-in-config")
+    edit(model.path / "tokenizer_config.json", cls_token="[MASK]")
+    return model
+
+
+def _unk_in_config(setups: Setups) -> ModelFolder:
+    """What is unknown to tokenizer.json is [UNK], to tokenizer_config.json [MASK]."""
+    model = setups.bert("unk-in-config")
+    edit(model.path / "tokenizer_config.json", unk_token="[MASK]")
+    return model
+
+
 SETUPS: dict[str, Callable[[Setups], ModelFolder]] = {
     make.__name__.removeprefix("_"): make
     for make in (
         *(_uncased, _cased, _accents, _left, _added, _bare, _vocabulary_alone, _bytes, _bytes_with_space, _unigram, _chinese),
         *(_distilbert, _case_in_config, _companions, _padded, _split, _one_segment, _template),
+        *(_cls_in_config, _unk_in_config),
     )
 }
 """Name -> what writes the folder."""
