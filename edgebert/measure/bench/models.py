@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 from collections.abc import Mapping, Sequence
@@ -12,13 +13,13 @@ from typing import Any
 from edgebert.bundle.manifest import MANIFEST, BundleManifest, ManifestEntry
 from edgebert.bundle.opened import TOKENIZER, OpenBundle
 from edgebert.bundle.predictor import choose_variant
-from edgebert.bundle.read import UNLISTED, open_bundle_folder
+from edgebert.bundle.read import UNLISTED, open_bundle_folder, read_manifest
 from edgebert.bundle.self_test import obstacle
 from edgebert.bundle.signed_graph import SignedGraph
 from edgebert.core.files import local_path
 from edgebert.core.progress import Progress
 from edgebert.core.store import FileEntry, content_hash, hash_file
-from edgebert.errors import InputError, MissingPackage, SourceError
+from edgebert.errors import EdgebertError, InputError, MissingPackage, SourceError
 from edgebert.measure.bench.model_files import graph_files
 from edgebert.measure.bench.read_tokenizer import tokenizer_of
 from edgebert.models.cut_side import Side
@@ -277,7 +278,7 @@ def _graph_model(file: Path, path: Path, wanted: ModelRequest) -> BenchModel:
         path=path,
         file=file,
         target=Target.model_validate({"runtime": runtime}),
-        **_hashed(files),
+        **{**_hashed(files), **_artifact_of(file)},
         **known,
         columns=("text",),
         tokenizer=tokenizer,
@@ -334,6 +335,17 @@ def _task_of(config: Any) -> str | None:
 def _beside(file: Path, name: str) -> Path | None:
     """A file of that name beside a graph, or one folder up as in a Hub folder."""
     return next((folder / name for folder in (file.parent, file.parent.parent) if (folder / name).is_file()), None)
+
+
+def _artifact_of(file: Path) -> dict[str, str]:
+    """The artifact of a graph that lies unaltered in its bundle, where graphs name who made them; an artifact's do not."""
+    for folder in (file.parent, file.parent.parent):
+        with contextlib.suppress(EdgebertError):  # a folder that is no bundle
+            manifest, name = read_manifest(folder), file.relative_to(folder).as_posix()
+            made = [item.artifact for item in manifest.variants if item.file == name]
+            if made and name in manifest.files and manifest.files[name].sha256 == hash_file(file):
+                return {"artifact": made[0]}
+    return {}
 
 
 def _hashed(files: dict[str, Path]) -> dict[str, Any]:
