@@ -1,5 +1,5 @@
 """`python -m edgebert` is `edgebert`."""
 
-from edgebert.cli.main import main
+from edgebert.cli.main import entry
 
-main()
+entry()

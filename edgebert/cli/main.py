@@ -6,6 +6,8 @@ Exit codes: 0 done and passed, 1 a gate failed, 2 the recipe or input has to cha
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
 import sys
 from typing import Annotated, NoReturn
@@ -78,6 +80,23 @@ def main() -> None:
         if fault:
             _fail(fault)
         _run()
+
+
+def entry() -> None:
+    """`edgebert` as a process of its own, which ends with the exit code of `main` also after an interrupt.
+
+    Python ends itself with SIGINT, whatever the exit code, where a KeyboardInterrupt once left the code of an `exec`. Libraries
+    run some while they are imported: `exec` makes the methods of every dataclass.
+    """
+    try:
+        main()
+    except SystemExit as end:
+        if interrupts.asked():
+            atexit._run_exitfuncs()
+            with contextlib.suppress(OSError, ValueError):  # an output that nobody reads, or that is closed
+                sys.stdout.flush()
+            os._exit(end.code if isinstance(end.code, int) else 0)
+        raise
 
 
 def _run() -> None:

@@ -216,6 +216,19 @@ def test_an_interrupt_after_graphs_are_gone_is_an_interrupt(bundle: Path) -> Non
 
 
 @LINUX
+@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_an_interrupt_that_left_the_code_of_an_exec_has_its_exit_code(number: str, code: int) -> None:
+    """As when a library is imported, whose dataclasses are made by `exec`."""
+    script = f"""
+import edgebert.cli.main as cli
+cli.app = lambda **options: exec("import os, signal, time; os.kill(os.getpid(), signal.{number}); time.sleep(60)")
+cli.entry()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.count("error: ") == 1
+
+
 def test_the_stack_is_as_it_was_when_a_library_set_another() -> None:
     before, other = signal_stack(), ctypes.create_string_buffer(64 * 1024)
     with signal_stack_kept():
