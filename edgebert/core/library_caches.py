@@ -19,14 +19,20 @@ FOLDERS = {
 """Environment variable of a library -> its folder in the store."""
 HUB = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME")
 """Variables with which a user says where models and data sets of the Hub are kept."""
+_named: dict[str, str] = {}
+"""What this process named last: variable -> folder."""
 
 
 def keep_in(store: Path) -> None:
     """Names folders of the store to libraries that are imported later. What the user named stays, and so do models of the Hub
-    in a home that can be written: they were downloaded before, and other tools share them."""
+    in a home that can be written: they were downloaded before, and other tools share them. A store that cannot be written
+    keeps nothing."""
+    if not _may_write(store):
+        return
     caches = store / "caches"
     for variable, folder in FOLDERS.items():
-        os.environ.setdefault(variable, str(caches / folder))
+        if os.environ.get(variable) in (None, _named.get(variable)):  # the last store's name gives way to this one's
+            os.environ[variable] = _named[variable] = str(caches / folder)
     if not any(os.environ.get(variable) for variable in HUB) and not _may_write(Path("~/.cache/huggingface")):
         os.environ["HF_HOME"] = str(caches / "huggingface")
 
