@@ -103,7 +103,7 @@ REFUSED = {
     "devices: {kitchen: {address: kitchen}}\nparallel: 0": "parallel",
     "devices: {kitchen: {address: kitchen}}\nparallel: yes please": "parallel",
     "devices: [": "not valid YAML",
-    "devices: {kitchen: !!python/object:os.system {}}": "devices.kitchen.address: is missing",
+    "devices: {kitchen: !!python/object:os.system {}}": "devices.kitchen: has the tag .* which means nothing here",
 }
 
 
