@@ -99,9 +99,7 @@ def card(report: Report) -> str:
     """The model card of a report, without files."""
     labels = tuple(report.labels)
     serving = Serving(get_task("text-classification"), labels, 64, 0, Path("tokenizer.json"))
-    variant = SimpleNamespace(
-        goldens=SimpleNamespace(rows=({"text": "my card was declined"},))
-    )
+    variant = SimpleNamespace(goldens=SimpleNamespace(rows=({"text": "my card was declined"},)))
     given = {"serving": serving, "variants": [variant], "report": report, "verdict": judge(report), "lineage": []}
     return model_card(BundleParts(name="banking", recipe="r" * 64, model=None, **given), [])  # type: ignore[arg-type]
 
