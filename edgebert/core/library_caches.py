@@ -25,9 +25,9 @@ _named: dict[str, str] = {}
 
 def keep_in(store: Path) -> None:
     """Names folders of the store to libraries that are imported later. What the user named stays, and so do models of the Hub
-    in a home that can be written: they were downloaded before, and other tools share them. A store that cannot be written
-    keeps nothing."""
-    if not _may_write(store):
+    in a home that can be written: they were downloaded before, and other tools share them. A store that a file stands in
+    the way of keeps nothing."""
+    if not _nearest(store).is_dir():
         return
     caches = store / "caches"
     for variable, folder in FOLDERS.items():
@@ -43,5 +43,11 @@ def _may_write(path: Path) -> bool:
         folder = path.expanduser()
     except RuntimeError:  # a user without a home
         return False
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    existing = _nearest(folder)
     return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+
+
+def _nearest(path: Path) -> Path:
+    """The path, or the folder above it that is there."""
+    absolute = path.absolute()
+    return next(parent for parent in (absolute, *absolute.parents) if os.path.lexists(parent))
