@@ -21,7 +21,7 @@ LONGEST_FIELD = 1 << 26
 """Most characters of a field; a longer one has a quote that never closes, and would fill the memory."""
 MOST_COLUMNS = 100_000
 SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[\r\n]*')
-"""First line by which Excel is told, and tells, the separator."""
+"""First line of a CSV file that Excel wrote or reads: it names the separator."""
 END = "\0"
 """Added after the last line. No text file contains it, so a field that does has a quote that never closes."""
 

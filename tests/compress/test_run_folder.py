@@ -149,7 +149,7 @@ def test_output_folder_is_replaced_by_one_run_at_a_time(tmp_path: Path) -> None:
 
 
 def test_the_run_in_the_folder_is_the_one_that_was_handed_over_last(tmp_path: Path) -> None:
-    """Two runs into one folder: what a run is told after it took the place comes before the next run takes it."""
+    """Two runs into one folder: the first run's call after its exchange happens before the second run exchanges."""
     told: list[tuple[str, str]] = []
 
     def write(mark: str) -> None:

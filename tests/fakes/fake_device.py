@@ -52,7 +52,7 @@ class FakeDevice(Device):
     parts: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     kind: Kind | None = field(default_factory=Kind)
-    """Of the model that serves; None: its agent is older than the question."""
+    """Task, inputs and labels of the model that serves; None on a device whose agent is too old to answer `kind`."""
     during: Callable[[], Any] | None = None
     """Awaited while it installs."""
 

@@ -1,4 +1,4 @@
-"""A quantisation method that somebody might add: ONNX Runtime's dynamic one, which leaves the products that it is told to."""
+"""A quantisation method that somebody might add: ONNX Runtime's dynamic one, without the products that a recipe excludes."""
 
 from __future__ import annotations
 
