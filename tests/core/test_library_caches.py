@@ -27,8 +27,8 @@ def test_they_follow_the_store_and_leave_what_the_user_named(tmp_path: Path, mon
     assert os.environ["TORCH_HOME"] == "mine"
 
 
-@pytest.mark.parametrize("name", ["file", "file/below", "x" * 300])
+@pytest.mark.parametrize("name", ["file", "file/below"])
 def test_a_store_that_cannot_be_a_folder_keeps_nothing(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
     library_caches.keep_in(tmp_path / name)
-    assert NAME not in os.environ or name == "x" * 300
+    assert NAME not in os.environ
