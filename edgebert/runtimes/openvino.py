@@ -61,12 +61,17 @@ class Graph:
 class OpenVinoSession(Session):
     """One model, compiled for each shape that it is asked."""
 
-    def __init__(self, model: Path, threads: int, precision: str, held: Held | None = None) -> None:
+    def __init__(self, model: Path, threads: int, precision: str, held: Held | None = None, *, fused: bool = True) -> None:
+        """Reads a model.
+
+        Args:
+            fused: whether the plugin may fuse operators into kernels that it makes itself, as it does by default.
+        """
         switch_off_telemetry()
         import openvino as ov
 
         self._core = ov.Core()
-        self._settings = compile_settings(threads, precision)
+        self._settings = {**compile_settings(threads, precision), **({} if fused else {"SNIPPETS_MODE": "DISABLE"})}
         if held is not None:  # a mapped copy would stay in memory, beside the weights, for as long as the session
             self._core.set_property({"ENABLE_MMAP": False})
         try:

@@ -10,6 +10,7 @@ from edgebert.core.interrupts import signal_stack_kept
 from edgebert.core.packages import quiet_libraries
 from edgebert.errors import StageError
 from edgebert.runtimes.openvino import save_ir
+from edgebert.stages.quantize.fused_kernels import require_same_answers
 from edgebert.stages.quantize.method import IntegerProducts
 from edgebert.stages.quantize.settings import Settings
 
@@ -41,6 +42,7 @@ class Nncf(IntegerProducts):
                 save_ir(quantized, target / "openvino_model.xml")
         except RuntimeError as error:
             raise StageError(f"NNCF could not quantise {source}: {str(error).splitlines()[0]}") from error
+        require_same_answers(target / "openvino_model.xml", settings)
         return {"calibration_samples": len(settings.calibration)}
 
 
