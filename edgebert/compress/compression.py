@@ -27,6 +27,7 @@ from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_jso
 from edgebert.data.drift import EVAL_ROWS, Texts, drift
 from edgebert.data.labels import label_notes, require_one_reading
 from edgebert.data.prepared import PreparedData, prepare_data
+from edgebert.data.second_texts import unread_second_text
 from edgebert.errors import DataError, EdgebertError, SourceError, StageError
 from edgebert.measure.machine.environment import read_environment
 from edgebert.measure.text_counts import count_texts
@@ -138,6 +139,12 @@ class Compression:
         for note in [line, *notes] if line else notes:
             self.progress.note(note)
 
+    def _note_second_texts(self) -> None:
+        """Says which files have a column of second texts that nobody reads."""
+        for role, spec in self.inputs.specs.items():
+            if line := unread_second_text(spec, role, base=self.inputs.file.base, task=self.inputs.task):
+                self.progress.note(line)
+
     def _note_texts(self) -> None:
         """Says, before the first minute of work, how many eval texts are cut and how many of their tokens are unknown."""
         data = self.data["eval"]
@@ -162,6 +169,7 @@ class Compression:
         _ = self.data, self.base, self.models, self.labels
         check_readable(self.data.values(), self.serving(self.base), self.inputs.model.config)
         self._note_labels()
+        self._note_second_texts()
         self._note_long_rows()
         self._note_texts()
         if self.selection:

@@ -15,6 +15,7 @@ from edgebert.compress.step_keys import step_key
 from edgebert.core.store import Artifact, ArtifactStore
 from edgebert.data.drift import EVAL_ROWS
 from edgebert.data.prepared import PreparedData, data_key, data_path, is_labelled
+from edgebert.data.second_texts import unread_second_text
 from edgebert.errors import EXIT_ENVIRONMENT, EXIT_INPUT, EXIT_OK, EdgebertError
 from edgebert.measure.text_counts import count_texts
 from edgebert.models.import_model import find_imported
@@ -91,6 +92,8 @@ def _data_lines(
         artifact = store.find(key)
         lines.append(PlanLine(name, "found" if artifact else "runs", address))
         artifacts[role] = artifact
+        if unread := unread_second_text(spec, role, base=resolved.file.base, task=resolved.task):
+            lines.append(PlanLine(name, "found" if artifact else "runs", unread))
     return artifacts
 
 

@@ -94,12 +94,14 @@ def _wanted_columns(spec: DataSpec, task: Task, name: str, present: list[str], *
         if source in present:
             wanted[column.name] = source
         elif (column.required and not _has_other(column, task, spec, present)) or column.name in spec.columns:
-            raise _no_column(name, column, source, present)
+            raise _no_column(name, task, column, source, present)
     return wanted
 
 
-def _no_column(name: str, column: Column, source: str, present: Sequence[str]) -> DataError:
+def _no_column(name: str, task: Task, column: Column, source: str, present: Sequence[str]) -> DataError:
     hint = f"Say which one holds it: columns: {{{column.name}: NAME}}"
+    if second := next((other for other in task.columns if other.kind == column.kind == "text" and not other.required), None):
+        hint += f"; of pairs: columns: {{{column.name}: NAME, {second.name}: NAME}}"
     if len(present) == 1 and (separator := next((mark for mark in SEPARATORS if mark in present[0]), None)):
         hint = f"Is the separator another one? delimiter: {json.dumps(separator)}"
     elif present and all(name.isdecimal() for name in present):
