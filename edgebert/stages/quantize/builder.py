@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgebert.core.store import Artifact, hash_json, sync_folder
+from edgebert.core.store import Artifact, content_hash, hash_folder, hash_json, sync_folder
 from edgebert.errors import EdgebertError, StageError
 from edgebert.models.families import family_of_config
 from edgebert.models.families.base import Family
@@ -74,6 +74,8 @@ class Builder:
     max_drop: float
     """Largest drop of the score, for methods that use the score."""
     models: dict[tuple[str, ...], Any] = field(default_factory=dict)
+    whole: set[str] = field(default_factory=set)
+    """Names of the folders that this process made, or compared with their hash."""
 
     @cached_property
     def folder(self) -> Path:
@@ -198,6 +200,7 @@ class Builder:
         folder, gone = self.folder / f"int8-{plan.key}", self.folder / f"int8-{plan.key}.gone"
         if folder.is_dir():
             shutil.rmtree(gone, ignore_errors=True)
+            self.whole.discard(folder.name)
             folder.rename(gone)  # a kill during the deletion must not leave half a folder of that name
             shutil.rmtree(gone, ignore_errors=True)
 
@@ -216,13 +219,24 @@ class Builder:
         return measured
 
     def _once(self, name: str, make: Callable[[Path], None]) -> Path:
-        """The folder of that name, filled by `make` unless it is there."""
-        folder = self.folder / name
-        if not folder.is_dir():
+        """The folder of that name, filled by `make` unless it is there with the content that was written."""
+        folder, seal = self.folder / name, self.folder / f"{name}.sha256"
+        if name not in self.whole and not _is_whole(folder, seal):
+            shutil.rmtree(folder, ignore_errors=True)
             draft = self.folder / f"{name}.draft"
             shutil.rmtree(draft, ignore_errors=True)  # left by a killed run
             draft.mkdir()
             make(draft)
             sync_folder(draft)
+            seal.write_text(content_hash(hash_folder(draft)))
             draft.rename(folder)
+        self.whole.add(name)
         return folder
+
+
+def _is_whole(folder: Path, seal: Path) -> bool:
+    """Whether a folder of a killed run has the content that was written into it."""
+    try:
+        return folder.is_dir() and seal.read_text() == content_hash(hash_folder(folder))
+    except (OSError, ValueError):  # an older version wrote no seal, a power cut leaves half of one
+        return False

@@ -48,6 +48,17 @@ def test_a_file_is_made_once(builder: Builder) -> None:
     assert len(calls) == 1
 
 
+@pytest.mark.parametrize("altered", ["model.onnx", "seal"])
+def test_a_file_that_was_altered_after_a_kill_is_made_again(builder: Builder, altered: str) -> None:
+    plan = Plan(Form(), method(writes))
+    file = builder.quantized(plan)
+    (file if altered == "model.onnx" else file.parent.with_name(f"{file.parent.name}.sha256")).write_text("grapf")
+    again = Builder(builder.source, builder.context, builder.target, COMMON, 0.01)
+    calls: list[int] = []
+    made = again.quantized(Plan(Form(), method(lambda *arguments: calls.append(1) or writes(*arguments))))
+    assert made == file and made.read_text() == "graph" and calls == [1]
+
+
 def test_a_method_that_is_killed_or_fails_leaves_nothing_that_counts_as_made(builder: Builder) -> None:
     def dies(source: Path, folder: Path, settings: Any) -> None:
         (folder / "model.onnx").write_text("half")
