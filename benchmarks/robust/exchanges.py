@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
+import errno
 import os
 import random
 import shutil
@@ -11,22 +11,21 @@ import time
 from collections import Counter
 from pathlib import Path
 
-AT_FDCWD, RENAME_EXCHANGE = -100, 2
+from edgebert.core.exchange import exchange as core_exchange
+
 EXCHANGED_S = 0.05
 """Mean time that an exchange lasts, and between two: loads meet one anywhere, or none."""
 TEXT = "The soup was cold and nobody cared."
 
 
 def exchange(first: Path, second: Path) -> None:
-    """Exchanges two files or folders in one step, as renameat2(2) does.
+    """Exchanges two files or folders in one step.
 
     Raises:
-        OSError: the system cannot.
+        OSError: the system cannot, so that nothing would be tried.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.renameat2(AT_FDCWD, os.fsencode(first), AT_FDCWD, os.fsencode(second), RENAME_EXCHANGE) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), str(first))
+    if not core_exchange(first, second):
+        raise OSError(errno.ENOTSUP, "this system cannot exchange two paths in one step", str(first))
 
 
 def forge(bundle: Path, other: Path) -> Path:

@@ -93,14 +93,14 @@ def working(root: Root, op: str, request: Install) -> None:
             roll_back(root)
 
 
-def broken(root: Root, job: dict[str, Any], request: Install, at: int, op: str | None = None) -> tuple[int, str]:
-    """Runs the operation until it breaks off at a call. Returns the exit code and the call."""
+def breaking_off(at: int, how: str, act: Callable[[Breaker], object]) -> tuple[int, str]:
+    """Acts in a fork until it breaks off at a call. Returns the exit code and the call."""
     reader, writer = os.pipe()
 
     def work() -> int:
-        breaker = Breaker(at, job["how"], writer)
+        breaker = Breaker(at, how, writer)
         try:
-            working(root, op or job["op"], request)
+            act(breaker)
         except Exception:
             if breaker.count < at:
                 raise
@@ -111,6 +111,11 @@ def broken(root: Root, job: dict[str, Any], request: Install, at: int, op: str |
     call = os.read(reader, 100).decode()
     os.close(reader)
     return code, call
+
+
+def broken(root: Root, job: dict[str, Any], request: Install, at: int, op: str | None = None) -> tuple[int, str]:
+    """Runs the operation until it breaks off at a call. Returns the exit code and the call."""
+    return breaking_off(at, job["how"], lambda _: working(root, op or job["op"], request))
 
 
 def lasting(root: Root) -> dict[str, str]:

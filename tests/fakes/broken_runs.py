@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from broken_off import DONE, NOT_REACHED, Breaker, forked
+from broken_off import DONE, NOT_REACHED, Breaker, breaking_off
 
 from edgebert.compress import run_folder
 from edgebert.compress.run_folder import is_run, output_folder, sweep
@@ -84,24 +83,13 @@ def left_over(place: Path, work: str) -> list[str]:
 
 def broken(place: Path, job: dict[str, Any], act: Callable[[Path, str], None], at: int) -> tuple[int, str]:
     """Does the work until it breaks off at a call. Returns the exit code and the call."""
-    reader, writer = os.pipe()
 
-    def work() -> int:
-        breaker = Breaker(at, job["how"], writer)
+    def exchanging(breaker: Breaker) -> None:
         swap = run_folder.exchange
         run_folder.exchange = breaker._counted("exchange", swap if job["exchange"] else lambda *_: False)  # type: ignore[assignment]
-        try:
-            act(place, "new")
-        except Exception:
-            if breaker.count < at:
-                raise
-        return NOT_REACHED if breaker.count < at else DONE
+        act(place, "new")
 
-    code = forked(work)
-    os.close(writer)
-    call = os.read(reader, 100).decode()
-    os.close(reader)
-    return code, call
+    return breaking_off(at, job["how"], exchanging)
 
 
 def main() -> None:

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-AT_FDCWD, RENAME_EXCHANGE = -100, 2
+from edgebert.core.exchange import exchange as core_exchange
+
 LOOP = """
 import sys, time
 sys.path.insert(0, {here!r})
@@ -31,9 +30,7 @@ while True:
 
 def exchange(first: Path, second: Path) -> None:
     """Exchanges two files or folders atomically; file systems without this have it done in three renames."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    done = libc.renameat2(AT_FDCWD, os.fsencode(first), AT_FDCWD, os.fsencode(second), RENAME_EXCHANGE)
-    if done != 0:
+    if not core_exchange(first, second):
         kept = first.with_name(f"{first.name}.kept")
         first.rename(kept)
         second.rename(first)
