@@ -11,6 +11,7 @@ from edgebert.bundle.manifest import BundleManifest, ManifestEntry
 from edgebert.errors import BundleError
 from edgebert.runtimes import RUNTIMES
 from edgebert.tasks import get_task
+from edgebert.tasks.base import LISTS
 
 OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Characters that control a terminal. Labels may have other unprintable ones that names may not, such as a joiner."""
@@ -75,11 +76,14 @@ def _golden_faults(manifest: BundleManifest) -> Iterator[str]:
         yield f"has {len(rows)} golden rows, and the tokens of {len(tokens)}"
     if any(row.keys() != rows[0].keys() for row in rows) or not rows[0]:
         yield "has golden rows of different columns"
-    task = get_task(manifest.task)
-    columns = {column.name: column for column in task.columns if not column.is_label and column.kind == "text"}
+    task = get_task(manifest.task, manifest.task_options)
+    columns = {column.name: column for column in task.columns if not column.is_label}
     needed = {name for name, column in columns.items() if column.required and not column.or_else}
     if not needed <= rows[0].keys() <= columns.keys():
         yield f"has golden rows of the columns {', '.join(map(ascii, rows[0]))}, and its task those of {', '.join(columns)}"
+    lists = {name for name, column in columns.items() if column.kind in LISTS}
+    if strange := next((name for row in rows for name in row if (name in lists) != isinstance(row[name], tuple)), None):
+        yield f"has a golden row whose {strange!a} is of another kind"
     if any(not 0 < len(ids) <= manifest.max_length or min(ids) < 0 for ids in tokens):
         yield f"has golden tokens that are none, or more than {manifest.max_length}"
     shapes = {variant.name: _shapes(variant) for variant in manifest.variants}
@@ -91,7 +95,7 @@ def _golden_faults(manifest: BundleManifest) -> Iterator[str]:
             yield f"has golden outputs of {name} of other shapes than those of {manifest.variants[0].name}"
     for output in task.outputs:
         found = zip(first.get(output.name, ()), tokens, strict=False)
-        if any(shape != output.shape(len(ids), len(manifest.labels)) for shape, ids in found):
+        if any(shape is None or not output.fits(shape, tokens=len(ids), labels=len(manifest.labels)) for shape, ids in found):
             yield f"has {len(manifest.labels)} labels, and golden {output.name} of another number"
 
 

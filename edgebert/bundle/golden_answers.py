@@ -34,11 +34,14 @@ class Comparison:
     """Number of labels that changed though the golden's probability leads by more than the tolerance."""
     span: float = 0.0
     """Largest distance between two golden logits of one answer."""
+    largest: float = 0.0
+    """Largest golden value, without its sign, where outputs are read as numbers; else 0."""
 
     def within(self, tolerance: float) -> bool:
         """Whether the answers are the same: labels but for near ties, probabilities to the tolerance, and logits to the
-        tolerance as a share of their span, since a confident model's probabilities hide what its logits have lost."""
-        if self.difference <= tolerance:
+        tolerance as a share of their span, since a confident model's probabilities hide what its logits have lost. Numbers are
+        the same to the tolerance, or to the tolerance as a share of the largest of them."""
+        if self.difference <= tolerance * max(1.0, self.largest):
             return True
         if self.shares is None or self.turned or self.shares > tolerance:
             return False
@@ -62,10 +65,13 @@ def compare_goldens(
         for name, expected in goldens.items()
     }
     difference = max(_difference(found, wanted) for both in pairs.values() for found, wanted in both)
-    judged = {output.name for output in task.outputs if output.axes[-1:] == ("labels",)}
-    if not np.isfinite(difference) or pairs.keys() - judged:
+    readings = {output.reading for output in task.outputs if output.name in pairs}
+    if not np.isfinite(difference) or pairs.keys() - {output.name for output in task.outputs}:
         return Comparison(difference)
-    return _of_labels(difference, [pair for both in pairs.values() for pair in both], tolerance)
+    both = [pair for of_output in pairs.values() for pair in of_output]
+    if readings == {"numbers"}:
+        return Comparison(difference, largest=max(float(np.abs(wanted).max(initial=0)) for _, wanted in both))
+    return _of_labels(difference, both, tolerance) if readings == {"softmax"} else Comparison(difference)
 
 
 def _difference(found: Array, wanted: Array) -> float:

@@ -40,9 +40,9 @@ Texts = Annotated[tuple[str, ...], FailFast()]
 
 
 class GoldenInputs(Frozen):
-    """Rows (column -> text), and the token ids that the bundle's tokenizer makes of each."""
+    """Rows (column -> text, or list of texts), and the token ids that the bundle's tokenizer makes of each."""
 
-    rows: Annotated[tuple[dict[str, str], ...], FailFast(), Field(min_length=1)]
+    rows: Annotated[tuple[dict[str, str | tuple[str, ...]], ...], FailFast(), Field(min_length=1)]
     token_ids: Annotated[tuple[Annotated[tuple[int, ...], FailFast()], ...], FailFast()]
 
 
@@ -83,6 +83,8 @@ class BundleManifest(Frozen):
     edgebert_version: str
     name: str
     task: str
+    task_options: dict[str, Any] = Field(default_factory=dict)
+    """The task's options that are not at their defaults; the key is written only where there are some."""
     labels: Texts
     max_length: int = Field(ge=1, le=LENGTH_LIMIT)
     pad_id: int = Field(ge=0, le=TOKEN_LIMIT)

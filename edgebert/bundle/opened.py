@@ -136,7 +136,7 @@ def check_graphs(folder: BundleFolder, manifest: BundleManifest) -> None:
 def serving_of(folder: Path, manifest: BundleManifest) -> Serving:
     """How text becomes input of a bundle's models."""
     return Serving(
-        task=get_task(manifest.task),
+        task=get_task(manifest.task, manifest.task_options),
         labels=manifest.labels,
         max_length=manifest.max_length,
         pad_id=manifest.pad_id,

@@ -16,8 +16,8 @@ from edgebert.bundle.opened import OpenBundle, check_graphs
 from edgebert.bundle.trust.envelope import LEFT_BY_THE_HUB as LEFT_BY_THE_HUB
 from edgebert.bundle.trust.envelope import SIGNATURE, strict_json
 from edgebert.bundle.trust.policy import Signer, check_trust
-from edgebert.errors import BundleError
-from edgebert.tasks import TASKS
+from edgebert.errors import BundleError, InputError
+from edgebert.tasks import TASKS, get_task
 
 UNLISTED = (MANIFEST, SIGNATURE)
 
@@ -112,8 +112,9 @@ def _read_manifest(folder: BundleFolder) -> tuple[BundleManifest, str]:
         manifest = parse_manifest(strict_json(data))
         if manifest.task not in [task.name for task in TASKS]:
             raise BundleError(f"{folder.path} is for the task {manifest.task}, which this version of edgebert does not know.")
+        get_task(manifest.task, manifest.task_options)
         check_consistency(folder.path, manifest)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, InputError) as error:
         raise BundleError(f"{folder.path / MANIFEST} is not valid: {error}") from error
     return manifest, hashlib.sha256(data).hexdigest()
 

@@ -52,6 +52,7 @@ def write_bundle(folder: Path, parts: BundleParts, *, note: Callable[[str], None
         edgebert_version=__version__,
         name=parts.name,
         task=parts.serving.task.name,
+        task_options=parts.serving.task.options.changed(),
         labels=parts.serving.labels,
         max_length=parts.serving.max_length,
         pad_id=parts.serving.pad_id,
@@ -64,8 +65,9 @@ def write_bundle(folder: Path, parts: BundleParts, *, note: Callable[[str], None
         goldens=GoldenInputs(rows=tuple(goldens.rows), token_ids=tuple(map(tuple, goldens.token_ids))),
         lineage=_dated(parts.lineage),
     )
-    usual = {"truncation_side"} if manifest.truncation_side == "right" else None  # older versions refuse what they do not know
-    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1, exclude=usual))
+    usual = {"truncation_side": manifest.truncation_side == "right", "task_options": not manifest.task_options}
+    unsaid = {name for name, is_usual in usual.items() if is_usual}  # older versions refuse what they do not know
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1, exclude=unsaid))
     _sign(folder, note)
 
 
@@ -89,9 +91,9 @@ def _copy_model_files(parts: BundleParts, folder: Path) -> None:
         if name in parts.model.manifest.files:
             parts.model.copy_file(name, folder / name)
     config = plain_config(json.loads((folder / "config.json").read_text()))
-    labels = parts.serving.labels
-    config["id2label"] = {str(index): label for index, label in enumerate(labels)}
-    config["label2id"] = {label: index for index, label in enumerate(labels)}
+    if labels := parts.serving.labels:
+        config["id2label"] = {str(index): label for index, label in enumerate(labels)}
+        config["label2id"] = {label: index for index, label in enumerate(labels)}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     write_served_tokenizer(folder, parts.serving.max_length)
 

@@ -120,7 +120,7 @@ class Check:
             environment=self.environment.model_copy(update=states),
             gates=self.recipe.recipe.gates,
             selection=self.selection,
-            entries=with_agreement(entries, [answers[entry.name][0] for entry in entries]),
+            entries=with_agreement(serving.task, entries, [answers[entry.name][0] for entry in entries]),
         )
         return report, {name: goldens for name, (_, goldens) in answers.items()}
 
@@ -198,7 +198,7 @@ class Check:
         return {
             "check": "lengths",
             "data": self.data.artifact.sha256,
-            "task": serving.task.name,
+            "task": serving.task.key,
             "max_length": serving.max_length,
             **serving.tokenizer_key(),
         }
@@ -294,7 +294,7 @@ def _serving_identity(planned: PlannedEntry) -> dict[str, Any]:
     return {
         "artifact": planned.artifact.sha256,
         "target": target.identity(),
-        "task": serving.task.name,
+        "task": serving.task.key,
         "labels": list(serving.labels),
         "max_length": serving.max_length,
         "pad_id": serving.pad_id,
@@ -335,6 +335,7 @@ def _jobs(
                 model=str(planned.model_file),
                 target=planned.target,
                 task=serving.task.name,
+                task_options=serving.task.options.changed(),
                 labels=serving.labels,
                 max_length=serving.max_length,
                 pad_id=serving.pad_id,

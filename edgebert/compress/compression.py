@@ -126,6 +126,8 @@ class Compression:
         except ValueError as error:
             hint = "Write the tags by name, or name them in the recipe: task.labels: [...]"
             raise DataError(f"{error}.", hint=hint) from None
+        if not self.inputs.task.has_labels:
+            return labels
         require_one_reading(self.given_data.values(), self.inputs.task, labels)
         for name, model in self.inputs.models.items():  # where finetune makes the head, only the data names the labels
             if fault := label_fault(name, model, labels):
@@ -134,7 +136,8 @@ class Compression:
 
     def _note_labels(self) -> None:
         """Says which outputs have other names, which labels were read as numbers, and which have no rows."""
-        line = None if self.inputs.finetunes else renamed(self.labels, self.inputs.model.labels)
+        named = not self.inputs.finetunes and self.inputs.task.has_labels
+        line = None if not named else renamed(self.labels, self.inputs.model.labels)
         notes = [note for data in self.given_data.values() for note in label_notes(data, self.inputs.task, self.labels)]
         for note in [line, *notes] if line else notes:
             self.progress.note(note)

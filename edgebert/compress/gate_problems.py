@@ -5,13 +5,13 @@ from __future__ import annotations
 from edgebert.compress.recipe import Recipe
 from edgebert.errors import Problem
 from edgebert.stages.prune import Prune
-from edgebert.tasks import get_task
 from edgebert.tasks.metrics import ANSWER_METRICS
 
 
 def metric_problems(recipe: Recipe) -> list[Problem]:
     """Metrics that a prune stage is to keep, or that have a gate, and that the task does not have."""
-    known = [metric.name for metric in get_task(recipe.task.name).metrics]
+    known = [metric.name for metric in recipe.task.task.metrics]
+    worse = {metric.name for metric in ANSWER_METRICS if metric.less_is_better}
     of_others = {metric.name for metric in ANSWER_METRICS} - {*known}
     gates = [
         Problem(
@@ -22,15 +22,27 @@ def metric_problems(recipe: Recipe) -> list[Problem]:
         for index, gate in enumerate(recipe.gates)
         if gate.metric in of_others
     ]
-    return gates + [
-        Problem(
-            f"stages.{index}.prune.to.metric",
-            f"{recipe.task.name} has no metric `{stage.to.metric}`.",
-            suggestion=f"Take one of {', '.join(known)}.",
-        )
-        for index, stage in enumerate(recipe.stages)
-        if isinstance(stage, Prune) and stage.to and stage.to.metric not in (None, *known)
-    ]
+    return (
+        gates
+        + [
+            Problem(
+                f"stages.{index}.prune.to.metric",
+                f"{recipe.task.name} has no metric `{stage.to.metric}`.",
+                suggestion=f"Take one of {', '.join(known)}.",
+            )
+            for index, stage in enumerate(recipe.stages)
+            if isinstance(stage, Prune) and stage.to and stage.to.metric not in (None, *known)
+        ]
+        + [
+            Problem(
+                f"stages.{index}.prune.to.metric",
+                f"less `{stage.to.metric}` is better, and prune keeps a share of a metric of which more is.",
+                suggestion=f"Take {known[0]}.",
+            )
+            for index, stage in enumerate(recipe.stages)
+            if isinstance(stage, Prune) and stage.to and stage.to.metric in worse
+        ]
+    )
 
 
 def speedup_problems(recipe: Recipe) -> list[Problem]:

@@ -110,11 +110,7 @@ def task_of(folder: ModelFolder) -> Task:
     """
     names = folder.config.get("architectures") or [""]
     for task in TASKS:
-        if str(names[0]).endswith(task.architecture):
-            if (other := folder.task_fault(task)) is not None:
-                raise SourceError(
-                    f"{folder.path}: {other}", hint="Name a model with two labels or more, one of which is right."
-                )
+        if str(names[0]).endswith(task.architecture) and folder.task_fault(task) is None:
             return task
     if "For" in str(names[0]) and not str(names[0]).endswith(("ForMaskedLM", "ForPreTraining")):
         known = ", ".join(task.name for task in TASKS)

@@ -10,7 +10,6 @@ from edgebert.compress.resolve import ResolvedRecipe, resolve_recipe
 from edgebert.data.first_rows import check_first_rows
 from edgebert.data.spec import DataSpec
 from edgebert.errors import EdgebertError, MissingPackage, Problem, ProblemsError, RecipeError
-from edgebert.tasks import get_task
 
 
 def checked_recipe(file: RecipeFile) -> ResolvedRecipe:
@@ -48,12 +47,13 @@ def _all_specs(file: RecipeFile) -> dict[str, DataSpec]:
 
 def _known_labels(resolved: ResolvedRecipe) -> Sequence[str]:
     """The labels of the model's outputs; empty where training data name them."""
-    return resolved.file.recipe.task.labels or (() if resolved.finetunes else resolved.model.labels)
+    unknown = resolved.finetunes or not resolved.task.has_labels
+    return resolved.file.recipe.task.labels or (() if unknown else resolved.model.labels)
 
 
 def _data_faults(file: RecipeFile, specs: Mapping[str, DataSpec], labels: Sequence[str]) -> dict[str, EdgebertError]:
     faults: dict[str, EdgebertError] = {}
-    task = get_task(file.recipe.task.name)
+    task = file.recipe.task.task
     for role, spec in specs.items():
         if spec.path is None:
             continue  # asking the Hub is work

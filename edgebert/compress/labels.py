@@ -22,6 +22,8 @@ def label_problems(declared: Sequence[str] | None, model: ModelFolder, task: Tas
         declared: the recipe's labels.
         trains: whether a stage trains the head, which then learns the recipe's labels.
     """
+    if not task.has_labels:
+        return []
     problems = [] if trains or not declared or not model.has_head(task) else _contradictions(declared, model)
     known = declared or (model.labels if model.has_head(task) and not trains else ())
     try:

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import AliasChoices, Field, field_validator
 
+from edgebert.compress.task_spec import TASK_NAMES, TaskSpec
 from edgebert.core.strict import Strict
 from edgebert.data.spec import CalibrationSpec, DataSpec
 from edgebert.models.source import ModelSource
@@ -17,39 +18,16 @@ from edgebert.runtimes import RUNTIMES
 from edgebert.runtimes.target import Target
 from edgebert.stages import STAGES
 from edgebert.stages.base import Stage
-from edgebert.tasks import TASKS, get_task
+from edgebert.tasks import get_task
+from edgebert.tasks.base import Task
 
 SCHEMA_URI = "https://json-schema.org/draft/2020-12/schema"
-TASK_NAMES = tuple(task.name for task in TASKS)
 RUNTIME_NAMES = tuple(runtime.name for runtime in RUNTIMES)
 
 if TYPE_CHECKING:
     AnyStage = Stage
 else:
     AnyStage = Annotated[Union[STAGES], Field(discriminator="stage")]  # noqa: UP007 - a tuple cannot be joined with |
-
-
-class TaskSpec(Strict):
-    """The task of the model."""
-
-    name: Literal[TASK_NAMES] = Field(description="What the model answers.")  # type: ignore[valid-type]
-    labels: tuple[str, ...] | None = Field(
-        None,
-        description="Label names in the order of the model's outputs. By default those of the model's config.json, or, where "
-        "finetune makes the head, of data.train: in the file's own order, else numbers in turn and then names from a to z.",
-    )
-    max_length: int | None = Field(
-        None,
-        ge=3,  # [CLS] and the [SEP] of each sentence of a pair
-        description="Longest input in tokens; longer inputs are truncated. By default what the model's positions allow.",
-    )
-
-    @field_validator("labels")
-    @classmethod
-    def _labels_distinct(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if labels is not None and (len(labels) < 2 or len(set(labels)) < len(labels)):
-            raise ValueError("needs two or more different labels")
-        return labels
 
 
 class Data(Strict):
@@ -83,9 +61,9 @@ class Measure(Strict):
     )
 
 
-def default_gate(task: str) -> Gate:
+def default_gate(task: Task) -> Gate:
     """99 % of FP32's value of a task's first metric."""
-    return Gate.model_validate({"metric": get_task(task).metrics[0].name, "min_ratio": 0.99})
+    return Gate.model_validate({"metric": task.metrics[0].name, "min_ratio": 0.99})
 
 
 class Recipe(Strict):
@@ -104,7 +82,7 @@ class Recipe(Strict):
         description="Where the model is to run: every candidate of a target is measured there and judged by the gates.",
     )
     gates: tuple[Gate, ...] = Field(
-        default_factory=lambda known: (default_gate(known["task"].name),) if "task" in known else (),
+        default_factory=lambda known: (default_gate(known["task"].task),) if "task" in known else (),
         description="Bounds that a candidate has to hold. By default 99 % of FP32's value of the task's first metric.",
     )
     measure: Measure = Field(Measure(), description="How latency is measured, and the inputs of the bundle's self-test.")
@@ -150,7 +128,7 @@ def normalise(raw: Any) -> Any:
 def _default_gates(task: Any) -> list[dict[str, Any]]:
     """The gates of a recipe without any; none where its task is not known, which is an error of its own."""
     name = task.get("name") if isinstance(task, dict) else None
-    return [default_gate(name).model_dump(exclude_none=True)] if name in TASK_NAMES else []
+    return [default_gate(get_task(name)).model_dump(exclude_none=True)] if name in TASK_NAMES else []
 
 
 def _normalise_stage(entry: Any) -> Any:

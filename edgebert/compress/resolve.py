@@ -20,7 +20,6 @@ from edgebert.models.folder import ModelFolder
 from edgebert.models.sizes import with_sizes
 from edgebert.models.source import ModelSource, find_model
 from edgebert.stages.base import ModelFacts
-from edgebert.tasks import get_task
 from edgebert.tasks.base import Task
 
 WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -77,7 +76,7 @@ def resolve_recipe(file: RecipeFile) -> ResolvedRecipe:
     """
     require_one_process()
     recipe = file.recipe
-    task = get_task(recipe.task.name)
+    task = recipe.task.task
     model = find_model(recipe.model, file.base)
     trains = any(stage.makes_teacher for stage in recipe.stages)
     layout, problems = _laid_out(recipe, model, task, trains=trains)
@@ -123,7 +122,7 @@ def _other_models(file: RecipeFile, task: Task, model: ModelFolder) -> tuple[dic
     problems: list[Problem] = []
     tokenizer = model.path / "tokenizer.json"
     max_length = file.recipe.task.max_length or model.max_length()
-    known_labels = file.recipe.task.labels or (model.labels if model.has_head(task) else ())
+    known_labels = file.recipe.task.labels or (model.labels if task.has_labels and model.has_head(task) else ())
     for index, stage in enumerate(file.recipe.stages):
         path = f"stages.{index}.{stage.stage_name()}"
         for name in stage.models():
@@ -153,7 +152,10 @@ def _other_models(file: RecipeFile, task: Task, model: ModelFolder) -> tuple[dic
 
 
 def resolve_labels(resolved: ResolvedRecipe, train: PreparedData | None) -> tuple[str, ...]:
-    """The recipe's labels, else a fine-tuned model's, else those that a head learns from the training data."""
+    """The recipe's labels, else a fine-tuned model's, else those that a head learns from the training data; none for a task
+    whose outputs are no labels."""
+    if not resolved.task.has_labels:
+        return ()
     if declared := resolved.file.recipe.task.labels:
         return declared
     if resolved.model.has_head(resolved.task) or train is None:

@@ -39,7 +39,7 @@ def step_key(
         "stage": stage.stage_name(),
         "version": stage.version,
         "parameters": stage.parameters(),
-        "task": resolved.task.name,
+        "task": resolved.task.key,
     }
     if source.format != "transformers":
         # A graph has no tokenizer of its own. Two models may share a graph, but each is served by its own tokenizer.

@@ -17,7 +17,7 @@ MAX_FAULTS = 5
 SEPARATORS = ";\t|"
 """Separators of tables that are often taken for CSV."""
 PreparedRow = dict[str, Any]
-"""Column of the task -> str, list of str, or None where the row has no such value."""
+"""Column of the task -> str, float, list of str, or None where the row has no such value."""
 
 
 def columns_of(task: Task, *, labelled: bool) -> list[Column]:

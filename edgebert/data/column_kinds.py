@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,11 +23,13 @@ class ColumnKind:
     """One kind of column."""
 
     is_list: bool
-    """Whether a value is a list of texts, and not one text."""
+    """Whether a value is a list, and not a single value."""
     read: Callable[[Any], Any]
     """Value of a file -> value of the prepared set. Raises ValueError with the fault, to follow the column's name."""
     labels: Callable[[Any], Sequence[str]]
     """Value of the prepared set -> the labels in it."""
+    arrow: Callable[[Any], Any] = lambda arrow: arrow.string()
+    """The package pyarrow -> the type of the value, or of the entries of its list, in a prepared set."""
 
 
 def _missing(value: Any) -> bool:
@@ -92,9 +95,44 @@ def _tags(value: Any) -> list[str]:
     return tags
 
 
+def _texts(value: Any) -> list[str]:
+    texts = []
+    for number, text in enumerate(_items(value), start=1):
+        try:
+            texts.append(_text(text))
+        except ValueError as fault:
+            raise ValueError(f"has text {number} that {fault}") from None
+    return texts
+
+
+def _labels(value: Any) -> list[str]:
+    """Different labels; none in an empty list."""
+    labels = _tags(value) if value not in ([], ()) else []
+    if twice := next((label for label, count in Counter(labels).items() if count > 1), None):
+        raise ValueError(f"names the label {twice!r} twice")
+    return labels
+
+
+def _number(value: Any) -> float:
+    """A finite number, written as one or as text: 3, 3.5, "3.5"."""
+    if isinstance(value, bool):
+        raise ValueError("is true or false, not a number")
+    text = value if isinstance(value, int | float) and not _missing(value) else _text(value).strip()
+    try:
+        number = float(text)
+    except (ValueError, OverflowError):
+        raise ValueError(f"is {str(value)[:60]!r}, not a number") from None
+    if not abs(number) < LARGEST:
+        raise ValueError(f"is {number:g}, not a number below {LARGEST:g}")
+    return number
+
+
 KINDS: dict[Kind, ColumnKind] = {
     "text": ColumnKind(False, _text, lambda value: ()),
     "words": ColumnKind(True, _words, lambda value: ()),
+    "texts": ColumnKind(True, _texts, lambda value: ()),
+    "labels": ColumnKind(True, _labels, lambda value: value),
+    "number": ColumnKind(False, _number, lambda value: (), lambda arrow: arrow.float64()),
     "label": ColumnKind(False, _label, lambda value: (value,)),
     "tags": ColumnKind(True, _tags, lambda value: value),
 }

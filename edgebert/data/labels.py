@@ -49,9 +49,18 @@ def indices_of_labels(data: PreparedData, task: Task, labels: Sequence[str]) -> 
 
 
 def right_answers(data: PreparedData, task: Task, labels: Sequence[str]) -> list[Any]:
-    """The right answer of each row, in the form of a prediction. Raises what `label_match` raises."""
+    """The right answer of each row, in the form of a prediction.
+
+    Raises:
+        DataError: as `label_match`; or the answers of the whole set can judge no model, as equal numbers.
+    """
     indices = indices_of_labels(data, task, labels)
-    return [task.reference(row, indices, labels) for block in data.blocks() for row in block]
+    right = [task.reference(row, indices, labels) for block in data.blocks() for row in block]
+    try:
+        task.check_rows(right)
+    except ValueError as fault:
+        raise DataError(f"data.{data.role} {fault}.", hint="Give it rows with different right answers.") from None
+    return right
 
 
 def label_notes(data: PreparedData, task: Task, labels: Sequence[str]) -> list[str]:

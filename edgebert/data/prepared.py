@@ -16,7 +16,7 @@ from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_fil
 from edgebert.data.arrow_files import is_saved, saved_files
 from edgebert.data.checked_rows import PreparedRow, checked_rows, file_column
 from edgebert.data.class_names import class_names
-from edgebert.data.column_kinds import KINDS
+from edgebert.data.column_kinds import KINDS, ColumnKind
 from edgebert.data.readers import Rows, is_quoted_tsv, read_hub, read_rows
 from edgebert.data.sampling import Census, drawn_rows, take_census
 from edgebert.data.spec import CalibrationSpec, DataSpec
@@ -153,7 +153,7 @@ def set_name(spec: DataSpec, role: str, base: Path) -> str:
 
 def data_key(spec: DataSpec, base: Path, task: Task, *, labelled: bool, seed: int = 0) -> str:
     """Key of the prepared set in the store."""
-    return hash_json({"data": source_hash(spec, base, seed), "task": task.name, "labelled": labelled, "version": VERSION})
+    return hash_json({"data": source_hash(spec, base, seed), "task": task.key, "labelled": labelled, "version": VERSION})
 
 
 def prepare_data(
@@ -231,19 +231,19 @@ def write_rows(rows: Iterator[PreparedRow], path: Path, task: Task, name: str, *
     writer = None
     with path.open("wb") as file:
         for block in _blocks(rows):
-            types = {name: pa.list_(pa.string()) if KINDS[kinds[name]].is_list else pa.string() for name in block[0]}
+            types = {name: _arrow_type(KINDS[kinds[name]]) for name in block[0]}
             table = pa.RecordBatch.from_pylist(block, schema=pa.schema(list(types.items())))
             writer = writer or pa.ipc.new_stream(file, table.schema)
             writer.write_batch(table)
             count += len(block)
-            longest = max(longest, *(len(value) for row in block for value in row.values() if isinstance(value, list)), 0)
+            longest = max(longest, *(len(row[name] or ()) for row in block for name in row if kinds[name] == "words"), 0)
             if label_column and label_column.name in types:
                 read = KINDS[label_column.kind].labels
                 labels.update(label for row in block for label in read(row[label_column.name]))
         if writer is None:
             raise DataError(f"{name} has no rows.", hint="Name a file with rows.")
         writer.close()
-    if labelled and label_column and len(labels) < 2:
+    if labelled and label_column and task.has_labels and len(labels) < 2:
         what = "tag" if label_column.kind == "tags" else "label"
         raise DataError(
             f"{name} has only one {what}: {next(iter(labels))!r}.",
@@ -251,6 +251,12 @@ def write_rows(rows: Iterator[PreparedRow], path: Path, task: Task, name: str, *
         )
     facts = {"rows": count, "labels": dict(sorted(labels.items()))}
     return {**facts, "longest_row": longest} if longest else facts
+
+
+def _arrow_type(kind: ColumnKind) -> Any:
+    import pyarrow as pa
+
+    return pa.list_(kind.arrow(pa)) if kind.is_list else kind.arrow(pa)
 
 
 def _blocks(rows: Iterator[PreparedRow]) -> Iterator[list[PreparedRow]]:

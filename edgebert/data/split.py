@@ -57,7 +57,7 @@ def _drawn(data: PreparedData, count: int, task: Task, seed: int) -> list[int]:
 def _groups(data: PreparedData, task: Task) -> list[list[int]]:
     """Indices of the rows of each label; of all rows, where a row has a list of them."""
     column = task.label_column
-    if column is None or KINDS[column.kind].is_list:
+    if column is None or KINDS[column.kind].is_list or not task.has_labels:
         return [list(range(len(data)))]
     groups: dict[str, list[int]] = defaultdict(list)
     start = 0

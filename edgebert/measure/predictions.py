@@ -88,12 +88,14 @@ def statistics_of(
     }
 
 
-def agreement_of(predictions: Sequence[Any], fp32: Sequence[Any]) -> RowStatistics:
-    """The statistics of agreement with FP32."""
-    return RowStatistics.of(AGREEMENT.reduction, AGREEMENT.statistics(predictions, fp32, ()))
+def agreement_of(task: Task, predictions: Sequence[Any], fp32: Sequence[Any]) -> RowStatistics:
+    """The statistics of agreement with FP32: 1 for each example on which the task takes both predictions for the same."""
+    pairs = zip(predictions, fp32, strict=True)
+    same = np.array([[float(task.agrees(prediction, other))] for prediction, other in pairs]).reshape(-1, 1)
+    return RowStatistics.of(AGREEMENT.reduction, same)
 
 
-def with_agreement(entries: Sequence[Entry], predictions: Sequence[Sequence[Any]]) -> tuple[Entry, ...]:
+def with_agreement(task: Task, entries: Sequence[Entry], predictions: Sequence[Sequence[Any]]) -> tuple[Entry, ...]:
     """Entries with the statistics of their agreement with FP32 on their target, where there is one.
 
     Args:
@@ -104,7 +106,7 @@ def with_agreement(entries: Sequence[Entry], predictions: Sequence[Sequence[Any]
     for entry in entries:
         baseline = baseline_among(entries, entry)
         own, fp32 = of[id(entry)], of[id(baseline)] if baseline else ()
-        added = {AGREEMENT.name: agreement_of(own, fp32)} if own and fp32 else {}
+        added = {AGREEMENT.name: agreement_of(task, own, fp32)} if own and fp32 else {}
         agreeing.append(entry.model_copy(update={"statistics": {**entry.statistics, **added}}))
     return tuple(agreeing)
 

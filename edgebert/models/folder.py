@@ -25,8 +25,6 @@ UNLIMITED = 1e9
 OF_FIRST_TOKEN = re.compile(r"(^|\.)(pooler|pre_classifier)\.")
 """Tensors of models whose head reads the first token."""
 SAVE_TOKENIZER = "Save it there: tokenizer.save_pretrained(...)"
-NOT_YET = {"multi_label_classification": "multi-label", "regression": "regression"}
-"""`problem_type` of a model whose task edgebert does not have -> that task's name."""
 
 
 @dataclass(frozen=True)
@@ -88,15 +86,8 @@ class ModelFolder:
         return f"the model's head has no {missing[0]}, which Transformers would draw at random." if missing else None
 
     def task_fault(self, task: Task) -> str | None:
-        """The task that the model was trained for, where edgebert does not have it yet; None for any other model."""
-        if task.architecture != "ForSequenceClassification" or not self.fits(task):
-            return None
-        kind = self.config.get("problem_type")
-        if isinstance(kind, str) and kind in NOT_YET:
-            return f"the model is of {NOT_YET[kind]} (problem_type is {kind}), and edgebert has no {NOT_YET[kind]} task yet."
-        if len(self.labels) == 1:
-            return "the model has one output, which is a number and no label, and edgebert has no regression task yet."
-        return None
+        """Why the model, whose class is the task's, was made for another task of that class; None for any other model."""
+        return task.model_fault(self.config, label_count(self.config)) if self.fits(task) else None
 
     def fits(self, task: Task) -> bool:
         """Whether the class that config.json names is the task's; where it names none, whether the tensors are no other's."""

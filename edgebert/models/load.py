@@ -35,6 +35,8 @@ def load_model(folder: Path, task: Task, labels: Sequence[str] | None = None) ->
     Raises:
         SourceError: the weights do not fit the config, or hold NaN.
     """
+    if labels is not None and not task.has_labels:
+        labels = tuple(f"LABEL_{index}" for index in range(task.head_rows)) or None
     try:
         # Eager attention: its graph exports without the NaN guards that SDPA's decomposition brings.
         model = open_folder(folder, auto_class(task), labels, attention="eager")
@@ -43,8 +45,8 @@ def load_model(folder: Path, task: Task, labels: Sequence[str] | None = None) ->
     except Exception as error:  # transformers, safetensors and the Hub client have error classes of their own
         raise SourceError(f"{folder} cannot be loaded as {task.name}: {_reason(error)}", hint=TOGETHER) from error
     _require_finite(folder, model)
-    if type(model).__name__.endswith("ForSequenceClassification") and labels is not None:
-        model.config.problem_type = "single_label_classification"
+    if task.problem_type and labels is not None:
+        model.config.problem_type = task.problem_type
     return model.eval()
 
 

@@ -17,6 +17,8 @@ from edgebert.report.metric_table import FORMER_NAMES, GATED, METRICS
 from edgebert.tasks.metrics import AGREEMENT
 
 BOUNDS = ("min", "max", "min_ratio", "max_ratio", "max_drop", "max_rise")
+OTHER_WAY = {"min": "max", "min_ratio": "max_ratio", "max_drop": "max_rise"}
+"""Bound from below -> the same from above, for a metric of which less is better."""
 
 
 class Gate(Strict):
@@ -55,6 +57,8 @@ class Gate(Strict):
         if (kind := METRICS[self.metric].gate) != "any" and given[0] not in ("min", "max"):
             reason = "is already relative to FP32" if kind == "relative" else "of FP32 is 0, nothing to compare with"
             raise ValueError(f"{self.metric} {reason}: use min or max")
+        if METRICS[self.metric].less_is_better and (instead := OTHER_WAY.get(given[0])):
+            raise ValueError(f"less {self.metric} is better: use {instead}")
         return self
 
     @property

@@ -74,6 +74,8 @@ class Metric:
     """None: `edgebert compare` does not list it."""
     key: str = ""
     """Key in `bench --json`; empty: its name."""
+    less_is_better: bool = False
+    """Of a metric of answers: whether a smaller value is the better one."""
 
 
 def _one(value: float | None) -> Values:
@@ -100,7 +102,7 @@ def _answers(metric: AnswerMetric, form: str = "{:.4f}", **where: Any) -> Metric
     def value(entry: Entry, _: Entry | None) -> float | None:
         return entry.score(metric.name)
 
-    return Metric(metric.name, metric.title, metric.meaning, value, form, **where)
+    return Metric(metric.name, metric.title, metric.meaning, value, form, less_is_better=metric.less_is_better, **where)
 
 
 def _percentile(percent: float, meaning: str, *, gate: bool = True, **where: Any) -> Metric:
@@ -121,7 +123,8 @@ def _speedup(entry: Entry, baseline: Entry | None) -> float | None:
     return None if baseline is None else 1.0 if entry.repeats(baseline) else entry.times_as_fast(baseline)
 
 
-DECIDING = tuple(metrics_of(kind)[0] for kind in {metric.of for metric in ANSWER_METRICS})
+_KINDS = {kind for metric in ANSWER_METRICS for kind in ([metric.of] if isinstance(metric.of, str) else metric.of)}
+DECIDING = tuple(metrics_of(kind)[0] for kind in sorted(_KINDS))
 """The metric of each kind of prediction that decides where one has to."""
 _RUN: tuple[Table, ...] = ("run",)
 _BENCH: tuple[Table, ...] = ("bench",)

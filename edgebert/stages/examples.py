@@ -85,7 +85,7 @@ class Examples:
         Raises:
             StageError: its tokenizer makes other windows of a row, so that examples would not correspond.
         """
-        if not self.serving.task.outputs[0].of_tokens or self.serving.equals(other.serving):
+        if not self.serving.task.of_tokens or self.serving.equals(other.serving):
             return
         ours, theirs = ([(window.row, window.number) for window in item.windows] for item in (self, other))
         if ours != theirs:
@@ -133,7 +133,7 @@ class Examples:
             length = max(length, min(coarse_length(length), self.serving.max_length))
         arrays = collate([encoded for encoded, _ in read], length=length, pad_id=self.serving.pad_id)
         targets = [task.targets(encoded, row, self.label_indices) for encoded, row in read]
-        arrays["labels"] = padded_targets(targets, length)
+        arrays["labels"] = padded_targets(targets, length, of_tokens=task.of_tokens)
         return {name: torch.from_numpy(value) for name, value in arrays.items()}
 
     def sample(self, count: int, seed: int) -> list[int]:

@@ -55,7 +55,7 @@ class Finetune(Stage):
         def loss_of(module: Any, indices: list[int]) -> Any:
             device = next(module.parameters()).device
             batch = {name: value.to(device) for name, value in examples.batch(indices).items()}
-            return context.task.loss(run_model(module, batch), batch["labels"])
+            return context.task.loss(context.task.combined(run_model(module, batch)), batch["labels"])
 
         facts = train(
             model,

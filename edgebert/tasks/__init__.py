@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from edgebert.errors import InputError
 from edgebert.tasks.base import Task
+from edgebert.tasks.options import TaskOptions
+from edgebert.tasks.regression import Regression
 from edgebert.tasks.text_classification import TextClassification
 from edgebert.tasks.token_classification import TokenClassification
 
-TASKS: tuple[Task, ...] = (TextClassification(), TokenClassification())
+TASKS: tuple[Task, ...] = (TextClassification(), Regression(), TokenClassification())
 
 
-def get_task(name: str) -> Task:
+def get_task(name: str, options: TaskOptions | Mapping[str, Any] | None = None) -> Task:
     """The task of that name.
 
+    Args:
+        options: its options, or as JSON values those that are not at their defaults; None: the defaults.
+
     Raises:
-        InputError: there is none, as in a report that a newer edgebert wrote.
+        InputError: there is none, or it has no such options, as in a report that a newer edgebert wrote.
     """
     for task in TASKS:
         if task.name == name:
-            return task
+            return task if not options else _configured(task, options)
     hint = f"Known: {', '.join(task.name for task in TASKS)}. Update it: pip install --upgrade edgebert"
     raise InputError(f"This edgebert knows no task {name!r}.", hint=hint)
+
+
+def _configured(task: Task, options: TaskOptions | Mapping[str, Any]) -> Task:
+    try:
+        return task.configured(options)
+    except ValueError as error:
+        hint = "Update it: pip install --upgrade edgebert"
+        raise InputError(f"This edgebert does not know these options of {task.name}: {error}", hint=hint) from None

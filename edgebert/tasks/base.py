@@ -9,15 +9,18 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
+from pydantic_core import to_json
 
 from edgebert.errors import InputError
 from edgebert.tasks.answers import PLAIN, Detail
 from edgebert.tasks.answers import Answer as Answer
 from edgebert.tasks.metrics import AnswerMetric, metrics_of
+from edgebert.tasks.options import TaskOptions
+from edgebert.tasks.output import Output as Output
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -25,9 +28,11 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Batch = dict[str, Array]
 Row = Mapping[str, Any]
-Kind = Literal["text", "words", "label", "tags"]
-"""Kind of a column's values. text: a str. words: a list of str. label: a str. tags: a list of str, one for each word."""
-Axis = Literal["labels", "tokens"]
+Kind = Literal["text", "words", "texts", "label", "labels", "tags", "number"]
+"""Kind of a column's values. text: a str. words: a list of str. texts: a list of str, each a text of its own. label: a str.
+labels: a list of different str, none or several. tags: a list of str, one for each word. number: a float."""
+LISTS: frozenset[Kind] = frozenset({"words", "texts", "labels", "tags"})
+"""Kinds whose values are lists."""
 Reads = Literal["first", "all"]
 """The tokens whose last hidden states the head reads: the first alone, or all."""
 NO_WORD = -1
@@ -47,25 +52,6 @@ class Column:
     """Names that data sets often give such a column; they need no entry in the recipe's `columns`."""
     or_else: str = ""
     """Name of a column that may be there instead of this one."""
-
-
-@dataclass(frozen=True)
-class Output:
-    """One output of the model."""
-
-    name: str
-    axes: tuple[Axis, ...]
-    """Names of its axes after the batch."""
-
-    @property
-    def of_tokens(self) -> bool:
-        """Whether it has values for each token."""
-        return "tokens" in self.axes
-
-    def shape(self, tokens: int, labels: int) -> tuple[int, ...]:
-        """Its shape for one example of this many tokens, of a model with this many labels."""
-        sizes = {"tokens": tokens, "labels": labels}
-        return tuple(sizes[axis] for axis in self.axes)
 
 
 @dataclass(frozen=True)
@@ -97,9 +83,10 @@ Outputs = Mapping[str, Array]
 
 
 class Task(ABC):
-    """One kind of problem. Subclasses are stateless; the registry holds one of each."""
+    """One kind of problem, with its options. It never changes; the registry holds one of each with the default options."""
 
     name: ClassVar[str]
+    options_type: ClassVar[type[TaskOptions]] = TaskOptions
     columns: ClassVar[tuple[Column, ...]]
     optimum_task: ClassVar[str]
     """The task's name in optimum's TasksManager, which knows the Auto class."""
@@ -107,15 +94,54 @@ class Task(ABC):
     """Name of the head's module, which only a model fine-tuned for such a task has."""
     architecture: ClassVar[str]
     """Ending of the class name that config.json gives such a model."""
+    problem_type: ClassVar[str | None] = None
+    """`problem_type` in config.json of a model with such a head, where several tasks have its class."""
+    has_labels: ClassVar[bool] = True
+    """Whether the head has an output for each label of the data."""
+    head_rows: ClassVar[int] = 0
+    """Outputs of a new head without labels; 0 where it has labels, or no number that a config names."""
     outputs: ClassVar[tuple[Output, ...]]
     reads: ClassVar[Reads]
     prediction: ClassVar[str]
     """Kind of its predictions, by which it has its metrics."""
 
+    def __init__(self, options: TaskOptions | None = None) -> None:
+        """Takes options of the task's own type; None: the defaults."""
+        self.options = options or self.options_type()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Task) and (self.name, self.options) == (other.name, other.options)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.options.key))
+
+    def configured(self, options: TaskOptions | Mapping[str, Any]) -> Self:
+        """The task with other options.
+
+        Args:
+            options: all of them, or as JSON values those that are not at their defaults.
+
+        Raises:
+            ValueError: they are none of this task's.
+        """
+        if not isinstance(options, TaskOptions):
+            options = self.options_type.model_validate_json(to_json(dict(options)))
+        return self if options == self.options else type(self)(options)
+
+    @property
+    def key(self) -> str:
+        """The task in keys of results: its name, and the options that are not at their defaults."""
+        return f"{self.name} {self.options.key}".strip()
+
     @property
     def metrics(self) -> tuple[AnswerMetric, ...]:
         """Its metrics; the first decides where one has to."""
         return metrics_of(self.prediction)
+
+    @property
+    def of_tokens(self) -> bool:
+        """Whether a model is taught by values for each token, and not for each window."""
+        return self.outputs[0].of_tokens
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -168,6 +194,10 @@ class Task(ABC):
             indices: label of the data set -> its index among the model's labels.
         """
 
+    def agrees(self, prediction: Any, other: Any) -> bool:
+        """Whether two models' predictions for one row are the same to those who read them."""
+        return bool(prediction == other)
+
     @abstractmethod
     def guesses(self, references: Sequence[Any]) -> list[Any]:
         """Predictions that need no model: the best answer, always the same, to rows with these right answers, one or more. A
@@ -179,13 +209,29 @@ class Task(ABC):
 
     @abstractmethod
     def targets(self, encoded: Encoded, row: Row, indices: Mapping[str, int]) -> Array:
-        """Integers that the loss compares the outputs of a window with: shape () or (tokens,), IGNORED where there is none."""
+        """What the loss compares the outputs of a window with, of one shape for all windows, or with an axis of tokens first
+        where the task is `of_tokens`: integers, IGNORED where there is none, or floats, NaN where there is none."""
 
     def check_row(self, row: Row) -> None:  # noqa: B027 - most tasks have nothing to check
         """Raises ValueError with the fault of a row whose columns contradict each other."""
 
     def check_label(self, label: str) -> None:  # noqa: B027 - most tasks take any label
         """Raises ValueError with the fault of a label, or tag, that cannot be one of this task."""
+
+    def check_rows(self, references: Sequence[Any]) -> None:  # noqa: B027 - most tasks have nothing to check
+        """Raises ValueError with the fault of a set of right answers that can judge no model, to follow the set's name."""
+
+    def model_fault(self, config: Mapping[str, Any], outputs: int) -> str | None:
+        """Why a model of the task's class was made for another task; None where it was not.
+
+        Args:
+            config: the content of its config.json.
+            outputs: number of its outputs.
+        """
+        kind = config.get("problem_type")
+        if self.problem_type and isinstance(kind, str) and kind != self.problem_type:
+            return f"the model was trained for another task than {self.name}: its problem_type is {kind}."
+        return None
 
     def check_model_labels(self, labels: Sequence[str]) -> None:
         """Raises ValueError with the fault of the labels: answers are names, so two outputs of one name would be equal."""
@@ -212,44 +258,53 @@ class Task(ABC):
             raise InputError(f"A text has {len(parts)} parts{where}, but {self.name} takes {len(names)} here.", hint=hint)
         return dict(zip(names, parts, strict=False))
 
-    def loss(self, outputs: Any, targets: Any, reduction: Literal["mean", "sum"] = "mean") -> Any:
-        """Cross-entropy of the first output, a scalar tensor; IGNORED targets do not count.
+    def combined(self, outputs: Mapping[str, Any]) -> Any:
+        """The outputs that teach and learn, as one tensor of shape (batch, ...) or, for a task `of_tokens`, (batch, tokens,
+        ...): the first output, where a task does not say otherwise.
 
         Args:
             outputs: name -> tensor, of shape (batch, ...).
-            targets: integers of shape (batch, ...), without the last axis of the output.
+        """
+        return outputs[self.outputs[0].name]
+
+    def loss(self, logits: Any, targets: Any, reduction: Literal["mean", "sum"] = "mean") -> Any:
+        """Cross-entropy, a scalar tensor; IGNORED targets do not count.
+
+        Args:
+            logits: what `combined` makes of a batch's outputs.
+            targets: integers of shape (batch, ...), without the last axis of the logits.
         """
         from torch.nn.functional import cross_entropy
 
-        logits = outputs[self.outputs[0].name].float()
+        logits = logits.float()
         if not (targets != IGNORED).any():  # a mean over no targets would be NaN
             return logits.sum() * 0.0
         return cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=IGNORED, reduction=reduction)
 
     def imitate(self, student: Any, teacher: Any, mask: Any, temperature: float) -> Any:
-        """Loss between the first outputs of student and teacher: soft labels for each example, or for each token of the mask.
+        """Loss between the outputs of student and teacher: soft labels for each example, or for each token of the mask.
 
         Args:
-            student, teacher: logits of shape (batch, labels) or (batch, tokens, labels).
+            student, teacher: as `combined` makes them: logits of shape (batch, labels) or (batch, tokens, labels).
             mask: bool, shape (batch, tokens): the tokens that are compared.
         """
         from edgebert.tasks.soft_labels import soft_labels
 
-        if not self.outputs[0].of_tokens:
+        if not self.of_tokens:
             return soft_labels(student, teacher, temperature)
         if not mask.any():
             return student.sum() * 0.0
         return soft_labels(student[mask], teacher[mask], temperature)
 
-    def pseudo_targets(self, outputs: Any, mask: Any) -> Any:
+    def pseudo_targets(self, logits: Any, mask: Any) -> Any:
         """Targets made of a teacher's outputs, for rows without a label: its most probable label, IGNORED beyond the mask.
 
         Args:
-            outputs: name -> tensor, of shape (batch, ...).
+            logits: as `combined` makes them, of shape (batch, ...).
             mask: bool, shape (batch, tokens): the tokens that are no padding.
         """
-        best = outputs[self.outputs[0].name].argmax(dim=-1)
-        return best.masked_fill(~mask, IGNORED) if self.outputs[0].of_tokens else best
+        best = logits.argmax(dim=-1)
+        return best.masked_fill(~mask, IGNORED) if self.of_tokens else best
 
 
 def without_tabs(text: str) -> str:
@@ -293,14 +348,25 @@ def collate(encoded: Sequence[Encoded], *, length: int, pad_id: int) -> Batch:
     return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
 
 
-def padded_targets(targets: Sequence[Array], length: int) -> Array:
-    """Targets of a batch as one int64 array of shape (examples,) or (examples, length), IGNORED for padding."""
-    if not targets or not targets[0].ndim:
-        return np.array([int(target) for target in targets], dtype=np.int64)
-    padded = np.full((len(targets), length), IGNORED, dtype=np.int64)
+def padded_targets(targets: Sequence[Array], length: int, *, of_tokens: bool) -> Array:
+    """Targets of a batch as one array of shape (examples, ...), or (examples, length, ...) with padding that does not count.
+
+    Args:
+        of_tokens: whether their first axis is that of the tokens.
+    """
+    if not of_tokens:
+        return np.stack(list(targets))
+    first = targets[0]
+    missing = np.nan if first.dtype.kind == "f" else IGNORED
+    padded = np.full((len(targets), length, *first.shape[1:]), missing, dtype=first.dtype)
     for row, target in enumerate(targets):
         padded[row, : len(target)] = target
     return padded
+
+
+def is_target(targets: Any) -> Any:
+    """Which values of a tensor of targets count: integers that are not IGNORED, floats that are not NaN. A bool tensor."""
+    return ~targets.isnan() if targets.is_floating_point() else targets != IGNORED
 
 
 def split_outputs(task: Task, outputs: Mapping[str, Array], encoded: Sequence[Encoded]) -> list[dict[str, Array]]:
@@ -309,11 +375,8 @@ def split_outputs(task: Task, outputs: Mapping[str, Array], encoded: Sequence[En
     Args:
         outputs: name -> array of shape (batch, ...); a batch may have been filled up beyond the windows.
     """
-    axes = {output.name: output for output in task.outputs}
+    of_tokens = {output.name for output in task.outputs if output.of_tokens}
     return [
-        {
-            name: value[row, : len(item)] if name in axes and axes[name].of_tokens else value[row]
-            for name, value in outputs.items()
-        }
+        {name: value[row, : len(item)] if name in of_tokens else value[row] for name, value in outputs.items()}
         for row, item in enumerate(encoded)
     ]

@@ -54,6 +54,26 @@ def _macro_f1(rows: Rows) -> float:
     return float(np.mean(2 * hits[occurring] / either[occurring]))
 
 
+def _pearson(rows: Rows) -> float:
+    """Linear correlation of the two columns; 0 where one of them does not vary, or only by what float64 rounds."""
+    one, other = (column - column.mean() for column in rows.T)
+    size = float(np.linalg.norm(one) * np.linalg.norm(other))
+    scale = float(np.abs(rows).max()) ** 2 * len(rows)
+    return float(np.clip(one @ other / size, -1.0, 1.0)) if size > 1e-15 * scale else 0.0
+
+
+def _spearman(rows: Rows) -> float:
+    """Linear correlation of the columns' ranks."""
+    return _pearson(np.stack([_ranks(column) for column in rows.T], axis=1))
+
+
+def _ranks(values: Rows) -> Rows:
+    """Rank of each value from 1 on, the mean of their ranks for equal ones."""
+    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray(((2 * last - counts + 1) / 2)[group])
+
+
 REDUCTIONS = {
     reduction.name: reduction
     for reduction in (
@@ -61,10 +81,13 @@ REDUCTIONS = {
         Reduction("ratio", 2, _ratio),
         Reduction("f1", 3, _f1),
         Reduction("macro_f1", 2, _macro_f1, of_labels=True),
+        Reduction("pearson", 2, _pearson),
+        Reduction("spearman", 2, _spearman),
     )
 }
 """Name -> reduction. mean: of one column. ratio: the sum of the first over that of the second. f1: from the sums of hits, of
-predictions and of right answers. macro_f1: from the number of the predicted and of the right label."""
+predictions and of right answers. macro_f1: from the number of the predicted and of the right label. pearson, spearman: the
+correlation of two columns, of their values or of their ranks."""
 
 
 def reduce_rows(name: str, rows: Rows) -> float:

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from edgebert.tasks.answers import PLAIN, Answer, Detail
-from edgebert.tasks.base import IGNORED, Array, Column, Encoded, Output, Outputs, Row, Task, cut_at, without_tabs
+from edgebert.tasks.base import IGNORED, Array, Column, Encoded, Output, Outputs, Row
 from edgebert.tasks.probabilities import ranked, softmax
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+from edgebert.tasks.texts import PAIR, TEXT, TextTask
 
 
 @dataclass(frozen=True)
@@ -33,23 +31,23 @@ class PredictedLabel(Answer):
         return self.label, f"{self.score:.4f}"
 
 
-class TextClassification(Task):
+class TextClassification(TextTask):
     """Columns `text`, optionally `text_pair`, and `label`."""
 
     name = "text-classification"
-    columns = (Column("text"), Column("text_pair", required=False), Column("label", "label", is_label=True))
+    columns = (TEXT, PAIR, Column("label", "label", is_label=True))
     optimum_task = "text-classification"
     head = "classifier"
     architecture = "ForSequenceClassification"
     outputs = (Output("logits", ("labels",)),)
-    reads = "first"
     prediction = "label"
+    problem_type = "single_label_classification"
 
-    def encode(self, tokenizer: Tokenizer, rows: Sequence[Row], max_length: int) -> list[Encoded]:
-        """Tokenises `text`, or `text` and `text_pair` cut longest first; one window a row."""
-        cut_at(tokenizer, max_length)
-        found = enumerate(tokenizer.encode_batch([_input_of(row) for row in rows]))
-        return [Encoded(tuple(item.ids), tuple(item.type_ids), row, cut=bool(item.overflowing)) for row, item in found]
+    def model_fault(self, config: Mapping[str, Any], outputs: int) -> str | None:
+        """Also that the model has one output."""
+        if outputs == 1:
+            return "the model has one output, which is a number and no label: task: regression"
+        return super().model_fault(config, outputs)
 
     def decode(
         self, outputs: Sequence[Outputs], encoded: Sequence[Encoded], rows: Sequence[Row], labels: Sequence[str]
@@ -80,19 +78,6 @@ class TextClassification(Task):
         """The index of the row's label, of shape ()."""
         label = row.get("label")
         return np.array(IGNORED if label is None else indices[label], dtype=np.int64)
-
-    def rows_from(self, sentences: Sequence[str], columns: Sequence[str]) -> list[Row]:
-        """Each sentence, paired with its successor where the data has pairs."""
-        if "text_pair" not in columns:
-            return [{"text": sentence} for sentence in sentences]
-        followers = [*sentences[1:], *sentences[:1]]
-        return [{"text": text, "text_pair": pair} for text, pair in zip(sentences, followers, strict=True)]
-
-
-def _input_of(row: Row) -> str | tuple[str, str]:
-    """What the tokenizer is given: a text, or a pair."""
-    text = without_tabs(row["text"])
-    return text if row.get("text_pair") is None else (text, without_tabs(row["text_pair"]))
 
 
 def _labelled(logits: Array, labels: Sequence[str], detail: Detail) -> PredictedLabel:

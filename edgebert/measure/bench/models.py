@@ -6,7 +6,7 @@ import contextlib
 import importlib.util
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,13 @@ from edgebert.models.cut_side import Side
 from edgebert.models.families import find_family
 from edgebert.models.folder import inspect_model
 from edgebert.models.json_file import read_json
+from edgebert.models.tensors import label_count
 from edgebert.models.weight_files import WEIGHTS, WEIGHTS_INDEX
 from edgebert.runtimes import RUNTIMES, get_runtime, openers
 from edgebert.runtimes.serving import Serving
 from edgebert.runtimes.target import Target
 from edgebert.tasks import TASKS, get_task
+from edgebert.tasks.base import Task
 
 GRAPHS_OF_A_FOLDER = tuple(
     name for runtime in RUNTIMES for name in (f"{runtime.hub.folder}/{runtime.model_file}", runtime.model_file)
@@ -87,6 +89,8 @@ class BenchModel:
     """Its files by their signed hashes, for a bundle's: every process that opens it hashes them."""
     tokenizer_sha256: str | None = None
     """What the content of the tokenizer must be, for a bundle's."""
+    task_options: Mapping[str, Any] = field(default_factory=dict)
+    """The task's options that are not at their defaults."""
     is_described: bool = True
     """Whether a config.json says its longest input, pad id and vocabulary; without one they are BERT's usual ones."""
 
@@ -95,9 +99,14 @@ class BenchModel:
         """How text becomes its batches; None without a tokenizer. A model of no known task takes single texts."""
         if self.tokenizer is None:
             return None
-        task = get_task(self.task) if self.task else TASKS[0]
+        task = self.answered_task
         known = (self.labels, self.max_length, self.pad_id, self.tokenizer, self.truncation_side, self.tokenizer_sha256)
         return Serving(task, *known)
+
+    @property
+    def answered_task(self) -> Task:
+        """Its task with its options; the first task for a model of no known one."""
+        return get_task(self.task, self.task_options) if self.task else TASKS[0]
 
 
 def find_models(name: str, wanted: ModelRequest, progress: Progress) -> list[BenchModel]:
@@ -195,6 +204,7 @@ def _variant_model(bundle: OpenBundle, path: Path, variant: ManifestEntry) -> Be
         artifact=variant.artifact,
         size_bytes=sum(entry.size for entry in signed.files.values()),
         task=manifest.task,
+        task_options=manifest.task_options,
         labels=manifest.labels,
         columns=tuple(sorted(manifest.goldens.rows[0])),
         max_length=manifest.max_length,
@@ -231,7 +241,7 @@ def _torch_model(folder: Path) -> BenchModel:
         target=Target(runtime="torch"),
         **_hashed(contents),
         task=task,
-        labels=model.labels if task else (),
+        labels=model.labels if task and get_task(task).has_labels else (),
         columns=("text",),
         max_length=model.max_length(),
         pad_id=int(model.config.get("pad_token_id") or 0),
@@ -329,7 +339,8 @@ def _task_of(config: Any) -> str | None:
     """Name of the task whose models have the class that config.json names."""
     classes = config.get("architectures")
     named = str(classes[0]) if isinstance(classes, list) and classes else ""
-    return next((task.name for task in TASKS if named.endswith(task.architecture)), None)
+    of_class = [task for task in TASKS if named.endswith(task.architecture)]
+    return next((task.name for task in of_class if not task.model_fault(config, label_count(config))), None)
 
 
 def _beside(file: Path, name: str) -> Path | None:

@@ -132,7 +132,8 @@ def _entries(
 ) -> tuple[Entry, ...]:
     answers = [predictions.get((item.model.name, item.target.batch), []) for item in plan]
     entries = [_entry(*one, references) for one in zip(plan, rounds, answers, strict=True)]
-    return with_agreement(entries, answers)
+    tasks = [item.model.answered_task for item in plan if item.model.task]  # models that are scored together have one
+    return with_agreement(tasks[0] if tasks else TASKS[0], entries, answers)
 
 
 def _entry(item: Planned, rounds: Sequence[Round], predictions: Sequence[Any], references: Sequence[Any]) -> Entry:
@@ -144,7 +145,7 @@ def _entry(item: Planned, rounds: Sequence[Round], predictions: Sequence[Any], r
         artifact=model.artifact,
         target=item.target,
         size_bytes=model.size_bytes,
-        statistics=statistics_of(get_task(model.task), predictions, references, model.labels)
+        statistics=statistics_of(model.answered_task, predictions, references, model.labels)
         if predictions and model.task
         else {},
         rounds=tuple(rounds),

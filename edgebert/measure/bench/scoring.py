@@ -18,7 +18,6 @@ from edgebert.measure.bench.sweep import Planned
 from edgebert.measure.predictions import BATCHES_AT_ONCE, predict_rows
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
-from edgebert.tasks import get_task
 from edgebert.tasks.base import Row, Task
 
 Predictions = dict[tuple[str, int], list[Any]]
@@ -56,10 +55,10 @@ def references(rows: Sequence[Row], model: BenchModel) -> list[Any]:
         InputError: the model's labels are not known.
         DataError: a label is not one of them.
     """
-    if model.task is None or not model.labels or model.serving is None:
+    task = model.answered_task
+    if model.task is None or model.serving is None or (task.has_labels and not model.labels):
         hint = "--label needs a classifier with its config.json and its tokenizer; drop it to measure latency alone."
         raise InputError(f"{model.name} does not say what its answers mean.", hint=hint)
-    task = get_task(model.task)
     try:
         task.check_model_labels(model.labels)
     except ValueError as fault:
@@ -71,7 +70,8 @@ def references(rows: Sequence[Row], model: BenchModel) -> list[Any]:
 def _indices(rows: Sequence[Row], task: Task, model: BenchModel) -> dict[str, int]:
     """Label of the data -> its index among the model's labels. Raises DataError for a label that is not one of them."""
     column = task.label_column
-    assert column is not None  # rows are labelled
+    if column is None or not task.has_labels:
+        return {}
     counts = Counter(label for row in rows for label in KINDS[column.kind].labels(row[column.name]))
     what = "tag" if column.kind == "tags" else "label"
     return match_labels(counts, model.labels, subject=f"--data, for {model.name}", what=what).indices

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field, model_validator
 
 from edgebert.bundle.signed_graph import SignedGraph
@@ -25,6 +27,8 @@ class RoundJob(Frozen):
     target: Target
     task: str | None
     """Name of the task; None where the queries are token ids and nobody reads the answers."""
+    task_options: dict[str, Any] = Field(default_factory=dict)
+    """The task's options that are not at their defaults."""
     labels: tuple[str, ...]
     max_length: int
     pad_id: int

@@ -35,7 +35,7 @@ class QueryMaker:
         self._serving: Serving | None = None
         if job.tokenizer is not None and job.task is not None:
             self._serving = Serving(
-                task=get_task(job.task),
+                task=get_task(job.task, job.task_options),
                 labels=job.labels,
                 max_length=job.max_length,
                 pad_id=job.pad_id,
@@ -89,7 +89,7 @@ class QueryMaker:
         if self._serving is None or not all(_are_of(self._serving.task, batch) for batch in outputs):
             return
         task, labels = self._serving.task, self._serving.labels
-        classes = outputs[0][task.outputs[0].name].shape[-1]
+        classes = outputs[0][task.outputs[0].name].shape[-1] if task.has_labels else 0
         encoded = _numbered([windows for _, windows in query.texts])
         size = self._target.batch
         found = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -69,6 +69,14 @@ def compare_scores(ref: RowStatistics, changed: RowStatistics, seed: int) -> Dif
     ends = np.quantile(differences, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     middle = values[1] - values[0]
     return Difference(*values, min(float(ends[0]), middle - half), max(float(ends[1]), middle + half), None)
+
+
+def as_gain(difference: Difference) -> Difference:
+    """The difference of a score of which less is better, as what is gained of it: a share of REF's score, because such a score
+    has a unit of its own; without a share of nothing."""
+    unit = abs(difference.ref) or 1.0
+    gained = {"low": -difference.high / unit, "high": -difference.low / unit}
+    return replace(difference, ref=0.0, changed=-difference.value / unit, **gained)
 
 
 def _half_width(each: float, examples: int) -> float:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgebert.report.compare.accuracy import Difference, compare_scores, compare_shares
+from edgebert.report.compare.accuracy import Difference, as_gain, compare_scores, compare_shares
 from edgebert.report.compare.comparable import accuracy_obstacle
 from edgebert.report.compare.findings import CompareOptions, Finding
 from edgebert.report.compare.pairing import Pair
 from edgebert.report.compare.verdicts import judge_answers
+from edgebert.report.metric_table import METRICS
 from edgebert.report.report import Report
 from edgebert.report.row_statistics import RowStatistics
 from edgebert.tasks.metrics import AGREEMENT
@@ -53,7 +54,9 @@ def _finding(name: str, pair: Pair, options: CompareOptions) -> Finding:
     ref, changed = pair.ref.statistics[name], pair.changed.statistics[name]
     difference = _difference(ref, changed, options.seed)
     same = _same_model(pair) and ref == changed
-    verdict, reason = judge_answers(difference, options.accuracy_band)
+    less_is_better = METRICS[name].less_is_better if name in METRICS else False
+    gain = as_gain(difference) if less_is_better else difference
+    verdict, reason = judge_answers(gain, options.accuracy_band)
     if same:
         verdict, reason = "equivalent", "the same model gave the same answers"
     return Finding(
@@ -65,7 +68,7 @@ def _finding(name: str, pair: Pair, options: CompareOptions) -> Finding:
         difference=difference.value,
         interval=(difference.low, difference.high),
         p_value=difference.p_value,
-        at_worst=0.0 if same else max(-difference.low, 0.0),
+        at_worst=0.0 if same else max(-gain.low, 0.0),
         samples=(ref.examples, changed.examples),
         exact=same,
     )

@@ -110,7 +110,7 @@ def _corresponding(teacher: Teacher, indices: Sequence[int], examples: Examples)
     """A teacher's outputs; none, of zero tokens, for examples that its tokenizer cuts into other tokens than the student's, if
     the task labels tokens."""
     outputs = teacher.outputs(indices)
-    if not examples.serving.task.outputs[0].of_tokens or teacher.reads_as(examples):
+    if not examples.serving.task.of_tokens or teacher.reads_as(examples):
         return outputs
     same = same_tokens(examples.encoded(indices), teacher.examples.encoded(indices))
     return {

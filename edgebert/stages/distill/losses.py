@@ -17,7 +17,7 @@ from edgebert.models.load import run_model
 from edgebert.models.surgery import shape_of
 from edgebert.stages.distill.output_blocks import LOGITS
 from edgebert.stages.distill.settings import LayerMap, Objective
-from edgebert.tasks.base import IGNORED, Task
+from edgebert.tasks.base import Task, is_target
 
 
 def hidden_states(student: torch.Tensor, teacher: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
@@ -127,7 +127,7 @@ class Learner(nn.Module):
     def __init__(self, student: Any, teacher: Any, paired: Pairing, settings: Objective, task: Task) -> None:
         super().__init__()
         self.student = student
-        self.output = task.outputs[0].name
+        self.task = task
         self.paired = paired
         self.maps = nn.ModuleDict()
         for ours, theirs in paired.hidden:
@@ -138,7 +138,7 @@ class Learner(nn.Module):
     def forward(self, **batch: torch.Tensor) -> dict[str, torch.Tensor]:
         """The student's logits and captured tensors, the latter mapped to the teacher's width."""
         with captured(self.student, self.paired.student) as inside:
-            logits = run_model(self.student, batch)[self.output]
+            logits = self.task.combined(run_model(self.student, batch))
         mapped = {name: self.maps[name](value) if name in self.maps else value for name, value in inside.items()}
         return {LOGITS: logits, **mapped}
 
@@ -158,15 +158,15 @@ def loss(
         outputs: outputs of `Learner`.
         expected: the teacher's outputs, one tensor for each example. Where teacher and student have different numbers of
             tokens (another vocabulary), the example is left out of the losses that compare tokens.
-        targets: the task's targets of the batch, IGNORED where there is no label.
+        targets: the task's targets of the batch; those that do not count (`is_target`) are of rows without a label.
     """
     total = outputs[LOGITS].sum() * 0.0
     mask = batch["attention_mask"].bool()
     if settings.soft:
         logits, tokens = _logits(task, expected[LOGITS], mask)
         total = total + settings.soft * task.imitate(outputs[LOGITS], logits, tokens, settings.temperature)
-    if settings.hard and bool((targets != IGNORED).any()):
-        total = total + settings.hard * task.loss({task.outputs[0].name: outputs[LOGITS]}, targets)
+    if settings.hard and bool(is_target(targets).any()):
+        total = total + settings.hard * task.loss(outputs[LOGITS], targets)
     for ours, theirs in paired.hidden:
         teacher, tokens = _padded(expected[theirs], mask)
         total = total + settings.hidden / len(paired.hidden) * hidden_states(outputs[ours], teacher, tokens)
@@ -179,7 +179,7 @@ def loss(
 
 def _logits(task: Task, values: Sequence[torch.Tensor], mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The teacher's logits of a batch, of shape (batch, labels) or (batch, length, labels), and the tokens to compare."""
-    if task.outputs[0].of_tokens:
+    if task.of_tokens:
         return _padded(values, mask)
     return torch.stack(list(values)).to(mask.device), mask
 

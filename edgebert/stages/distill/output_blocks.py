@@ -20,7 +20,7 @@ Offsets = npt.NDArray[np.int64]
 
 def of_tokens(name: str, task: Task) -> bool:
     """Whether an output has a row for each token, and not one for the example."""
-    return name != LOGITS or task.outputs[0].of_tokens
+    return name != LOGITS or task.of_tokens
 
 
 def rows_of(name: str, offsets: Offsets, start: int, stop: int, task: Task) -> slice:

@@ -127,7 +127,7 @@ def _of_batch(
     batch = {name: value.to(device) for name, value in examples.batch(indices, coarse=bf16).items() if name != "labels"}
     lower = torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
     with torch.no_grad(), captured(model, requested.names) as inside, lower:
-        logits = run_model(model, batch)[task.outputs[0].name]
+        logits = task.combined(run_model(model, batch))
     halfs = {LOGITS: _half(logits), **{name: _half(value) for name, value in inside.items()}}
     for row, index in enumerate(indices):
         length = examples.lengths[index]

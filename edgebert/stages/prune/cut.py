@@ -21,7 +21,7 @@ from edgebert.stages.prune.importance import Importance, LossOf, mean_loss
 from edgebert.stages.prune.reconstruct import reconstruct
 from edgebert.stages.prune.settings import Sizes
 from edgebert.stages.prune.size_search import Costs, cost, rearrange, search, top
-from edgebert.tasks.base import IGNORED, Task
+from edgebert.tasks.base import IGNORED, Task, is_target
 
 if TYPE_CHECKING:
     from edgebert.stages.prune.settings import PruneSettings
@@ -88,29 +88,30 @@ def _labelled(examples: Examples, indices: Sequence[int], teacher: Any, theirs: 
     stays without targets.
     """
     batch = examples.batch(indices)
-    missing = (batch["labels"] == IGNORED).reshape(len(indices), -1).all(dim=1)
+    missing = ~is_target(batch["labels"]).reshape(len(indices), -1).any(dim=1)
     if teacher is not None and missing.any():  # a window of a labelled row may begin no word
         gone = [index for index, unlabelled in zip(indices, missing.tolist(), strict=True) if unlabelled]
         asked = theirs.batch(gone)
         with torch.no_grad():
             outputs = run_model(teacher, asked)
-        made = examples.serving.task.pseudo_targets(outputs, asked["attention_mask"].bool())
-        same = same_tokens(examples.encoded(gone), theirs.encoded(gone))
-        batch["labels"][missing] = _fitted(made, batch["labels"].shape[-1], same)
+        task = examples.serving.task
+        made = task.pseudo_targets(task.combined(outputs), asked["attention_mask"].bool())
+        if task.of_tokens:
+            same = same_tokens(examples.encoded(gone), theirs.encoded(gone))
+            made = _fitted(made, batch["labels"].shape[1], same)
+        batch["labels"][missing] = made.to(batch["labels"].dtype)
     return batch
 
 
 def _fitted(made: torch.Tensor, length: int, same: Sequence[bool]) -> torch.Tensor:
-    """Targets of shape (batch,), or (batch, tokens) cut or padded to a length, IGNORED for examples of other tokens."""
-    if made.ndim == 1:
-        return made
+    """Targets of shape (batch, tokens), cut or padded to a length, IGNORED for examples of other tokens."""
     fitted = functional.pad(made[:, :length], (0, max(0, length - made.shape[1])), value=IGNORED)
     return fitted.masked_fill(~torch.tensor(list(same))[:, None], IGNORED)
 
 
 def summed_loss(task: Task, model: Any, batch: Batch) -> torch.Tensor:
     """The task's loss, summed over the examples of a batch."""
-    loss: torch.Tensor = task.loss(run_model(model, batch), batch["labels"], "sum")
+    loss: torch.Tensor = task.loss(task.combined(run_model(model, batch)), batch["labels"], "sum")
     return loss
 
 

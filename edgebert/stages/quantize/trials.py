@@ -121,7 +121,7 @@ class MeasuredTrials:
     def _metrics(self, predictions: Sequence[Any]) -> dict[str, float]:
         task, count = self.serving.task, len(predictions)
         statistics = statistics_of(task, predictions, self._references[:count], self.serving.labels)
-        statistics[AGREEMENT.name] = agreement_of(predictions, self._fp32_predictions[:count])
+        statistics[AGREEMENT.name] = agreement_of(task, predictions, self._fp32_predictions[:count])
         return {name: value for name, item in statistics.items() if (value := item.value()) is not None}
 
     def _decoded(self, outputs: Sequence[Outputs], encoded: Sequence[Encoded], rows: int) -> list[Any]:

@@ -10,14 +10,18 @@ from edgebert.tasks.metrics.agreement import AGREEMENT as AGREEMENT
 from edgebert.tasks.metrics.base import AnswerMetric as AnswerMetric
 from edgebert.tasks.metrics.entity_f1 import ENTITY_F1
 from edgebert.tasks.metrics.macro_f1 import MACRO_F1
+from edgebert.tasks.metrics.number_metrics import MAE, PEARSON, SPEARMAN
 
 ANSWER_METRICS: tuple[AnswerMetric, ...] = (
     ACCURACY,
     MACRO_F1,
     ENTITY_F1,
+    SPEARMAN,
+    PEARSON,
+    MAE,
 )
 
 
 def metrics_of(kind: str) -> tuple[AnswerMetric, ...]:
     """The metrics of a kind of prediction, the deciding one first."""
-    return tuple(metric for metric in ANSWER_METRICS if metric.of == kind)
+    return tuple(metric for metric in ANSWER_METRICS if metric.scores(kind))

@@ -15,7 +15,7 @@ from edgebert.tasks.reductions import Rows
 
 @dataclass(frozen=True)
 class AnswerMetric:
-    """One metric of predictions against the right answers. More is better."""
+    """One metric of predictions against the right answers."""
 
     name: str
     """Name in gates, reports and `--metric`."""
@@ -23,10 +23,16 @@ class AnswerMetric:
     """Title of its column."""
     meaning: str
     """Explanation of its column."""
-    of: str
-    """Kind of predictions that it scores, as a task names its own: `label`, `tags`."""
+    of: str | tuple[str, ...]
+    """Kind of predictions that it scores, as a task names its own: `label`, `tags`; or several kinds."""
     reduction: str
     """Name in `edgebert.tasks.reductions.REDUCTIONS`."""
     statistics: Callable[[Sequence[Any], Sequence[Any], Sequence[Any]], Rows]
     """(predictions, right answers, the model's labels) -> statistics of each example, of shape (examples, columns of the
     reduction)."""
+    less_is_better: bool = False
+    """Whether a smaller value is the better one, as of an error. Such a metric is never a task's first."""
+
+    def scores(self, kind: str) -> bool:
+        """Whether it scores predictions of a kind."""
+        return kind == self.of or (isinstance(self.of, tuple) and kind in self.of)
