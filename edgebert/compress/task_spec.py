@@ -70,6 +70,8 @@ class TaskSpec(Strict):
         owners = {name: task for task in TASKS for name in task.options_type.model_fields}
         foreign = {name for name in data if name in owners and name not in given}
         rest = {name: value for name, value in data.items() if name not in given and name not in foreign}
+        if isinstance(rest.get("labels"), list):  # JSON, where the data come from, has no tuples
+            rest["labels"] = tuple(rest["labels"])
         _, options = merged_errors("TaskSpec", lambda: handler(rest), lambda: part_of(own, given))
         if foreign:
             name = min(foreign)

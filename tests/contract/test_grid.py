@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from device_process import on_a_device
+from task_rows import SAMPLES
 from tiny_families import tiny_folder
 
 from edgebert.bundle.predictor import load_predictor
@@ -38,11 +38,9 @@ from edgebert.runtimes.serving import Serving
 from edgebert.runtimes.target import Target
 from edgebert.stages.quantize.methods import usual_method
 from edgebert.tasks import TASKS
-from edgebert.tasks.base import Task
+from edgebert.tasks.base import Row, Task
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
-LABELS: dict[str, tuple[str, ...]] = {"label": ("negative", "positive"), "tags": ("B-x", "I-x", "O")}
-"""Kind of a task's label column -> labels of a tiny model."""
 HEAD = ("LABEL_0", "LABEL_1")
 """Names that Transformers gives outputs without names."""
 PARITY = 1e-5
@@ -52,24 +50,13 @@ chains = pytest.mark.parametrize("chain", CHAINS, ids=lambda pair: f"{pair[0].na
 
 
 def labels_of(task: Task) -> tuple[str, ...]:
-    assert task.label_column is not None
-    return LABELS.get(task.label_column.kind, ())
+    return SAMPLES[task.name].labels
 
 
-def rows_of(task: Task, count: int, first: int = 0) -> list[dict[str, Any]]:
-    """Labelled rows with a value of each required column, by its kind."""
-    rows = []
-    for number, text in enumerate(sentences()[first : first + count], start=first):
-        words = text.split()[:6]
-        values: dict[str, Any] = {
-            "text": " ".join(words),
-            "words": words,
-            "label": LABELS["label"][number % 2],
-            "tags": [LABELS["tags"][(number + index) % 3] for index in range(len(words))],
-            "number": number / 4,
-        }
-        rows.append({column.name: values[column.kind] for column in task.columns if column.required or column.is_label})
-    return rows
+def rows_of(task: Task, count: int, first: int = 0) -> list[Row]:
+    """Labelled rows of short texts."""
+    texts = enumerate(sentences()[first : first + count], start=first)
+    return [SAMPLES[task.name].row(number, " ".join(text.split()[:6])) for number, text in texts]
 
 
 @dataclass(frozen=True)

@@ -13,17 +13,27 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from task_rows import SAMPLES, shape_of
 from tokenizers import Tokenizer
 
 from edgebert.core.files import sentences
 from edgebert.data.column_kinds import KINDS
 from edgebert.tasks import TASKS, get_task
-from edgebert.tasks.base import IGNORED, Column, Encoded, Output, Row, Task, collate, padded_targets, split_outputs
+from edgebert.tasks.base import (
+    IGNORED,
+    Column,
+    Encoded,
+    Output,
+    Row,
+    Task,
+    collate,
+    is_target,
+    padded_targets,
+    split_outputs,
+)
 from edgebert.tasks.reductions import REDUCTIONS, reduce_rows
 
 every_task = pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
-LABELS = {"label": ("no", "perhaps", "yes"), "tags": ("O", "B-thing", "I-thing")}
-"""Kind of predictions -> labels of a model that makes such."""
 
 
 def inputs_of(task: Task) -> list[Column]:
@@ -38,24 +48,12 @@ def required_of(task: Task) -> list[Column]:
 
 def labels_of(task: Task) -> tuple[str, ...]:
     """Labels of a model for the task."""
-    return LABELS[task.prediction]
+    return SAMPLES[task.name].labels
 
 
 def labelled_rows(task: Task) -> list[Row]:
     """Rows with right answers, all labels among them."""
-    labels = labels_of(task)
-    rows = []
-    for number, sentence in enumerate(sentences()[:5]):
-        words = sentence.split()
-        values = {
-            "text": sentence,
-            "words": words,
-            "label": labels[number % len(labels)],
-            "tags": [labels[(number + place) % len(labels)] for place in range(len(words))],
-        }
-        columns = [column for column in task.columns if column.required or column.is_label]
-        rows.append({column.name: values[column.kind] for column in columns})
-    return rows
+    return [SAMPLES[task.name].row(number, sentence) for number, sentence in enumerate(sentences()[:5])]
 
 
 def indices_of(task: Task) -> dict[str, int]:
@@ -65,9 +63,9 @@ def indices_of(task: Task) -> dict[str, int]:
 
 def outputs_for(task: Task, encoded: Sequence[Encoded], seed: int = 0) -> list[dict[str, Any]]:
     """Random outputs of a model for some windows."""
-    generator, labels = np.random.default_rng(seed), len(labels_of(task))
+    generator = np.random.default_rng(seed)
     return [
-        {output.name: generator.normal(size=output.shape(len(item), labels)).astype(np.float32) for output in task.outputs}
+        {output.name: generator.normal(size=shape_of(output, task, len(item))).astype(np.float32) for output in task.outputs}
         for item in encoded
     ]
 
@@ -97,7 +95,8 @@ def test_task_names_are_distinct() -> None:
 def test_task_names_its_columns_outputs_and_metrics(task: Task) -> None:
     assert sum(column.is_label for column in task.columns) <= 1
     assert task.outputs and task.metrics and all(output.axes for output in task.outputs)
-    assert {metric.of for metric in task.metrics} == {task.prediction}
+    assert all(metric.scores(task.prediction) for metric in task.metrics) and not task.metrics[0].less_is_better
+    assert bool(labels_of(task)) == task.has_labels
     assert task.head and task.architecture.startswith("For")
     assert {column.kind for column in task.columns} <= set(KINDS)
     assert all(any(other.name == column.or_else for other in inputs_of(task)) for column in task.columns if column.or_else)
@@ -186,12 +185,11 @@ def test_outputs_that_are_the_targets_are_decoded_to_the_reference(task: Task, t
     outputs = []
     for item in encoded:
         targets = task.targets(item, rows[item.row], indices)
-        sure = np.eye(len(labels), dtype=np.float32)[np.maximum(targets, 0)]
-        outputs.append({task.outputs[0].name: sure})
+        outputs.append({task.outputs[0].name: SAMPLES[task.name].sure(targets, len(labels))})
     references = [task.reference(row, indices, labels) for row in rows]
     assert task.decode(outputs, encoded, rows, labels) == references
-    for metric in range(len(task.metrics)):
-        assert value_of(task, metric, references, references) == 1.0
+    for index, metric in enumerate(task.metrics):
+        assert value_of(task, index, references, references) == pytest.approx(0.0 if metric.less_is_better else 1.0)
 
 
 @every_task
@@ -204,8 +202,8 @@ def test_metrics_have_a_row_for_each_example_and_right_answers_are_the_best(task
         for index, metric in enumerate(task.metrics):
             found = metric.statistics(predictions, references, labels)
             assert found.shape == (len(rows), REDUCTIONS[metric.reduction].columns) and found.dtype == np.float64
-            best = value_of(task, index, references, references)
-            assert value_of(task, index, predictions, references) <= best
+            best, reached = (value_of(task, index, made, references) for made in (references, predictions))
+            assert reached >= best if metric.less_is_better else reached <= best
             assert metric.statistics([], [], labels).shape == (0, REDUCTIONS[metric.reduction].columns)
 
 
@@ -214,62 +212,61 @@ def test_guesses_are_one_answer_to_all_rows_and_no_better_than_the_right_ones(ta
     references = [task.reference(row, indices_of(task), labels_of(task)) for row in labelled_rows(task)]
     guesses = task.guesses(references)
     assert len(guesses) == len(references) and task.guesses(references[:1] * 3) == task.guesses(references[:1]) * 3
-    for index in range(len(task.metrics)):
-        assert value_of(task, index, guesses, references) < value_of(task, index, references, references)
+    for index, metric in enumerate(task.metrics):
+        guessed, best = (value_of(task, index, made, references) for made in (guesses, references))
+        assert guessed > best if metric.less_is_better else guessed < best
 
 
 def padded(task: Task, tokenizer: Tokenizer, *, labelled: bool = True) -> tuple[Any, Any, Any]:
-    """(outputs, targets, mask) of a padded batch, as tensors."""
+    """(what `combined` makes of random outputs, targets, mask) of a padded batch, as tensors."""
     rows = labelled_rows(task)
     if not labelled:
         rows = [{name: value for name, value in row.items() if name in task.input_names} for row in rows]
     encoded = task.encode(tokenizer, rows, 32)
     length = max(map(len, encoded)) + 3
-    targets = padded_targets([task.targets(item, rows[item.row], indices_of(task)) for item in encoded], length)
+    of_windows = [task.targets(item, rows[item.row], indices_of(task)) for item in encoded]
+    targets = padded_targets(of_windows, length, of_tokens=task.of_tokens)
     generator = torch.Generator().manual_seed(0)
     outputs = {
-        output.name: torch.randn((len(encoded), *output.shape(length, len(labels_of(task)))), generator=generator)
+        output.name: torch.randn((len(encoded), *shape_of(output, task, length)), generator=generator)
         for output in task.outputs
     }
     mask = torch.from_numpy(collate(encoded, length=length, pad_id=0)["attention_mask"]).bool()
-    return outputs, torch.from_numpy(targets), mask
+    return task.combined(outputs), torch.from_numpy(targets), mask
 
 
 @every_task
-def test_targets_are_labels_and_nothing_where_a_row_has_none(task: Task, tokenizer: Tokenizer) -> None:
-    outputs, targets, mask = padded(task, tokenizer)
-    first = outputs[task.outputs[0].name]
-    assert targets.shape == first.shape[:-1]
-    assert set(targets.flatten().tolist()) - {IGNORED} == set(range(len(labels_of(task))))
-    if task.outputs[0].of_tokens:
-        assert (targets[~mask] == IGNORED).all()
+def test_targets_count_where_a_row_has_a_right_answer_and_nowhere_else(task: Task, tokenizer: Tokenizer) -> None:
+    _, targets, mask = padded(task, tokenizer)
+    assert is_target(targets).any()
+    if task.has_labels and not targets.is_floating_point():
+        assert set(targets.flatten().tolist()) - {IGNORED} == set(range(len(labels_of(task))))
+    if task.of_tokens:
+        assert not is_target(targets)[~mask].any()
     unlabelled = padded(task, tokenizer, labelled=False)[1]
-    assert unlabelled.shape == targets.shape and (unlabelled == IGNORED).all()
+    assert unlabelled.shape == targets.shape and not is_target(unlabelled).any()
 
 
 @every_task
 def test_loss_is_the_mean_over_targets_and_its_sum_adds_up(task: Task, tokenizer: Tokenizer) -> None:
-    outputs, targets, _ = padded(task, tokenizer)
-    count = int((targets != IGNORED).sum())
-    mean, total = task.loss(outputs, targets), task.loss(outputs, targets, "sum")
+    logits, targets, _ = padded(task, tokenizer)
+    count = int(is_target(targets).sum())
+    mean, total = task.loss(logits, targets), task.loss(logits, targets, "sum")
     assert float(total) == pytest.approx(float(mean) * count, rel=1e-5)
     parts = sum(
-        float(task.loss({name: value[[row]] for name, value in outputs.items()}, targets[[row]], "sum"))
-        for row in range(len(targets))
-        if (targets[row] != IGNORED).any()
+        float(task.loss(logits[[row]], targets[[row]], "sum")) for row in range(len(targets)) if is_target(targets[row]).any()
     )
     assert float(total) == pytest.approx(parts, rel=1e-5)
+    assert float(task.loss(logits, padded(task, tokenizer, labelled=False)[1])) == 0.0
 
 
 @every_task
 def test_training_on_the_targets_lowers_the_loss(task: Task, tokenizer: Tokenizer) -> None:
-    outputs, targets, _ = padded(task, tokenizer)
-    name = task.outputs[0].name
-    logits = outputs[name].requires_grad_()
-    loss = task.loss(outputs, targets)
+    logits, targets, _ = padded(task, tokenizer)
+    loss = task.loss(logits.requires_grad_(), targets)
     loss.backward()
     assert logits.grad is not None and logits.grad.isfinite().all()
-    assert float(task.loss({**outputs, name: (logits - logits.grad).detach()}, targets)) < loss.item()
+    assert float(task.loss((logits - 0.1 * logits.grad).detach(), targets)) < loss.item()
 
 
 @every_task
@@ -277,28 +274,25 @@ def test_training_on_the_targets_lowers_the_loss(task: Task, tokenizer: Tokenize
 def test_imitate_is_zero_for_the_teacher_itself_and_ignores_padding(
     task: Task, tokenizer: Tokenizer, temperature: float
 ) -> None:
-    outputs, _, mask = padded(task, tokenizer)
-    teacher = outputs[task.outputs[0].name]
+    teacher, _, mask = padded(task, tokenizer)
     assert float(task.imitate(teacher.clone(), teacher, mask, temperature)) == pytest.approx(0, abs=1e-5)
-    student = teacher.flip(-1).requires_grad_()
+    student = teacher.flip(0).requires_grad_()
     loss = task.imitate(student, teacher, mask, temperature)
     loss.backward()
     assert loss.item() > 0.01 and student.grad is not None and student.grad.isfinite().all()
-    if task.outputs[0].of_tokens:
+    if task.of_tokens:
         assert not student.grad[~mask].any() and student.grad[mask].any()
         assert task.imitate(student, teacher, torch.zeros_like(mask), temperature).item() == 0.0
 
 
 @every_task
-def test_pseudo_targets_are_the_teachers_labels(task: Task, tokenizer: Tokenizer) -> None:
-    outputs, targets, mask = padded(task, tokenizer)
-    made = task.pseudo_targets(outputs, mask)
-    assert made.shape == targets.shape
-    best = outputs[task.outputs[0].name].argmax(dim=-1)
-    if task.outputs[0].of_tokens:
-        assert (made[~mask] == IGNORED).all() and (made[mask] == best[mask]).all()
-    else:
-        assert (made == best).all()
+def test_pseudo_targets_are_the_teachers_answers(task: Task, tokenizer: Tokenizer) -> None:
+    logits, targets, mask = padded(task, tokenizer)
+    made = task.pseudo_targets(logits, mask)
+    assert made.shape == targets.shape and is_target(made).any()
+    assert float(task.loss(logits, made)) <= float(task.loss(logits, made.flip(0)))
+    if task.of_tokens:
+        assert not is_target(made)[~mask].any()
 
 
 @every_task
@@ -343,26 +337,31 @@ def test_collate_pads_ids_masks_and_types_to_one_length() -> None:
 
 
 def test_padded_targets_are_ignored_beyond_each_example() -> None:
-    of_examples = padded_targets([np.array(1), np.array(IGNORED)], 7)
+    of_examples = padded_targets([np.array(1), np.array(IGNORED)], 7, of_tokens=False)
     assert of_examples.tolist() == [1, IGNORED] and str(of_examples.dtype) == "int64"
-    of_tokens = padded_targets([np.array([2, 1]), np.array([0, IGNORED, 1])], 4)
+    of_tokens = padded_targets([np.array([2, 1]), np.array([0, IGNORED, 1])], 4, of_tokens=True)
     assert of_tokens.tolist() == [[2, 1, IGNORED, IGNORED], [0, IGNORED, 1, IGNORED]]
-    assert padded_targets([], 4).shape == (0,)
+    numbers = padded_targets([np.array([1.5]), np.array([np.nan])], 4, of_tokens=False)
+    assert numbers.shape == (2, 1) and np.isnan(numbers[1])
 
 
-def test_an_output_has_the_shape_of_its_axes() -> None:
-    assert Output("logits", ("labels",)).shape(7, 3) == (3,)
-    assert Output("logits", ("tokens", "labels")).shape(7, 3) == (7, 3)
+def test_an_output_fits_the_shape_of_its_axes() -> None:
+    assert Output("logits", ("labels",)).fits((3,), tokens=7, labels=3)
+    assert not Output("logits", ("labels",)).fits((4,), tokens=7, labels=3)
+    assert not Output("logits", ("labels",)).fits((7, 3), tokens=7, labels=3)
+    assert Output("logits", ("tokens", "labels")).fits((7, 3), tokens=7, labels=3)
+    assert Output("vector", ("width",)).fits((384,), tokens=7, labels=0)
+    assert not Output("vector", ("width",)).fits((0,), tokens=7, labels=0)
 
 
 @every_task
 def test_split_outputs_leave_out_padding_and_what_fills_a_batch(task: Task) -> None:
     encoded = [Encoded((1, 2, 3), (0, 0, 0)), Encoded((1,), (0,), 1)]
-    batch = {output.name: np.random.default_rng(0).normal(size=(4, *output.shape(5, 3))) for output in task.outputs}
+    batch = {output.name: np.random.default_rng(0).normal(size=(4, *shape_of(output, task, 5))) for output in task.outputs}
     parts = split_outputs(task, batch, encoded)
     assert len(parts) == 2
     for row, (item, part) in enumerate(zip(encoded, parts, strict=True)):
         for output in task.outputs:
-            assert part[output.name].shape == output.shape(len(item), 3)
+            assert part[output.name].shape == shape_of(output, task, len(item))
             whole = batch[output.name][row]
             assert (part[output.name] == (whole[: len(item)] if output.of_tokens else whole)).all()

@@ -22,7 +22,7 @@ def statistics(
     scored = statistics_of(
         get_task("text-classification"), predictions, references, labels or sorted({*predictions, *references})
     )
-    return {**scored, **({"agreement": agreement_of(predictions, fp32)} if fp32 else {})}
+    return {**scored, **({"agreement": agreement_of(get_task("text-classification"), predictions, fp32)} if fp32 else {})}
 
 
 def hash_of(references: Answers) -> str | None:

@@ -1,0 +1,60 @@
+"""Rows, labels and sure outputs of every task, for the contracts: what its data look like, what a perfect model answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edgebert.tasks.base import Array, Output, Row, Task
+
+Sure = Callable[[Array, int], Array]
+"""(targets of a window, number of labels) -> the first output of a model that is sure of them."""
+
+
+def one_hot(targets: Array, labels: int) -> Array:
+    """Logits of 1 for the target and 0 for the others; the first label where nothing counts."""
+    return np.eye(labels, dtype=np.float32)[np.maximum(targets, 0)]
+
+
+def as_they_are(targets: Array, labels: int) -> Array:
+    """The numbers themselves."""
+    return np.nan_to_num(targets)
+
+
+@dataclass(frozen=True)
+class TaskSample:
+    """What the contracts need to know of a task."""
+
+    row: Callable[[int, str], Row]
+    """(number of a row, a sentence) -> a labelled row; few numbers in turn have all labels."""
+    labels: tuple[str, ...] = ()
+    """Labels of a model; none where its outputs are no labels."""
+    sure: Sure = one_hot
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Sizes of the axes that neither tokens nor labels decide."""
+
+
+BIO = ("O", "B-thing", "I-thing")
+SAMPLES: dict[str, TaskSample] = {
+    "text-classification": TaskSample(
+        lambda number, text: {"text": text, "label": ("no", "perhaps", "yes")[number % 3]}, ("no", "perhaps", "yes")
+    ),
+    "regression": TaskSample(lambda number, text: {"text": text, "score": number / 4}, sure=as_they_are, sizes={"numbers": 1}),
+    "token-classification": TaskSample(
+        lambda number, text: {
+            "words": text.split(),
+            "tags": [BIO[(number + index) % len(BIO)] for index in range(len(text.split()))],
+        },
+        BIO,
+    ),
+}
+"""Name of each task -> its sample."""
+
+
+def shape_of(output: Output, task: Task, tokens: int) -> tuple[int, ...]:
+    """Shape of an output for one window of so many tokens."""
+    sample = SAMPLES[task.name]
+    sizes = {"tokens": tokens, "labels": len(sample.labels), **sample.sizes}
+    return tuple(sizes[axis] for axis in output.axes)
