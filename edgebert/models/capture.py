@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from edgebert.models.load import run_model
-from edgebert.models.parts import encoder_of, layers_of, parts_of
+from edgebert.models.parts import EmbeddingParts, layers_of, parts_of
 
 PROJECTIONS = ("query", "key", "value")
 
@@ -19,8 +19,8 @@ def captured(model: Any, names: Sequence[str]) -> Iterator[dict[str, torch.Tenso
     """Name -> tensor of shape (batch, length, width), filled by a forward pass inside the context.
 
     Args:
-        names: `hidden-K` (output of layer K; 0 is the embeddings), or `query-K`, `key-K`, `value-K` of layer K, counted
-            from 1. The width of these three is the heads' sizes together.
+        names: `hidden-K` (output of layer K; 0 is what the first layer reads), or `query-K`, `key-K`, `value-K` of layer K,
+            counted from 1. The width of these three is the heads' sizes together.
 
     Raises:
         ValueError: the model has no tensor of a name.
@@ -37,7 +37,8 @@ def _module(model: Any, name: str) -> Any:
     kind, _, number = name.partition("-")
     layers, layer = layers_of(model), int(number) if number.isdecimal() else -1
     if kind == "hidden" and layer == 0:
-        return encoder_of(model).embeddings
+        embeddings = EmbeddingParts.of(model)
+        return embeddings.projection or embeddings.module
     if kind not in ("hidden", *PROJECTIONS) or not 1 <= layer <= len(layers):
         raise ValueError(f"{name!r} names nothing that can be captured in a model of {len(layers)} layers")
     return layers[layer - 1] if kind == "hidden" else parts_of(model)[layer - 1].projections[kind]

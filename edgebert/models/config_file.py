@@ -48,8 +48,10 @@ def check_config(file: Path, config: Mapping[str, Any], family: Family) -> None:
     _refuse_other_kinds(file, config, family)
     _check_class(file, config)
     _check_numbers(file, config)
+    _check_fixed(file, config, family)
     _check_positions(file, config, family)
     if config.get("model_type") == family.pruned_type:
+        _refuse_units(file, family)
         _check_layers(file, config, family)
         _check_sources(file, config, family)
     elif (name := next((name for name in LAYER_SIZES if config.get(name)), None)) is not None:
@@ -72,7 +74,7 @@ def refuse_code(file: Path, config: Mapping[str, Any]) -> None:
 
 
 def _check_sizes(file: Path, config: Mapping[str, Any], family: Family) -> None:
-    sizes = [getattr(family.names, name) for name in family.defaults]
+    sizes = [family.name_of(name) for name in family.defaults]
     for name in (*WHOLE_NUMBERS, *sizes):
         if type(value := config.get(name, 0)) is not int and not (value is None and name in MAY_BE_NULL):
             raise SourceError(f"{file}: {name} is {_short(value)}, not a whole number.", hint=REWRITE)
@@ -114,6 +116,24 @@ def _check_class(file: Path, config: Mapping[str, Any]) -> None:
     named = config.get("architectures") or []
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
         raise SourceError(f"{file}: architectures is {_short(named)}, not a list of names.", hint=REWRITE)
+
+
+def _check_fixed(file: Path, config: Mapping[str, Any], family: Family) -> None:
+    """Raises SourceError for a variant of the family that edgebert does not compress."""
+    for name, value in family.fixed.items():
+        if config.get(name, value) != value:
+            raise SourceError(
+                f"{file}: {name} is {_short(config[name])}; edgebert compresses models of {family.title} in which it is "
+                f"{_short(value)}.",
+                hint=f"Name a {family.title} of that kind, as nearly all are.",
+            )
+
+
+def _refuse_units(file: Path, family: Family) -> None:
+    if why := family.lacks.get("units"):
+        raise SourceError(
+            f"{file} names the type {family.pruned_type}, and no {family.title} can be pruned, because {why}.", hint=REWRITE
+        )
 
 
 def _check_positions(file: Path, config: Mapping[str, Any], family: Family) -> None:

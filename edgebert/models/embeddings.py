@@ -11,12 +11,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 
+from edgebert.models.families import FAMILIES
+from edgebert.models.families.base import Ability
 from edgebert.models.parts import EmbeddingParts, family_of, part
-from edgebert.models.pruned import CLASSES
+from edgebert.models.pruned import HEADS
 
-KINDS = tuple(CLASSES)
+KINDS = tuple(
+    getattr(transformers, family.class_name + ending)
+    for family in FAMILIES
+    if {"tokens", "positions"} & set(family.prunes)
+    for ending in HEADS
+)
 """Classes whose tables can be cut, and all derived from them (pruned ones). Others may have tables unknown here."""
 FEWEST_POSITIONS = 3  # [CLS], one token, [SEP]
 
@@ -36,18 +44,23 @@ def keep_tokens(model: Any, kept: Sequence[int]) -> Any:
         A model of the same class, dtype, device and mode, of word table (len(kept), hidden).
 
     Raises:
-        ValueError: the class is not in KINDS, `kept` is not as above, or the padding token is not kept.
+        ValueError: the class is not in KINDS, `kept` is not as above, or the padding token is not kept, or would get another id
+            in a family that has one id for it.
     """
-    tables = _tables_of(model)
+    tables = _tables_of(model, "tokens")
     table = tables.word
     _check_kept(kept, table.num_embeddings)
     new_ids = {old: new for new, old in enumerate(kept)}
     for padding in {model.config.pad_token_id, table.padding_idx} - {None}:
         if padding not in new_ids:
             raise ValueError(f"token {padding}, the padding, is not kept")
+        if "pad_token_id" in tables.family.fixed and new_ids[padding] != padding:
+            raise ValueError(
+                f"token {padding}, the padding, would become {new_ids[padding]}; {tables.family.title} needs {padding}"
+            )
 
     cut = copy.deepcopy(model)
-    table = _tables_of(cut).word
+    table = EmbeddingParts.of(cut).word
     decoder = _decoder_of(cut)
     tied = decoder is not None and decoder.weight is table.weight
     _cut_rows(table, kept)
@@ -77,15 +90,15 @@ def keep_positions(model: Any, count: int) -> Any:
     Raises:
         ValueError: the class is not in KINDS, or the count is out of these bounds.
     """
-    tables = _tables_of(model)
+    tables = _tables_of(model, "positions")
     first = tables.family.first_position(model.config.to_dict())
     size = tables.position.num_embeddings - first
     if not FEWEST_POSITIONS <= count <= size:
         raise ValueError(f"{count} positions cannot be kept: the model has {size}, and needs {FEWEST_POSITIONS}")
 
     cut = copy.deepcopy(model)
-    embeddings, rows = _tables_of(cut).module, count + first
-    _cut_rows(_tables_of(cut).position, range(rows))
+    embeddings, rows = EmbeddingParts.of(cut).module, count + first
+    _cut_rows(EmbeddingParts.of(cut).position, range(rows))
     _cut_buffers(embeddings, rows)
     for config in _configs(cut):
         config.max_position_embeddings = rows
@@ -94,7 +107,7 @@ def keep_positions(model: Any, count: int) -> Any:
 
 def _move_positions(model: Any, padding: int) -> None:
     """Drops the first rows of a position table that is counted from the padding token's id, which is smaller from now on."""
-    tables = _tables_of(model)
+    tables = EmbeddingParts.of(model)
     dropped = model.config.pad_token_id - padding
     if dropped:
         rows = range(dropped, tables.position.num_embeddings)
@@ -112,13 +125,13 @@ def _cut_buffers(embeddings: Any, rows: int) -> None:
             setattr(embeddings, name, getattr(embeddings, name)[:, :rows].clone())
 
 
-def _tables_of(model: Any) -> EmbeddingParts:
-    """The embedding tables of a model.
+def _tables_of(model: Any, what: Ability) -> EmbeddingParts:
+    """The embedding tables of a model of which `what` can be cut.
 
     Raises:
-        ValueError: the class is not in KINDS.
+        ValueError: the class is not in KINDS, or its family has to keep them.
     """
-    if not isinstance(model, KINDS):
+    if not isinstance(model, KINDS) or what not in family_of(model).prunes:
         raise ValueError(f"the embedding tables of {type(model).__name__} cannot be cut")
     return EmbeddingParts.of(model)
 

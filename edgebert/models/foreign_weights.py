@@ -99,7 +99,8 @@ def refuse_pruned_heads(file: Path, family: Family, config: Mapping[str, Any], f
     fields = family.with_sizes(config)
     heads = fields["num_attention_heads"]
     size = fields["hidden_size"] // heads
-    paths = sorted((name for name in found if name.endswith(f".{family.layer.query}.weight")), key=_index)
+    query = family.layer.query if family.layer else "query"
+    paths = sorted((name for name in found if name.endswith(f".{query}.weight")), key=_index)
     kept = [found[name].shape[0] // max(size, 1) for name in paths if found[name].shape]
     if all(count == heads for count in kept):
         hint = "Remove it: the weights have all heads."

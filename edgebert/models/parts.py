@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgebert.models.families import find_family
-from edgebert.models.families.base import Family
+from edgebert.models.families.base import Family, LayerPaths
 
 
 def family_of(model: Any) -> Family:
@@ -41,21 +41,36 @@ def layers_of(model: Any) -> Sequence[Any]:
 
 def parts_of(model: Any) -> list[LayerParts]:
     """The parts of every encoder layer of a model."""
-    family = family_of(model)
-    return [LayerParts(family, layer) for layer in layers_of(model)]
+    return [LayerParts(family_of(model), layer) for layer in layers_of(model)]
+
+
+def shared_bias(model: Any, hidden: Any) -> Any | None:
+    """The bias that every layer adds to its attention scores, of shape (batch, heads of the original, length, length); None in
+    a family without one.
+
+    Args:
+        hidden: hidden states, of shape (batch, length, hidden).
+    """
+    paths = family_of(model).layer
+    return part(encoder_of(model), paths.shared_bias)(hidden) if paths and paths.shared_bias else None
 
 
 @dataclass(frozen=True)
 class EmbeddingParts:
-    """The tables of an encoder, and the norm behind their sum."""
+    """The tables of an encoder, the norm behind their sum, and the matrix behind that, if there is one."""
 
     family: Family
     module: Any
+    projection: Any = None
+    """The matrix from the width of the tables to the hidden size; None where both are the same."""
 
     @classmethod
     def of(cls, model: Any) -> EmbeddingParts:
         """Those of a model."""
-        return cls(family_of(model), encoder_of(model).embeddings)
+        family, body = family_of(model), encoder_of(model)
+        path = family.embedding.projection
+        there = path is not None and hasattr(body, path.partition(".")[0])
+        return cls(family, body.embeddings, part(body, path) if there and path else None)
 
     @property
     def word(self) -> Any:
@@ -64,8 +79,8 @@ class EmbeddingParts:
 
     @property
     def position(self) -> Any:
-        """Position table."""
-        return part(self.module, self.family.embedding.position)
+        """Position table; None where the family has none."""
+        return part(self.module, self.family.embedding.position) if self.family.embedding.position else None
 
     @property
     def segment(self) -> Any | None:
@@ -74,8 +89,8 @@ class EmbeddingParts:
 
     @property
     def norm(self) -> Any:
-        """The norm behind the sum."""
-        return part(self.module, self.family.embedding.norm)
+        """The norm behind the sum; None where the family has none."""
+        return part(self.module, self.family.embedding.norm) if self.family.embedding.norm else None
 
 
 @dataclass(frozen=True)
@@ -86,50 +101,61 @@ class LayerParts:
     module: Any
 
     @property
+    def paths(self) -> LayerPaths:
+        """The family's names.
+
+        Raises:
+            ValueError: its layers are built otherwise than BERT's.
+        """
+        if self.family.layer is None:
+            raise ValueError(f"the layers of {self.family.title} are not made of the parts that BERT's are made of")
+        return self.family.layer
+
+    @property
     def attention(self) -> Any:
         """The module that mixes the values by the heads' scores."""
-        return part(self.module, self.family.layer.attention)
+        return part(self.module, self.paths.attention)
 
     @property
     def projections(self) -> dict[str, Any]:
         """`query`, `key` and `value`, each of weight shape (heads * head size, hidden)."""
-        paths = self.family.layer
+        paths = self.paths
         return {name: part(self.module, getattr(paths, name)) for name in ("query", "key", "value")}
 
     @property
     def attention_output(self) -> Any:
         """The matrix that reads the mixed values, of weight shape (hidden, heads * head size)."""
-        return part(self.module, self.family.layer.attention_output)
+        return part(self.module, self.paths.attention_output)
 
     @property
     def attention_norm(self) -> Any:
         """The norm behind the attention half."""
-        return part(self.module, self.family.layer.attention_norm)
+        return part(self.module, self.paths.attention_norm)
 
     @property
     def up(self) -> Any:
         """The matrix into the FFN, of weight shape (neurons, hidden)."""
-        return part(self.module, self.family.layer.up)
+        return part(self.module, self.paths.up)
 
     @property
     def down(self) -> Any:
         """The matrix out of the FFN, of weight shape (hidden, neurons)."""
-        return part(self.module, self.family.layer.down)
+        return part(self.module, self.paths.down)
 
     @property
     def norm(self) -> Any:
         """The norm behind the FFN half."""
-        return part(self.module, self.family.layer.norm)
+        return part(self.module, self.paths.norm)
 
     @property
     def residuals(self) -> tuple[Any, Any] | None:
         """The modules called with (update, residual), of the attention half and the FFN half; None where there are none."""
-        paths = self.family.layer.residuals
+        paths = self.paths.residuals
         return (part(self.module, paths[0]), part(self.module, paths[1])) if paths else None
 
     def neurons(self, hidden: Any) -> Any:
         """What `down` reads: the FFN's neurons, of shape (batch, length, neurons)."""
-        return part(self.module, self.family.layer.activation)(self.up(hidden))
+        return part(self.module, self.paths.activation)(self.up(hidden))
 
     def add_attention(self, mixed: Any, residual: Any) -> Any:
         """The end of the attention half: mixed values -> hidden states, of shape (batch, length, hidden)."""

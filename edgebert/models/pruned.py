@@ -88,12 +88,28 @@ def _check_sizes(config: Any) -> None:
 def resize(model: Any) -> None:
     """Gives every layer the sizes that the config names for it; matrices of another size are replaced, their weights drawn."""
     shape = Shape.from_config(model.config)
-    for layer, heads, neurons in zip(parts_of(model), shape.heads, shape.intermediate_sizes, strict=True):
+    sources = list(model.config.source_heads) or [()] * shape.layers
+    sizes = zip(parts_of(model), shape.heads, shape.intermediate_sizes, sources, strict=True)
+    for layer, heads, neurons, source in sizes:
         _resize_layer(layer, heads, shape.head_size, neurons)
+        if layer.paths.shared_bias and source:
+            layer.attention.register_forward_pre_hook(_SharedBias(tuple(source)))
+
+
+class _SharedBias:
+    """A forward pre-hook: of the bias that all layers share, a layer gets the part of the heads that it has."""
+
+    def __init__(self, heads: tuple[int, ...]) -> None:
+        self.heads = list(heads)
+
+    def __call__(self, module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Cuts the third argument, of shape (batch, heads of the original, length, length)."""
+        hidden, mask, bias, *others = inputs
+        return (hidden, mask, bias if bias is None else bias[:, self.heads], *others)
 
 
 def _resize_layer(layer: LayerParts, heads: int, head_size: int, neurons: int) -> None:
-    paths, width = layer.family.layer, heads * head_size
+    paths, width = layer.paths, heads * head_size
     attention = layer.attention
     setattr(attention, paths.heads, heads)
     attention.attention_head_size, attention.scaling = head_size, head_size**-0.5
@@ -113,11 +129,13 @@ def _resize_layer(layer: LayerParts, heads: int, head_size: int, neurons: int) -
             layer.module.set_submodule(path, nn.Linear(*sizes, dtype=old.weight.dtype, device=old.weight.device))
 
 
-CONFIGS: dict[str, Any] = {family.model_type: _pruned_config(family) for family in FAMILIES}
+PRUNED = tuple(family for family in FAMILIES if "units" in family.prunes)
+"""The families whose models can have sizes of their own in every layer."""
+CONFIGS: dict[str, Any] = {family.model_type: _pruned_config(family) for family in PRUNED}
 """Plain `model_type` -> config class of the family's pruned models."""
 CLASSES: dict[type[Any], type[Any]] = {
     base: _pruned_class(base, CONFIGS[family.model_type])
-    for family in FAMILIES
+    for family in PRUNED
     for base in (getattr(transformers, family.class_name + ending) for ending in HEADS)
 }
 """Class of Transformers -> its pruned class."""
@@ -125,7 +143,7 @@ CLASSES: dict[type[Any], type[Any]] = {
 
 def register() -> None:
     """Makes the Auto classes read and write pruned folders. Registering twice does no harm."""
-    for family in FAMILIES:
+    for family in PRUNED:
         config = CONFIGS[family.model_type]
         transformers.AutoConfig.register(family.pruned_type, config, exist_ok=True)
         for ending, auto in HEADS.items():

@@ -60,7 +60,7 @@ def usual_config(folder: Path, main: Mapping[str, Any]) -> Content:
     family, known = family_of_config(read_json(folder / "config.json")), token_ids(main)
     special = special_tokens(folder)
     roles = {role: special[role] for role in family.special_tokens if special.get(role) in known}
-    return {"tokenizer_class": f"{family.class_name}Tokenizer", **roles}
+    return {"tokenizer_class": family.tokenizer_class, **roles}
 
 
 def _write_changed(file: Path, before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> None:

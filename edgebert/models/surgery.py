@@ -108,13 +108,15 @@ def _config(pruned: Any, source: Any, shape: Shape, kept: Kept) -> Any:
 
 def _weights(model: Any, shape: Shape, kept: Kept) -> dict[str, torch.Tensor]:
     family = family_of(model)
+    paths = family.layer
+    assert paths is not None  # only families with such layers have pruned classes
     prefix = f"{family.prefix}.{family.layers}." if hasattr(model, family.prefix) else f"{family.layers}."
     weights = {name: value for name, value in model.state_dict().items() if not name.startswith(prefix)}
     for new, index in enumerate(sorted(kept)):
         columns = torch.tensor([head * shape.head_size + i for head in kept[index].heads for i in range(shape.head_size)])
         neurons = torch.tensor(kept[index].neurons)
         for name, value in layers_of(model)[index].state_dict().items():
-            weights[f"{prefix}{new}.{name}"] = _cut(family.layer, name, value, columns, neurons)
+            weights[f"{prefix}{new}.{name}"] = _cut(paths, name, value, columns, neurons)
     return weights
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from edgebert.errors import SourceError
-from edgebert.models.families.base import Family
+from edgebert.models.families.base import Family, LayerPaths
+from edgebert.models.families.shapes import Sizes, linear, norm
 from edgebert.models.sizes import Shape
 from edgebert.models.weight_files import Tensor
 
@@ -24,8 +25,6 @@ FORMER = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bi
 """Names of TensorFlow's checkpoints, which Transformers still reads."""
 BUFFER = re.compile(r"(^|\.)position_ids$")
 """Numbers from 0 on, which old checkpoints hold."""
-Sizes = tuple[int | None, ...]
-"""A shape; None where config.json leaves a size to Transformers' default."""
 
 
 def plain_name(name: str, family: Family) -> str:
@@ -55,13 +54,13 @@ def check_tensors(path: Path, family: Family, config: Mapping[str, Any], found: 
     """
     names = _plain_names(path, family, found)
     _check_layers(path, family, config, names)
-    wanted = dict(encoder_shapes(family, config))
-    heads = head_shapes(family, config)
-    for name, sizes in wanted.items():
+    heads, wanted = head_shapes(family, config), set()
+    for name, sizes in encoder_shapes(family, config):  # one by one: a number in config.json may ask for any number of tensors
         if name not in names:
             raise misfit(path, f"{_shown(family, name)} is missing")
         _check_tensor(path, names[name], found[names[name]], sizes)
-    for name in sorted(set(names) - set(wanted)):
+        wanted.add(name)
+    for name in sorted(set(names) - wanted):
         if name in heads:
             _check_tensor(path, names[name], found[names[name]], heads[name])
         elif not unread(name, family) and not _of_another_head(name, family, config):
@@ -81,7 +80,7 @@ def _plain_names(path: Path, family: Family, found: Mapping[str, Tensor]) -> dic
 
 def _check_layers(path: Path, family: Family, config: Mapping[str, Any], names: Mapping[str, str]) -> None:
     """Compares the number of layers first, because every other size is counted once a layer."""
-    wanted, start = family.with_sizes(config)["num_hidden_layers"], f"{family.layers}."
+    wanted, start = family.module_count(family.with_sizes(config)), f"{family.layers}."
     held = {name.removeprefix(start).partition(".")[0] for name in names if name.startswith(start)}
     missing = next((index for index in range(min(wanted, len(held) + 1)) if str(index) not in held), None)
     if missing is not None:
@@ -111,35 +110,38 @@ def encoder_shapes(family: Family, config: Mapping[str, Any]) -> Iterator[tuple[
     Args:
         config: the content of config.json, whose number of layers is that of the weights.
     """
-    shape, hidden = Shape.from_config(dict(config)), family.with_sizes(config)["hidden_size"]
-    tables = {"word": config.get("vocab_size"), "position": config.get("max_position_embeddings")}
-    for table, rows in {**tables, "segment": config.get("type_vocab_size")}.items():
-        if path := getattr(family.embedding, table):
-            yield f"embeddings.{path}.weight", (rows, hidden)
-    yield from _norm(f"embeddings.{family.embedding.norm}", hidden)
-    for index, (heads, neurons) in enumerate(zip(shape.heads, shape.intermediate_sizes, strict=True)):
-        yield from _layer_shapes(family, f"{family.layers}.{index}.", hidden, heads * shape.head_size, neurons)
+    fields = family.with_sizes(config)
+    yield from _embedding_shapes(family, fields)
+    if family.layer is not None:
+        shape = Shape.from_config(dict(config))
+        for index, (heads, neurons) in enumerate(zip(shape.heads, shape.intermediate_sizes, strict=True)):
+            start, width = f"{family.layers}.{index}.", heads * shape.head_size
+            yield from _layer_shapes(family.layer, start, shape.hidden_size, width, neurons)
+    yield from family.more_tensors(fields)
 
 
-def _layer_shapes(family: Family, start: str, hidden: int, width: int, neurons: int) -> Iterator[tuple[str, Sizes]]:
-    paths = family.layer
+def _embedding_shapes(family: Family, fields: Mapping[str, Any]) -> Iterator[tuple[str, Sizes]]:
+    paths, hidden = family.embedding, fields["hidden_size"]
+    narrow = fields["embedding_size"] if "embedding_size" in family.defaults else hidden
+    width = hidden if paths.narrow_words else narrow
+    yield f"embeddings.{paths.word}.weight", (fields.get("vocab_size"), narrow)
+    for path, rows in ((paths.position, "max_position_embeddings"), (paths.segment, "type_vocab_size")):
+        if path:
+            yield f"embeddings.{path}.weight", (fields.get(rows), width)
+    if paths.norm:
+        yield from norm(f"embeddings.{paths.norm}", width)
+    if paths.projection and width != hidden:
+        yield from linear(paths.projection, hidden, width)
+
+
+def _layer_shapes(paths: LayerPaths, start: str, hidden: int, width: int, neurons: int) -> Iterator[tuple[str, Sizes]]:
     for path in (paths.query, paths.key, paths.value):
-        yield from _linear(start + path, width, hidden)
-    yield from _linear(start + paths.attention_output, hidden, width)
-    yield from _norm(start + paths.attention_norm, hidden)
-    yield from _linear(start + paths.up, neurons, hidden)
-    yield from _linear(start + paths.down, hidden, neurons)
-    yield from _norm(start + paths.norm, hidden)
-
-
-def _linear(path: str, rows: int | None, columns: int) -> Iterator[tuple[str, Sizes]]:
-    yield f"{path}.weight", (rows, columns)
-    yield f"{path}.bias", (rows,)
-
-
-def _norm(path: str, hidden: int) -> Iterator[tuple[str, Sizes]]:
-    yield f"{path}.weight", (hidden,)
-    yield f"{path}.bias", (hidden,)
+        yield from linear(start + path, width, hidden)
+    yield from linear(start + paths.attention_output, hidden, width)
+    yield from norm(start + paths.attention_norm, hidden)
+    yield from linear(start + paths.up, neurons, hidden)
+    yield from linear(start + paths.down, hidden, neurons)
+    yield from norm(start + paths.norm, hidden)
 
 
 def head_shapes(family: Family, config: Mapping[str, Any], ending: str | None = None) -> dict[str, Sizes]:
@@ -150,13 +152,15 @@ def head_shapes(family: Family, config: Mapping[str, Any], ending: str | None = 
     """
     hidden, named = family.with_sizes(config)["hidden_size"], str((config.get("architectures") or [""])[0])
     wanted = [
-        head for end, head in family.heads.items() if (named.endswith(end) or not named if ending is None else end == ending)
+        family.head_matrices(end, config)
+        for end in family.heads
+        if (named.endswith(end) or not named if ending is None else end == ending)
     ]
     return {
         name: sizes
         for head in wanted
         for module in head
-        for name, sizes in _linear(module, label_count(config) if module == head[-1] else hidden, hidden)
+        for name, sizes in linear(module, label_count(config) if module == head[-1] else hidden, hidden)
     }
 
 

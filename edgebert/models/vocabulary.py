@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgebert.errors import SourceError
-from edgebert.models.families import FAMILIES
+from edgebert.models.families import FAMILIES, find_family
 from edgebert.models.families.bert import BERT
 from edgebert.models.json_file import REWRITE, read_json
 from edgebert.models.vocabulary_kinds import KINDS, VocabularyKind, kind_of
@@ -144,10 +144,13 @@ def vocabulary_kind(tokenizer: Mapping[str, Any]) -> VocabularyKind:
 
 
 def _usual_roles(folder: Path) -> Mapping[str, str]:
-    """Role -> token in the first family with the kind of vocabulary that tokenizer.json has; BERT's without such a file."""
+    """Role -> token in a family with the kind of vocabulary that tokenizer.json has: in the one that config.json names, or else
+    in the first; BERT's without such a file."""
     model = _read_if_there(folder / "tokenizer.json").get("model")
     kind = kind_of(model) if isinstance(model, dict) else None
-    return next((family.special_tokens for family in FAMILIES if kind and family.vocabulary == kind.name), ROLES)
+    named = find_family(_read_if_there(folder / "config.json").get("model_type"))
+    families = (*([named] if named else []), *FAMILIES)
+    return next((family.special_tokens for family in families if kind and family.vocabulary == kind.name), ROLES)
 
 
 def load_ids(file: Path, tokenizer: Mapping[str, Any]) -> dict[str, int]:

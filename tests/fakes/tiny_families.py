@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from edgebert.core.packages import quiet_libraries
 from edgebert.models.families import FAMILIES
-from edgebert.models.families.base import Family
+from edgebert.models.families.base import Ability, Family
 from edgebert.models.pruned import HEADS
 
 LONGEST = 64
@@ -25,6 +25,13 @@ TEXTS = (
     "Ünïcödé words — in São Paulo — and 東京 too",
     "The quick brown fox jumps over the lazy dog, 0123456789.",
 )
+SIZES: dict[str, dict[str, int]] = {
+    "electra": {"embedding_size": 16},
+    "albert": {"embedding_size": 16},
+    "mobilebert": {"embedding_size": 8, "intra_bottleneck_size": 16, "num_feedforward_networks": 2},
+    "squeezebert": {"embedding_size": 32},
+}
+"""`model_type` -> sizes of a tiny model, of 4 heads, that BERT does not have."""
 ROLES = ("bos_token", "eos_token", "unk_token", "cls_token", "sep_token", "pad_token", "mask_token")
 
 
@@ -63,6 +70,7 @@ def tiny_model(
         **{getattr(family.names, name): size for name, size in sizes.items()},
         **({"type_vocab_size": 2 if "token_type_ids" in family.inputs else 1} if family.embedding.segment else {}),
         **{"num_labels": 2 if head == "ForQuestionAnswering" else 3, **options} if "id2label" not in options else options,
+        **{name: size for name, size in SIZES.get(family.model_type, {}).items() if name not in options},
         vocab_size=vocabulary,
         pad_token_id=padding,
         max_position_embeddings=longest + family.first_position({"pad_token_id": padding}),
@@ -139,7 +147,7 @@ def write_tokenizer(family: Family, folder: Path) -> Tokenizer:
     if family.vocabulary != "Unigram":  # only sentencepiece writes its own format
         tokenizer.model.save(str(folder))
     roles = {role: family.special_tokens[role] for role in ROLES if role in family.special_tokens}
-    config = {"tokenizer_class": f"{family.class_name}Tokenizer", "model_max_length": LONGEST, **roles}
+    config = {"tokenizer_class": family.tokenizer_class, "model_max_length": LONGEST, **roles}
     if family.vocabulary == "WordPiece":
         config["do_lower_case"] = True
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
@@ -152,11 +160,14 @@ def _word_piece(family: Family) -> Tokenizer:
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    special = [tokens[role] for role in ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")]
+    special = _special(family)
     tokenizer.train_from_iterator(TEXTS, trainers.WordPieceTrainer(vocab_size=160, special_tokens=special, show_progress=False))
-    tokenizer.post_processor = processors.BertProcessing(
-        *((tokens[role], tokenizer.token_to_id(tokens[role])) for role in ("sep_token", "cls_token"))
-    )
+    if family.skips_padding:
+        tokenizer.post_processor = _template(family, tokenizer)
+    else:
+        tokenizer.post_processor = processors.BertProcessing(
+            *((tokens[role], tokenizer.token_to_id(tokens[role])) for role in ("sep_token", "cls_token"))
+        )
     return tokenizer
 
 
@@ -188,26 +199,38 @@ def _unigram(family: Family) -> Tokenizer:
         vocab_size=160, special_tokens=_special(family), unk_token=tokens["unk_token"], show_progress=False
     )
     tokenizer.train_from_iterator(TEXTS, trainer)
-    first, last = tokens["cls_token"], tokens["sep_token"]
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{first} $A {last}",
-        pair=f"{first} $A {last} {last} $B {last}",
-        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (first, last)],
-    )
+    tokenizer.post_processor = _template(family, tokenizer)
     return tokenizer
 
 
+def _template(family: Family, tokenizer: Tokenizer) -> Any:
+    """RoBERTa's two tokens between texts where positions count from the padding token, BERT's one elsewhere."""
+    first, last = family.special_tokens["cls_token"], family.special_tokens["sep_token"]
+    return processors.TemplateProcessing(
+        single=f"{first} $A {last}",
+        pair=f"{first} $A {last} {last} $B {last}" if family.skips_padding else f"{first} $A {last} $B {last}",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (first, last)],
+    )
+
+
 def _special(family: Family) -> list[str]:
-    """Special tokens in RoBERTa's order: the padding token is 1."""
-    return [family.special_tokens[role] for role in ("cls_token", "pad_token", "sep_token", "unk_token", "mask_token")]
+    """Special tokens in RoBERTa's order, where the padding token is 1, or in BERT's."""
+    roles = ("cls_token", "pad_token", "sep_token", "unk_token", "mask_token")
+    ordered = roles if family.skips_padding else ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+    return [family.special_tokens[role] for role in ordered]
 
 
-def mix() -> list[Any]:
-    """pytest parameters (family, head), for every family."""
+def able(*abilities: Ability) -> list[Family]:
+    """The families that have all of these."""
+    return [family for family in FAMILIES if not set(abilities) & set(family.lacks)]
+
+
+def mix(*abilities: Ability) -> list[Any]:
+    """pytest parameters (family, head), for every family that has these."""
     import pytest
 
     return [
         pytest.param(family, head, id=f"{family.model_type}-{head.removeprefix('For')}")
-        for family in FAMILIES
+        for family in able(*abilities)
         for head in HEADS
     ]

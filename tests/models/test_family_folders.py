@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file, save_file
-from tiny_families import TEXTS, tiny_folder
+from tiny_families import TEXTS, able, tiny_folder
 from tokenizers import Tokenizer
 
 from edgebert.bundle.write import plain_config
@@ -19,6 +19,7 @@ from edgebert.models.folder import inspect_model
 from edgebert.models.import_model import check_tokenizer, write_fast_tokenizer
 from edgebert.models.load import copy_tokenizer, load_model, save_model
 from edgebert.models.surgery import Units, prune
+from edgebert.models.tensors import encoder_shapes, head_shapes, plain_name, unread
 from edgebert.tasks import get_task
 
 every_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
@@ -49,7 +50,7 @@ def test_tokenizer_json_is_made_from_the_older_files(family: Family, tmp_path: P
         assert made.encode(text, "and a pair").ids == whole.encode(text, "and a pair").ids
 
 
-@every_family
+@pytest.mark.parametrize("family", able("units"), ids=lambda family: family.model_type)
 def test_a_pruned_folder_is_inspected_and_reads_as_a_plain_one_in_a_bundle(family: Family, tmp_path: Path) -> None:
     source = tiny_folder(family.model_type, SENTENCE, tmp_path / "model")
     pruned = prune(load_model(source, get_task("text-classification")), {1: Units((0, 2), (1, 5))})
@@ -113,10 +114,58 @@ def test_segment_ids_of_a_family_without_them_are_not_dropped_silently(family: F
     folder = tiny_folder(family.model_type, SENTENCE, tmp_path / "model")
     weights = load_file(folder / "model.safetensors")
     rows = inspect_model(folder).config.get("type_vocab_size", 2)
-    table = weights[f"{family.prefix}.embeddings.word_embeddings.weight"][:rows].copy()
-    save_file({**weights, f"{family.prefix}.embeddings.token_type_embeddings.weight": table}, folder / "model.safetensors")
+    start = f"{family.prefix}.embeddings."
+    table = weights.get(f"{start}token_type_embeddings.weight", weights[f"{start}word_embeddings.weight"][:rows].copy())
+    save_file({**weights, f"{start}token_type_embeddings.weight": table}, folder / "model.safetensors")
     if family.embedding.segment:
         assert inspect_model(folder).family is family
         return
     with pytest.raises(SourceError, match="has no segment ids"):
         inspect_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("family", "key"),
+    [(family, key) for family in FAMILIES for key in family.fixed],
+    ids=lambda item: getattr(item, "title", item),
+)
+def test_a_variant_that_is_not_compressed_is_refused_by_its_key(family: Family, key: str, tmp_path: Path) -> None:
+    folder = tiny_folder(family.model_type, SENTENCE, tmp_path / "model")
+    if key != "pad_token_id":  # which a family that counts positions from it has to name
+        edit_config(folder, **{key: ...})
+        assert inspect_model(folder).family is family
+    edit_config(folder, **{key: 5})
+    with pytest.raises(SourceError, match=f"{key} is 5; edgebert compresses models of {family.title} in which it is "):
+        inspect_model(folder)
+
+
+@every_family
+def test_every_tensor_of_the_encoder_is_compared_with_the_config(family: Family, tmp_path: Path) -> None:
+    folder = tiny_folder(family.model_type, SENTENCE, tmp_path / "model")
+    weights, config = load_file(folder / "model.safetensors"), inspect_model(folder).config
+    wanted = dict(encoder_shapes(family, config)) | head_shapes(family, config)
+    names = {plain_name(name, family): name for name in weights}
+    assert {name for name in names if not unread(name, family) or name in wanted} == set(wanted)
+    for name in list(dict(encoder_shapes(family, config)))[-3:]:
+        without = {key: value for key, value in weights.items() if key != names[name]}
+        save_file(without, folder / "model.safetensors")
+        with pytest.raises(SourceError, match="is missing"):
+            inspect_model(folder)
+        save_file({**without, names[name]: weights[names[name]][:-1].copy()}, folder / "model.safetensors")
+        with pytest.raises(SourceError, match="has the shape"):
+            inspect_model(folder)
+    for size in family.defaults:
+        save_file(weights, folder / "model.safetensors")
+        edit_config(folder, **{family.name_of(size): "4"})
+        with pytest.raises(SourceError, match="not a whole number"):
+            inspect_model(folder)
+        edit_config(folder, **{family.name_of(size): config[family.name_of(size)]})
+
+
+def test_a_type_of_pruned_models_that_a_family_has_not_is_refused(tmp_path: Path) -> None:
+    for family in FAMILIES:
+        if "units" in family.lacks:
+            folder = tiny_folder(family.model_type, SENTENCE, tmp_path / family.model_type)
+            edit_config(folder, model_type=family.pruned_type)
+            with pytest.raises(SourceError, match=f"no {family.title} can be pruned, because {family.lacks['units']}"):
+                inspect_model(folder)

@@ -5,13 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from edgebert.models.families.albert import ALBERT
 from edgebert.models.families.base import Family
 from edgebert.models.families.bert import BERT
+from edgebert.models.families.camembert import CAMEMBERT
 from edgebert.models.families.distilbert import DISTILBERT
+from edgebert.models.families.electra import ELECTRA
+from edgebert.models.families.mobilebert import MOBILEBERT
+from edgebert.models.families.mpnet import MPNET
 from edgebert.models.families.roberta import ROBERTA
+from edgebert.models.families.squeezebert import SQUEEZEBERT
 from edgebert.models.families.xlm_roberta import XLM_ROBERTA
 
-FAMILIES: tuple[Family, ...] = (BERT, DISTILBERT, ROBERTA, XLM_ROBERTA)
+FAMILIES: tuple[Family, ...] = (
+    BERT,
+    DISTILBERT,
+    ROBERTA,
+    XLM_ROBERTA,
+    CAMEMBERT,
+    ELECTRA,
+    MPNET,
+    ALBERT,
+    MOBILEBERT,
+    SQUEEZEBERT,
+)
 
 TOKENIZER_FILES = tuple(dict.fromkeys(name for family in FAMILIES for name in family.tokenizer_files))
 """Every file that a tokenizer may have."""

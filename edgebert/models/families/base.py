@@ -2,14 +2,16 @@
 
 Everything that works on models (surgery, importance, capture, rewritten graphs, cut tables, pruned classes) is written once,
 over this description. Paths are those of modules: `attention.self.query` below a layer is `layer.attention.self.query`.
-No torch.
+What cannot be done with a family stands in `lacks`, each with its reason, and is refused before any work. No torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from edgebert.models.families.shapes import Named
 
 Vocabulary = Literal["WordPiece", "BPE", "Unigram"]
 ALL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -18,6 +20,11 @@ USUAL_PADDING = 1
 """pad_token_id that Transformers assumes for the families that count positions from it, where config.json does not say."""
 POSITIONS = 512
 """Rows of the position table that Transformers assumes where config.json does not say."""
+Ability = Literal["units", "tokens", "positions", "hidden", "relations"]
+"""What can be done with a family beside training, exporting and quantising it. units: heads, neurons and layers are cut;
+tokens: rows of the word table are; positions: rows of the position table are; hidden: the hidden states between layers are
+compared in distillation; relations: queries, keys and values are."""
+CUTS: tuple[Ability, ...] = ("units", "tokens", "positions")
 
 
 @dataclass(frozen=True)
@@ -35,10 +42,15 @@ class EmbeddingPaths:
     """Tables and norm, below the encoder's `embeddings`."""
 
     word: str = "word_embeddings"
-    position: str = "position_embeddings"
+    position: str | None = "position_embeddings"
+    """None where positions have no table of their own: relative or rotary ones."""
     segment: str | None = "token_type_embeddings"
     """None where tokens have no segment ids."""
-    norm: str = "LayerNorm"
+    norm: str | None = "LayerNorm"
+    narrow_words: bool = False
+    """Whether `embedding_size` is the width of the word table alone, and not that of all tables."""
+    projection: str | None = None
+    """Below the encoder: the matrix from the width of the tables to the hidden size, in models where the two differ."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,9 @@ class LayerPaths:
     norm: str = "output.LayerNorm"
     residuals: tuple[str, str] | None = ("attention.output", "output")
     """Modules called with (update, residual) at the end of each half; None where the layer adds the residual itself."""
+    shared_bias: str | None = None
+    """Below the encoder: the method that makes from hidden states the bias, of shape (batch, heads of the original, length,
+    length), that every layer adds to its scores and takes as the third argument of `attention`; None where there is none."""
     heads: str = "num_attention_heads"
     """Attribute of the attention module: its number of heads."""
     width: str | None = "all_head_size"
@@ -77,7 +92,7 @@ class Family:
     prefix: str
     """Attribute of a model with a head that holds the encoder, and the start of its tensors' names."""
     layers: str
-    """The list of layers, below the encoder."""
+    """The list of layers, below the encoder; of modules that several layers share, where layers do."""
     language_head: str
     """The output matrix of the masked language model, below the model."""
     vocabulary: Vocabulary
@@ -89,6 +104,8 @@ class Family:
     other_heads: tuple[str, ...]
     """Starts of the names of tensors of other heads, which a head of these tasks does not read."""
     extra_tokenizer_files: tuple[str, ...] = ("added_tokens.json",)
+    tokenizer: str = ""
+    """Class of its tokenizer in Transformers; empty where it is called as the family's other classes are."""
     inputs: tuple[str, ...] = ALL_INPUTS
     """Inputs of its graphs, in order."""
     names: ConfigNames = ConfigNames()
@@ -100,9 +117,13 @@ class Family:
             "intermediate_size": 3072,
         }
     )
-    """BERT's name of a size -> what Transformers assumes where config.json leaves it out."""
+    """BERT's name of a size, or the family's own name of one that BERT does not have, such as `embedding_size` -> what
+    Transformers assumes where config.json leaves it out."""
     embedding: EmbeddingPaths = EmbeddingPaths()
-    layer: LayerPaths = LayerPaths()
+    layer: LayerPaths | None = LayerPaths()
+    """None where the layers are built otherwise than BERT's; then `lacks` says what that rules out."""
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    """Key of config.json -> its only value that is supported, which Transformers assumes where the file leaves it out."""
     skips_padding: bool = False
     """Whether positions count from pad_token_id + 1 on and skip the padding token, so that as many rows carry no token."""
     special_tokens: Mapping[str, str] = field(
@@ -117,16 +138,25 @@ class Family:
     """Role -> the token that has it if no file of the tokenizer names another."""
     rewrites: tuple[str, ...] = ("mask", "scale", "qkv", "first_token", "attention")
     """Rewrites of its graph that leave the answers as they are."""
-    prunes: tuple[str, ...] = ("units", "tokens", "positions")
-    """What can be removed: heads, neurons and layers; rows of the word table; rows of the position table."""
-
+    lacks: Mapping[Ability, str] = field(default_factory=dict)
+    """What its models do not allow -> the reason, which ends a sentence: "because ..."."""
     refuses: Mapping[str, str] = field(default_factory=dict)
     """Name of a task that its models do not go through -> the reason."""
+
+    @property
+    def prunes(self) -> tuple[Ability, ...]:
+        """What can be removed of its models."""
+        return tuple(part for part in CUTS if part not in self.lacks)
 
     @property
     def pruned_type(self) -> str:
         """`model_type` of a model with sizes of its own in every layer."""
         return f"edgebert_pruned_{self.model_type.replace('-', '_')}"
+
+    @property
+    def tokenizer_class(self) -> str:
+        """Class of its tokenizer in Transformers."""
+        return self.tokenizer or f"{self.class_name}Tokenizer"
 
     @property
     def tokenizer_files(self) -> tuple[str, ...]:
@@ -146,7 +176,36 @@ class Family:
         """Most tokens of a text that the position table has rows for."""
         return int(config.get("max_position_embeddings", POSITIONS)) - self.first_position(config)
 
+    def head_matrices(self, ending: str, config: Mapping[str, Any]) -> tuple[str, ...]:
+        """The matrices of the head of a class, as in `heads`.
+
+        Args:
+            ending: a key of `heads`.
+            config: the content of config.json.
+        """
+        return self.heads[ending]
+
+    def module_count(self, config: Mapping[str, Any]) -> int:
+        """Number of modules in the list of layers.
+
+        Args:
+            config: result of `with_sizes`.
+        """
+        return int(config["num_hidden_layers"])
+
+    def more_tensors(self, config: Mapping[str, Any]) -> Iterable[Named]:
+        """Plain name and shape of the encoder's tensors that `embedding` and `layer` do not describe.
+
+        Args:
+            config: result of `with_sizes`, whose number of layers is that of the weights.
+        """
+        return ()
+
     def with_sizes(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The content of config.json with the sizes under BERT's names as well, and with the defaults that it leaves out."""
-        sizes = {name: config.get(getattr(self.names, name), default) for name, default in self.defaults.items()}
+        sizes = {name: config.get(self.name_of(name), default) for name, default in self.defaults.items()}
         return {**config, **sizes}
+
+    def name_of(self, size: str) -> str:
+        """The key of config.json for a size of `defaults`."""
+        return str(getattr(self.names, size, size))

@@ -72,11 +72,8 @@ class Distill(Objective, Stage):
 
     def faults(self, model: ModelFacts) -> list[str]:
         """Messages about teachers and layers that do not fit the model."""
-        config = model.config
-        heads = int(config["num_attention_heads"])
-        head_size = int(config.get("attention_head_size") or int(config["hidden_size"]) // heads)
         first = self.teachers[0]
-        teacher = model.others.get(first, config)
+        teacher = model.others.get(first, model.config)
         faults = []
         if ASSISTANT in self.teachers and "distill" not in model.before[:-1]:
             faults.append(
@@ -84,10 +81,8 @@ class Distill(Objective, Stage):
                 "result this one trains"
             )
         return faults + self.objective_faults(
-            layers=int(config["num_hidden_layers"]),
-            hidden_size=int(config["hidden_size"]),
-            head_size=head_size,
-            teacher=dict(teacher),
+            student=model.config,
+            teacher=teacher,
             name=f"the teacher {first}" if first in model.others else "its teacher",
         )
 

@@ -13,7 +13,7 @@ import torch
 from edgebert.core.progress import Progress
 from edgebert.errors import StageError
 from edgebert.models.fake_quant import fake_quantized
-from edgebert.models.surgery import encoder_of
+from edgebert.models.parts import EmbeddingParts
 from edgebert.stages.distill.losses import Learner, Pairing, loss
 from edgebert.stages.distill.output_blocks import LOGITS
 from edgebert.stages.distill.settings import Objective, QuantizationAware
@@ -129,7 +129,7 @@ def _mean(values: Sequence[torch.Tensor]) -> torch.Tensor:
 def _training_mode(student: Any, settings: Objective) -> Iterator[None]:
     """Gives the student the settings' dropout, and freezes its token embeddings unless they are trained; undone on leaving."""
     dropouts = [(module, module.p) for module in student.modules() if isinstance(module, torch.nn.Dropout)]
-    table = encoder_of(student).embeddings.word_embeddings.weight
+    table = EmbeddingParts.of(student).word.weight
     for module, _ in dropouts:
         module.p = settings.dropout
     table.requires_grad_(settings.train_embeddings)

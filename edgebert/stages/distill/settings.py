@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from edgebert.core.strict import Strict
+from edgebert.models.families import family_of_config, find_family
+from edgebert.models.families.base import Ability
 
 LayerMap = Literal["last", "kept", "uniform"]
 QuantizationAware = Literal["dynamic"]
@@ -89,17 +92,17 @@ class Objective(Strict):
             raise ValueError("layer_map needs pairs [student, teacher] of layers, counted from 1")
         return self
 
-    def objective_faults(
-        self, *, layers: int, hidden_size: int, head_size: int, teacher: dict[str, Any], name: str
-    ) -> list[str]:
+    def objective_faults(self, *, student: Mapping[str, Any], teacher: Mapping[str, Any], name: str) -> list[str]:
         """Messages about settings that cannot work with a teacher; checked before any work.
 
         Args:
-            layers, hidden_size, head_size: sizes of the student, which can only lose layers.
+            student: config.json of the student, which can only lose layers.
             teacher: the teacher's config.json.
             name: the teacher's name in messages.
         """
-        faults = []
+        if faults := self._family_faults(student, teacher):
+            return faults
+        layers, hidden_size = int(student["num_hidden_layers"]), int(student["hidden_size"])
         teacher_layers, teacher_size = int(teacher["num_hidden_layers"]), int(teacher["hidden_size"])
         if self.hidden and self.hidden_map == "none" and hidden_size != teacher_size:
             relation = "wider" if hidden_size > teacher_size else "narrower"
@@ -114,9 +117,24 @@ class Objective(Strict):
                 for side, who, depth in ((0, "the student", layers), (1, name, teacher_layers))
                 if pair[side] > depth
             ]
-        teacher_head_size = int(teacher.get("attention_head_size") or teacher_size // int(teacher["num_attention_heads"]))
+        head_size, teacher_head_size = _head_size(student), _head_size(teacher)
         if self.relations and (head_size % self.relation_heads or teacher_head_size % self.relation_heads):
             faults.append(
                 f"relation_heads is {self.relation_heads}, which does not divide heads of {head_size} and {teacher_head_size}"
             )
         return faults
+
+    def _family_faults(self, student: Mapping[str, Any], teacher: Mapping[str, Any]) -> list[str]:
+        """Losses that compare what a family of encoders does not have."""
+        families = dict.fromkeys([family_of_config(student).model_type, family_of_config(teacher).model_type])
+        asked: list[tuple[Ability, float]] = [("hidden", self.hidden), ("relations", self.relations)]
+        found = [(part, find_family(name)) for part, weight in asked if weight for name in families]
+        return [
+            f"`{part}` cannot be learned with {family.title}, because {family.lacks[part]}; write `{part}: 0`"
+            for part, family in found
+            if family and part in family.lacks
+        ]
+
+
+def _head_size(config: Mapping[str, Any]) -> int:
+    return int(config.get("attention_head_size") or int(config["hidden_size"]) // int(config["num_attention_heads"]))

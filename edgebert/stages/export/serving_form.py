@@ -66,7 +66,9 @@ class _Encoder(nn.Module):
     def __init__(self, model: Any, rewrites: frozenset[str]) -> None:
         super().__init__()
         body, family = encoder_of(model), family_of(model)
-        self.embeddings = _Embeddings(EmbeddingParts.of(model), model.config)
+        parts = EmbeddingParts.of(model)
+        self.embeddings = _Embeddings(parts, model.config)
+        self.embeddings_project: Any = parts.projection
         layers = _Layers(family, layers_of(model), rewrites)
         self.path = family.layers.partition(".")[0]
         setattr(self, self.path, layers)
@@ -76,6 +78,7 @@ class _Encoder(nn.Module):
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None, **_: Any
     ) -> Any:
         hidden = self.embeddings(input_ids, token_type_ids)
+        hidden = hidden if self.embeddings_project is None else self.embeddings_project(hidden)
         mask = (attention_mask.to(hidden.dtype)[:, None, None, :] - 1.0) * BOUND
         hidden = getattr(self, self.path)(hidden, mask, attention_mask)
         pooled = None if self.pooler is None else self.pooler(hidden)
@@ -141,7 +144,7 @@ class _Layer(nn.Module):
         super().__init__()
         self.family, self.first_only = source.family, first_only
         attention = _Attention(source, rewrites, first_only=first_only)
-        exchanged = _exchanged(source.module, source.family.layer.attention, attention)
+        exchanged = _exchanged(source.module, source.paths.attention, attention)
         for name, module in exchanged.named_children():
             setattr(self, name, module)
 
@@ -158,7 +161,7 @@ class _Attention(nn.Module):
 
     def __init__(self, source: LayerParts, rewrites: frozenset[str], *, first_only: bool) -> None:
         super().__init__()
-        attention, paths = source.attention, source.family.layer
+        attention, paths = source.attention, source.paths
         self.heads, self.size = getattr(attention, paths.heads), attention.attention_head_size
         self.fused = "attention" in rewrites
         self.first_only = first_only

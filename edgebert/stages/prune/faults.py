@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgebert.errors import SourceError
 from edgebert.models.families import family_of_config
-from edgebert.models.families.base import Family
+from edgebert.models.families.base import Ability, Family
 from edgebert.stages.base import ModelFacts
 from edgebert.stages.prune.settings import sizes_of
 
@@ -23,6 +23,8 @@ def faults(stage: PruneSettings, model: ModelFacts) -> list[str]:
     heads, intermediate_sizes = sizes_of(model.config)
     family = family_of_config(model.config)
     messages = _part_faults(stage, family)
+    if messages:
+        return messages
     if stage.sizes:
         try:
             stage.sizes.resolved(heads, intermediate_sizes)
@@ -43,13 +45,13 @@ def faults(stage: PruneSettings, model: ModelFacts) -> list[str]:
 
 def _part_faults(stage: PruneSettings, family: Family) -> list[str]:
     """Parts that the settings remove, and that a model of the family has to keep."""
-    wanted = {
-        "units": ("heads, neurons and layers", stage.weighs),
-        "tokens": ("vocabulary", stage.vocabulary is not None),
-        "positions": ("positions", stage.positions is not None),
-    }
-    refused = [words for part, (words, asked) in wanted.items() if asked and part not in family.prunes]
-    return [f"the {words} of {family.title} cannot be cut; drop what asks for it" for words in refused]
+    wanted: list[tuple[Ability, str, bool]] = [
+        ("units", "heads, neurons and layers", stage.weighs),
+        ("tokens", "vocabulary", stage.vocabulary is not None),
+        ("positions", "positions", stage.positions is not None),
+    ]
+    refused = [(words, family.lacks[part]) for part, words, asked in wanted if asked and part in family.lacks]
+    return [f"the {words} of {family.title} cannot be cut, because {why}; drop what asks for it" for words, why in refused]
 
 
 def _position_faults(positions: int, available: int, max_length: int) -> list[str]:
@@ -62,14 +64,7 @@ def _position_faults(positions: int, available: int, max_length: int) -> list[st
 
 def _recovery_faults(stage: PruneSettings, config: Mapping[str, Any]) -> list[str]:
     """Settings of the recovery that cannot work between a model of these sizes and one that is cut from it."""
-    heads, hidden_size = int(config["num_attention_heads"]), int(config["hidden_size"])
-    return stage.recovery.objective_faults(
-        layers=int(config["num_hidden_layers"]),
-        hidden_size=hidden_size,
-        head_size=int(config.get("attention_head_size") or hidden_size // heads),
-        teacher=dict(config),
-        name="its teacher",
-    )
+    return stage.recovery.objective_faults(student=config, teacher=config, name="its teacher")
 
 
 def _tokenizer_faults(model: ModelFacts) -> list[str]:

@@ -13,13 +13,18 @@ from typing import Any
 
 import torch
 
-from edgebert.models.parts import LayerParts, encoder_of, family_of, parts_of
+from edgebert.models.parts import EmbeddingParts, LayerParts, family_of, parts_of, shared_bias
 from edgebert.models.surgery import Kept
 
 RIDGE = 1e-2
 """Share of the mean diagonal of X'X that is added to it."""
 MAX_TOKENS = 65_536
 """Most tokens to fit on: more do not improve the fit, and a matrix's inputs are all in memory, 4 bytes a token and neuron."""
+
+
+Scores = tuple[torch.Tensor, ...]
+"""What a layer adds to its attention scores: an additive mask of shape (batch, 1, 1, length) and, in some families, the bias
+that all layers share."""
 
 
 @dataclass
@@ -34,14 +39,14 @@ class _Reached:
 class _Half:
     """One half of a layer: what computes the inputs of its output matrix, that matrix, and the norm behind the sum."""
 
-    inputs: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-    """(hidden states, additive mask) -> what the matrix reads."""
+    inputs: Callable[[torch.Tensor, Scores], torch.Tensor]
+    """(hidden states, what is added to the scores) -> what the matrix reads."""
     matrix: Any
     norm: Any
 
-    def of(self, hidden: list[torch.Tensor], masks: list[torch.Tensor]) -> _Reached:
+    def of(self, hidden: list[torch.Tensor], scores: list[Scores]) -> _Reached:
         """The half, reached by these hidden states, one tensor a batch."""
-        return _Reached([self.inputs(x, mask) for x, mask in zip(hidden, masks, strict=True)], hidden)
+        return _Reached([self.inputs(x, added) for x, added in zip(hidden, scores, strict=True)], hidden)
 
     def sums(self, reached: _Reached) -> list[torch.Tensor]:
         """The residual stream behind the half, before its norm, for each batch."""
@@ -55,8 +60,8 @@ class _Half:
 def halves(layer: LayerParts) -> tuple[_Half, _Half]:
     """The attention half and the FFN half of a layer."""
     return (
-        _Half(lambda hidden, mask: mixed(layer, hidden, mask), layer.attention_output, layer.attention_norm),
-        _Half(lambda hidden, mask: layer.neurons(hidden), layer.down, layer.norm),
+        _Half(lambda hidden, added: mixed(layer, hidden, *added), layer.attention_output, layer.attention_norm),
+        _Half(lambda hidden, added: layer.neurons(hidden), layer.down, layer.norm),
     )
 
 
@@ -67,23 +72,23 @@ class _Reader(torch.nn.Module):
         return inputs
 
 
-def mixed(layer: LayerParts, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def mixed(layer: LayerParts, hidden: torch.Tensor, *added: torch.Tensor) -> torch.Tensor:
     """What the output matrix of the attention half reads, of shape (batch, length, heads * head size).
 
     The attention module of some families applies that matrix itself; there it is left out meanwhile.
 
     Args:
-        mask: additive, of shape (batch, 1, 1, length).
+        added: as `Scores`.
     """
-    paths = layer.family.layer
+    paths = layer.paths
     inner = paths.attention_output.removeprefix(f"{paths.attention}.")
     if inner == paths.attention_output:
-        found: torch.Tensor = layer.attention(hidden, mask)[0]
+        found: torch.Tensor = layer.attention(hidden, *added)[0]
         return found
     matrix = layer.attention_output
     layer.attention.set_submodule(inner, _Reader())
     try:
-        found = layer.attention(hidden, mask)[0]
+        found = layer.attention(hidden, *added)[0]
     finally:
         layer.attention.set_submodule(inner, matrix)
     return found
@@ -109,16 +114,16 @@ def reconstruct(
     """
     batches = within(batches)
     valid = torch.cat([batch["attention_mask"].reshape(-1) for batch in batches]).bool()
-    masks = [_additive(batch["attention_mask"], student.dtype) for batch in batches]
     ours, theirs = _embedded(student, batches), _embedded(teacher, batches)
+    scores = [_scores(student, batch, hidden) for batch, hidden in zip(batches, ours, strict=True)]
     passed = 0
     whole = parts_of(teacher)
     for layer, source in zip(parts_of(student), sorted(kept), strict=True):
         for skipped in whole[passed:source]:  # the teacher also goes through the layers that were removed
             for half in halves(skipped):
-                theirs = half.normed(half.of(theirs, masks))
+                theirs = half.normed(half.of(theirs, scores))
         for ours_half, theirs_half in zip(halves(layer), halves(whole[source]), strict=True):
-            pruned, expected = ours_half.of(ours, masks), theirs_half.of(theirs, masks)
+            pruned, expected = ours_half.of(ours, scores), theirs_half.of(theirs, scores)
             _fit(ours_half.matrix, pruned, theirs_half.sums(expected), valid, ridge)
             ours, theirs = ours_half.normed(pruned), theirs_half.normed(expected)
         passed = source + 1
@@ -132,9 +137,18 @@ def within(batches: Sequence[Mapping[str, torch.Tensor]], tokens: int = MAX_TOKE
 
 
 def _embedded(model: Any, batches: Sequence[Mapping[str, torch.Tensor]]) -> list[torch.Tensor]:
-    embeddings, segmented = encoder_of(model).embeddings, "token_type_ids" in family_of(model).inputs
+    embeddings, segmented = EmbeddingParts.of(model), "token_type_ids" in family_of(model).inputs
     options = [{"token_type_ids": batch.get("token_type_ids")} if segmented else {} for batch in batches]
-    return [embeddings(input_ids=batch["input_ids"], **own) for batch, own in zip(batches, options, strict=True)]
+    project = embeddings.projection or torch.nn.Identity()
+    return [
+        project(embeddings.module(input_ids=batch["input_ids"], **own)) for batch, own in zip(batches, options, strict=True)
+    ]
+
+
+def _scores(model: Any, batch: Mapping[str, torch.Tensor], hidden: torch.Tensor) -> Scores:
+    """What the layers of a model, or of one that was cut from it, add to their scores."""
+    mask, bias = _additive(batch["attention_mask"], model.dtype), shared_bias(model, hidden)
+    return (mask,) if bias is None else (mask, bias)
 
 
 def _additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -116,11 +116,14 @@ class Reading:
 
 
 def readings(model: Any) -> Iterator[Reading]:
-    """The LayerNorms in order: for each layer the one before its projections, then the one before its FFN."""
-    norm = EmbeddingParts.of(model).norm
+    """The LayerNorms in order: for each layer the one before its projections, then the one before its FFN. The norm of the
+    embeddings is not one of them where a matrix stands between it and the first layer."""
+    embeddings = EmbeddingParts.of(model)
+    norm = None if embeddings.projection is not None else embeddings.norm
     for layer in parts_of(model):
         adds = layer.residuals or (None, None)
-        yield Reading(norm, tuple(layer.projections.values()), adds[0], layer.attention_output, layer.attention_norm)
+        if norm is not None:
+            yield Reading(norm, tuple(layer.projections.values()), adds[0], layer.attention_output, layer.attention_norm)
         yield Reading(layer.attention_norm, (layer.up,), adds[1], layer.down, layer.norm)
         norm = layer.norm
 

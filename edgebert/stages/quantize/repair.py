@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from edgebert.models.families.base import Family
+
 Repair = Callable[[Any, Sequence[Mapping[str, Any]], int], object]
 """(model, calibration batches, bits of the INT8 weights); edits the model in place."""
 
@@ -36,3 +38,10 @@ NOT_IN_WEIGHTS = ("norms",)
 """Repairs that are lost when the weights are saved."""
 ONLY_WHEN_ROUNDED = ("biases",)
 """Repairs that change FP32 answers, so that they are wrong where a part of the model stays float."""
+OF_ANY_LAYERS = ("biases",)
+"""Repairs that do not need layers that are made of BERT's parts."""
+
+
+def repairs_of(family: Family) -> tuple[str, ...]:
+    """The repairs that hold for a family's models, in the order in which they are tried."""
+    return tuple(name for name in WEIGHT_REPAIRS if family.layer is not None or name in OF_ANY_LAYERS)

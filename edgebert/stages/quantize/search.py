@@ -16,7 +16,7 @@ from edgebert.stages.base import RunContext
 from edgebert.stages.quantize.builder import Builder, Form, Plan
 from edgebert.stages.quantize.fallback import fall_back
 from edgebert.stages.quantize.method import Method
-from edgebert.stages.quantize.repair import NOT_IN_WEIGHTS, ONLY_WHEN_ROUNDED, WEIGHT_REPAIRS
+from edgebert.stages.quantize.repair import NOT_IN_WEIGHTS, ONLY_WHEN_ROUNDED, repairs_of
 from edgebert.stages.quantize.search_log import Candidate, SearchLog, title
 from edgebert.stages.quantize.tuning import changes, exact, tune_graph, tune_settings
 
@@ -101,7 +101,7 @@ class Search:
         fastest = max(candidate.speed for candidate in candidates)
         candidates = [candidate for candidate in candidates if candidate.speed >= REPAIRED * fastest]
         best = min(candidates, key=_rank)
-        for name in WEIGHT_REPAIRS:
+        for name in repairs_of(self.log.builder.family):
             repairs = (*best.plan.form.repairs, name)
             plans = [one.plan.with_form(repairs=repairs) for one in candidates if name in one.plan.method.repairs]
             repaired = self._made(plans, target, f"repair {name}:")
