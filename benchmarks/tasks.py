@@ -4,9 +4,9 @@
 
 A row of the table is a model of a task. The teacher is fine-tuned by edgebert from all-MiniLM-L6-v2 (the package of the extra
 `demo`), INT8 is what `quantize: {method: auto}` finds, and the cut model has half of the encoder's multiply-accumulates, is
-distilled and INT8. The models of a task are measured in one run, in alternating fresh processes of one thread. FP32's answers to
-200 rows are compared with those of a loop over raw Transformers. With `--work` and `--store` everything made stays there, and a
-run that was stopped goes on.
+distilled and INT8. The models of a task are measured in one run, in alternating fresh processes of one thread. What FP32
+answers to 200 rows is compared with a loop over raw Transformers. With `--work` and `--store` everything made stays there, and
+a run that was stopped goes on.
 """
 
 from __future__ import annotations
