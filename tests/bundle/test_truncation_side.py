@@ -91,7 +91,7 @@ def _keys(folder: Path) -> list[Any]:
     stage = SimpleNamespace(
         needed=frozenset, stage_name=lambda: "export", version=1, parameters=dict, keyed_by_packages=False, models=tuple
     )
-    step, resolved = SimpleNamespace(stage=stage), SimpleNamespace(task=SimpleNamespace(name="text-classification"), specs={})
+    step, resolved = SimpleNamespace(stage=stage), SimpleNamespace(task=get_task("text-classification"), specs={})
     model = SimpleNamespace(sha256="0", format="transformers", key="1", path=folder)
     plain = SimpleNamespace(sha256="0", format="transformers", key="1", path=folder.parent / "none")
     return [step_key(*cast(Any, arguments)) for arguments in ((step, model, resolved, ()), (step, plain, resolved, (), model))]
