@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,12 @@ def special_tokens(folder: Path) -> dict[str, str]:
 
 
 def choose_vocabulary(
-    tokenizer: Mapping[str, Any], counts: Mapping[int, int], min_count: int, *, special: Mapping[str, str] = ROLES
+    tokenizer: Mapping[str, Any],
+    counts: Mapping[int, int],
+    min_count: int,
+    *,
+    special: Mapping[str, str] = ROLES,
+    also: Collection[str] = (),
 ) -> tuple[int, ...]:
     """The old ids to keep, ascending.
 
@@ -107,6 +112,7 @@ def choose_vocabulary(
         counts: old id -> occurrences, from `count_tokens`.
         min_count: occurrences, at least 1.
         special: result of `special_tokens`.
+        also: further tokens to keep; those that the tokenizer has not are passed over.
 
     Raises:
         SourceError: the vocabulary lacks a token that the model needs.
@@ -120,7 +126,7 @@ def choose_vocabulary(
     kind, model = vocabulary_kind(tokenizer), tokenizer["model"]
     characters = {ids[piece] for piece in kind.always(model)}
     frequent = {token for token, count in counts.items() if count >= min_count}
-    kept = needed_ids(tokenizer, special) | characters | frequent
+    kept = needed_ids(tokenizer, special) | characters | frequent | {ids[token] for token in also if token in ids}
     return tuple(sorted(ids[piece] for piece in kind.closed(model, {token for token, old in ids.items() if old in kept})))
 
 

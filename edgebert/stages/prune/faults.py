@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from edgebert.core.packages import is_installed
 from edgebert.errors import SourceError
 from edgebert.models.families import family_of_config
 from edgebert.models.families.base import Ability, Family
@@ -40,7 +41,21 @@ def faults(stage: PruneSettings, model: ModelFacts) -> list[str]:
         messages += _position_faults(stage.positions, family.longest_input(model.config), model.max_length)
     if stage.vocabulary and model.tokenizer:
         messages += _tokenizer_faults(model)
+    if stage.vocabulary and stage.vocabulary.languages:
+        messages += _language_faults(stage.vocabulary.languages)
     return messages
+
+
+def _language_faults(languages: Sequence[str]) -> list[str]:
+    """Languages without a list of words; that the package is missing is said elsewhere."""
+    from edgebert.models.languages import PACKAGE, known_languages, unknown_languages
+
+    if not is_installed(PACKAGE) or not (unknown := unknown_languages(languages)):
+        return []
+    known = ", ".join(known_languages())
+    return [
+        f"vocabulary.languages has {', '.join(unknown)}; there are words of {known}. For others, give texts in data.transfer"
+    ]
 
 
 def _part_faults(stage: PruneSettings, family: Family) -> list[str]:

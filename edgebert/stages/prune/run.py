@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgebert.core.store import Artifact
-from edgebert.models.embeddings import keep_positions, keep_tokens
-from edgebert.models.families import TOKENIZER_FILES
 from edgebert.models.load import copy_tokenizer, load_model, save_model
 from edgebert.models.sizes import Shape, mean_macs
 from edgebert.models.surgery import everything, prune, shape_of
-from edgebert.models.tokenizer_files import limit_tokenizer, rewrite_tokenizer
-from edgebert.models.vocabulary import choose_vocabulary, count_tokens, read_tokenizer, special_tokens
 from edgebert.stages.base import RunContext
 from edgebert.stages.distill.augmentation import augmented
 from edgebert.stages.distill.learn import learn
@@ -27,6 +22,7 @@ from edgebert.stages.prune.budget import Budget, budget_for, score
 from edgebert.stages.prune.cut import NothingFits, PruneSamples, cut, draw
 from edgebert.stages.prune.finished import Finished
 from edgebert.stages.prune.size_search import Costs, cost
+from edgebert.stages.prune.trim import trim
 
 if TYPE_CHECKING:
     from edgebert.stages.prune.settings import PruneSettings
@@ -122,10 +118,12 @@ def run(stage: PruneSettings, source: Artifact, context: RunContext) -> Mapping[
         pruned = prune(model, everything(model))
     lengths = work.lengths
     copy_tokenizer(source.path, context.out)
-    pruned = _trimmed(work, pruned)
+    examples = work.examples if stage.vocabulary and stage.vocabulary.examples else None
+    pruned, trimmed = trim(stage, pruned, context, context.serving(source), examples)
     save_model(pruned, context.out)
     return {
         **facts,
+        **trimmed,
         **_size_facts(before, shape_of(pruned), lengths),
         "parameters": sum(p.numel() for p in pruned.parameters()),
     }
@@ -218,37 +216,3 @@ def _score_of_step(work: _PruneWork, model: Any, number: int) -> float:
     reached = work.score(model, work.source)
     work.finished.keep_score(name, reached)
     return reached
-
-
-def _trimmed(work: _PruneWork, model: Any) -> Any:
-    """The model without the tokens and positions that it does not need; rewrites the tokenizer in the context's folder."""
-    stage, out = work.stage, work.context.out
-    if stage.positions:
-        model = keep_positions(model, stage.positions)
-        limit_tokenizer(out, stage.positions)
-    if stage.vocabulary:
-        kept = _kept_tokens(work, out)
-        model = keep_tokens(model, kept)
-        _replace_tokenizer(out, kept)
-    return model
-
-
-def _kept_tokens(work: _PruneWork, folder: Path) -> tuple[int, ...]:
-    assert work.stage.vocabulary is not None
-    counts = count_tokens(
-        item.ids
-        for data in work.examples.sets
-        for rows in data.blocks()
-        for item in work.examples.serving.encode(work.examples.tokenizer, rows)
-    )
-    return choose_vocabulary(read_tokenizer(folder), counts, work.stage.vocabulary.min_count, special=special_tokens(folder))
-
-
-def _replace_tokenizer(folder: Path, kept: tuple[int, ...]) -> None:
-    rewritten = folder / "tokenizer.new"
-    rewrite_tokenizer(folder, rewritten, kept)
-    for name in TOKENIZER_FILES:  # a file that cannot be rewritten has the former vocabulary
-        (folder / name).unlink(missing_ok=True)
-    for file in rewritten.iterdir():
-        file.replace(folder / file.name)
-    rewritten.rmdir()

@@ -70,9 +70,39 @@ class Recovery(Objective):
 
 
 class VocabularyCut(Strict):
-    """Keeps the tokens that occur in the examples, and all single characters, so that any word can still be tokenised."""
+    """Keeps the tokens that occur in the examples, and all single characters, so that any word can still be tokenised.
+
+    Sample:
+
+        - {min_count: 2}
+        - {languages: [de, en]}                    # and what occurs in data.train and data.transfer
+        - {languages: [de, en], examples: false}   # the languages alone, without such data
+    """
 
     min_count: int = Field(1, ge=1, description="Fewest occurrences of a token that stays.")
+    languages: tuple[str, ...] = Field(
+        (),
+        description="Codes of languages, such as `de`, whose words stay as well: the pieces of the 75,000 most frequent words "
+        "by the package wordfreq, short pieces of their letters, numbers and signs.",
+    )
+    examples: bool = Field(
+        True,
+        description="Keep the tokens of data.train and data.transfer. `false` goes with `languages`, and needs no such data.",
+    )
+
+    @model_validator(mode="after")
+    def _keeps_something(self) -> VocabularyCut:
+        if not self.examples and not self.languages:
+            raise ValueError("`examples: false` keeps the tokens of languages alone; name them in `languages`")
+        if not self.examples and self.min_count > 1:
+            raise ValueError("min_count counts tokens of the examples; drop it, or `examples: false`")
+        if len(set(self.languages)) < len(self.languages):
+            raise ValueError("`languages` names a language twice; drop one")
+        return self
+
+    def parameters(self) -> dict[str, Any]:
+        """Its fields, without those that are as they were before there were languages."""
+        return {"min_count": self.min_count, **self.model_dump(mode="json", exclude={"min_count"}, exclude_defaults=True)}
 
 
 class Sizes(Strict):
@@ -218,14 +248,20 @@ class PruneSettings(Stage):
         """Its fields, with the recovery's defaults where one takes place; `checkpoint_seconds` does not change the result."""
         parameters = super().parameters()
         del parameters["recover"]
+        if self.vocabulary:
+            parameters["vocabulary"] = self.vocabulary.parameters()
         if self.recovers:
             parameters["recover"] = self.recovery.model_dump(mode="json", exclude={"checkpoint_seconds"})
         return parameters
 
+    def required_packages(self) -> tuple[str, ...]:
+        """With languages, the package that has their words as well."""
+        return (*self.packages, *(("wordfreq",) if self.vocabulary and self.vocabulary.languages else ()))
+
     def needed(self) -> frozenset[str]:
         """What its fields ask for; cutting the position table alone needs no examples."""
         needs = set(self.needs)
-        if self.weighs or self.vocabulary:
+        if self.weighs or (self.vocabulary and self.vocabulary.examples):
             needs.add("examples")
         if self.weighs:
             needs.add("teacher")
