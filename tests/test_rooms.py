@@ -35,7 +35,7 @@ FACE = {"core.former_names", "version", "compress", "bundle.watching_predictor",
 TORCH = {
     *(f"models.{name}" for name in ("capture", "embeddings", "fake_quant", "pruned", "surgery")),
     *(f"stages.distill.{name}" for name in ("learn", "losses", "teachers")),
-    *(f"stages.prune.{name}" for name in ("budget", "cut", "importance", "reconstruct", "run", "size_search")),
+    *(f"stages.prune.{name}" for name in ("budget", "cut", "importance", "reconstruct", "run", "size_search", "trim")),
     *(f"stages.quantize.{name}" for name in ("bias_correction", "equalize")),
     "stages.export.serving_form",
 }
