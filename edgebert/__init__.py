@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from edgebert.compress.run import Run
     from edgebert.errors import EdgebertError
     from edgebert.measure.bench.call import bench
+    from edgebert.models.convert import convert
     from edgebert.report.compare.call import compare
     from edgebert.report.compare.findings import Comparison
     from edgebert.report.file import read_report
@@ -52,6 +53,7 @@ __all__ = [
     "bench",
     "compare",
     "compress",
+    "convert",
     "load",
     "plan",
     "read_report",
@@ -67,6 +69,7 @@ PLACES = {
     "Verdict": "report.verdict",
     "bench": "measure.bench.call",
     "compare": "report.compare.call",
+    "convert": "models.convert",
     "plan": "compress.call",
     "read_report": "report.file",
 }

@@ -241,4 +241,10 @@ def test_nothing_in_the_package_unpickles_or_runs_text() -> None:
     for module, tree in modules().items():
         assert not {name.split(".")[0] for name in imports(tree)} & risky, module
         calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-        assert not calls & {"eval", "exec", "torch.load", "os.system"}, module
+        assert not calls & {"eval", "exec", "os.system"}, module
+        loads = [
+            ast.unparse(node)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load"
+        ]
+        assert not loads or (module == "models.unpickle" and all("weights_only=True" in load for load in loads)), module

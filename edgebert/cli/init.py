@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from edgebert.cli.common import visible
+
 
 def init(
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="Folder with config.json and model.safetensors, package://..., or a Hub name."),
+        typer.Argument(metavar="MODEL", help="Folder with config.json and weights, package://..., or a Hub name."),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The recipe to write.")] = Path("recipe.yaml"),
     train: Annotated[Path | None, typer.Option(metavar="FILE", help="Training data.")] = None,
@@ -26,4 +28,6 @@ def init(
     text = recipe_text(model, out=out, train=train, evaluation=evaluation)
     write_recipe(text, out, force=force)
     first = "name your data in it, then: " if "# EDIT" in text else "check its columns, then: " if "guessed" in text else ""
+    if found := next((line.partition("   # ")[2] for line in text.splitlines() if line.startswith("model: ")), ""):
+        typer.echo(f"Found {visible(found)}.")
     typer.echo(f"Wrote {out}. Next: {first}edgebert plan {out}")

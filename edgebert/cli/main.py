@@ -18,6 +18,7 @@ from edgebert.cli.bench import bench
 from edgebert.cli.common import visible
 from edgebert.cli.compare import compare
 from edgebert.cli.compress import compress
+from edgebert.cli.convert import convert
 from edgebert.cli.devices import app as devices_app
 from edgebert.cli.doctor import doctor
 from edgebert.cli.init import init
@@ -48,7 +49,7 @@ app = typer.Typer(
 app.add_typer(store_app, name="store")
 app.add_typer(keys_app, name="keys")
 app.add_typer(devices_app, name="devices")
-for verb in (compress, plan, validate, schema, init, verify, compare, report, bench, doctor, ship, rollback):
+for verb in (compress, plan, validate, schema, init, convert, verify, compare, report, bench, doctor, ship, rollback):
     app.command()(verb)
 app.command("run")(run_bundle)
 WITHOUT_THREADS = ("store", "keys", "devices", "rollback")

@@ -52,7 +52,7 @@ def recipe_text(model: str | Path, *, out: Path, train: Path | None = None, eval
     lines = [
         f"# edgebert compress {out.name}",
         "# yaml-language-server: $schema=recipe.schema.json   (write it with: edgebert schema > recipe.schema.json)",
-        f"model: {_model_value(str(model), folder, base)}",
+        f"model: {_model_value(str(model), folder, base)}{_origin(folder)}",
         *_task_lines(folder, task, tuned, data, given),
         "data:",
         *(
@@ -100,6 +100,11 @@ def _model_value(model: str, folder: ModelFolder, base: Path) -> str:
         return _quoted(_relative(folder.path, base))
     revision = folder.origin.get("revision")
     return f"{{source: {model}, revision: {revision}}}" if revision else model
+
+
+def _origin(folder: ModelFolder) -> str:
+    """A comment on weights that are no safetensors."""
+    return f"   # {folder.tensorflow.title}, read without TensorFlow" if folder.tensorflow else ""
 
 
 def task_of(folder: ModelFolder) -> Task:

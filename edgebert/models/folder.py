@@ -1,4 +1,5 @@
-"""Inspects a Transformers model folder: its config, labels, weight files and tensors, without loading it. safetensors only."""
+"""Inspects a Transformers model folder without loading it: config, labels, weight files and tensors. Weights are safetensors,
+or TensorFlow's, which are read as data; never a pickle."""
 
 from __future__ import annotations
 
@@ -16,6 +17,8 @@ from edgebert.models.families import FAMILIES, family_of_config, find_family
 from edgebert.models.families.base import Family
 from edgebert.models.foreign_weights import refuse_adapters, refuse_foreign_names, refuse_pruned_heads
 from edgebert.models.json_file import LIMIT, read_json
+from edgebert.models.tensorflow.folder import VERSION as TENSORFLOW_VERSION
+from edgebert.models.tensorflow.folder import TensorFlowWeights, tensorflow_weights
 from edgebert.models.tensors import check_tensors, head_shapes, label_count, plain_name
 from edgebert.models.weight_files import WEIGHTS_INDEX, read_tensors, weight_files
 from edgebert.tasks.base import Task
@@ -36,6 +39,8 @@ class ModelFolder:
     weight_files: tuple[str, ...]
     tensors: frozenset[str]
     origin: Mapping[str, Any]
+    tensorflow: TensorFlowWeights | None = None
+    """The weights, where TensorFlow alone wrote them."""
 
     @property
     def family(self) -> Family:
@@ -104,21 +109,34 @@ class ModelFolder:
         return str(named[0]) if named else None
 
     def contents(self) -> dict[str, str]:
-        """Name -> sha256 of every file that edgebert uses."""
-        return {name: hash_file(self.path / name) for name in self.files()}
+        """Name -> sha256 of every file that edgebert uses, and for weights of TensorFlow, how they are read."""
+        read = {"tensorflow": str(TENSORFLOW_VERSION)} if self.tensorflow else {}
+        return {name: hash_file(self.path / name) for name in self.files()} | read
+
+    @property
+    def config_file(self) -> str:
+        """Name of the file that describes the model."""
+        return self.tensorflow.config_file if self.tensorflow else "config.json"
 
     def files(self) -> list[str]:
         """Names of the files that edgebert uses."""
-        others = [WEIGHTS_INDEX, "config.json", *self.family.tokenizer_files]
+        others = [WEIGHTS_INDEX, self.config_file, *self.family.tokenizer_files]
         return sorted({*self.weight_files, *(name for name in others if (self.path / name).is_file())})
 
     def copy_to(self, folder: Path) -> None:
-        """Copies the files that edgebert uses."""
-        self._copy(self.files(), folder)
+        """Copies the files that edgebert uses; weights of TensorFlow become model.safetensors."""
+        if self.tensorflow is None:
+            return self._copy(self.files(), folder)
+        self.copy_tokenizer_to(folder)
+        self.tensorflow.write(folder)
+        return None
 
     def copy_tokenizer_to(self, folder: Path) -> None:
         """Copies config.json and the tokenizer's files."""
-        self._copy(("config.json", *self.family.tokenizer_files), folder)
+        self._copy((self.config_file, *self.family.tokenizer_files), folder)
+        if self.tensorflow:
+            (folder / self.config_file).unlink()
+            self.tensorflow.write_configs(folder)
 
     def _copy(self, names: Iterable[str], folder: Path) -> None:
         for name in names:
@@ -137,19 +155,22 @@ def longest_text(config: Mapping[str, Any]) -> int | None:
 
 
 def inspect_model(path: Path, origin: Mapping[str, Any] | None = None) -> ModelFolder:
-    """Reads config.json and the safetensors headers of a folder.
+    """Reads config.json and the headers of the weight files of a folder.
 
     Raises:
         SourceError: the folder is not a model that edgebert can use.
+        MissingPackage: its weights are TensorFlow's tf_model.h5, and h5py is not installed.
     """
     refuse_adapters(path)
-    if not (path / "config.json").is_file():
+    tensorflow = tensorflow_weights(path)
+    if tensorflow is None and not (path / "config.json").is_file():
         raise SourceError(
             f"{path} has no config.json, so it is not a model folder.",
             hint="Name the folder that save_pretrained() wrote.",
         )
-    config = read_json(path / "config.json")
-    refuse_code(path / "config.json", config)
+    file = path / (tensorflow.config_file if tensorflow else "config.json")
+    config = tensorflow.config if tensorflow else read_json(file)
+    refuse_code(file, config)
     family = find_family(config.get("model_type"))
     if family is None:
         known = ", ".join(family.model_type for family in FAMILIES)
@@ -158,14 +179,15 @@ def inspect_model(path: Path, origin: Mapping[str, Any] | None = None) -> ModelF
             f"plain or pruned by it: {known}.",
             hint="Name a folder whose config.json says so.",
         )
-    check_config(path / "config.json", config, family)
-    tensors = read_tensors(path)
+    check_config(file, config, family)
+    tensors = tensorflow.tensors() if tensorflow else read_tensors(path)
     _check_tokenizer_files(path, family)
     _refuse_segments(path, family, tensors)
     refuse_foreign_names(path, family, tensors)
-    refuse_pruned_heads(path / "config.json", family, config, tensors)
+    refuse_pruned_heads(file, family, config, tensors)
     check_tensors(path, family, config, tensors)
-    return ModelFolder(path, config, weight_files(path), frozenset(tensors), dict(origin or {"source": str(path)}))
+    files = tensorflow.files if tensorflow else weight_files(path)
+    return ModelFolder(path, config, files, frozenset(tensors), dict(origin or {"source": str(path)}), tensorflow)
 
 
 def _check_tokenizer_files(path: Path, family: Family) -> None:

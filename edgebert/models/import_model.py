@@ -40,6 +40,8 @@ def import_model(model: ModelFolder, store: ArtifactStore, progress: Progress) -
                 shutil.copyfile(checked.path / TOKENIZER, draft.out / TOKENIZER)
         return {"origin": dict(model.origin), **_written(checked)}
 
+    if model.tensorflow:
+        progress.note(f"{model.path.name}: {model.tensorflow.title}; {len(model.tensors)} tensors, read without TensorFlow")
     for line in checked.facts["notes"]:
         progress.note(line)
     made_by = MadeBy(name="model", version=IMPORT_VERSION, parameters=dict(model.origin), packages={})
@@ -76,7 +78,7 @@ def _base_key(model: ModelFolder, checked: Artifact) -> str:
 
 def _check_key(model: ModelFolder) -> str:
     """Key of the comparison with Transformers: the tokenizer's files and config.json, and the packages that read them."""
-    names = [name for name in ("config.json", *model.family.tokenizer_files) if (model.path / name).is_file()]
+    names = [name for name in (model.config_file, *model.family.tokenizer_files) if (model.path / name).is_file()]
     packages = {name: package_version(name) for name in ("transformers", "tokenizers")}
     files = {name: hash_file(model.path / name) for name in names}
     return hash_json({"tokenizer": files, "packages": packages, "version": CHECK_VERSION})

@@ -75,9 +75,7 @@ def _locate(source: ModelSource, base: Path) -> Path:
     if is_local(source.source, base):
         path = local_path(source.source, base)
         if path.is_file():
-            raise SourceError(
-                f"The model {path} is a file.", hint="Name the folder that holds config.json and model.safetensors."
-            )
+            raise SourceError(f"The model {path} is a file.", hint="Name the folder that holds config.json and the weights.")
         if not path.is_dir():
             raise SourceError(
                 f"The model folder {path} does not exist.", hint="Correct `model` in the recipe, or --set model=..."

@@ -73,7 +73,7 @@ class TransformersTokenizer:
 
         with quiet_libraries():
             self.tokenizer: Any = AutoTokenizer.from_pretrained(
-                model.path, config=_plain_config(model), local_files_only=True, trust_remote_code=False
+                model.path, config=_plain_config(model), local_files_only=True, trust_remote_code=False, **_case(model)
             )
         self._model = model
 
@@ -123,6 +123,12 @@ class TransformersTokenizer:
         if "token_type_ids" in self._model.family.inputs and not self.has_segments:
             content["post_processor"] = one_segment(content["post_processor"])
         return content
+
+
+def _case(model: ModelFolder) -> dict[str, Any]:
+    """What Google's checkpoints say in no file: whether letters are lowered."""
+    said = model.tensorflow.tokenizer if model.tensorflow else {}
+    return {name: value for name, value in said.items() if name == "do_lower_case"}
 
 
 def _plain_config(model: ModelFolder) -> Any:

@@ -55,7 +55,7 @@ def weight_files(path: Path) -> tuple[str, ...]:
     if pickled:
         raise SourceError(
             f"{path} has its weights only as {pickled[0]}; edgebert reads safetensors only, because a pickle can run code.",
-            hint="Where you trust the file: AutoModel...from_pretrained(FOLDER).save_pretrained(NEW, safe_serialization=True)",
+            hint="Write a new folder with it, in a process that runs none of its code: edgebert convert FOLDER NEW",
         )
     raise SourceError(f"{path} has no {WEIGHTS}.", hint="Name the folder that save_pretrained() wrote.")
 

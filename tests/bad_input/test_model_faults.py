@@ -103,7 +103,7 @@ def cut_table(weights: dict[str, Any]) -> None:
     Case(
         "only a pickle",
         both(drop(WEIGHTS), put("model/pytorch_model.bin", "x")),
-        ("only as pytorch_model.bin", "a pickle can run code", "safe_serialization=True"),
+        ("only as pytorch_model.bin", "a pickle can run code", "edgebert convert FOLDER NEW"),
     ),
     Case("no weights", drop(WEIGHTS), ("model has no model.safetensors",)),
     Case("weights cut short", cut(WEIGHTS, 100), ("model.safetensors is not a whole safetensors file", "fetch it again")),
