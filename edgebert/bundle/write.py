@@ -94,6 +94,7 @@ def _copy_model_files(parts: BundleParts, folder: Path) -> None:
     if labels := parts.serving.labels:
         config["id2label"] = {str(index): label for index, label in enumerate(labels)}
         config["label2id"] = {label: index for index, label in enumerate(labels)}
+    config |= parts.serving.task.config_fields()
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     write_served_tokenizer(folder, parts.serving.max_length)
 

@@ -76,8 +76,8 @@ def resolve_recipe(file: RecipeFile) -> ResolvedRecipe:
     """
     require_one_process()
     recipe = file.recipe
-    task = recipe.task.task
     model = find_model(recipe.model, file.base)
+    task = recipe.task.task.of_model(model.config)
     trains = any(stage.makes_teacher for stage in recipe.stages)
     layout, problems = _laid_out(recipe, model, task, trains=trains)
     problems += cell_problems(recipe, task, family_of_config(model.config))

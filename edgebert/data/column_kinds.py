@@ -127,12 +127,23 @@ def _number(value: Any) -> float:
     return number
 
 
+def _numbers(value: Any) -> list[float]:
+    numbers = []
+    for place, number in enumerate(_items(value) if value not in ([], ()) else [], start=1):
+        try:
+            numbers.append(_number(number))
+        except ValueError as fault:
+            raise ValueError(f"has number {place} that {fault}") from None
+    return numbers
+
+
 KINDS: dict[Kind, ColumnKind] = {
     "text": ColumnKind(False, _text, lambda value: ()),
     "words": ColumnKind(True, _words, lambda value: ()),
     "texts": ColumnKind(True, _texts, lambda value: ()),
     "labels": ColumnKind(True, _labels, lambda value: value),
     "number": ColumnKind(False, _number, lambda value: (), lambda arrow: arrow.float64()),
+    "numbers": ColumnKind(True, _numbers, lambda value: (), lambda arrow: arrow.float64()),
     "label": ColumnKind(False, _label, lambda value: (value,)),
     "tags": ColumnKind(True, _tags, lambda value: value),
 }

@@ -9,10 +9,11 @@ from edgebert.errors import InputError
 from edgebert.tasks.base import Task
 from edgebert.tasks.options import TaskOptions
 from edgebert.tasks.regression import Regression
+from edgebert.tasks.reranking import Reranking
 from edgebert.tasks.text_classification import TextClassification
 from edgebert.tasks.token_classification import TokenClassification
 
-TASKS: tuple[Task, ...] = (TextClassification(), Regression(), TokenClassification())
+TASKS: tuple[Task, ...] = (TextClassification(), Regression(), TokenClassification(), Reranking())
 
 
 def get_task(name: str, options: TaskOptions | Mapping[str, Any] | None = None) -> Task:

@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Batch = dict[str, Array]
 Row = Mapping[str, Any]
-Kind = Literal["text", "words", "texts", "label", "labels", "tags", "number"]
+Kind = Literal["text", "words", "texts", "label", "labels", "tags", "number", "numbers"]
 """Kind of a column's values. text: a str. words: a list of str. texts: a list of str, each a text of its own. label: a str.
-labels: a list of different str, none or several. tags: a list of str, one for each word. number: a float."""
-LISTS: frozenset[Kind] = frozenset({"words", "texts", "labels", "tags"})
+labels: a list of different str, none or several. tags: a list of str, one for each word. number: a float. numbers:
+a list of float, none or several."""
+LISTS: frozenset[Kind] = frozenset({"words", "texts", "labels", "tags", "numbers"})
 """Kinds whose values are lists."""
 Reads = Literal["first", "all"]
 """The tokens whose last hidden states the head reads: the first alone, or all."""
@@ -71,6 +72,8 @@ class Encoded:
     """Index of the word that the window goes on with and that an earlier window began; -1 where there is none."""
     cut: bool = False
     """Whether tokens of its row were left out, because the row has more than fit and the task reads no second window."""
+    part: int = 0
+    """Index of what it shows of a row that has several texts to read: of a passage, or of a candidate."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -127,6 +130,18 @@ class Task(ABC):
         if not isinstance(options, TaskOptions):
             options = self.options_type.model_validate_json(to_json(dict(options)))
         return self if options == self.options else type(self)(options)
+
+    def of_model(self, config: Mapping[str, Any]) -> Self:
+        """The task with the options that a model decides where the recipe says nothing of them.
+
+        Args:
+            config: the content of its config.json.
+        """
+        return self
+
+    def config_fields(self) -> Mapping[str, Any]:
+        """Fields that a bundle's config.json has for other clients, to read the outputs as this task does."""
+        return {}
 
     @property
     def key(self) -> str:

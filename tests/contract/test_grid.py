@@ -178,7 +178,7 @@ def test_int8_runs_and_the_bundle_verifies(chain: Chain) -> None:
 @pytest.mark.slow
 @chains
 def test_the_device_install_answers_as_the_workstation_does(chain: Chain) -> None:
-    texts = [row.get("text") or " ".join(row["words"]) for row in rows_of(chain.task, 2, 20)]
+    texts = [SAMPLES[chain.task.name].line(row) for row in rows_of(chain.task, 2, 20)]
     for variant in read_bundle(chain.bundle).variants:
         here = [answer.as_json() for answer in load_predictor(chain.bundle, variant=variant.name).predict(texts)]
         there = on_a_device("run", chain.bundle, "--variant", variant.name, "--json", *texts)

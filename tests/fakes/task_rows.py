@@ -23,6 +23,11 @@ def as_they_are(targets: Array, labels: int) -> Array:
     return np.nan_to_num(targets)
 
 
+def text_of(row: Row) -> str:
+    """The text of a row, or its words."""
+    return row.get("text") or " ".join(row["words"])
+
+
 @dataclass(frozen=True)
 class TaskSample:
     """What the contracts need to know of a task."""
@@ -34,6 +39,8 @@ class TaskSample:
     sure: Sure = one_hot
     sizes: Mapping[str, int] = field(default_factory=dict)
     """Sizes of the axes that neither tokens nor labels decide."""
+    line: Callable[[Row], str] = text_of
+    """A row as a line of `edgebert run`."""
 
 
 BIO = ("O", "B-thing", "I-thing")
@@ -48,6 +55,16 @@ SAMPLES: dict[str, TaskSample] = {
             "tags": [BIO[(number + index) % len(BIO)] for index in range(len(text.split()))],
         },
         BIO,
+    ),
+    "reranking": TaskSample(
+        lambda number, text: {
+            "query": text,
+            "passages": [text, text.upper(), "a good film"],
+            "relevance": [float(index == number % 3) for index in range(3)],
+        },
+        sure=as_they_are,
+        sizes={"numbers": 1},
+        line=lambda row: "\t".join([row["query"], *row["passages"]]),
     ),
 }
 """Name of each task -> its sample."""

@@ -48,6 +48,13 @@ CLIENTS = (
         "onnxruntime",
         tasks=("text-classification",),
     ),
+    Client(
+        "sentence-transformers",
+        'pip install "sentence-transformers[onnx]"',
+        "cross_encoder.py",
+        "onnxruntime",
+        tasks=("reranking",),
+    ),
     Client("Transformers.js", "npm install @huggingface/transformers", "transformers_js.mjs", "onnxruntime", "js", pairs=False),
     Client("OpenVINO", "pip install openvino tokenizers", "openvino.py", "openvino"),
     Client("optimum-intel", 'pip install "optimum-intel[openvino]"', "optimum_intel.py", "openvino"),

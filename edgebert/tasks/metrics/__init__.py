@@ -11,6 +11,7 @@ from edgebert.tasks.metrics.base import AnswerMetric as AnswerMetric
 from edgebert.tasks.metrics.entity_f1 import ENTITY_F1
 from edgebert.tasks.metrics.macro_f1 import MACRO_F1
 from edgebert.tasks.metrics.number_metrics import MAE, PEARSON, SPEARMAN
+from edgebert.tasks.metrics.ranking import MRR_AT_10, NDCG_AT_10
 
 ANSWER_METRICS: tuple[AnswerMetric, ...] = (
     ACCURACY,
@@ -19,6 +20,8 @@ ANSWER_METRICS: tuple[AnswerMetric, ...] = (
     SPEARMAN,
     PEARSON,
     MAE,
+    MRR_AT_10,
+    NDCG_AT_10,
 )
 
 
