@@ -19,6 +19,7 @@ from edgebert.data.class_names import class_names
 from edgebert.data.column_kinds import KINDS, ColumnKind
 from edgebert.data.readers import Rows, is_quoted_tsv, read_hub, read_rows
 from edgebert.data.sampling import Census, drawn_rows, take_census
+from edgebert.data.shipped import is_shipped, shipped_file
 from edgebert.data.spec import CalibrationSpec, DataSpec
 from edgebert.data.text_open import require_file
 from edgebert.errors import DataError
@@ -143,6 +144,8 @@ def _content_hash(path: Path) -> str:
 def data_path(spec: DataSpec, base: Path) -> Path:
     """The file of a data set; a relative path counts from the recipe's folder `base`."""
     assert spec.path is not None
+    if is_shipped(spec.path):
+        return shipped_file(spec.path)
     return local_path(spec.path, base)
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from edgebert.core.strict import Strict
+from edgebert.data.shipped import AS_TEXT, is_shipped, shipped_file
 
 DATA_FORMATS = ("csv", "tsv", "jsonl", "parquet", "arrow", "squad", "conll")
 
@@ -14,7 +15,12 @@ DATA_FORMATS = ("csv", "tsv", "jsonl", "parquet", "arrow", "squad", "conll")
 class DataSpec(Strict):
     """One data set: a file, or a data set on the Hub."""
 
-    path: str | None = Field(None, min_length=1, description="A file, or a folder of `save_to_disk`, relative to the recipe.")
+    path: str | None = Field(
+        None,
+        min_length=1,
+        description="A file, or a folder of `save_to_disk`, relative to the recipe. `shipped://sentences-de`: sentences that "
+        "come with edgebert, in ar, de, en, es and zh.",
+    )
     hub: str | None = Field(None, min_length=1, description="A Hub data set, for example `nyu-mll/glue`.")
     config: str | None = Field(None, description="Hub only: the configuration, for example `sst2`.")
     split: str | None = Field(
@@ -38,6 +44,15 @@ class DataSpec(Strict):
         None, description="CSV and TSV: `none` where the first line is a row; the columns are then `1`, `2`, ..."
     )
     limit: int | None = Field(None, ge=1, description="Only so many rows, drawn by the seed.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shipped(cls, values: object) -> object:
+        """A set that comes with edgebert says by itself how it is read."""
+        if not isinstance(values, dict) or not is_shipped(values.get("path")):
+            return values
+        shipped_file(values["path"])
+        return {**AS_TEXT, **values}
 
     @field_validator("columns", mode="before")
     @classmethod
