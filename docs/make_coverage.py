@@ -57,6 +57,7 @@ def _lacks() -> Iterator[str]:
         "positions": "cutting positions",
         "hidden": "`hidden` of distillation",
         "relations": "`relations` of distillation",
+        "times": "`to: {speedup: ...}` of pruning",
     }
     lacking = [family for family in FAMILIES if family.lacks]
     if lacking:

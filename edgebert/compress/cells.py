@@ -26,7 +26,9 @@ class Cell:
     @property
     def obstacle(self) -> str | None:
         """Why the cell is refused; None where it works."""
-        return self.family.refuses.get(self.task.name) or self.runtime.refuses(self.task.name, self.family.model_type)
+        family, ending = self.family, self.task.architecture
+        missing = f"Transformers has no {family.class_name}{ending}" if ending in family.classless else None
+        return family.refuses.get(self.task.name) or missing or self.runtime.refuses(self.task.name, family.model_type)
 
 
 def cells() -> list[Cell]:

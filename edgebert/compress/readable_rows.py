@@ -41,7 +41,9 @@ def _check_tokens(data: PreparedData, serving: Serving, tokenizer: Any) -> None:
 
 def _check_segments(data: PreparedData, serving: Serving, tokenizer: Any, config: Mapping[str, Any]) -> None:
     known = config.get("type_vocab_size")
-    if "token_type_ids" not in family_of_config(config).inputs or not isinstance(known, int) or "text_pair" not in data.columns:
+    if not isinstance(known, int) or "text_pair" not in data.columns:
+        return
+    if "token_type_ids" not in family_of_config(config).inputs_for(known):
         return
     used = 1 + max(max(item.type_ids, default=0) for item in serving.task.encode(tokenizer, data.rows([0]), serving.max_length))
     if used > known:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edgebert.models.families import family_of_config
 from edgebert.models.json_file import read_json
 
 BEHAVIOUR = frozenset(
@@ -47,7 +48,8 @@ def architecture_config(folder: Path, labels: Sequence[str] | None = None) -> An
 
     content = read_json(folder / "config.json")
     declared = {field.name for field in dataclasses.fields(CONFIG_MAPPING[content["model_type"]])}
-    kept = {name: value for name, value in content.items() if name in (declared | UNDECLARED) - BEHAVIOUR}
+    own = set(family_of_config(content).undeclared)
+    kept = {name: value for name, value in content.items() if name in (declared | UNDECLARED | own) - BEHAVIOUR}
     if labels is not None or kept.get("id2label") or kept.get("num_labels") is None:
         kept.pop("num_labels", None)
     if labels is not None:

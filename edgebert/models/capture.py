@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from edgebert.models.load import run_model
-from edgebert.models.parts import EmbeddingParts, layers_of, parts_of
+from edgebert.models.parts import EmbeddingParts, family_of, layers_of, parts_of
 
 PROJECTIONS = ("query", "key", "value")
 
@@ -28,8 +28,11 @@ def captured(model: Any, names: Sequence[str]) -> Iterator[dict[str, torch.Tenso
     found: dict[str, torch.Tensor] = {}
     with ExitStack() as stack:
         for name in names:
-            handle = _module(model, name).register_forward_hook(_keep(found, name))
+            handle = _module(model, name).register_forward_hook(_keep(model, found, name))
             stack.callback(handle.remove)
+            if _is_called_again(model, name):
+                attention = parts_of(model)[int(name.partition("-")[2]) - 1].attention
+                stack.callback(attention.register_forward_pre_hook(_forget(found, name)).remove)
         yield found
 
 
@@ -44,18 +47,40 @@ def _module(model: Any, name: str) -> Any:
     return layers[layer - 1] if kind == "hidden" else parts_of(model)[layer - 1].projections[kind]
 
 
-def _keep(found: dict[str, torch.Tensor], name: str) -> Any:
+def _keep(model: Any, found: dict[str, torch.Tensor], name: str) -> Any:
+    block = _block(model, name)
+
     def hook(module: Any, inputs: Any, output: Any) -> None:
-        found[name] = output[0] if isinstance(output, tuple) else output
+        if name in found and _is_called_again(model, name):
+            return
+        value = output[0] if isinstance(output, tuple) else output
+        found[name] = value if block is None else value.chunk(len(PROJECTIONS), dim=-1)[block]
 
     return hook
+
+
+def _is_called_again(model: Any, name: str) -> bool:
+    """Whether a projection is applied to relative positions as well, after the hidden states."""
+    paths = family_of(model).layer
+    return paths is not None and bool(paths.more_projections) and name.partition("-")[0] in PROJECTIONS
+
+
+def _forget(found: dict[str, torch.Tensor], name: str) -> Any:
+    return lambda module, inputs: found.pop(name, None) and None
+
+
+def _block(model: Any, name: str) -> int | None:
+    """Which third of its module's output a projection is, where one matrix makes all three; None where it is the whole."""
+    paths, kind = family_of(model).layer, name.partition("-")[0]
+    return PROJECTIONS.index(kind) if paths is not None and paths.qkv and kind in PROJECTIONS else None
 
 
 def width_of(model: Any, name: str) -> int:
     """Width of the tensor that `captured` records under a name."""
     if name.startswith("hidden"):
         return int(model.config.hidden_size)
-    return int(_module(model, name).out_features)
+    width = int(_module(model, name).out_features)
+    return width if _block(model, name) is None else width // len(PROJECTIONS)
 
 
 @torch.no_grad()
@@ -94,6 +119,9 @@ def observe(
 
 def _show(name: str, tokens: torch.Tensor, see: Callable[[str, torch.Tensor], None]) -> Any:
     def hook(module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
-        see(name, inputs[0][tokens] if inputs[0].ndim == 3 else inputs[0])
+        rows = inputs[0]
+        if rows.ndim == 3 and rows.shape[:2] != tokens.shape:
+            return  # relative positions, which some families put through the projections as well
+        see(name, rows[tokens] if rows.ndim == 3 else rows)
 
     return hook

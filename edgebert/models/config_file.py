@@ -23,7 +23,10 @@ WHOLE_NUMBERS = (
 MAY_BE_NULL = ("num_labels", "pad_token_id")
 AT_LEAST_ONE = ("attention_head_size", "vocab_size", "num_labels")
 ABSOLUTE = "absolute"
-"""The only `position_embedding_type` that Transformers still supports."""
+"""The only `position_embedding_type` that Transformers still supports, where positions have a table."""
+ROTARY = "rope"
+"""What files of families without such a table may name."""
+EPSILONS = ("layer_norm_eps", "norm_eps")
 SHORTEST = 3
 """Fewest tokens that a text needs room for: the first special token, one of its own, the last."""
 MOST_LABELS = 100_000
@@ -49,6 +52,7 @@ def check_config(file: Path, config: Mapping[str, Any], family: Family) -> None:
     _check_class(file, config)
     _check_numbers(file, config)
     _check_fixed(file, config, family)
+    _check_variant(file, config, family)
     _check_positions(file, config, family)
     if config.get("model_type") == family.pruned_type:
         _refuse_units(file, family)
@@ -98,9 +102,10 @@ def _short(value: Any) -> str:
 
 def _check_numbers(file: Path, config: Mapping[str, Any]) -> None:
     """Raises SourceError for numbers with which Transformers would build a model that cannot answer, or none at all."""
-    epsilon = config.get("layer_norm_eps", 1e-12)
-    if type(epsilon) not in (int, float) or not math.isfinite(epsilon) or not 0 < epsilon < 1:
-        raise SourceError(f"{file}: layer_norm_eps is {_short(epsilon)}; it has to be above 0 and below 1.", hint=REWRITE)
+    for name in EPSILONS:
+        epsilon = config.get(name, 1e-12)
+        if type(epsilon) not in (int, float) or not math.isfinite(epsilon) or not 0 < epsilon < 1:
+            raise SourceError(f"{file}: {name} is {_short(epsilon)}; it has to be above 0 and below 1.", hint=REWRITE)
     padding, rows = config.get("pad_token_id"), config.get("vocab_size")
     if padding is not None and rows is not None and not -rows <= padding < rows:
         raise SourceError(
@@ -129,6 +134,11 @@ def _check_fixed(file: Path, config: Mapping[str, Any], family: Family) -> None:
             )
 
 
+def _check_variant(file: Path, config: Mapping[str, Any], family: Family) -> None:
+    if what := family.fault(config):
+        raise SourceError(f"{file}: {what}.", hint=f"Name a {family.title} of the usual kind, as save_pretrained() writes it.")
+
+
 def _refuse_units(file: Path, family: Family) -> None:
     if why := family.lacks.get("units"):
         raise SourceError(
@@ -154,7 +164,7 @@ def _check_positions(file: Path, config: Mapping[str, Any], family: Family) -> N
 def _refuse_other_kinds(file: Path, config: Mapping[str, Any], family: Family) -> None:
     """Raises SourceError for models whose weights Transformers would drop silently, or run as another model."""
     positions = config.get("position_embedding_type") or ABSOLUTE
-    if positions != ABSOLUTE:
+    if positions != ABSOLUTE and (family.embedding.position is not None or positions != ROTARY):
         raise SourceError(
             f"{file}: position_embedding_type is {_short(positions)}; Transformers has dropped the weights that it needs.",
             hint=f"Name a {family.title} with absolute positions, as nearly all have.",

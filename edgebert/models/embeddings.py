@@ -17,13 +17,13 @@ from torch import nn
 from edgebert.models.families import FAMILIES
 from edgebert.models.families.base import Ability
 from edgebert.models.parts import EmbeddingParts, family_of, part
-from edgebert.models.pruned import HEADS
+from edgebert.models.pruned import endings_of
 
 KINDS = tuple(
     getattr(transformers, family.class_name + ending)
     for family in FAMILIES
     if {"tokens", "positions"} & set(family.prunes)
-    for ending in HEADS
+    for ending in endings_of(family)
 )
 """Classes whose tables can be cut, and all derived from them (pruned ones). Others may have tables unknown here."""
 FEWEST_POSITIONS = 3  # [CLS], one token, [SEP]
@@ -68,6 +68,7 @@ def keep_tokens(model: Any, kept: Sequence[int]) -> Any:
         table.padding_idx = new_ids[table.padding_idx]
     if decoder is not None:
         _cut_output(cut, decoder, kept, weight=table.weight if tied else None)
+    _cut_language_bias(cut, tables.family.language_bias, kept)
     if tables.family.skips_padding:
         _move_positions(cut, new_ids[cut.config.pad_token_id])
     for config in _configs(cut):
@@ -170,13 +171,22 @@ def _cut_output(model: Any, decoder: Any, kept: Sequence[int], weight: nn.Parame
         weight: the cut word table, if the decoder shares it; None if the decoder has its own.
     """
     path = family_of(model).language_head.rpartition(".")[0]
-    holder = part(model, path) if path else None  # a head that has the bias as well, shared with the decoder or not
-    shared = holder is not None and holder.bias is decoder.bias
+    holder: Any = part(model, path) if path else None  # a head that has the bias as well, shared with the decoder or not
+    own = getattr(holder, "bias", None)
+    shared = own is decoder.bias
     decoder.weight = _rows(decoder.weight, kept) if weight is None else weight
-    decoder.bias = _rows(decoder.bias, kept)
-    if holder is not None:
-        holder.bias = decoder.bias if shared else _rows(holder.bias, kept)
+    if decoder.bias is not None:
+        decoder.bias = _rows(decoder.bias, kept)
+    if own is not None:
+        holder.bias = decoder.bias if shared else _rows(own, kept)
     decoder.out_features = len(kept)
+
+
+def _cut_language_bias(model: Any, path: str | None, kept: Sequence[int]) -> None:
+    """Cuts a parameter with a number for each token, where the model has it."""
+    if path is not None and hasattr(model, path.partition(".")[0]):
+        holder = part(model, path.rpartition(".")[0])
+        holder.bias = _rows(holder.bias, kept)
 
 
 def _configs(model: Any) -> list[Any]:

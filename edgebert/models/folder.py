@@ -48,6 +48,11 @@ class ModelFolder:
         return family_of_config(self.config)
 
     @property
+    def inputs(self) -> tuple[str, ...]:
+        """Inputs of the model's graphs, in order."""
+        return self.family.inputs_for(self.config.get("type_vocab_size"))
+
+    @property
     def max_positions(self) -> int:
         """The longest input in tokens that the position table has rows for."""
         return self.family.longest_input(self.config)
@@ -195,10 +200,8 @@ def _check_tokenizer_files(path: Path, family: Family) -> None:
     if not (path / "tokenizer.json").is_file():
         missing = [name for name in family.vocabulary_files if not (path / name).is_file()]
         if len(missing) == len(family.vocabulary_files):
-            raise SourceError(
-                f"{path} has no tokenizer (tokenizer.json or {' and '.join(family.vocabulary_files)}).",
-                hint=SAVE_TOKENIZER,
-            )
+            known = " or ".join(["tokenizer.json", " and ".join(family.vocabulary_files)][: 1 + bool(missing)])
+            raise SourceError(f"{path} has no tokenizer ({known}).", hint=SAVE_TOKENIZER)
         if missing:
             raise SourceError(
                 f"{path} has only a part of its tokenizer: {missing[0]} is missing.",

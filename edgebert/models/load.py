@@ -12,7 +12,7 @@ from edgebert.errors import SourceError
 from edgebert.models.architecture import architecture_config
 from edgebert.models.families import TOKENIZER_FILES, find_family
 from edgebert.models.families.base import Family
-from edgebert.models.parts import family_of
+from edgebert.models.parts import family_of, inputs_of
 from edgebert.models.tensors import TOGETHER, misfit, plain_name, unexpected, unread
 from edgebert.tasks.base import Task
 
@@ -105,7 +105,7 @@ def run_model(model: Any, batch: Mapping[str, Any]) -> Any:
             out. A module of no family is given everything but `labels`.
     """
     family = find_family(getattr(getattr(model, "config", None), "model_type", None))
-    taken = family.inputs if family else [name for name in batch if name != "labels"]
+    taken = inputs_of(model) if family else [name for name in batch if name != "labels"]
     return model(**{name: batch[name] for name in taken if name in batch})
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgebert.models.families import find_family
-from edgebert.models.families.base import Family, LayerPaths
+from edgebert.models.families.base import Family
+from edgebert.models.families.paths import LayerPaths
 
 
 def family_of(model: Any) -> Family:
@@ -21,6 +22,11 @@ def family_of(model: Any) -> Family:
     if found is None:
         raise ValueError(f"{type(model).__name__} is of no known family")
     return found
+
+
+def inputs_of(model: Any) -> tuple[str, ...]:
+    """Names of what a model of Transformers takes of a batch, in the order of its graph's inputs."""
+    return family_of(model).inputs_for(getattr(model.config, "type_vocab_size", None))
 
 
 def part(module: Any, path: str) -> Any:
@@ -118,9 +124,10 @@ class LayerParts:
 
     @property
     def projections(self) -> dict[str, Any]:
-        """`query`, `key` and `value`, each of weight shape (heads * head size, hidden)."""
+        """`query`, `key` and `value`, each of weight shape (heads * head size, hidden); the matrix of all three under each name
+        where they are one."""
         paths = self.paths
-        return {name: part(self.module, getattr(paths, name)) for name in ("query", "key", "value")}
+        return {name: part(self.module, paths.qkv or getattr(paths, name)) for name in ("query", "key", "value")}
 
     @property
     def attention_output(self) -> Any:
@@ -134,7 +141,7 @@ class LayerParts:
 
     @property
     def up(self) -> Any:
-        """The matrix into the FFN, of weight shape (neurons, hidden)."""
+        """The matrix into the FFN, of weight shape (neurons, hidden); twice as many rows where it holds the gate as well."""
         return part(self.module, self.paths.up)
 
     @property
@@ -154,8 +161,18 @@ class LayerParts:
         return (part(self.module, paths[0]), part(self.module, paths[1])) if paths else None
 
     def neurons(self, hidden: Any) -> Any:
-        """What `down` reads: the FFN's neurons, of shape (batch, length, neurons)."""
-        return part(self.module, self.paths.activation)(self.up(hidden))
+        """What `down` reads: the FFN's neurons, of shape (batch, length, neurons).
+
+        Args:
+            hidden: what the FFN reads.
+        """
+        activation = part(self.module, self.paths.activation)
+        if self.paths.gate:
+            return activation(part(self.module, self.paths.gate)(hidden)) * self.up(hidden)
+        if self.paths.gated:
+            first, second = self.up(hidden).chunk(2, dim=-1)
+            return activation(first) * second
+        return activation(self.up(hidden))
 
     def add_attention(self, mixed: Any, residual: Any) -> Any:
         """The end of the attention half: mixed values -> hidden states, of shape (batch, length, hidden)."""

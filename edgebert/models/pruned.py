@@ -9,6 +9,7 @@ names. Importing this module registers the classes with the Auto classes, so tha
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import transformers
@@ -27,6 +28,11 @@ HEADS = {
     "ForMaskedLM": "AutoModelForMaskedLM",
 }
 """Ending of a class's name -> the Auto class that opens it."""
+
+
+def endings_of(family: Family) -> list[str]:
+    """Endings of HEADS of which Transformers has a class for the family."""
+    return [ending for ending in HEADS if ending not in family.classless]
 
 
 def _pruned_config(family: Family) -> Any:
@@ -94,6 +100,14 @@ def resize(model: Any) -> None:
         _resize_layer(layer, heads, shape.head_size, neurons)
         if layer.paths.shared_bias and source:
             layer.attention.register_forward_pre_hook(_SharedBias(tuple(source)))
+    _give_first_norm(model)
+
+
+def _give_first_norm(model: Any) -> None:
+    """Gives the first layer an attention norm where it was a later one of the whole model, in which the first has none."""
+    first = parts_of(model)[0]
+    if not first.paths.first_norm and next(iter(model.config.source_layers or [0])):
+        first.module.set_submodule(first.paths.attention_norm, copy.deepcopy(first.norm))
 
 
 class _SharedBias:
@@ -111,22 +125,27 @@ class _SharedBias:
 def _resize_layer(layer: LayerParts, heads: int, head_size: int, neurons: int) -> None:
     paths, width = layer.paths, heads * head_size
     attention = layer.attention
-    setattr(attention, paths.heads, heads)
+    if paths.heads:
+        setattr(attention, paths.heads, heads)
     attention.attention_head_size, attention.scaling = head_size, head_size**-0.5
     if paths.width:
         setattr(attention, paths.width, width)
-    for path, rows, columns in (
-        (paths.query, width, None),
-        (paths.key, width, None),
-        (paths.value, width, None),
-        (paths.attention_output, None, width),
-        (paths.up, neurons, None),
-        (paths.down, None, neurons),
-    ):
+    rows = {path: width * blocks for path, blocks in paths.head_rows.items()}
+    rows |= {path: neurons * blocks for path, blocks in paths.neuron_rows.items()}
+    sizes_of = {**{path: (None, count) for path, count in rows.items()}, paths.attention_output: (width, None)}
+    for path, (columns, count) in {**sizes_of, paths.down: (neurons, None)}.items():
+        if not _has(layer.module, path):  # a variant of the family without it
+            continue
         old = layer.module.get_submodule(path)
-        sizes = (columns or old.in_features, rows or old.out_features)
+        sizes = (columns or old.in_features, count or old.out_features)
         if sizes != (old.in_features, old.out_features):
-            layer.module.set_submodule(path, nn.Linear(*sizes, dtype=old.weight.dtype, device=old.weight.device))
+            kind = {"bias": old.bias is not None, "dtype": old.weight.dtype, "device": old.weight.device}
+            layer.module.set_submodule(path, nn.Linear(*sizes, **kind))
+
+
+def _has(module: Any, path: str) -> bool:
+    """Whether a module has one at a path."""
+    return any(name == path for name, _ in module.named_modules())
 
 
 PRUNED = tuple(family for family in FAMILIES if "units" in family.prunes)
@@ -136,7 +155,7 @@ CONFIGS: dict[str, Any] = {family.model_type: _pruned_config(family) for family 
 CLASSES: dict[type[Any], type[Any]] = {
     base: _pruned_class(base, CONFIGS[family.model_type])
     for family in PRUNED
-    for base in (getattr(transformers, family.class_name + ending) for ending in HEADS)
+    for base in (getattr(transformers, family.class_name + ending) for ending in endings_of(family))
 }
 """Class of Transformers -> its pruned class."""
 
@@ -146,9 +165,9 @@ def register() -> None:
     for family in PRUNED:
         config = CONFIGS[family.model_type]
         transformers.AutoConfig.register(family.pruned_type, config, exist_ok=True)
-        for ending, auto in HEADS.items():
+        for ending in endings_of(family):
             pruned = CLASSES[getattr(transformers, family.class_name + ending)]
-            getattr(transformers, auto).register(config, pruned, exist_ok=True)
+            getattr(transformers, HEADS[ending]).register(config, pruned, exist_ok=True)
 
 
 register()

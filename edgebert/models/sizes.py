@@ -94,6 +94,10 @@ class Shape:
     head_size: int
     heads: tuple[int, ...]
     intermediate_sizes: tuple[int, ...]
+    gated: bool = False
+    """Whether a neuron is the product of two, so that it costs a column of a third matrix."""
+    relative_rows: int = 0
+    """Relative positions that the queries and keys of a head are multiplied with."""
 
     def __post_init__(self) -> None:
         if not self.heads or len(self.heads) != len(self.intermediate_sizes):
@@ -108,11 +112,14 @@ class Shape:
         """Shape from a config of Transformers, plain or pruned, or the content of config.json."""
         fields = with_sizes(config if isinstance(config, dict) else config.to_dict())
         layers, heads = fields["num_hidden_layers"], fields["num_attention_heads"]
+        family = family_of_config(fields)
         return cls(
             hidden_size=fields["hidden_size"],
             head_size=fields.get("attention_head_size") or fields["hidden_size"] // heads,
             heads=tuple(fields.get("layer_heads") or [heads] * layers),
             intermediate_sizes=tuple(fields.get("layer_intermediate_sizes") or [fields["intermediate_size"]] * layers),
+            gated=family.layer is not None and bool(family.layer.gated or family.layer.gate),
+            relative_rows=family.relative_rows(fields),
         )
 
     @property
@@ -126,12 +133,13 @@ class Shape:
         return sum(self.heads) * attention + sum(self.intermediate_sizes) * neuron
 
     def head_macs(self, length: float) -> float:
-        """MACs of one head: the projections Q, K, V and output, the scores, and the weighted sum."""
-        return length * (4 * self.hidden_size * self.head_size + 2 * length * self.head_size)
+        """MACs of one head: the projections Q, K, V and output, the scores, and the weighted sum. Projections of relative
+        positions do not depend on the text, and are not counted."""
+        return length * self.head_size * (4 * self.hidden_size + 2 * length + self.relative_rows)
 
     def neuron_macs(self, length: float) -> float:
-        """MACs of one FFN neuron: a column of the first matrix, a row of the second."""
-        return length * 2 * self.hidden_size
+        """MACs of one FFN neuron: a column of the first matrix, a row of the second, and one of the gate."""
+        return length * (3 if self.gated else 2) * self.hidden_size
 
 
 def mean_macs(shape: Shape, lengths: Sequence[int]) -> float:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from edgebert.models.families.base import LayerPaths
+from edgebert.models.families.paths import LayerPaths
 from edgebert.models.parts import encoder_of, family_of, layers_of
 from edgebert.models.pruned import CLASSES, CONFIGS
 from edgebert.models.sizes import Shape
@@ -77,7 +77,8 @@ def prune(model: Any, kept: Kept) -> Any:
     pruned_class = next((ours for theirs, ours in CLASSES.items() if type(model) in (theirs, ours)), None)
     if pruned_class is None:
         raise ValueError(f"{type(model).__name__} cannot be pruned")
-    config = _config(CONFIGS[family_of(model).model_type], model.config, shape, kept)
+    family = family_of(model)
+    config = _config(CONFIGS[family.model_type], model.config, shape, kept, family.layer_lists)
     options = {} if getattr(model, "pooler", True) else {"add_pooling_layer": False}  # an encoder may have no pooler
     with torch.random.fork_rng(devices=[]):  # the constructor draws random weights, which are overwritten
         pruned = pruned_class(config, **options)
@@ -86,8 +87,12 @@ def prune(model: Any, kept: Kept) -> Any:
     return pruned.eval()
 
 
-def _config(pruned: Any, source: Any, shape: Shape, kept: Kept) -> Any:
-    """The config of the kept units, of the class `pruned`."""
+def _config(pruned: Any, source: Any, shape: Shape, kept: Kept, lists: Sequence[str]) -> Any:
+    """The config of the kept units, of the class `pruned`.
+
+    Args:
+        lists: names of the fields that have an item for each layer.
+    """
     fields = {name: value for name, value in source.to_dict().items() if name not in ("model_type", "architectures")}
     indices = sorted(kept)
     layers = list(fields.get("source_layers") or range(shape.layers))  # after two prunings: indices in the first model
@@ -99,6 +104,7 @@ def _config(pruned: Any, source: Any, shape: Shape, kept: Kept) -> Any:
         "layer_heads": [len(kept[index].heads) for index in indices],
         "layer_intermediate_sizes": [len(kept[index].neurons) for index in indices],
         "attention_head_size": shape.head_size,
+        **{name: [fields[name][index] for index in indices] for name in lists},
     }
     name = pruned.attribute_map.get("num_hidden_layers", "num_hidden_layers")
     config = pruned.from_dict({**fields, name: len(indices)})
@@ -123,10 +129,10 @@ def _weights(model: Any, shape: Shape, kept: Kept) -> dict[str, torch.Tensor]:
 def _cut(paths: LayerPaths, name: str, value: torch.Tensor, columns: torch.Tensor, neurons: torch.Tensor) -> torch.Tensor:
     """The kept part of one tensor of a layer; Linear weights have the shape (out, in)."""
     module, _, kind = name.rpartition(".")
-    if module in (paths.query, paths.key, paths.value):
-        return value[columns]
-    if module == paths.up:
-        return value[neurons]
+    for rows, kept in ((paths.head_rows, columns), (paths.neuron_rows, neurons)):
+        if module in rows:
+            blocks = value.chunk(rows[module])
+            return torch.cat([block[kept] for block in blocks])
     if kind == "weight" and module == paths.attention_output:
         return value[:, columns]
     if kind == "weight" and module == paths.down:

@@ -9,13 +9,14 @@ family's prefix or leave it out, and Transformers reads both.
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from edgebert.errors import SourceError
-from edgebert.models.families.base import Family, LayerPaths
+from edgebert.models.families.base import Family
 from edgebert.models.families.shapes import Sizes, linear, norm
 from edgebert.models.sizes import Shape
 from edgebert.models.weight_files import Tensor
@@ -31,7 +32,10 @@ def plain_name(name: str, family: Family) -> str:
     """A tensor's name without the family's prefix, as Transformers has it today."""
     for former, today in FORMER.items():
         name = name.replace(former, today)
-    return name.removeprefix(f"{family.prefix}.")
+    name = name.removeprefix(f"{family.prefix}.")
+    for former, today in family.former.items():
+        name = re.sub(former, today, name)
+    return name
 
 
 def unread(name: str, family: Family) -> bool:
@@ -54,31 +58,44 @@ def check_tensors(path: Path, family: Family, config: Mapping[str, Any], found: 
     """
     names = _plain_names(path, family, found)
     _check_layers(path, family, config, names)
-    heads, wanted = head_shapes(family, config), set()
+    heads, wanted = head_shapes(family, config), set[str]()
     for name, sizes in encoder_shapes(family, config):  # one by one: a number in config.json may ask for any number of tensors
         if name not in names:
             raise misfit(path, f"{_shown(family, name)} is missing")
-        _check_tensor(path, names[name], found[names[name]], sizes)
+        _check_tensor(path, *names[name], sizes)
         wanted.add(name)
     for name in sorted(set(names) - wanted):
         if name in heads:
-            _check_tensor(path, names[name], found[names[name]], heads[name])
+            _check_tensor(path, *names[name], heads[name])
         elif not unread(name, family) and not _of_another_head(name, family, config):
-            raise unexpected(path, names[name])
+            raise unexpected(path, names[name][0])
 
 
-def _plain_names(path: Path, family: Family, found: Mapping[str, Tensor]) -> dict[str, str]:
-    """Plain name -> name in the file."""
-    names: dict[str, str] = {}
+def _plain_names(path: Path, family: Family, found: Mapping[str, Tensor]) -> dict[str, tuple[str, Tensor]]:
+    """Plain name -> name in the file, and the tensor; a matrix that Transformers splits has an entry for each part."""
+    names: dict[str, tuple[str, Tensor]] = {}
     for name in sorted(found):
-        plain = plain_name(name, family)
-        if plain in names:
-            raise misfit(path, f"{names[plain]} and {name} are the same tensor of the model")
-        names[plain] = name
+        for plain, tensor in plain_tensors(name, found[name], family):
+            if plain in names:
+                raise misfit(path, f"{names[plain][0]} and {name} are the same tensor of the model")
+            names[plain] = (name, tensor)
     return names
 
 
-def _check_layers(path: Path, family: Family, config: Mapping[str, Any], names: Mapping[str, str]) -> None:
+def plain_tensors(name: str, tensor: Tensor, family: Family) -> Iterator[tuple[str, Tensor]]:
+    """The tensors that Transformers makes of one of a file, mostly that one, with their plain names."""
+    name = plain_name(name, family)
+    whole = next((whole for whole in family.joined if f".{whole}." in name), None)
+    if whole is None or not tensor.shape:
+        yield name, tensor
+        return
+    parts = family.joined[whole]
+    for index, part in enumerate(parts):  # rows that do not divide evenly make shapes that no config.json asks for
+        rows = tensor.shape[0] // len(parts) + (tensor.shape[0] % len(parts) if not index else 0)
+        yield name.replace(whole, part), dataclasses.replace(tensor, shape=(rows, *tensor.shape[1:]))
+
+
+def _check_layers(path: Path, family: Family, config: Mapping[str, Any], names: Iterable[str]) -> None:
     """Compares the number of layers first, because every other size is counted once a layer."""
     wanted, start = family.module_count(family.with_sizes(config)), f"{family.layers}."
     held = {name.removeprefix(start).partition(".")[0] for name in names if name.startswith(start)}
@@ -116,7 +133,8 @@ def encoder_shapes(family: Family, config: Mapping[str, Any]) -> Iterator[tuple[
         shape = Shape.from_config(dict(config))
         for index, (heads, neurons) in enumerate(zip(shape.heads, shape.intermediate_sizes, strict=True)):
             start, width = f"{family.layers}.{index}.", heads * shape.head_size
-            yield from _layer_shapes(family.layer, start, shape.hidden_size, width, neurons)
+            normed = family.layer.first_norm or (fields.get("source_layers") or range(shape.layers))[index] > 0
+            yield from _layer_shapes(family, fields, start, width, neurons, normed=normed)
     yield from family.more_tensors(fields)
 
 
@@ -126,22 +144,33 @@ def _embedding_shapes(family: Family, fields: Mapping[str, Any]) -> Iterator[tup
     width = hidden if paths.narrow_words else narrow
     yield f"embeddings.{paths.word}.weight", (fields.get("vocab_size"), narrow)
     for path, rows in ((paths.position, "max_position_embeddings"), (paths.segment, "type_vocab_size")):
-        if path:
+        if path and family.has(path, fields):
             yield f"embeddings.{path}.weight", (fields.get(rows), width)
     if paths.norm:
-        yield from norm(f"embeddings.{paths.norm}", width)
+        yield from norm(f"embeddings.{paths.norm}", width, bias=family.has_bias(paths.norm, fields))
     if paths.projection and width != hidden:
         yield from linear(paths.projection, hidden, width)
 
 
-def _layer_shapes(paths: LayerPaths, start: str, hidden: int, width: int, neurons: int) -> Iterator[tuple[str, Sizes]]:
-    for path in (paths.query, paths.key, paths.value):
-        yield from linear(start + path, width, hidden)
-    yield from linear(start + paths.attention_output, hidden, width)
-    yield from norm(start + paths.attention_norm, hidden)
-    yield from linear(start + paths.up, neurons, hidden)
-    yield from linear(start + paths.down, hidden, neurons)
-    yield from norm(start + paths.norm, hidden)
+def _layer_shapes(
+    family: Family, fields: Mapping[str, Any], start: str, width: int, neurons: int, *, normed: bool
+) -> Iterator[tuple[str, Sizes]]:
+    """Tensors of a layer.
+
+    Args:
+        width: heads times the size of a head.
+        normed: whether the layer has an attention norm.
+    """
+    paths, hidden = family.layer, fields["hidden_size"]
+    assert paths is not None
+    rows = {path: width * blocks for path, blocks in paths.head_rows.items() if family.has(path, fields)}
+    rows |= {path: neurons * blocks for path, blocks in paths.neuron_rows.items()}
+    matrices = {path: (count, hidden) for path, count in rows.items()}
+    matrices |= {paths.attention_output: (hidden, width), paths.down: (hidden, neurons)}
+    for path, sizes in matrices.items():
+        yield from linear(start + path, *sizes, bias=family.has_bias(path, fields))
+    for path in ([paths.attention_norm] if normed else []) + [paths.norm]:
+        yield from norm(start + path, hidden, bias=family.has_bias(path, fields))
 
 
 def head_shapes(family: Family, config: Mapping[str, Any], ending: str | None = None) -> dict[str, Sizes]:
@@ -150,18 +179,17 @@ def head_shapes(family: Family, config: Mapping[str, Any], ending: str | None = 
     Args:
         ending: ending of the class's name; None for the class that config.json names, or for any where it names none.
     """
-    hidden, named = family.with_sizes(config)["hidden_size"], str((config.get("architectures") or [""])[0])
-    wanted = [
-        family.head_matrices(end, config)
-        for end in family.heads
-        if (named.endswith(end) or not named if ending is None else end == ending)
-    ]
-    return {
-        name: sizes
-        for head in wanted
-        for module in head
-        for name, sizes in linear(module, label_count(config) if module == head[-1] else hidden, hidden)
-    }
+    fields, named = family.with_sizes(config), str((config.get("architectures") or [""])[0])
+    wanted = [end for end in family.heads if (named.endswith(end) or not named if ending is None else end == ending)]
+    return {name: sizes for end in wanted for name, sizes in _head_shapes(family, fields, end)}
+
+
+def _head_shapes(family: Family, fields: Mapping[str, Any], ending: str) -> Iterator[tuple[str, Sizes]]:
+    hidden, head = fields["hidden_size"], family.head_matrices(ending, fields)
+    for module in head:
+        rows = label_count(fields) if module == head[-1] else hidden
+        yield from linear(module, rows, hidden, bias=family.has_bias(module, fields))
+    yield from family.more_head_tensors(ending, fields)
 
 
 def label_count(config: Mapping[str, Any]) -> int:

@@ -90,7 +90,7 @@ class TransformersTokenizer:
     @property
     def has_segments(self) -> bool:
         """Whether the model is given segment ids that are not all 0."""
-        return "token_type_ids" in self._model.family.inputs and "token_type_ids" in self.tokenizer.model_input_names
+        return "token_type_ids" in self._model.inputs and "token_type_ids" in self.tokenizer.model_input_names
 
     @cached_property
     def special(self) -> tuple[str, ...]:
@@ -107,7 +107,7 @@ class TransformersTokenizer:
         return [self._tokens(ids, types) for ids, types in zip(found["input_ids"], found["token_type_ids"], strict=True)]
 
     def _tokens(self, ids: Sequence[int], types: Sequence[int]) -> Tokens:
-        if "token_type_ids" not in self._model.family.inputs:
+        if "token_type_ids" not in self._model.inputs:
             return Tokens(tuple(ids), ())
         return Tokens(tuple(ids), tuple(types) if self.has_segments else (0,) * len(ids))
 
@@ -120,7 +120,7 @@ class TransformersTokenizer:
         content["added_tokens"] = [token for token in content["added_tokens"] if token["id"] < rows]
         if self.tokenizer.split_special_tokens:  # a flag that tokenizer.json has no place for
             content["added_tokens"] = [token for token in content["added_tokens"] if not token["special"]]
-        if "token_type_ids" in self._model.family.inputs and not self.has_segments:
+        if "token_type_ids" in self._model.inputs and not self.has_segments:
             content["post_processor"] = one_segment(content["post_processor"])
         return content
 
@@ -198,7 +198,7 @@ def _compared(
     texts = [(without_tabs(text), None if pair is None else without_tabs(pair)) for text, pair in texts]
     rows: list[Row] = [{"text": text, "text_pair": pair} for text, pair in texts]
     served = get_task("text-classification").encode(ours, rows, max_length)
-    segmented, limit = "token_type_ids" in model.family.inputs, rows_of(model.config)
+    segmented, limit = "token_type_ids" in model.inputs, rows_of(model.config)
     for text, wanted, item in zip(texts, theirs.encode(texts, max_length), served, strict=True):
         found = Tokens(item.ids, item.type_ids if segmented else ())
         # With ids beyond the table Transformers gives no answer that ours could equal.

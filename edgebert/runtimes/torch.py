@@ -37,7 +37,8 @@ class TorchSession(Session):
         except Exception as error:  # torch, transformers and safetensors each have classes of their own for a bad file
             raise SourceError(f"torch cannot open {folder}: {(str(error).splitlines() or [''])[0]}") from error
         family = find_family(self._model.config.model_type)
-        self._inputs = set(family.inputs if family else inspect.signature(self._model.forward).parameters)
+        segments = getattr(self._model.config, "type_vocab_size", None)
+        self._inputs = set(family.inputs_for(segments) if family else inspect.signature(self._model.forward).parameters)
 
     def predict(self, batch: Mapping[str, Array]) -> dict[str, Array]:
         """Runs one batch."""

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from edgebert.core.packages import quiet_libraries
 from edgebert.models.families import FAMILIES
 from edgebert.models.families.base import Ability, Family
-from edgebert.models.pruned import HEADS
+from edgebert.models.pruned import endings_of
 
 LONGEST = 64
 """Longest input in tokens of the models of `tiny_folder`."""
@@ -25,13 +25,24 @@ TEXTS = (
     "Ünïcödé words — in São Paulo — and 東京 too",
     "The quick brown fox jumps over the lazy dog, 0123456789.",
 )
-SIZES: dict[str, dict[str, int]] = {
+NO_IDS = dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"))
+SIZES: dict[str, dict[str, Any]] = {
     "electra": {"embedding_size": 16},
     "albert": {"embedding_size": 16},
     "mobilebert": {"embedding_size": 8, "intra_bottleneck_size": 16, "num_feedforward_networks": 2},
     "squeezebert": {"embedding_size": 32},
+    "deberta-v2": {
+        "relative_attention": True,
+        "position_biased_input": False,
+        "pos_att_type": ["p2c", "c2p"],
+        "position_buckets": 4,
+        "share_att_key": True,
+        "norm_rel_ebd": "layer_norm",
+        "type_vocab_size": 0,
+    },
+    "modernbert": {"local_attention": 8, **NO_IDS},
 }
-"""`model_type` -> sizes of a tiny model, of 4 heads, that BERT does not have."""
+"""`model_type` -> fields of a tiny model, of 4 heads, that BERT does not have."""
 ROLES = ("bos_token", "eos_token", "unk_token", "cls_token", "sep_token", "pad_token", "mask_token")
 
 
@@ -66,11 +77,11 @@ def tiny_model(
         "intermediate_size": neurons,
     }
     padding = options.pop("pad_token_id", 1 if family.skips_padding else 0)
+    segments = {"type_vocab_size": 2 if "token_type_ids" in family.inputs else 1} if family.embedding.segment else {}
+    labels = {"num_labels": 2 if head == "ForQuestionAnswering" else 3} if "id2label" not in options else {}
     config = getattr(transformers, f"{family.class_name}Config")(
         **{getattr(family.names, name): size for name, size in sizes.items()},
-        **({"type_vocab_size": 2 if "token_type_ids" in family.inputs else 1} if family.embedding.segment else {}),
-        **{"num_labels": 2 if head == "ForQuestionAnswering" else 3, **options} if "id2label" not in options else options,
-        **{name: size for name, size in SIZES.get(family.model_type, {}).items() if name not in options},
+        **{**segments, **labels, **SIZES.get(family.model_type, {}), **options},
         vocab_size=vocabulary,
         pad_token_id=padding,
         max_position_embeddings=longest + family.first_position({"pad_token_id": padding}),
@@ -232,5 +243,5 @@ def mix(*abilities: Ability) -> list[Any]:
     return [
         pytest.param(family, head, id=f"{family.model_type}-{head.removeprefix('For')}")
         for family in able(*abilities)
-        for head in HEADS
+        for head in endings_of(family)
     ]

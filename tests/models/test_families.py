@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from edgebert.models.folder import inspect_model
 from edgebert.models.load import load_model, run_model, save_model
 from edgebert.models.parts import EmbeddingParts, parts_of
 from edgebert.models.pruned import CLASSES, HEADS
-from edgebert.models.sizes import EncoderSizes, Shape
+from edgebert.models.sizes import EncoderSizes
 from edgebert.models.surgery import Units, everything, prune, shape_of
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.target import Target
@@ -33,6 +34,7 @@ from edgebert.stages.export.serving_form import serving_form
 from edgebert.stages.prune import importance
 from edgebert.stages.prune.reconstruct import reconstruct
 from edgebert.stages.quantize.equalize import equalize_values, smooth_norms
+from edgebert.stages.quantize.repair import repairs_of
 from edgebert.tasks import TASKS, get_task
 from edgebert.tasks.base import Task
 
@@ -58,7 +60,8 @@ def test_a_pruned_model_is_the_model_without_its_units_and_reloads_by_the_auto_c
     model = tiny_model(family, head, layers=3)
     pruned = prune(model, KEPT)
     assert type(pruned) is CLASSES[type(model)]
-    assert shape_of(pruned) == Shape(hidden_size=32, head_size=8, heads=(3, 1), intermediate_sizes=(3, 12))
+    sizes = {"heads": (3, 1), "intermediate_sizes": (3, 12)}
+    assert shape_of(pruned) == dataclasses.replace(shape_of(model), **sizes)
     batch = batch_of(model)
     assert_same(outputs(pruned, batch), outputs(silenced(model, KEPT), batch))
     assert difference(outputs(pruned, batch), outputs(model, batch)) > 1e-3
@@ -95,8 +98,8 @@ def test_queries_keys_values_and_hidden_states_are_captured(family: Family) -> N
     with torch.no_grad(), captured(model, names) as found:
         run_model(model, batch)
     with torch.no_grad():
-        layer = parts_of(model)[0]
-        assert torch.equal(found["query-1"], layer.projections["query"](found["hidden-0"]))
+        query = parts_of(model)[0].projections["query"](found["hidden-0"])
+        assert torch.equal(found["query-1"], query[..., : found["query-1"].shape[-1]])
     assert {name: value.shape[-1] for name, value in found.items()} == {name: width_of(model, name) for name in names}
 
 
@@ -205,8 +208,12 @@ def test_a_form_that_reads_all_tokens_holds_for_every_head(family: Family, head:
 def test_equalised_models_compute_the_same(family: Family) -> None:
     model = tiny_model(family)
     batch, wanted = batch_of(model), outputs(model, batch_of(model))
+    value = parts_of(model)[0].projections["value"].weight.clone()
     equalize_values(model, [batch])
+    assert not torch.equal(parts_of(model)[0].projections["value"].weight, value)
     assert_same(outputs(model, batch), wanted)
+    if "norms" not in repairs_of(family):
+        return
     norm = parts_of(model)[0].attention_norm.weight.clone()
     smooth_norms(model, [batch])
     assert not torch.equal(parts_of(model)[0].attention_norm.weight, norm)
@@ -280,6 +287,8 @@ def test_a_new_head_is_drawn_for_labels_and_nothing_else_is(family: Family, tmp_
 @every_family
 @pytest.mark.parametrize("head", ["ForTokenClassification", "ForMaskedLM", "ForQuestionAnswering"])
 def test_a_model_of_another_task_does_not_pass_as_this_ones(family: Family, head: str, tmp_path: Path) -> None:
+    if head in family.classless:
+        return
     other = inspect_model(tiny_folder(family.model_type, head, tmp_path / "other"))
     assert not other.has_head(TASK)
     assert other.head_fault(TASK) == (

@@ -75,7 +75,7 @@ def test_files_agree_and_the_tokenizer_can_be_cut_again(family: Family, folders:
     once, twice = opened(tmp_path / "once"), opened(tmp_path / "twice")
     assert twice.get_vocab_size() < once.get_vocab_size()
     assert twice.encode(TEXTS[0]).tokens == once.encode(TEXTS[0]).tokens
-    if family.vocabulary == "Unigram":
+    if family.vocabulary == "Unigram" or not family.vocabulary_files:
         return
     (tmp_path / "twice" / "tokenizer.json").unlink()
     (tmp_path / "twice" / "config.json").write_text((folders[family.model_type] / "config.json").read_text())

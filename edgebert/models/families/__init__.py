@@ -9,10 +9,14 @@ from edgebert.models.families.albert import ALBERT
 from edgebert.models.families.base import Family
 from edgebert.models.families.bert import BERT
 from edgebert.models.families.camembert import CAMEMBERT
+from edgebert.models.families.deberta_v2 import DEBERTA_V2
 from edgebert.models.families.distilbert import DISTILBERT
 from edgebert.models.families.electra import ELECTRA
+from edgebert.models.families.gte import GTE
 from edgebert.models.families.mobilebert import MOBILEBERT
+from edgebert.models.families.modernbert import MODERNBERT
 from edgebert.models.families.mpnet import MPNET
+from edgebert.models.families.nomic_bert import NOMIC_BERT
 from edgebert.models.families.roberta import ROBERTA
 from edgebert.models.families.squeezebert import SQUEEZEBERT
 from edgebert.models.families.xlm_roberta import XLM_ROBERTA
@@ -28,6 +32,10 @@ FAMILIES: tuple[Family, ...] = (
     ALBERT,
     MOBILEBERT,
     SQUEEZEBERT,
+    DEBERTA_V2,
+    MODERNBERT,
+    NOMIC_BERT,
+    GTE,
 )
 
 TOKENIZER_FILES = tuple(dict.fromkeys(name for family in FAMILIES for name in family.tokenizer_files))

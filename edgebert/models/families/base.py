@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from edgebert.models.families.paths import BERT_EMBEDDINGS, BERT_LAYER, BERT_NAMES, ConfigNames, EmbeddingPaths, LayerPaths
 from edgebert.models.families.shapes import Named
 
 Vocabulary = Literal["WordPiece", "BPE", "Unigram"]
@@ -20,63 +21,11 @@ USUAL_PADDING = 1
 """pad_token_id that Transformers assumes for the families that count positions from it, where config.json does not say."""
 POSITIONS = 512
 """Rows of the position table that Transformers assumes where config.json does not say."""
-Ability = Literal["units", "tokens", "positions", "hidden", "relations"]
+Ability = Literal["units", "tokens", "positions", "hidden", "relations", "times"]
 """What can be done with a family beside training, exporting and quantising it. units: heads, neurons and layers are cut;
 tokens: rows of the word table are; positions: rows of the position table are; hidden: the hidden states between layers are
-compared in distillation; relations: queries, keys and values are."""
+compared in distillation; relations: queries, keys and values are; times: a speed-up is predicted from times of layers."""
 CUTS: tuple[Ability, ...] = ("units", "tokens", "positions")
-
-
-@dataclass(frozen=True)
-class ConfigNames:
-    """Names in config.json of the sizes that BERT calls as these fields are called."""
-
-    hidden_size: str = "hidden_size"
-    num_hidden_layers: str = "num_hidden_layers"
-    num_attention_heads: str = "num_attention_heads"
-    intermediate_size: str = "intermediate_size"
-
-
-@dataclass(frozen=True)
-class EmbeddingPaths:
-    """Tables and norm, below the encoder's `embeddings`."""
-
-    word: str = "word_embeddings"
-    position: str | None = "position_embeddings"
-    """None where positions have no table of their own: relative or rotary ones."""
-    segment: str | None = "token_type_embeddings"
-    """None where tokens have no segment ids."""
-    norm: str | None = "LayerNorm"
-    narrow_words: bool = False
-    """Whether `embedding_size` is the width of the word table alone, and not that of all tables."""
-    projection: str | None = None
-    """Below the encoder: the matrix from the width of the tables to the hidden size, in models where the two differ."""
-
-
-@dataclass(frozen=True)
-class LayerPaths:
-    """Modules of an encoder layer: projections, output and norm of the attention half, then those of the FFN half."""
-
-    attention: str = "attention.self"
-    """The module that mixes the values; the three projections are its children."""
-    query: str = "attention.self.query"
-    key: str = "attention.self.key"
-    value: str = "attention.self.value"
-    attention_output: str = "attention.output.dense"
-    attention_norm: str = "attention.output.LayerNorm"
-    up: str = "intermediate.dense"
-    activation: str = "intermediate.intermediate_act_fn"
-    down: str = "output.dense"
-    norm: str = "output.LayerNorm"
-    residuals: tuple[str, str] | None = ("attention.output", "output")
-    """Modules called with (update, residual) at the end of each half; None where the layer adds the residual itself."""
-    shared_bias: str | None = None
-    """Below the encoder: the method that makes from hidden states the bias, of shape (batch, heads of the original, length,
-    length), that every layer adds to its scores and takes as the third argument of `attention`; None where there is none."""
-    heads: str = "num_attention_heads"
-    """Attribute of the attention module: its number of heads."""
-    width: str | None = "all_head_size"
-    """Attribute of the attention module: heads times the size of a head; None where it has none."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +57,7 @@ class Family:
     """Class of its tokenizer in Transformers; empty where it is called as the family's other classes are."""
     inputs: tuple[str, ...] = ALL_INPUTS
     """Inputs of its graphs, in order."""
-    names: ConfigNames = ConfigNames()
+    names: ConfigNames = BERT_NAMES
     defaults: Mapping[str, int] = field(
         default_factory=lambda: {
             "hidden_size": 768,
@@ -119,9 +68,25 @@ class Family:
     )
     """BERT's name of a size, or the family's own name of one that BERT does not have, such as `embedding_size` -> what
     Transformers assumes where config.json leaves it out."""
-    embedding: EmbeddingPaths = EmbeddingPaths()
-    layer: LayerPaths | None = LayerPaths()
+    embedding: EmbeddingPaths = BERT_EMBEDDINGS
+    layer: LayerPaths | None = BERT_LAYER
     """None where the layers are built otherwise than BERT's; then `lacks` says what that rules out."""
+    segments_by_config: bool = False
+    """Whether its models take `token_type_ids` beside `inputs` where config.json has more than one type."""
+    classless: tuple[str, ...] = ()
+    """Endings of classes, such as ForQuestionAnswering, that Transformers does not have for it."""
+    undeclared: tuple[str, ...] = ()
+    """Keys of config.json that Transformers reads although its config class does not declare them."""
+    layer_lists: tuple[str, ...] = ()
+    """Keys of config.json whose values have an item for each layer."""
+    positions: int = POSITIONS
+    """Longest input in tokens that Transformers assumes where config.json does not say."""
+    former: Mapping[str, str] = field(default_factory=dict)
+    """Piece of a tensor's name, as files have it -> the module's name in Transformers today."""
+    joined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Matrix in files -> the matrices that Transformers splits it into, by equal numbers of rows."""
+    language_bias: str | None = None
+    """Parameter with a number for each token, below the model, where that is not the bias of `language_head`."""
     fixed: Mapping[str, Any] = field(default_factory=dict)
     """Key of config.json -> its only value that is supported, which Transformers assumes where the file leaves it out."""
     skips_padding: bool = False
@@ -174,7 +139,52 @@ class Family:
 
     def longest_input(self, config: Mapping[str, Any]) -> int:
         """Most tokens of a text that the position table has rows for."""
-        return int(config.get("max_position_embeddings", POSITIONS)) - self.first_position(config)
+        return int(config.get("max_position_embeddings", self.positions)) - self.first_position(config)
+
+    def inputs_for(self, segments: int | None) -> tuple[str, ...]:
+        """Inputs of the graphs of a model.
+
+        Args:
+            segments: `type_vocab_size` of config.json; None where it has none.
+        """
+        return ALL_INPUTS if self.segments_by_config and (segments or 0) > 1 else self.inputs
+
+    def lacking(self, config: Mapping[str, Any]) -> Mapping[Ability, str]:
+        """`lacks`, and what a model of this config.json does not allow beside that."""
+        return self.lacks
+
+    def fault(self, config: Mapping[str, Any]) -> str | None:
+        """What a config.json says, beside `fixed`, that rules compression out, in words; None where nothing does.
+
+        Args:
+            config: the content of config.json, whose sizes have been checked.
+        """
+        return None
+
+    def relative_rows(self, config: Mapping[str, Any]) -> int:
+        """Rows of relative positions that the queries and keys of a head are multiplied with; 0 in families without them."""
+        return 0
+
+    def has(self, path: str, config: Mapping[str, Any]) -> bool:
+        """Whether a model of such a config.json has a part of `embedding` or `layer`."""
+        return True
+
+    def has_bias(self, path: str, config: Mapping[str, Any]) -> bool:
+        """Whether a matrix or norm has a bias in a model of such a config.json.
+
+        Args:
+            path: below the layer, the encoder's embeddings, or the model for a head.
+        """
+        return True
+
+    def more_head_tensors(self, ending: str, config: Mapping[str, Any]) -> Iterable[Named]:
+        """Plain name and shape of the tensors of a class's head beside those of its matrices.
+
+        Args:
+            ending: a key of `heads`.
+            config: result of `with_sizes`.
+        """
+        return ()
 
     def head_matrices(self, ending: str, config: Mapping[str, Any]) -> tuple[str, ...]:
         """The matrices of the head of a class, as in `heads`.

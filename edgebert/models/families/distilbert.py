@@ -1,6 +1,7 @@
 """DistilBERT (Sanh et al. 2019, arXiv 1910.01108): BERT without segment ids and pooler, with names of its own."""
 
-from edgebert.models.families.base import ConfigNames, EmbeddingPaths, Family, LayerPaths
+from edgebert.models.families.base import Family
+from edgebert.models.families.paths import ConfigNames, EmbeddingPaths, LayerPaths
 
 DISTILBERT = Family(
     model_type="distilbert",

@@ -1,6 +1,7 @@
 """ELECTRA (Clark et al. 2020, arXiv 2003.10555): BERT without a pooler; small models have narrow tables."""
 
-from edgebert.models.families.base import EmbeddingPaths, Family
+from edgebert.models.families.base import Family
+from edgebert.models.families.paths import EmbeddingPaths
 
 ELECTRA = Family(
     model_type="electra",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from edgebert.models.families.base import EmbeddingPaths, Family, LayerPaths
+from edgebert.models.families.base import Family
+from edgebert.models.families.paths import EmbeddingPaths, LayerPaths
 from edgebert.models.families.shapes import Named
 
 BUCKETS = 32

@@ -162,6 +162,7 @@ class _Attention(nn.Module):
     def __init__(self, source: LayerParts, rewrites: frozenset[str], *, first_only: bool) -> None:
         super().__init__()
         attention, paths = source.attention, source.paths
+        assert paths.heads is not None  # every family with rewrites names the attribute
         self.heads, self.size = getattr(attention, paths.heads), attention.attention_head_size
         self.fused = "attention" in rewrites
         self.first_only = first_only

@@ -23,7 +23,7 @@ def faults(stage: PruneSettings, model: ModelFacts) -> list[str]:
     """One message for each setting that cannot work."""
     heads, intermediate_sizes = sizes_of(model.config)
     family = family_of_config(model.config)
-    messages = _part_faults(stage, family)
+    messages = _part_faults(stage, family, model.config)
     if messages:
         return messages
     if stage.sizes:
@@ -58,15 +58,19 @@ def _language_faults(languages: Sequence[str]) -> list[str]:
     ]
 
 
-def _part_faults(stage: PruneSettings, family: Family) -> list[str]:
+def _part_faults(stage: PruneSettings, family: Family, config: Mapping[str, Any]) -> list[str]:
     """Parts that the settings remove, and that a model of the family has to keep."""
     wanted: list[tuple[Ability, str, bool]] = [
         ("units", "heads, neurons and layers", stage.weighs),
         ("tokens", "vocabulary", stage.vocabulary is not None),
         ("positions", "positions", stage.positions is not None),
     ]
-    refused = [(words, family.lacks[part]) for part, words, asked in wanted if asked and part in family.lacks]
-    return [f"the {words} of {family.title} cannot be cut, because {why}; drop what asks for it" for words, why in refused]
+    lacks = family.lacking(config)
+    refused = [(words, lacks[part]) for part, words, asked in wanted if asked and part in lacks]
+    messages = [f"the {words} of {family.title} cannot be cut, because {why}; drop what asks for it" for words, why in refused]
+    if stage.to and stage.to.speedup and (why := lacks.get("times")):
+        messages.append(f"a speed-up of {family.title} cannot be predicted, because {why}; say `to: {{macs: ...}}` instead")
+    return messages
 
 
 def _position_faults(positions: int, available: int, max_length: int) -> list[str]:

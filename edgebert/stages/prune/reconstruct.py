@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from edgebert.models.parts import EmbeddingParts, LayerParts, family_of, parts_of, shared_bias
+from edgebert.models.load import run_model
+from edgebert.models.parts import EmbeddingParts, LayerParts, inputs_of, parts_of, shared_bias
 from edgebert.models.surgery import Kept
 
 RIDGE = 1e-2
@@ -22,9 +23,8 @@ MAX_TOKENS = 65_536
 """Most tokens to fit on: more do not improve the fit, and a matrix's inputs are all in memory, 4 bytes a token and neuron."""
 
 
-Scores = tuple[torch.Tensor, ...]
-"""What a layer adds to its attention scores: an additive mask of shape (batch, 1, 1, length) and, in some families, the bias
-that all layers share."""
+Call = tuple[tuple[Any, ...], Mapping[str, Any]]
+"""What the attention module of a layer takes beside hidden states, for a batch: by place, and by name."""
 
 
 @dataclass
@@ -39,14 +39,14 @@ class _Reached:
 class _Half:
     """One half of a layer: what computes the inputs of its output matrix, that matrix, and the norm behind the sum."""
 
-    inputs: Callable[[torch.Tensor, Scores], torch.Tensor]
-    """(hidden states, what is added to the scores) -> what the matrix reads."""
+    inputs: Callable[[torch.Tensor, Call], torch.Tensor]
+    """(hidden states, what attention takes beside them) -> what the matrix reads."""
     matrix: Any
     norm: Any
 
-    def of(self, hidden: list[torch.Tensor], scores: list[Scores]) -> _Reached:
+    def of(self, hidden: list[torch.Tensor], calls: list[Call]) -> _Reached:
         """The half, reached by these hidden states, one tensor a batch."""
-        return _Reached([self.inputs(x, added) for x, added in zip(hidden, scores, strict=True)], hidden)
+        return _Reached([self.inputs(x, call) for x, call in zip(hidden, calls, strict=True)], hidden)
 
     def sums(self, reached: _Reached) -> list[torch.Tensor]:
         """The residual stream behind the half, before its norm, for each batch."""
@@ -59,36 +59,41 @@ class _Half:
 
 def halves(layer: LayerParts) -> tuple[_Half, _Half]:
     """The attention half and the FFN half of a layer."""
+    if layer.paths.before:
+        return (
+            _Half(lambda hidden, call: mixed(layer, layer.attention_norm(hidden), call), layer.attention_output, _Reader()),
+            _Half(lambda hidden, call: layer.neurons(layer.norm(hidden)), layer.down, _Reader()),
+        )
     return (
-        _Half(lambda hidden, added: mixed(layer, hidden, *added), layer.attention_output, layer.attention_norm),
-        _Half(lambda hidden, added: layer.neurons(hidden), layer.down, layer.norm),
+        _Half(lambda hidden, call: mixed(layer, hidden, call), layer.attention_output, layer.attention_norm),
+        _Half(lambda hidden, call: layer.neurons(hidden), layer.down, layer.norm),
     )
 
 
 class _Reader(torch.nn.Module):
-    """Stands in for a matrix, and returns what it was to read."""
+    """Stands in for a matrix or a norm, and returns what it was to read."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return inputs
 
 
-def mixed(layer: LayerParts, hidden: torch.Tensor, *added: torch.Tensor) -> torch.Tensor:
+def mixed(layer: LayerParts, hidden: torch.Tensor, call: Call) -> torch.Tensor:
     """What the output matrix of the attention half reads, of shape (batch, length, heads * head size).
 
     The attention module of some families applies that matrix itself; there it is left out meanwhile.
 
     Args:
-        added: as `Scores`.
+        hidden: what the projections read.
     """
     paths = layer.paths
     inner = paths.attention_output.removeprefix(f"{paths.attention}.")
     if inner == paths.attention_output:
-        found: torch.Tensor = layer.attention(hidden, *added)[0]
+        found: torch.Tensor = layer.attention(hidden, *call[0], **call[1])[0]
         return found
     matrix = layer.attention_output
     layer.attention.set_submodule(inner, _Reader())
     try:
-        found = layer.attention(hidden, *added)[0]
+        found = layer.attention(hidden, *call[0], **call[1])[0]
     finally:
         layer.attention.set_submodule(inner, matrix)
     return found
@@ -115,15 +120,15 @@ def reconstruct(
     batches = within(batches)
     valid = torch.cat([batch["attention_mask"].reshape(-1) for batch in batches]).bool()
     ours, theirs = _embedded(student, batches), _embedded(teacher, batches)
-    scores = [_scores(student, batch, hidden) for batch, hidden in zip(batches, ours, strict=True)]
+    calls = _calls(teacher, batches, theirs)
     passed = 0
     whole = parts_of(teacher)
     for layer, source in zip(parts_of(student), sorted(kept), strict=True):
-        for skipped in whole[passed:source]:  # the teacher also goes through the layers that were removed
-            for half in halves(skipped):
-                theirs = half.normed(half.of(theirs, scores))
+        for skipped in range(passed, source):  # the teacher also goes through the layers that were removed
+            for half in halves(whole[skipped]):
+                theirs = half.normed(half.of(theirs, calls[skipped]))
         for ours_half, theirs_half in zip(halves(layer), halves(whole[source]), strict=True):
-            pruned, expected = ours_half.of(ours, scores), theirs_half.of(theirs, scores)
+            pruned, expected = ours_half.of(ours, calls[source]), theirs_half.of(theirs, calls[source])
             _fit(ours_half.matrix, pruned, theirs_half.sums(expected), valid, ridge)
             ours, theirs = ours_half.normed(pruned), theirs_half.normed(expected)
         passed = source + 1
@@ -137,7 +142,7 @@ def within(batches: Sequence[Mapping[str, torch.Tensor]], tokens: int = MAX_TOKE
 
 
 def _embedded(model: Any, batches: Sequence[Mapping[str, torch.Tensor]]) -> list[torch.Tensor]:
-    embeddings, segmented = EmbeddingParts.of(model), "token_type_ids" in family_of(model).inputs
+    embeddings, segmented = EmbeddingParts.of(model), "token_type_ids" in inputs_of(model)
     options = [{"token_type_ids": batch.get("token_type_ids")} if segmented else {} for batch in batches]
     project = embeddings.projection or torch.nn.Identity()
     return [
@@ -145,10 +150,37 @@ def _embedded(model: Any, batches: Sequence[Mapping[str, torch.Tensor]]) -> list
     ]
 
 
-def _scores(model: Any, batch: Mapping[str, torch.Tensor], hidden: torch.Tensor) -> Scores:
-    """What the layers of a model, or of one that was cut from it, add to their scores."""
+def _calls(model: Any, batches: Sequence[Mapping[str, torch.Tensor]], hidden: list[torch.Tensor]) -> list[list[Call]]:
+    """What the attention modules of a model take, or those of one that was cut from it: for each layer, for each batch."""
+    layers = parts_of(model)
+    if not layers[0].paths.mask_alone:
+        return _recorded(model, batches)
+    scores = [_scores(model, batch, x) for batch, x in zip(batches, hidden, strict=True)]
+    return [scores] * len(layers)
+
+
+def _recorded(model: Any, batches: Sequence[Mapping[str, torch.Tensor]]) -> list[list[Call]]:
+    """The same, as Transformers makes it in a pass: masks, rotations, relative positions."""
+    layers = parts_of(model)
+    calls: list[list[Call]] = [[] for _ in layers]
+
+    def keep(index: int) -> Any:
+        return lambda module, inputs, named: calls[index].append((inputs[1:], {**named}))
+
+    handles = [layer.attention.register_forward_pre_hook(keep(index), with_kwargs=True) for index, layer in enumerate(layers)]
+    try:
+        for batch in batches:
+            run_model(model, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def _scores(model: Any, batch: Mapping[str, torch.Tensor], hidden: torch.Tensor) -> Call:
+    """An additive mask, and the bias that all layers share, in a family with one."""
     mask, bias = _additive(batch["attention_mask"], model.dtype), shared_bias(model, hidden)
-    return (mask,) if bias is None else (mask, bias)
+    return ((mask,) if bias is None else (mask, bias)), {}
 
 
 def _additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -161,13 +193,15 @@ def _fit(dense: Any, half: _Reached, expected: list[torch.Tensor], valid: torch.
     x = torch.cat([value.reshape(-1, value.shape[-1]) for value in half.inputs])[valid]
     missing = [target - total for target, total in zip(expected, _plain_sums(half, dense), strict=True)]
     y = torch.cat([value.reshape(-1, value.shape[-1]) for value in missing])[valid]
-    x_mean, y_mean = x.mean(dim=0), y.mean(dim=0)
-    x, y = x - x_mean, y - y_mean
+    if dense.bias is not None:
+        x_mean, y_mean = x.mean(dim=0), y.mean(dim=0)
+        x, y = x - x_mean, y - y_mean
     gram = (x.T @ x).double()
     gram += ridge * gram.diagonal().mean().clamp_min(1e-12) * torch.eye(len(gram), dtype=torch.float64)
     change = torch.linalg.solve(gram, (x.T @ y).double()).to(dense.weight.dtype)
     dense.weight += change.T
-    dense.bias += y_mean - x_mean @ change
+    if dense.bias is not None:
+        dense.bias += y_mean - x_mean @ change
 
 
 def _plain_sums(half: _Reached, dense: Any) -> list[torch.Tensor]:

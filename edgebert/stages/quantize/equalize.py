@@ -51,9 +51,9 @@ def equalize_values(model: Any, batches: Sequence[Mapping[str, torch.Tensor]], *
     for layer, ranges in zip(parts_of(model), context_ranges(model, batches), strict=True):
         scales = scales_of(ranges, layer.attention_output.weight, alpha)
         value = layer.projections["value"]
-        value.weight /= scales[:, None]
+        value.weight[-len(scales) :] /= scales[:, None]  # the last rows, where one matrix makes queries, keys and values
         if value.bias is not None:
-            value.bias /= scales
+            value.bias[-len(scales) :] /= scales
         layer.attention_output.weight *= scales
         balances.append(Balance(unevenness(ranges), unevenness(ranges / scales)))
     return balances

@@ -44,4 +44,5 @@ OF_ANY_LAYERS = ("biases",)
 
 def repairs_of(family: Family) -> tuple[str, ...]:
     """The repairs that hold for a family's models, in the order in which they are tried."""
-    return tuple(name for name in WEIGHT_REPAIRS if family.layer is not None or name in OF_ANY_LAYERS)
+    own = family.layer.repairs if family.layer is not None else ()
+    return tuple(name for name in WEIGHT_REPAIRS if name in own or name in OF_ANY_LAYERS)

@@ -24,7 +24,7 @@ def facts(family: Family, **config: Any) -> ModelFacts:
     return ModelFacts(with_sizes(fields), 32, None, {})
 
 
-@every_family
+@pytest.mark.parametrize("family", able("positions"), ids=lambda family: family.model_type)
 def test_positions_are_tokens_and_not_rows(family: Family) -> None:
     longest = 512 if family.skips_padding else 514
     assert Prune(positions=longest).faults(facts(family)) == []
