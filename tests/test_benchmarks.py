@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import make_model, review_rows, write_table
+from packed_encoders import pack_encoder
 from plugged_fakes import FAKES
+from tiny_families import TEXTS
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -129,6 +131,19 @@ def test_clients_prints_every_client_and_its_figures(assets: Path, tmp_path: Pat
     for name in ("Transformers.js, as the card says", "onnxruntime-node", "optimum-intel, by itself"):
         assert name in names
     assert lines[-1].startswith("figures: clients=") and lines[-1].endswith("; all hold")
+
+
+@pytest.mark.slow
+def test_trimming_cuts_a_packed_encoder_and_prints_what_texts_lose(tmp_path: Path) -> None:
+    folder = tmp_path / "assets"
+    (folder / "held-out").mkdir(parents=True)
+    pack_encoder(folder / "e5-small-q4.bin")
+    for language in ("de", "en"):
+        (folder / "held-out" / f"{language}-texts.txt").write_text("\n".join(text for text in TEXTS * 5 if text.isascii()))
+    lines = quick("trimming", folder, tmp_path).splitlines()
+    assert [line.split("  ")[0] for line in lines[:3]] == ["text", "de: texts", "en: texts"]
+    assert "rows removed=" in lines[-1] and "other tokens though all stay=0 (<= 0)" in lines[-1]
+    assert "logits apart=" in lines[-1] and "logits apart" not in lines[-1].partition("; ")[2]
 
 
 def test_every_benchmark_is_described_and_finds_what_it_imports(monkeypatch: pytest.MonkeyPatch) -> None:
