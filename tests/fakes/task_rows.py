@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from edgebert.core.files import sentences
 from edgebert.tasks.base import Array, Output, Row, Task
 
 Sure = Callable[[Array, int], Array]
@@ -68,6 +69,12 @@ SAMPLES: dict[str, TaskSample] = {
     ),
 }
 """Name of each task -> its sample."""
+
+
+def rows_of(task: Task, count: int, first: int = 0) -> list[Row]:
+    """Labelled rows of short texts."""
+    texts = enumerate(sentences()[first : first + count], start=first)
+    return [SAMPLES[task.name].row(number, " ".join(text.split()[:6])) for number, text in texts]
 
 
 def shape_of(output: Output, task: Task, tokens: int) -> tuple[int, ...]:
