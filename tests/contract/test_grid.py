@@ -66,8 +66,7 @@ def crossed() -> list[tuple[Task, Family]]:
     pairs = [(task, family) for task in TASKS for family in FAMILIES if (task.name, family.model_type) not in refused]
     by_task = {task.name: (task, family) for task, family in reversed(pairs)}
     by_family = {family.model_type: (task, family) for task, family in reversed(pairs)}
-    found = {(task.name, family.model_type): (task, family) for task, family in (*by_task.values(), *by_family.values())}
-    return list(found.values())
+    return [pair for pair in pairs if pair in (by_task[pair[0].name], by_family[pair[1].model_type])]
 
 
 CHAINS = crossed()
