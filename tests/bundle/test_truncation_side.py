@@ -19,6 +19,7 @@ from edgebert.core.progress import Silent
 from edgebert.measure.bench.models import ModelRequest, find_models
 from edgebert.measure.latency.job import RoundJob
 from edgebert.measure.latency.query_maker import QueryMaker
+from edgebert.tasks import get_task
 
 LONG = " ".join(["good"] * 200 + ["bad"] * 200)
 LEFT = {"direction": "Left", "max_length": 32, "strategy": "LongestFirst", "stride": 0}
