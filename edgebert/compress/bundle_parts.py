@@ -78,6 +78,8 @@ def _lineage_entry(artifact: Artifact) -> dict[str, Any]:
         parameters["source"] = _without_folders(str(parameters["source"]))
     if "teachers" in parameters:
         parameters["teachers"] = [_without_folders(name) for name in parameters["teachers"]]
+    if (student := parameters.get("student")) and student["folder"]:
+        parameters["student"] = {**student, "folder": _without_folders(student["folder"])}
     return {"stage": made_by.name, "parameters": parameters, "sha256": artifact.sha256, "packages": made_by.packages}
 
 

@@ -129,8 +129,9 @@ class Compression:
         if not self.inputs.task.has_labels:
             return labels
         require_one_reading(self.given_data.values(), self.inputs.task, labels)
+        starts = {name for step in self.inputs.layout.steps for name in step.stage.starts()}
         for name, model in self.inputs.models.items():  # where finetune makes the head, only the data names the labels
-            if fault := label_fault(name, model, labels):
+            if name not in starts and (fault := label_fault(name, model, labels)):
                 raise SourceError(fault, hint=SAME_LABELS)
         return labels
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgebert.compress.cells import cell_problems
 from edgebert.compress.labels import SAME_LABELS, label_fault, label_problems, learned_labels
@@ -121,6 +121,7 @@ def _other_models(file: RecipeFile, task: Task, model: ModelFolder) -> tuple[dic
     models: dict[str, ModelFolder] = {}
     problems: list[Problem] = []
     tokenizer = model.path / "tokenizer.json"
+    known = ModelFacts(with_sizes(model.config), 0, tokenizer if tokenizer.is_file() else None, {}, task=task)
     max_length = file.recipe.task.max_length or model.max_length()
     known_labels = file.recipe.task.labels or (model.labels if task.has_labels and model.has_head(task) else ())
     for index, stage in enumerate(file.recipe.stages):
@@ -137,6 +138,9 @@ def _other_models(file: RecipeFile, task: Task, model: ModelFolder) -> tuple[dic
                 short = f"{name} has {positions} positions, fewer than the {max_length} tokens that inputs may have."
                 hint = f"Set task.max_length to {positions}, or name a teacher with more positions."
                 problems.append(Problem(path, short, suggestion=hint))
+            if name in stage.starts():
+                problems += cell_problems(file.recipe, task, models[name].family)
+                continue
             if not models[name].has_head(task):
                 hint = "Fine-tune it first, with a recipe of its own, or leave it out."
                 why = f"{name} was not fine-tuned for {task.name}: {models[name].head_fault(task)}"
@@ -145,9 +149,10 @@ def _other_models(file: RecipeFile, task: Task, model: ModelFolder) -> tuple[dic
                 problems.append(Problem(path, fault, suggestion=SAME_LABELS))
         others = {name: with_sizes(models[name].config) for name in stage.models() if name in models}
         before = tuple(earlier.stage_name() for earlier in file.recipe.stages[:index] if earlier.produces == "transformers")
-        config = with_sizes(model.config)
-        known = ModelFacts(config, max_length, tokenizer if tokenizer.is_file() else None, others, before)
-        problems += [Problem(path, fault) for fault in stage.faults(known)]
+        known = replace(known, max_length=max_length, others=others, before=before)
+        found = stage.faults(known)
+        problems += [Problem(path, fault) for fault in found]
+        known = known if found else stage.after(known)
     return models, problems
 
 

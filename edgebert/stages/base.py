@@ -43,6 +43,8 @@ class ModelFacts:
     """Name of each model that the stage asks for -> its config.json."""
     before: tuple[str, ...] = ()
     """Names of the earlier stages that change the weights, in order."""
+    task: Task | None = None
+    """The recipe's task."""
 
 
 class LayerCosts(Protocol):
@@ -236,6 +238,14 @@ class Stage(Strict, ABC):
     def models(self) -> tuple[str, ...]:
         """Other models that it needs, written as in a recipe's `model`."""
         return ()
+
+    def starts(self) -> tuple[str, ...]:
+        """Those of `models` whose weights are only a start, so that they need no head for the task."""
+        return ()
+
+    def after(self, model: ModelFacts) -> ModelFacts:
+        """The facts that later stages know, after a model with these went through this one."""
+        return model
 
     def faults(self, model: ModelFacts) -> list[str]:
         """Messages about settings that cannot work with the model; checked before any work."""

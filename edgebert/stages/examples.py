@@ -13,7 +13,7 @@ from edgebert.data.labels import indices_of_labels
 from edgebert.data.prepared import PreparedData
 from edgebert.errors import StageError
 from edgebert.runtimes.serving import Serving
-from edgebert.tasks.base import Encoded, Row, collate, padded_targets
+from edgebert.tasks.base import NO_WORD, Encoded, Row, collate, padded_targets
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -148,6 +148,15 @@ def same_tokens(ours: Sequence[Encoded], theirs: Sequence[Encoded]) -> list[bool
     Only tasks that label tokens keep the characters of tokens; for others all examples count as the same.
     """
     return [one.offsets == other.offsets for one, other in zip(ours, theirs, strict=True)]
+
+
+def first_tokens(window: Encoded) -> dict[int, int]:
+    """Word that begins in a window -> its first token there."""
+    firsts: dict[int, int] = {}
+    for token, word in enumerate(window.words):
+        if word not in (NO_WORD, window.continued):
+            firsts.setdefault(word, token)
+    return firsts
 
 
 def _windows(encoded: Sequence[Encoded], start: int) -> list[Window]:

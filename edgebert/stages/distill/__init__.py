@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -10,6 +11,9 @@ from pydantic import Field, field_validator
 from edgebert.core.store import Artifact
 from edgebert.stages.base import ModelFacts, RunContext, Stage
 from edgebert.stages.distill.settings import ASSISTANT, OWN_TEACHERS, TEACHER, Objective, QuantizationAware
+from edgebert.stages.distill.student import Student
+from edgebert.stages.distill.students import student_faults
+from edgebert.stages.examples import Examples
 
 
 def _or_one(schema: dict[str, Any]) -> None:
@@ -25,6 +29,10 @@ class Distill(Objective, Stage):
     without labels), and its outputs are kept in the store. With several teachers the soft labels are the mean of their
     logits; hidden states and relations come from the first.
 
+    The student is the model as the stages before left it, or one that `student` describes, of another width, family and
+    tokenizer. Where its tokenizer is another, hidden states are compared as one vector a text (of the first token, or the mean,
+    as the head reads them) through a learned matrix, and the tags of words at the first token of each word.
+
     Sample:
 
         - distill: {epochs: 3, learning_rate: 3.0e-4, temperature: 2}
@@ -39,6 +47,11 @@ class Distill(Objective, Stage):
         "other models, named as in `model`, fine-tuned for the task with the same labels.",
     )
 
+    student: Student | None = Field(
+        None,
+        description="Build the student: `{layers: 6, hidden: 384}` of the model as it is, or `{folder: PATH}` of another one, "
+        "which brings its tokenizer. By default the model as the stages before left it.",
+    )
     quantization_aware: QuantizationAware | None = Field(
         None,
         description="Round weights and activations during training as this method of the quantize stage will, so that the "
@@ -57,9 +70,10 @@ class Distill(Objective, Stage):
         return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
     def parameters(self) -> dict[str, Any]:
-        """Its fields but `checkpoint_seconds`, which does not change the result. Without `quantization_aware`, keys are those
-        of releases that did not have it."""
-        left_out = {"checkpoint_seconds"} if self.quantization_aware else {"checkpoint_seconds", "quantization_aware"}
+        """Its fields but `checkpoint_seconds`, which does not change the result. Without `quantization_aware` and `student`,
+        keys are those of releases that did not have them."""
+        newer = {name for name in ("quantization_aware", "student") if getattr(self, name) is None}
+        left_out = {"checkpoint_seconds", *newer}
         return {name: value for name, value in super().parameters().items() if name not in left_out}
 
     def needed(self) -> frozenset[str]:
@@ -67,11 +81,31 @@ class Distill(Objective, Stage):
         return self.needs | ({"train"} if self.hard else frozenset())
 
     def models(self) -> tuple[str, ...]:
-        """The teachers that the recipe does not make."""
-        return tuple(name for name in self.teachers if name not in OWN_TEACHERS)
+        """The teachers that the recipe does not make, and the model that the student is built from."""
+        return tuple(dict.fromkeys([*(name for name in self.teachers if name not in OWN_TEACHERS), *self.starts()]))
+
+    def starts(self) -> tuple[str, ...]:
+        """The model that the student is built from, unless it teaches as well."""
+        folder = self.student.folder if self.student else None
+        return (folder,) if folder and folder not in self.teachers else ()
+
+    def after(self, model: ModelFacts) -> ModelFacts:
+        """Those of the student."""
+        if self.student is None:
+            return model
+        folder = self.student.folder
+        return replace(model, config=self._student_config(model), tokenizer=None if folder else model.tokenizer)
+
+    def _student_config(self, model: ModelFacts) -> Mapping[str, Any]:
+        """config.json of the student, with sizes under BERT's names."""
+        if self.student is None:
+            return model.config
+        return self.student.config(model.others.get(self.student.folder or "", model.config))
 
     def faults(self, model: ModelFacts) -> list[str]:
         """Messages about teachers and layers that do not fit the model."""
+        if self.student and (faults := student_faults(self.student, self.relations, model)):
+            return faults
         first = self.teachers[0]
         teacher = model.others.get(first, model.config)
         faults = []
@@ -81,34 +115,40 @@ class Distill(Objective, Stage):
                 "result this one trains"
             )
         return faults + self.objective_faults(
-            student=model.config,
+            student=self._student_config(model),
             teacher=teacher,
             name=f"the teacher {first}" if first in model.others else "its teacher",
         )
 
     def run(self, source: Artifact, context: RunContext) -> Mapping[str, Any]:
-        """Writes a Transformers folder of the same shape."""
+        """Writes a Transformers folder of the student's shape, with the student's tokenizer."""
         from edgebert.models.load import copy_tokenizer, load_model, save_model
         from edgebert.stages.distill.augmentation import augmented
         from edgebert.stages.distill.learn import learn
         from edgebert.stages.distill.losses import pairing
-        from edgebert.stages.distill.teachers import open_teachers
+        from edgebert.stages.distill.students import built, differ
+        from edgebert.stages.distill.teachers import find, open_teachers
 
-        student = load_model(source.path, context.task)
-        examples = augmented(context.examples(source), self, context)
-        teachers = open_teachers(self.teachers, student, source, context, examples, self)
+        start = context.models[self.student.folder] if self.student and self.student.folder else source
+        student = load_model(source.path, context.task) if self.student is None else built(self.student, start, source, context)
+        examples = augmented(Examples(context.examples(source).sets, context.serving(start)), self, context)
+        apart = start is not source and differ(start, find(self.teachers[0], source, context), self.relations, context)
+        teachers = open_teachers(self.teachers, student, source, context, examples, self, pooled=apart)
+        narrowed = self.student is not None and self.student.narrowed
+        settings = self.model_copy(update={"train_embeddings": True}) if narrowed else self
         facts = learn(
             student,
             teachers,
-            pairing(self, student, teachers[0].model),
+            pairing(self, student, teachers[0].model, pooled=apart),
             examples,
-            self,
+            settings,
             seed=context.seed,
             work=context.work,
             progress=context.progress,
             title="distill",
             quantization_aware=self.quantization_aware,
+            by_words=apart,
         )
         save_model(student, context.out)
-        copy_tokenizer(source.path, context.out)
+        copy_tokenizer(start.path, context.out)
         return facts

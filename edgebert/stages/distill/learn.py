@@ -18,8 +18,9 @@ from edgebert.stages.distill.losses import Learner, Pairing, loss
 from edgebert.stages.distill.output_blocks import LOGITS
 from edgebert.stages.distill.settings import Objective, QuantizationAware
 from edgebert.stages.distill.teacher_outputs import Teacher
-from edgebert.stages.examples import Examples, same_tokens
+from edgebert.stages.examples import Examples, first_tokens, same_tokens
 from edgebert.stages.training import EarlyStopping, Schedule, train
+from edgebert.tasks.base import Encoded
 
 
 def learn(
@@ -34,6 +35,7 @@ def learn(
     progress: Progress,
     title: str,
     quantization_aware: QuantizationAware | None = None,
+    by_words: bool = False,
 ) -> dict[str, Any]:
     """Trains the student in place.
 
@@ -42,6 +44,7 @@ def learn(
         work: folder for checkpoints.
         quantization_aware: rounds the student's weights and activations like this quantisation, in training and in early
             stopping's evaluations; its weights stay FP32.
+        by_words: compare the logits of tokens at the first token of each word, where tokenizers differ.
 
     Returns:
         The facts of `train`.
@@ -57,7 +60,7 @@ def learn(
         device = next(module.parameters()).device
         batch = {name: value.to(device) for name, value in examples.batch(indices, coarse=coarse).items()}
         targets = batch.pop("labels")
-        return loss(settings, task, paired, module(**batch), _outputs(teachers, indices, examples), batch, targets)
+        return loss(settings, task, paired, module(**batch), _outputs(teachers, indices, examples, by_words), batch, targets)
 
     def watched(module: Any) -> float:
         size = settings.batch_size
@@ -99,24 +102,47 @@ def _early_stopping(settings: Objective, count: int, watched: Any) -> EarlyStopp
     return EarlyStopping(watched, every=every, patience=settings.early_stopping.patience)
 
 
-def _outputs(teachers: Sequence[Teacher], indices: Sequence[int], examples: Examples) -> dict[str, list[torch.Tensor]]:
+def _outputs(
+    teachers: Sequence[Teacher], indices: Sequence[int], examples: Examples, by_words: bool
+) -> dict[str, list[torch.Tensor]]:
     """The first teacher's outputs, but with the mean of all teachers' logits."""
-    outputs = [_corresponding(teacher, indices, examples) for teacher in teachers]
+    outputs = [_corresponding(teacher, indices, examples, by_words) for teacher in teachers]
     logits = [_mean(values) for values in zip(*(one[LOGITS] for one in outputs), strict=True)]
     return {**outputs[0], LOGITS: logits}
 
 
-def _corresponding(teacher: Teacher, indices: Sequence[int], examples: Examples) -> dict[str, list[torch.Tensor]]:
+def _corresponding(
+    teacher: Teacher, indices: Sequence[int], examples: Examples, by_words: bool
+) -> dict[str, list[torch.Tensor]]:
     """A teacher's outputs; none, of zero tokens, for examples that its tokenizer cuts into other tokens than the student's, if
-    the task labels tokens."""
+    the task labels tokens; with `by_words`, its logits at the tokens of the student that begin a word."""
     outputs = teacher.outputs(indices)
     if not examples.serving.task.of_tokens or teacher.reads_as(examples):
         return outputs
-    same = same_tokens(examples.encoded(indices), teacher.examples.encoded(indices))
+    ours, theirs = examples.encoded(indices), teacher.examples.encoded(indices)
+    if by_words:
+        return {**outputs, LOGITS: [at_words(*three) for three in zip(outputs[LOGITS], ours, theirs, strict=True)]}
+    same = same_tokens(ours, theirs)
     return {
         name: [value if kept else value[:0] for value, kept in zip(values, same, strict=True)]
         for name, values in outputs.items()
     }
+
+
+def at_words(logits: torch.Tensor, ours: Encoded, theirs: Encoded) -> torch.Tensor:
+    """A teacher's logits as those of the student's tokens, of shape (tokens, labels): those of a word's first token at the
+    word's first token, NaN at all others.
+
+    Args:
+        logits: of shape (tokens, labels), of the teacher's tokens.
+        ours, theirs: the same text, as student and teacher read it.
+    """
+    found = logits.new_full((len(ours), logits.shape[1]), float("nan"))
+    firsts = first_tokens(theirs)
+    for word, token in first_tokens(ours).items():
+        if word in firsts:
+            found[token] = logits[firsts[word]]
+    return found
 
 
 def _mean(values: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -16,6 +16,7 @@ from edgebert.models.capture import PROJECTIONS, captured, width_of
 from edgebert.models.load import run_model
 from edgebert.models.surgery import shape_of
 from edgebert.stages.distill.output_blocks import LOGITS
+from edgebert.stages.distill.pooled import HIDDEN, POOLED, captured_name, captured_names, with_pooled
 from edgebert.stages.distill.settings import LayerMap, Objective
 from edgebert.tasks.base import Task, is_target
 
@@ -112,10 +113,17 @@ class Pairing:
         return tuple(dict.fromkeys(pair[1] for pair in (*self.hidden, *self.relations)))
 
 
-def pairing(settings: Objective, student: Any, teacher: Any) -> Pairing:
-    """The hidden states of every mapped layer, and the relations of the last mapped layer alone, as in MiniLMv2."""
+def pairing(settings: Objective, student: Any, teacher: Any, *, pooled: bool = False) -> Pairing:
+    """The hidden states of every mapped layer, and the relations of the last mapped layer alone, as in MiniLMv2.
+
+    Args:
+        pooled: compare one state a text, because their tokens do not correspond; there are no relations then.
+    """
     pairs = layer_pairs(settings.layer_map, student, teacher)
-    hidden = tuple((f"hidden-{ours}", f"hidden-{theirs}") for ours, theirs in pairs) if settings.hidden else ()
+    kind = POOLED if pooled else HIDDEN
+    hidden = tuple((f"{kind}{ours}", f"{kind}{theirs}") for ours, theirs in pairs) if settings.hidden else ()
+    if pooled:
+        return Pairing(hidden, ())
     last = pairs[-1]
     related = tuple((f"{kind}-{last[0]}", f"{kind}-{last[1]}") for kind in PROJECTIONS) if settings.relations else ()
     return Pairing(hidden, related)
@@ -131,15 +139,17 @@ class Learner(nn.Module):
         self.paired = paired
         self.maps = nn.ModuleDict()
         for ours, theirs in paired.hidden:
-            here, there = width_of(student, ours), width_of(teacher, theirs)
-            if settings.hidden_map == "learned" or (settings.hidden_map == "auto" and here != there):
+            here, there = width_of(student, captured_name(ours)), width_of(teacher, captured_name(theirs))
+            apart = here != there or ours.startswith(POOLED)  # two models that never shared weights
+            if settings.hidden_map == "learned" or (settings.hidden_map == "auto" and apart):
                 self.maps[ours] = nn.Linear(here, there, bias=False)
 
     def forward(self, **batch: torch.Tensor) -> dict[str, torch.Tensor]:
         """The student's logits and captured tensors, the latter mapped to the teacher's width."""
-        with captured(self.student, self.paired.student) as inside:
+        with captured(self.student, captured_names(self.paired.student)) as inside:
             logits = self.task.combined(run_model(self.student, batch))
-        mapped = {name: self.maps[name](value) if name in self.maps else value for name, value in inside.items()}
+        found = with_pooled(self.paired.student, inside, batch["attention_mask"], self.task)
+        mapped = {name: self.maps[name](value) if name in self.maps else value for name, value in found.items()}
         return {LOGITS: logits, **mapped}
 
 
@@ -168,8 +178,13 @@ def loss(
     if settings.hard and bool(is_target(targets).any()):
         total = total + settings.hard * task.loss(outputs[LOGITS], targets)
     for ours, theirs in paired.hidden:
+        weight = settings.hidden / len(paired.hidden)
+        if ours.startswith(POOLED):
+            states = torch.stack(list(expected[theirs])).to(mask.device)
+            total = total + weight * functional.mse_loss(outputs[ours].float(), states)
+            continue
         teacher, tokens = _padded(expected[theirs], mask)
-        total = total + settings.hidden / len(paired.hidden) * hidden_states(outputs[ours], teacher, tokens)
+        total = total + weight * hidden_states(outputs[ours], teacher, tokens)
     for ours, theirs in paired.relations:
         teacher, tokens = _padded(expected[theirs], mask)
         term = relations(outputs[ours], teacher, tokens, settings.relation_heads)
@@ -180,7 +195,9 @@ def loss(
 def _logits(task: Task, values: Sequence[torch.Tensor], mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The teacher's logits of a batch, of shape (batch, labels) or (batch, length, labels), and the tokens to compare."""
     if task.of_tokens:
-        return _padded(values, mask)
+        stacked, tokens = _padded(values, mask)
+        known = ~stacked.isnan().any(dim=-1)  # NaN: no token of the teacher corresponds (`learn.at_words`)
+        return stacked.nan_to_num(), tokens & known
     return torch.stack(list(values)).to(mask.device), mask
 
 

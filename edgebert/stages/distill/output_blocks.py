@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from edgebert.stages.distill.pooled import POOLED
 from edgebert.tasks.base import Task
 
 LOGITS = "logits"
@@ -20,7 +21,7 @@ Offsets = npt.NDArray[np.int64]
 
 def of_tokens(name: str, task: Task) -> bool:
     """Whether an output has a row for each token, and not one for the example."""
-    return name != LOGITS or task.of_tokens
+    return task.of_tokens if name == LOGITS else not name.startswith(POOLED)
 
 
 def rows_of(name: str, offsets: Offsets, start: int, stop: int, task: Task) -> slice:

@@ -18,6 +18,7 @@ import numpy as np
 from edgebert.core.progress import Progress
 from edgebert.core.store import Artifact, Draft
 from edgebert.stages.distill.output_blocks import LOGITS, Halfs, hash_of, of_tokens, rows_of, whole_blocks
+from edgebert.stages.distill.pooled import captured_name, captured_names, with_pooled
 from edgebert.stages.examples import Examples
 
 BLOCK = 1024
@@ -32,7 +33,7 @@ class RequestedOutputs:
     """Which outputs of a teacher are needed, how large they may become on disk, and their precision."""
 
     names: tuple[str, ...]
-    """Names of `edgebert.models.capture`; the logits are always included."""
+    """Names of `edgebert.models.capture`, or of pooled states; the logits are always included."""
     limit_bytes: int
     precision: Literal["fp32", "bf16"]
 
@@ -62,7 +63,7 @@ class Teacher:
 
     def outputs(self, indices: Sequence[int]) -> dict[str, list[Any]]:
         """Name -> for each example a float32 tensor: `logits` of shape (labels,) or, for a task that labels tokens, (tokens,
-        labels); the others of shape (tokens, width)."""
+        labels); the others of shape (tokens, width), pooled ones (width,)."""
         import torch
 
         fresh = [index for index in indices if index >= self.cached]
@@ -126,9 +127,10 @@ def _of_batch(
     bf16 = requested.precision == "bf16"
     batch = {name: value.to(device) for name, value in examples.batch(indices, coarse=bf16).items() if name != "labels"}
     lower = torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
-    with torch.no_grad(), captured(model, requested.names) as inside, lower:
+    with torch.no_grad(), captured(model, captured_names(requested.names)) as inside, lower:
         logits = task.combined(run_model(model, batch))
-    halfs = {LOGITS: _half(logits), **{name: _half(value) for name, value in inside.items()}}
+    found = with_pooled(requested.names, inside, batch["attention_mask"], task)
+    halfs = {LOGITS: _half(logits), **{name: _half(value) for name, value in found.items()}}
     for row, index in enumerate(indices):
         length = examples.lengths[index]
         yield (
@@ -190,7 +192,10 @@ def _open(
 
     shapes = {
         LOGITS: (tokens if of_tokens(LOGITS, examples.serving.task) else count, len(examples.serving.labels)),
-        **{name: (tokens, width_of(model, name)) for name in requested.names},
+        **{
+            name: (tokens if of_tokens(name, examples.serving.task) else count, width_of(model, captured_name(name)))
+            for name in requested.names
+        },
     }
     arrays = {}
     for name, shape in shapes.items():
@@ -228,8 +233,10 @@ def fitting(model: Any, examples: Examples, requested: RequestedOutputs) -> int:
 
     logits = 2 * len(examples.serving.labels)
     labels_tokens = of_tokens(LOGITS, examples.serving.task)
-    bytes_per_token = sum(2 * width_of(model, name) for name in requested.names) + (logits if labels_tokens else 0)
-    bytes_each = 8 + (0 if labels_tokens else logits)
+    widths = {name: 2 * width_of(model, captured_name(name)) for name in requested.names}
+    pooled = sum(width for name, width in widths.items() if not of_tokens(name, examples.serving.task))
+    bytes_per_token = sum(widths.values()) - pooled + (logits if labels_tokens else 0)
+    bytes_each = 8 + pooled + (0 if labels_tokens else logits)
     sizes = np.cumsum(np.array(examples.lengths, dtype=np.int64) * bytes_per_token + bytes_each)
     available = requested.limit_bytes - HEADER * (len(requested.names) + 2)
     return int(np.searchsorted(sizes, available, side="right"))

@@ -42,14 +42,25 @@ def find(name: str, source: Artifact, context: RunContext) -> Artifact:
 
 
 def open_teachers(
-    names: Sequence[str], student: Any, source: Artifact, context: RunContext, examples: Examples, settings: Objective
+    names: Sequence[str],
+    student: Any,
+    source: Artifact,
+    context: RunContext,
+    examples: Examples,
+    settings: Objective,
+    *,
+    pooled: bool = False,
 ) -> list[Teacher]:
-    """Loads each teacher, with its outputs from the store or computed now. Only the first gives more than logits."""
+    """Loads each teacher, with its outputs from the store or computed now. Only the first gives more than logits.
+
+    Args:
+        pooled: as in `edgebert.stages.distill.losses.pairing`.
+    """
     opened = []
     for index, name in enumerate(names):
         artifact = find(name, source, context)
         model = load_model(artifact.path, context.task)
-        names_inside = pairing(settings, student, model).teacher if index == 0 else ()
+        names_inside = pairing(settings, student, model, pooled=pooled).teacher if index == 0 else ()
         requested = RequestedOutputs(names_inside, int(settings.cache_gb * 1e9), settings.precision)
         own_examples = Examples(examples.sets, context.serving(artifact))
         examples.require_same_windows(own_examples, f"the teacher {name}")

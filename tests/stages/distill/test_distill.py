@@ -574,8 +574,8 @@ def test_several_teachers_answer_with_the_mean_of_their_logits(
     taught: list[Any] = []
     real = learn._outputs
 
-    def noting(teachers: Any, indices: Any, examples: Any) -> Any:
-        found = real(teachers, indices, examples)
+    def noting(teachers: Any, indices: Any, examples: Any, *options: Any) -> Any:
+        found = real(teachers, indices, examples, *options)
         taught.append((list(teachers), list(indices), found))
         return found
 
