@@ -13,6 +13,7 @@ from edgebert.core.store import Artifact, ArtifactStore, Draft, MadeBy, hash_fil
 from edgebert.errors import SourceError
 from edgebert.models.cut_side import side_key
 from edgebert.models.folder import ModelFolder
+from edgebert.models.japanese import refuse_dictionary_words
 from edgebert.models.panics import without_panic
 from edgebert.models.token_rows import check_ids, unusable_tokenizer
 from edgebert.models.tokenizer_limits import open_tokenizer
@@ -95,6 +96,8 @@ def check_against_transformers(model: ModelFolder, store: ArtifactStore, progres
         SourceError: as `import_model`.
     """
     from edgebert.models.matched_tokenizer import match_tokenizer
+
+    refuse_dictionary_words(model)
 
     def make(draft: Draft) -> Mapping[str, Any]:
         with progress.step("compare the tokenizer with Transformers'"):
