@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +60,26 @@ class OpenedVariant:
             self._check_finite(found, asked[item.row].number)
         return task.answer(outputs, encoded, rows, self.serving.labels, detail)
 
+    def with_candidates(self, candidates: Sequence[str] | None) -> OpenedVariant:
+        """The model with other candidate labels; None: its own.
+
+        Raises:
+            InputError: its task takes none, or these cannot be told apart.
+        """
+        if candidates is None:
+            return self
+        task = self.serving.task
+        if "candidates" not in task.options_type.model_fields:
+            raise InputError(f"Candidate labels are asked for, and {task.name} takes none.", hint="Leave them out.")
+        if isinstance(candidates, str) or not candidates:
+            raise InputError("Candidate labels are a list of one or more texts.", hint='For example: candidates=["a", "b"]')
+        try:
+            options = {**task.options.changed(), "candidates": list(candidates)}
+            return replace(self, serving=replace(self.serving, task=task.configured(options)))
+        except ValueError:
+            hint = "Name each label once, as a text that is not empty."
+            raise InputError(f"These candidate labels cannot be told apart: {list(candidates)!r}.", hint=hint) from None
+
     def asked(self, text: Text, number: int) -> Asked:
         """A text as a row of the model's columns.
 
@@ -78,7 +98,8 @@ class OpenedVariant:
             )
         columns = self.manifest.goldens.rows[0].keys()
         row = self._row(text, number)
-        if row.keys() != columns:
+        free = {column.name for column in self.serving.task.columns if column.at_will}
+        if row.keys() - free != columns - free:
             wanted, given = (" and ".join(sorted(names)) for names in (columns, row))
             raise InputError(f"Text {number} has {given}, but this model was made for {wanted}.", hint=A_PAIR)
         return Asked(row, number)

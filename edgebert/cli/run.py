@@ -41,6 +41,9 @@ def run_bundle(
     batch: Annotated[int | None, typer.Option(min=1, max=4096, help="Texts at a time. Default: as measured.")] = None,
     top_k: Annotated[int | None, typer.Option(min=1, metavar="K", help="Probabilities of the first K labels.")] = None,
     logits: Annotated[bool, typer.Option("--logits", help="With --json: the model's logits as well.")] = False,
+    candidates: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Zero-shot: labels to choose from. Default: the text's, or the bundle's.")
+    ] = None,
     quiet: QuietOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -52,10 +55,11 @@ def run_bundle(
     predictor = load_predictor(bundle, variant=variant, threads=threads, spinning=False)
     if variant is None and predictor.variant.name != predictor.selected:
         _note(f"{predictor.selected} was selected, but {predictor.obstacle}; {predictor.variant.name} answers instead")
+    named = None if candidates is None else [label.strip() for label in candidates.split(",")]
     if texts:
-        answers: list[Answer | None] = [*predictor.predict(lines, batch, top_k=top_k, logits=logits)]
+        answers: list[Answer | None] = [*predictor.predict(lines, batch, top_k=top_k, logits=logits, candidates=named)]
     else:
-        answers = _answers(predictor, lines, quiet=quiet, batch=batch, top_k=top_k, logits=logits)
+        answers = _answers(predictor, lines, quiet=quiet, batch=batch, top_k=top_k, logits=logits, candidates=named)
     if blank := answers.count(None):
         _note(f"{blank} of {len(lines)} lines {'is' if blank == 1 else 'are'} blank and have no answer")
     print_result(

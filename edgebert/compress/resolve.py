@@ -96,8 +96,10 @@ def resolve_recipe(file: RecipeFile) -> ResolvedRecipe:
 
 def _laid_out(recipe: Recipe, model: ModelFolder, task: Task, *, trains: bool) -> tuple[Layout | None, list[Problem]]:
     """The layout. A model of a task that edgebert does not have is one problem of its own: no stage mends it."""
-    other = None if trains else model.task_fault(task)
+    other = None if trains and not task.no_new_head else model.task_fault(task)
     fault = model.head_fault(task) if other is None else None
+    if trains and fault and task.no_new_head:
+        other = f"{fault} finetune makes no head for {task.name}: {task.no_new_head}."
     layout, problems = lay_out(recipe, has_head=fault is None, headless=fault or "")
     return layout, [*([Problem("model", other)] if other else []), *problems]
 

@@ -12,8 +12,9 @@ from edgebert.tasks.regression import Regression
 from edgebert.tasks.reranking import Reranking
 from edgebert.tasks.text_classification import TextClassification
 from edgebert.tasks.token_classification import TokenClassification
+from edgebert.tasks.zero_shot_classification import ZeroShotClassification
 
-TASKS: tuple[Task, ...] = (TextClassification(), Regression(), TokenClassification(), Reranking())
+TASKS: tuple[Task, ...] = (TextClassification(), Regression(), TokenClassification(), Reranking(), ZeroShotClassification())
 
 
 def get_task(name: str, options: TaskOptions | Mapping[str, Any] | None = None) -> Task:

@@ -53,6 +53,8 @@ class Column:
     """Names that data sets often give such a column; they need no entry in the recipe's `columns`."""
     or_else: str = ""
     """Name of a column that may be there instead of this one."""
+    at_will: bool = False
+    """Whether who asks a model may give it or leave it out, whatever the model's own data have."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,8 @@ class Task(ABC):
     """Whether the head has an output for each label of the data."""
     head_rows: ClassVar[int] = 0
     """Outputs of a new head without labels; 0 where it has labels, or no number that a config names."""
+    no_new_head: ClassVar[str] = ""
+    """Why no training here makes a head for it; empty where finetune does."""
     outputs: ClassVar[tuple[Output, ...]]
     reads: ClassVar[Reads]
     prediction: ClassVar[str]

@@ -111,7 +111,11 @@ class Chain:
 def recipe_of(task: Task, family: Family, folder: Path) -> Path:
     """A recipe that prunes, exports, quantises and checks, for every runtime; its model and data lie beside it."""
     tiny_folder(
-        family.model_type, task.architecture, folder / "model", labels=labels_of(task) or HEAD[: task.head_rows], layers=1
+        family.model_type,
+        task.architecture,
+        folder / "model",
+        labels=labels_of(task) or SAMPLES[task.name].outputs or HEAD[: task.head_rows],
+        layers=1,
     )
     for name, first in (("train", 0), ("eval", 12)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows_of(task, 8, first)))

@@ -34,7 +34,8 @@ from edgebert.tasks.base import (
 )
 from edgebert.tasks.reductions import REDUCTIONS, reduce_rows
 
-every_task = pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+CONFIGURED = tuple(task.configured(SAMPLES[task.name].options) for task in TASKS)
+every_task = pytest.mark.parametrize("task", CONFIGURED, ids=lambda task: task.name)
 
 
 def inputs_of(task: Task) -> list[Column]:
@@ -85,7 +86,7 @@ def tokenizer(model_template: Path) -> Tokenizer:
 
 @every_task
 def test_get_task_finds_the_task_by_its_name(task: Task) -> None:
-    assert get_task(task.name) is task
+    assert get_task(task.name, task.options) == task and get_task(task.name) is TASKS[CONFIGURED.index(task)]
 
 
 def test_task_names_are_distinct() -> None:
@@ -152,7 +153,7 @@ def test_encode_does_not_depend_on_what_was_encoded_before(task: Task, tokenizer
 @every_task
 def test_encode_keeps_every_token_when_the_text_is_short(task: Task, tokenizer: Tokenizer) -> None:
     row = task.rows_from(["a good film"], [column.name for column in task.columns if column.required])[0]
-    (item,) = task.encode(tokenizer, [row], 64)
+    item, *_ = task.encode(tokenizer, [row], 64)
     assert "a good film" in tokenizer.decode(list(item.ids), skip_special_tokens=False)
 
 
@@ -161,7 +162,7 @@ def test_encode_marks_the_second_sentence_when_there_are_two(task: Task, tokeniz
     row = task.rows_from(["a good film", "not bad"], [column.name for column in inputs_of(task)])[0]
     if len(row) < 2:
         pytest.skip("the task has one text")
-    (item,) = task.encode(tokenizer, [row], 64)
+    item, *_ = task.encode(tokenizer, [row], 64)
     assert set(item.type_ids) == {0, 1}
     assert list(item.type_ids) == sorted(item.type_ids)
 

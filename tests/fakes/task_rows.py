@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -40,10 +41,15 @@ class TaskSample:
     sure: Sure = one_hot
     sizes: Mapping[str, int] = field(default_factory=dict)
     """Sizes of the axes that neither tokens nor labels decide."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the task, where its own defaults are not enough."""
+    outputs: tuple[str, ...] = ()
+    """Names of a model's outputs, where they are no labels of the data."""
     line: Callable[[Row], str] = text_of
     """A row as a line of `edgebert run`."""
 
 
+TOPICS = ("food", "films", "the weather")
 BIO = ("O", "B-thing", "I-thing")
 SAMPLES: dict[str, TaskSample] = {
     "text-classification": TaskSample(
@@ -66,6 +72,14 @@ SAMPLES: dict[str, TaskSample] = {
         sure=as_they_are,
         sizes={"numbers": 1},
         line=lambda row: "\t".join([row["query"], *row["passages"]]),
+    ),
+    "zero-shot-classification": TaskSample(
+        lambda number, text: {"text": text, "candidates": list(TOPICS), "label": TOPICS[number % 3]},
+        sure=lambda targets, labels: np.eye(3, dtype=np.float32)[np.maximum(targets, 0)],
+        sizes={"numbers": 3},
+        options={"candidates": TOPICS[:2], "entailment": 2, "contradiction": 0},
+        outputs=("contradiction", "neutral", "entailment"),
+        line=lambda row: "\t".join([row["text"], *row["candidates"]]),
     ),
 }
 """Name of each task -> its sample."""

@@ -23,7 +23,7 @@ ACCURACY = AnswerMetric(
     name="accuracy",
     title="accuracy",
     meaning="share of eval examples predicted right",
-    of="label",
+    of=("label", "candidate"),
     reduction="mean",
     statistics=equal,
 )
