@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgebert.tasks.base import Array, Task
-from edgebert.tasks.probabilities import softmax
+from edgebert.tasks.probabilities import sigmoid, softmax
 
 NEVER = float("inf")
 """The difference of outputs that cannot be compared: one is missing, not finite or of another shape."""
@@ -33,7 +33,7 @@ class Comparison:
     turned: int = 0
     """Number of labels that changed though the golden's probability leads by more than the tolerance."""
     span: float = 0.0
-    """Largest distance between two golden logits of one answer."""
+    """Largest distance between two golden logits of one answer; of probabilities of each label alone, from 0."""
     largest: float = 0.0
     """Largest golden value, without its sign, where outputs are read as numbers; else 0."""
 
@@ -71,6 +71,8 @@ def compare_goldens(
     both = [pair for of_output in pairs.values() for pair in of_output]
     if readings == {"numbers"}:
         return Comparison(difference, largest=max(float(np.abs(wanted).max(initial=0)) for _, wanted in both))
+    if readings == {"sigmoid"}:
+        return _of_sets(difference, both)
     return _of_labels(difference, both, tolerance) if readings == {"softmax"} else Comparison(difference)
 
 
@@ -87,6 +89,14 @@ def _of_labels(difference: float, pairs: Sequence[tuple[Array, Array]], toleranc
     turned = (ours.argmax(axis=-1) != theirs.argmax(axis=-1)) & (_lead(theirs) > tolerance)
     shares = float(np.abs(ours - theirs).max(initial=0))
     return Comparison(difference, shares, int(turned.sum()), float(np.ptp(wanted, axis=-1).max(initial=0)))
+
+
+def _of_sets(difference: float, pairs: Sequence[tuple[Array, Array]]) -> Comparison:
+    """The comparison of finite logits of labels that do not exclude each other, whose thresholds no answer of the same
+    probability passes."""
+    found, wanted = (np.concatenate([pair[side].ravel() for pair in pairs]) for side in (0, 1))
+    shares = float(np.abs(sigmoid(found) - sigmoid(wanted)).max(initial=0))
+    return Comparison(difference, shares, span=float(np.abs(wanted).max(initial=0)))
 
 
 def _lead(shares: Array) -> Array:

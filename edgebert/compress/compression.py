@@ -40,7 +40,7 @@ from edgebert.runtimes.target import Target
 from edgebert.stages.base import RunContext
 from edgebert.stages.examples import ROLES, Examples
 from edgebert.stages.quantize.trials import MeasuredTrials, Reference
-from edgebert.tasks.base import Encoded
+from edgebert.tasks.base import Encoded, Task
 
 if TYPE_CHECKING:
     from edgebert.models.sizes import Shape
@@ -66,6 +66,8 @@ class Compression:
     """Indices of the steps that were found in the store."""
     remeasure: bool = False
     """Whether to measure layer latencies again, and to repeat the steps that depend on a measurement."""
+    tuned_task: Task | None = None
+    """The task with the options that were tuned in the run; None before, and where nothing is tuned."""
     compared: bool = False
     """Whether calibration texts have been compared with the eval set's."""
 
@@ -364,7 +366,7 @@ class Compression:
         model = self.transformers_of(artifact)
         config = json.loads((model.path / "config.json").read_text())
         return Serving(
-            task=self.inputs.task,
+            task=self.tuned_task or self.inputs.task,
             labels=self.labels,
             max_length=self.inputs.max_length,
             pad_id=max(config.get("pad_token_id") or 0, 0),  # some write -1 for none

@@ -45,6 +45,11 @@ class ResolvedRecipe:
 
     @property
     def searches(self) -> bool:
+        """Whether a stage chooses among models by their scores, or the run tunes the task's options by them."""
+        return self.task.tunes or self.stages_search
+
+    @property
+    def stages_search(self) -> bool:
         """Whether a stage chooses among models by their scores."""
         return any("select" in step.stage.needed() for step in self.layout.steps)
 
@@ -52,7 +57,9 @@ class ResolvedRecipe:
     def specs(self) -> dict[str, DataSpec]:
         """Role -> data set, for the data sets that the run needs."""
         data = self.file.recipe.data
-        needs = {need for step in self.layout.steps for need in step.stage.needed()}
+        needs = {need for step in self.layout.steps for need in step.stage.needed()} | (
+            {"select"} if self.task.tunes else set()
+        )
         specs: dict[str, DataSpec] = {"eval": data.eval}
         if "calibration" in needs and data.calibration:
             specs["calibration"] = data.calibration

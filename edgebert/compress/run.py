@@ -18,6 +18,7 @@ from edgebert.compress.compression import Compression
 from edgebert.compress.inputs import checked_recipe
 from edgebert.compress.recipe_file import RecipeFile
 from edgebert.compress.run_folder import output_folder
+from edgebert.compress.tuning import tuned_task
 from edgebert.core import library_caches
 from edgebert.core.progress import Progress
 from edgebert.core.store import ArtifactStore
@@ -59,6 +60,9 @@ def compress(file: RecipeFile, *, store: ArtifactStore, out: Path, progress: Pro
         run.run_stages()
         planned_entries = run.planned_entries()
         check = Check(file, run.data["eval"], store, progress, read_environment(), remeasure, run.selection)
+        if (tuned := tuned_task(run, check, planned_entries)) != resolved.task:
+            run.tuned_task = tuned
+            planned_entries = run.planned_entries()
         report, outputs = check.run(planned_entries)
         verdict = judge(report)
         with progress.step("write the bundle"):

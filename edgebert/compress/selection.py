@@ -44,8 +44,10 @@ def choice_of(resolved: ResolvedRecipe, train_rows: int) -> Choice | None:
         return None
     if "select" in resolved.specs:
         same = _hash(resolved, "select") == _hash(resolved, "eval")
-        return Choice("data.eval" if same else "data.select")
+        return Choice("data.eval" if same else "data.select") if not same or resolved.stages_search else None
     held_out = held_out_count(train_rows)
+    if not held_out and not resolved.stages_search:
+        return None  # nothing is tuned on the rows that judge
     return Choice("data.train", held_out) if held_out else Choice("data.eval")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from edgebert.core.progress import ProgressStep
 from edgebert.data.column_kinds import KINDS, source_of
+from edgebert.data.label_columns import LABELS
 from edgebert.data.label_match import listed
 from edgebert.data.spec import DataSpec
 from edgebert.errors import DataError
@@ -88,6 +89,8 @@ def _wanted_columns(spec: DataSpec, task: Task, name: str, present: list[str], *
             f"{name}: `{strange[0]}` is no column of {task.name}.",
             hint=f"The left side of `columns` is one of {listed}.",
         )
+    if spec.label_columns:
+        _check_label_columns(spec, task, name, present)
     wanted: dict[str, str] = {}
     for column in columns_of(task, labelled=labelled):
         source = file_column(column, spec, present)
@@ -96,6 +99,14 @@ def _wanted_columns(spec: DataSpec, task: Task, name: str, present: list[str], *
         elif (column.required and not _has_other(column, task, spec, present)) or column.name in spec.columns:
             raise _no_column(name, task, column, source, present)
     return wanted
+
+
+def _check_label_columns(spec: DataSpec, task: Task, name: str, present: Sequence[str]) -> None:
+    if task.label_column is None or task.label_column.kind != "labels":
+        raise DataError(f"{name} has label_columns, but {task.name} has no sets of labels.", hint="Drop label_columns.")
+    if missing := [column for column in spec.label_columns if column not in present]:
+        there = listed([f"`{one}`" for one in present if one != LABELS])
+        raise DataError(f"{name} has no column `{missing[0]}`; it has {there}.", hint="Correct label_columns.")
 
 
 def _no_column(name: str, task: Task, column: Column, source: str, present: Sequence[str]) -> DataError:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgebert.data.label_columns import labels_among
 from edgebert.data.label_match import plain_label
 from edgebert.tasks.base import Column, Kind
 
@@ -106,11 +109,30 @@ def _texts(value: Any) -> list[str]:
 
 
 def _labels(value: Any) -> list[str]:
-    """Different labels; none in an empty list."""
+    """Different labels; none in an empty list. In CSV the list is a cell's JSON. Of true and false, or 1.0 and 0.0, for each
+    output, the numbers of those that are true."""
+    if isinstance(value, Mapping):
+        return labels_among(value)
+    value = _json_list(value) if isinstance(value, str) and value.strip() else value
+    if isinstance(value, list | tuple) and value and all(_is_flag(item) for item in value):
+        return [str(number) for number, flag in enumerate(value) if flag]
     labels = _tags(value) if value not in ([], ()) else []
     if twice := next((label for label, count in Counter(labels).items() if count > 1), None):
-        raise ValueError(f"names the label {twice!r} twice")
+        hint = ": as one 0 or 1 for each label, write them 0.0 and 1.0, or true and false" if twice in ("0", "1") else ""
+        raise ValueError(f"names the label {twice!r} twice{hint}")
     return labels
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool) or (isinstance(value, float) and value in (0.0, 1.0))
+
+
+def _json_list(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        example = json.dumps(re.split(r"\s*[|;,]\s*", text.strip()[:60]), ensure_ascii=False)
+        raise ValueError(f"is the text {text[:60]!r}, not a list of labels: write it as JSON, {example}") from None
 
 
 def _number(value: Any) -> float:

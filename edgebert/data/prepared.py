@@ -118,9 +118,11 @@ def source_hash(spec: DataSpec, base: Path, seed: int = 0) -> str:
     Raises:
         DataError: the file does not exist.
     """
-    reading = {**spec.model_dump(exclude={"path", "samples", "header"}), "reader": VERSION}
+    reading = {**spec.model_dump(exclude={"path", "samples", "header", "label_columns"}), "reader": VERSION}
     if spec.header:
         reading["header"] = spec.header  # absent from the keys of stores that were made before
+    if spec.label_columns:
+        reading["label_columns"] = list(spec.label_columns)
     if spec.limit:
         reading["drawn_by"] = seed  # before, a limit took the first rows
     if spec.path is None:

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 from edgebert.data.arrow_files import read_arrow, read_parquet, read_saved
 from edgebert.data.formats import BINARY, file_format
 from edgebert.data.json_values import Nesting
+from edgebert.data.label_columns import joined_labels
 from edgebert.data.spec import DataSpec
 from edgebert.data.text_files import (
     check_file,
@@ -50,7 +51,7 @@ def read_rows(spec: DataSpec, path: Path) -> Rows:
         check_file(path, text=kind not in BINARY)
     if kind not in ("squad", "conll"):
         _require_datasets(path.name)  # if not to read the rows, then to keep them afterwards
-    yield from readers[kind]()
+    yield from joined_labels(readers[kind](), spec.label_columns)
 
 
 def _read_table(spec: DataSpec, path: Path, separator: str) -> Rows:
@@ -102,7 +103,7 @@ def read_hub(spec: DataSpec, default_split: str) -> Rows:
         EnvironmentFault: the Hub cannot be reached, or has no such data set.
     """
     try:
-        yield from _hub_set(spec, default_split)
+        yield from joined_labels(_hub_set(spec, default_split), spec.label_columns)
     except ValueError as error:  # an unknown configuration or split
         hint = "Check its name, config and split in the recipe."
         raise DataError(f"The Hub data set {spec.hub} could not be read: {_reason(error)}", hint=hint) from error

@@ -32,6 +32,11 @@ class DataSpec(Strict):
         default_factory=dict,
         description="The task's column -> the file's column, for example `text: sentence`. Same names need no entry.",
     )
+    label_columns: tuple[str, ...] = Field(
+        (),
+        strict=False,
+        description="Multi-label only: columns of 0 and 1, each of which is a label, for example `[toxic, insult]`.",
+    )
     delimiter: str | None = Field(None, min_length=1, max_length=1, description="CSV and TSV: the separator.")
     quoting: Literal["standard", "none"] | None = Field(
         None,

@@ -8,6 +8,7 @@ import numpy as np
 
 from edgebert.report.entry import Entry
 from edgebert.report.report import Report
+from edgebert.tasks.metrics.label_sets import MACRO_F1_OF_SETS
 from edgebert.tasks.metrics.macro_f1 import MACRO_F1
 
 
@@ -45,6 +46,10 @@ def class_scores(report: Report, entry: Entry) -> list[ClassScore]:
     kept = entry.statistics.get(MACRO_F1.name)
     if kept is None or not kept.examples:
         return []
+    if kept.reduction == MACRO_F1_OF_SETS.reduction:
+        given, right = kept.rows[:, 0::2], kept.rows[:, 1::2]
+        sums = (item.sum(axis=0).astype(np.int64) for item in (right, given, given * right))
+        return [ClassScore(name, *map(int, of)) for name, *of in zip(report.labels, *sums, strict=True)]
     predicted, right = kept.rows.astype(np.int64).T
     size = max(len(report.labels), int(max(predicted.max(), right.max())) + 1)
     counts = [np.bincount(numbers, minlength=size) for numbers in (right, predicted, right[predicted == right])]

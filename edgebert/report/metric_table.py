@@ -126,12 +126,14 @@ def _speedup(entry: Entry, baseline: Entry | None) -> float | None:
 _KINDS = {kind for metric in ANSWER_METRICS for kind in ([metric.of] if isinstance(metric.of, str) else metric.of)}
 DECIDING = tuple(metrics_of(kind)[0] for kind in sorted(_KINDS))
 """The metric of each kind of prediction that decides where one has to."""
+NAMED = tuple({metric.name: metric for metric in reversed(ANSWER_METRICS)}.values())[::-1]
+"""One metric of each name: what a report needs to know of it is the same for all kinds of predictions."""
 _RUN: tuple[Table, ...] = ("run",)
 _BENCH: tuple[Table, ...] = ("bench",)
 _BOTH = _RUN + _BENCH
 # A metric is a line or two of a table: hence no formatter, which would give each argument a line of its own.
 _ALL = (
-    *(_answers(metric, tables=_BENCH, leaves=0 if metric in DECIDING else 3, gate="any") for metric in ANSWER_METRICS),
+    *(_answers(metric, tables=_BENCH, leaves=0 if metric in DECIDING else 3, gate="any") for metric in NAMED),
     _answers(AGREEMENT, tables=_RUN, leaves=8, gate="relative"),
     _percentile(50, "median latency of one query, tokenisation apart", tables=_BOTH),
     _percentile(90, "90th percentile of the latency of one query", tables=_BOTH, leaves=13),

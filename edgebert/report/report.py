@@ -14,7 +14,7 @@ from edgebert.report.gates import Gate
 from edgebert.report.metric_table import METRICS
 from edgebert.report.row_statistics import RowStatistics
 from edgebert.report.selection import Selection
-from edgebert.tasks.metrics import ANSWER_METRICS
+from edgebert.tasks.metrics import METRIC_NAMES
 
 
 class Report(Frozen):
@@ -66,7 +66,7 @@ class Report(Frozen):
     def task_metrics(self) -> tuple[str, ...]:
         """Names of the metrics of the answers that were scored, the deciding one first; agreement is not one of them."""
         scored = {name for entry in self.entries for name in entry.statistics}
-        return tuple(metric.name for metric in ANSWER_METRICS if metric.name in scored)
+        return tuple(name for name in METRIC_NAMES if name in scored)
 
     def candidates(self) -> list[Entry]:
         """The entries that may be shipped."""

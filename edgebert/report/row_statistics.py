@@ -94,7 +94,7 @@ class RowStatistics(Frozen):
 
     @model_validator(mode="after")
     def _columns_fit(self) -> RowStatistics:
-        if len(self.columns) != REDUCTIONS[self.reduction].columns or len(set(map(len, self.columns))) != 1:
+        if not REDUCTIONS[self.reduction].fits(len(self.columns)) or len(set(map(len, self.columns))) != 1:
             raise ValueError(f"the columns of statistics are not those of {self.reduction}")
         if REDUCTIONS[self.reduction].of_labels and not _number_labels(self.rows):
             raise ValueError("the columns of statistics are no numbers of labels")

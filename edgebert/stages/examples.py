@@ -61,10 +61,12 @@ class Examples:
 
     @cached_property
     def label_indices(self) -> dict[str, int]:
-        """Label of a labelled data set -> its index among the model's labels."""
+        """Label of a labelled data set -> its index among the model's labels; and for each output of the model a key that no
+        label has, so that a task can count the outputs."""
         labelled = [data for data in self.sets if data.role == "train"]
         found = [indices_of_labels(data, self.serving.task, self.serving.labels) for data in labelled]
-        return {label: index for indices in found for label, index in indices.items()}
+        outputs = {f"\0{index}": index for index in range(len(self.serving.labels))}
+        return outputs | {label: index for indices in found for label, index in indices.items()}
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

@@ -7,6 +7,7 @@ from typing import Any
 
 from edgebert.errors import InputError
 from edgebert.tasks.base import Task
+from edgebert.tasks.multi_label_classification import MultiLabelClassification
 from edgebert.tasks.options import TaskOptions
 from edgebert.tasks.regression import Regression
 from edgebert.tasks.reranking import Reranking
@@ -14,7 +15,14 @@ from edgebert.tasks.text_classification import TextClassification
 from edgebert.tasks.token_classification import TokenClassification
 from edgebert.tasks.zero_shot_classification import ZeroShotClassification
 
-TASKS: tuple[Task, ...] = (TextClassification(), Regression(), TokenClassification(), Reranking(), ZeroShotClassification())
+TASKS: tuple[Task, ...] = (
+    TextClassification(),
+    MultiLabelClassification(),
+    Regression(),
+    TokenClassification(),
+    Reranking(),
+    ZeroShotClassification(),
+)
 
 
 def get_task(name: str, options: TaskOptions | Mapping[str, Any] | None = None) -> Task:

@@ -36,6 +36,12 @@ LISTS: frozenset[Kind] = frozenset({"words", "texts", "labels", "tags", "numbers
 """Kinds whose values are lists."""
 Reads = Literal["first", "all"]
 """The tokens whose last hidden states the head reads: the first alone, or all."""
+TASK_OF = {
+    "single_label_classification": "text-classification",
+    "multi_label_classification": "multi-label-classification",
+    "regression": "regression",
+}
+"""`problem_type` in config.json -> the task of such a model."""
 NO_WORD = -1
 IGNORED = -100
 """Target that no loss counts: of a row without a label, and of a token that has none."""
@@ -158,6 +164,15 @@ class Task(ABC):
         return metrics_of(self.prediction)
 
     @property
+    def tunes(self) -> bool:
+        """Whether a run chooses options of the task, as thresholds, by the answers of FP32 on the rows that choose."""
+        return False
+
+    def tuned(self, predictions: Sequence[Any], references: Sequence[Any]) -> Self:
+        """The task with the options that suit these predictions of FP32 best, where it `tunes`."""
+        return self
+
+    @property
     def of_tokens(self) -> bool:
         """Whether a model is taught by values for each token, and not for each window."""
         return self.outputs[0].of_tokens
@@ -249,7 +264,8 @@ class Task(ABC):
         """
         kind = config.get("problem_type")
         if self.problem_type and isinstance(kind, str) and kind != self.problem_type:
-            return f"the model was trained for another task than {self.name}: its problem_type is {kind}."
+            named = f"; task: {TASK_OF[kind]}" if kind in TASK_OF else ""
+            return f"the model was trained for another task than {self.name}: its problem_type is {kind}{named}"
         return None
 
     def check_model_labels(self, labels: Sequence[str]) -> None:

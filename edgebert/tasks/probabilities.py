@@ -1,4 +1,4 @@
-"""softmax: logits as probabilities, in NumPy, and the labels that they belong to."""
+"""softmax, sigmoid: logits as probabilities, in NumPy, and the labels that they belong to."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ def softmax(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     values = logits.astype(np.float64)
     shares = np.exp(values - values.max(axis=-1, keepdims=True))
     return np.asarray(shares / shares.sum(axis=-1, keepdims=True))
+
+
+def sigmoid(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """A probability for each value alone; the exponential is of what is not positive, and cannot overflow."""
+    values = logits.astype(np.float64)
+    small = np.exp(-np.abs(values))
+    return np.asarray(np.where(values >= 0, 1.0, small) / (1.0 + small))
 
 
 def ranked(labels: Sequence[str], values: npt.NDArray[Any], top_k: int | None = None) -> dict[str, float]:

@@ -18,11 +18,17 @@ class Reduction:
 
     name: str
     columns: int
-    """Number of columns of the statistics."""
+    """Number of columns of the statistics; where they repeat, of one repetition."""
     of: Callable[[Rows], float]
     """Rows of shape (examples, columns), one or more of them -> value."""
     of_labels: bool = False
     """Whether the statistics number labels, from 0: whole numbers."""
+    repeats: bool = False
+    """Whether the columns come once for each label, or for each number of a row; the value is then a mean over them."""
+
+    def fits(self, columns: int) -> bool:
+        """Whether statistics may have so many columns."""
+        return columns == self.columns or (self.repeats and columns > 0 and columns % self.columns == 0)
 
 
 def _mean(rows: Rows) -> float:
@@ -54,6 +60,33 @@ def _macro_f1(rows: Rows) -> float:
     return float(np.mean(2 * hits[occurring] / either[occurring]))
 
 
+def _repeated(of: Callable[[Rows], float]) -> Callable[[Rows], float]:
+    """The mean of a reduction of two columns over all pairs of neighbouring columns."""
+    return lambda rows: float(np.mean([of(rows[:, start : start + 2]) for start in range(0, rows.shape[1], 2)]))
+
+
+def _macro_f1_of_sets(rows: Rows) -> float:
+    """Mean over the labels that occur of the F1 of each; 0 where none does."""
+    given, right = rows[:, 0::2], rows[:, 1::2]
+    either = given.sum(axis=0) + right.sum(axis=0)
+    scores = 2 * (given * right).sum(axis=0)[either > 0] / either[either > 0]
+    return float(scores.mean()) if len(scores) else 0.0
+
+
+def _roc_auc(rows: Rows) -> float:
+    """Mean over the labels of the area under each ROC curve (Mann and Whitney's U over the number of pairs, equal scores half);
+    a label that all rows have or none has does not count, and 0.5, as of a coin, where no label counts."""
+    areas = [_area(rows[:, start], rows[:, start + 1] > 0) for start in range(0, rows.shape[1], 2)]
+    known = [area for area in areas if area is not None]
+    return float(np.mean(known)) if known else 0.5
+
+
+def _area(scores: Rows, right: npt.NDArray[np.bool_]) -> float | None:
+    have = int(right.sum())
+    pairs = have * (len(right) - have)
+    return float((_ranks(scores)[right].sum() - have * (have + 1) / 2) / pairs) if pairs else None
+
+
 def _pearson(rows: Rows) -> float:
     """Linear correlation of the two columns; 0 where one of them does not vary, or only by what float64 rounds."""
     one, other = (column - column.mean() for column in rows.T)
@@ -81,13 +114,16 @@ REDUCTIONS = {
         Reduction("ratio", 2, _ratio),
         Reduction("f1", 3, _f1),
         Reduction("macro_f1", 2, _macro_f1, of_labels=True),
-        Reduction("pearson", 2, _pearson),
-        Reduction("spearman", 2, _spearman),
+        Reduction("macro_f1_of_sets", 2, _macro_f1_of_sets, repeats=True),
+        Reduction("roc_auc", 2, _roc_auc, repeats=True),
+        Reduction("pearson", 2, _repeated(_pearson), repeats=True),
+        Reduction("spearman", 2, _repeated(_spearman), repeats=True),
     )
 }
 """Name -> reduction. mean: of one column. ratio: the sum of the first over that of the second. f1: from the sums of hits, of
-predictions and of right answers. macro_f1: from the number of the predicted and of the right label. pearson, spearman: the
-correlation of two columns, of their values or of their ranks."""
+predictions and of right answers. macro_f1: from the number of the predicted and of the right label. macro_f1_of_sets: from
+whether each label was given and is right, 0 or 1. roc_auc: from the score of each label and whether it is right. pearson,
+spearman: the correlation of two columns, of their values or of their ranks, a mean over pairs of columns."""
 
 
 def reduce_rows(name: str, rows: Rows) -> float:

@@ -48,6 +48,10 @@ class Regression(TextTask):
             return f"the model has {outputs} outputs, and regression is of one number."
         return super().model_fault(config, outputs)
 
+    def config_fields(self) -> Mapping[str, Any]:
+        """What tells Transformers and transformers.js that the outputs are no labels that exclude each other."""
+        return {"problem_type": self.problem_type}
+
     def decode(
         self, outputs: Sequence[Outputs], encoded: Sequence[Encoded], rows: Sequence[Row], labels: Sequence[str]
     ) -> list[Any]:

@@ -30,6 +30,11 @@ def text_of(row: Row) -> str:
     return row.get("text") or " ".join(row["words"])
 
 
+def sure_of_each(targets: Array, labels: int) -> Array:
+    """Logits whose sigmoid is the target."""
+    return (2000 * targets - 1000).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class TaskSample:
     """What the contracts need to know of a task."""
@@ -54,6 +59,11 @@ BIO = ("O", "B-thing", "I-thing")
 SAMPLES: dict[str, TaskSample] = {
     "text-classification": TaskSample(
         lambda number, text: {"text": text, "label": ("no", "perhaps", "yes")[number % 3]}, ("no", "perhaps", "yes")
+    ),
+    "multi-label-classification": TaskSample(
+        lambda number, text: {"text": text, "labels": [["joy"], ["fear", "anger"], [], ["anger"]][number % 4]},
+        ("joy", "fear", "anger"),
+        sure_of_each,
     ),
     "regression": TaskSample(lambda number, text: {"text": text, "score": number / 4}, sure=as_they_are, sizes={"numbers": 1}),
     "token-classification": TaskSample(

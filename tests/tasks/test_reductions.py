@@ -43,7 +43,46 @@ def macro_f1(rows: Rows) -> float:
     return float(f1_score(rows[:, 1].astype(int), rows[:, 0].astype(int), average="macro", zero_division=0))
 
 
-INDEPENDENT: dict[str, Callable[[Rows], float]] = {"mean": mean, "ratio": ratio, "f1": f1, "macro_f1": macro_f1}
+def macro_f1_of_sets(rows: Rows) -> float:
+    """scikit-learn's mean of the F1 of each label that was given or is right."""
+    from sklearn.metrics import f1_score
+
+    scores = f1_score(rows[:, 1::2], rows[:, 0::2], average=None, zero_division=np.nan)
+    known = scores[~np.isnan(scores)]
+    return float(known.mean()) if len(known) else 0.0
+
+
+def roc_auc(rows: Rows) -> float:
+    """scikit-learn's mean over the labels that some rows have and some lack."""
+    from sklearn.metrics import roc_auc_score
+
+    pairs = [(rows[:, start + 1], rows[:, start]) for start in range(0, rows.shape[1], 2)]
+    areas = [roc_auc_score(right, scores) for right, scores in pairs if 0 < right.sum() < len(right)]
+    return float(np.mean(areas)) if areas else 0.5
+
+
+def correlation(rows: Rows, of: str) -> float:
+    """SciPy's mean over the pairs of columns, 0 for one that does not vary."""
+    from scipy import stats
+
+    found = []
+    for start in range(0, rows.shape[1], 2):
+        one, other = rows[:, start], rows[:, start + 1]
+        varies = np.ptp(one) > 0 and np.ptp(other) > 0
+        found.append(getattr(stats, of)(one, other).statistic if varies else 0.0)
+    return float(np.mean(found))
+
+
+INDEPENDENT: dict[str, Callable[[Rows], float]] = {
+    "mean": mean,
+    "ratio": ratio,
+    "f1": f1,
+    "macro_f1": macro_f1,
+    "macro_f1_of_sets": macro_f1_of_sets,
+    "roc_auc": roc_auc,
+    "pearson": lambda rows: correlation(rows, "pearsonr"),
+    "spearman": lambda rows: correlation(rows, "spearmanr"),
+}
 
 
 def test_every_reduction_is_checked_here_and_every_metric_has_one() -> None:
@@ -66,11 +105,36 @@ def hits(draw: Any) -> Rows:
     return np.stack([np.minimum.reduce(rows, axis=1), rows[:, 1], rows[:, 2]], axis=1)
 
 
+def flags() -> st.SearchStrategy[Rows]:
+    """0 and 1, for two or three labels (of one, scikit-learn scores both outcomes)."""
+    return st.tuples(st.integers(1, 40), st.integers(2, 3)).flatmap(
+        lambda shape: hnp.arrays(np.float64, (shape[0], 2 * shape[1]), elements=st.integers(0, 1).map(float))
+    )
+
+
+@st.composite
+def scored(draw: Any) -> Rows:
+    """A score with many ties, and 0 or 1, for two or three labels."""
+    rows = draw(flags())
+    few = hnp.arrays(np.float64, rows[:, 0::2].shape, elements=st.integers(0, 8).map(lambda value: value / 8))
+    rows[:, 0::2] = draw(few)
+    return rows
+
+
+def numbers() -> st.SearchStrategy[Rows]:
+    """Two columns, or four, of small whole numbers, many of them equal."""
+    return st.one_of(counts(2), counts(4))
+
+
 STATISTICS: dict[str, st.SearchStrategy[Rows]] = {
     "mean": hnp.arrays(np.float64, st.tuples(st.integers(1, 40), st.just(1)), elements=st.floats(-1e6, 1e6)),
     "ratio": counts(2),
     "f1": hits(),
     "macro_f1": counts(2),
+    "macro_f1_of_sets": flags(),
+    "roc_auc": scored(),
+    "pearson": numbers(),
+    "spearman": numbers(),
 }
 
 

@@ -18,7 +18,7 @@ from edgebert.report.entry import SAMPLES_FOR, Entry
 from edgebert.report.metric_table import Metric, first_to_leave, in_table
 from edgebert.report.report import Report
 from edgebert.report.text.disturbances import machine_lines
-from edgebert.tasks.metrics import ANSWER_METRICS
+from edgebert.tasks.metrics import METRIC_NAMES
 
 NOT_KNOWN = "n/a"
 PERCENTILES = (50, 90, 99)
@@ -48,7 +48,7 @@ def bound_held(entry: Entry) -> bool | None:
     return None if entry.percentile_ms(percent) is None else True
 
 
-ANSWERS = tuple(metric.name for metric in ANSWER_METRICS)
+ANSWERS = METRIC_NAMES
 """Names of the metrics of answers."""
 
 

@@ -1,6 +1,7 @@
 """The metrics of answers. Adding one: a file here, a line in ANSWER_METRICS, a test file.
 
-A task has all metrics of its kind of prediction, in this order; the first decides where one has to.
+A task has all metrics of its kind of prediction, in this order; the first decides where one has to. Metrics of several kinds
+may share a name where people do, as `macro_f1` of labels and of sets of labels.
 """
 
 from __future__ import annotations
@@ -9,13 +10,18 @@ from edgebert.tasks.metrics.accuracy import ACCURACY
 from edgebert.tasks.metrics.agreement import AGREEMENT as AGREEMENT
 from edgebert.tasks.metrics.base import AnswerMetric as AnswerMetric
 from edgebert.tasks.metrics.entity_f1 import ENTITY_F1
+from edgebert.tasks.metrics.label_sets import MACRO_F1_OF_SETS, MICRO_F1
 from edgebert.tasks.metrics.macro_f1 import MACRO_F1
 from edgebert.tasks.metrics.number_metrics import MAE, PEARSON, SPEARMAN
 from edgebert.tasks.metrics.ranking import MRR_AT_10, NDCG_AT_10
+from edgebert.tasks.metrics.roc_auc import ROC_AUC
 
 ANSWER_METRICS: tuple[AnswerMetric, ...] = (
     ACCURACY,
     MACRO_F1,
+    MICRO_F1,
+    MACRO_F1_OF_SETS,
+    ROC_AUC,
     ENTITY_F1,
     SPEARMAN,
     PEARSON,
@@ -23,6 +29,9 @@ ANSWER_METRICS: tuple[AnswerMetric, ...] = (
     MRR_AT_10,
     NDCG_AT_10,
 )
+
+METRIC_NAMES = tuple(dict.fromkeys(metric.name for metric in ANSWER_METRICS))
+"""The names of all metrics, each once."""
 
 
 def metrics_of(kind: str) -> tuple[AnswerMetric, ...]:
