@@ -83,8 +83,14 @@ def _difference(found: Array, wanted: Array) -> float:
 
 
 def _of_labels(difference: float, pairs: Sequence[tuple[Array, Array]], tolerance: float) -> Comparison:
-    """The comparison of finite logits, of shape (labels,) or (tokens, labels)."""
-    found, wanted = (np.concatenate([np.atleast_2d(pair[side]) for pair in pairs]) for side in (0, 1))
+    """The comparison of finite logits, of shape (labels,), (tokens, labels) or (tokens,): probabilities are over the last."""
+    each = [_of_logits(difference, np.atleast_2d(found), np.atleast_2d(wanted), tolerance) for found, wanted in pairs]
+    shares, spans = (max(values) for values in zip(*((one.shares or 0.0, one.span) for one in each), strict=True))
+    return Comparison(difference, shares, sum(one.turned for one in each), spans)
+
+
+def _of_logits(difference: float, found: Array, wanted: Array, tolerance: float) -> Comparison:
+    """The comparison of logits of shape (rows, choices)."""
     ours, theirs = softmax(found), softmax(wanted)
     turned = (ours.argmax(axis=-1) != theirs.argmax(axis=-1)) & (_lead(theirs) > tolerance)
     shares = float(np.abs(ours - theirs).max(initial=0))

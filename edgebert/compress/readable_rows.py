@@ -40,8 +40,8 @@ def _check_tokens(data: PreparedData, serving: Serving, tokenizer: Any) -> None:
 
 
 def _check_segments(data: PreparedData, serving: Serving, tokenizer: Any, config: Mapping[str, Any]) -> None:
-    known = config.get("type_vocab_size")
-    if not isinstance(known, int) or "text_pair" not in data.columns:
+    known, texts = config.get("type_vocab_size"), {column.name for column in serving.task.columns if column.kind == "text"}
+    if not isinstance(known, int) or len(texts & {*data.columns}) < 2:
         return
     if "token_type_ids" not in family_of_config(config).inputs_for(known):
         return
@@ -49,5 +49,5 @@ def _check_segments(data: PreparedData, serving: Serving, tokenizer: Any, config
     if used > known:
         raise DataError(
             f"data.{data.role} has pairs, whose tokens are of {used} segments, but the model knows {known} (type_vocab_size).",
-            hint="Take a model that was trained on pairs, or leave out text_pair.",
+            hint="Take a model that was trained on pairs" + (", or leave out text_pair." if "text_pair" in texts else "."),
         )

@@ -88,7 +88,7 @@ def resolve_recipe(file: RecipeFile) -> ResolvedRecipe:
     trains = any(stage.makes_teacher for stage in recipe.stages)
     layout, problems = _laid_out(recipe, model, task, trains=trains)
     problems += cell_problems(recipe, task, family_of_config(model.config))
-    max_length = recipe.task.max_length or model.max_length()
+    max_length = _longest(recipe, task, model)
     if max_length > model.max_positions:
         problems.append(
             Problem("task.max_length", f"{max_length} tokens do not fit the model's {model.max_positions} positions")
@@ -99,6 +99,11 @@ def resolve_recipe(file: RecipeFile) -> ResolvedRecipe:
     if problems or layout is None:
         raise RecipeError(str(file.path), [file.placed(problem) for problem in problems])
     return ResolvedRecipe(file, task, model, layout, max_length, models)
+
+
+def _longest(recipe: Recipe, task: Task, model: ModelFolder) -> int:
+    """Longest input in tokens: the recipe's, else the task's usual one, else what the model allows."""
+    return recipe.task.max_length or min(model.max_length(), task.usual_length or model.max_length())
 
 
 def _laid_out(recipe: Recipe, model: ModelFolder, task: Task, *, trains: bool) -> tuple[Layout | None, list[Problem]]:
@@ -131,7 +136,7 @@ def _other_models(file: RecipeFile, task: Task, model: ModelFolder) -> tuple[dic
     problems: list[Problem] = []
     tokenizer = model.path / "tokenizer.json"
     known = ModelFacts(with_sizes(model.config), 0, tokenizer if tokenizer.is_file() else None, {}, task=task)
-    max_length = file.recipe.task.max_length or model.max_length()
+    max_length = _longest(file.recipe, task, model)
     known_labels = file.recipe.task.labels or (model.labels if task.has_labels and model.has_head(task) else ())
     for index, stage in enumerate(file.recipe.stages):
         path = f"stages.{index}.{stage.stage_name()}"

@@ -18,6 +18,8 @@ MAX_WORDS = 100_000
 MAX_LABEL = 1_000
 LARGEST = 10**15
 """Numbers from here on are no labels; beyond 2^53 a float is not the number that was written."""
+UNKNOWN = -1
+"""Start of an answer whose place the file does not say."""
 MISSING_MARKS = ("nan", "NaN")  # what pandas and numpy write for a missing value
 
 
@@ -159,6 +161,47 @@ def _numbers(value: Any) -> list[float]:
     return numbers
 
 
+def _answers(value: Any) -> list[dict[str, Any]]:
+    """Answers {"text", "start"} of each form that data sets have: SQuAD's lists `text` and `answer_start`, a list of such
+    answers, texts, or one text. An empty text and an empty list are no answer."""
+    if _missing(value):
+        raise ValueError("is missing; a question without an answer has an empty list")
+    if isinstance(value, str):
+        return [_one_answer({"text": value})] if value.strip() else []
+    if isinstance(value, Mapping):
+        value = _by_answer(value)
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"is not a list of answers but {type(value).__name__}")
+    return [_one_answer({"text": answer} if isinstance(answer, str) else answer) for answer in value]
+
+
+def _by_answer(value: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The answers of {"text": [...], "answer_start": [...]}."""
+    texts, starts = value.get("text"), value.get("answer_start")
+    if not isinstance(texts, list) or not isinstance(starts, list | None):
+        raise ValueError('is not of the form {"text": [...], "answer_start": [...]}')
+    if starts is not None and len(starts) != len(texts):
+        raise ValueError(f"has {len(texts)} texts and {len(starts)} values of `answer_start`")
+    places = [None] * len(texts) if starts is None else starts
+    return [{"text": text, "answer_start": start} for text, start in zip(texts, places, strict=True)]
+
+
+def _one_answer(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"has an answer that is {type(value).__name__}")
+    try:
+        text, start = _text(value.get("text")), value.get("answer_start", value.get("start"))
+    except ValueError as fault:
+        raise ValueError(f"has an answer whose `text` {fault}") from None
+    if start is not None and (isinstance(start, bool) or not isinstance(start, int) or not 0 <= start < LARGEST):
+        raise ValueError(f"has an answer whose `answer_start` is {str(start)[:40]!r}, not the number of a character")
+    return {"text": text, "start": UNKNOWN if start is None else start}
+
+
+def _answer_type(arrow: Any) -> Any:
+    return arrow.struct([("text", arrow.string()), ("start", arrow.int64())])
+
+
 KINDS: dict[Kind, ColumnKind] = {
     "text": ColumnKind(False, _text, lambda value: ()),
     "words": ColumnKind(True, _words, lambda value: ()),
@@ -168,6 +211,7 @@ KINDS: dict[Kind, ColumnKind] = {
     "numbers": ColumnKind(True, _numbers, lambda value: (), lambda arrow: arrow.float64()),
     "label": ColumnKind(False, _label, lambda value: (value,)),
     "tags": ColumnKind(True, _tags, lambda value: value),
+    "answers": ColumnKind(True, _answers, lambda value: (), _answer_type),
 }
 """Kind -> how its values are read."""
 

@@ -12,6 +12,7 @@ import numpy as np
 from edgebert.core.store import ArtifactStore, Draft, MadeBy, hash_json
 from edgebert.data.column_kinds import KINDS
 from edgebert.data.prepared import BLOCK_ROWS, FILE, PreparedData, write_rows
+from edgebert.tasks import TASKS
 from edgebert.tasks.base import Task
 
 VERSION = 1
@@ -19,6 +20,8 @@ SHARE = 0.1
 """Share of a data set that is held out."""
 FEWEST, MOST = 256, 2000
 """Fewest and most rows that are held out, where a quarter of the set is as many as the fewest."""
+LABELS = frozenset(column.name for task in TASKS if (column := task.label_column))
+"""Columns with right answers."""
 USEFUL = 64
 """Fewest rows that can choose: among fewer, one row is more than what gates allow."""
 
@@ -94,6 +97,6 @@ def shared_rows(data: PreparedData, other: PreparedData) -> int:
     """Number of rows of a set whose columns without labels are those of a row of the other set."""
     if data.artifact.sha256 == other.artifact.sha256:
         return len(data)
-    columns = sorted({*data.columns} & {*other.columns} - {"label", "tags"})
+    columns = sorted({*data.columns} & {*other.columns} - LABELS)
     theirs = {hash_json([row[name] for name in columns]) for block in other.blocks() for row in block}
     return sum(hash_json([row[name] for name in columns]) in theirs for block in data.blocks() for row in block)

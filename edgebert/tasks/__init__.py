@@ -9,6 +9,7 @@ from edgebert.errors import InputError
 from edgebert.tasks.base import Task
 from edgebert.tasks.multi_label_classification import MultiLabelClassification
 from edgebert.tasks.options import TaskOptions
+from edgebert.tasks.question_answering import QuestionAnswering
 from edgebert.tasks.regression import Regression
 from edgebert.tasks.reranking import Reranking
 from edgebert.tasks.text_classification import TextClassification
@@ -20,6 +21,7 @@ TASKS: tuple[Task, ...] = (
     MultiLabelClassification(),
     Regression(),
     TokenClassification(),
+    QuestionAnswering(),
     Reranking(),
     ZeroShotClassification(),
 )

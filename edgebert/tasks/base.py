@@ -28,11 +28,12 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Batch = dict[str, Array]
 Row = Mapping[str, Any]
-Kind = Literal["text", "words", "texts", "label", "labels", "tags", "number", "numbers"]
+Kind = Literal["text", "words", "texts", "label", "labels", "tags", "number", "numbers", "answers"]
 """Kind of a column's values. text: a str. words: a list of str. texts: a list of str, each a text of its own. label: a str.
 labels: a list of different str, none or several. tags: a list of str, one for each word. number: a float. numbers:
-a list of float, none or several."""
-LISTS: frozenset[Kind] = frozenset({"words", "texts", "labels", "tags", "numbers"})
+a list of float, none or several. answers: a list of {"text": str, "start": int}, a part of another column and its first
+character there, -1 where the file does not say."""
+LISTS: frozenset[Kind] = frozenset({"words", "texts", "labels", "tags", "numbers", "answers"})
 """Kinds whose values are lists."""
 Reads = Literal["first", "all"]
 """The tokens whose last hidden states the head reads: the first alone, or all."""
@@ -78,6 +79,8 @@ class Encoded:
     """Index of the word that each token belongs to, -1 for special tokens, where the task needs them."""
     continued: int = NO_WORD
     """Index of the word that the window goes on with and that an earlier window began; -1 where there is none."""
+    texts: tuple[int, ...] = ()
+    """Index of the text of its row that each token belongs to, -1 for special tokens, where the task needs them."""
     cut: bool = False
     """Whether tokens of its row were left out, because the row has more than fit and the task reads no second window."""
     part: int = 0
@@ -105,6 +108,8 @@ class Task(ABC):
     """Name of the head's module, which only a model fine-tuned for such a task has."""
     architecture: ClassVar[str]
     """Ending of the class name that config.json gives such a model."""
+    usual_length: ClassVar[int | None] = None
+    """Longest input in tokens where the recipe gives none; None for what the model allows."""
     problem_type: ClassVar[str | None] = None
     """`problem_type` in config.json of a model with such a head, where several tasks have its class."""
     has_labels: ClassVar[bool] = True
@@ -359,15 +364,20 @@ def cut_into_windows(tokenizer: Tokenizer, max_length: int, stride: int) -> None
 
 
 def set_truncation(
-    tokenizer: Tokenizer, max_length: int, *, stride: int = 0, direction: Literal["left", "right"] = "right"
+    tokenizer: Tokenizer,
+    max_length: int,
+    *,
+    stride: int = 0,
+    direction: Literal["left", "right"] = "right",
+    strategy: Literal["longest_first", "only_second"] = "longest_first",
 ) -> None:
     """Sets how a tokenizer cuts texts, and that it does not pad. One that is set so already stays as it is: while one thread
     changes it, tokenizers refuses the others."""
     if tokenizer.padding is not None:
         tokenizer.no_padding()
-    truncation = {"max_length": max_length, "stride": stride, "strategy": "longest_first", "direction": direction}
+    truncation = {"max_length": max_length, "stride": stride, "strategy": strategy, "direction": direction}
     if tokenizer.truncation != truncation:
-        tokenizer.enable_truncation(max_length, stride=stride, strategy="longest_first", direction=direction)
+        tokenizer.enable_truncation(max_length, stride=stride, strategy=strategy, direction=direction)
 
 
 def collate(encoded: Sequence[Encoded], *, length: int, pad_id: int) -> Batch:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from task_rows import SAMPLES, shape_of
+from task_rows import SAMPLES, shape_of, sure_outputs
 from tokenizers import Tokenizer
 
 from edgebert.core.files import sentences
@@ -189,10 +189,7 @@ def test_every_row_has_one_prediction_and_one_answer_whatever_its_windows(
 def test_outputs_that_are_the_targets_are_decoded_to_the_reference(task: Task, tokenizer: Tokenizer) -> None:
     rows, labels, indices = labelled_rows(task), labels_of(task), indices_of(task)
     encoded = task.encode(tokenizer, rows, 64)
-    outputs = []
-    for item in encoded:
-        targets = task.targets(item, rows[item.row], indices)
-        outputs.append({task.outputs[0].name: SAMPLES[task.name].sure(targets, len(labels))})
+    outputs = [sure_outputs(task, task.targets(item, rows[item.row], indices)) for item in encoded]
     references = [task.reference(row, indices, labels) for row in rows]
     assert task.decode(outputs, encoded, rows, labels) == references
     for index, metric in enumerate(task.metrics):

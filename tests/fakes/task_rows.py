@@ -12,7 +12,7 @@ from edgebert.core.files import sentences
 from edgebert.tasks.base import Array, Output, Row, Task
 
 Sure = Callable[[Array, int], Array]
-"""(targets of a window, number of labels) -> the first output of a model that is sure of them."""
+"""(targets of a window, number of labels) -> the output of a model that is sure of them; several along the last axis."""
 
 
 def one_hot(targets: Array, labels: int) -> Array:
@@ -33,6 +33,17 @@ def text_of(row: Row) -> str:
 def sure_of_each(targets: Array, labels: int) -> Array:
     """Logits whose sigmoid is the target."""
     return (2000 * targets - 1000).astype(np.float32)
+
+
+def marked(targets: Array, labels: int) -> Array:
+    """Logits of 1 at the marks and 0 elsewhere."""
+    return (targets == 1).astype(np.float32)
+
+
+def asked(number: int, text: str) -> Row:
+    """A question about a text, whose answer is one of its words."""
+    word = text.split()[number % len(text.split())]
+    return {"question": "which word?", "context": text, "answers": [{"text": word, "start": text.find(word)}]}
 
 
 @dataclass(frozen=True)
@@ -91,6 +102,7 @@ SAMPLES: dict[str, TaskSample] = {
         outputs=("contradiction", "neutral", "entailment"),
         line=lambda row: "\t".join([row["text"], *row["candidates"]]),
     ),
+    "question-answering": TaskSample(asked, sure=marked, line=lambda row: f"{row['question']}\t{row['context']}"),
 }
 """Name of each task -> its sample."""
 
@@ -99,6 +111,14 @@ def rows_of(task: Task, count: int, first: int = 0) -> list[Row]:
     """Labelled rows of short texts."""
     texts = enumerate(sentences()[first : first + count], start=first)
     return [SAMPLES[task.name].row(number, " ".join(text.split()[:6])) for number, text in texts]
+
+
+def sure_outputs(task: Task, targets: Array) -> dict[str, Array]:
+    """The outputs of a model that is sure of a window's targets: one, or several along the targets' last axis."""
+    sample = SAMPLES[task.name]
+    values = sample.sure(targets, len(sample.labels))
+    parts = [values] if len(task.outputs) == 1 else np.moveaxis(values, -1, 0)
+    return {output.name: part for output, part in zip(task.outputs, parts, strict=True)}
 
 
 def shape_of(output: Output, task: Task, tokens: int) -> tuple[int, ...]:

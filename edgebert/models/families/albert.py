@@ -39,7 +39,11 @@ ALBERT = AlbertFamily(
     language_head="predictions.decoder",
     vocabulary="Unigram",
     vocabulary_files=("spiece.model",),
-    heads={"ForSequenceClassification": ("pooler", "classifier"), "ForTokenClassification": ("classifier",)},
+    heads={
+        "ForSequenceClassification": ("pooler", "classifier"),
+        "ForTokenClassification": ("classifier",),
+        "ForQuestionAnswering": ("qa_outputs",),
+    },
     other_heads=("pooler.", "predictions.", "sop_classifier.", "qa_outputs."),
     defaults={
         "hidden_size": 4096,

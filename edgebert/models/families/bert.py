@@ -11,6 +11,10 @@ BERT = Family(
     language_head="cls.predictions.decoder",
     vocabulary="WordPiece",
     vocabulary_files=("vocab.txt",),
-    heads={"ForSequenceClassification": ("pooler.dense", "classifier"), "ForTokenClassification": ("classifier",)},
+    heads={
+        "ForSequenceClassification": ("pooler.dense", "classifier"),
+        "ForTokenClassification": ("classifier",),
+        "ForQuestionAnswering": ("qa_outputs",),
+    },
     other_heads=("pooler.", "cls.", "qa_outputs."),
 )

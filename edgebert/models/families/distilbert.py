@@ -12,7 +12,11 @@ DISTILBERT = Family(
     language_head="vocab_projector",
     vocabulary="WordPiece",
     vocabulary_files=("vocab.txt",),
-    heads={"ForSequenceClassification": ("pre_classifier", "classifier"), "ForTokenClassification": ("classifier",)},
+    heads={
+        "ForSequenceClassification": ("pre_classifier", "classifier"),
+        "ForTokenClassification": ("classifier",),
+        "ForQuestionAnswering": ("qa_outputs",),
+    },
     other_heads=("vocab_transform.", "vocab_layer_norm.", "vocab_projector.", "qa_outputs."),
     inputs=("input_ids", "attention_mask"),
     names=ConfigNames(

@@ -15,6 +15,7 @@ ELECTRA = Family(
     heads={
         "ForSequenceClassification": ("classifier.dense", "classifier.out_proj"),
         "ForTokenClassification": ("classifier",),
+        "ForQuestionAnswering": ("qa_outputs",),
     },
     other_heads=(
         "discriminator_predictions.",

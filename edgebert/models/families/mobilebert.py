@@ -59,7 +59,11 @@ MOBILEBERT = MobileBertFamily(
     language_head="cls.predictions.decoder",
     vocabulary="WordPiece",
     vocabulary_files=("vocab.txt",),
-    heads={"ForSequenceClassification": ("pooler.dense", "classifier"), "ForTokenClassification": ("classifier",)},
+    heads={
+        "ForSequenceClassification": ("pooler.dense", "classifier"),
+        "ForTokenClassification": ("classifier",),
+        "ForQuestionAnswering": ("qa_outputs",),
+    },
     other_heads=("pooler.", "cls.", "qa_outputs."),
     defaults={
         "hidden_size": 512,

@@ -33,6 +33,7 @@ MPNET = MPNetFamily(
     heads={
         "ForSequenceClassification": ("classifier.dense", "classifier.out_proj"),
         "ForTokenClassification": ("classifier",),
+        "ForQuestionAnswering": ("qa_outputs",),
     },
     other_heads=("pooler.", "lm_head.", "qa_outputs."),
     inputs=("input_ids", "attention_mask"),

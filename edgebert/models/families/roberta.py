@@ -14,6 +14,7 @@ SPECIAL_TOKENS = {
 HEADS = {
     "ForSequenceClassification": ("classifier.dense", "classifier.out_proj"),
     "ForTokenClassification": ("classifier",),
+    "ForQuestionAnswering": ("qa_outputs",),
 }
 OTHER_HEADS = ("pooler.", "lm_head.", "qa_outputs.")
 

@@ -191,7 +191,7 @@ def _open(
     from edgebert.models.capture import width_of
 
     shapes = {
-        LOGITS: (tokens if of_tokens(LOGITS, examples.serving.task) else count, len(examples.serving.labels)),
+        LOGITS: (tokens if of_tokens(LOGITS, examples.serving.task) else count, _taught_width(model, examples)),
         **{
             name: (tokens if of_tokens(name, examples.serving.task) else count, width_of(model, captured_name(name)))
             for name in requested.names
@@ -231,7 +231,7 @@ def fitting(model: Any, examples: Examples, requested: RequestedOutputs) -> int:
     """Number of examples, from the first, whose outputs fit the size limit."""
     from edgebert.models.capture import width_of
 
-    logits = 2 * len(examples.serving.labels)
+    logits = 2 * _taught_width(model, examples)
     labels_tokens = of_tokens(LOGITS, examples.serving.task)
     widths = {name: 2 * width_of(model, captured_name(name)) for name in requested.names}
     pooled = sum(width for name, width in widths.items() if not of_tokens(name, examples.serving.task))
@@ -240,6 +240,14 @@ def fitting(model: Any, examples: Examples, requested: RequestedOutputs) -> int:
     sizes = np.cumsum(np.array(examples.lengths, dtype=np.int64) * bytes_per_token + bytes_each)
     available = requested.limit_bytes - HEADER * (len(requested.names) + 2)
     return int(np.searchsorted(sizes, available, side="right"))
+
+
+def _taught_width(model: Any, examples: Examples) -> int:
+    """Numbers that the outputs which teach have for an example, or for a token: labels, or what the model answers."""
+    if labels := len(examples.serving.labels):
+        return labels
+    _, outputs = next(_of_batch(model, examples, [0], RequestedOutputs((), 0, "fp32")))
+    return int(outputs[LOGITS].shape[-1])
 
 
 def identity(teacher: Artifact, examples: Examples, requested: RequestedOutputs) -> Mapping[str, Any]:

@@ -104,9 +104,12 @@ def _labelled(examples: Examples, indices: Sequence[int], teacher: Any, theirs: 
 
 
 def _fitted(made: torch.Tensor, length: int, same: Sequence[bool]) -> torch.Tensor:
-    """Targets of shape (batch, tokens), cut or padded to a length, IGNORED for examples of other tokens."""
-    fitted = functional.pad(made[:, :length], (0, max(0, length - made.shape[1])), value=IGNORED)
-    return fitted.masked_fill(~torch.tensor(list(same))[:, None], IGNORED)
+    """Targets of shape (batch, tokens, ...), cut or padded to a length; those of padding and of examples of other tokens do not
+    count."""
+    missing = float("nan") if made.is_floating_point() else IGNORED
+    further = (0, 0) * (made.dim() - 2)
+    fitted = functional.pad(made[:, :length], (*further, 0, max(0, length - made.shape[1])), value=missing)
+    return torch.where(torch.tensor(list(same)).reshape(-1, *[1] * (made.dim() - 1)), fitted, missing)
 
 
 def summed_loss(task: Task, model: Any, batch: Batch) -> torch.Tensor:

@@ -23,9 +23,11 @@ from edgebert.runtimes import get_runtime
 from edgebert.runtimes.serving import Serving
 from edgebert.runtimes.target import Target
 from edgebert.stages.base import Scored
-from edgebert.tasks.base import Encoded, Outputs, Row
+from edgebert.tasks.base import Array, Encoded, Output, Outputs, Row, Task
 from edgebert.tasks.metrics import AGREEMENT
 
+NO_SHARE = -1e4
+"""Logit without a share in a softmax, but finite."""
 MOST_ROWS = 4000
 """Most rows that a trial uses, drawn by the seed. The final check uses all rows."""
 TIMED_TEXTS = 64
@@ -108,8 +110,7 @@ class MeasuredTrials:
 
     def judged(self, outputs: Sequence[Outputs], encoded: Sequence[Encoded], rows: int) -> Scored:
         """The metrics of answers to the first rows, and a reason for each gate that they miss."""
-        name = self.serving.task.outputs[0].name
-        flat = np.concatenate([np.atleast_2d(output[name]) for output in outputs])
+        flat = choices(self.serving.task, outputs)
         if not np.isfinite(flat).all():
             return Scored(flat, {}, -math.inf, tuple(f"{gate}: the answers hold NaN or infinity" for gate in self.asked))
         ours = self._metrics(self._decoded(outputs, encoded, rows))
@@ -164,3 +165,17 @@ class MeasuredTrials:
             max_length=self.serving.max_length,
             seconds=SECONDS,
         )
+
+
+def choices(task: Task, outputs: Sequence[Outputs]) -> Array:
+    """All outputs as logits of shape (rows, choices), whose softmax is what they say: over labels, over the tokens of a window,
+    or over yes and no. Rows with fewer choices are filled up with logits that have no share."""
+    rows = [_rows_of(item[output.name], output) for output in task.outputs for item in outputs]
+    most = max(row.shape[-1] for row in rows)
+    return np.concatenate([np.pad(row, ((0, 0), (0, most - row.shape[-1])), constant_values=NO_SHARE) for row in rows])
+
+
+def _rows_of(values: Array, output: Output) -> Array:
+    if output.reading == "sigmoid":
+        return np.stack([np.zeros_like(values), values], axis=-1).reshape(-1, 2)
+    return np.atleast_2d(values)
