@@ -43,7 +43,7 @@ FOLLOWERS = 2
 class Candidate:
     """An answer among others: its characters [start, end) in the context and its probability among them."""
 
-    text: str
+    answer: str
     start: int
     end: int
     score: float
@@ -55,7 +55,7 @@ class Candidate:
 class ContextAnswer(Answer):
     """The answer to a question, with its characters [start, end) in the context; no answer is an empty text at 0."""
 
-    text: str
+    answer: str
     start: int
     end: int
     score: float
@@ -65,7 +65,7 @@ class ContextAnswer(Answer):
 
     def cells(self) -> tuple[str, ...]:
         """All in one column."""
-        return (f"[{self.start}:{self.end}] {' '.join(self.text.split()) or '-'} {self.score:.4f}",)
+        return (f"[{self.start}:{self.end}] {' '.join(self.answer.split()) or '-'} {self.score:.4f}",)
 
 
 class QuestionAnswering(Task):
@@ -149,7 +149,7 @@ class QuestionAnswering(Task):
             ranked = tuple(_candidates(row["context"], found, detail))
             first = ranked[0]
             more = ranked[: detail.top_k] if detail.is_asked else None
-            answers.append(ContextAnswer(first.text, first.start, first.end, first.score, more))
+            answers.append(ContextAnswer(first.answer, first.start, first.end, first.score, more))
         return answers
 
     def _found(self, outputs: Sequence[Outputs], encoded: Sequence[Encoded], rows: Sequence[Row]) -> list[FoundAnswers]:

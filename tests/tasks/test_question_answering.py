@@ -57,7 +57,7 @@ def answers_of(task: QuestionAnswering, folder: Path, rows: list[Row], detail: D
     with torch.no_grad():
         outputs = run_model(model, {name: torch.from_numpy(value) for name, value in batch.items()})
     parts = split_outputs(task, {name: outputs[name].numpy() for name in task.output_names}, encoded)
-    assert task.decode(parts, encoded, rows, ()) == [[answer.text] for answer in task.answer(parts, encoded, rows, ())]
+    assert task.decode(parts, encoded, rows, ()) == [[answer.answer] for answer in task.answer(parts, encoded, rows, ())]
     return task.answer(parts, encoded, rows, (), detail)
 
 
@@ -102,7 +102,7 @@ def test_answers_are_those_of_a_loop_over_transformers(folder: Path) -> None:
     for row, answer in zip(ROWS, answers_of(task, folder, ROWS, Detail(logits=True)), strict=True):
         wanted, _ = reference(folder, row)
         ranked = sorted(wanted, key=lambda place: -wanted[place])[:20]
-        assert answer.text == row["context"][answer.start : answer.end] == row["context"][slice(*ranked[0])]
+        assert answer.answer == row["context"][answer.start : answer.end] == row["context"][slice(*ranked[0])]
         assert [(item.start, item.end) for item in answer.answers] == ranked
         logits = np.array([wanted[place] for place in ranked])
         assert [item.logit for item in answer.answers] == pytest.approx(logits.tolist(), abs=1e-4)
@@ -117,8 +117,8 @@ def test_no_answer_is_given_where_it_leads_by_more_than_the_threshold(folder: Pa
         for above, empty in ((-0.01, True), (0.01, False)):
             task = QuestionAnswering(OPTIONS.model_copy(update={"no_answer": True, "null_threshold": lead + above}))
             (answer,) = answers_of(task, folder, [row], Detail(top_k=3))
-            assert (answer.text == "") == empty and len(answer.answers) <= 3
-            assert answer.text or (answer.start, answer.end) == (0, 0)
+            assert (answer.answer == "") == empty and len(answer.answers) <= 3
+            assert answer.answer or (answer.start, answer.end) == (0, 0)
 
 
 def test_windows_are_those_of_transformers(folder: Path) -> None:
@@ -162,7 +162,7 @@ def test_a_hundred_thousand_characters_are_read_to_the_end(folder: Path) -> None
         targets = task.targets(item, row, {})
         outputs.append({name: (targets[:, at] == 1).astype(np.float32) for at, name in enumerate(task.output_names)})
     (answer,) = task.answer(outputs, encoded, [row], ())
-    assert (answer.text, answer.start) == ("fox", len(context) - 3)
+    assert (answer.answer, answer.start) == ("fox", len(context) - 3)
 
 
 def test_targets_are_the_tokens_of_the_first_answer_and_cls_in_windows_without_it(folder: Path) -> None:

@@ -102,7 +102,11 @@ DEBERTA_V2 = DebertaV2Family(
     language_bias="lm_predictions.lm_head.bias",
     vocabulary="Unigram",
     vocabulary_files=("spm.model",),
-    heads={"ForSequenceClassification": ("pooler.dense", "classifier"), "ForTokenClassification": ("classifier",)},
+    heads={
+        "ForSequenceClassification": ("pooler.dense", "classifier"),
+        "ForTokenClassification": ("classifier",),
+        "ForQuestionAnswering": ("qa_outputs",),
+    },
     other_heads=("pooler.", "cls.", "lm_predictions.", "mask_predictions.", "qa_outputs.", "embeddings.position_embeddings."),
     inputs=("input_ids", "attention_mask"),
     segments_by_config=True,

@@ -63,6 +63,7 @@ MODERNBERT = ModernBertFamily(
     heads={
         "ForSequenceClassification": ("head.dense", "classifier"),
         "ForTokenClassification": ("head.dense", "classifier"),
+        "ForQuestionAnswering": ("head.dense", "classifier"),
     },
     other_heads=("decoder.",),
     tokenizer="PreTrainedTokenizerFast",
