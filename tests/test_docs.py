@@ -37,7 +37,7 @@ from edgebert.report.gates import BOUNDS
 from edgebert.stages import STAGES
 from edgebert.stages.quantize import MethodName
 from edgebert.stages.quantize.observers import Ranges
-from edgebert.tasks import TASKS
+from edgebert.tasks import TASKS, get_task
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md")))
@@ -204,7 +204,10 @@ def test_recipes_and_parts_of_recipes_are_valid(page: str, tmp_path: Path) -> No
     for part in parts(page):
         if "devices" in part:
             continue
-        (tmp_path / "recipe.yaml").write_text(json.dumps({**whole, **part}))
+        task = part.get("task", whole["task"])
+        metric = get_task(task if isinstance(task, str) else task["name"]).metrics[0].name
+        gates = [{**gate, "metric": metric} for gate in whole["gates"]]
+        (tmp_path / "recipe.yaml").write_text(json.dumps({**whole, "gates": gates, **part}))
         recipe = load_recipe(str(tmp_path / "recipe.yaml")).recipe
         assert lay_out(recipe, has_head=True)[1] == [], part
 
