@@ -16,7 +16,8 @@ from pydantic import Field, model_validator
 
 from edgebert.core.strict import Strict
 from edgebert.models.families import family_of_config
-from edgebert.models.families.base import Family, LayerPaths
+from edgebert.models.families.base import Family
+from edgebert.models.families.paths import LayerPaths
 
 if TYPE_CHECKING:
     import torch
