@@ -106,8 +106,8 @@ def _from_hub(source: ModelSource) -> Path:
         raise _unreachable(source.source, error) from error
     if not any(path.glob("*.safetensors")):
         raise SourceError(
-            f"The Hub model {source.source} has no safetensors; edgebert reads nothing else, because a pickle can run code.",
-            hint="Name a revision that has them, such as one of its refs/pr/N.",
+            f"The Hub model {source.source} has no safetensors, and a pickle is not read from there, because it can run code.",
+            hint="Name a revision that has them, such as one of its refs/pr/N; or download it, and: edgebert convert FOLDER NEW",
         )
     return path
 
