@@ -107,7 +107,7 @@ def _from_hub(source: ModelSource) -> Path:
     if not any(path.glob("*.safetensors")):
         raise SourceError(
             f"The Hub model {source.source} has no safetensors, and a pickle is not read from there, because it can run code.",
-            hint="Name a revision that has them, such as one of its refs/pr/N; or download it, and: edgebert convert FOLDER NEW",
+            hint="Name a revision with them, such as one of its refs/pr/N; or download it, then: edgebert convert FOLDER NEW",
         )
     return path
 
