@@ -41,7 +41,17 @@ from edgebert.tasks.base import Task
 TASK = get_task("text-classification")
 KEPT = {0: Units((0, 2, 3), (1, 5, 20)), 2: Units((3,), tuple(range(0, 24, 2)))}
 FORMS = [("mask",), ("mask", "scale"), ("mask", "qkv"), ("mask", "first_token"), REWRITES[:4], REWRITES]
-EXPORTED = [*((family, TASKS[0]) for family in FAMILIES if family.rewrites), *((FAMILIES[0], task) for task in TASKS[1:])]
+LAYOUTS = list(
+    {repr((f.layer, f.embedding, f.inputs, f.skips_padding, f.rewrites)): f for f in reversed(able("units"))}.values()
+)
+"""A family for each description of layers and embeddings that can be pruned."""
+OF_TOKENS = next(task for task in TASKS if task.reads == "all")
+EXPORTED = [
+    *((family, TASKS[0], bool(family.rewrites)) for family in LAYOUTS),
+    (FAMILIES[0], TASKS[0], False),
+    (FAMILIES[0], OF_TOKENS, True),
+]
+"""(family, task, whether the graph is rewritten) of the exports by torch, which take seconds each."""
 REWRITTEN = [family for family in FAMILIES if family.rewrites]
 every_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
 pruned_family = pytest.mark.parametrize("family", able("units"), ids=lambda family: family.model_type)
@@ -223,8 +233,9 @@ def test_equalised_models_compute_the_same(family: Family) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("family", "task"), EXPORTED, ids=lambda item: getattr(item, "model_type", getattr(item, "name", "")))
-@pytest.mark.parametrize("rewritten", [False, True], ids=["plain", "rewritten"])
+@pytest.mark.parametrize(
+    ("family", "task", "rewritten"), EXPORTED, ids=lambda item: getattr(item, "model_type", getattr(item, "name", str(item)))
+)
 def test_exported_graphs_have_the_inputs_of_the_family_and_answer_alike(
     family: Family, task: Task, rewritten: bool, tmp_path: Path
 ) -> None:
