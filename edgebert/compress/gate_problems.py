@@ -6,11 +6,12 @@ from edgebert.compress.recipe import Recipe
 from edgebert.errors import Problem
 from edgebert.stages.prune import Prune
 from edgebert.tasks.metrics import ANSWER_METRICS
+from edgebert.tasks.metrics.own import is_own
 
 
 def metric_problems(recipe: Recipe) -> list[Problem]:
     """Metrics that a prune stage is to keep, or that have a gate, and that the task does not have."""
-    known = [metric.name for metric in recipe.task.task.metrics]
+    known = [*(metric.name for metric in recipe.task.task.metrics), *recipe.metrics]
     worse = {metric.name for metric in ANSWER_METRICS if metric.less_is_better}
     of_others = {metric.name for metric in ANSWER_METRICS} - {*known}
     gates = [
@@ -20,7 +21,7 @@ def metric_problems(recipe: Recipe) -> list[Problem]:
             suggestion=f"Take one of {', '.join(known)}.",
         )
         for index, gate in enumerate(recipe.gates)
-        if gate.metric in of_others
+        if gate.metric in of_others or (is_own(gate.metric) and gate.metric not in known)
     ]
     return (
         gates

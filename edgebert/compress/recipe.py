@@ -20,6 +20,7 @@ from edgebert.stages import STAGES
 from edgebert.stages.base import Stage
 from edgebert.tasks import get_task
 from edgebert.tasks.base import Task
+from edgebert.tasks.metrics.own import NAME
 
 SCHEMA_URI = "https://json-schema.org/draft/2020-12/schema"
 RUNTIME_NAMES = tuple(runtime.name for runtime in RUNTIMES)
@@ -85,8 +86,22 @@ class Recipe(Strict):
         default_factory=lambda known: (default_gate(known["task"].task),) if "task" in known else (),
         description="Bounds that a candidate has to hold. By default 99 % of FP32's value of the task's first metric.",
     )
+    metrics: tuple[str, ...] = Field(
+        (),
+        description="Metrics of your own beside the task's: `package.module:function`, or `file.py:function` beside "
+        "the recipe. The function is run: (predictions, right answers, labels) -> statistics, a row for each example.",
+    )
     measure: Measure = Field(Measure(), description="How latency is measured, and the inputs of the bundle's self-test.")
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of everything that is drawn: training, samples, orders of queries.")
+
+    @field_validator("metrics")
+    @classmethod
+    def _metrics_name_functions(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
+        if strange := next((name for name in metrics if not NAME.fullmatch(name)), None):
+            raise ValueError(f"{strange!r} names no function: write package.module:function, or file.py:function")
+        if len({*metrics}) < len(metrics):
+            raise ValueError("names a metric twice")
+        return metrics
 
     @field_validator("targets")
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from edgebert.compress.cells import cell_problems
 from edgebert.compress.labels import SAME_LABELS, label_fault, label_problems, learned_labels
@@ -14,13 +15,15 @@ from edgebert.compress.recipe_file import RecipeFile
 from edgebert.core.files import local_path
 from edgebert.data.prepared import PreparedData, with_split
 from edgebert.data.spec import CalibrationSpec, DataSpec
-from edgebert.errors import EnvironmentFault, Problem, RecipeError, SourceError
+from edgebert.errors import EnvironmentFault, InputError, Problem, RecipeError, SourceError
 from edgebert.models.families import family_of_config
 from edgebert.models.folder import ModelFolder
 from edgebert.models.sizes import with_sizes
 from edgebert.models.source import ModelSource, find_model
+from edgebert.report.gates import OTHER_WAY
 from edgebert.stages.base import ModelFacts
 from edgebert.tasks.base import Task
+from edgebert.tasks.metrics.own import own_metric
 
 WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """Environment variables in which launchers (torchrun, several kinds of MPI) set the number of processes."""
@@ -84,9 +87,10 @@ def resolve_recipe(file: RecipeFile) -> ResolvedRecipe:
     require_one_process()
     recipe = file.recipe
     model = find_model(recipe.model, file.base)
-    task = recipe.task.task.of_model(model.config)
+    task, problems_of_metrics = _with_own_metrics(recipe.task.task.of_model(model.config), recipe, file.base)
     trains = any(stage.makes_teacher for stage in recipe.stages)
     layout, problems = _laid_out(recipe, model, task, trains=trains)
+    problems += problems_of_metrics
     problems += cell_problems(recipe, task, family_of_config(model.config))
     max_length = _longest(recipe, task, model)
     if max_length > model.max_positions:
@@ -104,6 +108,23 @@ def resolve_recipe(file: RecipeFile) -> ResolvedRecipe:
 def _longest(recipe: Recipe, task: Task, model: ModelFolder) -> int:
     """Longest input in tokens: the recipe's, else the task's usual one, else what the model allows."""
     return recipe.task.max_length or min(model.max_length(), task.usual_length or model.max_length())
+
+
+def _with_own_metrics(task: Task, recipe: Recipe, base: Path) -> tuple[Task, list[Problem]]:
+    """The task with the recipe's own metrics, and the problems of those that cannot be loaded or do not suit their gates."""
+    own, problems = [], []
+    for index, name in enumerate(recipe.metrics):
+        try:
+            own.append(own_metric(name, base))
+        except InputError as error:
+            problems.append(Problem(f"metrics.{index}", error.message, suggestion=error.hint))
+    better_small = {metric.name for metric in own if metric.less_is_better}
+    problems += [
+        Problem(f"gates.{index}", f"less {gate.metric} is better", suggestion=f"Use {OTHER_WAY[gate.bound[0]]}.")
+        for index, gate in enumerate(recipe.gates)
+        if gate.metric in better_small and gate.bound[0] in OTHER_WAY
+    ]
+    return (task.with_metrics(tuple(own)) if own else task), problems
 
 
 def _laid_out(recipe: Recipe, model: ModelFolder, task: Task, *, trains: bool) -> tuple[Layout | None, list[Problem]]:

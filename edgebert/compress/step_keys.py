@@ -71,6 +71,9 @@ def step_key(
     if "gates" in needed:
         asked = answer_gates(resolved.file.recipe.gates, [metric.name for metric in resolved.task.metrics])
         parts["gates"] = [gate.model_dump(mode="json") for gate in asked]
+        named = {gate.metric for gate in asked}
+        if own := {metric.name: metric.source for metric in resolved.task.own_metrics if metric.name in named}:
+            parts["metrics"] = own
     if "calibration" in needed:
         spec = resolved.specs.get("calibration") or resolved.specs["train"]
         samples = calibration_samples(resolved.file.recipe.data.calibration)

@@ -8,17 +8,22 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, WithJsonSchema, field_validator, model_validator
 
+from edgebert.core.flat import unknown
 from edgebert.core.strict import Strict
-from edgebert.report.metric_table import FORMER_NAMES, GATED, METRICS
+from edgebert.report.metric_table import FORMER_NAMES, GATED, metric_named
 from edgebert.tasks.metrics import AGREEMENT
+from edgebert.tasks.metrics.own import is_own
 
 BOUNDS = ("min", "max", "min_ratio", "max_ratio", "max_drop", "max_rise")
 OTHER_WAY = {"min": "max", "min_ratio": "max_ratio", "max_drop": "max_rise"}
 """Bound from below -> the same from above, for a metric of which less is better."""
+
+METRIC_SCHEMA: dict[str, Any] = {"anyOf": [{"enum": list(GATED)}, {"type": "string", "pattern": ":"}]}
+"""What a gate may be on: a metric that edgebert has, or one of the recipe's own."""
 
 
 class Gate(Strict):
@@ -33,9 +38,9 @@ class Gate(Strict):
         - {metric: int8_coverage, min: 0.95}    # at least 95 % of the multiply-accumulates run in INT8
     """
 
-    metric: Literal[GATED] = Field(  # type: ignore[valid-type]
-        description="What is bounded: a metric of the task's answers, agreement with FP32, latency, speed-up, size, memory or "
-        "arithmetic."
+    metric: Annotated[str, WithJsonSchema(METRIC_SCHEMA)] = Field(
+        description="What is bounded: a metric of the task's answers or of `metrics`, agreement with FP32, latency, speed-up, "
+        "size, memory or arithmetic."
     )
     min: float | None = Field(None, description="The candidate's value is at least this.")
     max: float | None = Field(None, description="The candidate's value is at most this.")
@@ -49,15 +54,22 @@ class Gate(Strict):
     def _present_name(cls, metric: object) -> object:
         return FORMER_NAMES.get(metric, metric) if isinstance(metric, str) else metric
 
+    @field_validator("metric")
+    @classmethod
+    def _is_known(cls, metric: str) -> str:
+        if metric not in GATED and not is_own(metric):
+            raise unknown(GATED)
+        return metric
+
     @model_validator(mode="after")
     def _one_bound(self) -> Gate:
         given = [name for name in BOUNDS if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"needs exactly one of {', '.join(BOUNDS)}; it has {', '.join(given) or 'none'}")
-        if (kind := METRICS[self.metric].gate) != "any" and given[0] not in ("min", "max"):
+        if (kind := metric_named(self.metric).gate) != "any" and given[0] not in ("min", "max"):
             reason = "is already relative to FP32" if kind == "relative" else "of FP32 is 0, nothing to compare with"
             raise ValueError(f"{self.metric} {reason}: use min or max")
-        if METRICS[self.metric].less_is_better and (instead := OTHER_WAY.get(given[0])):
+        if metric_named(self.metric).less_is_better and (instead := OTHER_WAY.get(given[0])):
             raise ValueError(f"less {self.metric} is better: use {instead}")
         return self
 

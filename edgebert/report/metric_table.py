@@ -15,6 +15,7 @@ import numpy.typing as npt
 from edgebert.report.entry import SAMPLES_FOR, Entry
 from edgebert.report.rounds import Round
 from edgebert.tasks.metrics import AGREEMENT, ANSWER_METRICS, AnswerMetric, metrics_of
+from edgebert.tasks.metrics.own import is_own
 
 Values = npt.NDArray[Any]
 Kind = Literal["time", "rate", "amount"]
@@ -181,6 +182,18 @@ GATED = tuple(name for name, metric in METRICS.items() if metric.gate)
 """Metrics that a recipe may set a gate on."""
 FORMER_NAMES = {"floor_ratio": "roofline_ratio"}
 """Name in recipes and reports of version 0.1 -> present name."""
+
+
+def metric_named(name: str) -> Metric:
+    """The metric of a name; one that a recipe names itself has no line of its own.
+
+    Raises:
+        KeyError: there is none.
+    """
+    if name in METRICS or not is_own(name):
+        return METRICS[name]
+    title = name.rpartition(":")[2]
+    return Metric(name, title, f"the recipe's own metric {name}", lambda entry, _: entry.score(name), "{:.4f}", gate="any")
 
 
 def in_table(table: Table) -> list[Metric]:

@@ -11,10 +11,11 @@ from edgebert.core.strict import Frozen
 from edgebert.report.entry import Entry
 from edgebert.report.environment import Environment
 from edgebert.report.gates import Gate
-from edgebert.report.metric_table import METRICS
+from edgebert.report.metric_table import metric_named
 from edgebert.report.row_statistics import RowStatistics
 from edgebert.report.selection import Selection
 from edgebert.tasks.metrics import METRIC_NAMES
+from edgebert.tasks.metrics.own import is_own
 
 
 class Report(Frozen):
@@ -37,6 +38,8 @@ class Report(Frozen):
     guess: dict[str, RowStatistics] = Field(default_factory=dict)
     """Name of a metric of answers -> the statistics of predictions that need no model; empty where none were scored, and in
     reports that were made before."""
+    less_is_better: tuple[str, ...] = Field((), exclude_if=lambda names: not names)
+    """Names of the recipe's own metrics of which a smaller value is the better one."""
     selection: Selection | None = None
     """The rows on which the run chose among models; None where nothing was chosen by scores, and in reports of bench."""
     environment: Environment
@@ -66,15 +69,15 @@ class Report(Frozen):
     def task_metrics(self) -> tuple[str, ...]:
         """Names of the metrics of the answers that were scored, the deciding one first; agreement is not one of them."""
         scored = {name for entry in self.entries for name in entry.statistics}
-        return tuple(name for name in METRIC_NAMES if name in scored)
+        return tuple(name for name in METRIC_NAMES if name in scored) + tuple(sorted(filter(is_own, scored)))
 
     def candidates(self) -> list[Entry]:
         """The entries that may be shipped."""
         return [entry for entry in self.entries if entry.role == "candidate"]
 
     def value(self, entry: Entry, metric: str) -> float | None:
-        """One of `METRICS` for one entry; None when it was not measured."""
-        return METRICS[metric].value(entry, self.baseline_of(entry))
+        """A metric of one entry; None when it was not measured."""
+        return metric_named(metric).value(entry, self.baseline_of(entry))
 
 
 def baseline_among(entries: Sequence[Entry], entry: Entry) -> Entry | None:

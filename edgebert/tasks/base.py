@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -122,6 +123,8 @@ class Task(ABC):
     reads: ClassVar[Reads]
     prediction: ClassVar[str]
     """Kind of its predictions, by which it has its metrics."""
+    own_metrics: tuple[AnswerMetric, ...] = ()
+    """Metrics that a recipe names itself."""
 
     def __init__(self, options: TaskOptions | None = None) -> None:
         """Takes options of the task's own type; None: the defaults."""
@@ -144,7 +147,13 @@ class Task(ABC):
         """
         if not isinstance(options, TaskOptions):
             options = self.options_type.model_validate_json(to_json(dict(options)))
-        return self if options == self.options else type(self)(options)
+        return self if options == self.options else type(self)(options).with_metrics(self.own_metrics)
+
+    def with_metrics(self, own: tuple[AnswerMetric, ...]) -> Self:
+        """The task with metrics of the user's beside its own; they are no part of what it is."""
+        task = copy(self)
+        task.own_metrics = own
+        return task
 
     def of_model(self, config: Mapping[str, Any]) -> Self:
         """The task with the options that a model decides where the recipe says nothing of them.
@@ -165,8 +174,8 @@ class Task(ABC):
 
     @property
     def metrics(self) -> tuple[AnswerMetric, ...]:
-        """Its metrics; the first decides where one has to."""
-        return metrics_of(self.prediction)
+        """Its metrics, then the recipe's own; the first decides where one has to."""
+        return metrics_of(self.prediction) + self.own_metrics
 
     @property
     def tunes(self) -> bool:

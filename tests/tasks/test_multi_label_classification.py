@@ -25,6 +25,7 @@ from edgebert.data.column_kinds import KINDS
 from edgebert.errors import DataError
 from edgebert.measure.predictions import statistics_of
 from edgebert.models.load import load_model, run_model
+from edgebert.report.file import read_report
 from edgebert.runtimes.serving import Serving
 from edgebert.tasks import get_task
 from edgebert.tasks.answers import Detail
@@ -194,13 +195,27 @@ def test_a_run_tunes_thresholds_on_select_and_the_bundle_serves_with_them(tmp_pa
         "data": {"eval": "eval.jsonl", "select": "select.jsonl", "train": {"path": "train.csv", "label_columns": [*LABELS]}},
         "stages": [{"finetune": {"epochs": 1}}, "export"],
         "targets": [{"runtime": "onnxruntime", "threads": 1}],
-        "gates": [{"metric": "micro_f1", "min": 0.0}],
+        "metrics": ["own.py:wrong"],
+        "gates": [{"metric": "micro_f1", "min": 0.0}, {"metric": "own.py:wrong", "max": 3.0}],
         "measure": {"rounds": 1, "queries": 4, "warmup": 1, "golden_inputs": 2},
     }
+    (tmp_path / "own.py").write_text(
+        "def wrong(predictions, references, labels):\n"
+        "    pairs = zip(predictions, references)\n"
+        "    return [float(len({*one['labels']} ^ {*other['labels']})) for one, other in pairs]\n"
+        "wrong.less_is_better = True\n"
+    )
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
     run = compress(
         load_recipe(str(tmp_path / "recipe.yaml")), store=ArtifactStore(tmp_path / "s"), out=tmp_path / "run", progress=Silent()
     )
+    (tmp_path / "own.py").unlink()  # reports and bundles are read without the function
+    report = read_report(tmp_path / "run" / "report.json")
+    assert report.task_metrics[-1] == "own.py:wrong" and report.less_is_better == ("own.py:wrong",)
+    value = report.value(report.entries[0], "own.py:wrong")
+    assert value is not None and 0 <= value <= 3 and "| wrong |" in (run.bundle / "README.md").read_text()
+    (finding,) = edgebert.compare(tmp_path / "run", metrics=["own.py:wrong"]).pairs[0].findings
+    assert finding.verdict == "equivalent" and finding.ref == value
     thresholds = read_bundle(run.bundle).task_options["thresholds"]
     assert len(thresholds) == 3 and all(0 < value < 1 for value in thresholds) and thresholds != [0.5] * 3
     assert json.loads((run.bundle / "config.json").read_text())["problem_type"] == "multi_label_classification"

@@ -34,7 +34,7 @@ from edgebert.measure.bench.sweep import BenchOptions, Planned, make_plan
 from edgebert.report.entry import SAMPLES_FOR, Entry
 from edgebert.report.file import NAME, read_report
 from edgebert.report.gates import Gate
-from edgebert.report.metric_table import METRICS
+from edgebert.report.metric_table import metric_named
 from edgebert.report.report import Report
 from edgebert.report.verdict import JudgedEntry, judge
 
@@ -176,7 +176,7 @@ def _of_a_cut_model(entry: Entry) -> Entry:
 
 def _judged_here(gate: Gate, absent: Sequence[Entry]) -> bool:
     """Whether a gate can be judged on a device, given the baselines that are not in the bundle."""
-    metric = METRICS[gate.metric]
+    metric = metric_named(gate.metric)
     against_fp32 = metric.gate == "relative" or gate.bound[0] not in ("min", "max")
     return not against_fp32 or all(metric.value(entry, entry) is not None for entry in absent)
 

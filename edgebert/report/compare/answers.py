@@ -29,7 +29,8 @@ def answer_findings(ref: Report, changed: Report, pair: Pair, options: CompareOp
         elif apart := obstacle or _other_statistics(pair, name):
             yield Finding(metric=name, verdict="incomparable", reason=apart, ref=values[0], changed=values[1])
         else:
-            yield _finding(name, pair, options)
+            less = name in ref.less_is_better or (name in METRICS and METRICS[name].less_is_better)
+            yield _finding(name, pair, options, less_is_better=less)
 
 
 def _other_statistics(pair: Pair, name: str) -> str | None:
@@ -50,11 +51,10 @@ def _difference(ref: RowStatistics, changed: RowStatistics, seed: int) -> Differ
     return compare_scores(ref, changed, seed)
 
 
-def _finding(name: str, pair: Pair, options: CompareOptions) -> Finding:
+def _finding(name: str, pair: Pair, options: CompareOptions, *, less_is_better: bool) -> Finding:
     ref, changed = pair.ref.statistics[name], pair.changed.statistics[name]
     difference = _difference(ref, changed, options.seed)
     same = _same_model(pair) and ref == changed
-    less_is_better = METRICS[name].less_is_better if name in METRICS else False
     gain = as_gain(difference) if less_is_better else difference
     verdict, reason = judge_answers(gain, options.accuracy_band)
     if same:

@@ -16,6 +16,7 @@ from edgebert.report.compare.findings import CompareOptions, Comparison
 from edgebert.report.file import read_report, report_files
 from edgebert.report.report import Report
 from edgebert.tasks.metrics import AGREEMENT, METRIC_NAMES
+from edgebert.tasks.metrics.own import is_own
 
 AnyReport = str | Path | Report
 """A report, its file, or the folder of a run or a bundle."""
@@ -87,6 +88,6 @@ def compare_options(**fields: Any) -> CompareOptions:
 def known_metrics(names: Sequence[str]) -> tuple[str, ...]:
     """The names of metrics. Raises InputError for one that no report has."""
     known = [*MEASURED, *METRIC_NAMES, AGREEMENT.name]
-    if strange := next((name for name in names if name not in known), None):
+    if strange := next((name for name in names if name not in known and not is_own(name)), None):
         raise InputError(f"There is no metric {strange}.", hint=f"Known: {', '.join(known)}.")
     return tuple(names)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgebert.report.metric_table import METRICS
+from edgebert.report.metric_table import metric_named
 
 NOT_MEASURED = "n/a"
 
@@ -130,7 +130,7 @@ def text_columns(*titles: str) -> tuple[PageColumn, ...]:
 
 def metric_column(name: str) -> PageColumn:
     """The column of a metric, with the title and the meaning of the table of metrics."""
-    return PageColumn(METRICS[name].title, meaning=METRICS[name].meaning)
+    return PageColumn(metric_named(name).title, meaning=metric_named(name).meaning)
 
 
 def filled_columns(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from edgebert.core.text_table import aligned
 from edgebert.report.entry import Entry
-from edgebert.report.metric_table import METRICS, Metric, first_to_leave, in_table
+from edgebert.report.metric_table import Metric, first_to_leave, in_table, metric_named
 from edgebert.report.report import Report
 from edgebert.report.verdict import Verdict
 
@@ -21,7 +21,7 @@ def columns_for(report: Report) -> list[Metric]:
     """The metrics that are columns: those of the answers, then the others whose values differ in this report."""
     unchanged = [name for name in SHOWN_WHEN_CHANGED if len({report.value(item, name) for item in report.entries}) == 1]
     unchanged += [] if any(report.value(item, "int8_coverage") for item in report.entries) else ["int8_coverage"]
-    answers = [METRICS[name] for name in report.task_metrics]
+    answers = [metric_named(name) for name in report.task_metrics]
     return [*answers, *(metric for metric in in_table("run") if metric.name not in unchanged)]
 
 

@@ -33,6 +33,9 @@ class AnswerMetric:
     less_is_better: bool = False
     """Whether a smaller value is the better one, as of an error. Such a metric is never a task's first."""
 
+    source: str = ""
+    """sha256 of the file of a user's own function, which may change under one name; empty for edgebert's metrics."""
+
     def scores(self, kind: str) -> bool:
         """Whether it scores predictions of a kind."""
         return kind == self.of or (isinstance(self.of, tuple) and kind in self.of)
