@@ -25,13 +25,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from figures import Figures, options, print_table
 from held_out import Texts, held_out
 from packed_encoder import read_packed, write_folder
 from runs import Compressed, compress
 
 from edgebert.core.store import ArtifactStore
+from edgebert.report.entry import Entry
 
 PACKED = "e5-small-q4.bin"
 REMOVED, LOST = 0.75, 0.001
@@ -91,7 +91,7 @@ def _run(arguments: argparse.Namespace, work: Path, figures: Figures) -> None:
         sys.exit("the store has lost the cut model")
     found = {name: loss(model, cut.path, some) for name, some in texts.items()}
     print_table(TITLES, [_row(name, one) for name, one in found.items()])
-    _judge(step["facts"], found, figures)
+    _judge(candidate_of(run), found, figures)
     apart, compared = answers_apart(model, cut.path, [text for some in texts.values() for text in some[:rows]])
     figures.note("texts whose answers were compared", compared)
     figures.at_most("logits apart", apart, SAME)
@@ -165,10 +165,18 @@ def _row(name: str, found: Loss) -> list[str]:
     ]
 
 
-def _judge(facts: dict[str, Any], found: dict[str, Loss], figures: Figures) -> None:
-    figures.note("tokens before", facts["tokens_before"])
-    figures.note("tokens after", facts["tokens"])
-    figures.at_least("rows removed", facts["tokens_removed_share"], REMOVED)
+def candidate_of(run: Compressed) -> Entry:
+    """The report's entry of the cut model."""
+    return next(entry for entry in run.report.entries if entry.role == "candidate")
+
+
+def _judge(cut: Entry, found: dict[str, Loss], figures: Figures) -> None:
+    if cut.vocabulary is None:
+        sys.exit("the report does not say what was removed from the vocabulary")
+    figures.note("tokens before", cut.vocabulary.tokens_before)
+    figures.note("tokens after", cut.vocabulary.tokens)
+    figures.at_least("rows removed", 1 - cut.vocabulary.tokens / cut.vocabulary.tokens_before, REMOVED)
+    figures.at_most("lost by the report", cut.vocabulary.held_out_lost_share, LOST)
     for language in sorted({name[:2] for name in found}):
         some = [one for name, one in found.items() if name.startswith(language)]
         figures.at_most(f"{language} tokens lost", sum(one.lost for one in some) / sum(one.tokens for one in some), LOST)
@@ -203,7 +211,7 @@ def _encoded(folder: Path, texts: list[str]) -> list[Any]:
 
 def _sizes(run: Compressed, model: Path, figures: Figures) -> None:
     figures.note("whole MB", (model / "model.safetensors").stat().st_size / 1e6)
-    figures.note("cut MB", float(np.max([entry.size_bytes for entry in run.report.entries if entry.role == "candidate"])) / 1e6)
+    figures.note("cut MB", candidate_of(run).size_bytes / 1e6)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ from edgebert.report.rounds import Coverage, Round, Setting
 from edgebert.report.search_record import SearchRecord
 from edgebert.report.selection import Selection
 from edgebert.report.text_counts import TextCounts
+from edgebert.report.vocabulary_loss import VocabularyLoss
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.serving import Serving
 from edgebert.stages.prune.latency.layer_latency import served_lengths
@@ -104,6 +105,7 @@ class Check:
                 parameters=count_parameters(planned.model.path),
                 macs=self.macs(planned.serving, encoders[planned.name]),
                 encoder=encoders[planned.name],
+                vocabulary=self.vocabulary(planned.model),
                 search=_search(planned.artifact),
                 coverage=covered[planned.name],
             )
@@ -262,6 +264,11 @@ class Check:
         states = json.loads((artifact.path / STATES).read_text()) if (artifact.path / STATES).exists() else {}
         rounds = [[Round.model_validate(item) for item in job] for job in loaded]
         return rounds, {name: MachineState.model_validate(state) for name, state in states.items()}
+
+    def vocabulary(self, model: Artifact) -> VocabularyLoss | None:
+        """What the last stage removed from the vocabulary that cut it; None where none did."""
+        found = (VocabularyLoss.of(artifact.facts) for artifact in self.store.lineage(model))
+        return next((loss for loss in found if loss), None)
 
     def _measured(
         self, name: str, identity: Mapping[str, Any], parent: str | None, make: Callable[[Draft], Mapping[str, Any]]

@@ -16,6 +16,7 @@ from edgebert.report.row_statistics import RowStatistics
 from edgebert.report.samples import Samples
 from edgebert.report.search_record import SearchRecord
 from edgebert.report.text_counts import TextCounts
+from edgebert.report.vocabulary_loss import VocabularyLoss
 from edgebert.runtimes.target import Target
 
 Values = npt.NDArray[np.float64]
@@ -60,6 +61,8 @@ class Entry(Frozen):
     macs: float | None = None
     """Multiply-accumulates of its encoder's layers for one eval text without padding: mean over the eval texts."""
     encoder: EncoderSizes | None = None
+    vocabulary: VocabularyLoss | None = None
+    """What was removed from its vocabulary; None where nothing was."""
     """Sizes of its encoder, and of the one that it was cut from."""
     search: SearchRecord | None = None
     """Record of the search that made it (`quantize: auto`)."""

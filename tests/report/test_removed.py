@@ -12,6 +12,7 @@ from run_reports import entry, report
 from edgebert.models.sizes import EncoderSizes, LayerSizes, Shape
 from edgebert.report.entry import Entry
 from edgebert.report.text.removed import ASCII, BAR_WIDTH, BLOCKS, marks_for, removal_lines
+from edgebert.report.vocabulary_loss import VocabularyLoss
 
 PRUNED = {
     "model_type": "edgebert_pruned_bert",
@@ -63,6 +64,21 @@ def test_there_is_no_picture_when_nothing_was_removed_or_nothing_is_known() -> N
     plain = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 96, "num_hidden_layers": 2}
     assert drawn(EncoderSizes.from_config(plain)) == []
     assert drawn(None) == []
+
+
+def test_a_cut_vocabulary_has_a_line_of_its_own() -> None:
+    facts = {"tokens": 57_149, "tokens_before": 250_037, "held_out_tokens": 9000, "held_out_lost_share": 0.0005}
+    more = {"held_out_unknown_share_before": 0.0, "held_out_unknown_share": 0.0001, "held_out_growth": 1.0004, "macs": 1}
+    loss = VocabularyLoss.of({**facts, **more})
+    line = (
+        "vocabulary: 57,149 of 250,037 tokens stay, 77.1% go; of the 9,000 tokens of data.eval 0.05% are lost, 0.01% are "
+        "unknown now and were 0.00%, and a text has 1.000 times the tokens"
+    )
+    assert VocabularyLoss.of(facts) is None
+    assert drawn(None, vocabulary=loss) == [line]
+    assert drawn(EncoderSizes.from_config(PRUNED), vocabulary=loss)[-2:][1] == line
+    candidate = sized(None, vocabulary=loss)
+    assert Entry.model_validate_json(candidate.model_dump_json()).vocabulary == loss
 
 
 @pytest.mark.parametrize(

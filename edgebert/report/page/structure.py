@@ -28,10 +28,17 @@ def section(source: PageSource) -> Section:
         pictures += [heads_picture(label, encoder), widths_picture(label, encoder)]
         total = [line for line in removal_lines(source.report, entry) if not line.startswith("layer ")]
         lead.append(f"{label}: {'; '.join(total)}.")
+    lead += [line for line in vocabulary_lines(source) if not any(line.partition(": ")[2] in said for said in lead)]
     for label, entry in source.labelled:
         if entry.search and entry.search.sensitivity:
             pictures.append(sensitivity_picture(label, entry.search.sensitivity))
     return Section("structure", "What was removed, and what is sensitive", tuple(lead), pictures=tuple(pictures))
+
+
+def vocabulary_lines(source: PageSource) -> list[str]:
+    """A line for each cut of a vocabulary, under the name of the last entry that has it."""
+    last = {entry.vocabulary.sentence(): label for label, entry in source.labelled if entry.vocabulary}
+    return [f"{label}: {sentence}." for sentence, label in last.items()]
 
 
 def cut_entries(source: PageSource) -> list[tuple[str, Entry, EncoderSizes]]:

@@ -35,12 +35,14 @@ def marks_for(encoding: str | None) -> Marks:
 
 
 def removal_lines(report: Report, entry: Entry, marks: Marks = BLOCKS) -> list[str]:
-    """One line for each layer of the original encoder, then totals; empty when nothing was removed or sizes are not known."""
+    """One line for each layer of the original encoder, then totals, and one for the vocabulary; without those of which nothing
+    was removed or sizes are not known."""
     encoder = entry.encoder
+    words = [entry.vocabulary.sentence()] if entry.vocabulary else []
     if encoder is None or encoder.whole:
-        return []
+        return words
     lines = [_layer_line(encoder, index, marks) for index in range(encoder.original_layers)]
-    return [*lines, *_totals(encoder, report.baseline_of(entry), entry)]
+    return [*lines, *_totals(encoder, report.baseline_of(entry), entry), *words]
 
 
 def _layer_line(encoder: EncoderSizes, index: int, marks: Marks) -> str:

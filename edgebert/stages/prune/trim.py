@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from edgebert.models.families import TOKENIZER_FILES
 from edgebert.models.language_pieces import language_pieces
 from edgebert.models.tokenizer_files import limit_tokenizer, rewrite_tokenizer
 from edgebert.models.vocabulary import choose_vocabulary, count_tokens, read_tokenizer, special_tokens
+from edgebert.report.vocabulary_loss import VocabularyLoss
 from edgebert.runtimes.serving import Serving
 from edgebert.stages.base import RunContext
 from edgebert.stages.examples import Examples
@@ -50,7 +51,8 @@ def trim(
         replace_tokenizer(out, kept)
         after = dataclasses.replace(serving, tokenizer=out / "tokenizer.json", tokenizer_sha256=None)
         facts = _facts(rows, kept, held_out(serving, after, context.data["eval"], kept))
-        context.progress.note(_sentence(facts))
+        if (found := VocabularyLoss.of(facts)) is not None:
+            context.progress.note(found.sentence())
     return model, facts
 
 
@@ -133,12 +135,3 @@ def _facts(rows: int, kept: Sequence[int], found: HeldOut) -> Facts:
 
 def _share(part: int, whole: int) -> float:
     return round(part / whole, 6) if whole else 0.0
-
-
-def _sentence(facts: Mapping[str, Any]) -> str:
-    return (
-        f"vocabulary: {facts['tokens']:,} of {facts['tokens_before']:,} tokens stay, {facts['tokens_removed_share']:.1%} go; "
-        f"of the {facts['held_out_tokens']:,} tokens of data.eval {facts['held_out_lost_share']:.2%} are lost, "
-        f"{facts['held_out_unknown_share']:.2%} are unknown now and were {facts['held_out_unknown_share_before']:.2%}, "
-        f"and a text has {facts['held_out_growth']:.3f} times the tokens"
-    )
