@@ -77,6 +77,8 @@ class Family:
     """Endings of classes, such as ForQuestionAnswering, that Transformers does not have for it."""
     undeclared: tuple[str, ...] = ()
     """Keys of config.json that Transformers reads although its config class does not declare them."""
+    derived: tuple[str, ...] = ()
+    """Keys of config.json that Transformers works out from the sizes where a file leaves them out."""
     layer_lists: tuple[str, ...] = ()
     """Keys of config.json whose values have an item for each layer."""
     positions: int = POSITIONS

@@ -119,6 +119,7 @@ DEBERTA_V2 = DebertaV2Family(
         mask_alone=False,
         repairs=("values",),
     ),
+    derived=("pooler_hidden_size", "embedding_size"),
     undeclared=(
         "share_att_key",
         "position_buckets",

@@ -67,6 +67,7 @@ NOMIC_BERT = NomicBertFamily(
     layer=GATED_LAYER,
     classless=("ForQuestionAnswering",),
     undeclared=KEYS,
+    derived=("head_dim",),
     former={
         r"^encoder\.layers\.": "layers.",
         r"^emb_ln\.": "embeddings.LayerNorm.",

@@ -81,6 +81,13 @@ class Student(Strict):
         family, sizes = family_of_config(config), self.sizes(config)
         return {**config, **sizes, **{getattr(family.names, name): size for name, size in sizes.items()}}
 
+    def _plain(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """`config` without what follows from sizes and from the layers that stay."""
+        family = family_of_config(config)
+        return {
+            name: value for name, value in self.config(config).items() if name not in (*family.derived, *family.layer_lists)
+        }
+
     def faults(self, config: Mapping[str, Any]) -> list[str]:
         """Why it cannot be built from a model; empty where it can.
 
@@ -105,6 +112,8 @@ class Student(Strict):
             )
         elif (ours := _head_size(sizes)) > (theirs := _head_size(config)):
             faults.append(f"student.heads would have a size of {ours}, more than the {theirs} of the model's own heads")
+        elif (fault := family.fault(self._plain(config))) is not None:
+            faults.append(f"a student of these sizes cannot be built: {fault}")
         return faults
 
 
@@ -155,11 +164,15 @@ class _Places:
         Args:
             module: its module, below a layer; empty outside the layers.
         """
-        first = {paths.query: self.columns, paths.key: self.columns, paths.value: self.columns, paths.up: self.neurons}
+        import torch
+
+        blocks = {**paths.head_rows, **paths.neuron_rows}  # a matrix may hold several with the same rows
+        first = {**dict.fromkeys(paths.head_rows, self.columns), **dict.fromkeys(paths.neuron_rows, self.neurons)}
         second = {paths.attention_output: self.columns, paths.down: self.neurons}
         for axis, chosen in ((0, first.get(module, self.hidden)), (1, second.get(module, self.hidden))):
             if axis < value.ndim and value.shape[axis] != wanted[axis]:
-                value = value.index_select(axis, chosen)
+                parts = value.chunk(1 if axis else blocks.get(module, 1), dim=axis)
+                value = torch.cat([part.index_select(axis, chosen) for part in parts], dim=axis)
         return value
 
 
@@ -179,12 +192,16 @@ def build(student: Student, model: Any) -> Any:
     assert family.layer is not None  # `faults` refuses others
     config = family.with_sizes(model.config.to_dict())
     sizes = student.sizes(config)
-    changed = {getattr(family.names, name): size for name, size in sizes.items()}
-    made = type(model.config).from_dict({**model.config.to_dict(), **changed})
+    changed: dict[str, Any] = {getattr(family.names, name): size for name, size in sizes.items()}
+    layers = spread(int(config["num_hidden_layers"]), sizes["num_hidden_layers"])
+    content = model.config.to_dict()
+    changed |= {name: [content[name][index] for index in layers] for name in family.layer_lists}
+    made = type(model.config).from_dict(
+        {name: value for name, value in {**content, **changed}.items() if name not in family.derived}
+    )
     made._attn_implementation = model.config._attn_implementation
     with torch.random.fork_rng(devices=[]):  # the weights that are drawn here are all overwritten
         smaller = type(model)(made)
-    layers = spread(int(config["num_hidden_layers"]), sizes["num_hidden_layers"])
     smaller.load_state_dict(_weights(family, model, smaller, layers, _Places.between(config, sizes)), strict=True)
     return smaller.to(model.dtype).eval()
 

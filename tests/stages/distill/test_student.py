@@ -40,7 +40,10 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_folder("roberta", "Model", tmp_path_factory.mktemp("roberta"))
 
 
-@pytest.mark.parametrize("name", ["bert", "distilbert", "roberta", "xlm-roberta"])
+GATED = ["deberta-v2", "modernbert", "nomic_bert", "gte"]
+
+
+@pytest.mark.parametrize("name", ["bert", "distilbert", "roberta", "xlm-roberta", *GATED])
 def test_a_student_is_made_of_evenly_spread_parts(name: str) -> None:
     family = family_named(name)
     model = tiny_model(family, layers=4)
@@ -49,11 +52,15 @@ def test_a_student_is_made_of_evenly_spread_parts(name: str) -> None:
     assert (shape.layers, shape.hidden_size, shape.heads, shape.intermediate_sizes) == (2, 16, (2, 2), (12, 12))
     assert type(smaller) is type(model) and smaller.config.model_type == family.model_type
     ours, theirs = smaller.state_dict(), model.state_dict()
-    start, query = f"{family.prefix}.{family.layers}", family.layer.query if family.layer else ""
+    assert family.layer is not None
+    start, query = f"{family.prefix}.{family.layers}", next(iter(family.layer.head_rows))
     hidden, columns = torch.tensor(spread(32, 16)), torch.tensor([*range(8, 16), *range(24, 32)])
     whole = theirs[f"{start}.1.{query}.weight"]
-    assert torch.equal(ours[f"{start}.0.{query}.weight"], whole[columns][:, hidden])
-    table = f"{family.prefix}.embeddings.word_embeddings.weight"
+    assert torch.equal(ours[f"{start}.0.{query}.weight"][:16], whole[columns][:, hidden])
+    up, blocks = next(iter(family.layer.neuron_rows.items()))
+    neurons = torch.cat([torch.tensor(spread(24, 12)) + 24 * block for block in range(blocks)])
+    assert torch.equal(ours[f"{start}.0.{up}.weight"], theirs[f"{start}.1.{up}.weight"][neurons][:, hidden])
+    table = f"{family.prefix}.embeddings.{family.embedding.word}.weight"
     assert torch.equal(ours[table], theirs[table][:, hidden])
     assert run_model(smaller, tiny_batch(smaller, (5, 9)))["logits"].isfinite().all()
 
@@ -80,6 +87,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
     "no multiple": ({"hidden": 18, "heads": 4}, "bert", "student.hidden is 18, no multiple of its 4 heads"),
     "wider heads": ({"hidden": 32, "heads": 2}, "bert", "would have a size of 16, more than the 8"),
     "layers that are shared": ({"layers": 1}, "albert", "cannot be built from a ALBERT"),
+    "rotations of odd heads": ({"hidden": 12, "heads": 4}, "gte", "cannot be built: a head has the size 3"),
     "a bias that layers share": ({"hidden": 16}, "mpnet", "cannot be built from a MPNet, whose parts have sizes of their own"),
 }
 
