@@ -17,6 +17,8 @@ from edgebert.tasks import TASKS
 from edgebert.tasks.base import Task
 
 DEFAULT_LENGTH = 128
+MULTILINGUAL = 100_000
+"""Tokens from which on a vocabulary is one of many languages; those of one language have 20,000 to 60,000."""
 PLAIN = re.compile(r"[A-Za-z_./][\w./-]*")
 YAML_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
 HINT = "Name a folder that save_pretrained() wrote, package://module/path, or a model on the Hub."
@@ -62,6 +64,7 @@ def recipe_text(model: str | Path, *, out: Path, train: Path | None = None, eval
         ),
         "stages:",
         *([] if tuned else ["  - finetune: {epochs: 3, learning_rate: 5.0e-5}"]),
+        *_languages_lines(folder),
         "  - export",
         "  - quantize: {method: auto}   # searches for minutes; [dynamic, static, nncf] makes those candidates alone",
         "targets:",
@@ -73,6 +76,15 @@ def recipe_text(model: str | Path, *, out: Path, train: Path | None = None, eval
         "seed: 0",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _languages_lines(folder: ModelFolder) -> list[str]:
+    """How to cut the vocabulary of a model of many languages to a few, as a comment."""
+    rows = folder.config.get("vocab_size")
+    if not isinstance(rows, int) or rows < MULTILINGUAL or "tokens" not in folder.family.prunes:
+        return []
+    cut = "# - prune: {vocabulary: {languages: [en, de]}}"
+    return [f"  {cut}   # {rows:,} tokens are those of many languages; this keeps yours, and what your texts use"]
 
 
 def _find(model: str) -> ModelFolder:

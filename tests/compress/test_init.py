@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from conftest import Result
 
+from edgebert.compress import init
 from edgebert.compress.init import recipe_text
 from edgebert.compress.proposal import propose
 from edgebert.compress.recipe_file import load_recipe
@@ -123,3 +124,12 @@ def test_rows_that_cannot_be_used_are_refused_before_a_recipe_is_written(tmp_pat
     (tmp_path / "t.csv").write_text("text,label\na,b\n,c\n")
     with pytest.raises(DataError, match="row 2: `text` is empty"):
         recipe_text(model_dir, out=tmp_path / "new.yaml", train=tmp_path / "t.csv")
+
+
+def test_a_vocabulary_of_many_languages_is_offered_to_be_cut(
+    tmp_path: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "languages" not in recipe_text(model_dir, out=tmp_path / "new.yaml")
+    monkeypatch.setattr(init, "MULTILINGUAL", 10)
+    text = recipe_text(model_dir, out=tmp_path / "new.yaml")
+    assert text.index("# - prune: {vocabulary: {languages: [en, de]}}") < text.index("  - export")
