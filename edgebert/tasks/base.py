@@ -102,7 +102,7 @@ class Task(ABC):
 
     name: ClassVar[str]
     options_type: ClassVar[type[TaskOptions]] = TaskOptions
-    columns: ClassVar[tuple[Column, ...]]
+    columns: tuple[Column, ...]
     optimum_task: ClassVar[str]
     """The task's name in optimum's TasksManager, which knows the Auto class."""
     head: ClassVar[str]
@@ -115,7 +115,7 @@ class Task(ABC):
     """`problem_type` in config.json of a model with such a head, where several tasks have its class."""
     has_labels: ClassVar[bool] = True
     """Whether the head has an output for each label of the data."""
-    head_rows: ClassVar[int] = 0
+    head_rows: int = 0
     """Outputs of a new head without labels; 0 where it has labels, or no number that a config names."""
     no_new_head: ClassVar[str] = ""
     """Why no training here makes a head for it; empty where finetune does."""

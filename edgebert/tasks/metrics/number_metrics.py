@@ -12,14 +12,18 @@ from edgebert.tasks.reductions import Rows
 
 
 def number_pairs(predictions: Sequence[Any], references: Sequence[Any], labels: Sequence[Any] = ()) -> Rows:
-    """The predicted and the right number of each example, of shape (examples, 2). The labels do not matter."""
-    return np.array(list(zip(predictions, references, strict=True)), dtype=np.float64).reshape(-1, 2)
+    """The predicted and the right number of each example, of shape (examples, 2), or (examples, 2 * numbers) where each has
+    several. The labels do not matter."""
+    given, right = (np.array(answers, dtype=np.float64) for answers in (predictions, references))
+    width = given.shape[1] if given.ndim == 2 else 1
+    return np.stack([given.reshape(-1, width), right.reshape(-1, width)], axis=2).reshape(-1, 2 * width)
 
 
 def absolute_errors(predictions: Sequence[Any], references: Sequence[Any], labels: Sequence[Any] = ()) -> Rows:
-    """The distance of each prediction from the right number, of shape (examples, 1). The labels do not matter."""
+    """The distance of each prediction from the right number, of several the mean, of shape (examples, 1). The labels do not
+    matter."""
     pairs = number_pairs(predictions, references)
-    return np.abs(pairs[:, :1] - pairs[:, 1:])
+    return np.asarray(np.abs(pairs[:, 0::2] - pairs[:, 1::2]).mean(axis=1, keepdims=True))
 
 
 SPEARMAN = AnswerMetric(
