@@ -10,6 +10,9 @@ from edgebert.errors import DataError
 from edgebert.models.families import family_of_config
 from edgebert.runtimes.serving import Serving
 
+TEXTS = ("text", "texts")
+"""Kinds of columns that become segments of their own."""
+
 
 def check_readable(sets: Iterable[PreparedData], serving: Serving, config: Mapping[str, Any]) -> None:
     """Checks rows as the model would read them.
@@ -40,7 +43,7 @@ def _check_tokens(data: PreparedData, serving: Serving, tokenizer: Any) -> None:
 
 
 def _check_segments(data: PreparedData, serving: Serving, tokenizer: Any, config: Mapping[str, Any]) -> None:
-    known, texts = config.get("type_vocab_size"), {column.name for column in serving.task.columns if column.kind == "text"}
+    known, texts = config.get("type_vocab_size"), {column.name for column in serving.task.columns if column.kind in TEXTS}
     if not isinstance(known, int) or len(texts & {*data.columns}) < 2:
         return
     if "token_type_ids" not in family_of_config(config).inputs_for(known):

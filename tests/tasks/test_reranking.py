@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ import torch
 from tiny_families import tiny_folder
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from edgebert.compress.readable_rows import check_readable
 from edgebert.data.column_kinds import KINDS
-from edgebert.errors import InputError
+from edgebert.errors import DataError, InputError
 from edgebert.runtimes.serving import Serving
 from edgebert.runtimes.target import Target
 from edgebert.tasks.answers import Detail
@@ -125,6 +127,16 @@ def test_indices_of_relevant_passages_are_grades() -> None:
     assert [TASK.targets(item, graded, {}).tolist() for item in encoded_of(2)] == [[1.0], [0.25]]
     with pytest.raises(ValueError, match="no query with both"):
         TASK.check_rows([[0.0, 0.0], [1.0]])
+
+
+def test_a_model_of_one_segment_is_refused_for_passages(tmp_path: Path) -> None:
+    folder = tiny_folder("bert", "ForSequenceClassification", tmp_path, labels=("LABEL_0",), layers=1)
+    serving = Serving(TASK, (), 48, 0, folder / "tokenizer.json")
+    data: Any = SimpleNamespace(role="eval", columns=["query", "passages"], rows=lambda indices: ROWS[:1])
+    config = {"model_type": "bert", "type_vocab_size": 2}
+    check_readable([data], serving, config)
+    with pytest.raises(DataError, match="has pairs, whose tokens are of 2 segments, but the model knows 1"):
+        check_readable([data], serving, {**config, "type_vocab_size": 1})
 
 
 @pytest.mark.parametrize("text", ["a query alone", "a query\t", "\ta passage", ("query",), ("query", " ")])
