@@ -33,7 +33,7 @@ MAY_IMPORT = {
 FACE = {"core.former_names", "version", "compress", "bundle.watching_predictor", *edgebert.PLACES.values()}
 """What `import edgebert` offers and nothing else imports it."""
 TORCH = {
-    *(f"models.{name}" for name in ("capture", "embeddings", "fake_quant", "pruned", "surgery")),
+    *(f"models.{name}" for name in ("capture", "embeddings", "fake_quant", "pruned", "sentence_model", "surgery")),
     *(f"stages.distill.{name}" for name in ("learn", "losses", "teachers")),
     *(f"stages.prune.{name}" for name in ("budget", "cut", "importance", "reconstruct", "run", "size_search", "trim")),
     *(f"stages.quantize.{name}" for name in ("bias_correction", "equalize")),

@@ -132,7 +132,8 @@ def ask_goldens(session: Session, serving: Serving, variant: ManifestEntry, enco
 def _alone(outputs: Mapping[str, Any], task: Task, tokens: int) -> dict[str, Any]:
     """The outputs of a batch of one window, without the batch's axis and without padding; None for one without an axis."""
     of_tokens = {output.name for output in task.outputs if output.of_tokens}
-    rows: dict[str, Any] = {name: value[0] if np.ndim(value) and len(value) else None for name, value in outputs.items()}
+    own = {name: value for name, value in outputs.items() if name not in task.also_exported}
+    rows: dict[str, Any] = {name: value[0] if np.ndim(value) and len(value) else None for name, value in own.items()}
     return {name: row[:tokens] if name in of_tokens and row is not None and np.ndim(row) else row for name, row in rows.items()}
 
 

@@ -17,7 +17,9 @@ from edgebert.core.packages import package_version
 from edgebert.core.store import hash_folder
 from edgebert.errors import EnvironmentFault, InputError, MissingPackage
 from edgebert.models.cut_side import cut_side
-from edgebert.models.families import TOKENIZER_FILES, find_family
+from edgebert.models.families import TOKENIZER_FILES, family_of_config, find_family
+from edgebert.models.sentence_files import write_modules, write_settings
+from edgebert.models.sentence_folder import is_sentence_folder, read_sentence_folder
 from edgebert.models.served_tokenizer import write_served_tokenizer
 from edgebert.report.file import write_report
 from edgebert.report.report import Report
@@ -30,6 +32,7 @@ from edgebert.report.text.selection import selection_lines
 from edgebert.runtimes import get_runtime
 from edgebert.runtimes.isa import EXACT
 from edgebert.runtimes.target import Isa
+from edgebert.tasks.embedding import Embedding
 from edgebert.version import __version__
 
 HERE = Path(__file__).parent
@@ -97,6 +100,23 @@ def _copy_model_files(parts: BundleParts, folder: Path) -> None:
     config |= parts.serving.task.config_fields()
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     write_served_tokenizer(folder, parts.serving.max_length)
+    _write_sentence_files(parts, folder, config)
+
+
+def _write_sentence_files(parts: BundleParts, folder: Path, config: dict[str, Any]) -> None:
+    """Makes the bundle of a task without a head a folder of sentence-transformers."""
+    task = parts.serving.task
+    if not isinstance(task, Embedding):
+        return
+    source, options = parts.model.path, task.options
+    dense = read_sentence_folder(source).dense if is_sentence_folder(source) else ()
+    for layer in dense:
+        (folder / layer.folder).mkdir()
+        for name in ("config.json", "model.safetensors"):
+            parts.model.copy_file(f"{layer.folder}/{name}", folder / layer.folder / name)
+    width = int(family_of_config(config).with_sizes(config)["hidden_size"])
+    write_modules(folder, options.pooling or "mean", dense, width=width, normalize=options.normalize is not False)
+    write_settings(folder, options.prompts or {}, options.prompt, parts.serving.max_length)
 
 
 def plain_config(config: dict[str, Any]) -> dict[str, Any]:

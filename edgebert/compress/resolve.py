@@ -18,6 +18,7 @@ from edgebert.data.spec import CalibrationSpec, DataSpec
 from edgebert.errors import EnvironmentFault, InputError, Problem, RecipeError, SourceError
 from edgebert.models.families import family_of_config
 from edgebert.models.folder import ModelFolder
+from edgebert.models.sentence_task import as_described, longest_text, with_task_files
 from edgebert.models.sizes import with_sizes
 from edgebert.models.source import ModelSource, find_model
 from edgebert.report.gates import OTHER_WAY
@@ -86,8 +87,9 @@ def resolve_recipe(file: RecipeFile) -> ResolvedRecipe:
     """
     require_one_process()
     recipe = file.recipe
-    model = find_model(recipe.model, file.base)
-    task, problems_of_metrics = _with_own_metrics(recipe.task.task.of_model(model.config), recipe, file.base)
+    model = with_task_files(find_model(recipe.model, file.base), recipe.task.task)
+    described = as_described(recipe.task.task.of_model(model.config), model)
+    task, problems_of_metrics = _with_own_metrics(described, recipe, file.base)
     trains = any(stage.makes_teacher for stage in recipe.stages)
     layout, problems = _laid_out(recipe, model, task, trains=trains)
     problems += problems_of_metrics
@@ -107,7 +109,8 @@ def resolve_recipe(file: RecipeFile) -> ResolvedRecipe:
 
 def _longest(recipe: Recipe, task: Task, model: ModelFolder) -> int:
     """Longest input in tokens: the recipe's, else the task's usual one, else what the model allows."""
-    return recipe.task.max_length or min(model.max_length(), task.usual_length or model.max_length())
+    allowed = longest_text(model, task)
+    return recipe.task.max_length or min(allowed, task.usual_length or allowed)
 
 
 def _with_own_metrics(task: Task, recipe: Recipe, base: Path) -> tuple[Task, list[Problem]]:
@@ -163,7 +166,7 @@ def _other_models(file: RecipeFile, task: Task, model: ModelFolder) -> tuple[dic
         path = f"stages.{index}.{stage.stage_name()}"
         for name in stage.models():
             try:
-                models[name] = find_model(ModelSource(source=name), file.base)
+                models[name] = with_task_files(find_model(ModelSource(source=name), file.base), task)
             except SourceError as error:
                 there = local_path(name, file.base).is_dir()
                 problems.append(Problem(path, error.message, suggestion=error.hint if there else f"Correct the name {name}."))

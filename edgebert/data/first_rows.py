@@ -60,7 +60,7 @@ def first_rows(spec: DataSpec, role: str, *, base: Path, task: Task, most: int =
     column = task.label_column if labelled else None
     names = class_names(spec, path)
     read = KINDS[column.kind].labels if column else lambda value: ()
-    labels = Counter(label for row in rows if column for label in read(row[column.name]))
+    labels = Counter(label for row in rows if column and column.name in row for label in read(row[column.name]))
     own = names.get(file_column(column, spec, names), ()) if column else ()
     return FirstRows(rows, dict(sorted(labels.items())), own, len(rows) < most)
 

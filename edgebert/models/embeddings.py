@@ -132,7 +132,7 @@ def _tables_of(model: Any, what: Ability) -> EmbeddingParts:
     Raises:
         ValueError: the class is not in KINDS, or its family has to keep them.
     """
-    if not isinstance(model, KINDS) or what not in family_of(model).prunes:
+    if not isinstance(getattr(model, "encoder", model), KINDS) or what not in family_of(model).prunes:
         raise ValueError(f"the embedding tables of {type(model).__name__} cannot be cut")
     return EmbeddingParts.of(model)
 

@@ -27,6 +27,8 @@ UNLIMITED = 1e9
 """Tokens from which on a limit is none."""
 OF_FIRST_TOKEN = re.compile(r"(^|\.)(pooler|pre_classifier)\.")
 """Tensors of models whose head reads the first token."""
+BODIES = ("Model", "ForMaskedLM", "ForPreTraining")
+"""Endings of classes whose encoders were trained on text alone, or whose vectors are what they give."""
 SAVE_TOKENIZER = "Save it there: tokenizer.save_pretrained(...)"
 
 
@@ -41,6 +43,8 @@ class ModelFolder:
     origin: Mapping[str, Any]
     tensorflow: TensorFlowWeights | None = None
     """The weights, where TensorFlow alone wrote them."""
+    more_files: tuple[str, ...] = ()
+    """Names of further files that the task reads, relative to the folder."""
 
     @property
     def family(self) -> Family:
@@ -81,7 +85,9 @@ class ModelFolder:
         return self.head_fault(task) is None
 
     def head_fault(self, task: Task) -> str | None:
-        """Why the model has no head for the task; None where it has one."""
+        """Why the model has no head for the task; None where it has one. Where the task needs none, why it is no encoder."""
+        if task.pools:
+            return self._body_fault(task)
         if not self.fits(task):
             if str(self.architecture).endswith("Model"):
                 return "the model was not fine-tuned for the task yet."
@@ -95,6 +101,13 @@ class ModelFolder:
         if not any(name.startswith(f"{head}.") for name in names):
             return "the model was not fine-tuned for the task yet."
         return f"the model's head has no {missing[0]}, which Transformers would draw at random." if missing else None
+
+    def _body_fault(self, task: Task) -> str | None:
+        """Why a task without a head cannot take the encoder: it was fine-tuned for another task."""
+        named = self.architecture
+        if named is None or named.endswith(BODIES):
+            return None
+        return f"the model is a {named}, which was made for another task than {task.name}."
 
     def task_fault(self, task: Task) -> str | None:
         """Why the model, whose class is the task's, was made for another task of that class; None for any other model."""
@@ -126,7 +139,7 @@ class ModelFolder:
 
     def files(self) -> list[str]:
         """Names of the files that edgebert uses."""
-        others = [WEIGHTS_INDEX, self.config_file, *self.family.tokenizer_files]
+        others = [WEIGHTS_INDEX, self.config_file, *self.family.tokenizer_files, *self.more_files]
         return sorted({*self.weight_files, *(name for name in others if (self.path / name).is_file())})
 
     def copy_to(self, folder: Path) -> None:
@@ -147,6 +160,7 @@ class ModelFolder:
     def _copy(self, names: Iterable[str], folder: Path) -> None:
         for name in names:
             if (self.path / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(self.path / name, folder / name)
 
 

@@ -21,13 +21,29 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         SourceError: the file cannot be read, is too large, or does not hold a JSON object.
     """
+    value = _read(path)
+    if not isinstance(value, dict):
+        raise SourceError(f"{path} does not hold a JSON object.", hint=REWRITE)
+    return value
+
+
+def read_list(path: Path) -> list[Any]:
+    """Reads a JSON list from a file.
+
+    Raises:
+        SourceError: the file cannot be read, is too large, or does not hold a JSON list.
+    """
+    value = _read(path)
+    if not isinstance(value, list):
+        raise SourceError(f"{path} does not hold a JSON list.", hint=REWRITE)
+    return value
+
+
+def _read(path: Path) -> Any:
     limit = SMALLER.get(path.name, LIMIT)
     try:
         if path.stat().st_size > limit:
             raise SourceError(f"{path} has more than {limit >> 20} MiB, which no such file needs.", hint=REWRITE)
-        value = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError) as error:
         raise SourceError(f"{path} is not valid JSON.", hint="It may be a partial download: fetch it again.") from error
-    if not isinstance(value, dict):
-        raise SourceError(f"{path} does not hold a JSON object.", hint=REWRITE)
-    return value

@@ -39,7 +39,8 @@ def load_model(folder: Path, task: Task, labels: Sequence[str] | None = None) ->
         labels = tuple(f"LABEL_{index}" for index in range(task.head_rows)) or None
     try:
         # Eager attention: its graph exports without the NaN guards that SDPA's decomposition brings.
-        model = open_folder(folder, auto_class(task), labels, attention="eager")
+        model = open_folder(folder, auto_class(task), labels, attention="eager", pooler=not task.pools)
+        model = _pooled(model, folder, task) if task.pools else model
     except (ImportError, MemoryError, SourceError):
         raise
     except Exception as error:  # transformers, safetensors and the Hub client have error classes of their own
@@ -50,12 +51,15 @@ def load_model(folder: Path, task: Task, labels: Sequence[str] | None = None) ->
     return model.eval()
 
 
-def open_folder(folder: Path, auto: Any, labels: Sequence[str] | None = None, *, attention: str | None = None) -> Any:
+def open_folder(
+    folder: Path, auto: Any, labels: Sequence[str] | None = None, *, attention: str | None = None, pooler: bool = True
+) -> Any:
     """Opens a Transformers folder in FP32 with an Auto class, with every weight that its config asks for, and no other.
 
     Args:
         labels: as in `load_model`.
         attention: Transformers' name of the way in which attention is computed; None for its own choice.
+        pooler: whether an encoder without a head gets the pooler that its family has, drawn at random where there is none.
 
     Raises:
         SourceError: a weight is missing, left over or of another shape.
@@ -63,10 +67,13 @@ def open_folder(folder: Path, auto: Any, labels: Sequence[str] | None = None, *,
     """
     import torch
 
+    config = architecture_config(folder, labels)
+    options = {} if pooler else _without_pooler(config)
     with quiet_libraries():
         model, loading = auto.from_pretrained(
             folder,
-            config=architecture_config(folder, labels),
+            config=config,
+            **options,
             dtype=torch.float32,
             local_files_only=True,
             use_safetensors=True,
@@ -78,6 +85,18 @@ def open_folder(folder: Path, auto: Any, labels: Sequence[str] | None = None, *,
     headless = labels is not None or model is getattr(model, "base_model", None)
     _require_weights(folder, loading, family_of(model), body=_body(model) if headless else None)
     return model
+
+
+def _pooled(model: Any, folder: Path, task: Task) -> Any:
+    from edgebert.models.sentence_model import pooled_model
+
+    return pooled_model(model, folder, task)
+
+
+def _without_pooler(config: Any) -> Mapping[str, Any]:
+    from edgebert.models.sentence_model import without_pooler
+
+    return without_pooler(config)
 
 
 def _reason(error: Exception) -> str:

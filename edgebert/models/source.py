@@ -15,6 +15,7 @@ from edgebert.errors import EnvironmentFault, MissingPackage, SourceError
 from edgebert.models.families import TOKENIZER_FILES
 from edgebert.models.folder import ModelFolder, inspect_model
 from edgebert.models.package_folder import folder_in_package
+from edgebert.models.sentence_folder import SENTENCE_FILES
 from edgebert.models.weight_files import WEIGHTS_INDEX
 
 
@@ -95,7 +96,7 @@ def _from_hub(source: ModelSource) -> Path:
         )
     except ImportError as error:
         raise MissingPackage("huggingface_hub", needed_for=f"The Hub model {source.source}") from error
-    patterns = ["config.json", "adapter_config.json", "*.safetensors", WEIGHTS_INDEX, *TOKENIZER_FILES]
+    patterns = ["config.json", "adapter_config.json", "*.safetensors", WEIGHTS_INDEX, *TOKENIZER_FILES, *SENTENCE_FILES]
     try:
         path = Path(snapshot_download(source.source, revision=source.revision, allow_patterns=patterns))
     except (LocalEntryNotFoundError, OSError, ValueError) as error:

@@ -11,6 +11,7 @@ import torch
 from edgebert.models.families.paths import LayerPaths
 from edgebert.models.parts import encoder_of, family_of, layers_of
 from edgebert.models.pruned import CLASSES, CONFIGS
+from edgebert.models.sentence_model import SentenceModel
 from edgebert.models.sizes import Shape
 
 __all__ = ["Kept", "Units", "check_kept", "encoder_of", "everything", "layers_of", "prune", "shape_of"]
@@ -72,6 +73,8 @@ def prune(model: Any, kept: Kept) -> Any:
     Raises:
         ValueError: the kept units are not in the model, or the model is of another class.
     """
+    if isinstance(model, SentenceModel):
+        return model.around(prune(model.encoder, kept))
     shape = shape_of(model)
     check_kept(kept, shape)
     pruned_class = next((ours for theirs, ours in CLASSES.items() if type(model) in (theirs, ours)), None)

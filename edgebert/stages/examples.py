@@ -54,6 +54,14 @@ class Examples:
                 start += len(rows)
         return found
 
+    @cached_property
+    def of_rows(self) -> list[list[int]]:
+        """The examples of each row, for losses that compare the windows of a row."""
+        rows: dict[int, list[int]] = {}
+        for index, window in enumerate(self.windows):
+            rows.setdefault(window.row, []).append(index)
+        return list(rows.values())
+
     @property
     def labelled(self) -> bool:
         """Whether every example has a label."""

@@ -52,14 +52,17 @@ class Finetune(Stage):
         set_seed(context.seed)  # draws the weights of a new head
         model = load_model(source.path, context.task, context.labels)
 
+        together = examples.of_rows if context.task.in_pairs else [[index] for index in range(len(examples))]
+
         def loss_of(module: Any, indices: list[int]) -> Any:
             device = next(module.parameters()).device
-            batch = {name: value.to(device) for name, value in examples.batch(indices).items()}
+            drawn = [index for row in indices for index in together[row]]
+            batch = {name: value.to(device) for name, value in examples.batch(drawn).items()}
             return context.task.loss(context.task.combined(run_model(module, batch)), batch["labels"])
 
         facts = train(
             model,
-            lengths=examples.lengths,
+            lengths=[max(examples.lengths[index] for index in row) for row in together],
             loss_of=loss_of,
             schedule=Schedule.of(self, context.seed),
             work=context.work,

@@ -7,6 +7,7 @@ from typing import Any
 
 from edgebert.errors import InputError
 from edgebert.tasks.base import Task
+from edgebert.tasks.embedding import Embedding
 from edgebert.tasks.multi_label_classification import MultiLabelClassification
 from edgebert.tasks.options import TaskOptions
 from edgebert.tasks.question_answering import QuestionAnswering
@@ -24,6 +25,7 @@ TASKS: tuple[Task, ...] = (
     QuestionAnswering(),
     Reranking(),
     ZeroShotClassification(),
+    Embedding(),
 )
 
 

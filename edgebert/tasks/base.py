@@ -119,6 +119,12 @@ class Task(ABC):
     """Outputs of a new head without labels; 0 where it has labels, or no number that a config names."""
     no_new_head: ClassVar[str] = ""
     """Why no training here makes a head for it; empty where finetune does."""
+    in_pairs: ClassVar[bool] = False
+    """Whether a row may have two texts, each a window of its own with an output of its own, which the loss compares."""
+    pools: ClassVar[bool] = False
+    """Whether the model has no head, and its outputs are vectors pooled of an encoder's hidden states."""
+    also_exported: ClassVar[tuple[str, ...]] = ()
+    """Names of what graphs give beside the task's outputs, for other clients."""
     outputs: ClassVar[tuple[Output, ...]]
     reads: ClassVar[Reads]
     prediction: ClassVar[str]
@@ -195,6 +201,11 @@ class Task(ABC):
     def output_names(self) -> tuple[str, ...]:
         """Names of its outputs, in order."""
         return tuple(output.name for output in self.outputs)
+
+    @property
+    def graph_outputs(self) -> tuple[str, ...]:
+        """Names of all outputs of its graphs, in order."""
+        return (*self.also_exported, *self.output_names)
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -427,8 +438,10 @@ def split_outputs(task: Task, outputs: Mapping[str, Array], encoded: Sequence[En
     """A batch's outputs as those of each of its windows, without padding.
 
     Args:
-        outputs: name -> array of shape (batch, ...); a batch may have been filled up beyond the windows.
+        outputs: name -> array of shape (batch, ...); a batch may have been filled up beyond the windows. Those that are not the
+            task's are left out.
     """
+    outputs = {name: value for name, value in outputs.items() if name not in task.also_exported}
     of_tokens = {output.name for output in task.outputs if output.of_tokens}
     return [
         {name: value[row, : len(item)] if name in of_tokens else value[row] for name, value in outputs.items()}

@@ -38,6 +38,10 @@ CONFIGURED = tuple(task.configured(SAMPLES[task.name].options) for task in TASKS
 every_task = pytest.mark.parametrize("task", CONFIGURED, ids=lambda task: task.name)
 
 
+of_single_windows = pytest.mark.parametrize("task", [task for task in TASKS if not task.in_pairs], ids=lambda task: task.name)
+"""The tasks whose loss looks at each window alone."""
+
+
 def inputs_of(task: Task) -> list[Column]:
     """The columns that go into the model."""
     return [column for column in task.columns if not column.is_label]
@@ -100,7 +104,7 @@ def test_task_names_its_columns_outputs_and_metrics(task: Task) -> None:
     assert task.outputs and task.metrics and all(output.axes for output in task.outputs)
     assert all(metric.scores(task.prediction) for metric in task.metrics) and not task.metrics[0].less_is_better
     assert bool(labels_of(task)) == task.has_labels
-    assert task.head and task.architecture.startswith("For")
+    assert (task.head and task.architecture.startswith("For")) or (task.pools and task.architecture == "Model")
     assert {column.kind for column in task.columns} <= set(KINDS)
     assert all(any(other.name == column.or_else for other in task.columns) for column in task.columns if column.or_else)
 
@@ -185,7 +189,7 @@ def test_every_row_has_one_prediction_and_one_answer_whatever_its_windows(
     assert task.decode([], [], [], labels) == task.answer([], [], [], labels) == []
 
 
-@every_task
+@of_single_windows
 def test_outputs_that_are_the_targets_are_decoded_to_the_reference(task: Task, tokenizer: Tokenizer) -> None:
     rows, labels, indices = labelled_rows(task), labels_of(task), indices_of(task)
     encoded = task.encode(tokenizer, rows, 64)
@@ -252,7 +256,7 @@ def test_targets_count_where_a_row_has_a_right_answer_and_nowhere_else(task: Tas
     assert unlabelled.shape == targets.shape and not is_target(unlabelled).any()
 
 
-@every_task
+@of_single_windows
 def test_loss_is_the_mean_over_targets_and_its_sum_adds_up(task: Task, tokenizer: Tokenizer) -> None:
     logits, targets, _ = padded(task, tokenizer)
     count = int(is_target(targets).sum())
@@ -265,7 +269,7 @@ def test_loss_is_the_mean_over_targets_and_its_sum_adds_up(task: Task, tokenizer
     assert float(task.loss(logits, padded(task, tokenizer, labelled=False)[1])) == 0.0
 
 
-@every_task
+@of_single_windows
 def test_training_on_the_targets_lowers_the_loss(task: Task, tokenizer: Tokenizer) -> None:
     logits, targets, _ = padded(task, tokenizer)
     loss = task.loss(logits.requires_grad_(), targets)
@@ -290,7 +294,7 @@ def test_imitate_is_zero_for_the_teacher_itself_and_ignores_padding(
         assert task.imitate(student, teacher, torch.zeros_like(mask), temperature).item() == 0.0
 
 
-@every_task
+@of_single_windows
 def test_pseudo_targets_are_the_teachers_answers(task: Task, tokenizer: Tokenizer) -> None:
     logits, targets, mask = padded(task, tokenizer)
     made = task.pseudo_targets(logits, mask)

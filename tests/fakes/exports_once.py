@@ -25,7 +25,7 @@ def content(module: Any, task: Any) -> str:
     """Hash of all that the graph is made of: the modules' classes and settings, the configuration, and the weights."""
     from torch import nn
 
-    found = hashlib.sha256(repr((module.inputs, task.name, task.output_names)).encode())
+    found = hashlib.sha256(repr((module.inputs, task.name, task.graph_outputs)).encode())
     settings = {name: value for name, value in module.model.config.to_dict().items() if name != "_name_or_path"}
     found.update(json.dumps(settings, sort_keys=True, default=repr).encode())
     for name, part in module.model.named_modules():

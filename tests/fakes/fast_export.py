@@ -31,9 +31,10 @@ def traced(module: Any, task: Any, name: str, inputs: Sequence[str] | None = Non
             written,
             dynamo=False,
             input_names=names,
-            output_names=list(task.output_names),
+            output_names=list(task.graph_outputs),
             dynamic_axes={name: {0: "batch", 1: "sequence"} for name in names}
-            | {output.name: {0: "batch", **({1: "sequence"} if output.of_tokens else {})} for output in task.outputs},
+            | {output.name: {0: "batch", **({1: "sequence"} if output.of_tokens else {})} for output in task.outputs}
+            | {name: {0: "batch", 1: "sequence"} for name in task.also_exported},
             opset_version=OPSET,
         )
     return onnx.load_from_string(written.getvalue())

@@ -77,6 +77,9 @@ SAMPLES: dict[str, TaskSample] = {
         sure_of_each,
     ),
     "regression": TaskSample(lambda number, text: {"text": text, "score": number / 4}, sure=as_they_are, sizes={"numbers": 1}),
+    "embedding": TaskSample(
+        lambda number, text: {"text": text, "text_pair": "a film", "score": number / 4}, sizes={"width": 16}
+    ),
     "token-classification": TaskSample(
         lambda number, text: {
             "words": text.split(),

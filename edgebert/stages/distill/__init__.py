@@ -109,6 +109,10 @@ class Distill(Objective, Stage):
         first = self.teachers[0]
         teacher = model.others.get(first, model.config)
         faults = []
+        if self.hard and model.task is not None and model.task.in_pairs:
+            faults.append(
+                f"`hard` learns from pairs, and {model.task.name} is distilled text by text; put `- finetune` before it"
+            )
         if ASSISTANT in self.teachers and "distill" not in model.before[:-1]:
             faults.append(
                 "teachers names `assistant`, but no earlier stage distils one; put `- distill` before the prune stage whose "

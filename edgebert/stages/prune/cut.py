@@ -89,6 +89,8 @@ def _labelled(examples: Examples, indices: Sequence[int], teacher: Any, theirs: 
     """
     batch = examples.batch(indices)
     missing = ~is_target(batch["labels"]).reshape(len(indices), -1).any(dim=1)
+    if examples.serving.task.in_pairs and teacher is not None:  # what is asked here is of one window, and not of a pair
+        return _of_vectors(batch, theirs.batch(indices), teacher, examples.serving.task)
     if teacher is not None and missing.any():  # a window of a labelled row may begin no word
         gone = [index for index, unlabelled in zip(indices, missing.tolist(), strict=True) if unlabelled]
         asked = theirs.batch(gone)
@@ -101,6 +103,13 @@ def _labelled(examples: Examples, indices: Sequence[int], teacher: Any, theirs: 
             made = _fitted(made, batch["labels"].shape[1], same)
         batch["labels"][missing] = made.to(batch["labels"].dtype)
     return batch
+
+
+def _of_vectors(batch: Batch, asked: Batch, teacher: Any, task: Task) -> Batch:
+    """A batch whose targets are made of the teacher's outputs for each window, which is `asked` with the teacher's tokens."""
+    with torch.no_grad():
+        outputs = run_model(teacher, asked)
+    return {**batch, "labels": task.pseudo_targets(task.combined(outputs), asked["attention_mask"].bool())}
 
 
 def _fitted(made: torch.Tensor, length: int, same: Sequence[bool]) -> torch.Tensor:

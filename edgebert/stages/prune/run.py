@@ -64,7 +64,7 @@ class _PruneWork:
     def samples(self) -> PruneSamples:
         """Samples for importance and repair. The teacher labels unlabelled rows: the pruned model errs more each step."""
         assert self.context.teacher is not None
-        teacher = None if self.examples.labelled else self.teacher
+        teacher = None if self.examples.labelled and not self.context.task.in_pairs else self.teacher
         theirs = Examples(self.examples.sets, self.context.serving(self.context.teacher))
         if teacher is not None:
             self.examples.require_same_windows(theirs, "the teacher")

@@ -61,7 +61,7 @@ class NeuralCompressor(ScoredProducts):
         from edgebert.stages.export import outputs_only
 
         assert settings.task is not None
-        module = outputs_only(load_model(source, settings.task), settings.task.output_names)
+        module = outputs_only(load_model(source, settings.task), settings.task.graph_outputs)
         work = _NeuralCompressorWork(self, module, target / "model.onnx", settings)
         try:
             with quiet_libraries():
@@ -149,7 +149,7 @@ class _NeuralCompressorWork:
         import torch
 
         assert self.settings.task is not None
-        names = self.settings.task.output_names
+        names = self.settings.task.graph_outputs
 
         def predict(batch: Mapping[str, Any]) -> Mapping[str, Any]:
             with torch.no_grad():

@@ -15,6 +15,7 @@ from edgebert.tasks.metrics.label_sets import MACRO_F1_OF_SETS, MICRO_F1
 from edgebert.tasks.metrics.macro_f1 import MACRO_F1
 from edgebert.tasks.metrics.number_metrics import MAE, PEARSON, SPEARMAN
 from edgebert.tasks.metrics.ranking import MRR_AT_10, NDCG_AT_10
+from edgebert.tasks.metrics.retrieval import RECALL_AT_10, SEARCH_NDCG_AT_10
 from edgebert.tasks.metrics.roc_auc import ROC_AUC
 
 ANSWER_METRICS: tuple[AnswerMetric, ...] = (
@@ -31,6 +32,8 @@ ANSWER_METRICS: tuple[AnswerMetric, ...] = (
     NDCG_AT_10,
     EXACT_MATCH,
     ANSWER_F1,
+    RECALL_AT_10,
+    SEARCH_NDCG_AT_10,
 )
 
 METRIC_NAMES = tuple(dict.fromkeys(metric.name for metric in ANSWER_METRICS))

@@ -30,7 +30,7 @@ SPEARMAN = AnswerMetric(
     name="spearman",
     title="spearman",
     meaning="rank correlation of the predicted with the right numbers over all eval examples",
-    of="number",
+    of=("number", "similarity"),
     reduction="spearman",
     statistics=number_pairs,
 )
@@ -38,7 +38,7 @@ PEARSON = AnswerMetric(
     name="pearson",
     title="pearson",
     meaning="linear correlation of the predicted with the right numbers over all eval examples",
-    of="number",
+    of=("number", "similarity"),
     reduction="pearson",
     statistics=number_pairs,
 )
