@@ -8,6 +8,7 @@ from typing import Any
 from edgebert.errors import InputError
 from edgebert.tasks.base import Task
 from edgebert.tasks.embedding import Embedding
+from edgebert.tasks.extractive_summarisation import ExtractiveSummarisation
 from edgebert.tasks.multi_label_classification import MultiLabelClassification
 from edgebert.tasks.options import TaskOptions
 from edgebert.tasks.question_answering import QuestionAnswering
@@ -23,6 +24,7 @@ TASKS: tuple[Task, ...] = (
     Regression(),
     TokenClassification(),
     QuestionAnswering(),
+    ExtractiveSummarisation(),
     Reranking(),
     ZeroShotClassification(),
     Embedding(),

@@ -104,6 +104,12 @@ class TokenClassification(Task):
         if not TAG.fullmatch(label) and not label.isdecimal():
             raise ValueError(f"the tag {label!r} is not of the BIO scheme: O, B-type, I-type, and at will E-type, S-type")
 
+    def model_fault(self, config: Mapping[str, Any], outputs: int) -> str | None:
+        """Also that the model has one output, as one that scores sentences."""
+        if outputs == 1:
+            return "the model has one output a token, as for extractive-summarisation; tags need one for each."
+        return super().model_fault(config, outputs)
+
     def check_model_labels(self, labels: Sequence[str]) -> None:
         """Also raises ValueError for a label that is not of the scheme, so that its words would be of no entity."""
         super().check_model_labels(labels)

@@ -46,6 +46,15 @@ def asked(number: int, text: str) -> Row:
     return {"question": "which word?", "context": text, "answers": [{"text": word, "start": text.find(word)}]}
 
 
+OPENING = ("One comes here", "Two is there", "Three went away")
+
+
+def summarised(number: int, text: str) -> Row:
+    """A document whose last sentences are its summary."""
+    best = [f"{text} {number}", f"Four stays {number}", f"Five of them {number}"]
+    return {"sentences": [*OPENING, *best], "summary": " ".join(best)}
+
+
 @dataclass(frozen=True)
 class TaskSample:
     """What the contracts need to know of a task."""
@@ -104,6 +113,12 @@ SAMPLES: dict[str, TaskSample] = {
         options={"candidates": TOPICS[:2], "entailment": 2, "contradiction": 0},
         outputs=("contradiction", "neutral", "entailment"),
         line=lambda row: "\t".join([row["text"], *row["candidates"]]),
+    ),
+    "extractive-summarisation": TaskSample(
+        summarised,
+        sure=lambda targets, labels: np.nan_to_num(targets) * 9,
+        sizes={"numbers": 1},
+        line=lambda row: ". ".join(row["sentences"]),
     ),
     "question-answering": TaskSample(asked, sure=marked, line=lambda row: f"{row['question']}\t{row['context']}"),
 }

@@ -17,6 +17,7 @@ from edgebert.tasks.metrics.number_metrics import MAE, PEARSON, SPEARMAN
 from edgebert.tasks.metrics.ranking import MRR_AT_10, NDCG_AT_10
 from edgebert.tasks.metrics.retrieval import RECALL_AT_10, SEARCH_NDCG_AT_10
 from edgebert.tasks.metrics.roc_auc import ROC_AUC
+from edgebert.tasks.metrics.rouge import ROUGE_1, ROUGE_2, ROUGE_L
 
 ANSWER_METRICS: tuple[AnswerMetric, ...] = (
     ACCURACY,
@@ -34,6 +35,9 @@ ANSWER_METRICS: tuple[AnswerMetric, ...] = (
     ANSWER_F1,
     RECALL_AT_10,
     SEARCH_NDCG_AT_10,
+    ROUGE_1,
+    ROUGE_2,
+    ROUGE_L,
 )
 
 METRIC_NAMES = tuple(dict.fromkeys(metric.name for metric in ANSWER_METRICS))
