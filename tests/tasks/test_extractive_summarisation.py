@@ -21,6 +21,7 @@ from edgebert.tasks.oracle_summary import has_shared_trigram, oracle
 from edgebert.tasks.sentence_split import sentence_spans
 from edgebert.tasks.token_classification import TokenClassification
 
+LONGEST = 24
 TASK = ExtractiveSummarisation(SummaryOptions(sentences=2, trigram_blocking=False))
 DOCUMENT = "  A good film.\tThe soup was awful!  Is the lamp bad? “Not very good,” it was. 東京は大きい。 The quick fox."
 
@@ -80,14 +81,14 @@ def test_summaries_are_those_of_a_loop_over_transformers(family: str, tmp_path: 
     folder = tiny_folder(family, "ForTokenClassification", tmp_path, labels=("LABEL_0",), seed=1)
     tokenizer, model = Tokenizer.from_file(str(folder / "tokenizer.json")), load_model(folder, TASK)
     rows: list[Row] = [{"document": DOCUMENT}, {"sentences": ["a good film", "not bad"]}]
-    encoded = TASK.encode(tokenizer, rows, 48)
-    assert len(encoded) > 2 and all(len(item) <= 48 for item in encoded)
+    encoded = TASK.encode(tokenizer, rows, LONGEST)
+    assert len(encoded) > 2 and all(len(item) <= LONGEST for item in encoded)
     batch = collate(encoded, length=max(map(len, encoded)), pad_id=model.config.pad_token_id)
     with torch.no_grad():
         logits = run_model(model, {name: torch.from_numpy(value) for name, value in batch.items()})["logits"].numpy()
     outputs = split_outputs(TASK, {"logits": logits}, encoded)
     answer: Any = TASK.answer(outputs, encoded, rows, ())[0]
-    scores, spans = reference(folder, DOCUMENT, 48), sentence_spans(DOCUMENT)
+    scores, spans = reference(folder, DOCUMENT, LONGEST), sentence_spans(DOCUMENT)
     best = sorted(sorted(range(len(scores)), key=lambda index: -scores[index])[:2])
     assert [(item.start, item.end) for item in answer.sentences] == [spans[index] for index in best]
     shares = [1 / (1 + np.exp(-scores[index])) for index in best]
@@ -109,7 +110,7 @@ def test_a_sentence_that_repeats_a_better_one_is_left_out(tmp_path: Path) -> Non
 
 
 def test_metrics_are_rouge_scores_and_the_guess_is_the_lead() -> None:
-    texts = ["The cats were sitting.", "A cat sat on the mat", "nothing", ""]
+    texts = ["The cats were sitting.", "A cat sat on the mat", "The cats sat on a mat", ""]
     pairs = [([one, ""], [other, "lead"]) for one in texts for other in texts]
     scorer = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
     for metric in (ROUGE_1, ROUGE_2, ROUGE_L):
