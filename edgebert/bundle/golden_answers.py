@@ -27,7 +27,7 @@ class Comparison:
     """Outputs compared with goldens."""
 
     difference: float
-    """Largest absolute difference of a value."""
+    """Largest absolute difference of a value; of vectors, largest distance as a share of the golden's length."""
     shares: float | None = None
     """Largest difference of a label's probability; None where no output is over labels."""
     turned: int = 0
@@ -69,6 +69,8 @@ def compare_goldens(
     if not np.isfinite(difference) or pairs.keys() - {output.name for output in task.outputs}:
         return Comparison(difference)
     both = [pair for of_output in pairs.values() for pair in of_output]
+    if any("width" in output.axes for output in task.outputs if output.name in pairs):
+        return Comparison(_turn(both))
     if readings == {"numbers"}:
         return Comparison(difference, largest=max(float(np.abs(wanted).max(initial=0)) for _, wanted in both))
     if readings == {"sigmoid"}:
@@ -80,6 +82,13 @@ def _difference(found: Array, wanted: Array) -> float:
     if found.dtype == object or found.shape != wanted.shape or not np.isfinite(found - wanted).all():
         return NEVER
     return float(np.abs(found - wanted).max(initial=0))
+
+
+def _turn(pairs: Sequence[tuple[Array, Array]]) -> float:
+    """Largest distance of a vector from its golden, as a share of its length: in vectors of length 1, each number is so
+    small that none would ever be off by a tolerance."""
+    lengths = [(np.linalg.norm(found - wanted), np.linalg.norm(wanted)) for found, wanted in pairs]
+    return max(float(off / length) if length else float(off) for off, length in lengths)
 
 
 def _of_labels(difference: float, pairs: Sequence[tuple[Array, Array]], tolerance: float) -> Comparison:

@@ -63,9 +63,12 @@ def test_every_token_is_judged_where_labels_are_of_tokens(change: float, passes:
     assert judged(wanted, found, INT8, get_task("token-classification")) is passes
 
 
-@pytest.mark.parametrize(("off", "passes"), [(0.09, True), (0.13, False)])
-def test_outputs_that_are_no_labels_are_judged_by_their_values(off: float, passes: bool) -> None:
+@pytest.mark.parametrize(("off", "passes"), [(0.29, True), (0.4, False)])
+def test_vectors_are_judged_by_their_distance_as_a_share_of_their_length(off: float, passes: bool) -> None:
     assert judged([[-2.2, 2.1]], [[-2.2 + off, 2.1]], INT8, Vectors()) is passes
+    small = [0.02] * 384
+    assert judged([small], [[(1 + off / 3) * value for value in small]], INT8, Vectors()) is passes
+    assert not judged([small], [[0.0] * 384], INT8, Vectors())
 
 
 @pytest.fixture(scope="module")
