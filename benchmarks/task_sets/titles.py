@@ -86,5 +86,5 @@ TITLES = TaskSet(
     _recipe,
     _texts,
     _scores,
-    lambda ours, theirs: all(abs(score - theirs[label]) <= CLOSE for label, score in ours.scores.items()),
+    lambda ours, theirs: all(abs(score - theirs[label]) <= CLOSE for label, score in ours.probabilities.items()),
 )
