@@ -36,7 +36,7 @@ def test_compress_refuses_an_option(case: Case, cli: Any, recipe: Path) -> None:
     [
         (("comprss",), ("No such command 'comprss'", "compress")),
         (("compress",), ("Missing argument 'RECIPE'", "edgebert compress --help")),
-        (("compress", "nosuch.yaml"), ("No recipe nosuch.yaml", "shipped recipes: quickstart")),
+        (("compress", "nosuch.yaml"), ("No recipe nosuch.yaml", "shipped recipes: ")),
         (("compress", ""), ("No recipe ''", "Name a YAML file")),
         (("compress", "model"), ("model is a folder, not a recipe", "edgebert init model")),
         (("compress", "x" * 5000), ("xxx...", "too long")),
