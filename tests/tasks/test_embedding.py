@@ -350,3 +350,21 @@ def test_an_encoder_of_any_family_is_pooled_without_a_pooler() -> None:
         with torch.no_grad():
             outputs = run_model(model, {"input_ids": ids, "attention_mask": ids * 0 + 1, "token_type_ids": ids * 0})
         assert outputs["sentence_embedding"].norm(dim=1).item() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_client_that_pools_by_itself_gets_the_vectors_of_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+    from fast_export import traced
+
+    from edgebert.stages.export import onnx_graph
+
+    folder = tiny_folder("bert", "Model", tmp_path / "model")
+    monkeypatch.setattr(onnx_graph, "onnx_program", traced)
+    onnx_graph.export_model(load_model(folder, task_with()), task_with(), tmp_path / "model.onnx", name="it")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    ids = np.arange(6, 16).reshape(2, 5)
+    mask = np.array([[1] * 5, [1] * 3 + [0] * 2])
+    hidden, vectors = session.run(None, {"input_ids": ids, "attention_mask": mask, "token_type_ids": ids * 0})
+    assert [output.name for output in session.get_outputs()] == ["last_hidden_state", "sentence_embedding"]
+    means = (hidden * mask[:, :, None]).sum(axis=1) / mask.sum(axis=1)[:, None]
+    assert vectors == pytest.approx(means / np.linalg.norm(means, axis=1, keepdims=True), abs=1e-5)
