@@ -12,6 +12,7 @@ from edgebert.compress.proposal import SHARE, Proposal, propose, proposed_labels
 from edgebert.core.files import write_whole
 from edgebert.errors import DataError, EdgebertError, InputError, SourceError
 from edgebert.models.folder import ModelFolder
+from edgebert.models.sentence_folder import is_sentence_folder
 from edgebert.models.source import ModelSource, find_model, is_local
 from edgebert.tasks import TASKS
 from edgebert.tasks.base import Task
@@ -127,6 +128,8 @@ def task_of(folder: ModelFolder) -> Task:
     """
     names = folder.config.get("architectures") or [""]
     for task in TASKS:
+        if task.pools and not is_sentence_folder(folder.path):
+            continue  # a plain encoder may become anything
         if str(names[0]).endswith(task.architecture) and folder.task_fault(task) is None:
             return task
     if "For" in str(names[0]) and not str(names[0]).endswith(("ForMaskedLM", "ForPreTraining")):
