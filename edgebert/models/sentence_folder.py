@@ -94,6 +94,8 @@ def read_sentence_folder(path: Path) -> SentenceFolder:
     settings = _json(path / SETTINGS)
     refuse_code(path / SETTINGS, settings)
     prompts, prompt = _prompts(path, settings)
+    if settings.get("similarity_fn_name") == "dot" and "Normalize" not in kinds:
+        raise SourceError(f"{path / SETTINGS} compares vectors by their dot product; edgebert by their cosine.", hint=PLAIN)
     inner = path / modules[1][1]
     dense = tuple(_dense(path, folder) for kind, folder in modules if kind == "Dense")
     names = [MODULES, SETTINGS, LENGTH, f"{modules[1][1]}/config.json"]

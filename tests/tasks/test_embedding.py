@@ -368,3 +368,14 @@ def test_a_client_that_pools_by_itself_gets_the_vectors_of_the_graph(tmp_path: P
     assert [output.name for output in session.get_outputs()] == ["last_hidden_state", "sentence_embedding"]
     means = (hidden * mask[:, :, None]).sum(axis=1) / mask.sum(axis=1)[:, None]
     assert vectors == pytest.approx(means / np.linalg.norm(means, axis=1, keepdims=True), abs=1e-5)
+
+
+def test_vectors_that_are_compared_by_their_dot_product_have_the_length_1(tmp_path: Path) -> None:
+    for normalize in (True, False):
+        write_modules(tmp_path, "mean", (), width=32, normalize=normalize)
+        (tmp_path / "config_sentence_transformers.json").write_text(json.dumps({"similarity_fn_name": "dot"}))
+        if normalize:
+            assert read_sentence_folder(tmp_path).normalize
+        else:
+            with pytest.raises(SourceError, match="dot product"):
+                read_sentence_folder(tmp_path)
