@@ -132,7 +132,8 @@ def _tables_of(model: Any, what: Ability) -> EmbeddingParts:
     Raises:
         ValueError: the class is not in KINDS, or its family has to keep them.
     """
-    if not isinstance(getattr(model, "encoder", model), KINDS) or what not in family_of(model).prunes:
+    known = isinstance(model, KINDS) or isinstance(getattr(model, "encoder", None), KINDS)  # the latter in a sentence model
+    if not known or what not in family_of(model).prunes:
         raise ValueError(f"the embedding tables of {type(model).__name__} cannot be cut")
     return EmbeddingParts.of(model)
 

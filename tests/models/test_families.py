@@ -23,7 +23,7 @@ from edgebert.models.families.base import Family
 from edgebert.models.folder import inspect_model
 from edgebert.models.load import load_model, run_model, save_model
 from edgebert.models.parts import EmbeddingParts, parts_of
-from edgebert.models.pruned import CLASSES, HEADS
+from edgebert.models.pruned import CLASSES, HEADS, endings_of
 from edgebert.models.sizes import EncoderSizes
 from edgebert.models.surgery import Units, everything, prune, shape_of
 from edgebert.runtimes import get_runtime
@@ -263,7 +263,7 @@ def test_exported_graphs_have_the_inputs_of_the_family_and_answer_alike(
 @every_family
 def test_a_rewrite_that_would_change_the_answers_is_refused(family: Family, tmp_path: Path) -> None:
     for task in TASKS:
-        if "first_token" not in holding_rewrites(task, family):
+        if task.architecture in endings_of(family) and "first_token" not in holding_rewrites(task, family):
             with pytest.raises(StageError, match="would change the answers"):
                 export_model(
                     tiny_model(family, task.architecture), task, tmp_path / "x", name="it", rewrites=("mask", "first_token")
