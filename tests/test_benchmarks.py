@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import shutil
 import subprocess
@@ -173,3 +174,57 @@ def test_tasks_prints_a_task_and_compares_its_answers(assets: Path, tmp_path: Pa
         f"{name}: half of the MACs, INT8",
     ]
     assert f"{name}: answers of Transformers=1 (>= 1)" in lines[-1]
+
+
+def small_similarities(folder: Path) -> None:
+    """Files in the form of the STS benchmark: a review beside the next one, with scores from 0 to 5."""
+    folder.mkdir()
+    for name, split in (("train", "train"), ("dev", "eval")):
+        texts = [row["text"] for row in review_rows(40, split=split)]
+        rows = [("main", "made", "2026", f"{at}", f"{at % 11 / 2}", text, texts[at - 1]) for at, text in enumerate(texts)]
+        (folder / f"sts-{name}.csv").write_text("".join("\t".join(row) + "\n" for row in rows))
+
+
+def small_questions(folder: Path) -> None:
+    """Files in SQuAD's form: a review is its own question and paragraph."""
+    folder.mkdir()
+    for name, split in (("train", "train"), ("dev", "eval")):
+        texts = [row["text"] for row in review_rows(40, split=split)]
+        answers = [{"text": text.split()[0], "answer_start": text.index(text.split()[0])} for text in texts]
+        asked = [{"id": f"{at}", "question": text, "answers": [answers[at]]} for at, text in enumerate(texts)]
+        paragraphs = [{"context": question["question"], "qas": [question]} for question in asked]
+        (folder / f"{name}.json").write_text(json.dumps({"data": [{"title": name, "paragraphs": paragraphs}]}))
+
+
+def without_head(assets: Path, folder: Path) -> Path:
+    """The teacher's encoder alone."""
+    from transformers import BertModel
+
+    shutil.copytree(assets / "models" / "sst2-minilm-l6", folder)
+    BertModel.from_pretrained(folder).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_embeddings_prints_its_tables_and_compares_its_vectors(assets: Path, tmp_path: Path) -> None:
+    small_similarities(assets / "stsbenchmark")
+    small_questions(assets / "squad")
+    lines = quick("embeddings", assets, tmp_path, "--base", str(without_head(assets, tmp_path / "encoder"))).splitlines()
+    shown = {line.rpartition("  ")[0].strip(): line.split()[-1] for line in lines[4:-1]}
+    assert [line.split(":")[0] for line in lines[1:4]] == ["embedding, STS benchmark"] * 3
+    assert shown["FP32"] == "1.0000"  # its neighbours are its own
+    assert {line.split("  ")[0] for line in lines} >= {"INT8, int8", "INT8, binary", "half and INT8, int8"}
+    assert "answers of Transformers=1 (>= 1)" in lines[-1] and "FP32, float32 vectors: recall=1," in lines[-1]
+    for figure in ("INT8: spearman from FP32's=", "INT8: top-10 overlap=", "INT8, binary vectors: recall of FP32="):
+        assert figure in lines[-1]
+
+
+def test_neighbours_overlap_by_their_share_and_recall_counts_the_nearest_ten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from embeddings import nearest, overlap, recall
+
+    found = np.tile(np.arange(20, dtype=np.float32), (2, 1))
+    assert nearest(found)[0].tolist() == list(range(19, 9, -1))
+    assert overlap(nearest(found), nearest(-found)) == 0.0
+    assert overlap(nearest(found), nearest(np.roll(found, 5, axis=1))) == 0.5
+    assert recall(found, [10, 9]) == 0.5

@@ -22,6 +22,8 @@ class Setting:
     store: Path
     base: str
     quick: bool
+    method: str = "auto"
+    """How models are quantised; a quick run takes `dynamic`."""
 
     def limited(self, rows: Sequence[Any]) -> Sequence[Any]:
         """The rows, of a quick run the first 48."""
@@ -58,7 +60,7 @@ def chain(setting: Setting, *, epochs: float, distilled: float, rate: float = 1e
     least: dict[str, Any] = {"samples": 16, "block": 8} if setting.quick else {}
     taught = {"epochs": 0.5 if setting.quick else epochs, "learning_rate": rate, "batch_size": 16}
     imitates = {"epochs": 0.2 if setting.quick else distilled, "learning_rate": 2e-4, "augment": 1}
-    quantised = {"quantize": {"method": "dynamic" if setting.quick else "auto"}}
+    quantised = {"quantize": {"method": "dynamic" if setting.quick else setting.method}}
     start = [{"finetune": taught}] if finetune else []
     return [*start, "export", quantised, {"prune": {"to": {"macs": 0.5}, **least}}, {"distill": imitates}, "export", quantised]
 
