@@ -6,21 +6,31 @@ The clients of this environment run here; the others, in environments of their o
 from __future__ import annotations
 
 import ast
+import contextlib
+import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnxruntime
 import pytest
+from fast_export import traced
+from tiny_families import tiny_folder
+from tokenizers import Tokenizer
 
 from edgebert import load
 from edgebert.bundle.manifest import ManifestEntry
 from edgebert.bundle.read import read_bundle
 from edgebert.bundle.usage import CLIENTS, snippets
 from edgebert.compress.run import Run
+from edgebert.models.load import load_model
 from edgebert.runtimes.serving import Serving
+from edgebert.stages.export import onnx_graph
 from edgebert.tasks import get_task
 
 HERE = ("ONNX Runtime", "OpenVINO")
@@ -86,7 +96,9 @@ TUNED = {
 }
 
 
-def written(tmp_path: Path, entry: dict[str, Any], task: str = "text-classification", **row: str) -> dict[str, str]:
+def written(
+    tmp_path: Path, entry: dict[str, Any], task: str = "text-classification", options: Any = None, **row: str
+) -> dict[str, str]:
     """Client -> its code for one variant."""
     import jinja2
 
@@ -95,7 +107,7 @@ def written(tmp_path: Path, entry: dict[str, Any], task: str = "text-classificat
     (tmp_path / "tokenizer.json").write_text(json.dumps({"truncation": {"direction": "Left"}}))
     loader = jinja2.FileSystemLoader([TEMPLATES / "usage"])
     environment = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    serving = Serving(get_task(task), ("no", "yes"), 48, 7, tmp_path / "tokenizer.json")
+    serving = Serving(get_task(task, options or {}), ("no", "yes"), 48, 7, tmp_path / "tokenizer.json")
     variant = ManifestEntry.model_validate(
         {
             "name": "v", "role": "candidate", "precision": "int8", "artifact": "0" * 64, "status": "PASSED", "reasons": (),
@@ -149,6 +161,39 @@ def test_labels_of_tokens_are_answered_for_each_token(tmp_path: Path) -> None:
     code = written(tmp_path, {"target": {"runtime": "onnxruntime"}}, task="token-classification", text="a")
     assert set(code) == {"ONNX Runtime", "optimum-onnx", "Transformers.js"}
     assert "zip(encoded.tokens" in code["ONNX Runtime"] and "ForTokenClassification" in code["optimum-onnx"]
+
+
+def test_code_for_vectors_gives_those_of_edgebert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the prompt, the dimensions and the rounding of the recipe."""
+    folder = tiny_folder("bert", "Model", tmp_path / "model")
+    monkeypatch.setattr(onnx_graph, "onnx_program", traced)
+    onnx_graph.export_model(
+        load_model(folder, get_task("embedding")), get_task("embedding"), tmp_path / "model.onnx", name="it"
+    )
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    monkeypatch.chdir(tmp_path)
+    text = "a good\tfilm"
+    for options in (
+        {},
+        {"prompts": {"query": 'the "film": '}, "prompt": "query", "dimensions": 8},
+        {"vectors": "int8"},
+        {"vectors": "binary", "dimensions": 8, "normalize": False},
+    ):
+        entry = {"file": "model.onnx", "target": {"runtime": "onnxruntime"}}
+        code = written(tmp_path, entry, "embedding", options, text=text)
+        shutil.copy(folder / "tokenizer.json", "tokenizer.json")
+        task, rows = get_task("embedding", options), [{"text": text}]
+        windows = task.encode(Tokenizer.from_file("tokenizer.json"), rows, 48)
+        ids = np.array([windows[0].ids])
+        (vector,) = session.run(
+            ["sentence_embedding"], {"input_ids": ids, "attention_mask": ids * 0 + 1, "token_type_ids": ids * 0}
+        )
+        (wanted,) = task.answer([{"sentence_embedding": vector[0]}], windows, rows, ())
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(code["ONNX Runtime"], {})
+        assert ast.literal_eval(printed.getvalue()) == pytest.approx(list(wanted.vector), abs=1e-6), options  # type: ignore[attr-defined]
+        assert set(code) == {"ONNX Runtime"}
 
 
 def test_card_of_a_cut_model_names_its_own_file(pruned: Run) -> None:

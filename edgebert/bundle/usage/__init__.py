@@ -16,6 +16,7 @@ from edgebert.bundle.manifest import ManifestEntry
 from edgebert.runtimes.onnxruntime import session_entries
 from edgebert.runtimes.serving import Serving
 from edgebert.tasks.base import Row
+from edgebert.tasks.embedding_options import EmbeddingOptions
 
 OFF = "optimization.disable_specified_optimizers"
 """Entry of an ONNX Runtime session that names optimisers to leave out, for clients without an argument for that."""
@@ -39,7 +40,13 @@ class Client:
 
 
 CLIENTS = (
-    Client("ONNX Runtime", "pip install onnxruntime tokenizers", "onnxruntime.py", "onnxruntime"),
+    Client(
+        "ONNX Runtime",
+        "pip install onnxruntime tokenizers",
+        "onnxruntime.py",
+        "onnxruntime",
+        tasks=("text-classification", "token-classification", "embedding"),
+    ),
     Client("optimum-onnx", 'pip install "optimum-onnx[onnxruntime]"', "optimum_onnx.py", "onnxruntime"),
     Client(
         "sentence-transformers",
@@ -63,7 +70,7 @@ CLIENTS = (
 
 @dataclass(frozen=True)
 class Snippet:
-    """Code for a client, which defines `classify` and asks it one text."""
+    """Code for a client, which defines `classify` (`rank`, `embed`) and asks it one text."""
 
     client: Client
     variant: ManifestEntry
@@ -100,6 +107,7 @@ def _values(serving: Serving, variant: ManifestEntry, row: Row) -> Mapping[str, 
     """What templates are filled with."""
     target, path = variant.target, PurePosixPath(variant.file)
     options = target.options.model_dump()
+    embeds = serving.task.options if isinstance(serving.task.options, EmbeddingOptions) else None
     disabled, entries = list(options.get("disabled_optimizers", ())), session_entries(target)
     return {
         "file": variant.file,
@@ -112,6 +120,8 @@ def _values(serving: Serving, variant: ManifestEntry, row: Row) -> Mapping[str, 
         "of_tokens": serving.task.of_tokens,
         "output": serving.task.outputs[0].name,
         "max_length": serving.max_length,
+        "embeds": embeds,
+        "before": json.dumps(embeds.before_texts() if embeds else "", ensure_ascii=False),
         "left": _cuts_left(serving.tokenizer),
         "texts": [json.dumps(text, ensure_ascii=False) for text in row.values()],
         "pad_id": serving.pad_id,
