@@ -58,7 +58,8 @@ class OpenedVariant:
             outputs += split_outputs(task, self.session.predict(self.serving.batch(part, self.variant.target)), part)
         for item, found in zip(encoded, outputs, strict=True):
             self._check_finite(found, asked[item.row].number)
-        return task.answer(outputs, encoded, rows, self.serving.labels, detail)
+        answers = task.answer(outputs, encoded, rows, self.serving.labels, detail)
+        return list(task.worded(answers, self.tokenizer))
 
     def with_candidates(self, candidates: Sequence[str] | None) -> OpenedVariant:
         """The model with other candidate labels; None: its own.

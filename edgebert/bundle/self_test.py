@@ -19,7 +19,7 @@ from edgebert.runtimes import get_runtime
 from edgebert.runtimes.base import Session
 from edgebert.runtimes.isa import host_cpu, of_this_architecture
 from edgebert.runtimes.serving import Serving
-from edgebert.tasks.base import Encoded, Task
+from edgebert.tasks.base import Encoded, Task, split_outputs
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -125,16 +125,21 @@ def replay(bundle: OpenBundle, variant: ManifestEntry, encoded: Sequence[Encoded
 
 def ask_goldens(session: Session, serving: Serving, variant: ManifestEntry, encoded: Sequence[Encoded]) -> SelfTest:
     """Compares the outputs of an opened variant with the goldens, at batch size 1 as the goldens were made."""
-    answers = [_alone(session.predict(serving.batch([item], variant.target)), serving.task, len(item)) for item in encoded]
+    answers = [_alone(session.predict(serving.batch([item], variant.target)), serving.task, item) for item in encoded]
     return SelfTest(variant, compare_goldens(answers, variant.golden_outputs, serving.task, variant.tolerance))
 
 
-def _alone(outputs: Mapping[str, Any], task: Task, tokens: int) -> dict[str, Any]:
-    """The outputs of a batch of one window, without the batch's axis and without padding; None for one without an axis."""
+def _alone(outputs: Mapping[str, Any], task: Task, window: Encoded) -> Mapping[str, Any]:
+    """What is compared of the outputs of a batch of one window; None for an output without the axes that the window needs."""
+    own = {name: np.asarray(value) for name, value in outputs.items()}
     of_tokens = {output.name for output in task.outputs if output.of_tokens}
-    own = {name: value for name, value in outputs.items() if name not in task.also_exported}
-    rows: dict[str, Any] = {name: value[0] if np.ndim(value) and len(value) else None for name, value in own.items()}
-    return {name: row[:tokens] if name in of_tokens and row is not None and np.ndim(row) else row for name, row in rows.items()}
+    whole = {
+        name: value
+        for name, value in own.items()
+        if value.ndim and len(value) and not (name in of_tokens and (value.ndim < 2 or value.shape[1] < len(window)))
+    }
+    missing = {name: None for name in own if name not in whole and name not in task.also_exported}
+    return {**task.golden_part(split_outputs(task, whole, [window])[0]), **missing}
 
 
 def open_variant(

@@ -320,7 +320,7 @@ def make_goldens(session: Any, planned: PlannedEntry, columns: Sequence[str], co
     outputs: dict[str, list[Any]] = {}
     alone = planned.target.model_copy(update={"batch": 1})
     for found in outputs_of(session.predict, serving, encoded, alone):
-        for name, value in found.items():
+        for name, value in serving.task.golden_part(found).items():
             outputs.setdefault(name, []).append(value.tolist())
     return GoldenOutputs([dict(row) for row in rows], [list(item.ids) for item in encoded], outputs)
 

@@ -128,8 +128,8 @@ def task_of(folder: ModelFolder) -> Task:
     """
     names = folder.config.get("architectures") or [""]
     for task in TASKS:
-        if task.pools and not is_sentence_folder(folder.path):
-            continue  # a plain encoder may become anything
+        if (task.pools and not is_sentence_folder(folder.path)) or task.architecture == "ForMaskedLM":
+            continue  # a plain encoder may become anything, and a masked language model is one
         if str(names[0]).endswith(task.architecture) and folder.task_fault(task) is None:
             return task
     if "For" in str(names[0]) and not str(names[0]).endswith(("ForMaskedLM", "ForPreTraining")):

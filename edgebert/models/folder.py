@@ -97,7 +97,7 @@ class ModelFolder:
             return other
         names = {plain_name(name, self.family) for name in self.tensors}
         missing = sorted(set(head_shapes(self.family, self.config, task.architecture)) - names)
-        head = self.family.heads.get(task.architecture, (task.head,))[-1].partition(".")[0]
+        head = self.family.head_module(task.architecture) or task.head
         if not any(name.startswith(f"{head}.") for name in names):
             return "the model was not fine-tuned for the task yet."
         return f"the model's head has no {missing[0]}, which Transformers would draw at random." if missing else None

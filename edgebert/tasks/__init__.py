@@ -9,6 +9,7 @@ from edgebert.errors import InputError
 from edgebert.tasks.base import Task
 from edgebert.tasks.embedding import Embedding
 from edgebert.tasks.extractive_summarisation import ExtractiveSummarisation
+from edgebert.tasks.fill_mask import FillMask
 from edgebert.tasks.multi_label_classification import MultiLabelClassification
 from edgebert.tasks.options import TaskOptions
 from edgebert.tasks.question_answering import QuestionAnswering
@@ -28,6 +29,7 @@ TASKS: tuple[Task, ...] = (
     Reranking(),
     ZeroShotClassification(),
     Embedding(),
+    FillMask(),
 )
 
 

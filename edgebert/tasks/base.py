@@ -86,6 +86,10 @@ class Encoded:
     """Whether tokens of its row were left out, because the row has more than fit and the task reads no second window."""
     part: int = 0
     """Index of what it shows of a row that has several texts to read: of a passage, or of a candidate."""
+    read: tuple[int, ...] | None = None
+    """Indices of the tokens whose outputs are read, where the task reads some of them alone; None: all."""
+    right: tuple[int, ...] = ()
+    """Ids that stood in these places before they were masked; none where the text itself has the masks."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -244,6 +248,14 @@ class Task(ABC):
         detail: Detail = PLAIN,
     ) -> list[Answer]:
         """As `decode`, but for people, and with as much beside it as `detail` says."""
+
+    def worded(self, answers: Sequence[Answer], tokenizer: Tokenizer) -> Sequence[Answer]:
+        """The answers with the texts that only a tokenizer knows, where they hold tokens."""
+        return answers
+
+    def golden_part(self, outputs: Outputs) -> Outputs:
+        """What a bundle keeps of a window's outputs to compare others with: all, where that is no matter of megabytes."""
+        return outputs
 
     @abstractmethod
     def reference(self, row: Row, indices: Mapping[str, int], labels: Sequence[str]) -> Any:
@@ -435,7 +447,7 @@ def is_target(targets: Any) -> Any:
 
 
 def split_outputs(task: Task, outputs: Mapping[str, Array], encoded: Sequence[Encoded]) -> list[dict[str, Array]]:
-    """A batch's outputs as those of each of its windows, without padding.
+    """A batch's outputs as those of each of its windows, without padding, and of the tokens that are read alone.
 
     Args:
         outputs: name -> array of shape (batch, ...); a batch may have been filled up beyond the windows. Those that are not the
@@ -444,6 +456,11 @@ def split_outputs(task: Task, outputs: Mapping[str, Array], encoded: Sequence[En
     outputs = {name: value for name, value in outputs.items() if name not in task.also_exported}
     of_tokens = {output.name for output in task.outputs if output.of_tokens}
     return [
-        {name: value[row, : len(item)] if name in of_tokens else value[row] for name, value in outputs.items()}
+        {name: _of_read(value[row], item) if name in of_tokens else value[row] for name, value in outputs.items()}
         for row, item in enumerate(encoded)
     ]
+
+
+def _of_read(values: Array, item: Encoded) -> Array:
+    """The rows of the tokens that a task reads, of an output of shape (tokens, ...)."""
+    return values[: len(item)] if item.read is None else values[list(item.read)]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Axis = Literal["labels", "tokens", "numbers", "width", "vocabulary"]
-"""labels: one value for each label. tokens: one for each token of the window. numbers, width, vocabulary: as many as the model
+Axis = Literal["labels", "tokens", "masks", "numbers", "width", "vocabulary"]
+"""labels: one value for each label. tokens: one for each token of the window. masks: the same in a model's graph, of which
+those of the tokens that are read are kept (`Encoded.read`). numbers, width, vocabulary: as many as the model
 has, which no label names: numbers that it estimates, the width of a vector, tokens of its vocabulary."""
 Reading = Literal["softmax", "sigmoid", "numbers"]
 """How people read an output. softmax: as probabilities over its last axis, or for an output of tokens alone over the tokens.
@@ -24,8 +25,8 @@ class Output:
 
     @property
     def of_tokens(self) -> bool:
-        """Whether it has values for each token."""
-        return "tokens" in self.axes
+        """Whether the model gives values for each token."""
+        return "tokens" in self.axes or "masks" in self.axes
 
     def fits(self, shape: tuple[int, ...], *, tokens: int, labels: int) -> bool:
         """Whether it may have this shape, for one window of so many tokens, of a model with so many labels."""

@@ -40,6 +40,11 @@ def _ratio(rows: Rows) -> float:
     return _divided(above, below)
 
 
+def _exp_ratio(rows: Rows) -> float:
+    """exp of the ratio, at most e^700: more is no float64."""
+    return float(np.exp(min(_ratio(rows), 700.0)))
+
+
 def _f1(rows: Rows) -> float:
     hits, predicted, right = rows.sum(axis=0)
     return _divided(2 * hits, predicted + right)
@@ -112,6 +117,7 @@ REDUCTIONS = {
     for reduction in (
         Reduction("mean", 1, _mean),
         Reduction("ratio", 2, _ratio),
+        Reduction("exp_ratio", 2, _exp_ratio),
         Reduction("f1", 3, _f1),
         Reduction("macro_f1", 2, _macro_f1, of_labels=True),
         Reduction("macro_f1_of_sets", 2, _macro_f1_of_sets, repeats=True),
@@ -120,10 +126,10 @@ REDUCTIONS = {
         Reduction("spearman", 2, _repeated(_spearman), repeats=True),
     )
 }
-"""Name -> reduction. mean: of one column. ratio: the sum of the first over that of the second. f1: from the sums of hits, of
-predictions and of right answers. macro_f1: from the number of the predicted and of the right label. macro_f1_of_sets: from
-whether each label was given and is right, 0 or 1. roc_auc: from the score of each label and whether it is right. pearson,
-spearman: the correlation of two columns, of their values or of their ranks, a mean over pairs of columns."""
+"""Name -> reduction. mean: of one column. ratio: the sum of the first over that of the second. exp_ratio: exp of that. f1: from
+the sums of hits, of predictions and of right answers. macro_f1: from the number of the predicted and of the right label.
+macro_f1_of_sets: from whether each label was given and is right, 0 or 1. roc_auc: from the score of each label and whether it
+is right. pearson, spearman: the correlation of two columns, of their values or of their ranks, a mean over pairs of columns."""
 
 
 def reduce_rows(name: str, rows: Rows) -> float:

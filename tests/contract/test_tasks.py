@@ -38,8 +38,14 @@ CONFIGURED = tuple(task.configured(SAMPLES[task.name].options) for task in TASKS
 every_task = pytest.mark.parametrize("task", CONFIGURED, ids=lambda task: task.name)
 
 
+with_answers = pytest.mark.parametrize("task", [task for task in CONFIGURED if task.label_column], ids=lambda task: task.name)
+"""The tasks whose data have right answers; others make them of the texts, as a masked language model."""
 of_single_windows = pytest.mark.parametrize("task", [task for task in TASKS if not task.in_pairs], ids=lambda task: task.name)
 """The tasks whose loss looks at each window alone."""
+of_single_answers = pytest.mark.parametrize(
+    "task", [task for task in CONFIGURED if task.label_column and not task.in_pairs], ids=lambda task: task.name
+)
+"""Those of them whose data have right answers."""
 
 
 def inputs_of(task: Task) -> list[Column]:
@@ -70,10 +76,14 @@ def indices_of(task: Task) -> dict[str, int]:
 def outputs_for(task: Task, encoded: Sequence[Encoded], seed: int = 0) -> list[dict[str, Any]]:
     """Random outputs of a model for some windows."""
     generator = np.random.default_rng(seed)
-    return [
-        {output.name: generator.normal(size=shape_of(output, task, len(item))).astype(np.float32) for output in task.outputs}
+    whole = [
+        {
+            output.name: generator.normal(size=(1, *shape_of(output, task, len(item)))).astype(np.float32)
+            for output in task.outputs
+        }
         for item in encoded
     ]
+    return [split_outputs(task, values, [item])[0] for values, item in zip(whole, encoded, strict=True)]
 
 
 def value_of(task: Task, metric: int, predictions: Sequence[Any], references: Sequence[Any]) -> float:
@@ -154,7 +164,7 @@ def test_encode_does_not_depend_on_what_was_encoded_before(task: Task, tokenizer
     assert [dataclasses.replace(item, row=number) for number, item in alone] == first
 
 
-@every_task
+@with_answers
 def test_encode_keeps_every_token_when_the_text_is_short(task: Task, tokenizer: Tokenizer) -> None:
     row = task.rows_from(["a good film"], [column.name for column in task.columns if column.required])[0]
     item, *_ = task.encode(tokenizer, [row], 64)
@@ -189,7 +199,7 @@ def test_every_row_has_one_prediction_and_one_answer_whatever_its_windows(
     assert task.decode([], [], [], labels) == task.answer([], [], [], labels) == []
 
 
-@of_single_windows
+@of_single_answers
 def test_outputs_that_are_the_targets_are_decoded_to_the_reference(task: Task, tokenizer: Tokenizer) -> None:
     rows, labels, indices = labelled_rows(task), labels_of(task), indices_of(task)
     encoded = task.encode(tokenizer, rows, 64)
@@ -200,7 +210,7 @@ def test_outputs_that_are_the_targets_are_decoded_to_the_reference(task: Task, t
         assert value_of(task, index, references, references) == pytest.approx(0.0 if metric.less_is_better else 1.0)
 
 
-@every_task
+@with_answers
 def test_metrics_have_a_row_for_each_example_and_right_answers_are_the_best(task: Task, tokenizer: Tokenizer) -> None:
     rows, labels = labelled_rows(task), labels_of(task)
     references = [task.reference(row, indices_of(task), labels) for row in rows]
@@ -216,7 +226,7 @@ def test_metrics_have_a_row_for_each_example_and_right_answers_are_the_best(task
             assert metric.statistics([], [], labels).shape == (0, found.shape[1])
 
 
-@every_task
+@with_answers
 def test_guesses_are_one_answer_to_all_rows_and_no_better_than_the_right_ones(task: Task) -> None:
     references = [task.reference(row, indices_of(task), labels_of(task)) for row in labelled_rows(task)]
     guesses = task.guesses(references)
@@ -244,7 +254,7 @@ def padded(task: Task, tokenizer: Tokenizer, *, labelled: bool = True) -> tuple[
     return task.combined(outputs), torch.from_numpy(targets), mask
 
 
-@every_task
+@with_answers
 def test_targets_count_where_a_row_has_a_right_answer_and_nowhere_else(task: Task, tokenizer: Tokenizer) -> None:
     _, targets, mask = padded(task, tokenizer)
     assert is_target(targets).any()
@@ -256,7 +266,7 @@ def test_targets_count_where_a_row_has_a_right_answer_and_nowhere_else(task: Tas
     assert unlabelled.shape == targets.shape and not is_target(unlabelled).any()
 
 
-@of_single_windows
+@of_single_answers
 def test_loss_is_the_mean_over_targets_and_its_sum_adds_up(task: Task, tokenizer: Tokenizer) -> None:
     logits, targets, _ = padded(task, tokenizer)
     count = int(is_target(targets).sum())
@@ -329,7 +339,7 @@ def test_rows_from_leaves_out_the_columns_that_the_data_does_not_have(task: Task
     assert all(sorted(row) == wanted for row in task.rows_from(["one", "two"], [column.name for column in required]))
 
 
-@every_task
+@with_answers
 def test_row_of_splits_a_line_into_the_tasks_texts(task: Task) -> None:
     names = [column.name for column in inputs_of(task) if column.kind == "text"]
     if any(column.kind == "texts" for column in required_of(task)):

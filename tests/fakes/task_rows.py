@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgebert.core.files import sentences
-from edgebert.tasks.base import Array, Output, Row, Task
+from edgebert.tasks.base import IGNORED, Array, Output, Row, Task
 
 Sure = Callable[[Array, int], Array]
 """(targets of a window, number of labels) -> the output of a model that is sure of them; several along the last axis."""
@@ -75,6 +75,8 @@ class TaskSample:
 
 
 TOPICS = ("food", "films", "the weather")
+VOCABULARY = 400
+"""Tokens of a vocabulary, at least those of the tokenizers of the tests."""
 BIO = ("O", "B-thing", "I-thing")
 SAMPLES: dict[str, TaskSample] = {
     "text-classification": TaskSample(
@@ -120,6 +122,12 @@ SAMPLES: dict[str, TaskSample] = {
         sizes={"numbers": 1},
         line=lambda row: ". ".join(row["sentences"]),
     ),
+    "fill-mask": TaskSample(
+        lambda number, text: {"text": text},
+        sure=lambda targets, labels: 9 * np.eye(VOCABULARY, dtype=np.float32)[np.maximum(targets[targets != IGNORED], 0)],
+        sizes={"vocabulary": VOCABULARY},
+        line=lambda row: f"{row['text']} [MASK]",
+    ),
     "question-answering": TaskSample(asked, sure=marked, line=lambda row: f"{row['question']}\t{row['context']}"),
 }
 """Name of each task -> its sample."""
@@ -142,5 +150,5 @@ def sure_outputs(task: Task, targets: Array) -> dict[str, Array]:
 def shape_of(output: Output, task: Task, tokens: int) -> tuple[int, ...]:
     """Shape of an output for one window of so many tokens."""
     sample = SAMPLES[task.name]
-    sizes = {"tokens": tokens, "labels": len(sample.labels), **sample.sizes}
+    sizes = {"tokens": tokens, "masks": tokens, "labels": len(sample.labels), **sample.sizes}
     return tuple(sizes[axis] for axis in output.axes)

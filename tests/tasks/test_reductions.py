@@ -27,6 +27,11 @@ def ratio(rows: Rows) -> float:
     return above / below if below else 0.0
 
 
+def exp_ratio(rows: Rows) -> float:
+    """e to the ratio, where that is a float64."""
+    return math.exp(min(ratio(rows), 700))
+
+
 def f1(rows: Rows) -> float:
     """The harmonic mean of precision and recall, of the sums of hits, predictions and right answers."""
     hits, predicted, right = (math.fsum(column) for column in rows.T)
@@ -76,6 +81,7 @@ def correlation(rows: Rows, of: str) -> float:
 INDEPENDENT: dict[str, Callable[[Rows], float]] = {
     "mean": mean,
     "ratio": ratio,
+    "exp_ratio": exp_ratio,
     "f1": f1,
     "macro_f1": macro_f1,
     "macro_f1_of_sets": macro_f1_of_sets,
@@ -129,6 +135,7 @@ def numbers() -> st.SearchStrategy[Rows]:
 STATISTICS: dict[str, st.SearchStrategy[Rows]] = {
     "mean": hnp.arrays(np.float64, st.tuples(st.integers(1, 40), st.just(1)), elements=st.floats(-1e6, 1e6)),
     "ratio": counts(2),
+    "exp_ratio": counts(2),
     "f1": hits(),
     "macro_f1": counts(2),
     "macro_f1_of_sets": flags(),

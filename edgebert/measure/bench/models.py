@@ -339,7 +339,8 @@ def _task_of(config: Any) -> str | None:
     """Name of the task whose models have the class that config.json names."""
     classes = config.get("architectures")
     named = str(classes[0]) if isinstance(classes, list) and classes else ""
-    of_class = [task for task in TASKS if named.endswith(task.architecture) and not task.pools]
+    plain = ("Model", "ForMaskedLM")  # an encoder that may become anything
+    of_class = [task for task in TASKS if named.endswith(task.architecture) and task.architecture not in plain]
     return next((task.name for task in of_class if not task.model_fault(config, label_count(config))), None)
 
 

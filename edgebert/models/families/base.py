@@ -197,6 +197,15 @@ class Family:
         """
         return self.heads[ending]
 
+    def head_module(self, ending: str) -> str | None:
+        """First part of the name of the module that gives the outputs of a class; None for a class that it does not know.
+
+        Args:
+            ending: ending of the class's name.
+        """
+        matrix = self.language_head if ending == "ForMaskedLM" else self.heads.get(ending, ("",))[-1]
+        return matrix.partition(".")[0] or None
+
     def module_count(self, config: Mapping[str, Any]) -> int:
         """Number of modules in the list of layers.
 

@@ -228,9 +228,11 @@ def _reserve(file: Path, shape: tuple[int, int]) -> None:
 
 
 def fitting(model: Any, examples: Examples, requested: RequestedOutputs) -> int:
-    """Number of examples, from the first, whose outputs fit the size limit."""
+    """Number of examples, from the first, whose outputs fit the size limit: none where a token has the whole vocabulary."""
     from edgebert.models.capture import width_of
 
+    if any("vocabulary" in output.axes for output in examples.serving.task.outputs):
+        return 0
     logits = 2 * _taught_width(model, examples)
     labels_tokens = of_tokens(LOGITS, examples.serving.task)
     widths = {name: 2 * width_of(model, captured_name(name)) for name in requested.names}

@@ -11,6 +11,7 @@ from edgebert.tasks.metrics.agreement import AGREEMENT as AGREEMENT
 from edgebert.tasks.metrics.base import AnswerMetric as AnswerMetric
 from edgebert.tasks.metrics.entity_f1 import ENTITY_F1
 from edgebert.tasks.metrics.extracted_answers import ANSWER_F1, EXACT_MATCH
+from edgebert.tasks.metrics.fill_mask import MASK_ACCURACY, PERPLEXITY
 from edgebert.tasks.metrics.label_sets import MACRO_F1_OF_SETS, MICRO_F1
 from edgebert.tasks.metrics.macro_f1 import MACRO_F1
 from edgebert.tasks.metrics.number_metrics import MAE, PEARSON, SPEARMAN
@@ -38,6 +39,8 @@ ANSWER_METRICS: tuple[AnswerMetric, ...] = (
     ROUGE_1,
     ROUGE_2,
     ROUGE_L,
+    MASK_ACCURACY,
+    PERPLEXITY,
 )
 
 METRIC_NAMES = tuple(dict.fromkeys(metric.name for metric in ANSWER_METRICS))
