@@ -46,7 +46,7 @@ def cut_table(weights: dict[str, Any]) -> None:
     Case("config that is no JSON", put("model/config.json", "{"), ("config.json is not valid JSON", "partial download")),
     Case("config that is no object", put("model/config.json", "[]"), ("config.json does not hold a JSON object",)),
     Case("deeply nested config", put("model/config.json", "[" * 100_000), ("config.json is not valid JSON",)),
-    Case("other model", config(model_type="deberta-v2"), ("a model of type 'deberta-v2'", "encoders of these types", "bert")),
+    Case("other model", config(model_type="funnel"), ("a model of type 'funnel'", "encoders of these types", "bert")),
     Case("code of its own", config(auto_map={"AutoModel": "x.Y"}), ("auto_map", "edgebert never does that", "remove auto_map")),
     Case("labels without order", config(id2label={"a": "x", "b": "y"}), ("id2label does not name the outputs", "Correct it")),
     Case("positions that are a text", config(max_position_embeddings="many"), ('max_position_embeddings is "many"',)),
@@ -60,18 +60,22 @@ def cut_table(weights: dict[str, Any]) -> None:
     Case(
         "several labels at once",
         config(problem_type="multi_label_classification"),
-        ("model: the model is of multi-label (problem_type is multi_label_classification)", "no multi-label task yet"),
+        ("model: the model was trained for another task", "problem_type is multi_label_classification", "task: multi-label-"),
     ),
-    Case("a number for each text", config(problem_type="regression"), ("edgebert has no regression task yet",)),
+    Case(
+        "a number for each text",
+        config(problem_type="regression"),
+        ("the model was trained for another task", "problem_type is regression; task: regression"),
+    ),
     Case(
         "one output",
         both(config(id2label={"0": "score"}, label2id={"score": 0}), tensors(one_output)),
-        ("the model has one output, which is a number and no label", "no regression task yet"),
+        ("the model has one output, which is a number and no label", "task: regression"),
     ),
     Case(
         "class of another task",
-        config(architectures=["BertForQuestionAnswering"]),
-        ("the model is a BertForQuestionAnswering, which was made for another task", "`- finetune`"),
+        config(architectures=["BertForMultipleChoice"]),
+        ("the model is a BertForMultipleChoice, which was made for another task", "`- finetune`"),
     ),
     Case(
         "class of somebody's own",

@@ -40,7 +40,9 @@ every_task = pytest.mark.parametrize("task", CONFIGURED, ids=lambda task: task.n
 
 with_answers = pytest.mark.parametrize("task", [task for task in CONFIGURED if task.label_column], ids=lambda task: task.name)
 """The tasks whose data have right answers; others make them of the texts, as a masked language model."""
-of_single_windows = pytest.mark.parametrize("task", [task for task in TASKS if not task.in_pairs], ids=lambda task: task.name)
+of_single_windows = pytest.mark.parametrize(
+    "task", [task for task in CONFIGURED if not task.in_pairs], ids=lambda task: task.name
+)
 """The tasks whose loss looks at each window alone."""
 of_single_answers = pytest.mark.parametrize(
     "task", [task for task in CONFIGURED if task.label_column and not task.in_pairs], ids=lambda task: task.name

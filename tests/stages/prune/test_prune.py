@@ -298,7 +298,7 @@ def test_prune_ends_with_the_same_bits_when_it_was_killed_again_and_again(
 
 def test_finished_steps_are_found_again(bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cuts, settings = counted(monkeypatch, running, "cut"), {**GRADUAL, "steps": 2}
-    killed_store(bench, tmp_path / "store", running, "_trimmed", 0, settings)
+    killed_store(bench, tmp_path / "store", running, "trim", 0, settings)
     assert len(cuts) == 2
     pruned(bench, tmp_path / "store", **settings)
     assert len(cuts) == 2
@@ -336,9 +336,7 @@ def one_step(bench: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     folder = tmp_path_factory.mktemp("one-step")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(running, "MAX_STEPS", 1)
-        return killed_store(bench, folder / "killed", running, "_trimmed", 0, ONE_STEP), pruned(
-            bench, folder / "calm", **ONE_STEP
-        )
+        return killed_store(bench, folder / "killed", running, "trim", 0, ONE_STEP), pruned(bench, folder / "calm", **ONE_STEP)
 
 
 @pytest.mark.parametrize("damage", [truncated, zeroed, Path.unlink, flipped])
@@ -633,7 +631,7 @@ def test_table_that_is_measured_again_chooses_again(
     asked = tables(monkeypatch, OLD, NEW)
     with monkeypatch.context() as patch:
         if killed:
-            kill_after(patch, running, "_trimmed", 0)
+            kill_after(patch, running, "trim", 0)
         with pytest.raises(Killed) if killed else contextlib.nullcontext():
             compressed(remeasure=False)
     found = compressed(remeasure=True)
