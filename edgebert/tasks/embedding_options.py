@@ -63,6 +63,13 @@ class EmbeddingOptions(TaskOptions):
             raise ValueError(f"prompt is {self.prompt!r}, which is none of `prompts`: {', '.join(self.prompts) or 'empty'}")
         return self
 
+    @model_validator(mode="after")
+    def _bits_fill_bytes(self) -> Self:
+        if self.vectors == "binary" and self.dimensions is not None and self.dimensions % 8:
+            nearest = max(8, self.dimensions // 8 * 8)
+            raise ValueError(f"dimensions is {self.dimensions}; binary vectors are whole bytes of 8 numbers each: {nearest}")
+        return self
+
     def before_texts(self) -> str:
         """What is written before a text that is neither a query nor a passage."""
         return (self.prompts or {}).get(self.prompt or "", "")

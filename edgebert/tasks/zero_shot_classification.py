@@ -110,6 +110,10 @@ class ZeroShotClassification(Task):
             return f"none of the model's labels is `entailment` ({known}): a model of natural language inference is needed."
         if outputs < 2 or entailment >= outputs:
             return f"the model has {outputs} outputs, and its entailment would be number {entailment}, counted from 0."
+        contradiction = self.of_model(config).options.contradiction
+        if contradiction == entailment or (contradiction or 0) >= outputs:
+            which = "that of entailment" if contradiction == entailment else f"not one of the model's {outputs} outputs"
+            return f"its contradiction would be number {contradiction}, counted from 0, which is {which}: task.contradiction."
         return super().model_fault(config, outputs)
 
     def check_row(self, row: Row) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from tiny_families import tiny_folder, tiny_model
 from tokenizers import Tokenizer
 
@@ -379,3 +380,9 @@ def test_vectors_that_are_compared_by_their_dot_product_have_the_length_1(tmp_pa
         else:
             with pytest.raises(SourceError, match="dot product"):
                 read_sentence_folder(tmp_path)
+
+
+@pytest.mark.parametrize(("dimensions", "nearest"), [(3, "8"), (100, "96")])
+def test_binary_vectors_of_broken_bytes_are_refused(dimensions: int, nearest: str) -> None:
+    with pytest.raises(ValidationError, match=f"whole bytes of 8 numbers each: {nearest}"):
+        Embedding().configured({"vectors": "binary", "dimensions": dimensions})

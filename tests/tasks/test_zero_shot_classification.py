@@ -98,6 +98,12 @@ def test_a_model_without_entailment_is_refused_unless_the_recipe_says_which_outp
     assert "would be number 3" in (TASK.configured({"entailment": 3}).model_fault(config_of(labels), 2) or "")
 
 
+@pytest.mark.parametrize(("contradiction", "message"), [(2, "that of entailment"), (9, "not one of the model's 3 outputs")])
+def test_a_contradiction_that_the_model_cannot_have_is_refused(contradiction: int, message: str) -> None:
+    fault = TASK.configured({"contradiction": contradiction}).model_fault(config_of(NLI), 3)
+    assert message in (fault or "") and "task.contradiction" in (fault or "")
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
