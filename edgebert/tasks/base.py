@@ -117,6 +117,8 @@ class Task(ABC):
     """Longest input in tokens where the recipe gives none; None for what the model allows."""
     problem_type: ClassVar[str | None] = None
     """`problem_type` in config.json of a model with such a head, where several tasks have its class."""
+    asks_for_tokens: ClassVar[bool] = False
+    """Whether right answers are tokens of the model's own vocabulary, so that another vocabulary asks other questions."""
     has_labels: ClassVar[bool] = True
     """Whether the head has an output for each label of the data."""
     head_rows: int = 0

@@ -76,6 +76,7 @@ class FillMask(Task):
     head = "cls"
     architecture = "ForMaskedLM"
     has_labels = False
+    asks_for_tokens = True
     no_new_head = "that of its pretraining is part of the model; name a folder of a masked language model"
     outputs = (Output("logits", ("masks", "vocabulary")),)
     reads = "all"

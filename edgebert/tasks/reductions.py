@@ -41,8 +41,9 @@ def _ratio(rows: Rows) -> float:
 
 
 def _exp_ratio(rows: Rows) -> float:
-    """exp of the ratio, at most e^700: more is no float64."""
-    return float(np.exp(min(_ratio(rows), 700.0)))
+    """exp of the ratio, at most e^700: more is no float64. As much for nothing to nothing, which is no good answer."""
+    above, below = rows.sum(axis=0)
+    return float(np.exp(min(above / below, 700.0) if below else 700.0))
 
 
 def _f1(rows: Rows) -> float:
@@ -71,10 +72,11 @@ def _repeated(of: Callable[[Rows], float]) -> Callable[[Rows], float]:
 
 
 def _macro_f1_of_sets(rows: Rows) -> float:
-    """Mean over the labels that occur of the F1 of each; 0 where none does."""
+    """Mean over the labels that some row has of the F1 of each; 0 where none does. Which labels count does not depend on what
+    was predicted, so that models are compared over the same ones."""
     given, right = rows[:, 0::2], rows[:, 1::2]
-    either = given.sum(axis=0) + right.sum(axis=0)
-    scores = 2 * (given * right).sum(axis=0)[either > 0] / either[either > 0]
+    either, known = given.sum(axis=0) + right.sum(axis=0), right.sum(axis=0) > 0
+    scores = 2 * (given * right).sum(axis=0)[known] / either[known]
     return float(scores.mean()) if len(scores) else 0.0
 
 

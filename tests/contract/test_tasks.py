@@ -32,6 +32,7 @@ from edgebert.tasks.base import (
     padded_targets,
     split_outputs,
 )
+from edgebert.tasks.metrics import METRIC_NAMES
 from edgebert.tasks.reductions import REDUCTIONS, reduce_rows
 
 CONFIGURED = tuple(task.configured(SAMPLES[task.name].options) for task in TASKS)
@@ -119,6 +120,12 @@ def test_task_names_its_columns_outputs_and_metrics(task: Task) -> None:
     assert (task.head and task.architecture.startswith("For")) or (task.pools and task.architecture == "Model")
     assert {column.kind for column in task.columns} <= set(KINDS)
     assert all(any(other.name == column.or_else for other in task.columns) for column in task.columns if column.or_else)
+
+
+@every_task
+def test_a_report_takes_the_tasks_first_metric_for_the_deciding_one(task: Task) -> None:
+    names = [metric.name for metric in task.metrics]
+    assert [name for name in METRIC_NAMES if name in names] == names
 
 
 @every_task

@@ -27,6 +27,7 @@ from edgebert.tasks import get_task
 from edgebert.tasks.base import Encoded
 from edgebert.tasks.embedding import Embedding
 from edgebert.tasks.metrics.retrieval import RECALL_AT_10, SEARCH_NDCG_AT_10
+from edgebert.tasks.reductions import reduce_rows
 from edgebert.tasks.vector_losses import cosent, imitation, in_batch, pair_loss
 from edgebert.tasks.vectors import cosines, int8, packed, scores, shortened, signs, unit, unpacked
 
@@ -121,9 +122,11 @@ def test_a_search_is_judged_as_ir_measures_does() -> None:
     for metric, name in ((RECALL_AT_10, "R@10"), (SEARCH_NDCG_AT_10, "nDCG@10")):
         wanted = {item.query_id: item.value for item in measures.iter_calc([measures.parse_measure(name)], qrels, run)}
         found = metric.statistics(predictions, references, ())
-        assert found[:, 0] == pytest.approx([wanted[row["text"]] for row in rows])
+        assert found[:, 0] / found[:, 1] == pytest.approx([wanted[row["text"]] for row in rows])
+        of_questions = sum(wanted.values()) / len(wanted)  # a question of two rows counts once
+        assert reduce_rows(metric.reduction, found) == pytest.approx(of_questions)
     guesses = RECALL_AT_10.statistics(task.guesses(references), references, ())
-    assert guesses.mean() < 0.5 and [metric.name for metric in task.metrics] == ["recall_at_10", "ndcg_at_10"]
+    assert reduce_rows("ratio", guesses) < 0.5 and [metric.name for metric in task.metrics] == ["recall_at_10", "ndcg_at_10"]
     assert task.agrees(predictions[0], predictions[0]) and not task.agrees(predictions[0], predictions[6])
 
 

@@ -123,3 +123,14 @@ def test_metrics_are_rouge_scores_and_the_guess_is_the_lead() -> None:
 def test_models_of_the_two_tasks_of_a_class_are_told_apart() -> None:
     assert "9 outputs" in (TASK.model_fault({}, 9) or "") and TASK.model_fault({}, 1) is None
     assert "extractive-summarisation" in (TokenClassification().model_fault({}, 1) or "")
+
+
+def test_summaries_in_other_scripts_share_words_and_characters() -> None:
+    pairs = (
+        ("今天天气很好", "今天天气不好", 5 / 6),
+        ("القطة على السجادة", "القطة على الطاولة", 2 / 3),
+        ("The cats sat on café chairs", "The cat sat on café chairs", 1.0),  # Latin: rouge-score's own words, stemmed
+    )
+    for ours, theirs, shared in pairs:
+        (value,) = ROUGE_1.statistics([[ours]], [[theirs]], ())[0]
+        assert value == pytest.approx(shared)

@@ -28,8 +28,8 @@ def ratio(rows: Rows) -> float:
 
 
 def exp_ratio(rows: Rows) -> float:
-    """e to the ratio, where that is a float64."""
-    return math.exp(min(ratio(rows), 700))
+    """e to the ratio, where that is a float64; e to the 700 for nothing to nothing."""
+    return math.exp(min(ratio(rows), 700)) if rows[:, 1].any() else math.exp(700)
 
 
 def f1(rows: Rows) -> float:
@@ -49,11 +49,11 @@ def macro_f1(rows: Rows) -> float:
 
 
 def macro_f1_of_sets(rows: Rows) -> float:
-    """scikit-learn's mean of the F1 of each label that was given or is right."""
+    """scikit-learn's mean of the F1 of each label that some row has."""
     from sklearn.metrics import f1_score
 
-    scores = f1_score(rows[:, 1::2], rows[:, 0::2], average=None, zero_division=np.nan)
-    known = scores[~np.isnan(scores)]
+    scores = f1_score(rows[:, 1::2], rows[:, 0::2], average=None, zero_division=0)
+    known = scores[rows[:, 1::2].any(axis=0)]
     return float(known.mean()) if len(known) else 0.0
 
 

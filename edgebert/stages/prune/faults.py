@@ -39,6 +39,11 @@ def faults(stage: PruneSettings, model: ModelFacts) -> list[str]:
         messages += [f"recover: {fault}" for fault in _recovery_faults(stage, model.config)]
     if stage.positions:
         messages += _position_faults(stage.positions, family.longest_input(model.config), model.max_length)
+    if stage.vocabulary and model.task is not None and model.task.asks_for_tokens:
+        messages.append(
+            f"vocabulary changes which tokens {model.task.name} asks for, so that scores before and after the cut would be of "
+            "other questions; drop it here, and cut the model that is fine-tuned from this one"
+        )
     if stage.vocabulary and model.tokenizer:
         messages += _tokenizer_faults(model)
     if stage.vocabulary and stage.vocabulary.languages:

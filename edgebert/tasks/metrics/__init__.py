@@ -22,8 +22,8 @@ from edgebert.tasks.metrics.rouge import ROUGE_1, ROUGE_2, ROUGE_L
 
 ANSWER_METRICS: tuple[AnswerMetric, ...] = (
     ACCURACY,
-    MACRO_F1,
     MICRO_F1,
+    MACRO_F1,
     MACRO_F1_OF_SETS,
     ROC_AUC,
     ENTITY_F1,
@@ -31,11 +31,11 @@ ANSWER_METRICS: tuple[AnswerMetric, ...] = (
     PEARSON,
     MAE,
     MRR_AT_10,
+    RECALL_AT_10,
     NDCG_AT_10,
+    SEARCH_NDCG_AT_10,
     EXACT_MATCH,
     ANSWER_F1,
-    RECALL_AT_10,
-    SEARCH_NDCG_AT_10,
     ROUGE_1,
     ROUGE_2,
     ROUGE_L,
@@ -44,7 +44,7 @@ ANSWER_METRICS: tuple[AnswerMetric, ...] = (
 )
 
 METRIC_NAMES = tuple(dict.fromkeys(metric.name for metric in ANSWER_METRICS))
-"""The names of all metrics, each once."""
+"""The names of all metrics, each once: by their order a report says which of the scored ones decides."""
 
 
 def metrics_of(kind: str) -> tuple[AnswerMetric, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -49,11 +49,15 @@ def _hits(found: Matrix, relevant: set[int]) -> Hits:
 
 
 def _of_rows(value: Callable[[Hits, Sequence[float]], float]) -> Callable[..., Rows]:
-    """Statistics of a value for each row, of shape (rows, 1). The labels do not matter."""
+    """Statistics of a value, of shape (rows, 2): each row's share of its question's value, and of its question. A question that
+    several rows have counts once. The labels do not matter."""
 
     def statistics(predictions: Sequence[Any], references: Sequence[Any], labels: Sequence[Any] = ()) -> Rows:
-        found = [[value(hits, [1.0] * count)] for hits, count in hits_of(predictions, references)]
-        return np.array(found, dtype=np.float64).reshape(-1, 1)
+        rows = Counter(question for question, _ in references)
+        shares = [1 / rows[question] for question, _ in references]
+        found = zip(hits_of(predictions, references), shares, strict=True)
+        values = [[value(hits, [1.0] * count) * share, share] for (hits, count), share in found]
+        return np.array(values, dtype=np.float64).reshape(-1, 2)
 
     return statistics
 
@@ -63,14 +67,15 @@ RECALL_AT_10 = AnswerMetric(
     title="recall@10",
     meaning="share of a question's passages that are among the 10 nearest passages of the eval set; mean over questions",
     of="retrieval",
-    reduction="mean",
+    reduction="ratio",
     statistics=_of_rows(recall),
 )
 SEARCH_NDCG_AT_10 = AnswerMetric(
     name="ndcg_at_10",
     title="ndcg@10",
-    meaning="gain of the 10 nearest passages of the eval set, 1 / log2(rank + 1), as a share of the best order's",
+    meaning="gain of the 10 nearest passages of the eval set, 1 / log2(rank + 1), as a share of the best order's; mean over "
+    "questions",
     of="retrieval",
-    reduction="mean",
+    reduction="ratio",
     statistics=_of_rows(ndcg),
 )

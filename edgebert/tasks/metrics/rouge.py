@@ -1,11 +1,13 @@
 """rouge1, rouge2, rougeL: the F1 of words, of pairs of words and of the longest common sequence (Lin 2004), by rouge-score.
 
-Words are stemmed, as in published figures. The stemmer is Porter's, which needs no data.
+Words are stemmed, as in published figures. The stemmer is Porter's, which needs no data. rouge-score knows the letters a to z
+alone; summaries in another script have the words of Unicode, and each ideograph or kana is one.
 """
 
 from __future__ import annotations
 
 import functools
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,18 +20,35 @@ from edgebert.tasks.reductions import Rows
 
 def _scores(name: str, predictions: Sequence[Any], references: Sequence[Any], labels: Sequence[Any] = ()) -> Rows:
     """The F1 of each example's summary, of shape (examples, 1): the first texts of predictions and references."""
-    pairs = list(zip(predictions, references, strict=True))
-    scorer = _scorer(name) if pairs else None
-    values = [[scorer.score(reference[0], prediction[0])[name].fmeasure] for prediction, reference in pairs if scorer]
+    values = [
+        [_scorer(name, latin=is_latin(reference[0])).score(reference[0], prediction[0])[name].fmeasure]
+        for prediction, reference in zip(predictions, references, strict=True)
+    ]
     return np.array(values, dtype=np.float64).reshape(-1, 1)
 
 
-def _scorer(name: str) -> Any:
+def is_latin(text: str) -> bool:
+    """Whether all letters of a text are Latin ones, with accents or without."""
+    return not any(letter.isalpha() and "LATIN" not in unicodedata.name(letter, "") for letter in text)
+
+
+class AnyScript:
+    """Words of every script, as rouge-score asks for a tokenizer."""
+
+    def tokenize(self, text: str) -> list[str]:
+        """The words of a text in lower case."""
+        from edgebert.tasks.words import plain_words  # words know the tasks, which know their metrics
+
+        return [text[start:end].lower() for start, end in plain_words(text) if any(map(str.isalnum, text[start:end]))]
+
+
+@functools.cache
+def _scorer(name: str, *, latin: bool) -> Any:
     try:
         from rouge_score.rouge_scorer import RougeScorer  # it reads no data of nltk without `rougeLsum`
     except ImportError as error:
         raise MissingPackage("rouge-score", needed_for="Scoring summaries") from error
-    return RougeScorer([name], use_stemmer=True)
+    return RougeScorer([name], use_stemmer=True, tokenizer=None if latin else AnyScript())
 
 
 def _metric(name: str, what: str) -> AnswerMetric:

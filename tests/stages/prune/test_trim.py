@@ -18,6 +18,7 @@ from edgebert.models.vocabulary import read_tokenizer, token_ids
 from edgebert.stages.base import ModelFacts
 from edgebert.stages.prune import Prune
 from edgebert.stages.prune.settings import VocabularyCut
+from edgebert.tasks import get_task
 
 
 @pytest.fixture
@@ -95,3 +96,11 @@ def test_a_language_without_words_is_refused_before_any_work(fake: None, monkeyp
     monkeypatch.setattr("edgebert.stages.prune.faults.is_installed", lambda name: False)
     assert stage.faults(facts) == []
     assert languages.PACKAGE == "wordfreq"
+
+
+def test_a_vocabulary_stays_where_its_tokens_are_the_questions() -> None:
+    config = {"model_type": "bert", "num_attention_heads": 2, "num_hidden_layers": 1, "hidden_size": 8, "intermediate_size": 8}
+    stage = Prune(vocabulary=VocabularyCut())
+    for task, refused in (("fill-mask", True), ("text-classification", False)):
+        found = stage.faults(ModelFacts(config, 32, None, {}, task=get_task(task)))
+        assert any("vocabulary changes which tokens" in fault for fault in found) == refused
