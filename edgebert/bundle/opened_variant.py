@@ -81,6 +81,24 @@ class OpenedVariant:
             hint = "Name each label once, as a text that is not empty."
             raise InputError(f"These candidate labels cannot be told apart: {list(candidates)!r}.", hint=hint) from None
 
+    def with_prompt(self, prompt: str | None) -> OpenedVariant:
+        """The model with another of its prompts before every text; None: its default.
+
+        Raises:
+            InputError: its task has no prompts, or none of this name.
+        """
+        if prompt is None:
+            return self
+        task = self.serving.task
+        if "prompt" not in task.options_type.model_fields:
+            raise InputError(f"A prompt is asked for, and {task.name} takes none.", hint="Leave it out.")
+        known = task.options.changed().get("prompts") or {}
+        if prompt not in known:
+            hint = f"It has: {', '.join(known)}" if known else "Write it before the texts by yourself."
+            raise InputError(f"This model has no prompt {prompt!r}.", hint=hint)
+        options = {**task.options.changed(), "prompt": prompt}
+        return replace(self, serving=replace(self.serving, task=task.configured(options)))
+
     def asked(self, text: Text, number: int) -> Asked:
         """A text as a row of the model's columns.
 

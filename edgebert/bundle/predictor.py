@@ -35,12 +35,18 @@ class Predictor:
         self._opened: OpenedVariant | None = opened
 
     def __call__(
-        self, text: Text, *, top_k: int | None = None, logits: bool = False, candidates: Sequence[str] | None = None
+        self,
+        text: Text,
+        *,
+        top_k: int | None = None,
+        logits: bool = False,
+        candidates: Sequence[str] | None = None,
+        prompt: str | None = None,
     ) -> Answer:
         """Answers one text. A pair is a tuple of two texts, or one with a tab between its two sentences; see `predict`."""
         if not isinstance(text, str | tuple):
             raise InputError(f"A text is asked for, not {type(text).__name__}.", hint="Many texts: predictor.predict([...])")
-        return self.predict([text], top_k=top_k, logits=logits, candidates=candidates)[0]
+        return self.predict([text], top_k=top_k, logits=logits, candidates=candidates, prompt=prompt)[0]
 
     def predict(
         self,
@@ -50,6 +56,7 @@ class Predictor:
         top_k: int | None = None,
         logits: bool = False,
         candidates: Sequence[str] | None = None,
+        prompt: str | None = None,
     ) -> list[Answer]:
         """Answers many texts, in their order.
 
@@ -60,6 +67,9 @@ class Predictor:
                 none for the tags of its words.
             logits: whether answers hold the model's logits as well.
             candidates: labels to choose from, for zero-shot classification; by default those that a text names, or the bundle.
+            prompt: for embeddings, name of the model's prompt that goes before every text, as `query`; by default the model's
+                `default_prompt_name`, or none. In a bundle that was judged by a search, the texts of a pair have those of a
+                query and a passage.
             batch: texts in one batch, padded to the longest of them; by default the number that the variant was measured
                 with, usually 1. Larger batches are faster on several threads. Dynamic quantisation has one range for a
                 whole batch, so there the other texts of a batch change an answer a little.
@@ -71,7 +81,7 @@ class Predictor:
         """
         if isinstance(texts, str):
             raise InputError("A list of texts is asked for, not one text.", hint="One text: predictor(text)")
-        opened = self._now().with_candidates(candidates)  # read once, so that one model answers the whole call
+        opened = self._now().with_candidates(candidates).with_prompt(prompt)  # read once for the whole call
         asked = [opened.asked(text, number) for number, text in enumerate(texts, start=1)]
         return opened.answer(asked, _batch(opened, batch), _detail(top_k, logits))
 
@@ -83,6 +93,7 @@ class Predictor:
         top_k: int | None = None,
         logits: bool = False,
         candidates: Sequence[str] | None = None,
+        prompt: str | None = None,
         advance: Callable[[int], object] = lambda count: None,
     ) -> list[Answer | None]:
         """One answer for each line of a file, None for a blank line. All lines are looked at before the first is answered.
@@ -94,7 +105,7 @@ class Predictor:
         Raises:
             InputError: as `predict`; it names the line by its number.
         """
-        opened = self._now().with_candidates(candidates)
+        opened = self._now().with_candidates(candidates).with_prompt(prompt)
         size, detail = _batch(opened, batch), _detail(top_k, logits)
         asked = [opened.asked(line, number) for number, line in enumerate(lines, start=1) if line.strip()]
         answers: list[Answer | None] = [None] * len(lines)

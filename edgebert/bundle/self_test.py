@@ -54,7 +54,8 @@ class SelfTest:
         found = [f"outputs differ by {self.compared.difference:.2g}"]
         found += [] if shares is None else [f"probabilities by {shares:.2g}"]
         found += [f"{turned} label{'s' if turned > 1 else ''} changed"] if turned else []
-        return f"{', '.join(found)}, {self.variant.tolerance:g} is allowed{other_versions(self.variant)}"
+        share = "" if self.compared.numbers_off is None else " of the goldens' spread"
+        return f"{', '.join(found)}, {self.variant.tolerance:g}{share} is allowed{other_versions(self.variant)}"
 
 
 def other_versions(variant: ManifestEntry) -> str:

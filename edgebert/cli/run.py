@@ -44,6 +44,9 @@ def run_bundle(
     candidates: Annotated[
         str | None, typer.Option(metavar="A,B", help="Zero-shot: labels to choose from. Default: the text's, or the bundle's.")
     ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Embedding: the model's prompt before every text. Default: the model's.")
+    ] = None,
     quiet: QuietOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -56,10 +59,11 @@ def run_bundle(
     if variant is None and predictor.variant.name != predictor.selected:
         _note(f"{predictor.selected} was selected, but {predictor.obstacle}; {predictor.variant.name} answers instead")
     named = None if candidates is None else [label.strip() for label in candidates.split(",")]
+    options: dict[str, Any] = {"batch": batch, "top_k": top_k, "logits": logits, "candidates": named, "prompt": prompt}
     if texts:
-        answers: list[Answer | None] = [*predictor.predict(lines, batch, top_k=top_k, logits=logits, candidates=named)]
+        answers: list[Answer | None] = [*predictor.predict(lines, **options)]
     else:
-        answers = _answers(predictor, lines, quiet=quiet, batch=batch, top_k=top_k, logits=logits, candidates=named)
+        answers = _answers(predictor, lines, quiet=quiet, **options)
     if blank := answers.count(None):
         _note(f"{blank} of {len(lines)} lines {'is' if blank == 1 else 'are'} blank and have no answer")
     print_result(

@@ -178,6 +178,8 @@ class Compression:
         self._note_second_texts()
         self._note_long_rows()
         self._note_texts()
+        if line := self.inputs.task.serving_note():
+            self.progress.note(line)
         if self.selection:
             self.progress.note(self.selection.sentence)
         for index in range(len(self.inputs.layout.steps)):

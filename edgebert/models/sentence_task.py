@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgebert.errors import SourceError
+from edgebert.models.families import family_of_config
 from edgebert.models.folder import ModelFolder
 from edgebert.models.sentence_folder import MODULES, SentenceFolder, is_sentence_folder, read_sentence_folder
 from edgebert.tasks.base import Task
@@ -53,7 +54,23 @@ def as_described(task: Task, model: ModelFolder) -> Task:
             f"The model has no prompt {described.prompt!r}; it has {', '.join(described.prompts or {}) or 'none'}.",
             hint="Write it out: task.prompts: {name: text}",
         )
+    if described.vectors == "binary":
+        _require_whole_bytes(min(width := _width(model, said), described.dimensions or width))
     return task.configured(described)
+
+
+def _width(model: ModelFolder, said: SentenceFolder) -> int:
+    """Numbers of a vector of the model."""
+    return said.dense[-1].outputs if said.dense else int(family_of_config(model.config).with_sizes(model.config)["hidden_size"])
+
+
+def _require_whole_bytes(width: int) -> None:
+    """Raises SourceError where signs of so many numbers do not fill their last byte."""
+    if width % 8:
+        hint = f"Keep fewer: task.dimensions: {width // 8 * 8}" if width > 8 else "Take int8."
+        raise SourceError(
+            f"The model's vectors have {width} numbers; binary vectors are whole bytes of 8 numbers each.", hint=hint
+        )
 
 
 def longest_text(model: ModelFolder, task: Task) -> int:

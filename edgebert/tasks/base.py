@@ -332,6 +332,10 @@ class Task(ABC):
             raise InputError(f"A text has {len(parts)} parts{where}, but {self.name} takes {len(names)} here.", hint=hint)
         return dict(zip(names, parts, strict=False))
 
+    def serving_note(self) -> str | None:
+        """What differs between the texts that a run judges and those that a bundle is asked by default; None: nothing."""
+        return None
+
     def combined(self, outputs: Mapping[str, Any]) -> Any:
         """The outputs that teach and learn, as one tensor of shape (batch, ...) or, for a task `of_tokens`, (batch, tokens,
         ...): the first output, where a task does not say otherwise.

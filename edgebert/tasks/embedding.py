@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from edgebert.tasks.answers import PLAIN, Answer, Detail
-from edgebert.tasks.base import Array, Column, Encoded, Output, Outputs, Row, Task, cut_at, without_tabs
-from edgebert.tasks.embedding_options import EmbeddingOptions, Vectors
+from edgebert.tasks.base import Array, Column, Encoded, Output, Outputs, Row, Task, Text, cut_at, without_tabs
+from edgebert.tasks.embedding_options import QUERY, EmbeddingOptions, Vectors
 from edgebert.tasks.metrics import AnswerMetric, metrics_of
 from edgebert.tasks.vectors import Matrix, as_compared, cosines, int8, packed, shortened, signs, unpacked
 
@@ -55,7 +55,7 @@ class Embedding(Task):
     options: EmbeddingOptions
     columns = (
         Column("text", other_names=("query", "question", "anchor", "sentence1")),
-        Column("text_pair", required=False, other_names=("passage", "positive", "context", "sentence2")),
+        Column("text_pair", required=False, other_names=("passage", "positive", "context", "sentence2"), at_will=True),
         Column("score", "number", required=False, is_label=True, other_names=("label", "similarity_score", "similarity")),
     )
     optimum_task = "feature-extraction"
@@ -185,6 +185,22 @@ class Embedding(Task):
     def rows_from(self, sentences: Sequence[str], columns: Sequence[str]) -> list[Row]:
         """Each sentence alone: what is asked of the model is the vector of a text, whatever judges it."""
         return [{"text": sentence} for sentence in sentences]
+
+    def row_of(self, text: Text, columns: Collection[str] | None = None) -> Row:
+        """A text, or a tuple of two, whose cosine is asked for: that needs no model that was made for pairs. In a line of
+        input a tab separates two texts only where the model was; see `Task.row_of`."""
+        return super().row_of(text, None if isinstance(text, tuple) else columns)
+
+    def serving_note(self) -> str | None:
+        """The prompts of a search, where a text alone does not get them."""
+        judged = (self.options.before_queries(), self.options.before_passages())
+        served = self.options.before_texts()
+        if not self.is_search or judged == (served, served):
+            return None
+        return (
+            f"judged with {judged[0]!r} before queries and {judged[1]!r} before passages; a text alone has {served!r} "
+            f'before it unless it is asked with another prompt: edgebert run --prompt {QUERY}, in Python prompt="{QUERY}"'
+        )
 
     def targets(self, encoded: Encoded, row: Row, indices: Mapping[str, int]) -> Array:
         """The row's score, of shape (1,): 1 for a passage that answers its question, NaN for texts without a score."""

@@ -71,6 +71,49 @@ def test_vectors_are_judged_by_their_distance_as_a_share_of_their_length(off: fl
     assert not judged([small], [[0.0] * 384], INT8, Vectors())
 
 
+@pytest.mark.parametrize(
+    ("wanted", "found", "tolerance", "passes"),
+    [
+        ([[2004.1], [2011.7], [1998.2]], [[2000.0]] * 3, INT8, False),
+        ([[2004.1], [2011.7], [1998.2]], [[2005.0], [2010.5], [1998.0]], INT8, True),
+        ([[0.01], [0.03], [0.002]], [[0.0]] * 3, INT8, False),
+        ([[0.01], [0.03], [0.002]], [[0.012], [0.0275], [0.002]], INT8, True),
+        ([[1e5, 4.0], [2e5, 1.0]], [[1e5, -4000.0], [2e5, 9.0]], INT8, False),  # each column by its own spread
+        ([[1e5, 4.0], [2e5, 1.0]], [[1.09e5, 4.2], [2e5, 1.0]], INT8, True),
+        ([[2000.0], [2000.0001]], [[2000.01], [2000.0]], FP32, True),  # rounding of float32
+        ([[5.0]], [[5.4]], INT8, True),
+        ([[5.0]], [[5.6]], INT8, False),
+    ],
+)
+def test_numbers_are_judged_by_the_spread_of_their_goldens(wanted: Any, found: Any, tolerance: float, passes: bool) -> None:
+    assert judged(wanted, found, tolerance, get_task("regression")) is passes
+
+
+@pytest.mark.parametrize(("found", "passes"), [([-11.15, -11.05], True), ([-11.5, -11.0], False), ([3.0, 3.0], False)])
+def test_scores_of_passages_that_are_alike_may_be_off_by_what_nobody_feels(found: list[float], passes: bool) -> None:
+    assert judged([[-11.0], [-11.2]], [[value] for value in found], INT8, get_task("reranking")) is passes
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "found", "passes"),
+    [
+        ((0.05, 0.05), [[-2.98, -7.0], [-7.0, -2.98]], False),  # [x], [y] became [], []
+        ((0.05, 0.05), [[-2.8, -7.0], [-7.0, -2.4]], True),
+        ((0.06, 0.05), [[-2.8, -7.0], [-7.0, -2.6]], True),  # x was a near tie
+        (0.5, [[-2.98, -7.0], [-7.0, -2.98]], True),  # no label either way
+        (0.5, [[-3.1, -7.0], [-7.0, -3.1]], False),  # logits, by their spread of 4.4
+    ],
+)
+def test_label_sets_are_judged_by_their_thresholds(thresholds: Any, found: Any, passes: bool) -> None:
+    task = get_task("multi-label-classification").configured({"thresholds": thresholds})
+    assert judged([[-2.6, -7.0], [-7.0, -2.6]], found, INT8, task) is passes
+
+
+def test_an_offset_of_all_logits_widens_no_bound() -> None:
+    task = get_task("multi-label-classification")
+    assert not judged([[20.0, 19.0]], [[18.5, 19.5]], INT8, task) and judged([[20.0, 19.0]], [[19.9, 19.1]], INT8, task)
+
+
 @pytest.fixture(scope="module")
 def shared(finished: Path) -> Path:
     """The finished bundle itself; do not write into it."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from pydantic import ValidationError
 from tiny_families import tiny_folder, tiny_model
 from tokenizers import Tokenizer
 
+from edgebert.bundle.opened_variant import OpenedVariant
 from edgebert.errors import InputError, SourceError
 from edgebert.models.folder import inspect_model
 from edgebert.models.load import load_model, run_model, save_model
@@ -23,9 +26,11 @@ from edgebert.models.sentence_folder import FORMER, POOLINGS, read_sentence_fold
 from edgebert.models.sentence_model import pooled
 from edgebert.models.sentence_task import as_described, longest_text, with_task_files
 from edgebert.models.surgery import everything, prune
+from edgebert.runtimes.serving import Serving
 from edgebert.tasks import get_task
 from edgebert.tasks.base import Encoded
 from edgebert.tasks.embedding import Embedding
+from edgebert.tasks.embedding_options import EmbeddingOptions
 from edgebert.tasks.metrics.retrieval import RECALL_AT_10, SEARCH_NDCG_AT_10
 from edgebert.tasks.reductions import reduce_rows
 from edgebert.tasks.vector_losses import cosent, imitation, in_batch, pair_loss
@@ -383,6 +388,47 @@ def test_vectors_that_are_compared_by_their_dot_product_have_the_length_1(tmp_pa
         else:
             with pytest.raises(SourceError, match="dot product"):
                 read_sentence_folder(tmp_path)
+
+
+def test_a_model_of_broken_bytes_gives_no_binary_vectors(tmp_path: Path) -> None:
+    config = {"model_type": "bert", "hidden_size": 36}
+    model = SimpleNamespace(path=tmp_path, config=config, more_files=())
+    with pytest.raises(SourceError, match="have 36 numbers") as caught:
+        as_described(task_with(vectors="binary"), model)  # type: ignore[arg-type]
+    assert "dimensions: 32" in (caught.value.hint or "")
+    assert as_described(task_with(vectors="binary", dimensions=32), model)  # type: ignore[arg-type]
+
+
+def opened_with(**options: Any) -> OpenedVariant:
+    """An opened bundle of the task without a model, whose goldens are texts alone."""
+    manifest = SimpleNamespace(goldens=SimpleNamespace(rows=[{"text": "a"}]))
+    serving = Serving(task_with(**options), (), 8, 0, Path("tokenizer.json"))
+    return OpenedVariant(Path(), manifest, "", None, serving, None, None)  # type: ignore[arg-type]
+
+
+def test_a_text_is_asked_with_any_prompt_of_the_model() -> None:
+    opened = opened_with(prompts={"query": "ask ", "passage": "read "}, judged_by="retrieval")
+    chosen = opened.with_prompt("query").serving.task.options
+    assert isinstance(chosen, EmbeddingOptions) and chosen.before_texts() == "ask " and opened.with_prompt(None) is opened
+    with pytest.raises(InputError, match="no prompt 'absent'") as caught:
+        opened.with_prompt("absent")
+    assert caught.value.hint == "It has: query, passage"
+    with pytest.raises(InputError, match="text-classification takes none"):
+        replace(opened, serving=replace(opened.serving, task=get_task("text-classification"))).with_prompt("query")
+
+
+def test_a_pair_is_asked_of_a_model_whose_goldens_are_texts_alone() -> None:
+    opened = opened_with()
+    assert opened.asked(("a", "b"), 1).row == {"text": "a", "text_pair": "b"}
+    assert opened.asked("a\tb", 1).row == {"text": "a\tb"}  # a tab in a line stays a space
+    with pytest.raises(InputError, match="3 parts"):
+        opened.asked(("a", "b", "c"), 1)
+
+
+def test_prompts_that_only_a_search_has_are_noted() -> None:
+    prompts = {"query": "ask ", "passage": "read "}
+    assert "'ask ' before queries" in (task_with(prompts=prompts, judged_by="retrieval").serving_note() or "")
+    assert task_with(prompts=prompts).serving_note() is task_with(judged_by="retrieval").serving_note() is None
 
 
 @pytest.mark.parametrize(("dimensions", "nearest"), [(3, "8"), (100, "96")])
