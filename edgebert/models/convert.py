@@ -76,12 +76,12 @@ def _require_places(source: Path, target: Path) -> None:
 def _write(source: Path, made: Path) -> None:
     if tensorflow_weights(source) is not None:
         inspect_model(source).copy_to(made)
-        return
-    pickles = pickles_of(source)
-    _copy(source, made, ["config.json", *TOKENIZER_FILES, *SENTENCES])
-    _unpickle(pickles, made / WEIGHTS)
+    else:
+        _copy(source, made, ["config.json", *TOKENIZER_FILES])
+        _unpickle(pickles_of(source), made / WEIGHTS)
+    _copy(source, made, SENTENCES)
     for module in _modules(source):
-        (made / module).mkdir(parents=True)
+        (made / module).mkdir(exist_ok=True)
         _copy(source / module, made / module, ["config.json", WEIGHTS])
         if not (made / module / WEIGHTS).is_file() and (source / module / PICKLE).is_file():
             _unpickle([source / module / PICKLE], made / module / WEIGHTS)
@@ -102,7 +102,8 @@ def _modules(source: Path) -> list[str]:
         paths = [str(module["path"]) for module in listed]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise SourceError(f"{source / 'modules.json'} is no list of modules.", hint=FETCH_AGAIN) from error
-    if wrong := next((path for path in paths if path and PurePosixPath(path).name != path), None):
+    paths = ["" if path == "." else path for path in paths]
+    if wrong := next((path for path in paths if path and (PurePosixPath(path).name != path or path == "..")), None):
         raise SourceError(f"{source / 'modules.json'} names {wrong[:80]}, which is not in the folder.", hint=FETCH_AGAIN)
     return [path for path in paths if path and (source / path).is_dir()]
 
@@ -162,7 +163,10 @@ def _reason(done: subprocess.CompletedProcess[str]) -> str:
     try:
         return str(json.loads(done.stdout.strip().splitlines()[-1])["failure"]).rstrip(".")
     except (ValueError, LookupError, TypeError):
-        return "the process that read it took more memory or time than a file of this size needs"
+        said = done.stderr.strip().splitlines()
+        if done.returncode < 0 or not said or "MemoryError" in said[-1]:
+            return "the process that read it took more memory or time than a file of this size needs"
+        return said[-1][:200].rstrip(".")
 
 
 def _check(source: Path, made: Path) -> None:

@@ -147,6 +147,7 @@ class ModelFolder:
         if self.tensorflow is None:
             return self._copy(self.files(), folder)
         self.copy_tokenizer_to(folder)
+        self._copy(self.more_files, folder)
         self.tensorflow.write(folder)
         return None
 

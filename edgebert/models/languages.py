@@ -61,20 +61,25 @@ def letters_of(language: str) -> frozenset[str]:
     for letter, share in sorted(use.items(), key=lambda entry: (entry[1], entry[0])):
         left -= share
         if left < 0:
-            kept |= {letter, *letter.upper()}
+            kept |= {letter, *_capitals(letter, language)}
     return frozenset(kept)
 
 
 def texts_of(language: str) -> Iterator[str]:
     """A text a word and way of writing it, in which the word stands after a sign and after a space."""
     for word in words_of(language):
-        for form in dict.fromkeys((word, word.capitalize(), word.upper())):
+        for form in dict.fromkeys((word, f"{_capitals(word[0], language)}{word[1:]}", _capitals(word, language))):
             yield f"({form} {form}"
 
 
 def is_letter(character: str) -> bool:
     """Whether words are made of it: a letter, or a mark of one."""
     return unicodedata.category(character)[0] in "LM"
+
+
+def _capitals(text: str, language: str) -> str:
+    """A text in capitals; in Turkish and Azerbaijani that of i is the dotted one."""
+    return (text.replace("i", "İ") if language in ("tr", "az") else text).upper()
 
 
 def _unfolded(word: str, language: str) -> tuple[str, ...]:

@@ -45,6 +45,8 @@ class ModelFacts:
     """Names of the earlier stages that change the weights, in order."""
     task: Task | None = None
     """The recipe's task."""
+    other_tokenizer: bool = False
+    """Whether an earlier stage gave the student another model's tokenizer than its teacher has."""
 
 
 class LayerCosts(Protocol):

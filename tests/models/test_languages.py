@@ -89,3 +89,9 @@ def test_texts_of_the_languages_read_as_before(family: Family, fake: None, tmp_p
     for text in ("(soup film", "the Film (The SOUP", "Suppe (öl"):
         assert after.encode(text).tokens == before.encode(text).tokens
     assert json.loads((tmp_path / "cut" / "tokenizer.json").read_text())["model"] != tokenizer["model"]
+
+
+def test_turkish_capitals_are_dotted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(languages, "words_of", lambda language: ("istanbul",))
+    assert [text.split()[1] for text in languages.texts_of("tr")] == ["istanbul", "İstanbul", "İSTANBUL"]
+    assert [text.split()[1] for text in languages.texts_of("de")] == ["istanbul", "Istanbul", "ISTANBUL"]

@@ -16,6 +16,7 @@ import torch
 from notes import Notes
 from safetensors.numpy import load_file
 
+import edgebert
 from edgebert.core.store import ArtifactStore
 from edgebert.errors import SourceError
 from edgebert.models.folder import inspect_model
@@ -266,3 +267,30 @@ def test_a_spoilt_h5_is_read_or_refused(tmp_path: Path) -> None:
         except SourceError:
             refused += 1
     assert refused > 8
+
+
+def test_names_of_shared_layers_are_known() -> None:
+    name = "albert/tf_albert_model/encoder/albert_layer_groups_._0/albert_layers_._0/ffn/kernel:0"
+    assert torch_names([name], KERAS)[name][0] == "encoder.albert_layer_groups.0.albert_layers.0.ffn.weight"
+
+
+def test_an_h5_whose_names_share_values_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "tf_model.h5"
+    with h5py.File(file, "w") as opened:
+        opened["one"] = np.zeros(20_000, np.float32)
+        for number in range(20):
+            opened[f"again{number}"] = opened["one"]
+    with pytest.raises(SourceError, match="several times"):
+        read_hdf5(file)
+
+
+def test_the_modules_of_a_sentence_model_come_along(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(FIXTURES / "bert", tmp_path / "model"))
+    (folder / "1_Pooling").mkdir()
+    modules = [{"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"}]
+    modules += [{"idx": 1, "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_cls_token": True}))
+    made = edgebert.convert(folder, tmp_path / "new")
+    assert json.loads((made / "modules.json").read_text()) == modules
+    assert json.loads((made / "1_Pooling" / "config.json").read_text()) == {"pooling_mode_cls_token": True}

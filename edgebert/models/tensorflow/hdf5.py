@@ -39,7 +39,10 @@ def read_hdf5(file: Path) -> dict[str, StoredArray]:
     except Exception as error:  # h5py has as many kinds as HDF5 has faults
         first = (str(error).splitlines() or [""])[0][:120]
         raise SourceError(f"{file} is not a whole HDF5 file ({first}).", hint=FETCH_AGAIN) from error
-    return {name: array for name, array in found.items() if array is not None}
+    arrays = {name: array for name, array in found.items() if array is not None}
+    if sum(array.size for array in arrays.values()) > file.stat().st_size:
+        raise SourceError(f"{file} names the same values several times, as no model does.", hint=FETCH_AGAIN)
+    return arrays
 
 
 def _arrays(h5py: Any, opened: Any) -> Iterator[tuple[str, Any]]:

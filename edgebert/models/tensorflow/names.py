@@ -19,7 +19,7 @@ COMMON: Rules = (
 KERAS: Rules = (
     (r"^[^/]+/[^/]+/", ""),  # Keras' layer, and the model's class
     (r"(^|/)[^/]*___", r"\1"),  # `mlm___cls`: scopes that Transformers told apart so
-    (r"layer_\._", "layer/"),
+    (r"_\._(\d+)", r"/\1"),  # `layer_._0`, `albert_layer_groups_._0`
     (r"/embeddings(:\d+)?$", "/weight"),  # the matrix of an Embedding
     *COMMON,
 )

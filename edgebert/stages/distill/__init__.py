@@ -14,6 +14,7 @@ from edgebert.stages.distill.settings import ASSISTANT, OWN_TEACHERS, TEACHER, O
 from edgebert.stages.distill.student import Student
 from edgebert.stages.distill.students import student_faults
 from edgebert.stages.examples import Examples
+from edgebert.tasks.base import Task
 
 
 def _or_one(schema: dict[str, Any]) -> None:
@@ -94,7 +95,8 @@ class Distill(Objective, Stage):
         if self.student is None:
             return model
         folder = self.student.folder
-        return replace(model, config=self._student_config(model), tokenizer=None if folder else model.tokenizer)
+        config, tokenizer = self._student_config(model), None if folder else model.tokenizer
+        return replace(model, config=config, tokenizer=tokenizer, other_tokenizer=model.other_tokenizer or folder is not None)
 
     def _student_config(self, model: ModelFacts) -> Mapping[str, Any]:
         """config.json of the student, with sizes under BERT's names."""
@@ -106,6 +108,8 @@ class Distill(Objective, Stage):
         """Messages about teachers and layers that do not fit the model."""
         if self.student and (faults := student_faults(self.student, self.relations, model)):
             return faults
+        if model.other_tokenizer and (fault := self.token_fault(model.task)):
+            return [fault]
         first = self.teachers[0]
         teacher = model.others.get(first, model.config)
         faults = []
@@ -123,6 +127,14 @@ class Distill(Objective, Stage):
             teacher=teacher,
             name=f"the teacher {first}" if first in model.others else "its teacher",
         )
+
+    def token_fault(self, task: Task | None) -> str | None:
+        """Why a student with another tokenizer than its teacher's cannot learn with these settings once it is a model of its
+        own; None where it can."""
+        why = "the student has another tokenizer than its teacher"
+        if task is not None and task.of_tokens:
+            return f"{why}, and {task.name} is learned token by token; drop this stage"
+        return f"{why}, whose tokens are others: set hidden: 0 and relations: 0" if self.hidden or self.relations else None
 
     def run(self, source: Artifact, context: RunContext) -> Mapping[str, Any]:
         """Writes a Transformers folder of the student's shape, with the student's tokenizer."""

@@ -185,9 +185,12 @@ def build(student: Student, model: Any) -> Any:
     import torch
 
     from edgebert.models.parts import family_of
+    from edgebert.models.sentence_model import SentenceModel
 
     if not student.resized:
         return model
+    if isinstance(model, SentenceModel):
+        return model.around(build(student, model.encoder))
     family = family_of(model)
     assert family.layer is not None  # `faults` refuses others
     config = family.with_sizes(model.config.to_dict())

@@ -261,4 +261,5 @@ def identity(teacher: Artifact, examples: Examples, requested: RequestedOutputs)
         "names": list(requested.names),
         "limit": requested.limit_bytes,
         "precision": requested.precision,
+        **({"task": options} if (options := examples.serving.task.options.key) else {}),
     }

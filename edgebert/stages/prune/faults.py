@@ -36,7 +36,7 @@ def faults(stage: PruneSettings, model: ModelFacts) -> list[str]:
     if stage.to and stage.block > max(intermediate_sizes):
         messages.append(f"block is {stage.block}, but the widest layer has {max(intermediate_sizes)} FFN neurons")
     if stage.recovers:
-        messages += [f"recover: {fault}" for fault in _recovery_faults(stage, model.config)]
+        messages += [f"recover: {fault}" for fault in _recovery_faults(stage, model)]
     if stage.positions:
         messages += _position_faults(stage.positions, family.longest_input(model.config), model.max_length)
     if stage.vocabulary and model.task is not None and model.task.asks_for_tokens:
@@ -86,8 +86,13 @@ def _position_faults(positions: int, available: int, max_length: int) -> list[st
     return messages
 
 
-def _recovery_faults(stage: PruneSettings, config: Mapping[str, Any]) -> list[str]:
+def _recovery_faults(stage: PruneSettings, model: ModelFacts) -> list[str]:
     """Settings of the recovery that cannot work between a model of these sizes and one that is cut from it."""
+    config = model.config
+    if model.other_tokenizer:
+        return [
+            "the student has another tokenizer than its teacher, whose tokens are others; say `to: {macs: ...}`, and distil"
+        ]
     return stage.recovery.objective_faults(student=config, teacher=config, name="its teacher")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from tiny_families import family_named, tiny_batch, tiny_folder, tiny_model
 from edgebert.compress.bundle_parts import _lineage_entry
 from edgebert.errors import RecipeError, StageError
 from edgebert.models.load import load_model, run_model
+from edgebert.models.sentence_model import SentenceModel
 from edgebert.models.sizes import with_sizes
 from edgebert.models.surgery import shape_of
 from edgebert.stages.base import ModelFacts
@@ -22,6 +24,8 @@ from edgebert.stages.distill import Distill
 from edgebert.stages.distill.learn import at_words
 from edgebert.stages.distill.pooled import pooled
 from edgebert.stages.distill.student import Student, build, spread
+from edgebert.stages.distill.teacher_outputs import RequestedOutputs, identity
+from edgebert.stages.prune import Prune
 from edgebert.tasks import TASKS, get_task
 from edgebert.tasks.base import Encoded
 
@@ -110,6 +114,38 @@ def test_tasks_of_tokens_need_the_teachers_tokens_unless_words_align() -> None:
     facts = ModelFacts(configs["bert"], 32, None, {"r": configs["roberta"]}, task=get_task("text-classification"))
     assert any("`relations` compares tokens" in fault and "BPE" in fault for fault in related.faults(facts))
     assert stage.after(facts).config["model_type"] == "roberta"
+
+
+def test_later_stages_know_that_the_student_has_another_tokenizer() -> None:
+    configs = {name: with_sizes(tiny_model(family_named(name)).config.to_dict()) for name in ("bert", "roberta")}
+    for task in (get_task("text-classification"), get_task("token-classification")):
+        facts = ModelFacts(configs["bert"], 32, None, {"r": configs["roberta"]}, task=task)
+        after = Distill(student=Student(folder="r")).after(facts)
+        assert after.other_tokenizer and not Distill(student=Student(layers=1)).after(facts).other_tokenizer
+        (fault,) = Distill(hidden=1.0).faults(after)
+        assert "another tokenizer than its teacher" in fault
+        recovered = Prune.model_validate({"to": {"keep": 0.9}, "block": 8}).faults(after)
+        assert any(fault.startswith("recover: the student has another tokenizer") for fault in recovered)
+    after = Distill(student=Student(folder="r")).after(
+        ModelFacts(configs["bert"], 32, None, {"r": configs["roberta"]}, task=get_task("text-classification"))
+    )
+    assert Distill(hidden=0.0).faults(after) == []
+
+
+def test_a_smaller_student_of_a_sentence_model_keeps_its_pooling() -> None:
+    model = SentenceModel(tiny_model(family_named("bert"), "Model"), "cls", [], normalize=True)
+    made = build(Student(layers=1), model)
+    assert (made.pooling, made.normalize, made.config.num_hidden_layers) == ("cls", True, 1)
+
+
+def test_the_key_of_a_teachers_outputs_has_the_options_of_the_task() -> None:
+    def key(task: Any) -> Any:
+        examples: Any = SimpleNamespace(sets=(), serving=SimpleNamespace(max_length=8, task=task))
+        teacher: Any = SimpleNamespace(sha256="0")
+        return identity(teacher, examples, RequestedOutputs((), 1, "fp32"))
+
+    plain, other = get_task("question-answering"), get_task("question-answering", {"stride": 5})
+    assert "task" not in key(plain) and key(plain) != key(other)
 
 
 def test_logits_are_compared_at_the_first_token_of_each_word() -> None:
