@@ -28,7 +28,7 @@ def ship(
     ] = None,
     replace: Annotated[
         list[str] | None,
-        typer.Option(metavar="CHANGE", help="What may change for those who ask: task, inputs, labels, older. Repeatable."),
+        typer.Option(metavar="CHANGE", help="What may change for those who ask: task, inputs, labels, options, older."),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, max=100, help="Processes that measure each variant there.")] = 5,
     queries: Annotated[int, typer.Option(min=1, max=100_000, help="Queries that each of them is asked.")] = 64,

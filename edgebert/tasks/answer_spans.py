@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -19,6 +20,8 @@ START, END = "start_logits", "end_logits"
 
 class AnswerOptions(TaskOptions):
     """What answers are looked for, and how long contexts are read."""
+
+    seen_outside: ClassVar[frozenset[str]] = frozenset({"no_answer"})
 
     stride: int = Field(
         128,

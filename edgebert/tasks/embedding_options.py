@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -19,6 +19,8 @@ QUERY = "query"
 
 class EmbeddingOptions(TaskOptions):
     """Options of `embedding`. What is left open is as the model's sentence-transformers folder says."""
+
+    seen_outside: ClassVar[frozenset[str]] = frozenset({"pooling", "normalize", "prompts", "prompt", "dimensions", "vectors"})
 
     pooling: Pooling | None = Field(
         None,

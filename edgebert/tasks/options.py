@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -12,6 +12,13 @@ class TaskOptions(BaseModel):
     """The options of a task that has none. Those of another are a subclass, whose fields have defaults and descriptions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    seen_outside: ClassVar[frozenset[str]] = frozenset()
+    """Names of the options that whoever asks a model has to know of: they change what its answers mean."""
+
+    def of_answers(self) -> dict[str, Any]:
+        """The options that are `seen_outside` and not at their defaults, as JSON values."""
+        return {name: value for name, value in self.changed().items() if name in self.seen_outside}
 
     def changed(self) -> dict[str, Any]:
         """The options that are not at their defaults, as JSON values: what keys, jobs and bundles hold."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -20,6 +20,8 @@ SAME = 0.05
 
 class RegressionOptions(TaskOptions):
     """How many numbers a row has."""
+
+    seen_outside: ClassVar[frozenset[str]] = frozenset({"numbers"})
 
     numbers: int = Field(1, ge=1, le=1000, description="Numbers that the model estimates; of several, `score` holds a list.")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field
@@ -32,6 +32,8 @@ WRITTEN_AS = "4.0.0"
 
 class RerankingOptions(TaskOptions):
     """Options of reranking."""
+
+    seen_outside: ClassVar[frozenset[str]] = frozenset({"activation"})
 
     activation: Activation | None = Field(
         None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -31,6 +31,8 @@ GOLDEN_CANDIDATES = ("travel", "cooking", "sport")
 
 class ZeroShotOptions(TaskOptions):
     """Options of zero-shot classification."""
+
+    seen_outside: ClassVar[frozenset[str]] = frozenset({"candidates", "multi_label"})
 
     candidates: tuple[str, ...] = Field(
         (), description="Labels to choose from where a row, or who asks, names none. The bundle keeps them."

@@ -209,6 +209,8 @@ class Kind(Message):
     inputs: tuple[str, ...] = ()
     """Names of the columns that a request has."""
     labels: tuple[str, ...] = ()
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The task's options that change what answers are, such as an embedding's prompt, where they are not at their defaults."""
     made: str | None = None
     """When the bundle was written, ISO 8601 in UTC; None where it does not say."""
 

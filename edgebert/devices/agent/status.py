@@ -20,6 +20,7 @@ from edgebert.devices.agent.record import SHIP_AGAIN, Record, read_record
 from edgebert.errors import BundleError, EdgebertError, EnvironmentFault
 from edgebert.measure.machine.environment import read_environment
 from edgebert.runtimes import RUNTIMES
+from edgebert.tasks import get_task
 from edgebert.version import __version__
 
 UNKNOWN = "unknown"
@@ -102,7 +103,14 @@ def read_kind(root: Root) -> Kind:
 
 def kind_of(manifest: BundleManifest) -> Kind:
     """The kind of a bundle's models."""
-    return Kind(bundle=manifest.name, task=manifest.task, inputs=manifest.inputs, labels=manifest.labels, made=manifest.made)
+    return Kind(
+        bundle=manifest.name,
+        task=manifest.task,
+        inputs=manifest.inputs,
+        labels=manifest.labels,
+        options=get_task(manifest.task, manifest.task_options).options.of_answers(),
+        made=manifest.made,
+    )
 
 
 def check_slot(root: Root, slot: SlotName, *, thorough: bool) -> ManifestEntry:

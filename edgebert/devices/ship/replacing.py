@@ -1,6 +1,7 @@
 """Replacing: what a bundle changes for those who ask the model that serves, each of which the user has to name.
 
-A request to a pair model has two texts, an answer of other labels is another answer: whoever asks would have to know. A bundle
+A request to a pair model has two texts, an answer of other labels is another answer, and a vector behind another prompt
+lies elsewhere: whoever asks would have to know. What a run tunes, as thresholds, belongs to the model and may change. A bundle
 that is older than the one of the same name that serves is more often a mistake than meant.
 """
 
@@ -12,7 +13,7 @@ from typing import Literal, get_args
 from edgebert.devices.agent.protocol import Kind
 from edgebert.errors import InputError
 
-Change = Literal["task", "inputs", "labels", "older"]
+Change = Literal["task", "inputs", "labels", "options", "older"]
 CHANGES: tuple[Change, ...] = get_args(Change)
 SHOWN_LABELS = 5
 
@@ -54,8 +55,16 @@ def _changes(serving: Kind, new: Kind) -> Iterator[tuple[Change, str]]:
         yield "inputs", f"a request has {' and '.join(new.inputs)} instead of {' and '.join(serving.inputs)}"
     if set(serving.labels) != set(new.labels):
         yield "labels", f"the labels are {_listed(new.labels)} instead of {_listed(serving.labels)}"
+    if serving.task == new.task and serving.options != new.options:
+        yield "options", f"the task has other options: {', '.join(_differing(serving, new))}"
     if serving.bundle == new.bundle and serving.made is not None and (new.made is None or new.made < serving.made):
         yield "older", f"it was made {new.made or 'by an older edgebert'}, and the one that serves {serving.made}"
+
+
+def _differing(serving: Kind, new: Kind) -> list[str]:
+    """Names of the options that differ, sorted."""
+    names = {*serving.options, *new.options}
+    return sorted(name for name in names if serving.options.get(name) != new.options.get(name))
 
 
 def _listed(names: Sequence[str]) -> str:

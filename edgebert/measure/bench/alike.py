@@ -39,16 +39,17 @@ def asked_like_the_bundle(models: Sequence[BenchModel], progress: Progress, *, o
 
 def _asked(model: BenchModel) -> tuple[Any, ...]:
     """Everything that decides what a model reads of a text."""
-    return model.task, model.columns, model.max_length, model.target.padding
+    return model.task, dict(model.task_options), model.columns, model.max_length, model.target.padding
 
 
 def _worded(model: BenchModel) -> str:
     padded = "padded to all of them" if model.target.padding == "max_length" else "padded to the longest text"
-    return f"{' and '.join(model.columns)} of at most {model.max_length} tokens, {padded}"
+    options = f", with {model.answered_task.options.key}" if model.task_options else ""
+    return f"{' and '.join(model.columns)} of at most {model.max_length} tokens, {padded}{options}"
 
 
 def _asked_like(bundle: BenchModel, model: BenchModel, progress: Progress, *, of_data: bool) -> BenchModel:
-    """The model with the bundle's task, columns, longest input and padding, and what it does not say itself."""
+    """The model with the bundle's task and its options, columns, longest input and padding, and what it does not say itself."""
     if model.task not in (None, bundle.task):
         raise InputError(f"{model.name} is a model for {model.task}, {bundle.name} one for {bundle.task}.", hint=APART)
     if of_data and model.is_described and model.max_length < bundle.max_length:
@@ -59,6 +60,7 @@ def _asked_like(bundle: BenchModel, model: BenchModel, progress: Progress, *, of
     asked = replace(
         model,
         task=bundle.task,
+        task_options=bundle.task_options,
         labels=model.labels or bundle.labels,
         columns=bundle.columns,
         max_length=min(model.max_length, bundle.max_length) if model.is_described else bundle.max_length,

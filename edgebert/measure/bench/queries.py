@@ -17,7 +17,6 @@ from edgebert.errors import DataError, InputError
 from edgebert.measure.bench.data_file import MOST_ROWS, DataFile, check_text
 from edgebert.measure.bench.models import BenchModel
 from edgebert.measure.latency.latency import hash_queries, query_order
-from edgebert.tasks import TASKS, get_task
 from edgebert.tasks.base import Row
 
 LONGEST = 1_000_000
@@ -117,14 +116,15 @@ class QuerySource:
         Raises:
             DataError: the file's rows have other columns than the model was made for.
         """
-        task = get_task(model.task) if model.task else TASKS[0]
+        task = model.answered_task
         if self.data is None:
             return task.rows_from(sentences(), model.columns)
         rows = self.data.rows(task)
+        at_will = {column.name for column in task.columns if column.at_will}
         found = sorted(
             column.or_else or column.name for column in task.columns if column.name in rows[0] and not column.is_label
         )
-        if model.checked_at is not None and tuple(found) != model.columns:
+        if model.checked_at is not None and {*found} - at_will != {*model.columns} - at_will:
             hint = f"Name its columns: --data {self.data.path}:COLUMN,COLUMN" if len(model.columns) > 1 else "Name one of them."
             raise DataError(
                 f"{self.data.path} has {' and '.join(found)}, but {model.name} was made for {' and '.join(model.columns)}.",

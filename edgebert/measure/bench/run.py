@@ -28,7 +28,7 @@ from edgebert.report.entry import Entry
 from edgebert.report.report import Report
 from edgebert.report.rounds import Round
 from edgebert.report.text.bench_table import counted, way_out
-from edgebert.tasks import TASKS, get_task
+from edgebert.tasks import TASKS
 from edgebert.version import __version__
 
 
@@ -110,6 +110,7 @@ def _job(item: Planned, options: BenchOptions, file: Path) -> RoundJob:
         model=str(model.file),
         target=item.target,
         task=model.task or (TASKS[0].name if is_text else None),
+        task_options=dict(model.task_options),
         labels=model.labels,
         max_length=model.max_length,
         pad_id=model.pad_id,
@@ -198,8 +199,7 @@ def _worded(settings: set[tuple[int, int]]) -> str:
 def _cut(plan: Sequence[Planned], source: QuerySource) -> Iterator[str]:
     """Notes on files of which only the first rows are used."""
     for item in plan:
-        task = get_task(item.model.task) if item.model.task else TASKS[0]
         if item.lengths.is_cut:
             yield f"{item.lengths.file} has more than {MOST_ROWS:,} lengths: the first {MOST_ROWS:,} are used"
-        if item.lengths.name == "data" and source.data and source.data.is_cut(task):
+        if item.lengths.name == "data" and source.data and source.data.is_cut(item.model.answered_task):
             yield f"{source.data.path} has more than {MOST_ROWS:,} rows: the first {MOST_ROWS:,} are used"

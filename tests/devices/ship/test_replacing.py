@@ -41,6 +41,7 @@ def other(**fields: Any) -> Kind:
         (other(labels=("no", "yes", "maybe")), ("labels",), "the labels are no, yes, maybe instead of no, yes"),
         (other(labels=("bad", "good")), ("labels",), "the labels are bad, good instead of no, yes"),
         (other(task="token-classification", labels=("O",)), ("task", "labels"), "the task is token-classification instead of"),
+        (other(options={"prompt": "query", "vectors": "int8"}), ("options",), "the task has other options: prompt, vectors"),
         (other(made="2025-12-31T23:59:59Z"), ("older",), "it was made 2025-12-31T23:59:59Z, and the one that serves 2026"),
         (other(made=None), ("older",), "it was made by an older edgebert, and the one that serves 2026-01-01T00:00:00Z"),
         (other(labels=tuple(map(str, range(77)))), ("labels",), "the labels are 0, 1, 2, 3, 4 and 72 more instead of"),
@@ -119,6 +120,22 @@ def test_the_agent_says_what_kind_serves(small: Path, tmp_path: Path) -> None:
     assert (found.task, found.inputs, found.labels) == ("text-classification", ("text",), ("negative", "positive"))
     (slot / "edgebert.json").write_text("{}")
     assert read_kind(root) == Kind()
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "told"),
+    [
+        ("embedding", {"prompts": {"query": "q: "}, "judged_by": "retrieval"}, {"prompts": {"query": "q: "}}),
+        ("multi-label-classification", {"thresholds": [0.2, 0.7]}, {}),  # a run tunes them
+        ("zero-shot-classification", {"candidates": ["a", "b"], "entailment": 2}, {"candidates": ["a", "b"]}),
+    ],
+)
+def test_a_kind_has_the_options_that_change_what_answers_are(
+    small: Path, task: str, given: dict[str, Any], told: dict[str, Any]
+) -> None:
+    assert kind_of(read_manifest(small)).options == {}
+    manifest = read_manifest(small).model_copy(update={"task": task, "task_options": given})
+    assert kind_of(manifest).options == told
 
 
 def test_a_time_that_is_none_counts_as_unknown(small: Path) -> None:

@@ -201,7 +201,7 @@ def agents_of(pid: int) -> list[int]:
         (("ship", "old", "--fleet", "nosuch.yaml"), ("nosuch.yaml",)),
         (("ship", "old", "--fleet", "fleet.yaml", "--only", "room"), ("is no label=value",)),
         (("ship", "old", "--fleet", "fleet.yaml", "--only", "room=attic"), ("No device of fleet.yaml has room=attic",)),
-        (("ship", "old", "./d", "--replace", "everything"), ("names no change", "task, inputs, labels, older")),
+        (("ship", "old", "./d", "--replace", "everything"), ("names no change", "task, inputs, labels, options, older")),
         (("ship", "old", "./d", "--canary", "1"), ("--canary 1, but there is 1 device", "leave it out")),
         (("ship", "old", "./d", "./e", "--canary", "2"), ("--canary 2, but there are 2 devices",)),
         (("ship", "old", "./d", "--canary", "0"), ("--canary", "greater than")),

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,12 +16,18 @@ from edgebert.core.files import sentences
 from edgebert.core.progress import Silent
 from edgebert.errors import DataError, EdgebertError, InputError
 from edgebert.measure.bench import data_file
+from edgebert.measure.bench.alike import asked_like_the_bundle
 from edgebert.measure.bench.data_file import MOST_ROWS, DataFile
 from edgebert.measure.bench.models import BenchModel, ModelRequest, find_models
 from edgebert.measure.bench.out_file import command_line
-from edgebert.measure.bench.queries import Lengths, QuerySource, all_lengths, parse_lengths
-from edgebert.measure.bench.sweep import BenchOptions
+from edgebert.measure.bench.probe_worker import Probe
+from edgebert.measure.bench.queries import Asked, Lengths, QuerySource, all_lengths, parse_lengths
+from edgebert.measure.bench.run import _job
+from edgebert.measure.bench.sweep import BenchOptions, Planned
+from edgebert.measure.latency.job import RoundJob
+from edgebert.report.rounds import Setting
 from edgebert.runtimes.serving import Serving
+from edgebert.runtimes.target import Target
 from edgebert.tasks import get_task
 
 TEXTS = ["a good film", 'she said "not very good", twice', "line with \u2028 a strange break", "awful"]
@@ -273,3 +280,48 @@ def test_words_and_tags_that_do_not_belong_together_are_refused(tmp_path: Path) 
     (tmp_path / "t.jsonl").write_text('{"text": "Ada lived", "tags": ["O", "O"]}\n')
     with pytest.raises(DataError, match="no `words`"):
         DataFile.parse(str(tmp_path / "t.jsonl"), label="tags").rows(TOKENS)
+
+
+def with_options(task: str, columns: tuple[str, ...], **options: Any) -> BenchModel:
+    """A model of a task with options, as a bundle has it; its files are not there."""
+    lie = {"path": Path("b"), "file": Path("b/m.onnx"), "artifact": "a", "size_bytes": 1, "tokenizer": Path("b/tokenizer.json")}
+    target = Target(runtime="onnxruntime")
+    known: dict[str, Any] = {"target": target, "checked_at": target, "task": task, "columns": columns, "task_options": options}
+    return BenchModel(name="m", labels=(), max_length=32, pad_id=0, vocabulary=100, **lie, **known)
+
+
+def test_every_process_gets_the_options_of_the_task(tmp_path: Path) -> None:
+    model = with_options("zero-shot-classification", ("text",), candidates=["travel", "sport"], entailment=2)
+    asked = Asked([{"text": "a"}], "", (3,), is_text=True)
+    planned = Planned(model, "candidate", model.target, Setting(), asked, Probe(query_s=1.0), Lengths("data"))
+    job = RoundJob.model_validate_json(_job(planned, BenchOptions(), tmp_path / "rows.json").model_dump_json())
+    assert job.task is not None and get_task(job.task, job.task_options) == model.answered_task
+    assert job.task_options == {"candidates": ["travel", "sport"], "entailment": 2}
+
+
+def test_rows_are_read_with_the_options_of_the_task(tmp_path: Path) -> None:
+    squad = {"question": "who?", "context": "nobody knows", "answers": []}
+    zero_shot = with_options("zero-shot-classification", ("text",), candidates=["travel", "sport"])
+    cases = (
+        (with_options("question-answering", ("context", "question"), no_answer=True), "answers", [squad]),
+        (zero_shot, "label", [{"text": "a", "label": "sport"}]),
+        (zero_shot, "label", [{"text": "a", "candidates": ["x", "y"], "label": "y"}]),  # who asks may name others
+    )
+    for number, (model, label, rows) in enumerate(cases):
+        (tmp_path / f"{number}.jsonl").write_text(as_jsonl(rows))
+        found = QuerySource(DataFile.parse(str(tmp_path / f"{number}.jsonl"), label), 0).rows(model)
+        assert len(found) == 1 and {*found[0]} == {*rows[0]}
+    other = with_options("zero-shot-classification", ("text",), candidates=["travel"])
+    with pytest.raises(DataError, match="none of its candidates"):
+        (tmp_path / "d.jsonl").write_text(as_jsonl([{"text": "a", "label": "sport"}]))
+        QuerySource(DataFile.parse(str(tmp_path / "d.jsonl"), "label"), 0).rows(other)
+
+
+def test_a_model_beside_a_bundle_has_the_options_of_its_task() -> None:
+    bundle = with_options("embedding", ("text",), prompt="query", prompts={"query": "q: "})
+    alone = replace(bundle, checked_at=None, task=None, task_options={})
+    asked, _ = asked_like_the_bundle([alone, bundle], Silent())
+    assert asked.answered_task == bundle.answered_task
+    other = replace(bundle, name="other", task_options={})
+    with pytest.raises(InputError, match=r"prompt.*nothing can be compared"):
+        asked_like_the_bundle([alone, bundle, other], Silent())
