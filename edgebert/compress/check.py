@@ -120,6 +120,7 @@ class Check:
             right_answers=hash_json(right),
             guess=statistics_of(serving.task, serving.task.guesses(right), right, serving.labels),
             less_is_better=tuple(metric.name for metric in serving.task.own_metrics if metric.less_is_better),
+            metric_sources={metric.name: metric.source for metric in serving.task.own_metrics},
             environment=self.environment.model_copy(update=states),
             gates=self.recipe.recipe.gates,
             selection=self.selection,

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgebert.compress.recipe import Recipe
 from edgebert.errors import Problem
 from edgebert.stages.prune import Prune
-from edgebert.tasks.metrics import ANSWER_METRICS
+from edgebert.tasks.metrics import ANSWER_METRICS, AnswerMetric
 from edgebert.tasks.metrics.own import is_own
 
 
 def metric_problems(recipe: Recipe) -> list[Problem]:
     """Metrics that a prune stage is to keep, or that have a gate, and that the task does not have."""
     known = [*(metric.name for metric in recipe.task.task.metrics), *recipe.metrics]
-    worse = {metric.name for metric in ANSWER_METRICS if metric.less_is_better}
     of_others = {metric.name for metric in ANSWER_METRICS} - {*known}
     gates = [
         Problem(
@@ -34,16 +35,22 @@ def metric_problems(recipe: Recipe) -> list[Problem]:
             for index, stage in enumerate(recipe.stages)
             if isinstance(stage, Prune) and stage.to and stage.to.metric not in (None, *known)
         ]
-        + [
-            Problem(
-                f"stages.{index}.prune.to.metric",
-                f"less `{stage.to.metric}` is better, and prune keeps a share of a metric of which more is.",
-                suggestion=f"Take {known[0]}.",
-            )
-            for index, stage in enumerate(recipe.stages)
-            if isinstance(stage, Prune) and stage.to and stage.to.metric in worse
-        ]
+        + error_problems(recipe, ANSWER_METRICS)
     )
+
+
+def error_problems(recipe: Recipe, metrics: Sequence[AnswerMetric]) -> list[Problem]:
+    """Prune stages that are to keep a share of an error, one of these metrics: less of it is better, not as much."""
+    worse = {metric.name for metric in metrics if metric.less_is_better}
+    return [
+        Problem(
+            f"stages.{index}.prune.to.metric",
+            f"less `{stage.to.metric}` is better, and prune keeps a share of a metric of which more is.",
+            suggestion=f"Take {recipe.task.task.metrics[0].name}.",
+        )
+        for index, stage in enumerate(recipe.stages)
+        if isinstance(stage, Prune) and stage.to and stage.to.metric in worse
+    ]
 
 
 def speedup_problems(recipe: Recipe) -> list[Problem]:

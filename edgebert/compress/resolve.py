@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgebert.compress.cells import cell_problems
+from edgebert.compress.gate_problems import error_problems
 from edgebert.compress.labels import SAME_LABELS, label_fault, label_problems, learned_labels
 from edgebert.compress.layout import Layout, lay_out
 from edgebert.compress.recipe import Recipe
@@ -127,6 +128,7 @@ def _with_own_metrics(task: Task, recipe: Recipe, base: Path) -> tuple[Task, lis
         for index, gate in enumerate(recipe.gates)
         if gate.metric in better_small and gate.bound[0] in OTHER_WAY
     ]
+    problems += error_problems(recipe, own)
     return (task.with_metrics(tuple(own)) if own else task), problems
 
 

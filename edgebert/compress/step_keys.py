@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -71,14 +72,19 @@ def step_key(
     if "gates" in needed:
         asked = answer_gates(resolved.file.recipe.gates, [metric.name for metric in resolved.task.metrics])
         parts["gates"] = [gate.model_dump(mode="json") for gate in asked]
-        named = {gate.metric for gate in asked}
-        if own := {metric.name: metric.source for metric in resolved.task.own_metrics if metric.name in named}:
-            parts["metrics"] = own
     if "calibration" in needed:
         spec = resolved.specs.get("calibration") or resolved.specs["train"]
         samples = calibration_samples(resolved.file.recipe.data.calibration)
         parts |= {"calibration": source_hash(spec, resolved.file.base, resolved.file.recipe.seed), "samples": samples}
+    if own := _own_metrics(parts, resolved):
+        parts["metrics"] = own
     return hash_json(parts)
+
+
+def _own_metrics(parts: Mapping[str, Any], resolved: ResolvedRecipe) -> dict[str, str]:
+    """Name -> source of the recipe's own metrics that the gates of a step or its parameters name: a function may change."""
+    named = json.dumps([parts["parameters"], parts.get("gates")], default=str)
+    return {metric.name: metric.source for metric in resolved.task.own_metrics if json.dumps(metric.name) in named}
 
 
 def _reads_train(needed: frozenset[str], resolved: ResolvedRecipe) -> bool:

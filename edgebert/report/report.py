@@ -15,6 +15,8 @@ from edgebert.report.metric_table import metric_named
 from edgebert.report.row_statistics import RowStatistics
 from edgebert.report.selection import Selection
 from edgebert.tasks.metrics import METRIC_NAMES
+from edgebert.tasks.metrics.label_sets import MACRO_F1_OF_SETS
+from edgebert.tasks.metrics.macro_f1 import MACRO_F1
 from edgebert.tasks.metrics.own import is_own
 
 
@@ -40,6 +42,8 @@ class Report(Frozen):
     reports that were made before."""
     less_is_better: tuple[str, ...] = Field((), exclude_if=lambda names: not names)
     """Names of the recipe's own metrics of which a smaller value is the better one."""
+    metric_sources: dict[str, str] = Field(default_factory=dict, exclude_if=lambda sources: not sources)
+    """Name of each of the recipe's own metrics -> sha256 of the file of its function, which may change under one name."""
     selection: Selection | None = None
     """The rows on which the run chose among models; None where nothing was chosen by scores, and in reports of bench."""
     environment: Environment
@@ -54,6 +58,15 @@ class Report(Frozen):
         if len({count for _, count in counts}) > 1:
             listed = ", ".join(f"{name} {count}" for name, count in counts)
             raise ValueError(f"the entries have statistics of different numbers of examples: {listed}")
+        return self
+
+    @model_validator(mode="after")
+    def _label_sets_are_of_its_labels(self) -> Report:
+        for entry in self.entries:
+            kept = entry.statistics.get(MACRO_F1.name)
+            if kept and kept.reduction == MACRO_F1_OF_SETS.reduction and len(kept.columns) != 2 * len(self.labels):
+                scored = len(kept.columns) // 2
+                raise ValueError(f"{entry.name} has {kept.reduction} of {scored} labels, and the report {len(self.labels)}")
         return self
 
     @property

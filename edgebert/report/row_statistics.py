@@ -12,7 +12,7 @@ from pydantic_core import core_schema
 
 from edgebert.core.strict import Frozen
 from edgebert.report.packed import MOST, pack, unpack
-from edgebert.tasks.reductions import REDUCTIONS, Rows, reduce_rows
+from edgebert.tasks.reductions import REDUCTIONS, Rows, number_labels, reduce_rows
 
 ENCODING = "float64-shuffle-zlib"
 """float64, little-endian, bytes shuffled and deflated; base64."""
@@ -20,10 +20,6 @@ ENCODING = "float64-shuffle-zlib"
 
 LARGEST = 1e15
 """Largest absolute statistic: sums of 5 * 10^7 of them, and their products, stay finite."""
-
-
-MOST_LABELS = 100_000
-"""More labels than any classifier has."""
 
 
 class Numbers:
@@ -96,7 +92,7 @@ class RowStatistics(Frozen):
     def _columns_fit(self) -> RowStatistics:
         if not REDUCTIONS[self.reduction].fits(len(self.columns)) or len(set(map(len, self.columns))) != 1:
             raise ValueError(f"the columns of statistics are not those of {self.reduction}")
-        if REDUCTIONS[self.reduction].of_labels and not _number_labels(self.rows):
+        if REDUCTIONS[self.reduction].of_labels and not number_labels(self.rows):
             raise ValueError("the columns of statistics are no numbers of labels")
         return self
 
@@ -123,8 +119,3 @@ class RowStatistics(Frozen):
     def of_shares(self) -> bool:
         """Whether the value is a share of examples: one column of 0 and 1, to which McNemar's test applies."""
         return self.reduction == "mean" and bool(np.isin(self.columns[0].values, (0.0, 1.0)).all())
-
-
-def _number_labels(rows: Rows) -> bool:
-    """Whether these are whole numbers from 0 to MOST_LABELS; larger ones would fill the memory when they are counted."""
-    return bool(((rows >= 0) & (rows < MOST_LABELS) & (rows == np.floor(rows))).all())

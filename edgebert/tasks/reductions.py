@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 Rows = npt.NDArray[np.float64]
 """Statistics of examples, of shape (examples, columns)."""
+MOST_LABELS = 100_000
+"""More labels than any classifier has."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,11 @@ REDUCTIONS = {
 the sums of hits, of predictions and of right answers. macro_f1: from the number of the predicted and of the right label.
 macro_f1_of_sets: from whether each label was given and is right, 0 or 1. roc_auc: from the score of each label and whether it
 is right. pearson, spearman: the correlation of two columns, of their values or of their ranks, a mean over pairs of columns."""
+
+
+def number_labels(rows: Rows) -> bool:
+    """Whether these are whole numbers from 0 to MOST_LABELS; larger ones would fill the memory when they are counted."""
+    return bool(((rows >= 0) & (rows < MOST_LABELS) & (rows == np.floor(rows))).all())
 
 
 def reduce_rows(name: str, rows: Rows) -> float:

@@ -18,6 +18,7 @@ from edgebert.compress.recipe_file import load_recipe
 from edgebert.compress.resolve import resolve_recipe
 from edgebert.core.progress import Silent
 from edgebert.core.store import ArtifactStore
+from edgebert.errors import RecipeError
 from edgebert.stages.base import Stage
 from edgebert.stages.distill import Distill
 from edgebert.stages.distill.settings import EarlyStop
@@ -175,3 +176,21 @@ def test_key_changes_with_the_teacher_and_with_what_came_between(bench: Path, tm
     assert longer[1].key != once[0].key and longer[2].key != once[1].key
     tuned = run(bench, store, Finetune(epochs=0.1), whole, last)
     assert tuned[2].key != once[1].key
+
+
+def test_key_changes_with_the_function_that_a_prune_keeps(bench: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(bench, tmp_path / "bench"))
+    own, overrides = folder / "own.py", ["metrics=[own.py:hits]"]
+    own.write_text("def hits(predictions, references, labels):\n    return [1.0] * len(references)\n")
+    kept, usual = Prune(to=Goal(keep=0.9, metric="own.py:hits"), block=8), Prune(to=Goal(keep=0.9), block=8)
+    before = [key(folder, stage, overrides) for stage in (kept, usual)]
+    own.write_text(own.read_text() + "# edited\n")
+    after = [key(folder, stage, overrides) for stage in (kept, usual)]
+    assert before[0] != after[0] and before[1] == after[1] == key(folder, usual)
+
+
+def test_a_prune_keeps_no_error(bench: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(bench, tmp_path / "bench"))
+    (folder / "own.py").write_text("def cost(*given):\n    return []\ncost.less_is_better = True\n")
+    with pytest.raises(RecipeError, match=r"less `own.py:cost` is better, and prune keeps"):
+        key(folder, Prune(to=Goal(keep=0.9, metric="own.py:cost"), block=8), ["metrics=[own.py:cost]"])

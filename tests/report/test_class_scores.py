@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from made_reports import a_report, an_entry, rounds
+from pydantic import ValidationError
 
 from edgebert.bundle.parts import BundleParts
 from edgebert.bundle.write import model_card
@@ -16,6 +17,7 @@ from edgebert.report.gates import Gate
 from edgebert.report.page import classes
 from edgebert.report.page.source import PageSource
 from edgebert.report.report import Report
+from edgebert.report.row_statistics import RowStatistics
 from edgebert.report.selection import Selection
 from edgebert.report.text.labels import FEW, label_rows, named_labels
 from edgebert.report.verdict import judge
@@ -58,6 +60,16 @@ def test_an_entry_without_answers_has_no_scores_of_labels() -> None:
     entry = an_entry(rounds())
     assert class_scores(a_report(entry), entry) == []
     assert classes.section(PageSource("r", None, a_report(entry))).empty  # type: ignore[arg-type]
+
+
+def test_label_sets_of_more_or_fewer_labels_than_the_reports_are_named() -> None:
+    kept = {"macro_f1": RowStatistics.of("macro_f1_of_sets", np.ones((3, 6)))}
+    entry = an_entry(rounds(), statistics=kept)
+    report = a_report(entry, labels=("a", "b", "c"))
+    assert [(score.label, score.f1) for score in class_scores(report, entry)] == [("a", 1.0), ("b", 1.0), ("c", 1.0)]
+    for labels in (("a", "b"), ("a", "b", "c", "d")):
+        with pytest.raises(ValidationError, match=f"of 3 labels, and the report {len(labels)}"):
+            a_report(entry, labels=labels)
 
 
 def test_few_labels_are_named_and_have_a_row_each() -> None:

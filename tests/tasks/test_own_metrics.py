@@ -43,6 +43,21 @@ def fails(predictions, references, labels):
 def odd(predictions, references, labels):
     return []
 odd.reduction = "median"
+
+def listed(predictions, references, labels):
+    return []
+listed.reduction = ["mean"]
+
+def halves(predictions, references, labels):
+    return np.full((len(references), 2), 0.5)
+halves.reduction = "macro_f1"
+
+def below(predictions, references, labels):
+    return -np.ones((len(references), 2))
+below.reduction = "macro_f1"
+
+def leaves(predictions, references, labels):
+    raise SystemExit(0)
 number = 3
 """
 
@@ -52,6 +67,7 @@ def folder(tmp_path: Path) -> Path:
     """A folder with own.py, and a file that fails."""
     (tmp_path / "own.py").write_text(CODE)
     (tmp_path / "broken.py").write_text("import no_such_package")
+    (tmp_path / "leaving.py").write_text("import sys\nsys.exit(0)")
     return tmp_path
 
 
@@ -87,6 +103,8 @@ def test_the_source_changes_with_the_file(folder: Path) -> None:
         ("own.py:none", "own.py has no function none"),
         ("own.py:number", "no function number"),
         ("own.py:odd", "reduction 'median'"),
+        ("own.py:listed", r"reduction \['mean'\]"),
+        ("leaving.py:hits", "cannot be imported: SystemExit: 0"),
     ],
 )
 def test_what_is_no_function_is_named(folder: Path, name: str, fault: str) -> None:
@@ -102,6 +120,9 @@ def test_what_is_no_function_is_named(folder: Path, name: str, fault: str) -> No
         ("unknown", "no finite numbers"),
         ("words", "failed: ValueError"),
         ("fails", "failed: RuntimeError: no luck"),
+        ("leaves", "failed: SystemExit: 0"),
+        ("halves", "number no labels"),
+        ("below", "number no labels"),
     ],
 )
 def test_what_are_no_statistics_is_named(folder: Path, name: str, fault: str) -> None:

@@ -26,7 +26,7 @@ def answer_findings(ref: Report, changed: Report, pair: Pair, options: CompareOp
                 lacking = "REF" if values[0] is None else "CHANGED"
                 reason = f"{lacking} has no {name}"
                 yield Finding(metric=name, verdict="incomparable", reason=reason, ref=values[0], changed=values[1])
-        elif apart := obstacle or _other_statistics(pair, name):
+        elif apart := obstacle or _other_statistics(pair, name) or _other_function(ref, changed, name):
             yield Finding(metric=name, verdict="incomparable", reason=apart, ref=values[0], changed=values[1])
         else:
             less = name in ref.less_is_better or (name in METRICS and METRICS[name].less_is_better)
@@ -37,6 +37,12 @@ def _other_statistics(pair: Pair, name: str) -> str | None:
     """Why a metric's statistics cannot be compared, as of reports of versions that compute it in two ways; else None."""
     ours, theirs = (entry.statistics[name].reduction for entry in (pair.ref, pair.changed))
     return None if ours == theirs else f"{name} is computed in another way: {ours} -> {theirs}"
+
+
+def _other_function(ref: Report, changed: Report, name: str) -> str | None:
+    """Why values of a metric of the user's own cannot be compared: its functions are of other files; else None."""
+    ours, theirs = (report.metric_sources.get(name) for report in (ref, changed))
+    return None if ours == theirs else f"the file of {name} is not the same for both: it may compute something else"
 
 
 def _names(ref: Report, changed: Report, pair: Pair) -> list[str]:

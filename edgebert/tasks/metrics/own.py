@@ -21,7 +21,7 @@ import numpy as np
 
 from edgebert.errors import InputError
 from edgebert.tasks.metrics.base import AnswerMetric
-from edgebert.tasks.reductions import REDUCTIONS, Rows
+from edgebert.tasks.reductions import REDUCTIONS, Rows, number_labels
 
 NAME = re.compile(r"[\w./-]+:[A-Za-z_]\w*")
 """What names a function: a module, or a file beside the recipe, then the function."""
@@ -49,7 +49,7 @@ def own_metric(name: str, base: Path) -> AnswerMetric:
     if not callable(function):
         raise InputError(f"The metric {name}: {place} has no function {called}.", hint="Correct the name in `metrics`.")
     reduction = getattr(function, "reduction", "mean")
-    if reduction not in REDUCTIONS:
+    if not isinstance(reduction, str) or reduction not in REDUCTIONS:
         hint = f"Its attribute `reduction` is one of {', '.join(REDUCTIONS)}."
         raise InputError(f"The metric {name} has the reduction {reduction!r}, which edgebert does not have.", hint=hint)
     return AnswerMetric(
@@ -77,7 +77,7 @@ def _module(place: str, base: Path, name: str) -> ModuleType:
         spec.loader.exec_module(module)
     except InputError:
         raise
-    except Exception as error:  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything, or end the program
         what = f"{type(error).__name__}: {error}"
         raise InputError(f"The metric {name}: {place} cannot be imported: {what}", hint="Install or correct it.") from error
     return module
@@ -96,7 +96,7 @@ def _checked(name: str, function: Callable[..., Any], reduction: str) -> Callabl
     def statistics(predictions: Sequence[Any], references: Sequence[Any], labels: Sequence[Any]) -> Rows:
         try:
             found = np.asarray(function(list(predictions), list(references), list(labels)), dtype=np.float64)
-        except Exception as error:  # the user's code may raise anything
+        except (Exception, SystemExit) as error:  # the user's code may raise anything, or end the program
             raise InputError(
                 f"The metric {name} failed: {type(error).__name__}: {error}", hint="Correct the function."
             ) from error
@@ -106,6 +106,9 @@ def _checked(name: str, function: Callable[..., Any], reduction: str) -> Callabl
             raise InputError(f"The metric {name} gives statistics of shape {found.shape}.", hint=f"{reduction} takes {wanted}.")
         if not (np.abs(rows) <= LARGEST).all():
             raise InputError(f"The metric {name} gives statistics that are no finite numbers.", hint="Correct the function.")
+        if REDUCTIONS[reduction].of_labels and not number_labels(rows):
+            hint = f"{reduction} takes the numbers of the predicted and of the right label: whole, from 0 on."
+            raise InputError(f"The metric {name} gives statistics that number no labels.", hint=hint)
         return rows
 
     return statistics

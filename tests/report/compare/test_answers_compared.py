@@ -219,3 +219,16 @@ def in_all(comparison: Comparison) -> set[str]:
 def test_without_scored_answers_there_are_no_scores() -> None:
     unknown = a_report(an_entry(), task=None)
     assert not {"accuracy", "macro_f1", "agreement"} & in_all(compare(unknown, unknown))
+
+
+def test_a_metric_of_the_users_own_is_compared_where_both_have_one_function() -> None:
+    kept = {"m.py:hits": RowStatistics.of("mean", np.ones((4, 1)))}
+    one, same, edited, unknown = (
+        a_report(an_entry(statistics=kept, artifact=letter * 64), metric_sources=sources)
+        for letter, sources in zip("abcd", ({"m.py:hits": "1"}, {"m.py:hits": "1"}, {"m.py:hits": "2"}, {}), strict=True)
+    )
+    assert finding(compare(one, same), "m.py:hits").verdict != "incomparable"
+    for other in (edited, unknown):
+        found = finding(compare(one, other), "m.py:hits")
+        assert found.verdict == "incomparable" and "not the same for both" in str(found.reason)
+    assert Report.model_validate_json(one.model_dump_json()) == one and "metric_sources" not in unknown.model_dump()
