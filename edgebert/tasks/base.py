@@ -22,6 +22,7 @@ from edgebert.tasks.answers import Answer as Answer
 from edgebert.tasks.metrics import AnswerMetric, metrics_of
 from edgebert.tasks.options import TaskOptions
 from edgebert.tasks.output import Output as Output
+from edgebert.tasks.words import NO_WORD as NO_WORD
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -44,7 +45,6 @@ TASK_OF = {
     "regression": "regression",
 }
 """`problem_type` in config.json -> the task of such a model."""
-NO_WORD = -1
 IGNORED = -100
 """Target that no loss counts: of a row without a label, and of a token that has none."""
 

@@ -8,11 +8,10 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from edgebert.tasks.base import NO_WORD
-
 if TYPE_CHECKING:
     from tokenizers import Encoding
 
+NO_WORD = -1
 Span = tuple[int, int]
 """Characters [start, end) of a text."""
 ASCII_WORD = re.compile(r"[a-zA-Z0-9]+|[^\sa-zA-Z0-9]")

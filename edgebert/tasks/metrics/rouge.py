@@ -16,6 +16,7 @@ import numpy as np
 from edgebert.errors import MissingPackage
 from edgebert.tasks.metrics.base import AnswerMetric
 from edgebert.tasks.reductions import Rows
+from edgebert.tasks.words import plain_words
 
 
 def _scores(name: str, predictions: Sequence[Any], references: Sequence[Any], labels: Sequence[Any] = ()) -> Rows:
@@ -37,8 +38,6 @@ class AnyScript:
 
     def tokenize(self, text: str) -> list[str]:
         """The words of a text in lower case."""
-        from edgebert.tasks.words import plain_words  # words know the tasks, which know their metrics
-
         return [text[start:end].lower() for start, end in plain_words(text) if any(map(str.isalnum, text[start:end]))]
 
 
