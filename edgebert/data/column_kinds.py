@@ -116,8 +116,11 @@ def _labels(value: Any) -> list[str]:
     if isinstance(value, Mapping):
         return labels_among(value)
     value = _json_list(value) if isinstance(value, str) and value.strip() else value
-    if isinstance(value, list | tuple) and value and all(_is_flag(item) for item in value):
+    if isinstance(value, list | tuple) and len(value) > 1 and all(_is_flag(item) for item in value):
         return [str(number) for number, flag in enumerate(value) if flag]
+    # [1.0] beside [3.0] would be a label's number in one row, and one flag for each label in the next.
+    if isinstance(value, list | tuple) and any(isinstance(item, float | bool) and not _missing(item) for item in value):
+        raise ValueError(f"is {str(value)[:60]}: write numbers of labels without a point, or a 0.0 or 1.0 for each label")
     labels = _tags(value) if value not in ([], ()) else []
     if twice := next((label for label, count in Counter(labels).items() if count > 1), None):
         hint = ": as one 0 or 1 for each label, write them 0.0 and 1.0, or true and false" if twice in ("0", "1") else ""

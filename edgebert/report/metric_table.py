@@ -76,7 +76,7 @@ class Metric:
     key: str = ""
     """Key in `bench --json`; empty: its name."""
     less_is_better: bool = False
-    """Of a metric of answers: whether a smaller value is the better one."""
+    """Whether a smaller value is the better one; only metrics of answers say so."""
 
 
 def _one(value: float | None) -> Values:

@@ -105,7 +105,7 @@ class Embedding(Task):
     def decode(
         self, outputs: Sequence[Outputs], encoded: Sequence[Encoded], rows: Sequence[Row], labels: Sequence[str]
     ) -> list[Any]:
-        """Of a pair its cosine; of a question and its passage, or of a text alone, the vectors, packed."""
+        """One prediction a row: the cosine of a pair; the packed vectors of a question and its passage, or of a single text."""
         if not outputs:
             return []
         vectors, at = self._vectors(outputs), _windows_of(encoded, len(rows))

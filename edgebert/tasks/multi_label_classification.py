@@ -134,7 +134,7 @@ class MultiLabelClassification(TextTask):
         return [{"labels": common[:best], "probabilities": shares}] * len(references)
 
     def check_rows(self, references: Sequence[Any]) -> None:
-        """Raises ValueError where all rows have the same labels, so that nothing is told apart."""
+        """Raises ValueError where all rows have the same labels, so that no model is better than another."""
         first = references[0]["labels"]
         if all(item["labels"] == first for item in references):
             raise ValueError(f"has the same labels in every row: {', '.join(first) or 'none'}")

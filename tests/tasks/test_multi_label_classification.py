@@ -239,3 +239,11 @@ def test_columns_of_labels_are_refused_where_they_cannot_be_meant(tmp_path: Path
             first_rows(DataSpec(path="train.csv", label_columns=columns), "train", base=tmp_path, task=get_task(task))
     found = first_rows(DataSpec(path="train.csv", label_columns=LABELS), "train", base=tmp_path, task=get_task(NAME))
     assert found.labels == {"anger": 16, "fear": 16, "joy": 16} and found.rows[0]["labels"] == []
+
+
+def test_numbers_of_labels_with_a_point_are_not_taken_for_flags() -> None:
+    read = KINDS["labels"].read
+    assert read([0.0, 1.0, 1.0]) == ["1", "2"] and read([1, 3]) == ["1", "3"] and read([True, False]) == ["0"]
+    for value in ([1.0], [3.0], [0.0, 3.0], [True]):
+        with pytest.raises(ValueError, match="numbers of labels without a point"):
+            read(value)

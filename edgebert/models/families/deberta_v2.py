@@ -85,7 +85,7 @@ def _types(config: Mapping[str, Any]) -> list[str]:
 
 
 def _span(config: Mapping[str, Any], positions: int) -> int:
-    """Distances that are told apart, in each direction."""
+    """Number of distances between tokens, in each direction, that have an embedding of their own."""
     if (buckets := config.get("position_buckets") or -1) > 0:
         return int(buckets)
     most = config.get("max_relative_positions") or -1
